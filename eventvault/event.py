@@ -1,0 +1,93 @@
+"""The envelope of an event: CloudEvents 1.0 attributes, and two of ours, `sequence` and `recordedtime`.
+
+Source of the attribute names and of what is required: CloudEvents 1.0.2, sections "Required Attributes" and
+"Optional Attributes"; `recordedtime` is CloudEvents' extension of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+import uuid_utils
+
+from eventvault import clock
+
+DEFAULT_SOURCE = "eventvault"
+"""The `source` of an event whose sender names none."""
+
+OURS = frozenset({"sequence", "recordedtime"})
+"""What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
+
+
+class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An event that is ready to be appended.
+
+    body: the event's JSON object in UTF-8, all attributes but ours, at least one of them.
+    filled: names of the attributes that the sender left out and `draft` filled in.
+    """
+
+    source: str
+    id: str
+    type: str
+    subject: str | None
+    body: bytes
+    filled: tuple[str, ...]
+
+
+class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What became of one draft. For a duplicate: the first one's sequence and instant (microseconds).
+
+    differs: a duplicate's content is not that of the first.
+    """
+
+    sequence: int
+    recorded: int
+    duplicate: bool = False
+    differs: bool = False
+
+
+def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
+    """An EventDraft of valid attributes (`eventvault.event_schema` checks them); `instant` in microseconds fills `time`."""
+    given = {name: value for name, value in attributes.items() if value is not None or name == "data"}
+    filled = {name: value for name, value in _defaults(given, instant).items() if name not in given}
+    event = {name: value for name, value in {**filled, **given}.items() if name not in OURS}
+    return EventDraft(
+        event["source"], event["id"], event["type"], event.get("subject"), orjson.dumps(event), tuple(filled)
+    )
+
+
+def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
+    """The value that is kept in LevelDB: `body` with `sequence` and `recordedtime` as its last members."""
+    stamp = b',"sequence":%d,"recordedtime":"%s"}' % (sequence, clock.format_microseconds(recorded).encode())
+    return body[:-1] + stamp
+
+
+def recorded_of(value: bytes) -> int:
+    """The `recordedtime`, in microseconds since the epoch, of a value in LevelDB."""
+    return clock.parse(value[-29:-2].decode())
+
+
+def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
+    """Whether what a sender gave (`sent` less what was filled in) is not what `stored` holds.
+
+    An attribute that is filled in where a sender leaves it out never counts as a difference by its absence.
+    """
+    old = {name: value for name, value in orjson.loads(stored).items() if name not in OURS}
+    new = {name: value for name, value in orjson.loads(sent).items() if name not in filled}
+    return any(name not in old or old[name] != value for name, value in new.items()) or any(
+        name not in new and name not in filled for name in old
+    )
+
+
+def _defaults(given: Mapping[str, Any], instant: int) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"specversion": "1.0", "time": clock.format_microseconds(instant)}
+    if "id" not in given:
+        defaults["id"] = str(uuid_utils.uuid7())
+    if "source" not in given:
+        defaults["source"] = DEFAULT_SOURCE
+    if "data" in given:
+        defaults["datacontenttype"] = "application/json"
+    return defaults

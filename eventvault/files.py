@@ -1,0 +1,141 @@
+"""Durable writes: temporary file in the same folder, write, fsync, rename, fsync the folder.
+
+Every file that EventVault keeps is written through `durable_file` or `write_durably`, so that a power cut at any
+instant leaves the old content or the new, whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from eventvault.errors import NoSpace
+
+TEMPORARY_SUFFIX = ".tmp"
+"""What is left over with this ending after a crash may be removed by whoever owns the folder."""
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, so that names made, changed or removed in it are on disk.
+
+    File systems that cannot sync a folder say EINVAL or ENOTSUP: there is nothing more that can be done there.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents, durably; nothing happens where it is there already."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
+    sync_folder(folder.parent)
+
+
+@contextmanager
+def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+    """Write `path` durably: yields the temporary file, opened for reading and writing.
+
+    On leaving without an exception it is synced and takes its name; on an exception it is removed.
+    replace=False: raises FileExistsError where the name is taken. A full disk raises NoSpace.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        with no_space_said(f"writing {path}"), temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        take_name(temporary, path, replace=replace)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def take_name(temporary: Path, path: Path, *, replace: bool = True) -> None:
+    """Give a synced temporary file its name in the same folder, durably.
+
+    replace=False never overwrites: a hard link where the file system has them, else a check and a rename.
+    """
+    if replace:
+        temporary.replace(path)
+    else:
+        try:
+            os.link(temporary, path)
+            temporary.unlink()
+        except FileExistsError:
+            raise
+        except OSError:
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def write_durably(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """`durable_file` for content that is at hand."""
+    with durable_file(path, replace=replace) as file:
+        file.write(content)
+
+
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename within a file system and sync the folders on both sides."""
+    source.rename(target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        sync_folder(source.parent)
+
+
+def remove_durably(path: Path) -> None:
+    """Remove a file or a whole folder, where it is there, and sync the folder that held it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        sync_folder(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file and folder beneath `folder`, and `folder` itself."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            handle = os.open(Path(parent) / name, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(parent))
+
+
+def free_bytes(folder: Path) -> int:
+    """What an unprivileged process could still write to the file system of `folder`."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+@contextmanager
+def no_space_said(doing: str) -> Iterator[None]:
+    """Turn a full disk or an exhausted quota into NoSpace that names what was being done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise NoSpace(
+                f"{doing} failed: {os.strerror(error.errno)}",
+                hint="free some space (or raise the quota) on that disk and try again; nothing was kept of this try",
+            ) from error
+        raise

@@ -1,0 +1,239 @@
+"""The settings, declared once: validation, `docs/settings.md` and `.env.example` are made from `DECLARATIONS`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eventvault.errors import InvalidSettings
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder that holds `wsgi.py`; relative data folders are resolved against it."""
+
+_BOOLEANS = {
+    "true": True, "1": True, "yes": True, "on": True,
+    "false": False, "0": False, "no": False, "off": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a setting's text becomes a value: `parse` raises ValueError for what is not allowed."""
+
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return _BOOLEANS[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _whole(least: int, most: int, unit: str = "") -> Kind:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return Kind(parse, f"a whole number from {least} to {most}{' ' + unit if unit else ''}")
+
+
+def _choice(*values: str) -> Kind:
+    def parse(text: str) -> str:
+        if text.lower() not in values:
+            raise ValueError(text)
+        return text.lower()
+
+    return Kind(parse, " or ".join([", ".join(values[:-1]), values[-1]]))
+
+
+def _path(text: str) -> Path:
+    return (PROJECT / Path(text).expanduser()).resolve()
+
+
+def _recover(text: str) -> str:
+    if text.lower() == "empty":
+        return "empty"
+    return "true" if _boolean(text) else "false"
+
+
+def _servers(text: str) -> str:
+    for server in text.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(text)
+    return ",".join(server.strip() for server in text.split(","))
+
+
+def _topic(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in (".", ".."):
+        raise ValueError(text)
+    return text
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:_-]+", text):
+        raise ValueError(text)
+    return text
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words or any(re.search(r"\s", word) for word in words):
+        raise ValueError(text)
+    return words
+
+
+_BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
+_FOLDER = Kind(_path, "a folder's path; a relative one starts beside wsgi.py")
+_TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
+_DAY = 86_400_000
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One setting: its environment variable, attribute, kind, default (as text; empty: unset) and meaning."""
+
+    name: str
+    kind: Kind
+    default: str
+    meaning: str
+
+    @property
+    def attribute(self) -> str:
+        return self.name.lower()
+
+
+DECLARATIONS: tuple[Declaration, ...] = (
+    Declaration("HOST", Kind(_host, "a host name or an address"), "127.0.0.1", "The address that gunicorn listens on."),
+    Declaration("PORT", _whole(0, 65535), "5050", "The port that gunicorn listens on; 0 takes a free one."),
+    Declaration("WEB_CONCURRENCY", _whole(1, 64), "2", "How many gunicorn workers serve HTTP."),
+    Declaration(
+        "STORAGE_DIR", _FOLDER, "storage",
+        "Holds the database `event_registry_db` and the store's socket `store.sock`.",
+    ),
+    Declaration("BACKUP_DIR", _FOLDER, "backups", "The archives. This folder is the truth about which there are."),
+    Declaration("RESTORE_DIR", _FOLDER, "restore", "An archive in here is restored when the service starts."),
+    Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL`, if anything changed."),
+    Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` when the service starts."),
+    Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
+    Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
+    Declaration(
+        "AUTO_RECOVER", Kind(_recover, "true, false or empty"), "false",
+        "What a start does that finds no database, but archives of ours in `BACKUP_DIR`: `true` restores the newest "
+        "good one, `false` refuses to start an empty registry beside them, `empty` starts anew.",
+    ),
+    Declaration(
+        "MAX_BODY_BYTES", _whole(1024, 2**40, "(bytes)"), "33554432",
+        "The largest request body; above it the answer is 413. Uploads of archives are not bounded by it.",
+    ),
+    Declaration(
+        "KAFKA_BOOTSTRAP_SERVERS", Kind(_servers, "host:port, or several with commas between"), "",
+        "The Kafka brokers. Unset: no Kafka, and none is needed.",
+    ),
+    Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are taken from."),
+    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` takes jobs from."),
+    Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
+    Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
+    Declaration(
+        "ALLOW_UNAUTHENTICATED", _BOOLEAN, "false",
+        "Listen on an address that is not loopback although anybody who reaches it may read and restore everything.",
+    ),
+    Declaration(
+        "ALLOWED_HOSTS", Kind(_words, "host names with commas between; * allows any"), "",
+        "Names in a `Host` header that are served besides the loopback names.",
+    ),
+    Declaration("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "The least level that is logged."),
+    Declaration(
+        "LOG_FORMAT", _choice("text", "json"), "",
+        "How log lines look. Unset: `text` on a terminal, `json` elsewhere.",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, valid. Intervals are in milliseconds, sizes in bytes, folders absolute."""
+
+    host: str
+    port: int
+    web_concurrency: int
+    storage_dir: Path
+    backup_dir: Path
+    restore_dir: Path
+    auto_backup_enabled: bool
+    auto_restore_enabled: bool
+    auto_backup_interval: int
+    max_backups: int
+    auto_recover: str
+    max_body_bytes: int
+    kafka_bootstrap_servers: str | None
+    kafka_events_topic: str
+    kafka_jobs_topic: str
+    kafka_results_topic: str
+    kafka_jobs_group: str
+    allow_unauthenticated: bool
+    allowed_hosts: tuple[str, ...]
+    log_level: str
+    log_format: str | None
+
+    @property
+    def database(self) -> Path:
+        return self.storage_dir / "event_registry_db"
+
+    def to_environment(self) -> dict[str, str]:
+        """The environment variables that make these settings in another process."""
+        values = ((declaration.name, getattr(self, declaration.attribute)) for declaration in DECLARATIONS)
+        return {name: _text(value) for name, value in values}
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from `environment` (default: this process's).
+
+    A blank value counts as unset. Raises InvalidSettings that names every bad one at once, with the value and what
+    is allowed.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    problems = []
+    for declaration in DECLARATIONS:
+        text = environment.get(declaration.name, "").strip() or declaration.default
+        try:
+            values[declaration.attribute] = declaration.kind.parse(text) if text else None
+        except ValueError:
+            problems.append(f"{declaration.name} is {text!r}; allowed: {declaration.kind.allowed}")
+    problems += _clashes(values)
+    if problems:
+        raise InvalidSettings(
+            "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
+            problems=problems,
+        )  # fmt: skip
+    return Settings(**{**values, "allowed_hosts": values["allowed_hosts"] or ()})
+
+
+def _clashes(values: Mapping[str, Any]) -> list[str]:
+    """Two data folders that are one, or one inside another, would back up or restore themselves."""
+    folders = {name: values.get(name.lower()) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
+    known = [(name, path) for name, path in folders.items() if path is not None]
+    return [
+        f"{name} ({path}) is inside {other} ({parent}); allowed: three separate folders"
+        if path != parent
+        else f"{name} and {other} are both {path}; allowed: three separate folders"
+        for index, (name, path) in enumerate(known)
+        for number, (other, parent) in enumerate(known)
+        if index != number and ((path == parent and index < number) or parent in path.parents)
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

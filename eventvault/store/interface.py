@@ -1,0 +1,149 @@
+"""The store's interface: the same in the process that owns the database and in those that reach it by socket.
+
+`eventvault.store.service.StoreService` is the real thing, `eventvault.store.client.StoreClient` reaches it through
+`STORAGE_DIR/store.sock`; both pass the same contract tests. Every method may raise StoreUnavailable,
+StoreRestoring, or a DatabaseError that says why the database is not open, and is safe to call from many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from eventvault.event import Appended, EventDraft
+
+
+class AppendResult(msgspec.Struct, frozen=True):
+    """results: one per draft, in order. last_sequence: of the registry, with these inside."""
+
+    results: list[Appended]
+    last_sequence: int
+
+
+class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of events, oldest first.
+
+    after: events beyond this sequence. generation: the one that `after` and `upto` were read in (None: the present
+    one); after a restore an older generation's events are served as long as what was there before is kept.
+    upto: at most this sequence (None: what is there). recorded_from, recorded_to: inclusive, microseconds.
+    limit: 1 to 1,000 events; a page may be shorter and yet have a `next`, so that one call stays short.
+    """
+
+    after: int = 0
+    upto: int | None = None
+    generation: str | None = None
+    limit: int = 100
+    type: str | None = None
+    subject: str | None = None
+    source: str | None = None
+    recorded_from: int | None = None
+    recorded_to: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """events: UTF-8 JSON objects. next: the `after` of the next page, None at the end.
+
+    last_sequence: of the generation that was read. generation: its id.
+    """
+
+    events: list[bytes]
+    next: int | None
+    last_sequence: int
+    generation: str
+
+
+class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One archive in `backups/`. Unknown values are None. size in bytes, created and verified in microseconds."""
+
+    name: str
+    path: str
+    size: int
+    created: int
+    label: str | None = None
+    events: int | None = None
+    sequence: int | None = None
+    generation: str | None = None
+    verified: int | None = None
+    pinned: bool = False
+    encrypted: bool = False
+    offsite: bool = False
+    sha256: str | None = None
+    origin: str = "found"
+    """`created` by this installation, `uploaded`, or `found` in the folder."""
+    problem: str | None = None
+    """What is wrong with the archive, where something is."""
+
+
+class Created(msgspec.Struct, frozen=True):
+    """The answer to `create_backup`. duration in milliseconds."""
+
+    backup: BackupEntry
+    duration: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore did. at: microseconds; duration: milliseconds; source: the archive's name.
+
+    staged: nothing was applied yet, the next start of the service will.
+    """
+
+    source: str
+    at: int
+    events: int
+    not_json: int
+    duration: int
+    staged: bool = False
+    generation: str | None = None
+    notes: list[str] = []
+    """What was ignored or changed on the way in, in sentences."""
+
+
+class Store(Protocol):
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        """Append all drafts or none, durably: when this returns they are on disk."""
+
+    def get(self, event_id: str, source: str | None = None) -> bytes:
+        """The event's JSON. Raises EventNotFound, or InvalidInput where several sources share the id."""
+
+    def scan(self, query: ScanQuery) -> Page:
+        """Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is not kept."""
+
+    def status(self) -> dict[str, Any]:
+        """The store's part of `/api/health`, ready to be serialised; answers at once, whatever else is going on.
+
+        `status` ("ok", "degraded", "restoring"), `problems` [{code, message, hint}], `store` {state, events,
+        lastSequence, storeId, generation, pid, since}, `kafka`, `jobs`, `backup` {available, count, latest,
+        totalSize} with `latest` as `BackupEntry` members, `lastRestore`; `metrics`: numbers for `/metrics`.
+        """
+
+    def create_backup(self, label: str | None = None) -> Created:
+        """Back up now; what was acknowledged before the call is inside. Raises NoSpace."""
+
+    def list_backups(self) -> list[BackupEntry]:
+        """Newest first."""
+
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        """The archive's `manifest.json`, of a foreign archive an empty dict. Raises BackupNotFound."""
+
+    def backup_path(self, name: str) -> str:
+        """The absolute path of the archive, for reading. Raises BackupNotFound."""
+
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        """Check the archive `temporary` (a file in `BACKUP_DIR`, synced) and enter it as `name`.
+
+        Raises BackupExists, or an ArchiveError that says what is wrong; then `temporary` is left to the caller.
+        """
+
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        """Raises BackupNotFound; BackupProtected for the last good one without `force`, or one being read."""
+
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        """A pinned archive is never removed by rotation. Raises BackupNotFound."""
+
+    def restore(self, name: str, *, staged: bool = False) -> Restored:
+        """Restore the archive `name`, applied when this returns; staged: at the next start of the service.
+
+        Raises BackupNotFound, RestoreRunning, NoSpace, or an ArchiveError; then what was there is as it was.
+        """
