@@ -50,7 +50,10 @@ class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
-    """An EventDraft of valid attributes (`eventvault.event_schema` checks them); `instant` in microseconds fills `time`."""
+    """An EventDraft of valid attributes (`eventvault.event_schema` checks them).
+
+    instant: microseconds since the epoch, fills in `time`.
+    """
     given = {name: value for name, value in attributes.items() if value is not None or name == "data"}
     filled = {name: value for name, value in _defaults(given, instant).items() if name not in given}
     event = {name: value for name, value in {**filled, **given}.items() if name not in OURS}

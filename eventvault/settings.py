@@ -121,7 +121,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("BACKUP_DIR", _FOLDER, "backups", "The archives. This folder is the truth about which there are."),
     Declaration("RESTORE_DIR", _FOLDER, "restore", "An archive in here is restored when the service starts."),
     Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL`, if anything changed."),
-    Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` when the service starts."),
+    Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` at the service's start."),
     Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
     Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
     Declaration(

@@ -1,0 +1,90 @@
+"""Generations: each restore begins one, so that a future that was left behind never mixes with the new one."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+
+class Generation(msgspec.Struct, frozen=True, rename="camel"):
+    """parent: the generation it forks from, None for the first. fork_sequence: the last sequence they share.
+
+    reason: why it began (`created`, `restored`, `imported`). at: microseconds since the epoch.
+    """
+
+    id: str
+    parent: str | None
+    fork_sequence: int
+    reason: str
+    at: int
+
+
+class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
+    """Who a database is: kept under one meta key, so that it changes as a whole.
+
+    store_id: of the registry, the same through all its restores. generation: the present one's id.
+    generations: all that are known, those that were left behind included, oldest first.
+    """
+
+    store_id: str
+    generation: str
+    generations: tuple[Generation, ...]
+
+    @property
+    def present(self) -> Generation:
+        return self.by_id()[self.generation]
+
+    def by_id(self) -> dict[str, Generation]:
+        return {generation.id: generation for generation in self.generations}
+
+    def forked(self, *, at_sequence: int, reason: str, instant: int, known: StoreIdentity | None) -> StoreIdentity:
+        """This identity in a new generation that forks off the present one.
+
+        known: the identity of what is left behind, whose generations stay known.
+        """
+        fork = Generation(new_id(), self.generation, at_sequence, reason, instant)
+        others = {} if known is None else known.by_id()
+        everything = {**others, **self.by_id(), fork.id: fork}
+        in_order = sorted(everything.values(), key=lambda generation: generation.at)
+        return StoreIdentity(self.store_id, fork.id, tuple(in_order))
+
+    def last_common(self, generation: str) -> int | None:
+        """The last sequence that `generation` shares with the present one; None: it is not known.
+
+        A generation in the present one's own past shares all up to the fork; the present one itself has no bound
+        and gives the largest sequence there can be.
+        """
+        known = self.by_id()
+        if generation not in known:
+            return None
+        bounds = dict(_lineage(known, self.generation))
+        for ancestor, bound in _lineage(known, generation):
+            if ancestor in bounds:
+                return min(bound, bounds[ancestor])
+        return 0
+
+
+def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
+    """The identity of a new registry."""
+    generation = Generation(new_id(), None, 0, reason, instant)
+    return StoreIdentity(new_id(), generation.id, (generation,))
+
+
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
+_NO_BOUND = 2**63 - 1
+
+
+def _lineage(known: dict[str, Generation], start: str) -> list[tuple[str, int]]:
+    """`start` and its ancestors, each with the last of its sequences that belongs to the lineage."""
+    lineage: list[tuple[str, int]] = []
+    bound = _NO_BOUND
+    current: str | None = start
+    while current is not None and current in known and current not in dict(lineage):
+        lineage.append((current, bound))
+        bound = min(bound, known[current].fork_sequence)
+        current = known[current].parent
+    return lineage

@@ -1,0 +1,71 @@
+"""The keys in LevelDB; `docs/format.md` describes every one of them.
+
+Text inside a key is UTF-8 with each zero byte escaped and an end mark, so that no text is a prefix of another's key
+and keys sort as the texts do (the encoding is that of FoundationDB's tuple layer for byte strings).
+"""
+
+from __future__ import annotations
+
+import struct
+
+SCHEMA_VERSION = 1
+"""Raised when a database written by this version cannot be read by an earlier one."""
+
+EVENT = b"e"
+IDENTITY = b"i"
+TYPE = b"t"
+SUBJECT = b"s"
+SOURCE = b"o"
+KAFKA = b"k"
+
+META_SCHEMA = b"mschema"
+META_STORE = b"mstore"
+
+_SEQUENCE = struct.Struct(">Q")
+_IDENTITY_VALUE = struct.Struct(">Q8s")
+NONCE_BYTES = 8
+
+
+def event_key(sequence: int) -> bytes:
+    return EVENT + _SEQUENCE.pack(sequence)
+
+
+def identity_key(event_id: str, source: str) -> bytes:
+    """The id comes first, so that an event is found by its id alone too."""
+    return identity_prefix(event_id) + _text(source)
+
+
+def identity_prefix(event_id: str) -> bytes:
+    return IDENTITY + _text(event_id)
+
+
+def identity_value(sequence: int, nonce: bytes) -> bytes:
+    """nonce: 8 bytes that name the append; a retry of the same append knows its own events by it."""
+    return _IDENTITY_VALUE.pack(sequence, nonce)
+
+
+def read_identity_value(value: bytes) -> tuple[int, bytes]:
+    return _IDENTITY_VALUE.unpack(value)
+
+
+def index_prefix(index: bytes, text: str) -> bytes:
+    """index: TYPE, SUBJECT or SOURCE. The sequence follows the prefix in each key."""
+    return index + _text(text)
+
+
+def index_key(index: bytes, text: str, sequence: int) -> bytes:
+    return index_prefix(index, text) + _SEQUENCE.pack(sequence)
+
+
+def sequence_of(key: bytes) -> int:
+    """The sequence that an event's key or an index key ends in."""
+    return int(_SEQUENCE.unpack(key[-8:])[0])
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """The first key beyond all that begin with `prefix`."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def _text(text: str) -> bytes:
+    return text.encode().replace(b"\x00", b"\x00\xff") + b"\x00\x01"
