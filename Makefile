@@ -1,0 +1,76 @@
+# `make run` starts the service on port 5050; `make test` runs every check. Each first makes what it needs in .venv.
+# Settings (docs/settings.md) may stand behind it: make run PORT=8080 WEB_CONCURRENCY=4
+
+VENV := .venv
+BIN := $(VENV)/bin
+TEST_PROCESSES ?= auto
+PYTEST_OPTIONS ?=
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+
+.DEFAULT_GOAL := help
+.PHONY: help run worker test lint format bench bench-serve soak docs lock upgrade clean system-packages
+
+help:
+	@echo 'make run          the service, on http://127.0.0.1:5050 (Ctrl-C ends it)'
+	@echo 'make worker       the Kafka job worker'
+	@echo 'make test         every check and every test'
+	@echo 'make lint         ruff, mypy'
+	@echo 'make format       put the code into its form'
+	@echo 'make soak         the long form of the tests that have one'
+	@echo 'make bench        all benchmarks; make bench-serve: serving alone'
+	@echo 'make docs         docs/settings.md and .env.example from the declaration of the settings'
+	@echo 'make lock         requirements*.txt from requirements*.in; make upgrade: with newer versions'
+	@echo 'make clean        remove the virtual environment and what the checks leave behind'
+
+# exec, so that no shell stands between make and gunicorn: a signal to make, or Ctrl-C, ends gunicorn in order.
+run: $(VENV)/runtime.installed
+	@exec scripts/with-parent $(BIN)/gunicorn wsgi:app
+
+worker: $(VENV)/runtime.installed
+	@exec scripts/with-parent $(BIN)/python -m worker
+
+test: lint system-packages
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 8 -m 'not soak' $(PYTEST_OPTIONS)
+
+lint: $(VENV)/dev.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev.installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+soak: $(VENV)/dev.installed system-packages
+	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
+
+bench: bench-serve
+
+bench-serve: $(VENV)/runtime.installed
+	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
+
+docs: $(VENV)/runtime.installed
+	@$(BIN)/python -m eventvault.settings_docs
+
+lock: $(VENV)/dev.installed
+	$(LOCK) $(LOCK_OPTIONS) --output-file requirements.txt requirements.in
+	$(LOCK) $(LOCK_OPTIONS) --constraint requirements.txt --output-file requirements-dev.txt requirements-dev.in
+
+upgrade:
+	@$(MAKE) lock LOCK_OPTIONS=--upgrade
+
+system-packages:
+	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz java:default-jre-headless mvn:maven
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/runtime.installed: requirements.txt
+	@scripts/install $(VENV) requirements.txt
+	@touch $@
+
+$(VENV)/dev.installed: requirements-dev.txt
+	@scripts/install $(VENV) requirements-dev.txt
+	@touch $@ $(VENV)/runtime.installed
