@@ -54,6 +54,24 @@ class TooLarge(EventVaultError):
     code = "too_large"
 
 
+class UnsupportedMediaType(EventVaultError):
+    """The body's content type, encoding or charset is none that is understood here."""
+
+    code = "unsupported_media_type"
+
+
+class Forbidden(EventVaultError):
+    """The request comes from where none is allowed: a foreign Host, Origin, site or address."""
+
+    code = "forbidden"
+
+
+class TooBusy(EventVaultError):
+    """As many long-lived requests as this process has room for are under way."""
+
+    code = "too_busy"
+
+
 class EventNotFound(EventVaultError):
     code = "event_not_found"
 

@@ -1,0 +1,47 @@
+"""Cursors: a place in the sequence of events, with the generation it was read in, as opaque text.
+
+The form, for maintainers: `c` and the URL-safe base64, without padding, of `<generation>:<sequence>`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import NamedTuple
+
+from eventvault.errors import InvalidInput
+
+_LARGEST = 2**63 - 1
+
+
+class Cursor(NamedTuple):
+    """sequence: events beyond it come next. generation: None where it was a plain number."""
+
+    sequence: int
+    generation: str | None = None
+
+
+def encode(generation: str, sequence: int) -> str:
+    return "c" + base64.urlsafe_b64encode(f"{generation}:{sequence}".encode()).decode().rstrip("=")
+
+
+def decode(text: str) -> Cursor:
+    """The cursor that `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else."""
+    plain = re.fullmatch(r"[0-9]{1,19}", text)
+    generation, _, digits = ("", "", text) if plain else _opened(text).rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
+        raise InvalidInput(
+            f"{text[:80]!r} is no cursor",
+            hint="give the `next` of an earlier answer, or a sequence number; leave it out to begin at the beginning",
+            fields={"after": ["Not a cursor, and not a sequence number."]},
+        )
+    return Cursor(int(digits), generation or None)
+
+
+def _opened(text: str) -> str:
+    if not re.fullmatch(r"c[A-Za-z0-9_-]+", text):
+        return ""
+    try:
+        return base64.urlsafe_b64decode(text[1:] + "=" * (-(len(text) - 1) % 4)).decode()
+    except ValueError:
+        return ""

@@ -1,0 +1,106 @@
+"""JSON as people and programs send it: a body's bytes and content type become a value, or an error that says why not.
+
+Clients label JSON in many ways (PowerShell sends it as a form unless told otherwise), so what the text is decides,
+not what it is called; only types that are surely something else are refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any
+
+import msgspec
+
+from eventvault.errors import MalformedInput, UnsupportedMediaType
+
+JSON_LIKE = frozenset(
+    {
+        "",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "application/javascript",
+        "text/json",
+        "text/plain",
+    }
+)
+"""Content types under which JSON is expected; besides these every `…+json`."""
+
+_CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
+_UTF8_MARK = b"\xef\xbb\xbf"
+
+_decoder = msgspec.json.Decoder()
+"""msgspec and not orjson: it keeps whole numbers of any size, where orjson makes floats of the largest."""
+
+
+def media_type(content_type: str | None) -> tuple[str, str | None]:
+    """`Application/JSON; charset=UTF-8` → (`application/json`, `UTF-8`); without one: (``, None)."""
+    kind, *parameters = (content_type or "").split(";")
+    named = dict(_parameter(text) for text in parameters)
+    return kind.strip().lower(), named.get("charset")
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip().lower(), value.strip().strip('"')
+
+
+def require_json_like(content_type: str | None) -> None:
+    """Raises UnsupportedMediaType for a content type that is surely not JSON."""
+    kind, _ = media_type(content_type)
+    if kind not in JSON_LIKE and not kind.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"a body of the content type {kind!r} is not understood here", hint="send JSON, as application/json"
+        )
+
+
+def to_utf8(body: bytes, charset: str | None) -> bytes:
+    """The text in UTF-8 without a byte order mark, whatever charset it came in.
+
+    Raises UnsupportedMediaType for a charset that is not known, MalformedInput for bytes that are not text in it.
+    """
+    name = _known_charset(charset or "utf-8")
+    if name == "utf-8":
+        return body.removeprefix(_UTF8_MARK)
+    try:
+        return body.decode(name).removeprefix("\ufeff").encode()
+    except UnicodeError as error:
+        raise MalformedInput(f"the body is not text in its charset {charset!r}: {error}", hint="send UTF-8") from None
+
+
+def _known_charset(charset: str) -> str:
+    try:
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        name = ""
+    if name not in _CHARSETS:
+        raise UnsupportedMediaType(f"the charset {charset[:40]!r} is not understood here", hint="send UTF-8")
+    return name
+
+
+def parse(text: bytes, what: str = "the body") -> Any:
+    """The value of a JSON text in UTF-8. Raises MalformedInput that names `what` and where it stops being JSON."""
+    try:
+        return _decoder.decode(text)
+    except UnicodeDecodeError as error:
+        raise MalformedInput(
+            f"{what} is not UTF-8: {error.reason} at byte {error.start}",
+            hint="send UTF-8 and say so: Content-Type: application/json; charset=utf-8 (PowerShell: -ContentType)",
+        ) from None
+    except RecursionError:
+        raise MalformedInput(f"{what} is nested too deeply", hint="flatten it") from None
+    except msgspec.MsgspecError as error:
+        raise MalformedInput(f"{what} is not JSON: {error}", hint="check quotes, commas and brackets") from None
+
+
+def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:
+    """The JSON object in a request's body; an empty body is an empty object.
+
+    Raises UnsupportedMediaType, or MalformedInput for what is no JSON object.
+    """
+    if not body.strip():
+        return {}
+    require_json_like(content_type)
+    value = parse(to_utf8(body, media_type(content_type)[1]))
+    if not isinstance(value, dict):
+        raise MalformedInput("the body is JSON, but not an object", hint='send an object, such as {"label": "text"}')
+    return value
