@@ -1,0 +1,17 @@
+"""Fixtures that every part of the tests may use; the larger ones stand in plugins of their own."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = [name for name in ("tests.service", "tests.kafka_broker") if find_spec(name)]
+
+
+@pytest.fixture
+def settings_environment(tmp_path: Path) -> dict[str, str]:
+    """Environment variables that keep the three data folders beneath `tmp_path`; all else is left at its default."""
+    folders = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+    return {name: str(tmp_path / folder) for name, folder in folders.items()}

@@ -1,0 +1,168 @@
+"""Durable writes: the old content or the new, whole, and nothing left over."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from eventvault import files
+from eventvault.errors import NoSpace
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced and renamed, in order, as `fsync NAME` and `rename NAME`."""
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(handle: int) -> None:
+        calls.append(f"fsync {Path(f'/proc/self/fd/{handle}').readlink().name}")
+        fsync(handle)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        calls.append(f"rename {Path(target).name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    return calls
+
+
+def test_a_file_is_synced_before_it_takes_its_name_and_the_folder_after(tmp_path: Path, synced: list[str]) -> None:
+    files.write_durably(tmp_path / "entry", b"content")
+    assert (tmp_path / "entry").read_bytes() == b"content"
+    temporary, renamed, folder = synced
+    assert temporary.startswith("fsync .entry.")
+    assert temporary.endswith(files.TEMPORARY_SUFFIX)
+    assert (renamed, folder) == ("rename entry", f"fsync {tmp_path.name}")
+
+
+def test_a_write_that_is_broken_off_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    target.write_bytes(b"old")
+
+    def break_off() -> None:
+        with files.durable_file(target) as file:
+            file.write(b"half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"entry": b"old"}
+
+
+def test_a_name_that_is_taken_is_replaced_or_refused_as_asked(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    files.write_durably(target, b"first", replace=False)
+    with pytest.raises(FileExistsError):
+        files.write_durably(target, b"second", replace=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"entry": b"first"}
+    files.write_durably(target, b"third")
+    assert target.read_bytes() == b"third"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_system_without_hard_links_never_overwrites_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "entry"
+    if there:
+        target.write_bytes(b"old")
+        with pytest.raises(FileExistsError):
+            files.write_durably(target, b"new", replace=False)
+    else:
+        files.write_durably(target, b"new", replace=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"entry": b"old" if there else b"new"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_says_what_was_being_done() -> None:
+    with (
+        pytest.raises(NoSpace, match="writing the journal failed: No space left") as caught,
+        files.no_space_said("writing the journal"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert caught.value.hint
+
+
+def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.no_space_said("reading"):
+        (tmp_path / "missing").read_bytes()
+
+
+def test_a_full_disk_in_a_durable_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NoSpace, match=f"writing {tmp_path / 'entry'} failed"), files.durable_file(tmp_path / "entry"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_made_with_their_parents_and_made_again_without_harm(tmp_path: Path, synced: list[str]) -> None:
+    files.make_folder(tmp_path / "one" / "two")
+    files.make_folder(tmp_path / "one" / "two")
+    assert (tmp_path / "one" / "two").is_dir()
+    assert synced == [f"fsync {tmp_path.name}", "fsync one"]
+
+
+def test_a_rename_syncs_the_folders_on_both_sides(tmp_path: Path, synced: list[str]) -> None:
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from" / "entry").write_bytes(b"content")
+    files.rename_durably(tmp_path / "from" / "entry", tmp_path / "to" / "entry")
+    assert (tmp_path / "to" / "entry").read_bytes() == b"content"
+    assert synced == ["fsync to", "fsync from"]
+
+
+def test_files_folders_and_what_is_not_there_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").write_bytes(b"x")
+    (tmp_path / "file").write_bytes(b"x")
+    for name in ("folder", "file", "nothing"):
+        files.remove_durably(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_a_link_to_a_folder_keeps_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    files.remove_durably(tmp_path / "link")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"x"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_tree_is_synced_from_its_leaves_to_its_root(tmp_path: Path, synced: list[str]) -> None:
+    (tmp_path / "root" / "inner").mkdir(parents=True)
+    (tmp_path / "root" / "inner" / "leaf").write_bytes(b"x")
+    (tmp_path / "root" / "file").write_bytes(b"x")
+    files.sync_tree(tmp_path / "root")
+    assert synced == ["fsync leaf", "fsync inner", "fsync file", "fsync root"]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_borne(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(errno.EINVAL, "not here")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    files.sync_folder(tmp_path)
+
+
+def test_a_folder_sync_that_fails_for_real_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="the disk is broken"):
+        files.sync_folder(tmp_path)
+
+
+def test_free_space_is_what_an_ordinary_user_can_still_write(tmp_path: Path) -> None:
+    found = os.statvfs(tmp_path)
+    assert 0 < files.free_bytes(tmp_path) <= found.f_frsize * found.f_blocks

@@ -1,0 +1,134 @@
+"""Settings: declared once, checked all at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from eventvault import settings
+from eventvault.errors import InvalidSettings
+
+
+def problems(**environment: str) -> list[str]:
+    with pytest.raises(InvalidSettings) as caught:
+        settings.load(environment)
+    found: list[str] = caught.value.details["problems"]
+    return found
+
+
+def test_nothing_set_gives_the_promised_defaults() -> None:
+    found = settings.load({})
+    assert (found.host, found.port, found.web_concurrency) == ("127.0.0.1", 5050, 2)
+    assert found.storage_dir == settings.PROJECT / "storage"
+    assert found.backup_dir == settings.PROJECT / "backups"
+    assert found.restore_dir == settings.PROJECT / "restore"
+    assert found.database == settings.PROJECT / "storage" / "event_registry_db"
+    assert (found.auto_backup_enabled, found.auto_restore_enabled) == (True, True)
+    assert (found.auto_backup_interval, found.max_backups) == (3_600_000, 10)
+    assert (found.auto_recover, found.max_body_bytes) == ("false", 32 * 2**20)
+    assert found.kafka_bootstrap_servers is None
+    assert (found.kafka_events_topic, found.kafka_jobs_topic) == ("events", "jobs")
+    assert (found.allow_unauthenticated, found.allowed_hosts) == (False, ())
+    assert (found.log_level, found.log_format) == ("info", None)
+
+
+def test_every_declaration_is_an_attribute_and_every_attribute_is_declared() -> None:
+    assert {each.attribute for each in settings.DECLARATIONS} == {each.name for each in fields(settings.Settings)}
+
+
+@pytest.mark.parametrize("each", settings.DECLARATIONS, ids=lambda each: each.name)
+def test_a_blank_setting_counts_as_unset(each: settings.Declaration) -> None:
+    assert settings.load({each.name: " \t"}) == settings.load({})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(text, True) for text in ("true", "1", "YES", "On")] + [(text, False) for text in ("false", "0", "no", " off ")],
+)
+def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> None:
+    assert settings.load({"AUTO_BACKUP_ENABLED": text}).auto_backup_enabled is value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTO_BACKUP_ENABLED", "maybe"),
+        ("AUTO_RESTORE_ENABLED", "2"),
+        ("AUTO_BACKUP_INTERVAL", "999"),
+        ("AUTO_BACKUP_INTERVAL", "1e6"),
+        ("AUTO_BACKUP_INTERVAL", "-3600000"),
+        ("AUTO_BACKUP_INTERVAL", "٣٦٠٠٠٠٠"),
+        ("MAX_BACKUPS", "0"),
+        ("MAX_BACKUPS", "ten"),
+        ("PORT", "65536"),
+        ("HOST", "not a host"),
+        ("WEB_CONCURRENCY", "0"),
+        ("AUTO_RECOVER", "perhaps"),
+        ("MAX_BODY_BYTES", "1"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker:0"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,,two:9092"),
+        ("KAFKA_EVENTS_TOPIC", "no spaces"),
+        ("KAFKA_JOBS_TOPIC", ".."),
+        ("ALLOWED_HOSTS", ","),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(name: str, value: str) -> None:
+    (declared,) = (each for each in settings.DECLARATIONS if each.name == name)
+    assert problems(**{name: value}) == [f"{name} is {value!r}; allowed: {declared.kind.allowed}"]
+
+
+@pytest.mark.parametrize(("name", "least"), [("AUTO_BACKUP_INTERVAL", 1000), ("MAX_BACKUPS", 1), ("PORT", 0)])
+def test_the_least_allowed_value_is_taken(name: str, least: int) -> None:
+    assert getattr(settings.load({name: str(least)}), name.lower()) == least
+
+
+def test_all_errors_are_reported_at_once() -> None:
+    found = problems(AUTO_BACKUP_INTERVAL="1", MAX_BACKUPS="0", LOG_LEVEL="loud")
+    assert [problem.split()[0] for problem in found] == ["AUTO_BACKUP_INTERVAL", "MAX_BACKUPS", "LOG_LEVEL"]
+
+
+def test_the_error_is_one_message_with_a_hint() -> None:
+    with pytest.raises(InvalidSettings, match=r"PORT is .x.; allowed: .*; MAX_BACKUPS is") as caught:
+        settings.load({"PORT": "x", "MAX_BACKUPS": "0"})
+    assert "docs/settings.md" in caught.value.hint
+
+
+def test_a_relative_folder_lies_beside_wsgi_and_an_absolute_one_where_it_says(tmp_path: Path) -> None:
+    found = settings.load({"STORAGE_DIR": "data/live", "BACKUP_DIR": str(tmp_path)})
+    assert found.storage_dir == settings.PROJECT / "data" / "live"
+    assert found.backup_dir == tmp_path.resolve()
+
+
+def test_one_folder_for_two_purposes_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(BACKUP_DIR=str(tmp_path), RESTORE_DIR=str(tmp_path / "." / "x" / ".."))
+    assert problem.startswith("BACKUP_DIR and RESTORE_DIR are both")
+
+
+def test_a_folder_inside_another_is_refused(tmp_path: Path) -> None:
+    (problem,) = problems(STORAGE_DIR=str(tmp_path / "inner"), BACKUP_DIR=str(tmp_path))
+    assert problem.startswith(f"STORAGE_DIR ({tmp_path / 'inner'}) is inside BACKUP_DIR ({tmp_path})")
+
+
+def test_settings_survive_the_way_into_another_process(tmp_path: Path) -> None:
+    found = settings.load(
+        {
+            "STORAGE_DIR": str(tmp_path / "s"),
+            "ALLOWED_HOSTS": "one.example, two.example",
+            "KAFKA_BOOTSTRAP_SERVERS": "a:1, b:2",
+            "AUTO_RECOVER": "Empty",
+            "AUTO_BACKUP_ENABLED": "off",
+            "LOG_FORMAT": "JSON",
+        }
+    )
+    assert settings.load(found.to_environment()) == found
+    assert (found.allowed_hosts, found.kafka_bootstrap_servers) == (("one.example", "two.example"), "a:1,b:2")
+
+
+def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_BACKUPS", "3")
+    assert settings.load().max_backups == 3

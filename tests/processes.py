@@ -1,0 +1,56 @@
+"""The processes of one service, found in /proc by a mark in their environment: detached and orphaned ones too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "EVENTVAULT_TEST_SERVICE"
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Process id → command line of every living process whose environment holds MARK=mark."""
+    wanted = f"{MARK}={mark}".encode()
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it ended meanwhile, or is another user's
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = command_line(int(folder.name))
+    return found
+
+
+def command_line(pid: int) -> str:
+    return (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def parent(pid: int) -> int:
+    """The parent's process id. Raises OSError for a process that has ended."""
+    return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def own_memory(pid: int) -> int:
+    """RssAnon in bytes: what a process holds itself, without the files that it maps."""
+    for line in (Path("/proc") / str(pid) / "status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def kill(pids: dict[int, str] | list[int], number: int = signal.SIGKILL) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Look again and again until `condition()` is true. Raises TimeoutError that says what did not come about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {seconds} s: {what}")
+        time.sleep(0.02)

@@ -1,0 +1,191 @@
+"""The real service for a test: gunicorn with `wsgi:app`, its workers and the store process that they start."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import processes
+
+PROJECT = Path(__file__).resolve().parent.parent
+STOPPED_WITHIN = 15
+"""Seconds in which everything must be gone after a stop; the promise is 5 on a machine that is not busy."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Service:
+    """A running `gunicorn wsgi:app`."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, mark: str) -> None:
+        self.port = port
+        self.base = f"http://127.0.0.1:{port}"
+        self.log_file = log
+        self.mark = mark
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env=dict(environment), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        """Wait until the store answers. Raises AssertionError with the log where gunicorn ends instead."""
+
+        def ready() -> bool:
+            assert self.process.poll() is None, f"gunicorn ended with {self.process.returncode}:\n{self.log()}"
+            with suppress(OSError, http.client.HTTPException):
+                return self.request("GET", "/api/health/ready", timeout=5).status == 200
+            return False
+
+        processes.wait_until(ready, "the service is not ready", seconds)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 120,
+    ) -> Reply:
+        """Send a request over a connection of its own. body: bytes as they are, all else as JSON."""
+        headers = dict(headers or {})
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body=body, headers=headers)
+            answer = connection.getresponse()
+            return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **options: Any) -> Reply:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Reply:
+        return self.request("POST", path, body, **options)
+
+    def processes(self) -> dict[int, str]:
+        """Process id → command line of all that belong to this service."""
+        return processes.marked(self.mark)
+
+    def workers(self) -> list[int]:
+        """gunicorn's worker processes."""
+        found = []
+        for pid, command in self.processes().items():
+            with suppress(OSError):
+                if "gunicorn" in command and processes.parent(pid) == self.process.pid:
+                    found.append(pid)
+        return found
+
+    def stores(self) -> list[int]:
+        """The store processes: one, or none while the next is being started."""
+        return [pid for pid, command in self.processes().items() if "app.store" in command]
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal gunicorn, wait until every process is gone, and return gunicorn's exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            status = self.process.wait(60)
+            processes.wait_until(lambda: not self.processes(), f"left over: {self.processes()}", STOPPED_WITHIN)
+        finally:
+            processes.kill(self.processes())
+            self.process.wait(10)
+        return status
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that the kernel hands out by itself."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def service_environment(settings: Mapping[str, str], port: int, mark: str) -> dict[str, str]:
+    """This process's environment without any setting of EventVault but `settings`."""
+    from eventvault.settings import DECLARATIONS
+
+    kept = {name: value for name, value in os.environ.items() if name not in {each.name for each in DECLARATIONS}}
+    return {**kept, "PYTHONUNBUFFERED": "1", **settings, "PORT": str(port), processes.MARK: mark}
+
+
+@pytest.fixture
+def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Call it to start the service, as often as is needed; all of them share the data folders of the test.
+
+    workers: how many. environment: further settings. arguments: further arguments of gunicorn. port: where to listen
+    (default: a free one). wait: until the store answers. At the end of the test every one is stopped, and it is an
+    error when a process of it, or its port, is still there.
+    """
+    started: list[Service] = []
+
+    def start(
+        *,
+        workers: int = 2,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        port: int | None = None,
+        wait: bool = True,
+    ) -> Service:
+        port = port or free_port()
+        mark = secrets.token_hex(8)
+        settings = {**settings_environment, "WEB_CONCURRENCY": str(workers), **(environment or {})}
+        one = Service(
+            [sys.executable, "-m", "gunicorn", "wsgi:app", *arguments],
+            service_environment(settings, port, mark),
+            port,
+            tmp_path / f"service-{len(started)}.log",
+            mark,
+        )
+        started.append(one)
+        if wait:
+            one.wait_until_ready()
+        return one
+
+    yield start
+    problems = [problem for one in started for problem in _stop(one)]
+    for one in started:
+        print(f"--- {one.log_file.name}\n{one.log()[-20_000:]}")
+    assert not problems, problems
+
+
+def _stop(one: Service) -> list[str]:
+    try:
+        one.stop()
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        return [str(error)]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", one.port))
+        except OSError as error:
+            return [f"port {one.port} is not free: {error}"]
+    return []
