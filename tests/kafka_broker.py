@@ -1,0 +1,218 @@
+"""The fixtures around a real Kafka broker: one for the whole test session, shared by all xdist workers.
+
+`kafka` gives the shared broker, `private_kafka` one of the test's own that it may stop and start. The broker is
+started by the first test that asks and ended with the session, however that ends. `KAFKA_BOOTSTRAP_SERVERS` in the
+environment that pytest is given names a broker to use instead. Where there is neither a broker nor the means to
+start one the test is skipped with the reason; with CI=true it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.kafka_process import KafkaBroker, KafkaUnavailable, locked
+
+GIVEN_BROKER = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
+"""Read before any test changes the environment."""
+
+PATIENCE_SECONDS = 60.0
+_SHARED = pytest.StashKey[tuple[Path, int]]()
+
+
+class Kafka:
+    """A broker as tests use it. Topics get unique names, so that tests never meet."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.topics: list[str] = []
+        self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 500}
+        self.admin = AdminClient(self._config)
+        self._producer: Producer | None = None
+
+    def name(self, prefix: str = "events") -> str:
+        """A topic's or group's name that nobody else has; nothing is created."""
+        name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        self.topics.append(name)
+        return name
+
+    def topic(self, partitions: int = 1, name: str | None = None, **config: str) -> str:
+        """A topic, created; `config` as the broker names it, with `_` for `.`."""
+        name = name or self.name()
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                self.admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(30)
+                break
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+                    raise
+        self._await(name, there=True)
+        return name
+
+    def delete(self, topic: str) -> None:
+        self.admin.delete_topics([topic])[topic].result(30)
+        self._await(topic, there=False)
+
+    def send(
+        self,
+        topic: str,
+        values: Sequence[bytes | str | None],
+        *,
+        partition: int = 0,
+        key: bytes | None = None,
+        headers: Any = None,
+    ) -> None:
+        """Produce, and return when the broker has all of it."""
+        if self._producer is None:
+            self._producer = Producer({**self._config, "acks": "all", "linger.ms": 1})
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for value in values:
+            self._producer.produce(
+                topic, value, key=key, partition=partition, headers=headers or [], on_delivery=delivered
+            )
+            self._producer.poll(0)
+        left = self._producer.flush(PATIENCE_SECONDS)
+        assert not left, f"{left} messages to {topic} were not delivered"
+        assert not failed, failed
+
+    def read(self, topic: str, count: int, partitions: int = 1) -> list[Message]:
+        """The first `count` messages of a topic that may not exist yet; fails when they do not come."""
+        consumer = Consumer({
+            **self._config, "group.id": "reader", "enable.auto.commit": False, "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 50, "topic.metadata.refresh.interval.ms": 500,
+        })  # fmt: skip
+        try:
+            self._await(topic, there=True)
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
+            found: list[Message] = []
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while len(found) < count and time.monotonic() < deadline:
+                message = consumer.poll(0.2)
+                if message is not None and message.error() is None:
+                    found.append(message)
+        finally:
+            consumer.close()
+        assert len(found) == count, f"{len(found)} of {count} messages came to {topic}"
+        return found
+
+    def close(self, *, delete: bool) -> None:
+        """delete: leave nothing behind on a broker that goes on."""
+        if delete and self.topics:
+            there = self.admin.list_topics(timeout=30).topics
+            mine = [name for name in there if name.startswith(tuple(self.topics))]
+            for future in (self.admin.delete_topics(mine) if mine else {}).values():
+                future.result(30)
+
+    def _await(self, topic: str, *, there: bool) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            found = self.admin.list_topics(topic, timeout=30).topics[topic]
+            if there == (found.error is None and len(found.partitions) > 0):
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"topic {topic} is {'not there' if there else 'still there'}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The controller says where the shared broker lies; nothing is made or started before a test asks."""
+    given = getattr(config, "workerinput", {}).get("kafka")
+    name = f"eventvault-kafka-{os.getpid()}-{secrets.token_hex(4)}"
+    folder, owner = given or (str(Path(tempfile.gettempdir()) / name), os.getpid())
+    config.stash[_SHARED] = (Path(folder), owner)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist: tell each worker where the shared broker lies."""
+    folder, owner = node.config.stash[_SHARED]
+    node.workerinput["kafka"] = (str(folder), owner)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whoever leads the session ends the broker, once all workers are done."""
+    folder, owner = config.stash.get(_SHARED, (Path(), 0))
+    if owner != os.getpid() or not folder.is_dir():
+        return
+    with locked(folder / "lock"):
+        supervisor = folder / "supervisor"
+        if supervisor.exists():
+            _end(int(supervisor.read_text()), folder)
+        shutil.rmtree(folder)
+
+
+def _end(supervisor: int, folder: Path) -> None:
+    """End the supervisor and wait until it is gone; its id may be another process's by now."""
+    try:
+        process = os.pidfd_open(supervisor)
+        if str(folder) in Path(f"/proc/{supervisor}/cmdline").read_text():
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+            select.select([process], [], [], PATIENCE_SECONDS)
+        os.close(process)
+    except (ProcessLookupError, FileNotFoundError):
+        return
+    with suppress(ChildProcessError):
+        os.waitpid(supervisor, os.WNOHANG)
+
+
+def _shared_broker(folder: Path, owner: int) -> str:
+    """The shared broker's address; started where it does not run yet."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with locked(folder / "lock"):
+        address = folder / "address"
+        if not address.exists():
+            broker = _started(KafkaBroker(folder, owner))
+            (folder / "supervisor").write_text(str(broker.supervisor))
+            address.write_text(broker.bootstrap)
+        return address.read_text()
+
+
+def _started(broker: KafkaBroker) -> KafkaBroker:
+    try:
+        broker.start()
+    except KafkaUnavailable as reason:
+        if os.environ.get("CI", "").lower() in ("true", "1"):
+            pytest.fail(f"no Kafka broker, and CI=true does not allow to skip: {reason}")
+        pytest.skip(f"no Kafka broker: {reason}")
+    return broker
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(pytestconfig: pytest.Config) -> str:
+    """The address of a broker that runs for the whole session."""
+    return GIVEN_BROKER or _shared_broker(*pytestconfig.stash[_SHARED])
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap: str) -> Iterator[Kafka]:
+    broker = Kafka(kafka_bootstrap)
+    yield broker
+    broker.close(delete=bool(GIVEN_BROKER))
+
+
+@pytest.fixture
+def private_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker of the test's own, not started yet: `start()`, `stop()`; its address is known after the first start."""
+    broker = KafkaBroker(tmp_path / "kafka", os.getpid())
+    yield broker
+    broker.stop()
