@@ -1,0 +1,104 @@
+"""Reading archives of ours: a quick look, the full check, and unpacking with the same checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from eventvault.backups.archive import layout, manifest
+from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.manifest import Manifest
+from eventvault.backups.archive.marks import find_closing, whose
+from eventvault.backups.archive.source import Opened, Source, opened
+from eventvault.backups.archive.unpacking import check_fits, fresh_folder, unsafe
+from eventvault.backups.archive.walk import Write, parse_index, walk
+from eventvault.backups.archive.watch import IsCancelled, Progress, Watch
+
+
+def kind(path: Path) -> Literal["own", "foreign"]:
+    """Whose archive this is, by a look at its two ends: `verify` and `unpack` read `own`, `unpack_foreign` the others.
+
+    Raises ArchiveIncomplete for one that ends too early (or is empty), ArchiveDamaged for one of ours with something
+    after its end, ArchiveAlien for what is no gzip file, ArchiveTooNew, BackupNotFound.
+    """
+    with opened(path) as archive:
+        return whose(archive)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of an archive of ours, found from its end without reading the rest.
+
+    A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
+    """
+    with opened(path) as archive:
+        return _peek(archive)
+
+
+def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Manifest:
+    """Read every byte of an archive of ours from the disk and check all of it; gives the manifest, now proven.
+
+    progress: in bytes of the archive. Raises ArchiveIncomplete, ArchiveDamaged (saying what and at which byte),
+    ArchiveTooNew, BackupNotFound, Cancelled.
+    """
+    with opened(path, past_cache=True) as archive:
+        return walk(archive, _keep_nothing, Watch(f"verifying {path}", archive.size, progress, cancelled))
+
+
+def unpack(
+    path: Path, target: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None
+) -> Manifest:
+    """`verify`, while the files are written to `target/event_registry_db/`, which is on disk when this returns.
+
+    target: a folder that is not there yet (FileExistsError), in one that is; on any error it is removed again.
+    Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
+    """
+    with opened(path, past_cache=True) as archive:
+        needed = _peek(archive).total_size
+        check_fits(archive, needed, target.parent)
+        watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
+        with fresh_folder(target):
+            (target / layout.DATABASE).mkdir()
+            return walk(archive, _Keeper(archive, target / layout.DATABASE, needed).keep, watch)
+
+
+class _Keeper:
+    """Writes files into `folder`, never more than `allowed` bytes."""
+
+    def __init__(self, archive: Opened, folder: Path, allowed: int) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._left = allowed
+
+    @contextmanager
+    def keep(self, name: str, size: int) -> Iterator[Write]:
+        self._left -= size
+        if self._left < 0:
+            raise unsafe(self._archive, f"{name} is larger than {layout.MANIFEST_NAME} says")
+        with (self._folder / name).open("xb") as file:
+            yield file.write
+
+
+@contextmanager
+def _keep_nothing(_name: str, _size: int) -> Iterator[Write]:
+    yield len
+
+
+def _peek(archive: Opened) -> Manifest:
+    if whose(archive) == "foreign":
+        raise archive.alien("it was not made by EventVault and has no manifest")
+    offset = find_closing(archive).index_offset
+    index = parse_index(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
+    last = index.entries[-1].header if index.entries else 0
+    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
+
+
+def _text_at(archive: Opened, offset: int, name: str) -> bytes:
+    """The content of the entry whose header member is said to begin at `offset`."""
+    end = archive.size - layout.CLOSING_SIZE
+    if offset >= end:
+        raise archive.damaged(f"{name} is said to lie outside of the archive", offset)
+    reader = EntryReader(Source(archive, offset, end))
+    reader.begin()
+    return reader.text(name)
