@@ -182,6 +182,12 @@ class StoreUnavailable(EventVaultError):
     code = "store_unavailable"
 
 
+class StoreStopping(StoreUnavailable):
+    """The store is ending and did not take the request; the next one will."""
+
+    code = "store_stopping"
+
+
 class StoreRestoring(EventVaultError):
     """The store is restoring and will answer again by itself."""
 
@@ -204,6 +210,12 @@ class KafkaNotConfigured(EventVaultError):
     """`KAFKA_BOOTSTRAP_SERVERS` is not set, and what was asked for needs it."""
 
     code = "kafka_not_configured"
+
+
+class KafkaUnreachable(EventVaultError):
+    """No Kafka broker answers, or the one that does refuses; what was asked for is tried again."""
+
+    code = "kafka_unreachable"
 
 
 def _tree(root: type[EventVaultError]) -> list[type[EventVaultError]]:

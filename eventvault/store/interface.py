@@ -100,6 +100,16 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What was ignored or changed on the way in, in sentences."""
 
 
+class Hold(Protocol):
+    """A context manager. renew: call it before each scan, so that a store that took over knows of the hold."""
+
+    def __enter__(self) -> Hold: ...
+
+    def renew(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
 class Store(Protocol):
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
         """Append all drafts or none, durably: when this returns they are on disk."""
@@ -109,6 +119,9 @@ class Store(Protocol):
 
     def scan(self, query: ScanQuery) -> Page:
         """Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is not kept."""
+
+    def hold_generation(self, generation: str) -> Hold:
+        """Keep a generation readable through `scan` with `upto`, for as long as the context lasts."""
 
     def status(self) -> dict[str, Any]:
         """The store's part of `/api/health`, ready to be serialised; answers at once, whatever else is going on.

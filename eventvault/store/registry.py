@@ -254,6 +254,15 @@ class _Writing:
         return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
 
 
+def read_identity(folder: Path) -> StoreIdentity:
+    """The identity of a database that nobody has open. Raises what opening it raises."""
+    db = open_leveldb(folder)
+    try:
+        return EventRegistry(db, folder).identity
+    finally:
+        db.close()
+
+
 def write_identity(db: Any, identity: StoreIdentity) -> None:
     """Stamp an open database, durably."""
     db.put(keys.META_STORE, msgspec.json.encode(identity), sync=True)

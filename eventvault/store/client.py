@@ -1,0 +1,195 @@
+"""Reaches the store over its socket, through the same interface that the store implements.
+
+A request that meets a store that is gone waits for the next one and is sent again: appends carry a nonce, long
+operations a name, so that each lands once. Safe for many threads; connections are not shared across a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from eventvault import errors
+from eventvault.event import EventDraft
+from eventvault.store import wire
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.keys import NONCE_BYTES
+from eventvault.store.spawn import Spawner
+
+PATIENCE_SECONDS = 15.0
+"""How long a request waits for a store, one that takes over included, before it is answered with 503."""
+_POOL = 32
+_RETRY_SECONDS = 0.02
+
+
+class StoreClient:
+    """`eventvault.store.interface.Store` over the socket that `spawner` knows."""
+
+    def __init__(self, spawner: Spawner, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._spawner = spawner
+        self._patience = patience
+        self._pool: list[socket.socket] = []
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+
+    @property
+    def spawner(self) -> Spawner:
+        return self._spawner
+
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        result: AppendResult = self._call("append", drafts, secrets.token_bytes(NONCE_BYTES))
+        return result
+
+    def get(self, event_id: str, source: str | None = None) -> bytes:
+        value: bytes = self._call("get", event_id, source)
+        return value
+
+    def scan(self, query: ScanQuery) -> Page:
+        page: Page = self._call("scan", query)
+        return page
+
+    def status(self) -> dict[str, Any]:
+        """As the interface says; raises StoreUnavailable after a second already: health must not wait."""
+        status: dict[str, Any] = self._call("status", patience=1.0)
+        return status
+
+    def create_backup(self, label: str | None = None) -> Created:
+        created: Created = self._call("create_backup", label)
+        return created
+
+    def list_backups(self) -> list[BackupEntry]:
+        entries: list[BackupEntry] = self._call("list_backups")
+        return entries
+
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        manifest: dict[str, Any] = self._call("backup_manifest", name)
+        return manifest
+
+    def backup_path(self, name: str) -> str:
+        path: str = self._call("backup_path", name)
+        return path
+
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        entry: BackupEntry = self._call("adopt_upload", temporary, name)
+        return entry
+
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        self._call("delete_backup", name, force)
+
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        entry: BackupEntry = self._call("pin_backup", name, pinned)
+        return entry
+
+    def restore(self, name: str, *, staged: bool = False) -> Restored:
+        restored: Restored = self._call("restore", name, staged, secrets.token_hex(8))
+        return restored
+
+    def hold_generation(self, generation: str) -> Hold:
+        """As long as the context lasts, that generation's events stay readable through `scan`."""
+        return _Hold(self, generation)
+
+    def ensure(self) -> None:
+        """Return once there is a store. Raises StoreUnavailable where none can be started."""
+        self._give(self.connect(time.monotonic() + self._patience))
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, []
+        for connection in pool:
+            connection.close()
+
+    def _call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
+        frame = wire.request(method, *arguments)
+        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        while True:
+            connection = self._take(deadline)
+            try:
+                answer = self._exchange(connection, frame)
+            except OSError:
+                connection.close()
+                if time.monotonic() > deadline:
+                    raise _away() from None
+                continue
+            self._give(connection)
+            return wire.read_reply(method, answer)
+
+    def _exchange(self, connection: socket.socket, frame: bytes) -> bytes:
+        wire.send(connection, frame)
+        return wire.receive(connection)
+
+    def _take(self, deadline: float) -> socket.socket:
+        with self._lock:
+            if self._process != os.getpid():
+                self._pool, self._process = [], os.getpid()
+            if self._pool:
+                return self._pool.pop()
+        return self.connect(deadline)
+
+    def _give(self, connection: socket.socket) -> None:
+        with self._lock:
+            if len(self._pool) < _POOL:
+                self._pool.append(connection)
+                return
+        connection.close()
+
+    def connect(self, deadline: float) -> socket.socket:
+        """A new connection, to a store that is started if there is none. Raises StoreUnavailable at `deadline`."""
+        while True:
+            try:
+                connection = wire.connect(self._spawner.socket_path, timeout=5.0)
+                connection.settimeout(None)
+                return connection
+            except OSError:
+                self._spawner.see_to_it(deadline)
+                if time.monotonic() > deadline:
+                    raise _away() from None
+                time.sleep(_RETRY_SECONDS)
+
+
+class _Hold:
+    """A connection of its own that names the generation; it is made anew when the store is another one."""
+
+    def __init__(self, client: StoreClient, generation: str) -> None:
+        self._client = client
+        self._generation = generation
+        self._connection: socket.socket | None = None
+
+    def __enter__(self) -> _Hold:
+        self.renew()
+        return self
+
+    def renew(self) -> None:
+        """See to it that the present store knows of the hold; cheap when it does."""
+        if self._connection is not None and _alive(self._connection):
+            return
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._client.connect(time.monotonic() + PATIENCE_SECONDS)
+        with contextlib.suppress(OSError):
+            wire.send(self._connection, wire.request("hold_generation", self._generation))
+            wire.read_reply("hold_generation", wire.receive(self._connection))
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _alive(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _away() -> errors.StoreUnavailable:
+    return errors.StoreUnavailable(
+        "no store process answers", hint="try again in a moment; the service's log says why it does not start"
+    )

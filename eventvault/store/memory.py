@@ -1,0 +1,288 @@
+"""The in-memory double of the store: the same interface and rules, no LevelDB and no process.
+
+Events and what is known of archives are in dictionaries; the archives themselves are small `.tar.gz` files in a
+folder, because the edge sends them from disk. For tests of what stands above the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import tarfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from eventvault import clock, event
+from eventvault.errors import (
+    ArchiveAlien,
+    ArchiveDamaged,
+    BackupExists,
+    BackupNotFound,
+    BackupProtected,
+    EventNotFound,
+    GenerationLeftBehind,
+    InvalidInput,
+)
+from eventvault.event import Appended, EventDraft
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
+
+_MEMBER = "events.jsonl"
+
+
+class MemoryStore:
+    """folder: where the archives are written; it must exist. now: the clock, in microseconds."""
+
+    def __init__(self, folder: Path, now: clock.Clock = clock.now) -> None:
+        self._folder = folder
+        self._now = now
+        self._lock = threading.RLock()
+        self._generation = secrets.token_hex(8)
+        self._kept: dict[str, list[bytes]] = {self._generation: []}
+        self._identities: dict[tuple[str, str], int] = {}
+        self._forks: dict[str, int] = {}
+        self._entries: dict[str, BackupEntry] = {}
+        self._last_restore: Restored | None = None
+        self.staged: str | None = None
+
+    @property
+    def _events(self) -> list[bytes]:
+        return self._kept[self._generation]
+
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        with self._lock:
+            return AppendResult([self._append(draft) for draft in drafts], len(self._events))
+
+    def _append(self, draft: EventDraft) -> Appended:
+        known = self._identities.get((draft.source, draft.id))
+        if known is not None:
+            first = self._events[known - 1]
+            differs = event.differs(first, draft.body, draft.filled)
+            return Appended(known, event.recorded_of(first), duplicate=True, differs=differs)
+        before = event.recorded_of(self._events[-1]) if self._events else 0
+        recorded = max(self._now(), before)
+        value = event.recorded_body(draft.body, len(self._events) + 1, recorded)
+        self._events.append(value)
+        self._identities[draft.source, draft.id] = len(self._events)
+        return Appended(len(self._events), recorded)
+
+    def get(self, event_id: str, source: str | None = None) -> bytes:
+        found = [
+            value
+            for value, attributes in _parsed(self._events)
+            if attributes["id"] == event_id and source in (None, attributes["source"])
+        ]
+        if not found:
+            raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
+        if len(found) > 1:
+            raise InvalidInput(
+                f"{len(found)} events of several sources have the id {event_id!r}", hint="say which with &source="
+            )
+        return found[0]
+
+    def scan(self, query: ScanQuery) -> Page:
+        with self._lock:
+            generation = self._readable(query)
+            events = self._kept[generation]
+        last = min(len(events), len(events) if query.upto is None else query.upto)
+        chosen: list[bytes] = []
+        for sequence in range(query.after + 1, last + 1):
+            if _wanted(events[sequence - 1], query):
+                chosen.append(events[sequence - 1])
+            if len(chosen) == query.limit:
+                return Page(chosen, sequence if sequence < last else None, len(events), generation)
+        return Page(chosen, None, len(events), generation)
+
+    def _readable(self, query: ScanQuery) -> str:
+        generation = query.generation or self._generation
+        if generation in self._kept:
+            return generation
+        if query.after <= self._forks.get(generation, -1):
+            return self._generation
+        raise GenerationLeftBehind(
+            f"the generation {generation!r} was left behind by a restore", hint="begin again without a cursor"
+        )
+
+    def status(self) -> dict[str, Any]:
+        entries = self.list_backups()
+        restored = self._last_restore
+        return {
+            "status": "ok",
+            "problems": [],
+            "store": {
+                "state": "open",
+                "events": len(self._events),
+                "lastSequence": len(self._events),
+                "generation": self._generation,
+            },
+            "kafka": None,
+            "jobs": None,
+            "backup": {
+                "available": True,
+                "count": len(entries),
+                "latest": entries[0] if entries else None,
+                "totalSize": sum(entry.size for entry in entries),
+            },
+            "lastRestore": None if restored is None else _restore_status(restored),
+            "metrics": {},
+        }
+
+    def create_backup(self, label: str | None = None) -> Created:
+        with self._lock:
+            began = self._now()
+            name = self._free_name(label)
+            self._folder.joinpath(name).write_bytes(_archive(self._events))
+            self._entries[name] = self._described(name, label=label, origin="created", created=began)
+            self._kept = {self._generation: self._events}
+            return Created(self._entries[name], (self._now() - began) // 1000)
+
+    def _free_name(self, label: str | None) -> str:
+        letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in (label or "").lower())
+        slug = f"_{letters.strip('-')[:60]}" if letters.strip("-") else ""
+        stem = clock.from_microseconds(self._now()).strftime("backup_%Y-%m-%d_%H%M%S") + slug
+        names = (f"{stem}{suffix}.tar.gz" for suffix in ("", *(f"_{number}" for number in range(2, 100_000))))
+        return next(name for name in names if name not in self._entries)
+
+    def _described(self, name: str, *, label: str | None, origin: str, created: int) -> BackupEntry:
+        path = self._folder / name
+        content = path.read_bytes()
+        events = _unpacked(content)
+        return BackupEntry(
+            name=name,
+            path=str(path),
+            size=len(content),
+            created=created,
+            label=label,
+            events=len(events),
+            sequence=len(events),
+            generation=self._generation,
+            verified=self._now(),
+            sha256=hashlib.sha256(content).hexdigest(),
+            origin=origin,
+        )
+
+    def list_backups(self) -> list[BackupEntry]:
+        present = [entry for entry in self._entries.values() if Path(entry.path).exists()]
+        return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
+
+    def _entry(self, name: str) -> BackupEntry:
+        for entry in self.list_backups():
+            if entry.name == name:
+                return entry
+        raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")
+
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        entry = self._entry(name)
+        return {"events": entry.events, "lastSequence": entry.sequence, "label": entry.label}
+
+    def backup_path(self, name: str) -> str:
+        return self._entry(name).path
+
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        with self._lock:
+            if name in self._entries:
+                raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
+            _unpacked(Path(temporary).read_bytes())
+            Path(temporary).rename(self._folder / name)
+            self._entries[name] = self._described(name, label=None, origin="uploaded", created=self._now())
+            return self._entries[name]
+
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        with self._lock:
+            entry = self._entry(name)
+            if not force and (entry.pinned or len(self.list_backups()) == 1):
+                why = "is pinned" if entry.pinned else "is the last good backup"
+                raise BackupProtected(f"{name} {why}", hint="add ?force=true to delete it all the same")
+            Path(entry.path).unlink()
+            del self._entries[name]
+
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        with self._lock:
+            entry = msgspec.structs.replace(self._entry(name), pinned=pinned)
+            self._entries[name] = entry
+            return entry
+
+    def restore(self, name: str, *, staged: bool = False) -> Restored:
+        with self._lock:
+            began = self._now()
+            events = _unpacked(Path(self.backup_path(name)).read_bytes())
+            if staged:
+                self.staged = name
+            else:
+                self._begin_generation(events)
+            restored = Restored(
+                source=name,
+                at=began,
+                events=len(events),
+                not_json=0,
+                duration=(self._now() - began) // 1000,
+                staged=staged,
+                generation=None if staged else self._generation,
+            )
+            self._last_restore = self._last_restore if staged else restored
+            return restored
+
+    def _begin_generation(self, events: list[bytes]) -> None:
+        shared = next(
+            (number for number, (old, new) in enumerate(zip(self._events, events, strict=False)) if old != new),
+            min(len(self._events), len(events)),
+        )
+        self._forks = {generation: min(fork, shared) for generation, fork in self._forks.items()}
+        self._forks[self._generation] = shared
+        self._generation = secrets.token_hex(8)
+        self._kept[self._generation] = events
+        self._identities = {
+            (found["source"], found["id"]): number for number, (_, found) in enumerate(_parsed(events), 1)
+        }
+
+
+def _parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    return ((value, orjson.loads(value)) for value in events)
+
+
+def _wanted(value: bytes, query: ScanQuery) -> bool:
+    attributes = orjson.loads(value)
+    recorded = event.recorded_of(value)
+    return (
+        query.type in (None, attributes["type"])
+        and query.subject in (None, attributes.get("subject"))
+        and query.source in (None, attributes["source"])
+        and (query.recorded_from is None or recorded >= query.recorded_from)
+        and (query.recorded_to is None or recorded <= query.recorded_to)
+    )
+
+
+def _archive(events: Sequence[bytes]) -> bytes:
+    content = b"".join(value + b"\n" for value in events)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo(_MEMBER)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _unpacked(archive: bytes) -> list[bytes]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            member = tar.extractfile(_MEMBER)
+            return [] if member is None else member.read().splitlines()
+    except KeyError:
+        raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
+
+
+def _restore_status(restored: Restored) -> dict[str, Any]:
+    return {
+        "source": restored.source,
+        "at": clock.format_milliseconds(restored.at),
+        "events": restored.events,
+        "notJson": restored.not_json,
+        "durationMs": restored.duration,
+    }

@@ -1,0 +1,266 @@
+"""The store itself: the interface, implemented in the one process that owns the database.
+
+Initialisation order, as the guide has it: BackupManager.initialize() (folders, what lies in `restore/`, stale
+locks) → EventBus.init() (opens LevelDB, shares the handle, starts the consumers) → the schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import plyvel
+
+from eventvault.backups import names
+from eventvault.backups.archive import reader
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.create import BackupMaker
+from eventvault.backups.installation import installation_of
+from eventvault.backups.schedule import AutoBackup, Scheduler
+from eventvault.chores import Chores
+from eventvault.errors import (
+    ArchiveError,
+    BackupExists,
+    Cancelled,
+    DatabaseDamaged,
+    EventVaultError,
+    StoreRestoring,
+    StoreStopping,
+    StoreUnavailable,
+)
+from eventvault.event import EventDraft
+from eventvault.files import make_folder, take_name
+from eventvault.restore.hot import Restorer
+from eventvault.restore.startup import Startup
+from eventvault.settings import Settings
+from eventvault.store import status
+from eventvault.store.bus import Consumer, EventBus
+from eventvault.store.commit import Done
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.keys import NONCE_BYTES
+from eventvault.store.paging import scan
+from eventvault.store.past import Past
+from eventvault.store.registry import AppendBatch
+
+log = logging.getLogger("BackupManager")
+
+TICK_SECONDS = 1.0
+
+
+class StoreService:
+    """`eventvault.store.interface.Store` in the process that owns the database.
+
+    service_starts: this store starts the service, so what lies in `restore/` is taken. on_started: called once
+    that is done. scheduler: None in a store for
+    the command line. consumers: makes the Kafka consumers of a bus; they run while the database is open.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        service_starts: bool = False,
+        on_started: Callable[[], None] = lambda: None,
+        scheduler: Scheduler | None = None,
+        consumers: Callable[[EventBus], Sequence[Consumer]] = lambda bus: (),
+    ) -> None:
+        self.settings = settings
+        for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
+            make_folder(folder)
+        self.state = "starting"
+        self.bus = EventBus(settings.database)
+        self.chores = Chores()
+        self.past = Past(settings.storage_dir)
+        self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
+        self.restorer = Restorer(settings, self.bus, self.chores)
+        self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
+        self.schedule = AutoBackup(settings, self.backups, scheduler)
+        self.consumers = list(consumers(self.bus))
+        self._startup = Startup(settings, self.catalogue, self.restorer)
+        self._service_starts = service_starts
+        self._on_started = on_started
+        self._started = False
+        self._stopping = threading.Event()
+
+    def initialize(self) -> None:
+        """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
+        self.state = "restoring"
+        with self.restorer.swapping:
+            self._try_to_open()
+        threading.Thread(target=self._tick, name="ticker", daemon=True).start()
+
+    def stop(self) -> None:
+        """Cancel long operations, stop the consumers, commit what is queued. The handle stays for the end."""
+        self.state = "stopping"
+        self._stopping.set()
+        self.schedule.stop()
+        self.chores.cancel()
+        self.bus.stop()
+
+    def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
+        """`append`, answered by `done` in the committer's thread."""
+        refusal = self._refusal()
+        if refusal is not None:
+            done(refusal)
+        else:
+            self.bus.committer.submit(AppendBatch(drafts, nonce), done)
+
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        self._check()
+        return self.bus.committer.append(AppendBatch(drafts, secrets.token_bytes(NONCE_BYTES)))
+
+    def get(self, event_id: str, source: str | None = None) -> bytes:
+        self._check()
+        with self.bus.using() as registry:
+            return registry.get(event_id, source)
+
+    def scan(self, query: ScanQuery) -> Page:
+        self._check()
+        with self.bus.using() as registry:
+            page = self.past.scan(registry.identity, query)
+            return page if isinstance(page, Page) else scan(registry, page)
+
+    def hold_generation(self, generation: str, holder: object = None) -> Hold:
+        """See the interface. Over a socket the holder is the connection, and its end releases."""
+        holder = object() if holder is None else holder
+        self.past.hold(generation, holder)
+        return _Held(self, holder)
+
+    def release(self, holder: object) -> None:
+        self.past.release(holder)
+
+    def status(self) -> dict[str, Any]:
+        return status.describe(self)
+
+    def create_backup(self, label: str | None = None) -> Created:
+        self._check()
+        return self.backups.create(label)
+
+    def list_backups(self) -> list[BackupEntry]:
+        return self.catalogue.entries()
+
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        path = Path(self.catalogue.entry(name).path)
+        try:
+            own = reader.kind(path) == "own"
+            manifest: dict[str, Any] = msgspec.to_builtins(reader.read_manifest(path)) if own else {}
+        except ArchiveError:
+            return {}
+        return manifest
+
+    def backup_path(self, name: str) -> str:
+        return self.catalogue.entry(name).path
+
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        names.check_name(name)
+        target = self.settings.backup_dir / name
+        if target.exists():
+            raise _exists(name)
+        self.chores.run("verify_archive", path=temporary, scratch=str(self.settings.storage_dir))
+        try:
+            take_name(Path(temporary), target, replace=False)
+        except FileExistsError:
+            raise _exists(name) from None
+        log.info("BackupManager: %s was uploaded", name)
+        return self.catalogue.record_uploaded(name)
+
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        self.backups.delete(name, force=force)
+
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        return self.catalogue.set_pinned(name, pinned=pinned)
+
+    def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
+        if self.state in ("starting", "restoring"):
+            raise _restoring()
+        archive = Path(self.catalogue.entry(name).path)
+        restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
+        if not staged:
+            self._begin_serving()
+        return restored
+
+    def _refusal(self) -> EventVaultError | None:
+        if self.state == "serving":
+            return None
+        if self.state in ("starting", "restoring"):
+            return _restoring()
+        if self.state == "stopping":
+            return StoreStopping("the store is stopping", hint="send the request again")
+        return self.bus.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
+
+    def _check(self) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+
+    def _try_to_open(self) -> None:
+        try:
+            self._startup.run(service_starts=self._service_starts)
+            self._on_started()
+            self._begin_serving()
+        except Cancelled:
+            self.state = "stopping"
+        except EventVaultError as error:
+            self._fail(error)
+        except (OSError, plyvel.Error) as error:
+            log.exception("BackupManager: the store cannot start")
+            self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
+
+    def _begin_serving(self) -> None:
+        self.bus.init(self.consumers)
+        self.state = "serving"
+        if not self._started:
+            self._started = True
+            self.schedule.start()
+
+    def _fail(self, error: EventVaultError) -> None:
+        if str(error) != str(self.bus.problem):
+            log.error("BackupManager: %s (%s)", error, error.hint)
+        self.bus.problem = error
+        self.state = "failed"
+
+    def _tick(self) -> None:
+        """What is looked after every second: a database that could not be opened, copies that nobody reads."""
+        while not self._stopping.wait(TICK_SECONDS):
+            with contextlib.suppress(OSError):
+                self.past.tidy()
+            if self._worth_trying() and self.restorer.swapping.acquire(blocking=False):
+                try:
+                    if self._worth_trying():
+                        self._try_to_open()
+                finally:
+                    self.restorer.swapping.release()
+
+    def _worth_trying(self) -> bool:
+        """A database that could not be opened may open later: a disk that was full, a lock that was held."""
+        closed = self.bus.registry is None and self.state in ("failed", "serving")
+        return closed and not isinstance(self.bus.problem, DatabaseDamaged)
+
+
+class _Held:
+    def __init__(self, service: StoreService, holder: object) -> None:
+        self._service = service
+        self._holder = holder
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def renew(self) -> None:
+        """Nothing to do in the process that holds."""
+
+    def __exit__(self, *_: object) -> None:
+        self._service.release(self._holder)
+
+
+def _restoring() -> StoreRestoring:
+    return StoreRestoring("the store is starting or restoring", hint="try again in a few seconds; GET /api/health")
+
+
+def _exists(name: str) -> BackupExists:
+    return BackupExists(f"there is a backup named {name} already", hint="choose another ?name=, or delete that one")

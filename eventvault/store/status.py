@@ -1,0 +1,113 @@
+"""The store's part of `/api/health` and of `/metrics`: numbers that are at hand, nothing that waits."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from eventvault import clock
+from eventvault.errors import EventVaultError
+from eventvault.restore.intent import read_last
+from eventvault.store.interface import BackupEntry, Restored
+
+if TYPE_CHECKING:
+    from eventvault.store.service import StoreService
+
+
+def describe(service: StoreService) -> dict[str, Any]:
+    """As `eventvault.store.interface.Store.status` says."""
+    problems = list(service.restorer.inbox.problems)
+    backups, catalogue_problem = _backups(service)
+    for error in (service.bus.problem, catalogue_problem, service.schedule.problem):
+        if error is not None:
+            problems.append({"code": error.code, "message": error.message, "hint": error.hint})
+    problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
+    kafka = _kafka(service)
+    problems += kafka.pop("problems", [])
+    restoring = service.state in ("starting", "restoring")
+    return {
+        "status": "restoring" if restoring else "degraded" if problems else "ok",
+        "problems": problems,
+        "store": _store(service),
+        "backup": {
+            "available": catalogue_problem is None,
+            "count": len(backups),
+            "latest": msgspec.to_builtins(backups[0]) if backups else None,
+            "totalSize": sum(entry.size for entry in backups),
+        },
+        "kafka": kafka,
+        "jobs": {"autoBackup": service.schedule.describe()},
+        "lastRestore": _last_restore(service),
+        "metrics": _metrics(service),
+    }
+
+
+def restored_json(restored: Restored) -> dict[str, Any]:
+    """A `Restored` with the members that `/api/health` promises."""
+    return {
+        "source": restored.source,
+        "at": clock.format_milliseconds(restored.at),
+        "events": restored.events,
+        "notJson": restored.not_json,
+        "durationMs": restored.duration,
+        "generation": restored.generation,
+        "notes": restored.notes,
+    }
+
+
+def _backups(service: StoreService) -> tuple[list[BackupEntry], EventVaultError | None]:
+    try:
+        return service.catalogue.entries(), None
+    except EventVaultError as error:
+        return [], error
+    except OSError as error:
+        return [], EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
+
+
+def _bad_archive(entry: BackupEntry) -> dict[str, str]:
+    return {
+        "code": "backup_damaged",
+        "message": f"{entry.name}: {entry.problem}",
+        "hint": "make a new backup with POST /api/backup/create, then delete this one",
+    }
+
+
+def _store(service: StoreService) -> dict[str, Any]:
+    registry = service.bus.registry
+    return {
+        "state": service.state,
+        "events": registry.last_sequence if registry else None,
+        "lastSequence": registry.last_sequence if registry else None,
+        "storeId": registry.identity.store_id if registry else None,
+        "generation": registry.identity.generation if registry else None,
+        "pid": os.getpid(),
+    }
+
+
+def _kafka(service: StoreService) -> dict[str, Any]:
+    for consumer in service.consumers:
+        snapshot = getattr(consumer, "snapshot", None)
+        if snapshot is not None:
+            return dict(snapshot())
+    return {"configured": False}
+
+
+def _last_restore(service: StoreService) -> dict[str, Any] | None:
+    last = read_last(service.settings.storage_dir)
+    return restored_json(last.restored) if last else None
+
+
+def _metrics(service: StoreService) -> dict[str, float]:
+    sizes = service.bus.committer.sizes
+    return {
+        "append_groups": sizes.groups,
+        "append_requests": sizes.batches,
+        "appended_events": sizes.events,
+        "duplicate_events": sizes.duplicates,
+        "append_seconds": sizes.seconds,
+        "failed_groups": sizes.failures,
+        **{f"backups_{name}": count for name, count in service.backups.counts.items()},
+        **{f"restores_{name}": count for name, count in service.restorer.counts.items()},
+    }

@@ -1,0 +1,138 @@
+"""What travels over `STORAGE_DIR/store.sock`: frames of a 4-byte little-endian length and a MessagePack body.
+
+A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
+on each connection. `METHODS` gives the types; both ends read only what fits them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import errors
+from eventvault.event import EventDraft
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
+
+PROTOCOL = 1
+"""Raised with each change of what travels; both ends must have the same."""
+
+FRAME_BYTES = 2**30
+_LENGTH = struct.Struct("<I")
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What the store says of itself. service: the service start that it belongs to; mode: `service`, `command`."""
+
+    protocol: int
+    version: str
+    pid: int
+    service: str
+    mode: str
+
+
+METHODS: dict[str, tuple[Any, Any]] = {
+    "hello": (tuple[()], Hello),
+    "ping": (tuple[()], None),
+    "end": (tuple[str], bool),
+    "hold_generation": (tuple[str], None),
+    "append": (tuple[list[EventDraft], bytes], AppendResult),
+    "get": (tuple[str, str | None], bytes),
+    "scan": (tuple[ScanQuery], Page),
+    "status": (tuple[()], dict[str, Any]),
+    "create_backup": (tuple[str | None], Created),
+    "list_backups": (tuple[()], list[BackupEntry]),
+    "backup_manifest": (tuple[str], dict[str, Any]),
+    "backup_path": (tuple[str], str),
+    "adopt_upload": (tuple[str, str], BackupEntry),
+    "delete_backup": (tuple[str, bool], None),
+    "pin_backup": (tuple[str, bool], BackupEntry),
+    "restore": (tuple[str, bool, str], Restored),
+}
+"""Method → the types of its arguments and of its result. The last text of restore names the operation, so
+that a caller who asks again after a take-over is given what was done already."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+_reply = msgspec.msgpack.Decoder(tuple[bool, msgspec.Raw])
+_arguments = {name: msgspec.msgpack.Decoder(types[0]) for name, types in METHODS.items()}
+_results = {name: msgspec.msgpack.Decoder(types[1]) for name, types in METHODS.items()}
+_error = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+def request(method: str, *arguments: Any) -> bytes:
+    return _encode((method, arguments))
+
+
+def read_request(frame: bytes) -> tuple[str, tuple[Any, ...]]:
+    """(method, arguments). Raises msgspec.MsgspecError or KeyError for what is none."""
+    method, arguments = _request.decode(frame)
+    return method, _arguments[method].decode(arguments)
+
+
+def reply(result: Any) -> bytes:
+    return _encode((True, result))
+
+
+def reply_error(error: errors.EventVaultError) -> bytes:
+    return msgspec.msgpack.encode((False, error.to_wire()), enc_hook=str)
+
+
+def read_reply(method: str, frame: bytes) -> Any:
+    """The result. Raises the EventVaultError that the other end raised."""
+    good, body = _reply.decode(frame)
+    if not good:
+        raise errors.from_wire(_error.decode(body))
+    return _results[method].decode(body)
+
+
+def send(connection: socket.socket, frame: bytes) -> None:
+    connection.sendall(_LENGTH.pack(len(frame)) + frame)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """The next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set."""
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    if length > FRAME_BYTES:
+        raise ConnectionError(f"a frame of {length} bytes is larger than any that is sent")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    first = connection.recv(length)
+    if len(first) == length:
+        return first
+    if not first and length:
+        raise ConnectionError("the other end closed the connection")
+    parts = bytearray(first)
+    while len(parts) < length:
+        chunk = connection.recv(min(length - len(parts), 2**20))
+        if not chunk:
+            raise ConnectionError("the other end closed the connection")
+        parts += chunk
+    return bytes(parts)
+
+
+def short_path(folder: int, name: str) -> str:
+    """The path of a socket below an open folder: at most 107 bytes fit, and STORAGE_DIR may be longer."""
+    return f"/proc/self/fd/{folder}/{name}"
+
+
+def connect(socket_path: Path, timeout: float) -> socket.socket:
+    """A connection to the store. OSError where nobody listens."""
+    folder = os.open(socket_path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(short_path(folder, socket_path.name))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    finally:
+        os.close(folder)
