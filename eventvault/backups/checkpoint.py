@@ -1,0 +1,247 @@
+"""A consistent copy of a LevelDB database while it is being written, at the cost of its files' number, not bytes.
+
+The order of the steps is what makes it correct; in any other order gaps appear in silence:
+
+1. Link every table, so that the next steps are short; some may vanish meanwhile.
+2. Hold the writers (`hold`).
+3. List the folder. Open each log, ascending, and note its size; if one vanished, forget those before it.
+4. After the logs: read CURRENT, open that MANIFEST, note its size. Let the writers go on.
+5. Read the MANIFEST up to that size; a torn tail is its end.
+6. Link the tables that it names and that are not linked yet; one that is gone: begin again. Sizes must be as it says.
+7. Remove linked tables that it does not name, and forget logs that it no longer needs.
+8. Copy each log's noted bytes, and write MANIFEST and CURRENT.
+
+Tables never change once they are complete, so a link is as good as a copy. Logs and MANIFEST are written on, so the
+checkpoint holds private copies of them and never a link: an open file is what keeps a log from vanishing until
+it is copied. The LOCK file is never opened, as this process would lose the lock it holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Generic, TypeVar
+
+from eventvault.errors import DatabaseDamaged, DatabaseError
+from eventvault.files import no_space_said
+from eventvault.leveldb.examine import file_numbers
+from eventvault.leveldb.manifest import HINT, Version, read_current, read_manifest
+
+TRIES = 20
+"""How often a checkpoint is begun before it is given up; each time a compaction removed a table in between."""
+
+T = TypeVar("T")
+
+_CHUNK = 1 << 20
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+)
+_NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """name: within the checkpoint's folder. size: in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Checkpoint(Generic[T]):
+    """A private copy in `folder` that LevelDB may open; its tables share their bytes with the original.
+
+    held: what `hold` gave while the writers were held: it describes exactly what is inside.
+    """
+
+    folder: Path
+    files: tuple[CheckpointFile, ...]
+    held: T
+
+
+class _Vanished(Exception):
+    """A file that the MANIFEST or CURRENT names is not there: a compaction, or an opening, came in between."""
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A file that is kept open, and how many of its bytes belong to the checkpoint."""
+
+    name: str
+    file: BinaryIO
+    size: int
+
+
+def take_checkpoint(
+    database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]], *, tries: int = TRIES
+) -> Checkpoint[T]:
+    """Copy the LevelDB in `database`, which may be open and written to, into `staging`, which must not exist.
+
+    `hold` is entered for the moment (about a millisecond) in which logs and MANIFEST are noted: while it is entered
+    nothing may be written through this process's handle; entered once per try. `staging` should be on the same file
+    system; where no link can be made, tables are copied. Nothing is synced: that is for whoever keeps the copy.
+
+    Raises DatabaseDamaged where the database's files contradict each other, DatabaseError where compactions got in
+    the way `tries` times or a file cannot be read, NoSpace, and what `hold` raises; then `staging` is gone.
+    """
+    staging.mkdir()
+    try:
+        with no_space_said(f"taking a checkpoint of {database}"):
+            return _begin_until_done(database, staging, hold, tries)
+    except OSError as error:
+        _discard(staging)
+        raise DatabaseError(
+            f"taking a checkpoint of {database} failed: {error}", hint="see to that disk and its permissions"
+        ) from error
+    except BaseException:
+        _discard(staging)
+        raise
+
+
+def _begin_until_done(
+    database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]], tries: int
+) -> Checkpoint[T]:
+    """LevelDB says that it needs a file no more before it removes it: what is missed twice running is really gone."""
+    missed = ""
+    for _ in range(tries):
+        try:
+            return _try_once(database, staging, hold)
+        except _Vanished as vanished:
+            if str(vanished) == missed:
+                raise DatabaseDamaged(f"{database} is damaged: {missed} is missing", hint=HINT) from None
+            missed = str(vanished)
+    raise DatabaseError(
+        f"taking a checkpoint of {database} failed: files were compacted away in between {tries} times",
+        hint="try again; if it persists, the disk is too slow for what is being written",
+    )
+
+
+def _try_once(database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]]) -> Checkpoint[T]:
+    """Steps 1 to 8. Tables that an earlier try brought are used again."""
+    for name in file_numbers(_names(database), "ldb", "sst").values():
+        with suppress(FileNotFoundError, FileExistsError):
+            _bring(database / name, staging / name)
+    with ExitStack() as opened:
+        with hold() as held:
+            logs = _open_logs(database, opened)
+            manifest = _open_manifest(database, opened)
+        version = read_manifest(manifest.file, manifest.size, name=str(database / manifest.name))
+        _bring_named_tables(database, staging, version)
+        _remove_unnamed_tables(staging, version)
+        for number, log in logs.items():
+            if version.needs_log(number):
+                _copy_bytes(log.file, staging / log.name, log.size)
+        _copy_bytes(manifest.file, staging / manifest.name, version.manifest_size)
+    (staging / "CURRENT").write_text(f"{manifest.name}\n")
+    files = tuple(CheckpointFile(path.name, path.stat().st_size) for path in sorted(staging.iterdir()))
+    return Checkpoint(staging, files, held)
+
+
+def _open_logs(database: Path, opened: ExitStack) -> dict[int, _Open]:
+    """Step 3. The list must be complete before the first log is looked at."""
+    names = [name for name in _names(database) if name.endswith(".log")]
+    logs: dict[int, _Open] = {}
+    for number, name in file_numbers(names, "log").items():
+        try:
+            logs[number] = _open(database / name, opened)
+        except FileNotFoundError:
+            logs.clear()
+    return logs
+
+
+def _open_manifest(database: Path, opened: ExitStack) -> _Open:
+    """Step 4."""
+    try:
+        name = read_current(database)
+    except FileNotFoundError:
+        raise DatabaseDamaged(f"{database} has no CURRENT file", hint=HINT) from None
+    try:
+        return _open(database / name, opened)
+    except FileNotFoundError:
+        raise _Vanished(name) from None
+
+
+def _open(path: Path, opened: ExitStack) -> _Open:
+    file = opened.enter_context(path.open("rb"))
+    return _Open(path.name, file, os.fstat(file.fileno()).st_size)
+
+
+def _bring_named_tables(database: Path, staging: Path, version: Version) -> None:
+    """Step 6. One of another size was copied half-written, or its number was used anew: it is brought again."""
+    brought = file_numbers(_names(staging), "ldb", "sst")
+    live: dict[int, str] | None = None
+    for number, table in version.files.items():
+        if number in brought and (staging / brought[number]).stat().st_size == table.size:
+            continue
+        live = file_numbers(_names(database), "ldb", "sst") if live is None else live
+        name = live.get(number)
+        if name is None:
+            raise _Vanished(f"table {number:06d}")
+        (staging / name).unlink(missing_ok=True)
+        try:
+            _bring(database / name, staging / name)
+        except FileNotFoundError:
+            raise _Vanished(f"table {number:06d}") from None
+        size = (staging / name).stat().st_size
+        if size != table.size:
+            raise DatabaseDamaged(
+                f"{database / name} is damaged: it has {size} bytes instead of {table.size}", hint=HINT
+            )
+
+
+def _remove_unnamed_tables(staging: Path, version: Version) -> None:
+    """Step 7."""
+    for number, name in file_numbers(_names(staging), "ldb", "sst").items():
+        if number not in version.files:
+            (staging / name).unlink()
+
+
+def _bring(source: Path, target: Path) -> None:
+    """Link a table, or copy it where no links can be made. Raises FileNotFoundError where it is gone."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with source.open("rb") as file:
+            _copy_bytes(file, target, os.fstat(file.fileno()).st_size)
+
+
+def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
+    """Copy the first `size` bytes into a new file, by the kernel where it can, else in chunks."""
+    with target.open("xb") as file:
+        done = _copied_by_kernel(source.fileno(), file.fileno(), size)
+        while done < size:
+            chunk = os.pread(source.fileno(), min(_CHUNK, size - done), done)
+            if not chunk:
+                raise DatabaseDamaged(f"{source.name} has shrunk to {done} bytes while it was copied", hint=HINT)
+            done += os.pwrite(file.fileno(), chunk, done)
+
+
+def _copied_by_kernel(source: int, target: int, size: int) -> int:
+    """How many bytes `copy_file_range` copied: all of them, or fewer where this file system has no such thing."""
+    done = 0
+    try:
+        while done < size:
+            copied = os.copy_file_range(source, target, size - done, done, done)
+            if copied == 0:
+                break
+            done += copied
+    except OSError as error:
+        if error.errno not in _NO_COPY_RANGE:
+            raise
+    return done
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _discard(staging: Path) -> None:
+    shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,160 @@
+"""LevelDB's MANIFEST: a log whose records are version edits, from which the present set of tables follows.
+
+Source: `db/version_edit.cc` and `VersionSet::Recover` in `db/version_set.cc` of LevelDB. An edit is a sequence of
+fields, each a tag (varint) and its values: varints, or byte strings with their length (varint) before them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import BinaryIO
+
+from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb.log import Ending, LogReader
+
+LEVELS = 7
+HINT = "restore the newest good backup; the damaged database stays as it is"
+
+_CURRENT = re.compile(rb"MANIFEST-[0-9]+\n")
+
+
+class Tag(IntEnum):
+    COMPARATOR = 1
+    LOG_NUMBER = 2
+    NEXT_FILE_NUMBER = 3
+    LAST_SEQUENCE = 4
+    COMPACT_POINTER = 5
+    DELETED_FILE = 6
+    NEW_FILE = 7
+    PREV_LOG_NUMBER = 9
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """size: in bytes. level: 0 to 6."""
+
+    size: int
+    level: int
+
+
+@dataclass
+class Version:
+    """What a MANIFEST says: logs below `log_number` (but `prev_log_number`) are in the tables already.
+
+    files: table number -> TableFile. manifest_size: bytes of the MANIFEST up to the end of its last whole edit.
+    """
+
+    comparator: str = ""
+    log_number: int = 0
+    prev_log_number: int = 0
+    next_file_number: int = 0
+    last_sequence: int = 0
+    files: dict[int, TableFile] = field(default_factory=dict)
+    manifest_size: int = 0
+
+    def needs_log(self, number: int) -> bool:
+        """Whether the log of that number holds records that are in no table yet."""
+        return number >= self.log_number or (number == self.prev_log_number != 0)
+
+
+def read_current(database: Path) -> str:
+    """The name of the MANIFEST that `database`/CURRENT points to. Raises DatabaseDamaged, or OSError of the file."""
+    content = (database / "CURRENT").read_bytes()
+    if not _CURRENT.fullmatch(content):
+        raise DatabaseDamaged(f"{database / 'CURRENT'} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)
+    return content[:-1].decode()
+
+
+def read_manifest(file: BinaryIO, size: int | None = None, *, name: str = "MANIFEST") -> Version:
+    """The version that the first `size` bytes (default: all) of a MANIFEST lead to.
+
+    A torn tail is the end of the file. name: for messages. Raises DatabaseDamaged where edits are unreadable.
+    """
+    reader = LogReader(file, size)
+    version = Version()
+    seen: set[Tag] = set()
+    for record in reader:
+        seen |= _apply(version, record, name)
+    if reader.end.ending is Ending.DAMAGED:
+        raise DatabaseDamaged(f"{name} is damaged: {reader.end.reason}", hint=HINT)
+    missing = {Tag.LOG_NUMBER, Tag.NEXT_FILE_NUMBER, Tag.LAST_SEQUENCE} - seen
+    if missing:
+        names = ", ".join(tag.name.lower() for tag in sorted(missing))
+        raise DatabaseDamaged(f"{name} has no {names}: its first edit is missing", hint=HINT)
+    version.manifest_size = reader.end.offset
+    return version
+
+
+def _apply(version: Version, record: bytes, name: str) -> set[Tag]:
+    """Change `version` by one edit; deletions come before additions, so that a table can change its level."""
+    added: list[tuple[int, TableFile]] = []
+    seen = set()
+    try:
+        for tag, value in _fields(record):
+            seen.add(tag)
+            match tag, value:
+                case Tag.NEW_FILE, (int(level), int(number), int(size), bytes(), bytes()):
+                    added.append((number, TableFile(size, level)))
+                case Tag.DELETED_FILE, (int(level), int(number)):
+                    if (table := version.files.get(number)) and table.level == level:
+                        del version.files[number]
+                case Tag.COMPARATOR, (bytes(comparator),):
+                    version.comparator = comparator.decode()
+                case _, (int(number),):
+                    setattr(version, tag.name.lower(), number)
+    except ValueError as error:
+        raise DatabaseDamaged(f"{name} holds an edit that cannot be read: {error}", hint=HINT) from error
+    version.files.update(added)
+    return seen
+
+
+_LAYOUT = {
+    Tag.COMPARATOR: "s",
+    Tag.LOG_NUMBER: "v",
+    Tag.NEXT_FILE_NUMBER: "v",
+    Tag.LAST_SEQUENCE: "v",
+    Tag.COMPACT_POINTER: "ls",
+    Tag.DELETED_FILE: "lv",
+    Tag.NEW_FILE: "lvvss",
+    Tag.PREV_LOG_NUMBER: "v",
+}
+"""What follows a tag: v a varint, l a level (a varint below LEVELS), s a byte string."""
+
+
+def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
+    """The fields of one edit. Raises ValueError."""
+    position = 0
+    while position < len(record):
+        number, position = _varint(record, position)
+        tag = Tag(number)
+        values: list[int | bytes] = []
+        for kind in _LAYOUT[tag]:
+            value, position = _varint(record, position)
+            if kind == "l" and value >= LEVELS:
+                raise ValueError(f"{value} is not a level")
+            if kind == "s":
+                if position + value > len(record):
+                    raise ValueError("a byte string ends beyond its edit")
+                values.append(record[position : position + value])
+                position += value
+            else:
+                values.append(value)
+        yield tag, tuple(values)
+
+
+def _varint(record: bytes, position: int) -> tuple[int, int]:
+    """A varint of at most 64 bits: (value, position after it)."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(record):
+            raise ValueError("a number ends beyond its edit")
+        byte = record[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("a number is longer than 64 bits")

@@ -1,0 +1,53 @@
+"""LevelDB databases that compact early and often, for tests of the checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from eventvault.backups.checkpoint import Checkpoint
+from eventvault.leveldb.manifest import read_current, read_manifest
+
+SMALL = {"write_buffer_size": 65536, "max_file_size": 1 << 20}
+
+
+def open_small(folder: Path) -> Any:
+    return plyvel.DB(str(folder), create_if_missing=True, **SMALL)
+
+
+def fill(database: Any, start: int, stop: int) -> None:
+    """Keys in order and, in the same batch, keys that are spread, so that compactions have something to merge."""
+    for number in range(start, stop):
+        with database.write_batch(transaction=True) as batch:
+            batch.put(b"e%08d" % number, b"%08d" % number * 40)
+            batch.put(b"i%08d" % (number * 7919 % 1_000_003), b"%d" % number)
+
+
+def numbers(folder: Path) -> list[int]:
+    """What LevelDB finds in a copy, events and spread keys being the same set."""
+    database = plyvel.DB(str(folder), **SMALL)
+    try:
+        events = [int(key[1:]) for key in database.iterator(prefix=b"e", include_value=False)]
+        assert sorted(int(value) for value in database.iterator(prefix=b"i", include_key=False)) == events
+        return events
+    finally:
+        database.close()
+
+
+def assert_private(copy: Checkpoint[Any]) -> None:
+    """No file that LevelDB would write is shared with the original, and nothing is there that has no business."""
+    for path in copy.folder.iterdir():
+        assert path.suffix == ".ldb" or path.name == "CURRENT" or path.suffix == ".log" or "MANIFEST-" in path.name
+        if path.suffix != ".ldb":
+            assert path.stat().st_nlink == 1
+    assert {file.name: file.size for file in copy.files} == {
+        path.name: path.stat().st_size for path in copy.folder.iterdir()
+    }
+
+
+def named_table(folder: Path) -> Path:
+    """A table that the MANIFEST names; a closing database may leave others behind."""
+    with (folder / read_current(folder)).open("rb") as file:
+        return folder / f"{max(read_manifest(file).files):06d}.ldb"

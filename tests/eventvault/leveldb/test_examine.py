@@ -1,0 +1,197 @@
+"""Examining real databases, whole and spoilt in each way, before anything opens them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import plyvel
+import pytest
+
+from eventvault.leveldb.examine import examine_database, file_numbers
+from eventvault.leveldb.log import Ending
+from tests.eventvault.backups.small_databases import named_table
+from tests.eventvault.leveldb.log_writer import write_log
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Closed, with tables and a log of 50 records of about 100 bytes."""
+    folder = tmp_path / "db"
+    opened = plyvel.DB(str(folder), create_if_missing=True, write_buffer_size=65536)
+    for number in range(2000):
+        opened.put(b"%08d" % number, b"x" * 100)
+    opened.compact_range()
+    for number in range(2000, 2050):
+        opened.put(b"%08d" % number, b"x" * 100)
+    opened.close()
+    return folder
+
+
+def the(folder: Path, pattern: str) -> Path:
+    return sorted(folder.glob(pattern))[-1]
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+def test_a_whole_database_has_no_problems_and_is_left_as_it_is(database: Path) -> None:
+    before = fingerprint(database)
+    found = examine_database(database)
+    assert fingerprint(database) == before
+    assert not found.damaged
+    assert found.manifest is not None
+    assert found.manifest.startswith("MANIFEST-")
+    assert found.tables >= 1
+    assert found.last_sequence == 2050
+    assert [(log.ending, log.records, log.next) for log in found.logs] == [(Ending.CLEAN, 50, 2051)]
+    assert found.logs[0].first == 2001
+
+
+def test_it_says_the_same_while_the_database_is_open(database: Path) -> None:
+    opened = plyvel.DB(str(database))
+    opened.put(b"more", b"value")
+    assert not examine_database(database).damaged
+    assert examine_database(database).last_sequence == 2051
+    opened.close()
+
+
+def test_the_lock_that_this_process_holds_is_still_held_afterwards(database: Path) -> None:
+    opened = plyvel.DB(str(database))
+    examine_database(database)
+    attempt = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    other = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", attempt, str(database / "LOCK")], capture_output=True, check=False
+    )
+    opened.close()
+    assert other.returncode != 0
+    assert b"BlockingIOError" in other.stderr
+    with (database / "LOCK").open("r+") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("cut", [1, 6, 50, 120])
+def test_a_torn_tail_is_no_problem_and_its_place_is_told(database: Path, cut: int) -> None:
+    log = the(database, "*.log")
+    os.truncate(log, log.stat().st_size - cut)
+    found = examine_database(database)
+    assert not found.damaged
+    assert found.logs[0].ending in (Ending.TORN, Ending.CLEAN)
+    assert found.logs[0].offset <= log.stat().st_size
+    assert found.logs[0].records in (48, 49)
+    assert found.last_sequence == 2000 + found.logs[0].records
+
+
+def test_a_flipped_bit_in_the_log_is_told_from_a_torn_tail_wherever_it_is(database: Path) -> None:
+    """What LevelDB opens without a word, with records gone."""
+    log = the(database, "*.log")
+    content = log.read_bytes()
+    last_record = examine_database(database).logs[0].offset - 131
+    for place in random.Random(7).sample(range(last_record), 60):
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << place % 8
+        log.write_bytes(spoilt)
+        found = examine_database(database)
+        assert found.damaged, place
+        assert f"{log.name} is damaged" in found.problems[0]
+        assert found.logs[0].offset <= place
+
+
+def test_a_flipped_bit_in_the_last_record_is_a_torn_tail(database: Path) -> None:
+    log = the(database, "*.log")
+    spoilt = bytearray(log.read_bytes())
+    spoilt[-10] ^= 4
+    log.write_bytes(spoilt)
+    found = examine_database(database)
+    assert not found.damaged
+    assert (found.logs[0].ending, found.logs[0].records) == (Ending.TORN, 49)
+
+
+def problem(folder: Path) -> str:
+    found = examine_database(folder)
+    assert found.damaged
+    assert len(found.problems) == 1
+    return found.problems[0]
+
+
+def test_a_missing_table_is_named(database: Path) -> None:
+    table = named_table(database)
+    table.unlink()
+    assert problem(database) == f"table {table.stem} is missing"
+
+
+def test_a_table_of_another_size_is_named_with_both_sizes(database: Path) -> None:
+    table = named_table(database)
+    size = table.stat().st_size
+    os.truncate(table, size - 1)
+    assert problem(database) == f"{table.name} has {size - 1} bytes instead of {size}"
+
+
+def test_a_table_with_the_ending_of_older_versions_counts(database: Path) -> None:
+    table = named_table(database)
+    table.rename(table.with_suffix(".sst"))
+    assert not examine_database(database).damaged
+
+
+def test_a_missing_manifest_is_named(database: Path) -> None:
+    manifest = the(database, "MANIFEST-*")
+    manifest.unlink()
+    assert str(manifest) in problem(database)
+
+
+def test_a_missing_current_file_is_named(database: Path) -> None:
+    (database / "CURRENT").unlink()
+    assert "CURRENT" in problem(database)
+
+
+def test_a_spoilt_current_file_is_named(database: Path) -> None:
+    (database / "CURRENT").write_bytes(b"\0" * 16)
+    assert "does not name a MANIFEST" in problem(database)
+
+
+def test_damage_in_the_manifest_is_named(database: Path) -> None:
+    manifest = the(database, "MANIFEST-*")
+    content = bytearray(manifest.read_bytes())
+    content[10] ^= 1
+    manifest.write_bytes(content)
+    assert f"{manifest} is damaged" in problem(database)
+
+
+def test_a_log_that_is_missing_between_two_others_is_noticed(database: Path) -> None:
+    """Two logs are there when a crash comes while the older one is being made into a table."""
+    log = the(database, "*.log")
+    folder = log.parent
+    later = folder / f"{int(log.stem) + 9:06d}.log"
+    opened = plyvel.DB(str(shutil.copytree(folder, folder.parent / "other")))
+    opened.put(b"gap", b"1")
+    opened.put(b"later", b"2")
+    opened.close()
+    shutil.copy(the(folder.parent / "other", "*.log"), later)
+    assert not examine_database(folder).damaged
+    log.unlink()
+    assert problem(folder) == f"{later.name} begins at 2051, but what comes before it ends at 2000"
+
+
+def test_a_log_that_holds_no_batches_is_damage(database: Path) -> None:
+    log = the(database, "*.log")
+    log.write_bytes(write_log([b"short"]))
+    assert "too few for a batch" in problem(database)
+
+
+def test_logs_that_are_in_the_tables_already_are_not_looked_at(database: Path) -> None:
+    (database / "000001.log").write_bytes(b"what LevelDB will remove when it opens")
+    found = examine_database(database)
+    assert not found.damaged
+    assert "000001.log" not in [log.name for log in found.logs]
+
+
+def test_files_are_numbered_as_leveldb_numbers_them() -> None:
+    names = ["1000000.log", "000009.log", "000010.ldb", "LOCK", "x9.log", "000011.log.tmp", "000012.sst"]
+    assert file_numbers(names, "log") == {9: "000009.log", 1000000: "1000000.log"}
+    assert file_numbers(names, "ldb", "sst") == {10: "000010.ldb", 12: "000012.sst"}
