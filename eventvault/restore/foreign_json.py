@@ -1,0 +1,181 @@
+"""Take a foreign JSON document apart without changing a byte of its values.
+
+A parsed number or text may no longer be what was written (123456789012345678901234567890, 1e400, "\\ud800"), and of
+a name that comes twice one value would be gone. So values stay the text that they are. Documents that orjson reads
+and that come without white space, as JSON.stringify writes them, take a fast path; all others go through a scanner
+that has no limit of depth. Source of the grammar: RFC 8259.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+
+DEEPEST = 500
+"""Values nested deeper are not embedded into an event: common JSON readers give up at about 1,000."""
+
+_TOKEN = re.compile(
+    r"""[ \t\n\r]*+(?:
+        (?P<mark>[{}\[\]:,])
+      | (?P<text>"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+")
+      | (?P<plain>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|null)
+      | (?P<end>\Z)
+    )""",
+    re.VERBOSE,
+)
+_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+_raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Document(NamedTuple):
+    """members: name → value as JSON text, of a name that comes twice the last; None: the document is no object.
+
+    repeated: a name comes twice, so that `members` is not all there is.
+    """
+
+    members: dict[str, bytes] | None
+    repeated: bool = False
+
+
+def read_document(text: bytes) -> Document:
+    """Raises ValueError where `text` is not one JSON document in UTF-8."""
+    try:
+        parsed = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _scan(text.decode())
+    if not isinstance(parsed, dict):
+        return Document(None)
+    try:
+        members = {name: bytes(value) for name, value in _raw_members.decode(text).items()}
+    except (msgspec.MsgspecError, RecursionError):
+        return _scan(text.decode())
+    if _shortest_length(members) != len(text):
+        return _scan(text.decode())
+    return Document(members)
+
+
+def embeddable(text: bytes) -> bytes | None:
+    """A JSON document as it may stand inside an event: on one line, else byte for byte.
+
+    None: a common reader (orjson among them) refuses it, because of a lone surrogate, a number beyond a double, or
+    its depth.
+    """
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return None if _too_deep(text) else text.translate(_LINE_BREAKS)
+
+
+def read_value(text: bytes) -> Any:
+    """One value: texts, booleans and None as such, numbers as `Number`, containers as an empty dict or list."""
+    first = text.lstrip()[:1]
+    if first == b"{":
+        return {}
+    if first == b"[":
+        return []
+    return json.loads(text.decode(), parse_int=Number, parse_float=Number)
+
+
+class Number(str):
+    """A JSON number, as it is written."""
+
+    __slots__ = ()
+
+
+def _shortest_length(members: dict[str, bytes]) -> int:
+    """The length of an object of these members without white space or escapes in names: nothing else fits in."""
+    names = sum(len(name.encode()) + 4 for name in members)
+    return names + sum(map(len, members.values())) + 2 - bool(members)
+
+
+def _too_deep(text: bytes) -> bool:
+    if text.count(b"[") + text.count(b"{") <= DEEPEST:
+        return False
+    depth = 0
+    for found in _NESTING.finditer(text):
+        if found[1]:
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif found[0] in (b"]", b"}"):
+            depth -= 1
+    return False
+
+
+def _scan(text: str) -> Document:
+    scanner = _Scanner(text)
+    scanner.run()
+    if not text.lstrip(" \t\n\r").startswith("{"):
+        return Document(None)
+    members = {json.loads(name): value.encode() for name, value in scanner.members}
+    return Document(members, len(members) < len(scanner.members))
+
+
+class _Scanner:
+    """Checks a document against the grammar and notes the members of the outermost object.
+
+    wanted: what may come next: `value`, `first value` or `]`, `first name` or `}`, `name`, `colon`, `comma` or a
+    closing mark, `end`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.members: list[tuple[str, str]] = []
+        self._text = text
+        self._open: list[str] = []
+        self._wanted = "value"
+        self._name = ""
+        self._value_start = 0
+
+    def run(self) -> None:
+        position = 0
+        while found := _TOKEN.match(self._text, position):
+            position = found.end()
+            kind = str(found.lastgroup)
+            if kind == "end":
+                if self._wanted != "end":
+                    break
+                return
+            self._take(kind, found[kind], found.start(kind), position)
+        raise ValueError(f"not JSON at character {position}")
+
+    def _take(self, kind: str, token: str, start: int, end: int) -> None:
+        if kind == "text" and self._wanted in ("name", "first name"):
+            self._wanted = "colon"
+            if len(self._open) == 1:
+                self._name = token
+        elif token == ":" and self._wanted == "colon":
+            self._wanted = "value"
+        elif token == "," and self._wanted == "comma":
+            self._wanted = "name" if self._open[-1] == "{" else "value"
+        elif kind != "mark" and self._wanted in ("value", "first value"):
+            self._begin(start)
+            self._complete(end)
+        elif kind == "mark" and token in "{[" and self._wanted in ("value", "first value"):
+            self._begin(start)
+            self._open.append(token)
+            self._wanted = "first name" if token == "{" else "first value"
+        elif kind == "mark" and token in "}]" and self._may_close(token):
+            self._open.pop()
+            self._complete(end)
+        else:
+            raise ValueError(f"not JSON at character {start}")
+
+    def _may_close(self, token: str) -> bool:
+        if token == "}":
+            return self._wanted == "first name" or (self._wanted == "comma" and self._open[-1] == "{")
+        return self._wanted == "first value" or (self._wanted == "comma" and self._open[-1] == "[")
+
+    def _begin(self, start: int) -> None:
+        if len(self._open) == 1:
+            self._value_start = start
+
+    def _complete(self, end: int) -> None:
+        if len(self._open) == 1 and self._open[0] == "{":
+            self.members.append((self._name, self._text[self._value_start : end]))
+        self._wanted = "comma" if self._open else "end"
