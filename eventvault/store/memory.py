@@ -7,10 +7,9 @@ folder, because the edge sends them from disk. For tests of what stands above th
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
-import tarfile
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ import orjson
 
 from eventvault import clock, event
 from eventvault.errors import (
-    ArchiveAlien,
-    ArchiveDamaged,
     BackupExists,
     BackupNotFound,
     BackupProtected,
@@ -30,9 +27,8 @@ from eventvault.errors import (
     InvalidInput,
 )
 from eventvault.event import Appended, EventDraft
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
-
-_MEMBER = "events.jsonl"
+from eventvault.store import memory_archive
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
 
 
 class MemoryStore:
@@ -44,6 +40,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._generation = secrets.token_hex(8)
         self._kept: dict[str, list[bytes]] = {self._generation: []}
+        self._held: Counter[str] = Counter()
         self._identities: dict[tuple[str, str], int] = {}
         self._forks: dict[str, int] = {}
         self._entries: dict[str, BackupEntry] = {}
@@ -108,6 +105,9 @@ class MemoryStore:
             f"the generation {generation!r} was left behind by a restore", hint="begin again without a cursor"
         )
 
+    def hold_generation(self, generation: str) -> Hold:
+        return _Hold(self._held, generation)
+
     def status(self) -> dict[str, Any]:
         entries = self.list_backups()
         restored = self._last_restore
@@ -136,9 +136,10 @@ class MemoryStore:
         with self._lock:
             began = self._now()
             name = self._free_name(label)
-            self._folder.joinpath(name).write_bytes(_archive(self._events))
+            self._folder.joinpath(name).write_bytes(memory_archive.pack(self._events))
             self._entries[name] = self._described(name, label=label, origin="created", created=began)
-            self._kept = {self._generation: self._events}
+            kept = {self._generation, *(generation for generation, users in self._held.items() if users)}
+            self._kept = {generation: events for generation, events in self._kept.items() if generation in kept}
             return Created(self._entries[name], (self._now() - began) // 1000)
 
     def _free_name(self, label: str | None) -> str:
@@ -151,7 +152,7 @@ class MemoryStore:
     def _described(self, name: str, *, label: str | None, origin: str, created: int) -> BackupEntry:
         path = self._folder / name
         content = path.read_bytes()
-        events = _unpacked(content)
+        events = memory_archive.unpack(content)
         return BackupEntry(
             name=name,
             path=str(path),
@@ -187,7 +188,7 @@ class MemoryStore:
         with self._lock:
             if name in self._entries:
                 raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
-            _unpacked(Path(temporary).read_bytes())
+            memory_archive.unpack(Path(temporary).read_bytes())
             Path(temporary).rename(self._folder / name)
             self._entries[name] = self._described(name, label=None, origin="uploaded", created=self._now())
             return self._entries[name]
@@ -210,7 +211,7 @@ class MemoryStore:
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         with self._lock:
             began = self._now()
-            events = _unpacked(Path(self.backup_path(name)).read_bytes())
+            events = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
             if staged:
                 self.staged = name
             else:
@@ -241,6 +242,22 @@ class MemoryStore:
         }
 
 
+class _Hold:
+    def __init__(self, held: Counter[str], generation: str) -> None:
+        self._held = held
+        self._generation = generation
+
+    def __enter__(self) -> _Hold:
+        self._held[self._generation] += 1
+        return self
+
+    def renew(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._held[self._generation] -= 1
+
+
 def _parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     return ((value, orjson.loads(value)) for value in events)
 
@@ -255,27 +272,6 @@ def _wanted(value: bytes, query: ScanQuery) -> bool:
         and (query.recorded_from is None or recorded >= query.recorded_from)
         and (query.recorded_to is None or recorded <= query.recorded_to)
     )
-
-
-def _archive(events: Sequence[bytes]) -> bytes:
-    content = b"".join(value + b"\n" for value in events)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        member = tarfile.TarInfo(_MEMBER)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def _unpacked(archive: bytes) -> list[bytes]:
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            member = tar.extractfile(_MEMBER)
-            return [] if member is None else member.read().splitlines()
-    except KeyError:
-        raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
 
 
 def _restore_status(restored: Restored) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""Who may ask, as long as there are no tokens: programs and pages of this machine, nobody else.
+
+A foreign `Host` is DNS rebinding, a foreign `Origin` or `Sec-Fetch-Site: cross-site` is a web page that posts to
+localhost, and a peer on another machine means that something listens where it should not. Each is refused with 403.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from eventvault.errors import Forbidden
+from eventvault.settings import Settings
+
+_LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address, with or without brackets, means this machine by itself."""
+    name = host.strip("[]").rstrip(".").lower()
+    address = _address(name)
+    if address is None:
+        return name in _LOOPBACK_NAMES or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def split_host(host: str) -> tuple[str, str]:
+    """`Example.com:80` → (`example.com`, `80`); `[::1]` → (`::1`, ``)."""
+    if host.startswith("["):
+        name, _, rest = host[1:].partition("]")
+        return name.lower(), rest.removeprefix(":")
+    name, _, port = host.partition(":") if host.count(":") < 2 else (host, "", "")
+    return name.rstrip(".").lower(), port
+
+
+class Access:
+    """The rules made of the settings; `check` is called before every request and must cost little."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._open = settings.allow_unauthenticated
+        self._any_host = "*" in settings.allowed_hosts
+        self._hosts = {split_host(host)[0] for host in (settings.host, *settings.allowed_hosts)}
+        self._seen: set[str] = set()
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """environ: as in WSGI. Raises Forbidden."""
+        self._check_peer(environ.get("REMOTE_ADDR") or "")
+        host = environ.get("HTTP_HOST")
+        if host is not None and host not in self._seen:
+            self._check_host(host)
+        if environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
+            raise Forbidden("a page of another site sent this request", hint="open the page of this service itself")
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is not None:
+            self._check_origin(origin, host or "", environ.get("wsgi.url_scheme", "http"))
+
+    def _check_peer(self, peer: str) -> None:
+        if self._open or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
+            return
+        raise Forbidden(
+            f"requests from {peer} are not served: without tokens this service is for its own machine only",
+            hint="set ALLOW_UNAUTHENTICATED=true to let everybody in who can reach it",
+        )
+
+    def _check_host(self, host: str) -> None:
+        name, _ = split_host(host)
+        numeric = self._open and _address(name) is not None
+        if not (self._any_host or is_loopback(name) or name in self._hosts or numeric):
+            raise Forbidden(
+                f"the host {host[:100]!r} is not one of this service's names", hint="add it to ALLOWED_HOSTS"
+            )
+        if len(self._seen) < 100:
+            self._seen.add(host)
+
+    def _check_origin(self, origin: str, host: str, scheme: str) -> None:
+        """An origin is this service's own when it names the same host; a port that a proxy left out is not compared."""
+        origin_scheme, _, place = origin.partition("://")
+        ours, our_port = split_host(host)
+        theirs, their_port = split_host(place)
+        standard = {"http": "80", "https": "443"}
+        same_port = not our_port or (their_port or standard.get(origin_scheme)) == our_port
+        if origin_scheme not in standard or theirs != ours or not same_port:
+            raise Forbidden(
+                f"a page of {origin[:100]!r} sent this request", hint="pages of other origins may not use this service"
+            )

@@ -1,0 +1,174 @@
+"""The routes of `/api/backup`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from app.backup import schemas
+from app.backup.download import download
+from app.backup.schemas import entry_of, name_in_path
+from app.backup.upload import receive
+from app.edge import edge, store
+from app.replies import JSON, object_body, reply
+from eventvault.errors import BackupNotFound
+from eventvault.store.interface import BackupEntry, Restored
+
+blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
+
+GZIP = "application/gzip"
+STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
+RESTART_COMMAND = "docker-compose restart app worker"
+
+_create, _restore = schemas.CreateSchema(), schemas.RestoreSchema()
+_BINARY = {"type": "string", "format": "binary"}
+_UPLOAD = {
+    "required": True,
+    "content": {
+        GZIP: {"schema": _BINARY},
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+        },
+    },
+}
+_NAME_QUERY = {"in": "query", "name": "name", "schema": {"type": "string"}, "description": "The archive's name."}
+
+
+def _body(schema: type, *, required: bool) -> dict[str, Any]:
+    return {"required": required, "content": {JSON: {"schema": schema}}}
+
+
+@blueprint.route("/create", methods=["POST"])
+@blueprint.doc(summary="Back up now", requestBody=_body(schemas.CreateSchema, required=False))
+@blueprint.response(200, schemas.CreatedSchema)
+def create_backup() -> Response:
+    """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
+    asked = object_body(_create)
+    created = store().create_backup(asked.get("label") or None)
+    backup = created.backup
+    return reply(
+        {
+            "success": True,
+            "backupPath": backup.path,
+            "size": backup.size,
+            "name": backup.name,
+            "label": backup.label,
+            "events": backup.events,
+            "sequence": backup.sequence,
+            "sha256": backup.sha256,
+            "durationMs": created.duration,
+        }
+    )
+
+
+@blueprint.route("/list", methods=["GET"])
+@blueprint.doc(summary="List the backups, newest first")
+@blueprint.response(200, schemas.BackupListSchema)
+def list_backups() -> Response:
+    return reply({"success": True, "backups": [entry_of(entry) for entry in store().list_backups()]})
+
+
+@blueprint.route("/restore", methods=["POST"])
+@blueprint.doc(summary="Restore a backup", requestBody=_body(schemas.RestoreSchema, required=True))
+@blueprint.response(200, schemas.RestoredSchema)
+def restore_backup() -> Response:
+    """Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service."""
+    asked = object_body(_restore)
+    restored = store().restore(asked["backupName"], staged=asked["apply"] == "restart")
+    return reply(_restored(restored))
+
+
+def _restored(restored: Restored) -> dict[str, Any]:
+    live = f"Restore complete. The {restored.events} restored events are live; no restart is needed."
+    return {
+        "success": True,
+        "message": STAGED_MESSAGE if restored.staged else live,
+        "restartRequired": restored.staged,
+        "restartCommand": RESTART_COMMAND if restored.staged else None,
+        "backupName": restored.source,
+        "events": restored.events,
+        "notJson": restored.not_json,
+        "generation": restored.generation,
+        "durationMs": restored.duration,
+        "notes": restored.notes,
+    }
+
+
+@blueprint.route("/export-metadata", methods=["GET"])
+@blueprint.doc(summary="What a migration needs to know")
+@blueprint.response(200, schemas.ExportedMetadataSchema)
+def export_metadata() -> Response:
+    backups = [entry_of(entry) for entry in store().list_backups()]
+    created = sorted(backup["created"] for backup in backups)
+    metadata = {
+        "backupCount": len(backups),
+        "totalSize": sum(backup["size"] for backup in backups),
+        "oldestBackup": created[0] if created else None,
+        "newestBackup": created[-1] if created else None,
+        "backups": backups,
+    }
+    return reply({"success": True, "metadata": metadata})
+
+
+@blueprint.route("/upload", methods=["POST"])
+@blueprint.doc(summary="Take an archive in", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
+@blueprint.response(201, schemas.OneBackupSchema)
+def upload_backup() -> Response:
+    """The archive's bytes as the body with `?name=`, or multipart with a field `file`; 409 when the name is taken."""
+    return reply({"success": True, "backup": entry_of(receive(edge()))}, 201)
+
+
+@blueprint.route("/<name>", methods=["GET"])
+@blueprint.doc(summary="One backup with its manifest")
+@blueprint.response(200, schemas.ManifestSchema)
+def get_backup(name: str) -> Response:
+    manifest = store().backup_manifest(name_in_path(name))
+    return reply({"success": True, "backup": entry_of(_entry(name)), "manifest": manifest})
+
+
+@blueprint.route("/<name>/download", methods=["GET"])
+@blueprint.doc(summary="Download a backup")
+@blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
+@blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The range asked for.", success=True)
+def download_backup(name: str) -> Response:
+    """With `Range`, `If-Range` and `If-None-Match`; the ETag is the archive's SHA-256 where that is known."""
+    return download(edge(), name_in_path(name))
+
+
+@blueprint.route("/<name>", methods=["DELETE"])
+@blueprint.doc(summary="Delete a backup")
+@blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, schemas.DeletedSchema)
+def delete_backup(asked: dict[str, Any], name: str) -> Response:
+    """409 for a pinned one and the last good one without `?force=true`, and always for one that is being read."""
+    store().delete_backup(name_in_path(name), force=asked["force"])
+    return reply({"success": True, "name": name})
+
+
+@blueprint.route("/<name>/pin", methods=["PUT"])
+@blueprint.doc(summary="Keep a backup from rotation")
+@blueprint.response(200, schemas.OneBackupSchema)
+def pin_backup(name: str) -> Response:
+    return _pinned(name, pinned=True)
+
+
+@blueprint.route("/<name>/pin", methods=["DELETE"])
+@blueprint.doc(summary="Give a backup back to rotation")
+@blueprint.response(200, schemas.OneBackupSchema)
+def unpin_backup(name: str) -> Response:
+    return _pinned(name, pinned=False)
+
+
+def _pinned(name: str, *, pinned: bool) -> Response:
+    entry = store().pin_backup(name_in_path(name), pinned=pinned)
+    return reply({"success": True, "backup": entry_of(entry)})
+
+
+def _entry(name: str) -> BackupEntry:
+    for entry in store().list_backups():
+        if entry.name == name:
+            return entry
+    raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")

@@ -1,0 +1,174 @@
+"""What `/api/backup` is asked and answers; the members' names are the guide's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from eventvault import clock
+from eventvault.errors import InvalidInput
+
+_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+_ENDINGS = (".tar.gz", ".tar.gz.age")
+
+
+def check_name(name: str) -> str:
+    """A file's name as it may stand in `backups/`; raises ValidationError for a path and for what is hidden."""
+    if not _NAME.fullmatch(name) or len(name.encode("utf-8", "surrogatepass")) > 255:
+        raise ValidationError("Not a backup's name: it is the name of a file in the backup folder, never a path.")
+    return name
+
+
+def name_in_path(name: str) -> str:
+    """`check_name` for a name in an address. Raises InvalidInput."""
+    try:
+        return check_name(name)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{name[:80]!r} is not a backup's name",
+            hint="GET /api/backup/list names those there are",
+            fields={"name": error.messages},
+        ) from None
+
+
+def upload_name(name: str | None) -> str:
+    """The name of an archive that is to be taken in. Raises InvalidInput."""
+    if not name:
+        raise InvalidInput(
+            "the archive has no name",
+            hint="add ?name=backup_….tar.gz to the address",
+            fields={"name": ["Missing."]},
+        )
+    if not name_in_path(name).endswith(_ENDINGS):
+        raise InvalidInput(
+            f"{name[:80]!r} does not end in .tar.gz",
+            hint="only .tar.gz archives are kept",
+            fields={"name": ["Does not end in .tar.gz."]},
+        )
+    return name
+
+
+def megabytes(size: int) -> str:
+    """Two decimals, of 2^20 bytes."""
+    return f"{size / 2**20:.2f}"
+
+
+class Moment(fields.String):
+    """Microseconds since the epoch as ISO 8601 with milliseconds and Z."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **_: Any) -> Any:
+        return None if value is None else clock.format_milliseconds(value)
+
+
+class BackupSchema(Schema):
+    """One archive in `backups/`; what is not known of it is null."""
+
+    name = fields.String(required=True, metadata={"example": "backup_2024-12-27_120000.tar.gz"})
+    path = fields.String(required=True)
+    size = fields.Integer(required=True, metadata={"description": "Bytes."})
+    sizeMB = fields.Function(  # noqa: N815  # the guide's name
+        lambda entry: megabytes(_member(entry, "size")), metadata={"type": "string", "example": "0.01"}
+    )
+    created = Moment(required=True, metadata={"format": "date-time"})
+    label = fields.String(required=True, allow_none=True)
+    events = fields.Integer(required=True, allow_none=True)
+    sequence = fields.Integer(required=True, allow_none=True)
+    generation = fields.String(required=True, allow_none=True)
+    verified = Moment(required=True, allow_none=True, metadata={"format": "date-time"})
+    pinned = fields.Boolean(required=True)
+    encrypted = fields.Boolean(required=True)
+    offsite = fields.Boolean(required=True)
+    sha256 = fields.String(required=True, allow_none=True)
+    origin = fields.String(required=True, metadata={"description": "created, uploaded, or found in the folder"})
+    problem = fields.String(required=True, allow_none=True)
+
+
+def _member(entry: Any, name: str) -> Any:
+    return entry[name] if isinstance(entry, dict) else getattr(entry, name)
+
+
+_ENTRY = BackupSchema()
+
+
+def entry_of(entry: Any) -> dict[str, Any]:
+    """The JSON form of a BackupEntry, or of a dictionary with its members."""
+    dumped: dict[str, Any] = _ENTRY.dump(entry)
+    return dumped
+
+
+class CreateSchema(Schema):
+    label = fields.String(allow_none=True, validate=validate.Length(max=1000), metadata={"example": "manual-backup"})
+
+
+class CreatedSchema(Schema):
+    success = fields.Boolean(required=True)
+    backupPath = fields.String(required=True)  # noqa: N815
+    size = fields.Integer(required=True)
+    name = fields.String(required=True)
+    label = fields.String(required=True, allow_none=True)
+    events = fields.Integer(required=True, allow_none=True)
+    sequence = fields.Integer(required=True, allow_none=True)
+    sha256 = fields.String(required=True, allow_none=True)
+    durationMs = fields.Integer(required=True)  # noqa: N815
+
+
+class RestoreSchema(Schema):
+    backupName = fields.String(  # noqa: N815
+        required=True, validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
+    )
+    apply = fields.String(
+        load_default="now",
+        validate=validate.OneOf(["now", "restart"]),
+        metadata={"description": "`restart` stages it: the next start of the service applies it."},
+    )
+
+
+class RestoredSchema(Schema):
+    success = fields.Boolean(required=True)
+    message = fields.String(required=True)
+    restartRequired = fields.Boolean(required=True)  # noqa: N815
+    restartCommand = fields.String(required=True, allow_none=True)  # noqa: N815
+    backupName = fields.String(required=True)  # noqa: N815
+    events = fields.Integer(required=True)
+    notJson = fields.Integer(required=True)  # noqa: N815
+    generation = fields.String(required=True, allow_none=True)
+    durationMs = fields.Integer(required=True)  # noqa: N815
+    notes = fields.List(fields.String(), required=True)
+
+
+class BackupListSchema(Schema):
+    success = fields.Boolean(required=True)
+    backups = fields.List(fields.Nested(BackupSchema), required=True)
+
+
+class MetadataSchema(Schema):
+    backupCount = fields.Integer(required=True)  # noqa: N815
+    totalSize = fields.Integer(required=True)  # noqa: N815
+    oldestBackup = fields.String(required=True, allow_none=True)  # noqa: N815
+    newestBackup = fields.String(required=True, allow_none=True)  # noqa: N815
+    backups = fields.List(fields.Nested(BackupSchema), required=True)
+
+
+class ExportedMetadataSchema(Schema):
+    success = fields.Boolean(required=True)
+    metadata = fields.Nested(MetadataSchema, required=True)
+
+
+class OneBackupSchema(Schema):
+    success = fields.Boolean(required=True)
+    backup = fields.Nested(BackupSchema, required=True)
+
+
+class ManifestSchema(OneBackupSchema):
+    manifest = fields.Dict(required=True, metadata={"description": "Empty for an archive made by another program."})
+
+
+class DeletedSchema(Schema):
+    success = fields.Boolean(required=True)
+    name = fields.String(required=True)
+
+
+class DeleteQuerySchema(Schema):
+    force = fields.Boolean(load_default=False, metadata={"description": "Also a pinned one, or the last good one."})

@@ -1,0 +1,138 @@
+"""An archive on its way in: streamed to a temporary file beside the others, synced, then checked by the store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from flask import request
+from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
+
+from app.backup.schemas import upload_name
+from app.edge import Edge
+from eventvault import json_text
+from eventvault.errors import BackupExists, MalformedInput
+from eventvault.files import TEMPORARY_SUFFIX, make_folder, no_space_said
+from eventvault.store.interface import BackupEntry, Store
+
+CHUNK = 256 * 1024
+_FORM = "multipart/form-data"
+_FIELD = "file"
+
+
+def receive(edge: Edge) -> BackupEntry:
+    """Take in the archive that the present request carries.
+
+    Whatever goes wrong, a client that goes away included, nothing of it is left. Raises InvalidInput for a bad name,
+    BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
+    """
+    request.max_content_length = None
+    form = json_text.media_type(request.content_type)[0] == _FORM
+    named = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
+    release = edge.long_lived.take()
+    try:
+        with _temporary(edge.settings.backup_dir) as (path, file):
+            chunks, name = _from_form(named, edge.store) if form else (_chunks(), named)
+            _write(file, chunks)
+            return edge.store.adopt_upload(str(path), name or "")
+    finally:
+        release()
+
+
+def _free_name(store: Store, name: str | None) -> str:
+    """Said before the bytes are taken, as they may be many; the store settles it in the end."""
+    free = upload_name(name)
+    if any(entry.name == free for entry in store.list_backups()):
+        raise BackupExists(f"there is a backup {free!r} already", hint="upload it under another name, with ?name=")
+    return free
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    make_folder(folder)
+    path = folder / f".upload.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    try:
+        with no_space_said(f"taking an upload into {folder}"), path.open("xb") as file:
+            yield path, file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, chunks: Iterator[bytes]) -> None:
+    size = 0
+    for chunk in chunks:
+        size += file.write(chunk)
+    if not size:
+        raise MalformedInput("the upload is empty", hint="send the archive's bytes as the body")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _chunks() -> Iterator[bytes]:
+    while chunk := _reading(lambda: request.stream.read(CHUNK)):
+        yield chunk
+
+
+def _reading(read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own exceptions for a body that breaks off
+        raise MalformedInput(f"the upload broke off: {error}", hint="send it again") from error
+
+
+def _from_form(named: str | None, store: Store) -> tuple[Iterator[bytes], str]:
+    """The bytes of the field `file`, as they come, and the archive's name: `?name=`, else the file's own."""
+    parts = _Parts(_boundary())
+    filename = parts.find_file()
+    return parts.content(), named or _free_name(store, filename)
+
+
+def _boundary() -> bytes:
+    boundary = request.mimetype_params.get("boundary", "")
+    if not boundary or not boundary.isascii():
+        raise MalformedInput("the form has no boundary", hint="let your client write the Content-Type header")
+    return boundary.encode()
+
+
+class _Parts:
+    """The parts of a multipart body, decoded as they arrive: nothing is kept in memory or in /tmp."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._decoder = MultipartDecoder(boundary, max_form_memory_size=CHUNK * 2, max_parts=20)
+
+    def find_file(self) -> str:
+        """The name that the client gives the file. Raises MalformedInput where there is no field `file`."""
+        event = self._next()
+        while not isinstance(event, Epilogue):
+            if isinstance(event, File) and event.name == _FIELD:
+                return event.filename or ""
+            event = self._next()
+        raise MalformedInput(
+            f"the form has no file in a field {_FIELD!r}", hint=f"send it as curl -F {_FIELD}=@backup.tar.gz does"
+        )
+
+    def content(self) -> Iterator[bytes]:
+        """What belongs to the part that was found, up to its end; the rest of the form is read and left out."""
+        event = self._next()
+        while isinstance(event, Data):
+            yield event.data
+            if not event.more_data:
+                break
+            event = self._next()
+        while not isinstance(event, Epilogue):
+            event = self._next()
+
+    def _next(self) -> object:
+        try:
+            while isinstance(event := self._decoder.next_event(), NeedData):
+                self._decoder.receive_data(_reading(lambda: request.stream.read(CHUNK)) or None)
+        except ValueError as error:
+            raise MalformedInput(f"the form is damaged: {error}", hint="send it again") from error
+        return event

@@ -1,0 +1,166 @@
+"""The one error shape, and the one table from an error's code to its HTTP status.
+
+    {"success": false, "code": "backup_not_found", "error": "…", "hint": "…"}
+
+Whatever goes wrong leaves in that shape: errors of the core, of the framework, and those nobody thought of. A
+traceback never leaves the process: it is logged beside a reference that the answer carries.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flask import Flask, Response, request
+from flask_smorest import Api
+from marshmallow import Schema, fields
+from werkzeug.exceptions import HTTPException
+
+from app.replies import reply
+from eventvault.errors import EventVaultError
+
+log = logging.getLogger("eventvault.http")
+
+
+class Answer(NamedTuple):
+    """retry_after: seconds, for what goes away by itself."""
+
+    status: int
+    retry_after: int | None = None
+
+
+ANSWERS: dict[str, Answer] = {
+    "malformed": Answer(400),
+    "forbidden": Answer(403),
+    "event_not_found": Answer(404),
+    "backup_not_found": Answer(404),
+    "backup_exists": Answer(409),
+    "backup_protected": Answer(409),
+    "restore_running": Answer(409),
+    "generation_left_behind": Answer(409),
+    "too_large": Answer(413),
+    "unsupported_media_type": Answer(415),
+    "invalid": Answer(422),
+    "archive_damaged": Answer(422),
+    "archive_incomplete": Answer(422),
+    "archive_unsafe": Answer(422),
+    "archive_alien": Answer(422),
+    "archive_too_new": Answer(422),
+    "internal_error": Answer(500),
+    "invalid_settings": Answer(500),
+    "cancelled": Answer(503, 5),
+    "database_error": Answer(503, 30),
+    "database_damaged": Answer(503, 30),
+    "database_too_new": Answer(503, 30),
+    "database_locked": Answer(503, 5),
+    "database_missing": Answer(503, 30),
+    "write_failed": Answer(503, 1),
+    "store_unavailable": Answer(503, 1),
+    "store_stopping": Answer(503, 1),
+    "restoring": Answer(503, 2),
+    "too_busy": Answer(503, 5),
+    "kafka_not_configured": Answer(503, 30),
+    "kafka_unreachable": Answer(503, 5),
+    "no_space": Answer(507),
+}
+
+_HTTP_CODES = {
+    400: ("malformed", "check the request's syntax"),
+    403: ("forbidden", ""),
+    404: ("not_found", "GET /openapi.json lists what there is, /docs shows it"),
+    405: ("method_not_allowed", "the Allow header names the methods there are"),
+    406: ("not_acceptable", ""),
+    408: ("timeout", "send the request again"),
+    413: ("too_large", "send less in one request, or raise MAX_BODY_BYTES"),
+    414: ("too_large", "shorten the address"),
+    415: ("unsupported_media_type", "send JSON, as application/json"),
+    416: ("range_not_satisfiable", "the Content-Range header says how long the file is"),
+    422: ("invalid", "`fields` says what is wrong"),
+    429: ("too_many_requests", "wait before the next request"),
+    500: ("internal_error", "the log has the details"),
+    503: ("store_unavailable", "try again in a moment"),
+}
+
+
+class ErrorSchema(Schema):
+    """Every answer that is not a success has this form."""
+
+    success = fields.Boolean(required=True, metadata={"example": False})
+    code = fields.String(required=True, metadata={"example": "backup_not_found"})
+    error = fields.String(required=True, metadata={"description": "What failed, on what, and why."})
+    hint = fields.String(required=True, metadata={"description": "What can be done about it."})
+    fields_ = fields.Dict(data_key="fields", metadata={"description": "With 422: each invalid member, and why."})
+    reference = fields.String(metadata={"description": "With 500: find it in the log."})
+
+
+class EdgeApi(Api):
+    """flask-smorest with the one error shape instead of its own."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        return of_http_exception(error)
+
+
+def install(app: Flask) -> None:
+    """Answer every exception of `app` in the one shape."""
+    app.register_error_handler(EventVaultError, of_core_error)
+    app.register_error_handler(HTTPException, of_http_exception)
+    app.register_error_handler(Exception, of_surprise)
+
+
+def shape(code: str, error: str, hint: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"success": False, "code": code, "error": error, "hint": hint, **(details or {})}
+
+
+def of_core_error(error: EventVaultError) -> Response:
+    answer = ANSWERS.get(error.code, ANSWERS["internal_error"])
+    if answer.status == 500:
+        return of_surprise(error)
+    response = reply(shape(error.code, error.message, error.hint, error.details), answer.status)
+    if answer.retry_after is not None:
+        response.headers["Retry-After"] = str(answer.retry_after)
+    return response
+
+
+def of_http_exception(error: HTTPException) -> Response:
+    original = getattr(error, "original_exception", None)
+    if original is not None:
+        return of_surprise(original)
+    status = error.code or 500
+    if status < 400:
+        return Response(status=status, headers=error.get_response().headers)
+    code, hint = _HTTP_CODES.get(status, ("http_error", ""))
+    response = reply(shape(code, _words(error, status), hint, _fields(error)), status)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    if status == 503:
+        response.headers.setdefault("Retry-After", "1")
+    return response
+
+
+def _words(error: HTTPException, status: int) -> str:
+    match status:
+        case 404:
+            return f"there is nothing at {request.path}"
+        case 405:
+            return f"{request.method} is not allowed at {request.path}"
+        case 422:
+            return f"the request is not valid: {', '.join(map(str, _fields(error).get('fields', {})))}"
+    return error.description or error.name
+
+
+def _fields(error: HTTPException) -> dict[str, Any]:
+    """The members that webargs found wrong, without the place (`query`, `json`) around them."""
+    places = (getattr(error, "data", None) or {}).get("messages", {})
+    return {"fields": {name: why for place in places.values() for name, why in place.items()}} if places else {}
+
+
+def of_surprise(error: Exception) -> Response:
+    reference = secrets.token_hex(6)
+    log.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
+    details = {"reference": reference}
+    return reply(shape("internal_error", "an internal error", f"the log has {reference}", details), 500)

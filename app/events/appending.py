@@ -1,0 +1,92 @@
+"""From a posted body to a reply that means: on disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Request, Response
+
+from app.edge import store
+from app.events.schemas import problem_fields
+from app.replies import read_body, reply
+from eventvault import clock, cloudevents_http, event, event_schema
+from eventvault.errors import InvalidInput
+from eventvault.event import Appended, EventDraft
+from eventvault.store.interface import ScanQuery
+
+_MOST_PROBLEMS = 20
+"""Invalid events that one answer describes; a hundred thousand wrong ones are said by the first few."""
+
+
+def append(asked: Request) -> Response:
+    """All events of the request or none. Raises what parsing, checking and the store raise."""
+    posted = cloudevents_http.parse(read_body(), asked.content_type, _event_headers(asked))
+    _require_valid(posted)
+    drafts = _drafts(posted)
+    if not drafts:
+        return _reply([], [], store().scan(ScanQuery(limit=1)).last_sequence)
+    appended = store().append(drafts)
+    return _reply(drafts, appended.results, appended.last_sequence)
+
+
+def _event_headers(asked: Request) -> dict[str, str]:
+    return {
+        f"ce-{name[8:].replace('_', '-').lower()}": value
+        for name, value in asked.environ.items()
+        if name.startswith("HTTP_CE_")
+    }
+
+
+def _require_valid(posted: cloudevents_http.Posted) -> None:
+    problems = event_schema.validate_many(posted.events)
+    if not problems:
+        return
+    said = dict(list(problems.items())[:_MOST_PROBLEMS])
+    index, found = next(iter(said.items()))
+    place = f"event {index} of {len(posted.events)}" if posted.many else "the event"
+    raise InvalidInput(
+        f"{place} is not valid: {found[0]}",
+        hint="nothing of this request was stored; `fields` says what is wrong",
+        fields=problem_fields(said, many=posted.many),
+    )
+
+
+def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
+    instant = clock.now()
+    drafts: list[EventDraft] = []
+    try:
+        for attributes in posted.events:
+            drafts.append(event.draft(attributes, instant))  # its length says which one failed
+    except TypeError as error:
+        raise InvalidInput(
+            f"event {len(drafts)} cannot be kept exactly: {error}",
+            hint="send whole numbers beyond 64 bits as text, and flatten what is nested more than 250 deep",
+            fields=problem_fields(
+                {len(drafts): [event_schema.Problem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
+            ),
+        ) from None
+    return drafts
+
+
+def _reply(drafts: list[EventDraft], results: list[Appended], last_sequence: int) -> Response:
+    duplicates = sum(result.duplicate for result in results)
+    everything: dict[str, Any] = {
+        "success": True,
+        "accepted": len(results) - duplicates,
+        "duplicates": duplicates,
+        "lastSequence": last_sequence,
+        "results": [_result(draft, result) for draft, result in zip(drafts, results, strict=True)],
+    }
+    return reply(everything, 201 if duplicates < len(results) else 200)
+
+
+def _result(draft: EventDraft, result: Appended) -> dict[str, Any]:
+    said = {
+        "id": draft.id,
+        "sequence": result.sequence,
+        "recordedtime": clock.format_microseconds(result.recorded),
+        "duplicate": result.duplicate,
+    }
+    if result.differs:
+        said["differs"] = True
+    return said

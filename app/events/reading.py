@@ -1,0 +1,112 @@
+"""Pages of events and the endless export, both as ready JSON: no event is parsed on its way out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import orjson
+from flask import Response
+
+from app.edge import edge, store
+from app.replies import JSON
+from eventvault import cursor
+from eventvault.errors import StoreRestoring, StoreUnavailable
+from eventvault.store.interface import Hold, Page, ScanQuery, Store
+
+NDJSON = "application/x-ndjson"
+EXPORT_PAGE = 1000
+
+_PATIENCE = 60.0
+"""Seconds that an export that has begun waits for a store that is away: its status cannot be changed any more."""
+_FILLING = 1.0
+"""Seconds after which a page that filters leave short is answered as it is, with its `next`."""
+
+
+def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
+    """A ScanQuery of the validated query string. Raises InvalidInput for a bad cursor."""
+    after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
+    return ScanQuery(
+        after=after.sequence,
+        generation=after.generation,
+        limit=limit,
+        type=asked.get("type"),
+        subject=asked.get("subject"),
+        source=asked.get("source"),
+        recorded_from=asked.get("recorded_from"),
+        recorded_to=asked.get("recorded_to"),
+    )
+
+
+def page_reply(query: ScanQuery) -> Response:
+    page = _filled(store(), query)
+    following = b"null" if page.next is None else orjson.dumps(cursor.encode(page.generation, page.next))
+    body = b'{"success":true,"events":[%s],"next":%s,"lastSequence":%d,"generation":%s}' % (
+        b",".join(page.events),
+        following,
+        page.last_sequence,
+        orjson.dumps(page.generation),
+    )
+    return Response(body, content_type=JSON)
+
+
+def _filled(asked: Store, query: ScanQuery) -> Page:
+    """One page of `query.limit` events, from as many of the store's, which may be shorter, as it takes."""
+    deadline = time.monotonic() + _FILLING
+    page = asked.scan(query)
+    events = page.events
+    while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
+        page = asked.scan(_following(query, page, limit=query.limit - len(events)))
+        events = events + page.events
+    return msgspec.structs.replace(page, events=events)
+
+
+def _following(query: ScanQuery, page: Page, *, limit: int, upto: int | None = None) -> ScanQuery:
+    assert page.next is not None
+    return msgspec.structs.replace(query, after=page.next, generation=page.generation, limit=limit, upto=upto)
+
+
+def export_reply(query: ScanQuery) -> Response:
+    """Every event there is at this moment, one JSON object a line.
+
+    The first page is read before the answer begins, so that what can go wrong still has a status of its own. The
+    end is fixed there, and the generation is carried along: a restore in between changes nothing.
+    """
+    release = edge().long_lived.take()
+    try:
+        asked = store()
+        first = asked.scan(query)
+        response = Response(_lines(asked, query, first), content_type=NDJSON)
+    except BaseException:
+        release()
+        raise
+    response.call_on_close(release)
+    response.headers["Content-Disposition"] = "attachment; filename=events.ndjson"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
+    upto = first.last_sequence
+    page = first
+    with asked.hold_generation(first.generation) as hold:
+        while True:
+            if page.events:
+                yield b"\n".join(page.events) + b"\n"
+            if page.next is None or page.next >= upto:
+                return
+            page = _persistently(asked, hold, _following(query, page, limit=query.limit, upto=upto))
+
+
+def _persistently(asked: Store, hold: Hold, query: ScanQuery) -> Page:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            hold.renew()
+            return asked.scan(query)
+        except (StoreUnavailable, StoreRestoring):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,103 @@
+"""What may be asked of `/api/events`, and the forms of its answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from eventvault import clock
+
+_LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
+
+
+class Instant(fields.String):
+    """An RFC 3339 instant as microseconds since the epoch; a `+` that the query string made a space is put back."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> Any:
+        text: str = super()._deserialize(value, attr, data, **options)
+        lost = _LOST_PLUS.fullmatch(text)
+        try:
+            return clock.parse(f"{lost[1]}+{lost[2]}" if lost else text)
+        except (ValueError, OverflowError):
+            raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
+
+
+class FilterSchema(Schema):
+    after = fields.String(metadata={"description": "The `next` of an earlier answer, or a sequence number."})
+    type = fields.String()
+    subject = fields.String()
+    source = fields.String()
+    recorded_from = Instant(
+        data_key="from", metadata={"format": "date-time", "description": "Least `recordedtime`, inclusive."}
+    )
+    recorded_to = Instant(
+        data_key="to", metadata={"format": "date-time", "description": "Greatest `recordedtime`, inclusive."}
+    )
+
+
+class ListSchema(FilterSchema):
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+    id = fields.String(metadata={"description": "The one event of this id; with `source` where several share it."})
+
+
+class OneSchema(Schema):
+    source = fields.String(metadata={"description": "Which, where events of several sources share the id."})
+
+
+class RecordedSchema(Schema):
+    """An event as it is kept: its CloudEvents attributes, `sequence` and `recordedtime`."""
+
+    specversion = fields.String()
+    id = fields.String(required=True)
+    source = fields.String(required=True)
+    type = fields.String(required=True)
+    time = fields.String()
+    subject = fields.String()
+    datacontenttype = fields.String()
+    data = fields.Raw(allow_none=True)
+    sequence = fields.Integer(required=True)
+    recordedtime = fields.String(required=True)
+
+
+class ResultSchema(Schema):
+    id = fields.String(required=True)
+    sequence = fields.Integer(required=True)
+    recordedtime = fields.String(required=True)
+    duplicate = fields.Boolean(required=True)
+    differs = fields.Boolean(metadata={"description": "A duplicate whose content is not that of the first."})
+
+
+class AppendedSchema(Schema):
+    success = fields.Boolean(required=True)
+    accepted = fields.Integer(required=True, metadata={"description": "How many are new."})
+    duplicates = fields.Integer(required=True)
+    lastSequence = fields.Integer(required=True)  # noqa: N815  # the literal name of the answer's member
+    results = fields.List(fields.Nested(ResultSchema), required=True)
+
+
+class OneEventSchema(Schema):
+    success = fields.Boolean(required=True)
+    event = fields.Nested(RecordedSchema, required=True)
+
+
+class EventsSchema(Schema):
+    success = fields.Boolean(required=True)
+    events = fields.List(fields.Nested(RecordedSchema), required=True)
+    next = fields.String(required=True, allow_none=True, metadata={"description": "A cursor; null at the end."})
+    lastSequence = fields.Integer(required=True)  # noqa: N815
+
+
+def problem_fields(problems: Mapping[int, list[Any]], *, many: bool) -> dict[str, Any]:
+    """`fields` of a 422: attribute → messages, beneath the event's index where several were sent."""
+    by_index = {str(index): _by_field(found) for index, found in problems.items()}
+    return by_index if many else next(iter(by_index.values()))
+
+
+def _by_field(problems: list[Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        found.setdefault(problem.field, []).append(problem.message)
+    return found

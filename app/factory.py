@@ -1,0 +1,102 @@
+"""The application, put together: settings, store, access rules, error shape, metrics, blueprints, OpenAPI."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from flask import Flask, Response, request
+
+from app import errors, metrics, serving
+from app.access import Access
+from app.backup.routes import blueprint as backup
+from app.docs.routes import blueprint as docs
+from app.edge import Edge, attach
+from app.events.converter import EventIdConverter
+from app.events.routes import blueprint as events
+from app.health.routes import blueprint as health
+from app.replies import OrjsonProvider
+from eventvault import __version__
+from eventvault.event_schema import JSON_SCHEMA
+from eventvault.settings import Settings
+from eventvault.store.interface import Store
+
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+)
+
+
+def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
+    """The application.
+
+    settings: default: the environment's; bad ones are printed and the process exits 78. store: default: the one that
+    `BackupManager.initialize()` finds or starts.
+    """
+    settings = settings or serving.settings_or_exit()
+    _refuse_open_address(settings)
+    app = Flask(__name__, static_folder=None)
+    app.json = OrjsonProvider(app)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.url_map.converters["event_id"] = EventIdConverter
+    app.config.update(_configuration(settings))
+    attach(app, Edge(settings, store or _initialized(settings)))
+    _install(app, Access(settings))
+    return app
+
+
+def _refuse_open_address(settings: Settings) -> None:
+    """What `gunicorn.conf.py` does for gunicorn: `flask run --host` must not open an unprotected service either."""
+    context = click.get_current_context(silent=True)
+    host = context.params.get("host") if context is not None and context.info_name == "run" else None
+    if host:
+        serving.refuse_open(settings, [host])
+
+
+def _initialized(settings: Settings) -> Store:
+    # Imported here, as only a process that really serves needs what it brings: tests give a store of their own.
+    from eventvault.backups.manager import BackupManager
+
+    return BackupManager(settings, command=[sys.executable, "-m", "app.store"]).initialize()
+
+
+def _configuration(settings: Settings) -> dict[str, object]:
+    return {
+        "MAX_CONTENT_LENGTH": settings.max_body_bytes,
+        "API_TITLE": "EventVault",
+        "API_VERSION": __version__,
+        "OPENAPI_VERSION": "3.1.0",
+        "OPENAPI_URL_PREFIX": "/",
+        "OPENAPI_JSON_PATH": "openapi.json",
+    }
+
+
+def _install(app: Flask, access: Access) -> None:
+    @app.before_request
+    def begin() -> None:
+        metrics.begin(request.environ)
+        access.check(request.environ)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers.extend(_HEADERS)
+        if request.path.startswith("/api/"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.get("/")
+    def index() -> Response:
+        return Response(status=302, headers={"Location": "/docs"})
+
+    errors.install(app)
+    metrics.install(app)
+    app.register_blueprint(docs)
+    api = errors.EdgeApi(app)
+    api.spec.components.schema("Event", JSON_SCHEMA)
+    for blueprint in (events, backup, health):
+        api.register_blueprint(blueprint)

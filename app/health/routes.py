@@ -1,0 +1,81 @@
+"""The routes of `/api/health`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from app.backup.schemas import entry_of, megabytes
+from app.edge import store
+from app.errors import of_core_error
+from app.health.schemas import HealthSchema, StateSchema
+from app.replies import reply
+from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
+
+blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="How the service is.")
+
+_PARTS = ("store", "kafka", "journal", "jobs", "window", "lastRestore")
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.doc(summary="How everything is")
+@blueprint.response(200, HealthSchema)
+def health() -> Response:
+    """200 for each `status`: `ok`, `degraded` (and `problems` says why) or `restoring`."""
+    try:
+        status = store().status()
+    except EventVaultError as error:
+        status = _without_store(error)
+    return reply(_health(status))
+
+
+@blueprint.route("/live", methods=["GET"])
+@blueprint.doc(summary="Whether this process serves")
+@blueprint.response(200, StateSchema)
+def live() -> Response:
+    return reply({"success": True, "status": "live"})
+
+
+@blueprint.route("/ready", methods=["GET"])
+@blueprint.doc(summary="Whether the store answers")
+@blueprint.response(200, StateSchema)
+def ready() -> Response:
+    """503 with Retry-After while no store answers, or while it restores."""
+    try:
+        status = store().status()
+    except EventVaultError as error:
+        return of_core_error(error)
+    if status["status"] == "restoring":
+        return of_core_error(StoreRestoring("a restore is under way", hint="wait for it to end"))
+    if (status.get("store") or {}).get("state") in ("failed", "stopping", "unreachable"):
+        return of_core_error(StoreUnavailable("the event database is not open", hint="see `problems` of /api/health"))
+    return reply({"success": True, "status": "ready"})
+
+
+def _without_store(error: EventVaultError) -> dict[str, Any]:
+    restoring = isinstance(error, StoreRestoring)
+    return {
+        "status": "restoring" if restoring else "degraded",
+        "problems": [] if restoring else [{"code": error.code, "message": error.message, "hint": error.hint}],
+        "store": {"state": "restoring" if restoring else "unreachable"},
+        "backup": {"available": False},
+    }
+
+
+def _health(status: dict[str, Any]) -> dict[str, Any]:
+    backup = status.get("backup") or {}
+    latest = backup.get("latest")
+    return {
+        "success": True,
+        "status": status["status"],
+        "problems": status.get("problems", []),
+        "backup": {
+            "available": bool(backup.get("available")),
+            "count": backup.get("count", 0),
+            "latest": None if latest is None else entry_of(latest),
+            "totalSizeMB": megabytes(backup.get("totalSize", 0)),
+        },
+        **{part: status.get(part) for part in _PARTS},
+    }

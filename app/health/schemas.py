@@ -1,0 +1,38 @@
+"""The forms of `/api/health`'s answers."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields
+
+from app.backup.schemas import BackupSchema
+
+
+class ProblemSchema(Schema):
+    code = fields.String(required=True)
+    message = fields.String(required=True)
+    hint = fields.String(required=True)
+
+
+class BackupHealthSchema(Schema):
+    available = fields.Boolean(required=True)
+    count = fields.Integer(required=True)
+    latest = fields.Nested(BackupSchema, required=True, allow_none=True)
+    totalSizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
+
+
+class HealthSchema(Schema):
+    success = fields.Boolean(required=True)
+    status = fields.String(required=True, metadata={"enum": ["ok", "degraded", "restoring"]})
+    problems = fields.List(fields.Nested(ProblemSchema), required=True)
+    backup = fields.Nested(BackupHealthSchema, required=True)
+    store = fields.Dict(allow_none=True)
+    kafka = fields.Dict(allow_none=True)
+    journal = fields.Dict(allow_none=True)
+    jobs = fields.Dict(allow_none=True)
+    window = fields.Dict(allow_none=True)
+    lastRestore = fields.Dict(allow_none=True)  # noqa: N815
+
+
+class StateSchema(Schema):
+    success = fields.Boolean(required=True)
+    status = fields.String(required=True)

@@ -1,0 +1,153 @@
+"""`/metrics` for Prometheus: requests of all gunicorn workers together, and the store's own numbers.
+
+The workers' numbers are added up by prometheus-client's multiprocess mode (`PROMETHEUS_MULTIPROC_DIR`, made by
+`gunicorn.conf.py`); without it, in tests and under `flask run`, one process counts by itself. The store is one
+process and keeps its own numbers: they come from `Store.status()["metrics"]` at the moment of asking.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flask import Blueprint, Flask, Request, Response, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.edge import store
+from eventvault.errors import EventVaultError
+from eventvault.store.interface import Store
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+_OWN = CollectorRegistry()
+REQUESTS = Counter(
+    "eventvault_http_requests", "Answered requests.", ["method", "route", "status"], registry=_OWN
+)  # fmt: skip
+DURATIONS = Histogram(
+    "eventvault_http_request_duration_seconds",
+    "From a request's arrival to the start of its answer.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+    registry=_OWN,
+)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_BEGAN = "eventvault.began"
+
+blueprint = Blueprint("metrics", __name__)
+
+
+def install(app: Flask) -> None:
+    """Count every request of `app`, and serve `/metrics`."""
+    app.register_blueprint(blueprint)
+    app.after_request(_count)
+
+
+def begin(environ: dict[str, Any]) -> None:
+    environ[_BEGAN] = time.perf_counter()
+
+
+def _count(response: Response) -> Response:
+    method = request.method if request.method in _METHODS else "OTHER"
+    route = _route(request)
+    REQUESTS.labels(method, route, str(response.status_code)).inc()
+    began = request.environ.get(_BEGAN)
+    if began is not None:
+        DURATIONS.labels(method, route).observe(time.perf_counter() - began)
+    return response
+
+
+def _route(asked: Request) -> str:
+    """The rule, never the path: names in paths would make a new time series each."""
+    return asked.url_rule.rule if asked.url_rule is not None else "(none)"
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    registry = CollectorRegistry()
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(_Others(_OWN))
+    registry.register(StoreCollector(store()))
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class _Others(Collector):
+    """The metrics of another registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._registry.collect())
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+
+class StoreCollector(Collector):
+    """The store's numbers, and whether it answers at all."""
+
+    def __init__(self, asked: Store) -> None:
+        self._store = asked
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            status = self._store.status()
+        except EventVaultError:
+            status = {}
+        yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
+        yield from _state(status)
+        yield from _backups(status.get("backup") or {})
+        for name, value in (status.get("metrics") or {}).items():
+            yield from _metric(f"eventvault_{_snake(name)}", value)
+
+
+def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
+    current = status.get("status", "unreachable")
+    family = GaugeMetricFamily("eventvault_status", "1 for the present state of the service.", labels=["state"])
+    for state in ("ok", "degraded", "restoring", "unreachable"):
+        family.add_metric([state], float(state == current))
+    yield family
+    known = status.get("store") or {}
+    for member, name in (("events", "eventvault_store_events"), ("lastSequence", "eventvault_store_last_sequence")):
+        if isinstance(known.get(member), int):
+            yield GaugeMetricFamily(name, f"`store.{member}` of /api/health.", value=known[member])
+
+
+def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
+    for member, name in (("count", "eventvault_backup_count"), ("totalSize", "eventvault_backup_size_bytes")):
+        if isinstance(backup.get(member), int):
+            yield GaugeMetricFamily(name, f"`backup.{member}` of /api/health.", value=backup[member])
+
+
+def _metric(name: str, value: Any) -> Iterator[Metric]:
+    """A number, counted since the store process began; or a histogram: {buckets: [[bound, count]…], sum}.
+
+    Buckets are cumulative; the last bound is None or "+Inf".
+    """
+    words = f"{name.removeprefix('eventvault_').replace('_', ' ')}, since the store process began.".capitalize()
+    match value:
+        case int() | float():
+            yield CounterMetricFamily(name, words, value=float(value))
+        case {"buckets": buckets, "sum": total}:
+            bounds = [(_bound(bound), float(count)) for bound, count in buckets]
+            yield HistogramMetricFamily(name, words, buckets=bounds, sum_value=float(total))
+
+
+def _bound(bound: Any) -> str:
+    return "+Inf" if bound in (None, "+Inf") else str(float(bound))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[^a-z0-9_]", "_", re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower())

@@ -1,0 +1,63 @@
+"""JSON in and out: the one provider for Flask, replies made of bytes, and request bodies read within their bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Response, request
+from flask.json.provider import JSONProvider
+from marshmallow import RAISE, Schema, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from eventvault import json_text
+from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
+
+JSON = "application/json"
+
+
+class OrjsonProvider(JSONProvider):
+    """Flask's JSON by orjson: members keep the order they were given in."""
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        return orjson.dumps(obj, option=orjson.OPT_INDENT_2 if options.get("indent") else None).decode()
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        return reply(self._prepare_response_obj(args, kwargs))
+
+
+def reply(payload: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(payload), status, content_type=JSON)
+
+
+def read_body() -> bytes:
+    """The request's whole body, at most `MAX_BODY_BYTES`.
+
+    Raises RequestEntityTooLarge above that, UnsupportedMediaType for a compressed one, MalformedInput for one that
+    ends before it should.
+    """
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMediaType(f"a body that is {coding} encoded is not understood here", hint="send it as it is")
+    try:
+        return request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own exceptions for a body that breaks off
+        raise MalformedInput(f"the body could not be read: {error}", hint="send the request again") from error
+
+
+def object_body(schema: Schema) -> dict[str, Any]:
+    """The request's JSON object, valid by `schema`; an empty body is an empty object. Raises InvalidInput."""
+    given = json_text.parse_object(read_body(), request.content_type)
+    try:
+        loaded: dict[str, Any] = schema.load(given, unknown=RAISE)
+    except ValidationError as error:
+        fields = error.normalized_messages()  # type: ignore[no-untyped-call]
+        raise InvalidInput(
+            f"the body is not valid: {', '.join(map(str, fields))}", hint="`fields` says what is wrong", fields=fields
+        ) from None
+    return loaded

@@ -1,0 +1,34 @@
+"""The archives of the in-memory double: a real `.tar.gz`, with the events in one file of JSON lines."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+
+from eventvault.errors import ArchiveAlien, ArchiveDamaged
+
+_MEMBER = "events.jsonl"
+
+
+def pack(events: Sequence[bytes]) -> bytes:
+    """events: their JSON, one by one."""
+    content = b"".join(value + b"\n" for value in events)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo(_MEMBER)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def unpack(archive: bytes) -> list[bytes]:
+    """What `pack` packed. Raises ArchiveDamaged, or ArchiveAlien for an archive of something else."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            member = tar.extractfile(_MEMBER)
+            return [] if member is None else member.read().splitlines()
+    except KeyError:
+        raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None

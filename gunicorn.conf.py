@@ -1,0 +1,56 @@
+"""How gunicorn serves EventVault: `gunicorn wsgi:app` reads this file by itself.
+
+Read in the master before anything is forked, and again on SIGHUP. Settings come from the same environment variables
+as everywhere; options on gunicorn's command line override what is set here, so what would be unsafe is checked on
+what is really in use (`on_starting`, `when_ready`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+_HERE = str(Path(__file__).resolve().parent)
+if _HERE not in sys.path:
+    sys.path.insert(0, _HERE)
+
+from app import serving  # noqa: E402  # found only with the folder of this file in the path
+
+_settings = serving.settings_or_exit()
+serving.begin_service()
+
+wsgi_app = "wsgi:app"
+bind = serving.bind_address(_settings)
+workers = _settings.web_concurrency
+worker_class = "gthread"
+threads = 8
+keepalive = 30
+graceful_timeout = 60
+control_socket_disable = True
+
+
+def on_starting(server: Any) -> None:
+    serving.refuse_open(_settings, serving.configured_addresses(server.cfg.address))
+
+
+def when_ready(server: Any) -> None:
+    addresses = serving.socket_addresses(listener.sock for listener in server.LISTENERS)
+    serving.refuse_open(_settings, addresses)
+    serving.say_open(_settings, addresses, server.log.warning)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    serving.forget_worker(worker.pid)
+
+
+def post_worker_init(worker: Any) -> None:
+    serving.worker_started()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    serving.worker_ended()
+
+
+def on_exit(server: Any) -> None:
+    serving.end_service(_settings)
