@@ -1,0 +1,83 @@
+"""What librdkafka is told, made from the settings: one function a kind of client.
+
+Which values matter was measured; `docs/kafka.md` gives the reasons. librdkafka's own lines are off (`log_level` 0):
+it writes one for every broken connection, and the callers say once what there is to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eventvault.errors import KafkaNotConfigured
+from eventvault.settings import Settings
+
+FETCH_WAIT_MILLISECONDS = 50
+PREFETCH_KILOBYTES = 16 * 1024
+SESSION_MILLISECONDS = 10_000
+METADATA_MILLISECONDS = 5_000
+LARGEST_MESSAGE_BYTES = 100 * 2**20
+"""The most that a broker takes with its own default settings (`socket.request.max.bytes`)."""
+
+
+def client(settings: Settings) -> dict[str, Any]:
+    """What every client is told. Raises KafkaNotConfigured."""
+    if not settings.kafka_bootstrap_servers:
+        raise KafkaNotConfigured(
+            "KAFKA_BOOTSTRAP_SERVERS is not set, and Kafka is needed here",
+            hint="set it to the brokers' addresses, such as KAFKA_BOOTSTRAP_SERVERS=localhost:9092",
+        )
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": "eventvault",
+        "log_level": 0,
+        "reconnect.backoff.max.ms": 2_000,
+        "topic.metadata.refresh.interval.ms": METADATA_MILLISECONDS,
+    }
+
+
+def events_consumer(settings: Settings) -> dict[str, Any]:
+    """A consumer that assigns itself partitions and commits no offset: they are kept with the events."""
+    return {
+        **client(settings),
+        "group.id": "eventvault-store",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
+        "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+    }
+
+
+def jobs_consumer(settings: Settings) -> dict[str, Any]:
+    """A member of the workers' group. A job that was sent before the first worker came is taken too."""
+    return {
+        **client(settings),
+        "group.id": settings.kafka_jobs_group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
+        "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": SESSION_MILLISECONDS,
+    }
+
+
+def producer(settings: Settings, delivery_milliseconds: int = 0) -> dict[str, Any]:
+    """A producer whose delivery report means: on all brokers in sync, once.
+
+    delivery_milliseconds: after this long a message counts as not delivered; 0: it is tried for ever.
+    """
+    return {
+        **client(settings),
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "compression.type": "zstd",
+        "message.max.bytes": LARGEST_MESSAGE_BYTES,
+        "message.timeout.ms": delivery_milliseconds,
+        "topic.metadata.propagation.max.ms": 2_000,
+    }

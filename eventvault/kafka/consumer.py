@@ -1,0 +1,271 @@
+"""The events topic into the registry, exactly once: offsets are stored in the same write as the events.
+
+The consumer assigns itself all partitions at the stored offsets. Whatever goes wrong on the way, it begins again at
+what is stored; that is the one way to recover, so it is the one that is always tried.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka.admin import AdminClient
+
+from eventvault.errors import EventVaultError, KafkaUnreachable
+from eventvault.event import Appended, EventDraft
+from eventvault.kafka import config, judgement, offsets, topics
+from eventvault.kafka.batch import Taken, read_batch
+from eventvault.kafka.dead_letters import DeadLetters
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.offsets import StoredOffset
+from eventvault.kafka.positions import Positions
+from eventvault.settings import Settings
+
+log = logging.getLogger("EventBus")
+
+BATCH_MESSAGES = 5_000
+POLL_SECONDS = 0.1
+LOOK_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+
+_OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
+
+
+class Stored(Protocol):
+    """What a sink answers: what became of each draft, in order (`eventvault.store.interface.AppendResult`)."""
+
+    @property
+    def results(self) -> Sequence[Appended]: ...
+
+
+class BeginAgain(Exception):
+    """What was read and is not stored is dropped, and a new client begins at the stored offsets.
+
+    A new one, because librdkafka goes by what it knows of a topic when that is created anew.
+    """
+
+
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], Stored]
+"""Appends events and puts notes in one write; returns when that is on disk, raises an EventVaultError otherwise."""
+
+Load = Callable[[], Mapping[bytes, bytes]]
+"""The notes that are in the registry now, at least those of this folder."""
+
+
+class EventsConsumer:
+    """A thread that takes events from Kafka, between `start` and `stop`; it may be started again after a stop.
+
+    Each start begins at the offsets that `load` gives then. A restore must stop it before the database is swapped:
+    a batch that was read before the swap must not be written after it. Does nothing where Kafka is not configured.
+    """
+
+    def __init__(self, settings: Settings, *, sink: Sink, load: Load, monitor: KafkaMonitor) -> None:
+        self.monitor = monitor
+        self._settings = settings
+        self._sink = sink
+        self._load = load
+        self._stopping = threading.Event()
+        self._accepted: SimpleQueue[int] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if not self.monitor.configured or self._thread is not None:
+            return
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._stopping,), name="kafka-events", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, within seconds; a batch that is being stored is stored, or was not."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+            self._thread = None
+
+    def accept_loss(self, partition: int) -> None:
+        """Take a stopped partition up again, at its present beginning; nothing that is stored is stored twice."""
+        self._accepted.put(partition)
+
+    def _run(self, stopping: threading.Event) -> None:
+        """Consume until told to stop. A thread that died of an error would be a silent loss: it never does."""
+        while not stopping.is_set():
+            try:
+                _Consuming(self._settings, self._sink, self._load, self.monitor, stopping, self._accepted).run()
+            except BeginAgain:
+                continue
+            except KafkaUnreachable as error:
+                self.monitor.lost(error.message)
+            except EventVaultError as error:
+                self.monitor.failed(error.message)
+            except KafkaException as error:
+                self.monitor.failed(topics.reason_of(error))
+            except Exception as error:
+                if self.monitor.failed(f"{type(error).__name__}: {error}"):
+                    log.exception("the Kafka consumer begins again at the stored offsets")
+            stopping.wait(RETRY_SECONDS)
+
+
+class _Consuming:
+    """One life of the consumer: from the stored offsets to the first error or the stop."""
+
+    def __init__(
+        self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
+        stopping: threading.Event, accepted: SimpleQueue[int],
+    ) -> None:  # fmt: skip
+        self._topic = settings.kafka_events_topic
+        self._sink, self._load, self._monitor = sink, load, monitor
+        self._stopping, self._accepted = stopping, accepted
+        self._admin = AdminClient(config.client(settings))
+        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
+        self._dead_letters = DeadLetters(settings)
+        self._positions: Positions | None = None
+        self._cluster_id: str | None = None
+        self._look_due = 0.0
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._look_when_due()
+                self._accept()
+                if messages := self._messages():
+                    self._take(messages)
+        finally:
+            self._dead_letters.close()
+            self._consumer.close()
+
+    def _look_when_due(self) -> None:
+        """See which partitions there are, and whether the topic is still the same one."""
+        if time.monotonic() < self._look_due:
+            return
+        cluster = topics.describe_cluster(self._admin)
+        look = topics.topic_of(topics.ask_topic(self._admin, self._topic), cluster.cluster_id)
+        self._cluster_id = cluster.cluster_id
+        self._monitor.connected(cluster.brokers)
+        self._monitor.topic_missing(missing=look is None)
+        self._follow(look)
+        self._look_due = time.monotonic() + LOOK_SECONDS
+
+    def _follow(self, look: judgement.TopicLook | None) -> None:
+        known = None if self._positions is None else self._positions.look
+        if known is not None and (look is None or look.topic_id != known.topic_id):
+            raise BeginAgain
+        if look is None:
+            return
+        if self._positions is None:
+            stored = offsets.stored_offsets(self._topic, self._load())
+            self._positions = Positions(self._consumer, self._topic, look, stored)
+        self._positions.grow(look)
+        self._positions.resume_due()
+        self._report()
+
+    def _report(self) -> None:
+        if self._positions is None:
+            return
+        states = self._positions.states()
+        self._monitor.partitions(states, self._positions.stopped())
+        if all(state["lag"] == 0 for state in states.values() if state["state"] != "stopped"):
+            self._monitor.works()
+
+    def _messages(self) -> list[Message]:
+        first = self._consumer.poll(POLL_SECONDS)
+        return [] if first is None else [first, *self._consumer.consume(BATCH_MESSAGES - 1, 0)]
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        positions = self._positions
+        if positions is None:
+            return
+        asked = topics.ask_topic(self._admin, self._topic)
+        by_partition: dict[int, list[Message]] = defaultdict(list)
+        for message in messages:
+            error = message.error()
+            if error is None:
+                by_partition[message.partition() or 0].append(message)
+            else:
+                self._message_error(positions, message, error)
+        fresh = [positions.fresh(partition, group) for partition, group in by_partition.items()]
+        taken = read_batch([records for records in fresh if records])
+        if not self._same_topic(asked, positions):
+            raise BeginAgain
+        self._keep(positions, taken)
+
+    def _same_topic(self, asked: topics.Asked, positions: Positions) -> bool:
+        """Whether what was read is of the topic that the offsets speak of: a name alone does not tell.
+
+        Asked after the messages were read: a topic that was created anew never gets its old id back.
+        """
+        look = topics.topic_of(asked, self._cluster_id)
+        return look is not None and look.topic_id == positions.look.topic_id
+
+    def _keep(self, positions: Positions, taken: list[Taken]) -> None:
+        """Dead letters first, then events and offsets in one write; a partition without its dead letter waits."""
+        outcomes = iter(self._dead_letters.send([letter for part in taken for letter in part.letters]))
+        kept = []
+        for part in taken:
+            failed = [(record, why) for (record, _), why in zip(part.letters, outcomes, strict=False) if why]
+            if failed:
+                part.cut_before(failed[0][0].offset)
+                self._monitor.failed(f"a dead letter cannot be delivered to {self._dead_letters.topic}: {failed[0][1]}")
+            kept.append((part, bool(failed)))
+        self._store(positions, [part for part, _ in kept if part.last is not None])
+        for part, failed_letter in kept:
+            if failed_letter:
+                positions.wait(part.partition)
+            else:
+                positions.of[part.partition].failures = 0
+        if taken and not any(failed_letter for _, failed_letter in kept):
+            self._monitor.works()
+
+    def _store(self, positions: Positions, parts: list[Taken]) -> None:
+        if not parts:
+            return
+        drafts = [draft for part in parts for _, draft in part.drafts]
+        ends = {part.partition: part.end(positions.look) for part in parts}
+        notes = [offsets.note(self._topic, partition, end) for partition, end in ends.items()]
+        results = self._sink(drafts, notes).results
+        for partition, end in ends.items():
+            positions.of[partition].next = end.next
+        self._monitor.taken(
+            events=len(drafts),
+            duplicates=sum(result.duplicate for result in results),
+            differing=sum(result.differs for result in results),
+            dead_letters=sum(len(part.letters) for part in parts),
+        )
+
+    def _message_error(self, positions: Positions, message: Message, error: KafkaError) -> None:
+        partition = message.partition()
+        position = positions.of.get(-1 if partition is None else partition)
+        if error.fatal():
+            raise KafkaException(error)
+        if error.code() == KafkaError._PARTITION_EOF and position is not None:
+            position.at_end = message.offset() or 0
+        elif error.code() in _OUT_OF_RANGE and partition is not None and position is not None:
+            positions.stop(partition, judgement.out_of_range(self._topic, partition, topics.reason_of(error)))
+            self._report()
+        else:
+            self._look_due = 0.0
+            if error.code() not in topics.UNKNOWN:
+                self._monitor.failed(topics.reason_of(error))
+
+    def _accept(self) -> None:
+        try:
+            partition = self._accepted.get_nowait()
+        except Empty:
+            return
+        if self._positions is None or partition not in self._positions.stopped():
+            return
+        look = self._positions.look
+        low, _ = self._positions.bounds(partition)
+        beginning = StoredOffset(next=low, topic_id=look.topic_id, cluster_id=look.cluster_id)
+        self._sink([], [offsets.note(self._topic, partition, beginning)])
+        log.warning("the loss in partition %d of %s was accepted: it begins at %d", partition, self._topic, low)
+        raise BeginAgain
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._look_due = 0.0

@@ -1,0 +1,96 @@
+"""Messages that cannot be understood, kept in `<events topic>.dead-letter` with the reason in their headers.
+
+Key, value and headers are the message's own. A dead letter is delivered before the offset beyond its message is
+stored: it may come twice (the headers tell), it is never missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka import config, topics
+from eventvault.kafka.messages import Record
+from eventvault.settings import Settings
+
+DELIVERY_MILLISECONDS = 5_000
+HEADER_PREFIX = "x-eventvault-"
+
+_TOPIC_CONFIG = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
+"""Any message fits with the headers that are added, and stays until somebody has looked at it."""
+
+
+class DeadLetters:
+    """Belongs to one thread. The topic is created at the first dead letter, where the brokers allow it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.topic = topics.dead_letter_topic(settings.kafka_events_topic)
+        self._settings = settings
+        self._producer: Producer | None = None
+
+    def send(self, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
+        """Deliver (message, reason) pairs; gives for each None, or why it could not be delivered."""
+        outcomes: list[str | None] = ["no answer"] * len(letters)
+        if not letters:
+            return outcomes
+        try:
+            producer = self._open()
+            for index, (record, reason) in enumerate(letters):
+                self._produce(producer, record, reason, partial(_note, outcomes, index))
+            producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
+        except (KafkaException, BufferError) as error:
+            outcomes = [outcome and str(error) for outcome in outcomes]
+        except KafkaUnreachable as error:
+            outcomes = [outcome and error.message for outcome in outcomes]
+        if any(outcomes):
+            self.close()
+        return outcomes
+
+    def close(self) -> None:
+        """Forget the producer, and what it could not deliver."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.flush(0)
+            self._producer = None
+
+    def _open(self) -> Producer:
+        if self._producer is None:
+            topics.create_topic(AdminClient(config.client(self._settings)), self.topic, _TOPIC_CONFIG)
+            self._producer = Producer(config.producer(self._settings, DELIVERY_MILLISECONDS))
+        return self._producer
+
+    def _produce(
+        self, producer: Producer, record: Record, reason: str, on_delivery: Callable[[KafkaError | None, Message], None]
+    ) -> None:
+        deadline = time.monotonic() + DELIVERY_MILLISECONDS / 1000
+        while True:
+            try:
+                producer.produce(
+                    self.topic, record.value, record.key, headers=_headers(record, reason), on_delivery=on_delivery
+                )
+                return
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise
+                producer.poll(0.1)
+
+
+def _headers(record: Record, reason: str) -> list[tuple[str, str | bytes | None]]:
+    origin = {
+        "reason": reason,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "timestamp": "" if record.timestamp is None else str(record.timestamp),
+    }
+    ours = [(HEADER_PREFIX + name, value.encode(errors="replace")) for name, value in origin.items()]
+    return [*record.headers, *ours]
+
+
+def _note(outcomes: list[str | None], index: int, error: KafkaError | None, _: Message) -> None:
+    outcomes[index] = None if error is None else topics.reason_of(error)

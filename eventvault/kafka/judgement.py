@@ -1,0 +1,88 @@
+"""Whether a topic is still the one that the stored offsets speak of: pure, and the problems that stop a partition.
+
+Going on at an offset that means something else would lose messages without a word. So whatever does not fit stops
+the partition, until somebody accepts the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from eventvault.kafka.offsets import StoredOffset
+
+ACCEPT = (
+    "bring the topic back as it was; or accept the loss: the partition is then read from its present beginning, "
+    "and what is stored already is not stored twice (docs/kafka.md)"
+)
+
+
+class Problem(NamedTuple):
+    """What is wrong, in the words of `/api/health`."""
+
+    code: str
+    message: str
+    hint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+class TopicLook(NamedTuple):
+    """A topic as the brokers describe it. topic_id: None where they are too old to have one."""
+
+    cluster_id: str | None
+    topic_id: str | None
+    partitions: int
+
+
+def judge(topic: str, partition: int, stored: StoredOffset, look: TopicLook, low: int, high: int) -> Problem | None:
+    """Why `stored` cannot be gone on from; None: it can. low, high: the offsets that the partition has now."""
+    where = f"partition {partition} of the topic {topic}"
+    if stored.topic_id and look.topic_id and stored.topic_id != look.topic_id:
+        return recreated(topic, partition)
+    if not (stored.topic_id and look.topic_id) and _differ(stored.cluster_id, look.cluster_id):
+        return Problem(
+            "kafka_cluster_changed",
+            f"{where} is in the cluster {look.cluster_id}, the stored offset {stored.next} in {stored.cluster_id}",
+            ACCEPT,
+        )
+    if stored.next > high:
+        return Problem(
+            "kafka_topic_truncated", f"{where} ends at offset {high}, and was taken up to {stored.next} already", ACCEPT
+        )
+    if stored.next < low:
+        return Problem(
+            "kafka_messages_gone",
+            f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
+            "before they were taken",
+            ACCEPT,
+        )
+    return None
+
+
+def recreated(topic: str, partition: int) -> Problem:
+    return Problem(
+        "kafka_topic_recreated",
+        f"the topic {topic} was deleted and created anew: the stored offset of partition {partition} means another one",
+        ACCEPT,
+    )
+
+
+def diverged(topic: str, partition: int, offset: int) -> Problem:
+    return Problem(
+        "kafka_topic_diverged",
+        f"partition {partition} of the topic {topic} has another message at offset {offset} than the one taken there",
+        ACCEPT,
+    )
+
+
+def out_of_range(topic: str, partition: int, reason: str) -> Problem:
+    return Problem(
+        "kafka_offset_out_of_range",
+        f"partition {partition} of the topic {topic} no longer has the offset that comes next: {reason}",
+        ACCEPT,
+    )
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and one != other

@@ -1,0 +1,130 @@
+"""A Kafka message to an event: pure.
+
+Structured and binary mode are CloudEvents' Kafka protocol binding 1.0.2 (sections 3.2 and 3.3); besides those a plain
+JSON object with at least a `type`. What cannot become an event raises Unreadable with the reason; it is the caller's
+to keep such a message as a dead letter.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple
+
+from eventvault import clock, json_text
+from eventvault.errors import EventVaultError
+from eventvault.event import EventDraft, draft
+from eventvault.event_schema import validate
+from eventvault.kafka import offsets
+
+Headers = list[tuple[str, bytes | None]]
+
+_STRUCTURED = "application/cloudevents"
+_PREFIX = "ce_"
+_LONGEST_REASON = 1_000
+_YEAR_10000 = 253_402_300_800_000
+"""Milliseconds since the epoch. A producer may say anything; later than this no RFC 3339 instant can."""
+
+
+class Unreadable(Exception):
+    """The message cannot become an event; the text says why."""
+
+
+class Record(NamedTuple):
+    """A Kafka message, as far as it matters here. timestamp: milliseconds since the epoch, None where it has none."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    leader_epoch: int | None = None
+
+
+def to_draft(record: Record) -> EventDraft:
+    """The event in a message, ready to be appended. Raises Unreadable.
+
+    What the sender left out is filled in from the message alone: the same message read again gives the same event,
+    and so is never stored twice.
+    """
+    attributes = _attributes(record)
+    if problems := validate(attributes):
+        raise Unreadable("; ".join(str(problem) for problem in problems)[:_LONGEST_REASON])
+    if attributes.get("id") is None:
+        attributes["id"] = derived_id(record)
+    dated = record.timestamp is not None and 0 <= record.timestamp < _YEAR_10000
+    instant = record.timestamp * 1000 if dated and record.timestamp is not None else clock.now()
+    try:
+        return draft(attributes, instant)
+    except (TypeError, ValueError) as error:
+        raise Unreadable(f"the event cannot be kept as JSON: {error}") from None
+
+
+def derived_id(record: Record) -> str:
+    """`topic/partition/offset/checksum`. The checksum tells apart what a recreated topic has at the same offset."""
+    content = b"%d\x00%s\x00%s" % (record.timestamp or 0, record.key or b"", record.value or b"")
+    return f"{record.topic}/{record.partition}/{record.offset}/{offsets.checksum(content):08x}"
+
+
+def _attributes(record: Record) -> dict[str, Any]:
+    headers = {name.lower(): value for name, value in record.headers}
+    content_type = _text("content-type", headers.get("content-type"))
+    try:
+        kind, charset = json_text.media_type(content_type)
+        if kind.startswith(_STRUCTURED):
+            return _structured(kind, charset, record)
+        if any(name.startswith(_PREFIX) for name in headers):
+            return _binary(headers, content_type, record.value)
+        return _object(record.value, charset)
+    except EventVaultError as error:
+        raise Unreadable(error.message[:_LONGEST_REASON]) from None
+
+
+def _structured(kind: str, charset: str | None, record: Record) -> dict[str, Any]:
+    if kind != f"{_STRUCTURED}+json":
+        raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
+    return _object(record.value, charset)
+
+
+def _object(value: bytes | None, charset: str | None) -> dict[str, Any]:
+    if value is None:
+        raise Unreadable("the message has no value (a tombstone), and no event in its headers")
+    found = json_text.parse(json_text.to_utf8(value, charset), "the message")
+    if not isinstance(found, dict):
+        raise Unreadable("the message is JSON, but not an object")
+    return found
+
+
+def _binary(headers: dict[str, bytes | None], content_type: str | None, value: bytes | None) -> dict[str, Any]:
+    """Binary mode: attributes are `ce_` headers in UTF-8, the value is the data."""
+    event: dict[str, Any] = {
+        name[len(_PREFIX) :]: _text(name, content) for name, content in headers.items() if name.startswith(_PREFIX)
+    }
+    for name in ("datacontenttype", "data", "data_base64"):
+        if name in event:
+            raise Unreadable(f"the header {_PREFIX}{name} is not allowed in binary mode: the value is the data")
+    if content_type:
+        event["datacontenttype"] = content_type
+    if value:
+        event |= _binary_data(value, content_type)
+    return event
+
+
+def _binary_data(value: bytes, content_type: str | None) -> dict[str, Any]:
+    kind, charset = json_text.media_type(content_type)
+    if kind in ("application/json", "text/json") or kind.endswith("+json"):
+        return {"data": json_text.parse(json_text.to_utf8(value, charset), "the data")}
+    if kind.startswith("text/") and (charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii"):
+        try:
+            return {"data": value.decode()}
+        except UnicodeError:
+            return {"data_base64": base64.b64encode(value).decode()}
+    return {"data_base64": base64.b64encode(value).decode()}
+
+
+def _text(name: str, value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeError:
+        raise Unreadable(f"the header {name} is not UTF-8") from None

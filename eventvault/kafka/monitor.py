@@ -1,0 +1,178 @@
+"""How the way from Kafka goes: written by the consumer, read by `/api/health` and `/metrics` at any moment.
+
+A cause that lasts is logged once, then once an hour: a broker that is away must not fill a disk with lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from eventvault import clock
+from eventvault.kafka.judgement import Problem
+from eventvault.kafka.topics import dead_letter_topic
+from eventvault.settings import Settings
+
+log = logging.getLogger("KafkaMonitor")
+
+GRACE_SECONDS = 15.0
+"""A broker that is started together with the service needs this long; before that its absence is no problem."""
+
+REPEAT_SECONDS = 3600.0
+LETTERS_SECONDS = 60.0
+
+
+class KafkaMonitor:
+    """Safe to use from many threads; no method waits for anything. `monotonic` gives seconds, for tests."""
+
+    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.configured = bool(settings.kafka_bootstrap_servers)
+        self._topic = settings.kafka_events_topic
+        self._servers = settings.kafka_bootstrap_servers
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._connected: bool | None = None
+        self._away_since = monotonic()
+        self._brokers: dict[int, str] = {}
+        self._topic_missing = False
+        self._failure: str | None = None
+        self._failure_said: str | None = None
+        self._failure_logged = float("-inf")
+        self._letters_logged = float("-inf")
+        self._last_error: dict[str, Any] | None = None
+        self._last_message: int | None = None
+        self._partitions: dict[int, dict[str, Any]] = {}
+        self._stopped: dict[int, Problem] = {}
+        self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
+
+    def connected(self, brokers: Mapping[int, str]) -> None:
+        """Brokers answered just now."""
+        with self._lock:
+            was, self._connected, self._brokers = self._connected, True, dict(brokers)
+        if not was:
+            log.info("connected to Kafka: %s", ", ".join(brokers.values()))
+
+    def lost(self, reason: str) -> None:
+        """No broker answers."""
+        with self._lock:
+            was, self._connected = self._connected, False
+            if was:
+                self._away_since = self._monotonic()
+            self._note_error(reason)
+        if was or was is None:
+            log.warning("no Kafka broker answers at %s, it is tried again until one does: %s", self._servers, reason)
+
+    def topic_missing(self, *, missing: bool) -> None:
+        with self._lock:
+            was, self._topic_missing = self._topic_missing, missing
+        if missing and not was:
+            log.info("the topic %s does not exist yet: waiting for it", self._topic)
+
+    def failed(self, reason: str) -> bool:
+        """Something went wrong that is tried again; nothing of it is lost. True: it was logged, as it is news."""
+        now = self._monotonic()
+        with self._lock:
+            self._failure = reason
+            say = reason != self._failure_said or now - self._failure_logged >= REPEAT_SECONDS
+            if say:
+                self._failure_said, self._failure_logged = reason, now
+            self._note_error(reason)
+        if say:
+            log.warning("events of the topic %s wait, it is tried again: %s", self._topic, reason)
+        return say
+
+    def works(self) -> None:
+        """What failed before has gone through."""
+        with self._lock:
+            was, self._failure, self._failure_said = self._failure, None, None
+        if was is not None:
+            log.info("events of the topic %s are taken again", self._topic)
+
+    def taken(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
+        """A batch is stored."""
+        with self._lock:
+            self._last_message = clock.now()
+            for name, count in (
+                ("consumed", events), ("duplicates", duplicates), ("differing", differing),
+                ("deadLetters", dead_letters),
+            ):  # fmt: skip
+                self._counts[name] += count
+        if differing:
+            log.warning(
+                "%d messages of %s have the source and id of a stored event, but other content: the first one stays",
+                differing, self._topic,
+            )  # fmt: skip
+        if dead_letters and self._seldom():
+            log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
+
+    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, Problem]) -> None:
+        """The present partitions: `state`, `next`, `lag` of each; and why which of them were stopped."""
+        with self._lock:
+            known, self._stopped = self._stopped, dict(stopped)
+            self._partitions = dict(states)
+            for partition in stopped.keys() - known.keys():
+                self._note_error(stopped[partition].message)
+        for partition in stopped.keys() - known.keys():
+            log.error("%s; nothing is taken from it any more: %s", stopped[partition].message, stopped[partition].hint)
+
+    def problems(self) -> list[dict[str, Any]]:
+        """What makes health degraded: `code`, `message`, `hint` each. Empty: nothing."""
+        if not self.configured:
+            return []
+        with self._lock:
+            problems = [problem.to_dict() for _, problem in sorted(self._stopped.items())]
+            if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
+                problems.append(self._unreachable().to_dict())
+            if self._connected and self._topic_missing and self._partitions:
+                problems.append(self._gone().to_dict())
+            if self._connected and self._failure is not None:
+                problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED).to_dict())
+        return problems
+
+    def snapshot(self) -> dict[str, Any]:
+        """The `kafka` member of `/api/health`; `{"configured": false}` where Kafka is not used."""
+        if not self.configured:
+            return {"configured": False}
+        with self._lock:
+            lags = [state["lag"] for state in self._partitions.values()]
+            return {
+                "configured": True,
+                "connected": bool(self._connected),
+                "brokers": [{"id": number, "address": address} for number, address in sorted(self._brokers.items())],
+                "topic": self._topic,
+                "topicExists": bool(self._connected) and not self._topic_missing,
+                "lag": sum(lags) if lags and None not in lags else None,
+                "partitions": [{"partition": number, **state} for number, state in sorted(self._partitions.items())],
+                "stoppedPartitions": sorted(self._stopped),
+                **self._counts,
+                "lastMessageAt": _instant(self._last_message),
+                "lastError": self._last_error,
+            }
+
+    def _seldom(self) -> bool:
+        """True once a minute: one broken producer must not fill the log."""
+        now = self._monotonic()
+        with self._lock:
+            due = now - self._letters_logged >= LETTERS_SECONDS
+            if due:
+                self._letters_logged = now
+        return due
+
+    def _note_error(self, reason: str) -> None:
+        self._last_error = {"message": reason, "at": _instant(clock.now())}
+
+    def _unreachable(self) -> Problem:
+        return Problem("kafka_unreachable", f"no Kafka broker answers at {self._servers}", _RETRIED)
+
+    def _gone(self) -> Problem:
+        return Problem("kafka_topic_missing", f"the topic {self._topic} is gone", "create it again, or restore it")
+
+
+_RETRIED = "nothing is lost and it is tried again by itself; lastError in the kafka part says what Kafka says"
+
+
+def _instant(instant: int | None) -> str | None:
+    return None if instant is None else clock.format_milliseconds(instant)

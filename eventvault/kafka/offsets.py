@@ -1,0 +1,68 @@
+"""How far the events topic was taken, as it is kept in LevelDB beside the events, in the same write.
+
+Key: `k`, the topic's name, a zero byte, the partition as 4 bytes (big-endian). Value: a JSON object with the members
+of `StoredOffset`. What a topic's name does not tell (a recreated topic keeps it) the other members do.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import google_crc32c
+import msgspec
+
+from eventvault.store import keys
+
+_PARTITION = struct.Struct(">I")
+
+
+class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """next: the offset of the first message that was not taken yet.
+
+    crc: CRC32C of the value of the message before it. leader_epoch: that message's. topic_id, cluster_id: of the
+    topic it was taken from. None where it is not known.
+    """
+
+    next: int
+    crc: int | None = None
+    leader_epoch: int | None = None
+    topic_id: str | None = None
+    cluster_id: str | None = None
+
+
+def topic_prefix(topic: str) -> bytes:
+    return keys.KAFKA + topic.encode() + b"\x00"
+
+
+def offset_key(topic: str, partition: int) -> bytes:
+    return topic_prefix(topic) + _PARTITION.pack(partition)
+
+
+def note(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes, bytes]:
+    """The put that keeps an offset, for the write that holds the events before it."""
+    return offset_key(topic, partition), msgspec.json.encode(offset)
+
+
+def stored_offsets(topic: str, notes: Mapping[bytes, bytes]) -> dict[int, StoredOffset]:
+    """The offsets of a topic's partitions among the notes of a registry; notes of other topics are passed over."""
+    prefix = topic_prefix(topic)
+    return {
+        _PARTITION.unpack(key[len(prefix) :])[0]: msgspec.json.decode(value, type=StoredOffset)
+        for key, value in notes.items()
+        if key.startswith(prefix) and len(key) == len(prefix) + _PARTITION.size
+    }
+
+
+def checksum(value: bytes | None) -> int:
+    """CRC32C (RFC 3720, appendix B.4) of a message's value; no value counts as an empty one."""
+    return int(google_crc32c.value(value or b""))
+
+
+def describe(notes: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
+    """Topic → partition → next offset, of the notes of a registry: what a manifest says of Kafka."""
+    described: dict[str, dict[str, int]] = {}
+    for key, value in notes.items():
+        topic, partition = key[len(keys.KAFKA) : -_PARTITION.size - 1].decode(), _PARTITION.unpack(key[-4:])[0]
+        described.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value, type=StoredOffset).next
+    return described

@@ -1,0 +1,153 @@
+"""Where each partition of the events topic stands, in the thread that consumes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from eventvault.kafka import judgement
+from eventvault.kafka.judgement import Problem, TopicLook
+from eventvault.kafka.messages import Headers, Record
+from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.topics import QUESTION_SECONDS, unreachable
+
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class Position(msgspec.Struct):
+    """next: the offset that comes next, None: the partition's beginning. at_end: the end that was seen last.
+
+    compare: the stored message, which is read once more to see that it is still the same.
+    waits_until, failures: a partition that waits for its dead letter.
+    """
+
+    stored: StoredOffset | None
+    next: int | None = None
+    at_end: int = 0
+    compare: StoredOffset | None = None
+    problem: Problem | None = None
+    waits_until: float | None = None
+    failures: int = 0
+
+    @property
+    def consuming(self) -> bool:
+        return self.problem is None and self.waits_until is None
+
+
+class Positions:
+    """All partitions of a topic on one consumer, which this assigns them to."""
+
+    def __init__(self, consumer: Consumer, topic: str, look: TopicLook, stored: dict[int, StoredOffset]) -> None:
+        self.look = look
+        self.of: dict[int, Position] = {}
+        self._consumer = consumer
+        self._topic = topic
+        self._stored = stored
+        self.grow(look)
+
+    def grow(self, look: TopicLook) -> None:
+        """Begin with the partitions that are new. Raises KafkaUnreachable; calling it again goes on."""
+        self.look = look
+        for partition in range(look.partitions):
+            if partition not in self.of:
+                self.begin(partition, self._stored.get(partition))
+
+    def begin(self, partition: int, stored: StoredOffset | None) -> None:
+        """Assign a partition where its stored offset says, or stop it for what does not fit."""
+        position = Position(stored)
+        start, epoch = OFFSET_BEGINNING, -1
+        if stored is not None:
+            low, high = self.bounds(partition)
+            position.next = start = stored.next
+            position.problem = judgement.judge(self._topic, partition, stored, self.look, low, high)
+            if stored.crc is not None and stored.next > low:
+                position.compare, start = stored, stored.next - 1
+                epoch = -1 if stored.leader_epoch is None else stored.leader_epoch
+        if position.problem is None:
+            self._assign(partition, start, epoch)
+        self.of[partition] = position
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The partition's first offset and its end, from the broker. Raises KafkaUnreachable."""
+        try:
+            found = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=QUESTION_SECONDS
+            )
+        except KafkaException as error:
+            raise unreachable(error) from error
+        return int(found[0]), int(found[1])
+
+    def stop(self, partition: int, problem: Problem) -> None:
+        """Take nothing more from a partition."""
+        self._unassign(partition)
+        self.of[partition].problem = problem
+
+    def wait(self, partition: int) -> None:
+        """Take a partition up again at its `next`, later: 1, 2, 4 … seconds."""
+        self._unassign(partition)
+        position = self.of[partition]
+        position.waits_until = time.monotonic() + min(LONGEST_WAIT_SECONDS, 2.0**position.failures)
+        position.failures += 1
+
+    def resume_due(self) -> None:
+        """Assign the partitions again whose wait is over."""
+        now = time.monotonic()
+        for partition, position in self.of.items():
+            if position.problem is None and position.waits_until is not None and position.waits_until <= now:
+                position.waits_until = None
+                self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
+
+    def fresh(self, partition: int, messages: Sequence[Message]) -> list[Record]:
+        """The messages of a partition that were not taken yet; stops it where the stored one is not the same."""
+        position = self.of.get(partition)
+        if position is None or not position.consuming or not messages:
+            return []
+        if position.compare is not None:
+            expected, position.compare = position.compare, None
+            first = messages[0]
+            if first.offset() == expected.next - 1 and checksum(first.value()) != expected.crc:
+                self.stop(partition, judgement.diverged(self._topic, partition, expected.next - 1))
+                return []
+        least = position.next or 0
+        return [_record(message) for message in messages if (message.offset() or 0) >= least]
+
+    def stopped(self) -> dict[int, Problem]:
+        return {number: position.problem for number, position in self.of.items() if position.problem is not None}
+
+    def states(self) -> dict[int, dict[str, Any]]:
+        """`state`, `next` and `lag` of each partition, from what the consumer knows without asking."""
+        return {number: self._state(number, position) for number, position in self.of.items()}
+
+    def _state(self, partition: int, position: Position) -> dict[str, Any]:
+        state = "stopped" if position.problem else "consuming" if position.consuming else "waiting"
+        lag = None
+        if position.consuming:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+            if high >= 0:
+                lag = max(0, high - max(position.next if position.next is not None else low, position.at_end))
+        return {"state": state, "next": position.next, "lag": lag}
+
+    def _assign(self, partition: int, offset: int, epoch: int = -1) -> None:
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, offset, leader_epoch=epoch)])
+
+    def _unassign(self, partition: int) -> None:
+        if self.of[partition].consuming:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+
+def _record(message: Message) -> Record:
+    kind, milliseconds = message.timestamp()
+    return Record(
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        timestamp=milliseconds if kind else None,
+        key=message.key(),
+        value=message.value(),
+        headers=list(cast("Headers", message.headers() or [])),
+        leader_epoch=message.leader_epoch(),
+    )

@@ -1,0 +1,92 @@
+"""What the brokers know about topics, and making one. Every question ends within seconds, with KafkaUnreachable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka.judgement import TopicLook
+
+QUESTION_SECONDS = 3.0
+Asked = Future[Any]
+DEAD_LETTER = ".dead-letter"
+LONGEST_NAME = 249
+
+UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+
+
+class Cluster(NamedTuple):
+    """cluster_id, and the brokers' addresses by their ids."""
+
+    cluster_id: str | None
+    brokers: dict[int, str]
+
+
+def describe_cluster(admin: AdminClient) -> Cluster:
+    found = _answer(admin.describe_cluster(request_timeout=QUESTION_SECONDS))
+    return Cluster(found.cluster_id, {node.id: f"{node.host}:{node.port}" for node in found.nodes})
+
+
+def ask_topic(admin: AdminClient, topic: str) -> Asked:
+    """Begin to ask; `topic_of` gives the answer."""
+    asked: Mapping[str, Future[Any]] = admin.describe_topics(TopicCollection([topic]), request_timeout=QUESTION_SECONDS)
+    return asked[topic]
+
+
+def topic_of(asked: Asked, cluster_id: str | None) -> TopicLook | None:
+    """The topic as it is now; None where there is none of that name."""
+    try:
+        found = _answer(asked)
+    except KafkaUnreachable as error:
+        if error.details.get("kafka") in UNKNOWN:
+            return None
+        raise
+    number = (found.topic_id.get_most_significant_bits(), found.topic_id.get_least_significant_bits())
+    return TopicLook(cluster_id, str(found.topic_id) if any(number) else None, len(found.partitions))
+
+
+def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None) -> None:
+    """Create a topic with the brokers' defaults; nothing happens where it is there. Raises KafkaUnreachable."""
+    new = NewTopic(topic, -1, -1, config=dict(config or {}))
+    try:
+        _answer(admin.create_topics([new], request_timeout=QUESTION_SECONDS)[topic])
+    except KafkaUnreachable as error:
+        if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+
+
+def dead_letter_topic(topic: str) -> str:
+    """`<topic>.dead-letter`; a name that would be too long for Kafka is cut before the ending."""
+    return topic[: LONGEST_NAME - len(DEAD_LETTER)] + DEAD_LETTER
+
+
+def reason_of(error: KafkaException | KafkaError) -> str:
+    """librdkafka's words for what happened."""
+    inner = error.args[0] if isinstance(error, KafkaException) else error
+    return str(inner.str()) if isinstance(inner, KafkaError) else str(inner)
+
+
+def unreachable(error: KafkaException) -> KafkaUnreachable:
+    inner = error.args[0]
+    return KafkaUnreachable(
+        f"Kafka does not answer: {reason_of(error)}",
+        hint="look at the brokers, and at KAFKA_BOOTSTRAP_SERVERS; it is tried again by itself",
+        kafka=inner.code() if isinstance(inner, KafkaError) else None,
+    )
+
+
+def _answer(asked: Asked) -> Any:
+    try:
+        return asked.result(QUESTION_SECONDS + 2)
+    except KafkaException as error:
+        raise unreachable(error) from error
+    except TimeoutError as error:
+        raise KafkaUnreachable(
+            f"Kafka does not answer within {QUESTION_SECONDS + 2:.0f} s", hint="it is tried again by itself"
+        ) from error
