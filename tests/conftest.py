@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = [name for name in ("tests.service", "tests.kafka_broker") if find_spec(name)]
+pytest_plugins = [name for name in ("tests.service", "tests.kafka_broker", "tests.nginx") if find_spec(name)]
 
 
 @pytest.fixture

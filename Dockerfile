@@ -1,0 +1,45 @@
+# syntax=docker/dockerfile:1
+
+# The packages, with whatever building them takes; nothing of that stays in the image.
+FROM python:3.12-slim-bookworm AS packages
+# plyvel is ready-made for x86_64; elsewhere it is built.
+RUN if [ "$(uname -m)" != x86_64 ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends g++ libleveldb-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
+RUN python -m venv /opt/venv
+COPY requirements.txt /tmp/requirements.txt
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --use-pep517 --require-hashes \
+        --requirement /tmp/requirements.txt
+
+FROM python:3.12-slim-bookworm
+RUN if [ "$(uname -m)" != x86_64 ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends libleveldb1d \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi \
+    && groupadd --gid 1000 eventvault \
+    && useradd --uid 1000 --gid eventvault --no-create-home --home-dir /tmp --shell /usr/sbin/nologin eventvault
+
+COPY --from=packages /opt/venv /opt/venv
+WORKDIR /usr/src/app
+COPY deploy/entrypoint /usr/local/bin/eventvault-entrypoint
+COPY wsgi.py gunicorn.conf.py ./
+COPY eventvault eventvault
+COPY app app
+COPY worker worker
+RUN /opt/venv/bin/python -m compileall -q eventvault app worker wsgi.py \
+    && install --directory --owner eventvault --group eventvault storage backups restore
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOST=0.0.0.0 \
+    PORT=5050
+EXPOSE 5050
+USER eventvault
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/api/health/live', timeout=4)"]
+
+ENTRYPOINT ["eventvault-entrypoint"]
+CMD ["gunicorn", "wsgi:app"]

@@ -1,0 +1,223 @@
+"""The container's files hold what was promised: read here, because an engine is not always at hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eventvault import settings
+
+PROJECT = settings.PROJECT
+GUIDE = {
+    "AUTO_BACKUP_ENABLED": "true",
+    "AUTO_RESTORE_ENABLED": "true",
+    "AUTO_BACKUP_INTERVAL": "3600000",
+    "MAX_BACKUPS": "10",
+}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> list[tuple[str, str]]:
+    """Instructions in order: (name, arguments on one line)."""
+    text = re.sub(r"(?m)^\s*#.*\n", "", (PROJECT / "Dockerfile").read_text()).replace("\\\n", " ")
+    return [(line.split()[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
+
+
+def arguments(dockerfile: list[tuple[str, str]], name: str) -> list[str]:
+    return [rest for instruction, rest in dockerfile if instruction == name]
+
+
+def last_stage(dockerfile: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    start = max(number for number, (name, _) in enumerate(dockerfile) if name == "FROM")
+    return dockerfile[start:]
+
+
+def test_compose_has_the_service_a_worker_kafka_and_nginx_in_front(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"app", "worker", "kafka", "nginx"}
+
+
+def test_the_guides_four_settings_stand_in_compose_as_printed(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["app"]["environment"]
+    assert {name: environment[name] for name in GUIDE} == GUIDE
+
+
+def test_every_setting_in_compose_is_a_setting_and_valid(compose: dict[str, Any]) -> None:
+    names = {each.name for each in settings.DECLARATIONS}
+    for service in ("app", "worker"):
+        environment = compose["services"][service]["environment"]
+        assert set(environment) <= names
+        assert all(isinstance(value, str) for value in environment.values()), "numbers and booleans need quotes"
+        settings.load(environment)
+
+
+def test_a_lost_volume_is_recovered_from_the_backups(compose: dict[str, Any]) -> None:
+    assert settings.load(compose["services"]["app"]["environment"]).auto_recover == "true"
+
+
+def test_only_nginx_is_published_and_on_loopback_only(compose: dict[str, Any]) -> None:
+    published = {name: each["ports"] for name, each in compose["services"].items() if "ports" in each}
+    assert published == {"nginx": ["127.0.0.1:5050:5050"]}
+    assert not any(each.get("network_mode") for each in compose["services"].values())
+
+
+def test_the_reason_for_being_open_stands_beside_the_setting() -> None:
+    text = (PROJECT / "docker-compose.yml").read_text()
+    before = text[: text.index('ALLOW_UNAUTHENTICATED: "true"')].rstrip().splitlines()[-1]
+    assert before.strip().startswith("#"), before
+
+
+def test_the_database_lies_in_a_named_volume_and_the_archives_on_the_host(compose: dict[str, Any]) -> None:
+    assert compose["services"]["app"]["volumes"] == [
+        "storage:/usr/src/app/storage",
+        "./backups:/usr/src/app/backups",
+        "./restore:/usr/src/app/restore",
+    ]
+    assert "storage" in compose["volumes"]
+
+
+def test_the_worker_runs_the_job_loop_and_has_no_data(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    assert worker["command"] == ["python", "-m", "worker"]
+    assert "volumes" not in worker
+    assert worker["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
+
+
+def test_process_1_reaps_in_every_container_of_ours(compose: dict[str, Any]) -> None:
+    assert all(compose["services"][name]["init"] is True for name in ("app", "worker"))
+
+
+def test_kafka_is_the_official_image_without_zookeeper_and_of_the_version_that_is_tested(
+    compose: dict[str, Any],
+) -> None:
+    kafka = compose["services"]["kafka"]
+    image, _, version = kafka["image"].partition(":")
+    assert image == "apache/kafka"
+    assert f">{version}<" in (PROJECT / "tests" / "pom.xml").read_text()
+    assert kafka["environment"]["KAFKA_PROCESS_ROLES"] == "broker,controller"
+    assert "kafka:/var/lib/kafka/data" in kafka["volumes"]
+    assert kafka["environment"]["KAFKA_LOG_DIRS"] == "/var/lib/kafka/data"
+
+
+def test_nginx_runs_with_the_configuration_that_is_tested(compose: dict[str, Any]) -> None:
+    assert compose["services"]["nginx"]["volumes"] == ["./deploy/nginx.conf:/etc/nginx/nginx.conf:ro"]
+
+
+def test_the_service_needs_no_broker_to_start(compose: dict[str, Any]) -> None:
+    assert "depends_on" not in compose["services"]["app"]
+
+
+def test_every_image_has_a_version(compose: dict[str, Any], dockerfile: list[tuple[str, str]]) -> None:
+    images = [each["image"] for each in compose["services"].values() if "build" not in each]
+    images += [rest.split()[0] for rest in arguments(dockerfile, "FROM")]
+    assert all(re.search(r":\d+\.\d+", image) for image in images), images
+
+
+def test_a_stop_has_time_to_drain(compose: dict[str, Any]) -> None:
+    assert all(compose["services"][name]["stop_grace_period"] == "60s" for name in ("app", "worker"))
+
+
+def test_the_image_is_built_in_stages_and_starts_as_an_ordinary_user(dockerfile: list[tuple[str, str]]) -> None:
+    assert len(arguments(dockerfile, "FROM")) == 2
+    assert arguments(last_stage(dockerfile), "USER") == ["eventvault"]
+    assert arguments(last_stage(dockerfile), "WORKDIR") == ["/usr/src/app"]
+    assert arguments(last_stage(dockerfile), "CMD") == ['["gunicorn", "wsgi:app"]']
+
+
+def test_the_image_asks_the_service_whether_it_lives(dockerfile: list[tuple[str, str]]) -> None:
+    (check,) = arguments(last_stage(dockerfile), "HEALTHCHECK")
+    assert "/api/health/live" in check
+
+
+def test_the_packages_in_the_image_are_those_of_the_lock_with_their_hashes(dockerfile: list[tuple[str, str]]) -> None:
+    assert any("--require-hashes" in rest and "requirements.txt" in rest for rest in arguments(dockerfile, "RUN"))
+
+
+def test_an_image_without_further_settings_refuses_to_be_open() -> None:
+    assert "ALLOW_UNAUTHENTICATED" not in (PROJECT / "Dockerfile").read_text()
+
+
+def test_the_image_holds_every_room_of_the_service_and_the_builder_gets_them(
+    dockerfile: list[tuple[str, str]],
+) -> None:
+    copied = {
+        source
+        for rest in arguments(dockerfile, "COPY")
+        if not rest.startswith("--from")
+        for source in rest.split()[:-1]
+    }
+    assert {"eventvault", "app", "worker", "wsgi.py", "gunicorn.conf.py"} <= copied
+    assert all((PROJECT / source).exists() for source in copied), copied
+    sent = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert sent == copied
+
+
+class TestEntrypoint:
+    """`deploy/entrypoint`, run for real."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> dict[str, str]:
+        tmp_path.chmod(0o755)
+        names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+        for name in names.values():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "entry").write_text("x")
+        return {setting: str(tmp_path / name) for setting, name in names.items()}
+
+    def run(self, folders: dict[str, str], *, path: str = "", command: str = "id -u; id -g") -> list[str]:
+        environment = {**os.environ, **folders, "PATH": f"{path}:{os.environ['PATH']}"}
+        outcome = subprocess.run(
+            [PROJECT / "deploy" / "entrypoint", "sh", "-c", command],
+            env=environment, capture_output=True, text=True, check=True, cwd="/",
+        )  # fmt: skip
+        return outcome.stdout.split()
+
+    @pytest.mark.root
+    @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+    def test_root_becomes_the_owner_of_the_hosts_backups_and_gives_it_all_three_folders(
+        self, folders: dict[str, str]
+    ) -> None:
+        os.chown(folders["BACKUP_DIR"], 12345, 12346)
+        assert self.run(folders) == ["12345", "12346"]
+        for folder in folders.values():
+            for path in (Path(folder), Path(folder) / "entry"):
+                assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+    @pytest.mark.root
+    @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+    def test_where_root_owns_the_backups_the_images_own_user_gets_them(
+        self, folders: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "bin").mkdir()
+        stand_in = tmp_path / "bin" / "id"
+        stand_in.write_text('#!/bin/sh\n[ "$2" = eventvault ] && echo 4242 && exit\nexec /usr/bin/id "$@"\n')
+        stand_in.chmod(0o755)
+        assert self.run(folders, path=str(tmp_path / "bin"), command="/usr/bin/id -u") == ["4242"]
+        assert all(Path(folder).stat().st_uid == 4242 for folder in folders.values())
+
+    @pytest.mark.root
+    @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+    def test_a_link_in_a_folder_is_not_followed(self, folders: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("x")
+        (Path(folders["RESTORE_DIR"]) / "link").symlink_to(tmp_path / "secret")
+        os.chown(folders["BACKUP_DIR"], 12345, 12345)
+        self.run(folders)
+        assert (tmp_path / "secret").stat().st_uid == 0
+
+    def test_the_command_is_run_with_its_arguments_and_its_status_is_handed_on(self, folders: dict[str, str]) -> None:
+        if os.getuid() == 0:
+            os.chown(folders["BACKUP_DIR"], 12345, 12346)
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            self.run(folders, command="exit 78")
+        assert caught.value.returncode == 78

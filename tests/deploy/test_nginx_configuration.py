@@ -1,0 +1,227 @@
+"""The container's nginx configuration in front of an upstream that can be held and watched at every step."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.nginx import CONFIGURATION
+from tests.service import free_port
+
+STREAMS = [
+    "/api/events/export",
+    "/api/events/stream",
+    "/api/backup/backup_2024-12-27_120000.tar.gz/download",
+    "/api/operations/0190/events",
+]
+PATIENCE = 30
+
+
+class Upstream(ThreadingHTTPServer):
+    """Answers GET with two lines, the second once `proceed` is set; notes what of a POST's body has arrived."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.proceed = threading.Event()
+        self.half = threading.Event()
+        self.requests: list[tuple[str, dict[str, str], int]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, dict(self.headers), 0))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.chunk(b"first\n")
+        self.server.proceed.wait(PATIENCE)
+        self.chunk(b"second\n")
+        self.chunk(b"")
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        received = len(self.rfile.read(length // 2))
+        self.server.half.set()
+        received += len(self.rfile.read(length - received))
+        self.server.requests.append((self.path, dict(self.headers), received))
+        self.send_response(413 if self.path == "/refuse" else 201)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"done")
+
+    def chunk(self, content: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        self.wfile.flush()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.proceed.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def front(nginx: Callable[..., int], upstream: Upstream) -> int:
+    """The port of nginx in front of `upstream`."""
+    return nginx(upstream.server_port)
+
+
+def connect(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+
+def exchange(port: int, sent: bytes) -> bytes:
+    """Send bytes as they are and read until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(sent)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_stream_reaches_the_client_as_it_is_made(front: int, upstream: Upstream, path: str) -> None:
+    connection = connect(front)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.readline() == b"first\n"
+    assert not upstream.proceed.is_set()
+    upstream.proceed.set()
+    assert answer.read() == b"second\n"
+    connection.close()
+
+
+def test_an_upload_reaches_the_service_while_it_is_being_sent(front: int, upstream: Upstream) -> None:
+    size = 4 * 2**20
+    connection = connect(front)
+    connection.putrequest("POST", "/api/backup/upload?name=x.tar.gz")
+    connection.putheader("Content-Length", str(size))
+    connection.endheaders()
+    connection.send(b"x" * (size - 1))
+    assert upstream.half.wait(PATIENCE), "nginx keeps the body until it has all of it"
+    connection.send(b"x")
+    assert connection.getresponse().status == 201
+    assert upstream.requests[0][2] == size
+    connection.close()
+
+
+def test_the_host_that_the_client_asked_for_is_passed_on_with_its_port(front: int, upstream: Upstream) -> None:
+    upstream.proceed.set()
+    connection = connect(front)
+    connection.request("GET", "/", headers={"Host": "vault.example:8443", "X-Forwarded-For": "10.1.1.1"})
+    connection.getresponse().read()
+    (_, headers, _) = upstream.requests[0]
+    assert headers["Host"] == "vault.example:8443"
+    assert headers["X-Forwarded-For"] == "127.0.0.1", "a client must not be able to say who it is"
+    connection.close()
+
+
+def test_an_error_of_the_service_passes_as_it_is(front: int) -> None:
+    connection = connect(front)
+    connection.request("POST", "/refuse", body=b"xx")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (413, b"done")
+    connection.close()
+
+
+def test_a_service_that_is_down_is_answered_for_in_the_one_error_shape(nginx: Callable[..., int]) -> None:
+    connection = connect(nginx(free_port()))
+    connection.request("GET", "/api/health")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.headers["Content-Type"] == "application/json"
+    error = json.loads(answer.read())
+    assert error["success"] is False
+    assert error["code"] == "service_unavailable"
+    assert error["hint"]
+    connection.close()
+
+
+def test_a_post_that_gets_no_answer_is_sent_to_nobody_else(nginx: Callable[..., int]) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    arrived: list[int] = []
+
+    def hang_up(server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                head = connection.recv(65536)
+                if not head:
+                    return
+                arrived.append(server.getsockname()[1])
+
+    threads = [threading.Thread(target=hang_up, args=(server,)) for server in sockets]
+    for thread in threads:
+        thread.start()
+    connection = connect(nginx(*(server.getsockname()[1] for server in sockets)))
+    connection.request("POST", "/api/events", body=b'{"type": "once"}')
+    answer = connection.getresponse()
+    assert answer.status == 503
+    answer.read()
+    assert len(arrived) == 1
+    connection.close()
+    for server, thread in zip(sockets, threads, strict=True):
+        socket.create_connection(server.getsockname()).close()
+        thread.join()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: a b c\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"\x16\x03\x01 no HTTP at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 40_000 + b"\r\nConnection: close\r\n\r\n",
+    ],
+    ids=["bad host", "no host", "not HTTP", "large header"],
+)
+def test_what_is_no_request_gets_the_one_error_shape(front: int, sent: bytes) -> None:
+    head, _, body = exchange(front, sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "malformed"
+
+
+def test_an_address_that_is_too_long_gets_the_one_error_shape(front: int) -> None:
+    line = b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head, _, body = exchange(front, line).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 414 ")
+    assert json.loads(body)["code"] == "uri_too_long"
+
+
+def test_a_backup_that_answers_after_minutes_is_waited_for() -> None:
+    configured = dict(re.findall(r"(?m)^\s*(proxy_\w+_timeout) (\w+);", CONFIGURATION.read_text()))
+    assert (configured["proxy_read_timeout"], configured["proxy_send_timeout"]) == ("1h", "1h")
+
+
+@pytest.mark.soak
+def test_an_answer_that_takes_longer_than_nginx_waits_by_default_arrives(front: int, upstream: Upstream) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", front, timeout=200)
+    connection.request("GET", "/api/backup/create")
+    timer = threading.Timer(70, upstream.proceed.set)
+    timer.start()
+    assert connection.getresponse().read() == b"first\nsecond\n"
+    timer.join()
+    connection.close()
