@@ -86,6 +86,12 @@ class BackupExists(EventVaultError):
     code = "backup_exists"
 
 
+class BackupsUnavailable(EventVaultError):
+    """The folder of the archives is gone or cannot be read."""
+
+    code = "backups_unavailable"
+
+
 class BackupProtected(EventVaultError):
     """The archive is pinned, the last good one, or being read: it is not removed without `force`."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = [name for name in ("tests.service", "tests.kafka_broker", "tests.nginx") if find_spec(name)]
+pytest_plugins = ["tests.service", "tests.stores", "tests.kafka_broker", "tests.nginx"]
 
 
 @pytest.fixture

@@ -101,15 +101,22 @@ class EventBus:
     def swap(self, change: Callable[[], None]) -> None:
         """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
 
-        The old handle is gone before `change` begins: LevelDB opens tables by path, later, and would read the new
-        folder's files of the same number.
+        The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
+        `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
         """
-        with self.committer.held(), self._exclusive():
-            self._close()
-            try:
-                change()
-            finally:
-                self._open()
+        consumers = self._consumers
+        for consumer in consumers:
+            consumer.stop()
+        try:
+            with self.committer.held(), self._exclusive():
+                self._close()
+                try:
+                    change()
+                finally:
+                    self._open()
+        finally:
+            for consumer in consumers:
+                consumer.start()
 
     def stop(self) -> None:
         """Stop the consumers, commit what is queued. The handle is left to the end of the process."""

@@ -124,7 +124,7 @@ class Committer:
         with self._arrived:
             while not self._waiting and not self._stopping:
                 self._arrived.wait()
-            group = []
+            group: list[tuple[AppendBatch, int, Done]] = []
             room = GROUP_BYTES
             while self._waiting and len(group) < GROUP_BATCHES and (room > 0 or not group):
                 group.append(self._waiting.popleft())

@@ -34,7 +34,7 @@ class Lifeline:
     """A daemon thread that holds the connection. `start` is idempotent, after a fork it starts anew."""
 
     def __init__(self, client: StoreClient) -> None:
-        self._client = client
+        self.client = client
         self._stopped = threading.Event()
         self._process = 0
         self._thread: threading.Thread | None = None
@@ -62,7 +62,7 @@ class Lifeline:
 
     def _hold(self) -> None:
         """Ping until the connection is lost (OSError) or `stop`."""
-        connection = self._client.connect(time.monotonic() + 2 * PATIENCE_SECONDS)
+        connection = self.client.connect(time.monotonic() + 2 * PATIENCE_SECONDS)
         with contextlib.closing(connection):
             connection.settimeout(PATIENCE_SECONDS)
             while not self._stopped.is_set():
@@ -91,6 +91,11 @@ def start_all(*, watch_parent: bool = False) -> None:
         lifeline.start()
     if watch_parent:
         threading.Thread(target=_end_with, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+
+
+def lifelines() -> list[Lifeline]:
+    """Those of this process."""
+    return list(_lifelines)
 
 
 def forget(lifeline: Lifeline) -> None:

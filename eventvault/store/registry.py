@@ -22,6 +22,10 @@ CACHE_BYTES = 32 * 2**20
 BLOOM_BITS = 10
 
 
+MARK_NAME = "EVENTVAULT"
+"""An empty file in a database's folder that says at a look whose it is; LevelDB leaves files that it does not know."""
+
+
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     """What one caller appends, all or nothing.
 
@@ -56,6 +60,7 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
         batch.put(keys.META_SCHEMA, str(keys.SCHEMA_VERSION).encode())
         batch.put(keys.META_STORE, msgspec.json.encode(identity))
     db.close()
+    (aside / MARK_NAME).touch()
     sync_tree(aside)
     rename_durably(aside, folder)
     return identity

@@ -36,10 +36,11 @@ from eventvault.errors import (
 )
 from eventvault.event import EventDraft
 from eventvault.files import make_folder, take_name
+from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import Startup
 from eventvault.settings import Settings
-from eventvault.store import status
+from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
 from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
@@ -58,7 +59,7 @@ class StoreService:
 
     service_starts: this store starts the service, so what lies in `restore/` is taken. on_started: called once
     that is done. scheduler: None in a store for
-    the command line. consumers: makes the Kafka consumers of a bus; they run while the database is open.
+    the command line, which has with_kafka=False too.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class StoreService:
         service_starts: bool = False,
         on_started: Callable[[], None] = lambda: None,
         scheduler: Scheduler | None = None,
-        consumers: Callable[[EventBus], Sequence[Consumer]] = lambda bus: (),
+        with_kafka: bool = True,
     ) -> None:
         self.settings = settings
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
@@ -81,7 +82,8 @@ class StoreService:
         self.restorer = Restorer(settings, self.bus, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
-        self.consumers = list(consumers(self.bus))
+        self.kafka = KafkaMonitor(settings)
+        self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
         self._startup = Startup(settings, self.catalogue, self.restorer)
         self._service_starts = service_starts
         self._on_started = on_started
@@ -185,6 +187,20 @@ class StoreService:
             self._begin_serving()
         return restored
 
+    def _kafka_consumers(self) -> list[Consumer]:
+        # Imported where it is used: a store without Kafka takes over sooner without the client library.
+        from eventvault.kafka.consumer import EventsConsumer
+
+        return [EventsConsumer(self.settings, sink=self._take, load=self._offsets, monitor=self.kafka)]
+
+    def _take(self, drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+        """Events from Kafka and the offsets they stand at, in one write."""
+        return self.bus.committer.append(AppendBatch(drafts, secrets.token_bytes(NONCE_BYTES), notes))
+
+    def _offsets(self) -> dict[bytes, bytes]:
+        with self.bus.using() as registry:
+            return registry.notes(keys.KAFKA)
+
     def _refusal(self) -> EventVaultError | None:
         if self.state == "serving":
             return None
@@ -213,7 +229,7 @@ class StoreService:
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
     def _begin_serving(self) -> None:
-        self.bus.init(self.consumers)
+        self.bus.init(self._consumers)
         self.state = "serving"
         if not self._started:
             self._started = True

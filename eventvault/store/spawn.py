@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -79,8 +80,7 @@ class Spawner:
     def hello(self) -> wire.Hello | None:
         """What the present store says of itself; None where there is none."""
         with contextlib.suppress(OSError):
-            answer: wire.Hello = self._ask("hello")
-            return answer
+            return self._ask("hello")  # type: ignore[no-any-return]
         return None
 
     def end(self, service: str) -> bool:
@@ -98,7 +98,7 @@ class Spawner:
             time.sleep(0.02)
         return True
 
-    def _ask(self, method: str, *arguments: str) -> object:
+    def _ask(self, method: str, *arguments: str) -> Any:
         with contextlib.closing(wire.connect(self.socket_path, timeout=5.0)) as connection:
             wire.send(connection, wire.request(method, *arguments))
             return wire.read_reply(method, wire.receive(connection))

@@ -24,8 +24,7 @@ def describe(service: StoreService) -> dict[str, Any]:
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
-    kafka = _kafka(service)
-    problems += kafka.pop("problems", [])
+    problems += service.kafka.problems()
     restoring = service.state in ("starting", "restoring")
     return {
         "status": "restoring" if restoring else "degraded" if problems else "ok",
@@ -37,7 +36,7 @@ def describe(service: StoreService) -> dict[str, Any]:
             "latest": msgspec.to_builtins(backups[0]) if backups else None,
             "totalSize": sum(entry.size for entry in backups),
         },
-        "kafka": kafka,
+        "kafka": service.kafka.snapshot(),
         "jobs": {"autoBackup": service.schedule.describe()},
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
@@ -84,14 +83,6 @@ def _store(service: StoreService) -> dict[str, Any]:
         "generation": registry.identity.generation if registry else None,
         "pid": os.getpid(),
     }
-
-
-def _kafka(service: StoreService) -> dict[str, Any]:
-    for consumer in service.consumers:
-        snapshot = getattr(consumer, "snapshot", None)
-        if snapshot is not None:
-            return dict(snapshot())
-    return {"configured": False}
 
 
 def _last_restore(service: StoreService) -> dict[str, Any] | None:

@@ -1,0 +1,4 @@
+"""The store process, `python -m app.store`: the one place that joins the core with Flask-APScheduler.
+
+It serves no HTTP. It may import the core and the scheduler, and nothing else of `app`.
+"""

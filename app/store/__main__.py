@@ -1,0 +1,85 @@
+"""`python -m app.store`: take `owner.lock`, listen at the socket, then restore what is to be restored and serve.
+
+Exit status 0 when another process is the owner already, 78 for bad settings; never 3 or 4, which gunicorn's master
+would take for a worker that cannot boot, where it is process 1 of a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+
+import eventvault
+from app.store.scheduler import FlaskScheduler
+from eventvault import logs
+from eventvault.errors import InvalidSettings
+from eventvault.settings import Settings, load
+from eventvault.store import wire
+from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.server import StoreServer
+from eventvault.store.service import StoreService
+from eventvault.store.spawn import socket_of
+
+log = logging.getLogger("BackupManager")
+
+BAD_SETTINGS = 78
+_SWITCH_SECONDS = 1e-3
+
+
+def main() -> int:
+    arguments = _arguments()
+    try:
+        settings = load()
+    except InvalidSettings as error:
+        print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
+        return BAD_SETTINGS
+    logs.setup(settings)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    lock = OwnerLock(settings.storage_dir)
+    if not lock.acquire():
+        log.info("BackupManager: another store process is there already")
+        return 0
+    _serve(settings, arguments.service or f"standalone-{os.getpid()}", arguments.mode)
+    return 0
+
+
+def _serve(settings: Settings, service_name: str, mode: str) -> None:
+    first = mode != "command" and is_first_of_service(settings.storage_dir, service_name)
+    service = StoreService(
+        settings,
+        service_starts=first,
+        on_started=lambda: remember_service(settings.storage_dir, service_name),
+        scheduler=FlaskScheduler() if mode != "command" else None,
+        with_kafka=mode != "command",
+    )
+    hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
+    server = StoreServer(service, hello, socket_of(settings.storage_dir), linger=mode != "standalone")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.end())
+    listener = server.listen()
+    threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
+    log.info("BackupManager: the store process %s serves %s", os.getpid(), settings.storage_dir)
+    server.serve(listener)
+    service.stop()
+    server.drain()
+    log.info("BackupManager: the store process %s ends", os.getpid())
+    logging.shutdown()
+    # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.
+    os._exit(0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m app.store", description="the process that owns the database")
+    parser.add_argument("--service", default="", help="the service start that it belongs to")
+    parser.add_argument("--mode", choices=("service", "command", "standalone"), default="standalone")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,53 @@
+"""The long parts of a backup, as chores (`eventvault.chores`): plain data in, plain data out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock
+from eventvault.backups.archive import foreign, reader, writer
+from eventvault.backups.archive.manifest import Manifest
+from eventvault.errors import ArchiveDamaged
+from eventvault.files import remove_durably
+from eventvault.leveldb.examine import examine_database
+
+
+def write_archive(*, folder: str, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write the archive and read it back. Returns {size, sha256, verified}; {taken: true} where the name is taken.
+
+    Raises NoSpace, or ArchiveDamaged when what was read back is not what was written; then nothing is left of it.
+    """
+    target = Path(path)
+    try:
+        written = writer.write_archive(target, Path(folder), msgspec.convert(manifest, Manifest))
+    except FileExistsError:
+        return {"taken": True}
+    try:
+        reader.verify(target)
+    except BaseException:
+        remove_durably(target)
+        raise
+    return {"size": written.size, "sha256": written.sha256, "verified": clock.now()}
+
+
+def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
+    """Check an archive of any origin. Returns {manifest: {…} or None, ignored: […]}; raises an ArchiveError.
+
+    scratch: a folder in which a foreign archive may be unpacked to be looked at.
+    """
+    archive = Path(path)
+    if reader.kind(archive) == "own":
+        return {"manifest": msgspec.to_builtins(reader.verify(archive)), "ignored": []}
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".restoring-") as folder:
+        unpacked = foreign.unpack_foreign(archive, Path(folder) / "foreign")
+        examination = examine_database(Path(folder) / "foreign")
+        if examination.damaged:
+            raise ArchiveDamaged(
+                f"{archive.name} holds a database that is damaged: {'; '.join(examination.problems)}",
+                hint="make the archive again while nothing writes to the database",
+            )
+    return {"manifest": None, "ignored": unpacked.ignored}

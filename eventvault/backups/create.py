@@ -1,0 +1,201 @@
+"""Make a backup: checkpoint → archive → read back → catalogue → retention, one at a time.
+
+A request that comes while a backup is under way waits for its turn, and joins one that waits already if that has the
+same label: its checkpoint is not taken yet, so everything acknowledged before the request will be inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, event
+from eventvault.backups import names, retention
+from eventvault.backups.archive.manifest import Manifest
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.checkpoint import take_checkpoint
+from eventvault.backups.reading import claim_for_removal
+from eventvault.chores import Chores
+from eventvault.errors import BackupNotFound, BackupProtected, StoreUnavailable
+from eventvault.files import make_folder, remove_durably
+from eventvault.kafka import offsets
+from eventvault.settings import Settings
+from eventvault.store import keys
+from eventvault.store.bus import EventBus
+from eventvault.store.interface import BackupEntry, Created
+from eventvault.store.past import Past
+from eventvault.store.registry import EventRegistry
+
+log = logging.getLogger("BackupManager")
+
+CHECKPOINT_PREFIX = ".checkpoint-"
+
+
+class _Turn:
+    """One backup that is asked for, and all who wait for it."""
+
+    def __init__(self, label: str | None) -> None:
+        self.label = label
+        self.future: Future[Created] = Future()
+
+
+class BackupMaker:
+    """Makes backups of the database of `bus` into BACKUP_DIR, and removes old ones."""
+
+    def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue, chores: Chores, past: Past) -> None:
+        self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
+        self._settings = settings
+        self._bus = bus
+        self._catalogue = catalogue
+        self._chores = chores
+        self._past = past
+        self._lock = threading.Lock()
+        self._waiting: list[_Turn] = []
+        self._under_way = threading.Lock()
+
+    def create(self, label: str | None = None) -> Created:
+        """Back up now. Raises NoSpace, StoreUnavailable, or why the database is not open; then nothing is left."""
+        with self._lock:
+            turn = next((waiting for waiting in self._waiting if waiting.label == label), None)
+            mine = turn is None
+            if turn is None:
+                turn = _Turn(label)
+                self._waiting.append(turn)
+        if mine:
+            with self._under_way:
+                self._take(turn)
+        return turn.future.result()
+
+    def create_if_changed(self) -> Created | None:
+        """The periodic backup: skipped, and said so, when nothing changed since the newest good one."""
+        with self._bus.using() as registry:
+            present = (registry.identity.generation, registry.last_sequence)
+        newest = self.newest_good()
+        if present[1] == 0 or (newest is not None and present == (newest.generation, newest.sequence)):
+            self.counts["skipped"] += 1
+            log.info("BackupManager: no backup was made, as nothing changed since %s",
+                     newest.name if newest else "the registry was created")  # fmt: skip
+            return None
+        return self.create()
+
+    def newest_good(self) -> BackupEntry | None:
+        entries = self._catalogue.entries()
+        return next((e for e in entries if e.origin == "created" and e.problem is None), None)
+
+    def rotate(self) -> list[str]:
+        """Remove the archives beyond MAX_BACKUPS. Returns their names."""
+        plan = retention.plan_retention(self._catalogue.entries(), self._settings.max_backups, self._busy)
+        removed = [name for name in plan if self._remove(name)]
+        self.counts["rotated"] += len(removed)
+        return removed
+
+    def delete(self, name: str, *, force: bool) -> None:
+        """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says."""
+        retention.check_deletion(self._catalogue.entries(), name, force=force)
+        path = Path(self._catalogue.entry(name).path)
+        with claim_for_removal(path):
+            self._catalogue.remove(name)
+        log.info("BackupManager: %s was deleted on request", name)
+
+    def _take(self, turn: _Turn) -> None:
+        try:
+            turn.future.set_result(self._make(turn))
+            self.counts["created"] += 1
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the turn is told, whatever it was
+            self.counts["failed"] += 1
+            self._forget(turn)
+            turn.future.set_exception(error)
+
+    def _make(self, turn: _Turn) -> Created:
+        began = clock.now()
+        staging = self._settings.storage_dir / f"{CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
+        try:
+            make_folder(self._settings.backup_dir)
+            with self._bus.using() as registry:
+                checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn, registry))
+            manifest = self._manifest(turn.label, checkpoint.held, began)
+            entry = self._archive(checkpoint.folder, manifest)
+        finally:
+            remove_durably(staging)
+        duration = (clock.now() - began) // 1000
+        log.info("BackupManager: %s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
+                 duration)  # fmt: skip
+        self.rotate()
+        self._past.drop_kept()
+        return Created(entry, duration)
+
+    @contextmanager
+    def _held(self, turn: _Turn, registry: EventRegistry) -> Iterator[dict[str, Any]]:
+        """What the checkpoint stands at, noted while nothing is written. From here on nobody joins this turn."""
+        self._forget(turn)
+        with self._bus.committer.held():
+            last = registry.last_sequence
+            yield {
+                "identity": registry.identity,
+                "last": last,
+                "last_recorded": registry.last_recorded,
+                "first_recorded": event.recorded_of(registry.at(1)) if last else None,
+                "kafka": offsets.describe(registry.notes(keys.KAFKA)),
+            }
+
+    def _forget(self, turn: _Turn) -> None:
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+
+    def _manifest(self, label: str | None, held: dict[str, Any], instant: int) -> Manifest:
+        identity, last = held["identity"], held["last"]
+        return Manifest(
+            store_id=identity.store_id,
+            installation=self._catalogue.installation,
+            generation=identity.present,
+            generations=list(identity.generations),
+            first_sequence=1 if last else None,
+            last_sequence=last,
+            first_time=clock.format_microseconds(held["first_recorded"]) if last else None,
+            last_time=clock.format_microseconds(held["last_recorded"]) if last else None,
+            events=last,
+            kafka=held["kafka"],
+            label=label,
+            name="",
+            created=clock.format_milliseconds(instant),
+        )
+
+    def _archive(self, folder: Path, manifest: Manifest) -> BackupEntry:
+        instant = clock.parse(manifest.created)
+        for name in names.candidates(instant, manifest.label):
+            path = self._settings.backup_dir / name
+            if path.exists():
+                continue
+            named = msgspec.structs.replace(manifest, name=name)
+            answer = self._chores.run(
+                "write_archive", folder=str(folder), path=str(path), manifest=msgspec.to_builtins(named)
+            )
+            if not answer.get("taken"):
+                return self._catalogue.record_created(name, sha256=answer["sha256"], verified=answer["verified"])
+        raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
+
+    def _busy(self, name: str) -> bool:
+        try:
+            with claim_for_removal(self._settings.backup_dir / name):
+                return False
+        except (BackupNotFound, BackupProtected, OSError):
+            return True
+
+    def _remove(self, name: str) -> bool:
+        try:
+            with claim_for_removal(self._settings.backup_dir / name):
+                self._catalogue.remove(name)
+        except (BackupNotFound, BackupProtected, OSError) as error:
+            log.warning("BackupManager: %s stays, rotation could not remove it: %s", name, error)
+            return False
+        log.info("BackupManager: %s was removed by rotation, MAX_BACKUPS is %s", name, self._settings.max_backups)
+        return True

@@ -1,0 +1,116 @@
+"""Long work of the store in a child process of lower priority: archiving, reading back, unpacking, importing.
+
+It keeps the store's interpreter free for appends, its memory is gone when it ends, and it can be cancelled by
+killing it. Plain data in, plain data out, errors included: JSON on standard input and output.
+`python -m eventvault.chores NAME` is the child; `CHORES` names what it can do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from eventvault import errors
+
+log = logging.getLogger("BackupManager")
+
+CHORES = {
+    "write_archive": "eventvault.backups.chores",
+    "verify_archive": "eventvault.backups.chores",
+    "prepare_restore": "eventvault.restore.prepare",
+    "prepare_in_place": "eventvault.restore.prepare",
+}
+"""Name of the chore → the module whose function of that name does it: keyword arguments in, a dictionary out."""
+
+NICENESS = 10
+_PR_SET_PDEATHSIG = 1
+
+
+class Chores:
+    """Runs chores; `cancel` kills those under way, and their callers get Cancelled."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._cancelled = False
+
+    def run(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Run a chore and wait for it. Raises the error that the chore raised, or Cancelled."""
+        with self._lock:
+            if self._cancelled:
+                raise _cancelled(name)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "eventvault.chores", name, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=Path(__file__).resolve().parent.parent,
+            )
+            self._running.add(child)
+        try:
+            output, _ = child.communicate(orjson.dumps(arguments, default=str))
+        finally:
+            with self._lock:
+                self._running.discard(child)
+        return self._answer(name, child.returncode, output)
+
+    def cancel(self) -> None:
+        """Kill what is under way and start nothing more."""
+        with self._lock:
+            self._cancelled = True
+            for child in self._running:
+                child.kill()
+
+    def _answer(self, name: str, status: int, output: bytes) -> dict[str, Any]:
+        if self._cancelled:
+            raise _cancelled(name)
+        try:
+            answer = orjson.loads(output)
+        except orjson.JSONDecodeError:
+            raise errors.EventVaultError(
+                f"the {name} process ended with status {status} and no answer",
+                hint="the log says why; the machine may have run out of memory",
+            ) from None
+        if "error" in answer:
+            raise errors.from_wire(answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+
+def _cancelled(name: str) -> errors.Cancelled:
+    return errors.Cancelled(f"{name} was cancelled because the store is stopping", hint="send the request again")
+
+
+def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when `parent` dies; at once where that has happened already."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal_number)
+
+
+def main(name: str, parent: int) -> None:
+    """The child: one chore, then the end."""
+    end_with_parent(parent)
+    os.nice(NICENESS)
+    chore = getattr(importlib.import_module(CHORES[name]), name)
+    arguments = orjson.loads(sys.stdin.buffer.read())
+    try:
+        answer = {"result": chore(**arguments)}
+    except errors.EventVaultError as error:
+        answer = {"error": error.to_wire()}
+    sys.stdout.buffer.write(orjson.dumps(answer, default=str))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,122 @@
+"""The swap of the database, as an intent on disk: killed at any instant, the next start finishes it.
+
+Order: the new database lies beside the old one, checked and synced → the intent is written → the old folder is
+renamed away → the new one takes its name → what was restored is noted → the archive leaves `restore/` → the intent
+is removed. Each step may be done again; before the intent is written nothing has changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from eventvault.errors import DatabaseDamaged
+from eventvault.files import remove_durably, rename_durably, write_durably
+from eventvault.store.interface import Restored
+
+INTENT_NAME = "restore_intent.json"
+STAGED_NAME = "restore_staged.json"
+LAST_NAME = "last_restore.json"
+STAGING_PREFIX = ".restoring-"
+
+T = TypeVar("T")
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """staged, kept: paths below STORAGE_DIR, of the new database and of what becomes of the old one.
+
+    operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
+    `restore/`, None where it did not come from there.
+    """
+
+    staged: str
+    kept: str
+    operation: str
+    restored: Restored
+    inbox: str | None = None
+
+
+class LastRestore(msgspec.Struct, frozen=True):
+    """What the newest restore did, and which request asked for it."""
+
+    operation: str
+    restored: Restored
+
+
+def write_intent(storage_dir: Path, intent: Intent, name: str = INTENT_NAME) -> None:
+    """From here on the restore is decided (with STAGED_NAME: for the next start of the service)."""
+    write_durably(storage_dir / name, msgspec.json.encode(intent))
+
+
+def read_intent(storage_dir: Path, name: str = INTENT_NAME) -> Intent | None:
+    return _read(storage_dir / name, Intent)
+
+
+def read_last(storage_dir: Path) -> LastRestore | None:
+    return _read(storage_dir / LAST_NAME, LastRestore)
+
+
+def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
+    """The two renames, or what is left of them. No handle may be open on the database."""
+    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
+    if not staged.is_dir():
+        return
+    if database.exists():
+        if kept.exists():
+            raise DatabaseDamaged(
+                f"a restore cannot be finished: {database} and {kept} are both there beside {staged}",
+                hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
+            )
+        rename_durably(database, kept)
+    rename_durably(staged, database)
+    remove_durably(staged.parent)
+
+
+def note_done(storage_dir: Path, intent: Intent) -> None:
+    """Keep what was restored for `/api/health` and for a caller who asks again."""
+    done = LastRestore(intent.operation, intent.restored)
+    write_durably(storage_dir / LAST_NAME, msgspec.json.encode(done))
+
+
+def remove_intent(storage_dir: Path, name: str = INTENT_NAME) -> None:
+    remove_durably(storage_dir / name)
+
+
+def promote_staged(storage_dir: Path) -> None:
+    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done."""
+    if (storage_dir / STAGED_NAME).exists():
+        rename_durably(storage_dir / STAGED_NAME, storage_dir / INTENT_NAME)
+
+
+def drop_staged(storage_dir: Path) -> None:
+    """A newer restore takes the place of one that waits for a restart."""
+    staged = read_intent(storage_dir, STAGED_NAME)
+    if staged is not None:
+        remove_intent(storage_dir, STAGED_NAME)
+        remove_durably(storage_dir / Path(staged.staged).parts[0])
+
+
+def remove_leftovers(storage_dir: Path) -> None:
+    """Remove staging folders that no intent names: those of a process that was killed while it prepared."""
+    intents = [read_intent(storage_dir, name) for name in (INTENT_NAME, STAGED_NAME)]
+    wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
+    for prefix in (STAGING_PREFIX, ".checkpoint-", ".past-", ".event_registry_db."):
+        for folder in storage_dir.glob(f"{prefix}*"):
+            if folder.name not in wanted:
+                remove_durably(folder)
+    for file in storage_dir.glob(".*.tmp"):
+        remove_durably(file)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise DatabaseDamaged(
+            f"{path} cannot be read: {error}",
+            hint="it is written whole or not at all, so the disk may be failing; move it away to start without it",
+        ) from error

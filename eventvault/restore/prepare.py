@@ -1,0 +1,140 @@
+"""What a restore does beside the live data: unpack, check every checksum, read every record, begin a generation.
+
+These are chores (`eventvault.chores`): plain data in, plain data out. Nothing here touches the live database.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from eventvault import clock, event
+from eventvault.backups.archive import foreign, reader
+from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, DatabaseError
+from eventvault.files import remove_durably, sync_tree
+from eventvault.restore.foreign_found import is_foreign
+from eventvault.restore.foreign_import import import_foreign
+from eventvault.store.generation import StoreIdentity, first_identity
+from eventvault.store.opening import open_checked
+from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
+
+DATABASE_NAME = "event_registry_db"
+
+
+def prepare_restore(*, archive: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Make a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
+
+    archive: path of the file. known: the identity of what will be left behind, None where that is not readable.
+    Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
+    or NoSpace; then `staging` is gone.
+    """
+    path, folder = Path(archive), Path(staging)
+    live = msgspec.convert(known, StoreIdentity) if known else None
+    before = path.stat()
+    try:
+        if reader.kind(path) == "own":
+            answer = _prepare_own(path, folder, live)
+        else:
+            answer = _prepare_foreign(path, folder, live)
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
+        sync_tree(folder)
+    except BaseException:
+        remove_durably(folder)
+        raise
+    return answer
+
+
+def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
+    """As `prepare_restore`, for the private copy of a foreign database that was found in STORAGE_DIR."""
+    try:
+        return _import(Path(copy), Path(staging), None, [])
+    except BaseException:
+        remove_durably(Path(staging))
+        raise
+
+
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
+    manifest = reader.unpack(path, folder)
+    return _stamp_own(path, folder / DATABASE_NAME, manifest.events, live, [])
+
+
+def _stamp_own(
+    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
+) -> dict[str, Any]:
+    """Read every record of a database of ours, and begin its new generation."""
+    try:
+        db = open_checked(database)
+    except DatabaseError as error:
+        raise ArchiveDamaged(
+            f"{path.name} holds a database that does not open: {error}", hint="restore another archive"
+        ) from error
+    try:
+        registry = EventRegistry(db, database)
+        check_records(registry, path.name, expected)
+        identity = registry.identity.forked(
+            at_sequence=registry.last_sequence, reason="restored", instant=clock.now(), known=live
+        )
+        write_identity(db, identity)
+        (database / MARK_NAME).touch()
+        return {"events": registry.last_sequence, "notJson": 0, "notes": notes, "generation": identity.generation}
+    finally:
+        db.close()
+
+
+def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
+    """Read every record: JSON, the sequence without holes, `recordedtime` never decreasing, as many as promised.
+
+    Raises ArchiveDamaged that says where.
+    """
+    last, recorded = 0, 0
+    for sequence, value in registry.events(0, registry.last_sequence):
+        if sequence != last + 1:
+            raise _damaged(name, f"event {last + 1} is missing")
+        try:
+            good = orjson.loads(value)["sequence"] == sequence and event.recorded_of(value) >= recorded
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            good = False
+        if not good:
+            raise _damaged(name, f"event {sequence} is not as it was written")
+        last, recorded = sequence, event.recorded_of(value)
+    if last != registry.last_sequence or (expected is not None and last != expected):
+        raise _damaged(name, f"it holds {last} events; its manifest says {expected}")
+
+
+def _damaged(name: str, what: str) -> ArchiveDamaged:
+    return ArchiveDamaged(f"{name} is damaged: {what}", hint="restore another archive; this one is kept as it is")
+
+
+def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
+    folder.mkdir()
+    unpacked = foreign.unpack_foreign(path, folder / "foreign")
+    notes = [f"ignored {name}" for name in unpacked.ignored]
+    if is_foreign(folder / "foreign"):
+        return _import(folder / "foreign", folder, live, notes)
+    (folder / "foreign").rename(folder / DATABASE_NAME)
+    expected = unpacked.manifest.events if unpacked.manifest else None
+    return _stamp_own(path, folder / DATABASE_NAME, expected, live, notes)
+
+
+def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
+    database = folder / DATABASE_NAME
+    folder.mkdir(exist_ok=True)
+    fresh = first_identity(clock.now(), "imported")
+    identity = StoreIdentity(
+        live.store_id if live else fresh.store_id,
+        fresh.generation,
+        (*(live.generations if live else ()), *fresh.generations),
+    )
+    report = import_foreign(copy, database, identity=identity)
+    remove_durably(copy)
+    return {
+        "events": report.events,
+        "notJson": report.not_json,
+        "notes": [*notes, *report.notes],
+        "generation": identity.generation,
+    }

@@ -1,0 +1,191 @@
+"""What every Store promises, asked of the one in memory, the one that owns LevelDB, and the one behind the socket."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from eventvault import clock, event
+from eventvault.errors import BackupExists, BackupNotFound, BackupProtected, EventNotFound, GenerationLeftBehind
+from eventvault.event import EventDraft
+from eventvault.settings import Settings
+from eventvault.store.interface import ScanQuery, Store
+from eventvault.store.memory import MemoryStore
+from tests.stores import running_client, running_service
+
+
+@pytest.fixture(params=["memory", "service", "client"])
+def store(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Store]:
+    if request.param == "memory":
+        settings.backup_dir.mkdir(parents=True)
+        yield MemoryStore(settings.backup_dir)
+    elif request.param == "service":
+        with running_service(settings) as service:
+            yield service
+    else:
+        with running_client(settings) as client:
+            yield client
+
+
+def drafts(*ids: str, **attributes: Any) -> list[EventDraft]:
+    return [event.draft({"type": "t", "id": name, **attributes}, clock.now()) for name in ids]
+
+
+def ids(store: Store, query: ScanQuery | None = None) -> list[str]:
+    return [orjson.loads(value)["id"] for value in store.scan(query or ScanQuery(limit=1000)).events]
+
+
+def test_an_append_answers_with_the_sequences(store: Store) -> None:
+    result = store.append(drafts("a", "b"))
+
+    assert [each.sequence for each in result.results] == [1, 2]
+    assert result.last_sequence == 2
+
+
+def test_what_was_appended_can_be_had_by_its_id(store: Store) -> None:
+    store.append(drafts("a", data={"n": 1}))
+
+    found = orjson.loads(store.get("a"))
+
+    assert (found["data"], found["sequence"]) == ({"n": 1}, 1)
+    with pytest.raises(EventNotFound):
+        store.get("b")
+
+
+def test_a_duplicate_names_the_first(store: Store) -> None:
+    store.append(drafts("a", data=1))
+
+    (again,) = store.append(drafts("a", data=2)).results
+
+    assert (again.sequence, again.duplicate, again.differs) == (1, True, True)
+
+
+def test_pages_are_bounded_and_continue(store: Store) -> None:
+    store.append(drafts(*(f"{number:02}" for number in range(12))))
+
+    first = store.scan(ScanQuery(limit=5))
+    second = store.scan(ScanQuery(limit=5, after=first.next or 0))
+    third = store.scan(ScanQuery(limit=5, after=second.next or 0))
+
+    assert (first.next, second.next, third.next) == (5, 10, None)
+    assert len(first.events) + len(second.events) + len(third.events) == 12
+
+
+def test_a_backup_is_listed_and_can_be_read(store: Store) -> None:
+    store.append(drafts("a", "b"))
+
+    made = store.create_backup("before lunch").backup
+
+    assert (made.events, made.sequence, made.label, made.origin) == (2, 2, "before lunch", "created")
+    assert [entry.name for entry in store.list_backups()] == [made.name]
+    assert Path(store.backup_path(made.name)).stat().st_size == made.size
+    assert store.backup_manifest(made.name)["label"] == "before lunch"
+
+
+def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:
+    for call in (store.backup_manifest, store.backup_path, store.delete_backup, store.restore):
+        with pytest.raises(BackupNotFound):
+            call("backup_2024-12-27_120000.tar.gz")
+
+
+def test_a_restore_brings_back_what_was_there(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup().backup.name
+    store.append(drafts("b"))
+
+    restored = store.restore(name)
+
+    assert (restored.source, restored.events) == (name, 1)
+    assert ids(store) == ["a"]
+    assert store.append(drafts("c")).results[0].sequence == 2
+    assert store.status()["lastRestore"]["source"] == name
+
+
+def test_a_staged_restore_changes_nothing_yet(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup().backup.name
+    store.append(drafts("b"))
+
+    assert store.restore(name, staged=True).staged
+    assert ids(store) == ["a", "b"]
+
+
+def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    name = store.create_backup().backup.name
+    store.append(drafts("c", "d"))
+    old = store.scan(ScanQuery()).generation
+    store.restore(name)
+    store.append(drafts("e"))
+
+    assert ids(store, ScanQuery(after=1, generation=old)) == ["b", "e"]
+    with pytest.raises(GenerationLeftBehind):
+        store.scan(ScanQuery(after=3, generation=old))
+
+
+def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    name = store.create_backup().backup.name
+    store.append(drafts("c", "d"))
+    first = store.scan(ScanQuery(limit=1))
+    with store.hold_generation(first.generation) as hold:
+        store.restore(name)
+        store.append(drafts("x", "y", "z"))
+        store.create_backup()
+        hold.renew()
+
+        rest = store.scan(ScanQuery(after=1, upto=first.last_sequence, generation=first.generation))
+
+        assert [orjson.loads(value)["id"] for value in rest.events] == ["b", "c", "d"]
+        assert rest.next is None
+
+
+def test_the_last_good_backup_is_deleted_only_by_force(store: Store) -> None:
+    store.append(drafts("a"))
+    older, newer = store.create_backup("one").backup.name, store.create_backup("two").backup.name
+
+    store.delete_backup(older)
+    with pytest.raises(BackupProtected):
+        store.delete_backup(newer)
+    store.delete_backup(newer, force=True)
+
+    assert store.list_backups() == []
+
+
+def test_a_pinned_backup_is_protected_until_it_is_unpinned(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup("one").backup.name
+    store.create_backup("two")
+
+    assert store.pin_backup(name, pinned=True).pinned
+    with pytest.raises(BackupProtected):
+        store.delete_backup(name)
+    store.pin_backup(name, pinned=False)
+    store.delete_backup(name)
+
+
+def test_an_upload_is_entered_under_its_name_once(store: Store, settings: Settings) -> None:
+    store.append(drafts("a"))
+    made = store.create_backup()
+    copy = settings.backup_dir / ".upload-1.tmp"
+    shutil.copyfile(made.backup.path, copy)
+
+    entry = store.adopt_upload(str(copy), "from-elsewhere.tar.gz")
+
+    assert (entry.name, entry.origin, entry.events) == ("from-elsewhere.tar.gz", "uploaded", 1)
+    assert not copy.exists()
+    shutil.copyfile(made.backup.path, copy)
+    with pytest.raises(BackupExists):
+        store.adopt_upload(str(copy), "from-elsewhere.tar.gz")
+
+
+def test_a_new_store_is_well(store: Store) -> None:
+    status = store.status()
+
+    assert (status["status"], status["problems"]) == ("ok", [])
+    assert (status["store"]["events"], status["backup"]["count"], status["backup"]["latest"]) == (0, 0, None)

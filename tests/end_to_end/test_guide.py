@@ -1,0 +1,199 @@
+"""The guide's examples, sent as PowerShell sends them, against gunicorn with three workers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service import Service
+
+ISO_MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+NAME = re.compile(r"backup_\d{4}-\d\d-\d\d_\d{6}(_[a-z0-9-]+)?(_\d+)?\.tar\.gz")
+POWERSHELL = "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041.4894"
+
+
+@pytest.fixture
+def running(service: Callable[..., Service]) -> Service:
+    return service(workers=3)
+
+
+def invoke_web_request(
+    running: Service, path: str, *, method: str = "GET", content_type: str | None = None, body: str | None = None
+) -> Any:
+    """What `Invoke-WebRequest` puts on the wire; without -ContentType a body goes out as a form."""
+    command = ["curl", "--silent", "--show-error", "--fail-with-body", "-X", method, "-A", POWERSHELL]
+    command += ["-H", f"Host: localhost:{running.port}", "-H", "Accept:"]
+    if body is not None:
+        command += ["-H", f"Content-Type: {content_type or 'application/x-www-form-urlencoded'}", "--data-raw", body]
+    answer = subprocess.run([*command, running.base + path], capture_output=True, timeout=120, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return json.loads(answer.stdout)
+
+
+def post_events(running: Service, count: int, start: int = 0) -> None:
+    events = [{"id": f"event-{number}", "type": "t"} for number in range(start, start + count)]
+    assert running.post("/api/events", events).status == 201
+
+
+def create(running: Service, label: str = "manual-backup") -> Any:
+    return invoke_web_request(
+        running,
+        "/api/backup/create",
+        method="POST",
+        content_type="application/json",
+        body=json.dumps({"label": label}, separators=(",", ":")),
+    )
+
+
+def test_create_backup(running: Service, settings_environment: dict[str, str]) -> None:
+    answer = create(running)
+
+    path = Path(answer["backupPath"])
+    assert answer["success"] is True
+    assert path.parent == Path(settings_environment["BACKUP_DIR"])
+    assert NAME.fullmatch(path.name)
+    assert path.name.endswith("_manual-backup.tar.gz")
+    assert answer["size"] == path.stat().st_size
+
+
+def test_create_backup_without_a_content_type(running: Service) -> None:
+    answer = invoke_web_request(running, "/api/backup/create", method="POST", body='{"label":"migration-export"}')
+
+    assert answer["success"] is True
+    assert answer["label"] == "migration-export"
+
+
+def test_list_backups(running: Service) -> None:
+    create(running)
+    answer = invoke_web_request(running, "/api/backup/list")
+
+    (backup,) = answer["backups"]
+    assert answer["success"] is True
+    assert backup["name"] == Path(backup["path"]).name
+    assert backup["size"] == Path(backup["path"]).stat().st_size
+    assert backup["sizeMB"] == f"{backup['size'] / 2**20:.2f}"
+    assert ISO_MILLISECONDS.fullmatch(backup["created"])
+
+
+def test_restore_from_backup(running: Service) -> None:
+    post_events(running, 10)
+    name = create(running)["name"]
+    post_events(running, 5, start=10)
+    answer = invoke_web_request(
+        running,
+        "/api/backup/restore",
+        method="POST",
+        content_type="application/json",
+        body=json.dumps({"backupName": name}),
+    )
+
+    assert answer["success"] is True
+    assert answer["message"]
+    assert (answer["restartRequired"], answer["restartCommand"]) == (False, None)
+    assert running.get("/api/health").json()["store"]["events"] == 10
+
+
+def test_restore_at_the_next_restart(running: Service, service: Callable[..., Service]) -> None:
+    post_events(running, 10)
+    name = create(running)["name"]
+    post_events(running, 5, start=10)
+    answer = running.post("/api/backup/restore", {"backupName": name, "apply": "restart"}).json()
+
+    assert answer["message"] == "Restore complete. Restart application to apply changes."
+    assert answer["restartCommand"] == "docker-compose restart app worker"
+    assert running.get("/api/health").json()["store"]["events"] == 15
+    running.stop()
+    assert service(workers=3).get("/api/health").json()["store"]["events"] == 10
+
+
+def test_export_metadata(running: Service) -> None:
+    assert invoke_web_request(running, "/api/backup/export-metadata")["metadata"] == {
+        "backupCount": 0,
+        "totalSize": 0,
+        "oldestBackup": None,
+        "newestBackup": None,
+        "backups": [],
+    }
+    sizes = [create(running, f"number-{number}")["size"] for number in range(3)]
+
+    metadata = invoke_web_request(running, "/api/backup/export-metadata")["metadata"]
+
+    assert metadata["backupCount"] == 3
+    assert metadata["totalSize"] == sum(sizes)
+    assert metadata["oldestBackup"] == metadata["backups"][-1]["created"]
+    assert metadata["newestBackup"] == metadata["backups"][0]["created"]
+
+
+def test_health_check(running: Service) -> None:
+    assert invoke_web_request(running, "/api/health")["backup"] == {
+        "available": True,
+        "count": 0,
+        "latest": None,
+        "totalSizeMB": "0.00",
+    }
+    made = create(running)
+
+    health = invoke_web_request(running, "/api/health")
+
+    assert health["status"] == "ok"
+    assert health["backup"]["count"] == 1
+    assert health["backup"]["latest"]["name"] == made["name"]
+    assert health["backup"]["totalSizeMB"] == f"{made['size'] / 2**20:.2f}"
+
+
+def test_auto_restore_on_startup(
+    running: Service, service: Callable[..., Service], settings_environment: dict[str, str]
+) -> None:
+    post_events(running, 10)
+    made = create(running)
+    post_events(running, 5, start=10)
+    running.stop()
+    restore = Path(settings_environment["RESTORE_DIR"])
+    shutil.copy(made["backupPath"], restore / "backup_to_restore.tar.gz")
+
+    health = service(workers=3).get("/api/health").json()
+
+    assert health["store"]["events"] == 10
+    assert health["lastRestore"]["source"] == "backup_to_restore.tar.gz"
+    assert [path.name for path in (restore / "restored").iterdir()] == ["backup_to_restore.tar.gz"]
+    assert not list(restore.glob("*.tar.gz"))
+
+
+def test_migration_to_another_machine(running: Service, service: Callable[..., Service], tmp_path: Path) -> None:
+    post_events(running, 100)
+    made = invoke_web_request(running, "/api/backup/create", method="POST", body='{"label":"migration-export"}')
+    other = {name: str(tmp_path / "other" / name.lower()) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
+    Path(other["RESTORE_DIR"]).mkdir(parents=True)
+    shutil.copy(made["backupPath"], other["RESTORE_DIR"])
+
+    migrated = service(workers=3, environment=other)
+
+    def exported(one: Service) -> bytes:
+        return one.get("/api/events/export").body
+
+    assert exported(migrated) == exported(running)
+    assert exported(migrated).count(b"\n") == 100
+
+
+def test_removing_the_lock_by_hand_does_no_harm(running: Service, settings_environment: dict[str, str]) -> None:
+    post_events(running, 10)
+    (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db" / "LOCK").unlink()
+    post_events(running, 10, start=10)
+    store = running.stores()[0]
+    subprocess.run(["kill", "-9", str(store)], check=True)
+    post_events(running, 10, start=20)
+
+    assert running.get("/api/health").json()["store"]["events"] == 30
+
+
+def test_the_logs_name_the_backup_manager(running: Service) -> None:
+    made = create(running)
+
+    assert any("BackupManager" in line and made["name"] in line for line in running.log().splitlines())

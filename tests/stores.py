@@ -1,0 +1,94 @@
+"""Stores for tests: the process with a client in front of it, and the service in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from eventvault.backups.manager import BackupManager
+from eventvault.settings import Settings, load
+from eventvault.store import lifeline
+from eventvault.store.client import StoreClient
+from eventvault.store.service import StoreService
+from tests import processes
+
+STORE_COMMAND = [sys.executable, "-m", "app.store"]
+
+
+@contextmanager
+def running_service(settings: Settings, *, service_starts: bool = True) -> Iterator[StoreService]:
+    """A StoreService in this process, without scheduler and Kafka."""
+    service = StoreService(settings, service_starts=service_starts, with_kafka=False)
+    service.initialize()
+    try:
+        yield service
+    finally:
+        service.stop()
+        service.bus.close()
+
+
+@contextmanager
+def running_client(settings: Settings) -> Iterator[StoreClient]:
+    """A client of a store process that is started for it, with the lifeline that each gunicorn worker has."""
+    client = BackupManager(settings, STORE_COMMAND).initialize()
+    processes.wait_until(lambda: client.status()["status"] != "restoring", "the store is restoring", 60)
+    try:
+        yield client
+    finally:
+        for each in [line for line in lifeline.lifelines() if line.client is client]:
+            lifeline.forget(each)
+        hello = client.spawner.hello()
+        client.close()
+        client.spawner.end("")
+        if hello is not None:
+            wait_until_gone(hello.pid)
+
+
+def wait_until_gone(pid: int) -> None:
+    from eventvault.store.spawn import reap
+
+    def gone() -> bool:
+        reap()
+        with suppress(OSError):
+            return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return True
+
+    try:
+        processes.wait_until(gone, f"the store process {pid} is still there", 30)
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        raise
+
+
+@pytest.fixture
+def settings(settings_environment: dict[str, str]) -> Settings:
+    return load(settings_environment)
+
+
+@pytest.fixture
+def settings_with(settings_environment: dict[str, str]) -> Callable[..., Settings]:
+    """Settings with others than the defaults, over the same three folders."""
+
+    def make(more: Mapping[str, str]) -> Settings:
+        return load({**settings_environment, **more})
+
+    return make
+
+
+@pytest.fixture
+def store_client(settings: Settings) -> Iterator[StoreClient]:
+    with running_client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def store_service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        yield service
