@@ -102,11 +102,12 @@ class _Taker:
                 self._take(entry)
         found = self._the_database()
         self._check_current(found)
-        if self._manifest is not None and found.place == (layout.DATABASE,):
-            self._check_manifest(self._manifest, found)
+        about = self._manifest if found.place == (layout.DATABASE,) else None
+        if about is not None:
+            self._check_manifest(about, found)
         self._move_up(found)
         more = [f"and {self._more_ignored} more"] if self._more_ignored else []
-        return ForeignFiles(sorted(found.records), self._ignored + more, self._manifest)
+        return ForeignFiles(sorted(found.records), self._ignored + more, about)
 
     def _check_unique(self, entry: Entry) -> None:
         """No file is there twice; a folder may be named again. Digests keep this small."""
@@ -193,17 +194,17 @@ class _Taker:
     def _move_up(self, taken: _Found) -> None:
         """Leave just the database's files, right in the target."""
         for found in self._found.values():
-            if found is not taken:
+            if found is not taken and found.records:
                 for name in found.records:
                     self._ignore("/".join((*found.place, name)))
-                shutil.rmtree(self._folder(found), ignore_errors=True)
+                shutil.rmtree(self._folder(found))
         folder = self._folder(taken)
         for name in taken.records:
             (folder / name).rename(self._target / name)
         folder.rmdir()
 
     def _folder(self, found: _Found) -> Path:
-        """Where the files of a place are until it is known which one is the database."""
+        """Where the files of one of PLACES are until it is known which one is the database."""
         return self._target / f"place-{len(found.place)}"
 
 

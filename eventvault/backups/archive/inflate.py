@@ -79,10 +79,10 @@ def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
 
 def _read_header(source: Source) -> None:
     start = source.position
-    fixed = source.take(10)
-    if fixed[:3] != b"\x1f\x8b\x08":
-        raise source.damaged("neither a gzip member nor the end of the file follows", start)
-    flags = fixed[3]
+    for byte in b"\x1f\x8b\x08":
+        if source.take(1)[0] != byte:
+            raise source.damaged("neither a gzip member nor the end of the file follows", start)
+    flags = source.take(7)[0]
     if flags & _RESERVED:
         raise source.damaged("the gzip header has flags that do not exist", start)
     if flags & _EXTRA:

@@ -11,6 +11,9 @@ from eventvault.backups.archive.source import Opened
 
 _HEAD = 512
 _TAIL = 64 * 1024
+_LEAST = 20
+"""The bytes of the shortest gzip file there can be."""
+
 _GZIP = b"\x1f\x8b"
 _OTHERS = {
     b"PK": "a zip file", b"\x28\xb5\x2f\xfd": "a zstd file", b"\xfd7zXZ\0": "an xz file", b"BZh": "a bzip2 file",
@@ -30,7 +33,7 @@ def whose(archive: Opened) -> Literal["own", "foreign"]:
         return "own"
     if not head.strip(b"\0"):
         raise archive.incomplete("it is empty, or only its space is reserved yet")
-    if len(head) < 18 and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
+    if len(head) < _LEAST and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
         raise archive.incomplete(f"it ends after {len(head)} bytes")
     if not head.startswith(_GZIP):
         raise archive.alien(f"it is not a tar.gz file but {_what(head)}")
