@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from eventvault import __version__, clock
-from eventvault.errors import ArchiveDamaged, ArchiveTooNew
+from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 from eventvault.store.generation import Generation
 
 FORMAT_VERSION = 1
@@ -21,6 +21,7 @@ MOST_MANIFEST_BYTES = 24 * 2**20
 """The longest `manifest.json` or `INDEX.json` that is read: `MOST_FILES` entries fit."""
 
 _MOST_KAFKA_BYTES = 2**20
+_MOST_MEMBER_BYTES = 4 * 2**20
 
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -77,11 +78,15 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class _Marks(msgspec.Struct, rename="camel"):
-    """What every version of a manifest has, and what must be measured before the rest is decoded."""
+    """What every version of a manifest has."""
 
     format_version: int
     store_id: str
-    kafka: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_NAMES = tuple(known.encode_name for known in msgspec.structs.fields(Manifest))
+_Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for name in _NAMES])
+"""The known members as they stand in the text: of a name that comes twice, only the last."""
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -98,9 +103,7 @@ def decode(content: bytes, path: Path) -> Manifest:
         marks = msgspec.json.decode(content, type=_Marks)
         if marks.format_version > FORMAT_VERSION:
             raise too_new(path, marks.format_version)
-        if len(marks.kafka) > _MOST_KAFKA_BYTES:
-            raise ValueError("its `kafka` member is longer than any offsets are")
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(_known_members(content), type=Manifest)
         _ = manifest.modified
     except (ValueError, RecursionError, OverflowError) as error:
         raise ArchiveDamaged(
@@ -108,6 +111,30 @@ def decode(content: bytes, path: Path) -> Manifest:
             hint="the archive was changed after it was made; restore another one",
         ) from error
     return manifest
+
+
+def check_length(manifest: Manifest) -> None:
+    """Raise TooLarge for a manifest, still without files, that would not be read again."""
+    try:
+        _known_members(encode(manifest))
+    except ValueError as error:
+        raise TooLarge(
+            f"writing the manifest of {manifest.name} failed: {error}", hint="give the backup a shorter label"
+        ) from error
+
+
+def _known_members(content: bytes) -> bytes:
+    """The object in `content` with the known members only, and none of them longer than one of a manifest is.
+
+    What is decoded takes many times the memory of its text: `kafka`, which may hold anything, most of all.
+    """
+    found = msgspec.json.decode(content, type=_Members)
+    members = {name: bytes(getattr(found, name)) for name in _NAMES}
+    for name, text in members.items():
+        most = _MOST_KAFKA_BYTES if name == "kafka" else _MOST_MEMBER_BYTES
+        if len(text) > most and name != "files":
+            raise ValueError(f"its member `{name}` has {len(text)} bytes; at most {most} are read")
+    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), text) for name, text in members.items() if text)
 
 
 def too_new(path: Path, version: int) -> ArchiveTooNew:

@@ -20,6 +20,9 @@ from eventvault.backups.archive.marks import find_closing
 from eventvault.backups.archive.source import Opened, Source
 from eventvault.backups.archive.watch import Watch
 
+_MOST_LISTS = 500_000
+"""Of the index, one for each gzip member: enough for 2 TB, and a bound for the memory that decoding it takes."""
+
 Write = Callable[[bytes], object]
 Keep = Callable[[str, int], AbstractContextManager[Write]]
 """What becomes of a file of the database: by its name and size gives what takes its content."""
@@ -50,6 +53,8 @@ def walk(archive: Opened, keep: Keep, watch: Watch) -> Manifest:
 def parse_index(content: bytes, archive: Opened, offset: int) -> Index:
     """The index in INDEX.json's content. Raises ArchiveDamaged."""
     try:
+        if content.count(b"[") > _MOST_LISTS:
+            raise ValueError("it lists more members than any archive has")
         return msgspec.json.decode(content, type=Index)
     except (ValueError, RecursionError, OverflowError) as error:
         raise archive.damaged(f"{layout.INDEX_NAME} is not valid: {error}", offset) from error

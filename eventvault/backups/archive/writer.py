@@ -40,11 +40,12 @@ def write_archive(
     """Write the files of `folder` (plain files only, the database's) and the manifest `about` to the archive `path`.
 
     The same folder and manifest give the same bytes. progress: in bytes of the folder's files.
-    Raises FileExistsError where the name is taken, NoSpace, Cancelled; then nothing is left behind. The folder must
-    not change meanwhile: DatabaseError where it did.
+    Raises FileExistsError where the name is taken, NoSpace, TooLarge, Cancelled; then nothing is left behind. The
+    folder must not change meanwhile: DatabaseError where it did.
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    manifest.check_length(about)
     sizes = _sizes(folder)
     watch = Watch(f"writing the archive {path}", sum(sizes.values()), progress, cancelled)
     with durable_file(path, replace=False) as file:

@@ -102,8 +102,9 @@ class Forgery:
         """An entry as the writer makes it; its size can be a lie."""
         block = tar.build_header(name, len(content) if size is None else size, self.modified)
         made = [layout.member(block, gzip_header or layout.PLAIN_HEADER)]
-        if content:
-            made.append(layout.member(content + bytes(layout.padding(len(content)))))
+        for start in range(0, len(content), layout.CHUNK):
+            piece = content[start : start + layout.CHUNK]
+            made.append(layout.member(piece + bytes(layout.padding(len(piece)))))
         return b"".join(made)
 
     def sealed(self, *, index: Callable[[Index], Index] = lambda index: index, place: int | None = None) -> bytes:

@@ -205,11 +205,27 @@ def test_a_manifest_without_an_instant_is_refused(created, forgery, tmp_path, ow
     assert_refused(seal(tmp_path / "a.tar.gz", forgery), tmp_path / "target", match="not valid")
 
 
-def test_offsets_longer_than_any_are_not_decoded(forgery, tmp_path, own):
-    text = manifest.encode(reader.read_manifest(own)).replace(b'"kafka": {', b'"kafka": {"x": [' + b"[]," * 400_000)
+LONG = {
+    "kafka": b'"kafka": {"x": [' + b"[]," * 400_000 + b"0]}",
+    "kafka given twice": b'"kafka": {"x": [' + b"[]," * 400_000 + b'0]}, "kafka": {"y": "' + b"y" * 2**20 + b'"}',
+    "label": b'"label": "' + b"x" * 2**23 + b'"',
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_member_of_the_manifest_that_would_fill_the_memory_is_not_decoded(what, forgery, tmp_path, own):
+    text = manifest.encode(reader.read_manifest(own)).rstrip(b"}\n") + b"," + LONG[what] + b"}"
     forgery.parts["manifest.json"] = forgery.entry("manifest.json", text)
-    with pytest.raises(ArchiveDamaged):
+    with pytest.raises(ArchiveDamaged, match="at most"):
         reader.verify(seal(tmp_path / "a.tar.gz", forgery))
+
+
+def test_an_index_that_would_fill_the_memory_is_not_decoded(forgery, tmp_path):
+    def forge(index: layout.Index) -> layout.Index:
+        *others, last = index.entries
+        return msgspec.structs.replace(index, entries=(*others, IndexEntry("x", 0, last.header, ((0, 0),) * 600_000)))
+
+    assert_refused(seal(tmp_path / "a.tar.gz", forgery, index=forge), tmp_path / "target", match="more members")
 
 
 def test_unknown_members_of_the_manifest_are_tolerated(staging, about, tmp_path, monkeypatch):

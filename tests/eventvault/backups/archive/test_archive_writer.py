@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from eventvault.backups.archive import reader, writer
-from eventvault.errors import ArchiveUnsafe, Cancelled, DatabaseError, NoSpace
+from eventvault.errors import ArchiveUnsafe, Cancelled, DatabaseError, NoSpace, TooLarge
 
 PROJECT = Path(__file__).resolve().parents[4]
 
@@ -137,6 +137,12 @@ def test_a_cancelled_backup_leaves_nothing(staging, about, tmp_path):
     with pytest.raises(Cancelled):
         writer.write_archive(tmp_path / "a.tar.gz", staging, about, cancelled=lambda: True)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+def test_a_manifest_that_would_not_be_read_again_is_not_written(staging, about, tmp_path):
+    with pytest.raises(TooLarge, match="label"):
+        writer.write_archive(tmp_path / "a.tar.gz", staging, msgspec.structs.replace(about, label="x" * 5 * 2**20))
+    assert not (tmp_path / "a.tar.gz").exists()
 
 
 def test_progress_ends_at_the_size_of_the_folder(large, about, tmp_path):
