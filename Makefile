@@ -23,12 +23,12 @@ help:
 	@echo 'make lock         requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and what the checks leave behind'
 
-# exec, so that no shell stands between make and gunicorn: a signal to make, or Ctrl-C, ends gunicorn in order.
+# Ctrl-C, a signal to make, a closed terminal: each ends the service in order.
 run: $(VENV)/runtime.installed
-	@exec scripts/with-parent $(BIN)/gunicorn wsgi:app
+	@exec scripts/attended $(BIN)/gunicorn wsgi:app
 
 worker: $(VENV)/runtime.installed
-	@exec scripts/with-parent $(BIN)/python -m worker
+	@exec scripts/attended $(BIN)/python -m worker
 
 test: lint system-packages
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 8 -m 'not soak' $(PYTEST_OPTIONS)

@@ -21,6 +21,7 @@ import pytest
 from tests import processes
 
 PROJECT = Path(__file__).resolve().parent.parent
+GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app")
 STOPPED_WITHIN = 15
 """Seconds in which everything must be gone after a stop; the promise is 5 on a machine that is not busy."""
 
@@ -36,7 +37,7 @@ class Reply:
 
 
 class Service:
-    """A running `gunicorn wsgi:app`."""
+    """A running `gunicorn wsgi:app`, or whatever command brings it about, in a session of its own."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path, mark: str) -> None:
         self.port = port
@@ -45,7 +46,13 @@ class Service:
         self.mark = mark
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command, env=dict(environment), cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                env=dict(environment),
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def wait_until_ready(self, seconds: float = 60) -> None:
@@ -141,9 +148,9 @@ def service_environment(settings: Mapping[str, str], port: int, mark: str) -> di
 def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Call it to start the service, as often as is needed; all of them share the data folders of the test.
 
-    workers: how many. environment: further settings. arguments: further arguments of gunicorn. port: where to listen
-    (default: a free one). wait: until the store answers. At the end of the test every one is stopped, and it is an
-    error when a process of it, or its port, is still there.
+    workers: how many. environment: further settings. command: what to run, and arguments: what to put behind it. port:
+    where to listen (default: a free one). wait: until the store answers. At the end of the test every one is stopped,
+    and it is an error when a process of it, or its port, is still there.
     """
     started: list[Service] = []
 
@@ -152,6 +159,7 @@ def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Ca
         workers: int = 2,
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        command: Sequence[str] = GUNICORN,
         port: int | None = None,
         wait: bool = True,
     ) -> Service:
@@ -159,7 +167,7 @@ def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Ca
         mark = secrets.token_hex(8)
         settings = {**settings_environment, "WEB_CONCURRENCY": str(workers), **(environment or {})}
         one = Service(
-            [sys.executable, "-m", "gunicorn", "wsgi:app", *arguments],
+            [*command, *arguments],
             service_environment(settings, port, mark),
             port,
             tmp_path / f"service-{len(started)}.log",
