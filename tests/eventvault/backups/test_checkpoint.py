@@ -15,7 +15,14 @@ from eventvault.backups import checkpoint
 from eventvault.backups.checkpoint import Checkpoint, take_checkpoint
 from eventvault.errors import DatabaseDamaged, DatabaseError, NoSpace
 from eventvault.leveldb.manifest import read_current
-from tests.eventvault.backups.small_databases import assert_private, fill, named_table, numbers, open_small
+from tests.eventvault.backups.small_databases import (
+    CompactionsInBetween,
+    assert_private,
+    fill,
+    named_table,
+    numbers,
+    open_small,
+)
 
 
 @pytest.fixture
@@ -61,38 +68,6 @@ def noting(real: Callable[..., Any], steps: list[str], held: Callable[[], bool])
         return real(*args, **more)
 
     return noted
-
-
-class CompactionsInBetween:
-    """`times` times: new tables come after the first links were made, and one is gone once the MANIFEST was read."""
-
-    def __init__(self, live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-        self.done = 0
-        self.next = 1000
-        self._live, self._folder, self._times = live, tmp_path, times
-        self._open_logs, self._read_manifest = checkpoint._open_logs, checkpoint.read_manifest
-        monkeypatch.setattr(checkpoint, "_open_logs", self._new_tables)
-        monkeypatch.setattr(checkpoint, "read_manifest", self._and_gone)
-
-    def _compact(self) -> None:
-        fill(self._live, self.next, self.next + 300)
-        self.next += 300
-        self._live.compact_range()
-
-    def _new_tables(self, *args: Any) -> Any:
-        if self.done < self._times:
-            self._compact()
-        return self._open_logs(*args)
-
-    def _and_gone(self, *args: Any, **more: Any) -> Any:
-        version = self._read_manifest(*args, **more)
-        if self.done < self._times:
-            named = {f"{number:06d}.ldb" for number in version.files}
-            new = {name for name in named if not (self._folder / "staging" / name).exists()}
-            while all((self._folder / "db" / name).exists() for name in new):
-                self._compact()
-            self.done += 1
-        return version
 
 
 def test_it_begins_again_when_a_compaction_removed_a_table_in_between(

@@ -1,0 +1,279 @@
+"""Which archives there are: the folder is the truth, the catalogue adds what the folder does not show.
+
+That is: origin, pin, when an archive was last found good, its SHA-256, what is wrong with it, and its manifest's
+summary. It belongs to the very file: where that was replaced or changed, only the pin stays. What is referenced is
+written before its reference and removed after it. One process, the store, keeps the catalogue.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from eventvault import clock
+from eventvault.backups import catalogue_file, names
+from eventvault.backups.archive import reader
+from eventvault.backups.archive.manifest import Manifest
+from eventvault.backups.catalogue_file import Identity, Record, Summary
+from eventvault.clock import Clock
+from eventvault.errors import (
+    ArchiveAlien,
+    ArchiveError,
+    BackupNotFound,
+    BackupsUnavailable,
+    InvalidInput,
+    NoSpace,
+)
+from eventvault.files import sync_folder
+from eventvault.store.interface import BackupEntry
+
+Records = dict[str, Record]
+
+
+class Catalogue:
+    """The archives in `backup_dir`. Safe to use from many threads.
+
+    installation: the id of this installation, as it stands in the manifests of its archives. read_manifest, kind: how
+    to look into an archive (`eventvault.backups.archive.reader`). Every method may raise BackupsUnavailable.
+    """
+
+    def __init__(
+        self,
+        backup_dir: Path,
+        installation: str,
+        read_manifest: Callable[[Path], Manifest] = reader.read_manifest,
+        kind: Callable[[Path], Literal["own", "foreign"]] = reader.kind,
+        *,
+        now: Clock = clock.now,
+    ) -> None:
+        self.installation = installation
+        self._folder = backup_dir
+        self._read_manifest = read_manifest
+        self._kind = kind
+        self._now = now
+        self._records: Records = {}
+        self._loaded: Identity | None = None
+        """The catalogue's file that `_records` were read from or written to; None: there is none yet."""
+        self._unsaved = False
+        self._lock = threading.Lock()
+        """Held for moments only: lists wait for it."""
+        self._saving = threading.Lock()
+        """Held while the file is written; taken before `_lock`, never after it."""
+
+    def entries(self) -> list[BackupEntry]:
+        """All archives, newest first: regular files that end in `.tar.gz`, hidden ones excepted."""
+        known = self._known()
+        found = self._scan()
+        looks = ((name, self._look(name, identity, known.get(name))) for name, identity in found.items())
+        records = {name: record for name, record in looks if record is not None}
+        self._remember(known, records)
+        entries = [self._entry(name, record) for name, record in records.items()]
+        return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
+
+    def entry(self, name: str) -> BackupEntry:
+        """One archive. Raises BackupNotFound, or InvalidInput for what is no archive's name."""
+        return self._entry(name, self._record(name))
+
+    def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
+        """Enter an archive that was made here and read back. verified: when, in microseconds."""
+        return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, unread=False)
+
+    def record_uploaded(self, name: str, *, sha256: str | None = None, verified: int | None = None) -> BackupEntry:
+        """Enter an archive that was uploaded and checked, by default just now."""
+        verified = self._now() if verified is None else verified
+        return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, unread=False)
+
+    def record_verified(self, name: str, *, verified: int, sha256: str | None = None) -> BackupEntry:
+        """An archive was read to its end and is good. sha256: of the whole file, if it was computed."""
+        more = {} if sha256 is None else {"sha256": sha256}
+        return self._change(name, verified=verified, problem=None, unread=False, **more)
+
+    def record_problem(self, name: str, problem: str) -> BackupEntry:
+        """An archive is damaged: it counts as good no longer, until it is verified."""
+        return self._change(name, problem=problem, verified=None, unread=False)
+
+    def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
+        """A pinned archive is never removed by rotation."""
+        return self._change(name, pinned=pinned)
+
+    def remove(self, name: str) -> None:
+        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound."""
+        with self._saving:
+            record = self._record(name)
+            self._store(name, None)
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+                sync_folder(self._folder)
+            except OSError as error:
+                self._store(name, record)
+                raise self._unavailable(f"removing {name}", error) from error
+
+    def _change(self, name: str, **change: object) -> BackupEntry:
+        with self._saving:
+            record = msgspec.structs.replace(self._record(name), **change)
+            self._store(name, record)
+        return self._entry(name, record)
+
+    def _store(self, name: str, record: Record | None) -> None:
+        """Write the catalogue with this one record changed; what is shown is on disk. `_saving` is held."""
+        self._save(_with(self._known(), name, record))
+        with self._lock:
+            self._records = _with(self._records, name, record)
+
+    def _save(self, records: Records) -> None:
+        try:
+            catalogue_file.save(self._folder, records)
+        except OSError as error:
+            raise self._unavailable(f"writing {self._folder / catalogue_file.NAME}", error) from error
+        with self._lock:
+            self._loaded = _identity(self._folder / catalogue_file.NAME)
+
+    def _known(self) -> Records:
+        """What is remembered; read again where the file is another one. Never changed in place."""
+        path = self._folder / catalogue_file.NAME
+        with self._lock:
+            try:
+                found = _identity(path)
+                if found != self._loaded:
+                    loaded = catalogue_file.load(self._folder)
+                    self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
+                    self._loaded = _identity(path)
+            except OSError as error:
+                raise self._unavailable(f"reading {path}", error) from error
+            return self._records
+
+    def _remember(self, known: Records, seen: Records) -> None:
+        """Keep what was learnt from the folder. It can be learnt again, so failing to write it is no failure.
+
+        A problem that is found by a look is not kept: a file that is being copied in becomes whole, a disk answers
+        again.
+        """
+        learnt = {name: new for name, new in seen.items() if new is not known.get(name) and not new.unread}
+        with self._lock:
+            current = {name: new for name, new in learnt.items() if self._records.get(name) is known.get(name)}
+            self._records = {**self._records, **current}
+            self._unsaved = self._unsaved or bool(current)
+        if self._unsaved and self._saving.acquire(blocking=False):
+            try:
+                self._save(self._known())
+                self._unsaved = False
+            except (BackupsUnavailable, NoSpace):
+                pass
+            finally:
+                self._saving.release()
+
+    def _scan(self) -> dict[str, Identity]:
+        found = {}
+        try:
+            with os.scandir(self._folder) as files:
+                for file in files:
+                    if file.name.endswith(names.SUFFIX) and _is_name(file.name):
+                        identity = _identity(self._folder / file.name)
+                        if identity is not None:
+                            found[file.name] = identity
+        except OSError as error:
+            raise self._unavailable("listing the backups", error) from error
+        return found
+
+    def _record(self, name: str) -> Record:
+        names.check_name(name)
+        known = self._known().get(name)
+        try:
+            identity = _identity(self._folder / name)
+        except OSError as error:
+            raise self._unavailable(f"looking at {name}", error) from error
+        record = None if identity is None else self._look(name, identity, known)
+        if record is None:
+            if not self._folder.is_dir():
+                error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise self._unavailable(f"looking for {name}", error)
+            raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows which there are")
+        return record
+
+    def _look(self, name: str, identity: Identity, known: Record | None) -> Record | None:
+        """The record of the file as it is now; None where it has just vanished."""
+        if known is not None and known.identity == identity and not known.unread:
+            return known
+        pinned = known is not None and known.pinned
+        try:
+            summary = _summary(self._read_manifest(self._folder / name))
+        except BackupNotFound:
+            return None
+        except (ArchiveError, OSError, ValueError) as error:
+            problem = None if self._is_foreign(name, error) else str(error)
+            return Record(identity, pinned=pinned, problem=problem, unread=problem is not None)
+        ours = summary.installation == self.installation and summary.name == name
+        return Record(identity, summary, origin="created" if ours else "found", pinned=pinned)
+
+    def _is_foreign(self, name: str, error: Exception) -> bool:
+        """Whether it is a tar.gz of another program, which has no manifest and needs none."""
+        try:
+            return isinstance(error, ArchiveAlien) and self._kind(self._folder / name) == "foreign"
+        except (ArchiveError, BackupNotFound, OSError):
+            return False
+
+    def _entry(self, name: str, record: Record) -> BackupEntry:
+        summary = record.summary
+        named = names.instant_of(name)
+        return BackupEntry(
+            name=name,
+            path=str(self._folder / name),
+            size=record.identity.size,
+            created=summary.created if summary else record.identity.modified // 1000 if named is None else named,
+            label=summary.label if summary else None,
+            events=summary.events if summary else None,
+            sequence=summary.sequence if summary else None,
+            generation=summary.generation if summary else None,
+            verified=record.verified,
+            pinned=record.pinned,
+            sha256=record.sha256,
+            origin=record.origin,
+            problem=record.problem,
+        )
+
+    def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:
+        return BackupsUnavailable(
+            f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
+            hint=f"see to it that {self._folder} is there and that the service may read and write it",
+        )
+
+
+def _with(records: Records, name: str, record: Record | None) -> Records:
+    others = {other: value for other, value in records.items() if other != name}
+    return others if record is None else {**others, name: record}
+
+
+def _is_name(name: str) -> bool:
+    try:
+        names.check_name(name)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _identity(path: Path) -> Identity | None:
+    """None where there is no regular file."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return Identity.of(found) if stat.S_ISREG(found.st_mode) else None
+
+
+def _summary(manifest: Manifest) -> Summary:
+    return Summary(
+        installation=manifest.installation,
+        name=manifest.name,
+        created=clock.parse(manifest.created),
+        label=manifest.label,
+        events=manifest.events,
+        sequence=manifest.last_sequence,
+        generation=manifest.generation.id,
+    )

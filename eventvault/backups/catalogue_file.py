@@ -1,0 +1,87 @@
+"""BACKUP_DIR/.catalogue.json: what is known of archives that the folder itself does not show.
+
+Losing it costs no archive and no event, only that knowledge; so what cannot be read is set aside and begun anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from eventvault.files import write_durably
+
+NAME = ".catalogue.json"
+DAMAGED_NAME = ".catalogue.damaged.json"
+FORMAT = 1
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which file a record is about: one that was replaced or changed is another. size in bytes, modified in ns."""
+
+    size: int
+    modified: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Identity:
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What an archive's manifest says of it, as far as lists show it. created: microseconds. name: when it was made."""
+
+    installation: str
+    name: str
+    created: int
+    label: str | None
+    events: int
+    sequence: int
+    generation: str
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One archive, as long as it is the file that `identity` tells. verified: microseconds.
+
+    summary: None for one without a readable manifest of ours. unread: `problem` comes from looking at it, and the next
+    look may find it whole: it was still being copied, or the disk answers again.
+    """
+
+    identity: Identity
+    summary: Summary | None = None
+    origin: str = "found"
+    pinned: bool = False
+    verified: int | None = None
+    sha256: str | None = None
+    problem: str | None = None
+    unread: bool = False
+
+
+class _Document(msgspec.Struct, frozen=True):
+    format: int
+    archives: dict[str, Record]
+
+
+def load(folder: Path) -> dict[str, Record]:
+    """The records by the archives' names; none where there is no catalogue, or one that cannot be read.
+
+    Such a one is kept beside it for a look. Raises OSError where the file cannot be opened.
+    """
+    path = folder / NAME
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+    except FileNotFoundError:
+        return {}
+    except msgspec.DecodeError:
+        document = None
+    if document is None or document.format != FORMAT:
+        path.replace(folder / DAMAGED_NAME)
+        return {}
+    return dict(document.archives)
+
+
+def save(folder: Path, records: dict[str, Record]) -> None:
+    """Write all records, durably. Raises NoSpace or OSError; then what was there stays."""
+    document = _Document(FORMAT, dict(sorted(records.items())))
+    write_durably(folder / NAME, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

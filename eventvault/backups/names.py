@@ -1,0 +1,78 @@
+"""Names of archives: `backup_YYYY-MM-DD_HHMMSS.tar.gz` in UTC, with a label's slug, with a number where one is taken.
+
+A name is a name, never a path: whatever comes from outside goes through `check_name` before it meets a folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from eventvault import clock
+from eventvault.errors import InvalidInput
+
+SUFFIX = ".tar.gz"
+LONGEST = 255
+"""Bytes that file systems allow for a name."""
+LONGEST_SLUG = 60
+
+_INSTANT = re.compile(r"backup_([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_.+)?\.tar\.gz")
+
+
+def slug(label: str | None) -> str:
+    """The label in `[a-z0-9-]`, at most 60 characters; accents are dropped, all else becomes a hyphen. May be empty."""
+    plain = unicodedata.normalize("NFKD", label or "").encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_SLUG].rstrip("-")
+
+
+def candidates(instant: int, label: str | None = None) -> Iterator[str]:
+    """Names for an archive made at `instant` (microseconds), in the order in which they are to be tried; endless."""
+    stem = f"backup_{clock.from_microseconds(instant):%Y-%m-%d_%H%M%S}"
+    if text := slug(label):
+        stem += f"_{text}"
+    yield stem + SUFFIX
+    for number in itertools.count(2):
+        yield f"{stem}_{number}{SUFFIX}"
+
+
+def instant_of(name: str) -> int | None:
+    """The instant that a name gives, in microseconds and to the second; None where it gives none."""
+    found = _INSTANT.fullmatch(name)
+    if not found:
+        return None
+    try:
+        instant = datetime.strptime(found[1], "%Y-%m-%d_%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return clock.to_microseconds(instant)
+
+
+def check_name(name: object) -> str:
+    """The name, if it may be an archive's. Raises InvalidInput that says what is wrong with it."""
+    problem = _problem(name)
+    if problem is not None or not isinstance(name, str):
+        raise InvalidInput(
+            f"{name!r:.300} is not a backup's name: it {problem}",
+            hint=f"give the name alone, as the list of backups shows it; it ends in {SUFFIX}",
+            fields={"name": [f"it {problem}"]},
+        )
+    return name
+
+
+def _problem(name: object) -> str | None:
+    if not isinstance(name, str):
+        return "is not a string"
+    if "/" in name or "\\" in name:
+        return "holds a path"
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        return "holds control characters"
+    if name.startswith("."):
+        return "begins with a dot"
+    if not name.endswith(SUFFIX):
+        return f"does not end in {SUFFIX}"
+    if len(name.encode()) > LONGEST:
+        return f"is longer than {LONGEST} bytes"
+    return None

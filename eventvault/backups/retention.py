@@ -1,0 +1,67 @@
+"""Which archives may go: plans, computed from what the catalogue says; nothing is removed here.
+
+Good is an archive with which nothing is known to be wrong. The last good one is never taken away by rotation, nor is
+the last of those that were proven good by reading them: an archive that was merely copied in proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eventvault.errors import BackupProtected
+from eventvault.store.interface import BackupEntry
+
+
+def plan_retention(
+    entries: Sequence[BackupEntry], keep: int, busy: Callable[[str], bool] = lambda _name: False
+) -> list[str]:
+    """Names of the archives that rotation removes, oldest first.
+
+    entries: all archives there are, in any order. keep: how many good ones made here stay, at least 1. busy: whether
+    an archive of that name is being read; asked only about those that would go.
+
+    Only archives made here are counted and removed. Of those, all go that are older than the `keep` newest good
+    ones, damaged ones among them; but none that is pinned, busy, or protected as the last of its kind.
+    """
+    ours = sorted((entry for entry in entries if entry.origin == "created"), key=_age, reverse=True)
+    good = [entry for entry in ours if entry.problem is None]
+    if keep < 1 or len(good) < keep:
+        return []
+    oldest_kept = ours.index(good[keep - 1])
+    left = list(entries)
+    plan = []
+    for entry in reversed(ours[oldest_kept + 1 :]):
+        if why_protected(left, entry) is None and not busy(entry.name):
+            plan.append(entry.name)
+            left.remove(entry)
+    return plan
+
+
+def check_deletion(entries: Sequence[BackupEntry], name: str, *, force: bool = False) -> None:
+    """Raises BackupProtected where the archive must not be deleted without `force`.
+
+    One that is not among the entries is protected by nothing.
+    """
+    for entry in entries:
+        reason = why_protected(entries, entry) if entry.name == name and not force else None
+        if reason is not None:
+            raise BackupProtected(
+                f"{name} was not deleted: {reason}",
+                hint="unpin it, or make another backup first; force=true deletes it all the same",
+            )
+
+
+def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | None:
+    """Why `entry`, one of all the `entries`, is not to be removed; None where nothing protects it."""
+    if entry.pinned:
+        return "it is pinned"
+    good = [other for other in entries if other.problem is None and other.name != entry.name]
+    if entry.problem is None and not good:
+        return "it is the last good backup"
+    if entry.problem is None and entry.verified is not None and not any(other.verified is not None for other in good):
+        return "it is the last backup that was read and found good"
+    return None
+
+
+def _age(entry: BackupEntry) -> tuple[int, int, str]:
+    return (entry.created, entry.sequence or 0, entry.name)
