@@ -57,6 +57,7 @@ ANSWERS: dict[str, Answer] = {
     "database_locked": Answer(503, 5),
     "database_missing": Answer(503, 30),
     "write_failed": Answer(503, 1),
+    "backups_unavailable": Answer(503, 5),
     "store_unavailable": Answer(503, 1),
     "store_stopping": Answer(503, 1),
     "restoring": Answer(503, 2),

@@ -21,6 +21,14 @@ from eventvault.event_schema import JSON_SCHEMA
 from eventvault.settings import Settings
 from eventvault.store.interface import Store
 
+_CONFIGURATION = {
+    "API_TITLE": "EventVault",
+    "API_VERSION": __version__,
+    "OPENAPI_VERSION": "3.1.0",
+    "OPENAPI_URL_PREFIX": "/",
+    "OPENAPI_JSON_PATH": "openapi.json",
+}
+
 _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -44,7 +52,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["event_id"] = EventIdConverter
-    app.config.update(_configuration(settings))
+    app.config.update(_CONFIGURATION)
     attach(app, Edge(settings, store or _initialized(settings)))
     _install(app, Access(settings))
     return app
@@ -63,17 +71,6 @@ def _initialized(settings: Settings) -> Store:
     from eventvault.backups.manager import BackupManager
 
     return BackupManager(settings, command=[sys.executable, "-m", "app.store"]).initialize()
-
-
-def _configuration(settings: Settings) -> dict[str, object]:
-    return {
-        "MAX_CONTENT_LENGTH": settings.max_body_bytes,
-        "API_TITLE": "EventVault",
-        "API_VERSION": __version__,
-        "OPENAPI_VERSION": "3.1.0",
-        "OPENAPI_URL_PREFIX": "/",
-        "OPENAPI_JSON_PATH": "openapi.json",
-    }
 
 
 def _install(app: Flask, access: Access) -> None:

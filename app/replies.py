@@ -8,12 +8,13 @@ import orjson
 from flask import Response, request
 from flask.json.provider import JSONProvider
 from marshmallow import RAISE, Schema, ValidationError
-from werkzeug.exceptions import HTTPException
 
+from app.edge import edge
 from eventvault import json_text
-from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
+from eventvault.errors import InvalidInput, MalformedInput, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
+CHUNK = 256 * 1024
 
 
 class OrjsonProvider(JSONProvider):
@@ -34,20 +35,34 @@ def reply(payload: Any, status: int = 200) -> Response:
 
 
 def read_body() -> bytes:
-    """The request's whole body, at most `MAX_BODY_BYTES`.
+    """The request's whole body, at most `MAX_BODY_BYTES`, chunked ones included.
 
-    Raises RequestEntityTooLarge above that, UnsupportedMediaType for a compressed one, MalformedInput for one that
-    ends before it should.
+    Raises TooLarge above that, UnsupportedMediaType for a compressed one, MalformedInput for one that breaks off.
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMediaType(f"a body that is {coding} encoded is not understood here", hint="send it as it is")
+    most = edge().settings.max_body_bytes
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    body = bytearray()
+    while chunk := read_some():
+        body += chunk
+        if len(body) > most:
+            raise _too_large(most)
+    return bytes(body)
+
+
+def read_some() -> bytes:
+    """The next part of the request's body, empty at its end. Raises MalformedInput where it breaks off."""
     try:
-        return request.get_data(cache=False)
-    except HTTPException:
-        raise
+        return request.stream.read(CHUNK)
     except Exception as error:  # each server has its own exceptions for a body that breaks off
-        raise MalformedInput(f"the body could not be read: {error}", hint="send the request again") from error
+        raise MalformedInput(f"the body broke off: {error}", hint="send the request again") from error
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {most} bytes", hint="send less in one request, or raise MAX_BODY_BYTES")
 
 
 def object_body(schema: Schema) -> dict[str, Any]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from flask import request
-from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
 from app.edge import Edge
+from app.replies import CHUNK, read_some
 from eventvault import json_text
 from eventvault.errors import BackupExists, MalformedInput
 from eventvault.files import TEMPORARY_SUFFIX, make_folder, no_space_said
 from eventvault.store.interface import BackupEntry, Store
 
-CHUNK = 256 * 1024
 _FORM = "multipart/form-data"
 _FIELD = "file"
 
@@ -31,7 +30,6 @@ def receive(edge: Edge) -> BackupEntry:
     Whatever goes wrong, a client that goes away included, nothing of it is left. Raises InvalidInput for a bad name,
     BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
     """
-    request.max_content_length = None
     form = json_text.media_type(request.content_type)[0] == _FORM
     named = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
     release = edge.long_lived.take()
@@ -74,17 +72,8 @@ def _write(file: BinaryIO, chunks: Iterator[bytes]) -> None:
 
 
 def _chunks() -> Iterator[bytes]:
-    while chunk := _reading(lambda: request.stream.read(CHUNK)):
+    while chunk := read_some():
         yield chunk
-
-
-def _reading(read: Callable[[], bytes]) -> bytes:
-    try:
-        return read()
-    except HTTPException:
-        raise
-    except Exception as error:  # each server has its own exceptions for a body that breaks off
-        raise MalformedInput(f"the upload broke off: {error}", hint="send it again") from error
 
 
 def _from_form(named: str | None, store: Store) -> tuple[Iterator[bytes], str]:
@@ -132,7 +121,7 @@ class _Parts:
     def _next(self) -> object:
         try:
             while isinstance(event := self._decoder.next_event(), NeedData):
-                self._decoder.receive_data(_reading(lambda: request.stream.read(CHUNK)) or None)
+                self._decoder.receive_data(read_some() or None)
         except ValueError as error:
             raise MalformedInput(f"the form is damaged: {error}", hint="send it again") from error
         return event

@@ -1,0 +1,107 @@
+"""Who is let in without tokens: this machine, by its own names, from its own pages."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+
+from app import create_app
+from app.access import is_loopback
+from eventvault.settings import load
+from eventvault.store.memory import MemoryStore
+
+
+def status(web: FlaskClient, peer: str = "127.0.0.1", **headers: str) -> int:
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    answer = web.get("/api/health/live", headers=named, environ_base={"REMOTE_ADDR": peer})
+    assert answer.status_code == 200 or answer.json["code"] == "forbidden"
+    return answer.status_code
+
+
+@pytest.fixture
+def opened(settings_environment: dict[str, str], store: MemoryStore) -> FlaskClient:
+    environment = {**settings_environment, "ALLOW_UNAUTHENTICATED": "true", "ALLOWED_HOSTS": "vault.example,app"}
+    return create_app(load(environment), store).test_client()
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:5050", "LOCALHOST.", "127.0.0.1:80", "127.1.2.3", "[::1]:5050", "a.localhost"]
+)
+def test_names_of_this_machine_are_served(web: FlaskClient, host: str) -> None:
+    assert status(web, Host=host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.1.2", "[::2]", "", "localhost,evil"],
+)
+def test_a_foreign_host_is_refused(web: FlaskClient, host: str) -> None:
+    assert status(web, Host=host) == 403
+
+
+def test_allowed_hosts_are_served_besides(opened: FlaskClient) -> None:
+    assert status(opened, Host="vault.example:5050") == 200
+    assert status(opened, Host="evil.example") == 403
+
+
+def test_a_star_allows_any_host(settings_environment: dict[str, str], store: MemoryStore) -> None:
+    web = create_app(load({**settings_environment, "ALLOWED_HOSTS": "*"}), store).test_client()
+    assert status(web, Host="anything.example") == 200
+
+
+def test_an_open_service_is_served_by_its_address_which_no_rebinding_can_forge(opened: FlaskClient) -> None:
+    assert status(opened, Host="192.168.1.2:5050", peer="192.168.1.9") == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:3000", "https://localhost.evil.example", "file://"]
+)
+def test_a_foreign_origin_is_refused(web: FlaskClient, origin: str) -> None:
+    assert status(web, Host="localhost:5050", Origin=origin) == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:5050", "http://localhost:5050"),
+        ("localhost", "http://localhost"),
+        ("localhost:80", "http://localhost"),
+        ("localhost", "http://localhost:5050"),
+        ("[::1]:5050", "http://[::1]:5050"),
+    ],
+)
+def test_the_own_origin_is_served(web: FlaskClient, host: str, origin: str) -> None:
+    assert status(web, Host=host, Origin=origin) == 200
+
+
+@pytest.mark.parametrize(("site", "expected"), [("cross-site", 403), ("same-origin", 200), ("none", 200)])
+def test_requests_that_pages_of_other_sites_cause_are_refused(web: FlaskClient, site: str, expected: int) -> None:
+    assert status(web, Sec_Fetch_Site=site) == expected
+
+
+def test_a_peer_on_another_machine_is_refused_unless_that_was_said(web: FlaskClient, opened: FlaskClient) -> None:
+    assert status(web, peer="192.168.1.9") == 403
+    assert status(web, peer="::ffff:127.0.0.1") == 200
+    assert status(web, peer="") == 200
+    assert status(opened, peer="192.168.1.9") == 200
+
+
+def test_unknown_paths_are_checked_too(web: FlaskClient) -> None:
+    assert web.get("/nowhere", headers={"Host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/docs", "/nowhere", "/openapi.json"])
+def test_every_answer_carries_the_security_headers(web: FlaskClient, path: str) -> None:
+    headers = web.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith("default-src 'self';")
+    assert headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("", False),
+     ("10.0.0.1", False), ("::ffff:127.0.0.1", True), ("example.org", False)],
+)  # fmt: skip
+def test_loopback_is_told_from_what_others_reach(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected

@@ -1,0 +1,297 @@
+"""`/api/backup`: the guide's examples, and all that people do to archives besides."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.backup.schemas import megabytes
+from eventvault.settings import Settings
+from eventvault.store.memory import MemoryStore
+
+FORM = "application/x-www-form-urlencoded"
+PART = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def names(web: FlaskClient) -> list[str]:
+    return [backup["name"] for backup in web.get("/api/backup/list").json["backups"]]
+
+
+def left_over(settings: Settings) -> list[str]:
+    return [path.name for path in settings.backup_dir.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "label"),
+    [
+        (None, None, None),
+        (b"", "application/json", None),
+        (b"{}", "application/json", None),
+        (b'{"label":"manual-backup"}', "application/json", "manual-backup"),
+        (b'{"label":"migration-export"}', FORM, "migration-export"),
+        (b'{"label":"migration-export"}', None, "migration-export"),
+        (b'{"label":null}', "application/json", None),
+        (b'{"label":""}', "application/json", None),
+        ('{"label":"grün"}'.encode(), "application/json; charset=utf-8", "grün"),
+    ],
+)
+def test_create_takes_json_under_any_label(
+    web: FlaskClient, body: bytes | None, content_type: str | None, label: str | None
+) -> None:
+    answer = web.post("/api/backup/create", data=body, content_type=content_type)
+
+    assert answer.status_code == 200
+    assert list(answer.json)[:3] == ["success", "backupPath", "size"]
+    assert answer.json["success"] is True
+    assert Path(answer.json["backupPath"]).name == answer.json["name"]
+    assert Path(answer.json["backupPath"]).stat().st_size == answer.json["size"]
+    assert answer.json["label"] == label
+    assert {"events", "sequence", "sha256", "durationMs"} <= set(answer.json)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b'{"label":5}', "application/json", 422),
+        (b'{"label":["x"]}', "application/json", 422),
+        (b'{"lable":"x"}', "application/json", 422),
+        (b'{"label":"%s"}' % (b"x" * 1001), "application/json", 422),
+        (b"label=x", FORM, 400),
+        (b"{", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b'"x"', "application/json", 400),
+        (b'{"label":"\xfc"}', "application/json", 400),
+        (b"{}", "application/xml", 415),
+    ],
+)
+def test_create_refuses_other_bodies(
+    web: FlaskClient, store: MemoryStore, body: bytes, content_type: str, status: int
+) -> None:
+    answer = web.post("/api/backup/create", data=body, content_type=content_type)
+
+    assert answer.status_code == status
+    assert answer.json["success"] is False
+    assert store.list_backups() == []
+
+
+def test_the_list_has_the_guides_members_and_ours(web: FlaskClient, backup: str) -> None:
+    answer = web.get("/api/backup/list")
+
+    (entry,) = answer.json["backups"]
+    assert list(entry)[:5] == ["name", "path", "size", "sizeMB", "created"]
+    assert entry["sizeMB"] == megabytes(entry["size"])
+    assert INSTANT.fullmatch(entry["created"])
+    assert INSTANT.fullmatch(entry["verified"])
+    assert (entry["events"], entry["sequence"], entry["pinned"]) == (1, 1, False)
+    assert (entry["encrypted"], entry["offsite"], entry["label"]) == (False, False, None)
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0.00"), (12345, "0.01"), (2**20, "1.00"), (1_610_612_736, "1536.00")])
+def test_megabytes_have_two_decimals(size: int, text: str) -> None:
+    assert megabytes(size) == text
+
+
+def test_the_newest_backup_comes_first(web: FlaskClient) -> None:
+    made = [web.post("/api/backup/create", json={"label": str(number)}).json["name"] for number in range(3)]
+    assert names(web) == made[::-1]
+
+
+def test_the_metadata_sums_up(web: FlaskClient) -> None:
+    empty = web.get("/api/backup/export-metadata").json["metadata"]
+    assert empty == {"backupCount": 0, "totalSize": 0, "oldestBackup": None, "newestBackup": None, "backups": []}
+
+    for label in ("a", "b"):
+        web.post("/api/backup/create", json={"label": label})
+    metadata = web.get("/api/backup/export-metadata").json["metadata"]
+    created = [backup["created"] for backup in metadata["backups"]]
+    assert metadata["backupCount"] == 2
+    assert metadata["totalSize"] == sum(backup["size"] for backup in metadata["backups"])
+    assert [metadata["newestBackup"], metadata["oldestBackup"]] == created
+
+
+@pytest.mark.parametrize("content_type", ["application/json", FORM, None])
+def test_a_restore_applies_at_once(web: FlaskClient, backup: str, content_type: str | None) -> None:
+    web.post("/api/events", json={"type": "a", "id": "later"})
+    answer = web.post("/api/backup/restore", data=f'{{"backupName":"{backup}"}}', content_type=content_type)
+
+    assert answer.status_code == 200
+    assert answer.json["success"] is True
+    assert answer.json["message"]
+    assert answer.json["restartRequired"] is False
+    assert answer.json["restartCommand"] is None
+    assert web.get("/api/events/later").status_code == 404
+
+
+def test_a_staged_restore_answers_with_the_guides_words(web: FlaskClient, store: MemoryStore, backup: str) -> None:
+    answer = web.post("/api/backup/restore", json={"backupName": backup, "apply": "restart"})
+
+    assert list(answer.json)[:2] == ["success", "message"]
+    assert answer.json["message"] == "Restore complete. Restart application to apply changes."
+    assert answer.json["restartCommand"] == "docker-compose restart app worker"
+    assert answer.json["restartRequired"] is True
+    assert store.staged == backup
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.tar.gz", "/etc/passwd", "a/b.tar.gz", "..", ".", "", ".hidden.tar.gz", "a\\b", "a\x00b", "x" * 300]
+)
+def test_a_name_that_is_a_path_is_invalid_and_never_reaches_the_store(
+    web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(store, "restore", lambda *_, **__: pytest.fail("the store was asked"))
+    answer = web.post("/api/backup/restore", json={"backupName": name})
+    assert (answer.status_code, set(answer.json["fields"])) == (422, {"backupName"})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({}, 422), ({"backupName": 5}, 422), ({"backupName": "none.tar.gz"}, 404), ({"backupName": "a", "apply": 1}, 422)],
+)
+def test_other_restores_are_refused(web: FlaskClient, body: dict[str, Any], status: int) -> None:
+    assert web.post("/api/backup/restore", json=body).status_code == status
+
+
+def test_a_backup_is_shown_with_its_manifest(web: FlaskClient, backup: str) -> None:
+    answer = web.get(f"/api/backup/{backup}")
+    assert answer.json["backup"]["name"] == backup
+    assert answer.json["manifest"]["events"] == 1
+
+
+def test_a_download_is_the_archive(web: FlaskClient, backup: str, archive: bytes) -> None:
+    answer = web.get(f"/api/backup/{backup}/download", buffered=True)
+
+    assert answer.data == archive
+    assert answer.mimetype == "application/gzip"
+    assert backup in answer.headers["Content-Disposition"]
+    assert int(answer.headers["Content-Length"]) == len(archive)
+    head = web.head(f"/api/backup/{backup}/download", buffered=True)
+    assert (head.data, head.headers["Content-Length"]) == (b"", str(len(archive)))
+
+
+@pytest.mark.parametrize(("wanted", "start", "end"), [("0-9", 0, 10), ("5-", 5, None), ("-7", -7, None)])
+def test_a_range_is_sent_alone(
+    web: FlaskClient, backup: str, archive: bytes, wanted: str, start: int, end: int | None
+) -> None:
+    answer = web.get(f"/api/backup/{backup}/download", buffered=True, headers={"Range": f"bytes={wanted}"})
+    assert (answer.status_code, answer.data) == (206, archive[start:end])
+    assert answer.headers["Content-Range"].endswith(f"/{len(archive)}")
+
+
+def test_ranges_obey_their_conditions(web: FlaskClient, backup: str, archive: bytes) -> None:
+    path = f"/api/backup/{backup}/download"
+    tag = web.head(path, buffered=True).headers["ETag"]
+    assert tag.strip('"') == web.get("/api/backup/list").json["backups"][0]["sha256"]
+    assert web.get(path, buffered=True, headers={"Range": "bytes=0-1", "If-Range": tag}).data == archive[:2]
+    assert web.get(path, buffered=True, headers={"Range": "bytes=0-1", "If-Range": '"other"'}).data == archive
+    assert web.get(path, buffered=True, headers={"Range": "bytes=0-1,4-5"}).data == archive
+    assert web.get(path, buffered=True, headers={"If-None-Match": tag}).status_code == 304
+    beyond = web.get(path, buffered=True, headers={"Range": f"bytes={len(archive)}-"})
+    assert (beyond.status_code, beyond.json["code"]) == (416, "range_not_satisfiable")
+    assert beyond.headers["Content-Range"] == f"bytes */{len(archive)}"
+
+
+def test_an_archive_is_locked_while_it_is_being_sent(web: FlaskClient, backup: str, settings: Settings) -> None:
+    def locked() -> bool:
+        with (settings.backup_dir / backup).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    answer = web.get(f"/api/backup/{backup}/download", buffered=False)
+    assert locked()
+    answer.close()
+    assert not locked()
+
+
+def test_an_upload_is_listed(web: FlaskClient, archive: bytes, settings: Settings) -> None:
+    answer = web.post("/api/backup/upload?name=mine.tar.gz", data=archive, content_type="application/gzip")
+
+    assert (answer.status_code, answer.json["backup"]["origin"]) == (201, "uploaded")
+    assert "mine.tar.gz" in names(web)
+    assert (settings.backup_dir / "mine.tar.gz").read_bytes() == archive
+    assert left_over(settings) == []
+
+
+@pytest.mark.parametrize("query", ["", "?name=other.tar.gz"])
+def test_a_form_with_a_file_is_an_upload_too(web: FlaskClient, archive: bytes, settings: Settings, query: str) -> None:
+    import io
+
+    form = {"note": "hello", "file": (io.BytesIO(archive), "mine.tar.gz"), "z": (io.BytesIO(b"zz"), "z.tar.gz")}
+    answer = web.post(f"/api/backup/upload{query}", data=form, content_type="multipart/form-data")
+
+    name = "other.tar.gz" if query else "mine.tar.gz"
+    assert (answer.status_code, answer.json["backup"]["name"]) == (201, name)
+    assert (settings.backup_dir / name).read_bytes() == archive
+    assert left_over(settings) == []
+
+
+def test_uploads_are_not_bounded_by_the_largest_body(web: FlaskClient, settings: Settings) -> None:
+    answer = web.post("/api/backup/upload?name=a.tar.gz", data=b"\0" * 5 * settings.max_body_bytes)
+    assert (answer.status_code, answer.json["code"]) == (422, "archive_damaged")
+    assert left_over(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("", 422), ("?name=", 422), ("?name=../a.tar.gz", 422), ("?name=a.zip", 422), ("?name=.a.tar.gz", 422)],
+)
+def test_an_upload_needs_a_name(web: FlaskClient, settings: Settings, query: str, status: int) -> None:
+    answer = web.post(f"/api/backup/upload{query}", data=b"x")
+    assert (answer.status_code, set(answer.json["fields"])) == (status, {"name"})
+    assert list(settings.backup_dir.iterdir()) == []
+
+
+def test_an_upload_never_replaces(web: FlaskClient, backup: str, archive: bytes, settings: Settings) -> None:
+    answer = web.post(f"/api/backup/upload?name={backup}", data=b"other")
+    assert (answer.status_code, answer.json["code"]) == (409, "backup_exists")
+    assert (settings.backup_dir / backup).read_bytes() == archive
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"", "application/gzip"),
+        (b"no form at all", "multipart/form-data; boundary=x"),
+        (b"no form at all", "multipart/form-data"),
+        (PART % b'file"; filename="a.tar.gz' + b"abc", "multipart/form-data; boundary=x"),
+        (PART % b"other" + b"abc\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+    ],
+)  # fmt: skip
+def test_a_broken_upload_leaves_nothing(web: FlaskClient, settings: Settings, body: bytes, content_type: str) -> None:
+    answer = web.post("/api/backup/upload?name=a.tar.gz", data=body, content_type=content_type)
+    assert (answer.status_code, answer.json["code"]) == (400, "malformed")
+    assert list(settings.backup_dir.iterdir()) == []
+
+
+def test_the_last_good_backup_is_deleted_by_force_only(web: FlaskClient, backup: str) -> None:
+    refused = web.delete(f"/api/backup/{backup}")
+    assert (refused.status_code, refused.json["code"]) == (409, "backup_protected")
+    assert web.delete(f"/api/backup/{backup}?force=nonsense").status_code == 422
+
+    answer = web.delete(f"/api/backup/{backup}?force=true")
+    assert answer.json == {"success": True, "name": backup}
+    assert names(web) == []
+    assert web.delete(f"/api/backup/{backup}").status_code == 404
+
+
+def test_a_pinned_backup_is_kept(web: FlaskClient, backup: str) -> None:
+    web.post("/api/backup/create")
+    assert web.put(f"/api/backup/{backup}/pin").json["backup"]["pinned"] is True
+    assert web.delete(f"/api/backup/{backup}").status_code == 409
+    assert web.delete(f"/api/backup/{backup}/pin").json["backup"]["pinned"] is False
+    assert web.delete(f"/api/backup/{backup}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["{}", "{}/download", "{}/pin"])
+@pytest.mark.parametrize("name", [".hidden.tar.gz", "a%5Cb.tar.gz", "a%00.tar.gz"])
+def test_names_in_addresses_are_names_too(web: FlaskClient, path: str, name: str) -> None:
+    method = "PUT" if path.endswith("pin") else "GET"
+    assert web.open(f"/api/backup/{path.format(name)}", method=method).status_code == 422

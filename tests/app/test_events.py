@@ -1,0 +1,260 @@
+"""`/api/events`: what is posted, what is answered, and what is read back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.edge import LONG_LIVED_MOST
+from eventvault import clock, event
+from eventvault.settings import Settings
+from eventvault.store.memory import MemoryStore
+
+
+def fill(store: MemoryStore, count: int, **attributes: str) -> None:
+    made = [{"type": "t", "id": f"e{number}", **attributes} for number in range(1, count + 1)]
+    store.append([event.draft(each, clock.now()) for each in made])
+
+
+def ids(answer: Any) -> list[str]:
+    return [each["id"] for each in answer.json["events"]]
+
+
+def test_one_event_is_answered_with_its_place(web: FlaskClient) -> None:
+    answer = web.post("/api/events", json={"type": "order.created", "id": "1"})
+
+    assert answer.status_code == 201
+    (result,) = answer.json["results"]
+    assert answer.json == {
+        "success": True, "accepted": 1, "duplicates": 0, "lastSequence": 1, "results": [result],
+    }  # fmt: skip
+    assert (result["id"], result["sequence"], result["duplicate"]) == ("1", 1, False)
+    assert clock.format_microseconds(clock.parse(result["recordedtime"])) == result["recordedtime"]
+    assert "differs" not in result
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", '[{"type":"a","id":"1"},{"type":"b","id":"2"}]'),
+        ("application/x-ndjson", '{"type":"a","id":"1"}\n{"type":"b","id":"2"}\n'),
+        ("application/cloudevents-batch+json", '[{"type":"a","id":"1"},{"type":"b","id":"2"}]'),
+    ],
+)
+def test_several_events_are_answered_in_the_same_shape(web: FlaskClient, content_type: str, body: str) -> None:
+    answer = web.post("/api/events", data=body, content_type=content_type)
+
+    assert (answer.status_code, answer.json["accepted"], answer.json["lastSequence"]) == (201, 2, 2)
+    assert [result["sequence"] for result in answer.json["results"]] == [1, 2]
+
+
+def test_binary_mode_takes_attributes_from_headers(web: FlaskClient) -> None:
+    headers = {"ce-type": "a", "ce-source": "/s", "ce-id": "x%20y", "ce-specversion": "1.0"}
+    assert web.post("/api/events", data=b"\x00\xff", headers=headers).status_code == 201
+    found = web.get("/api/events/x%20y").json["event"]
+    assert (found["source"], found["data_base64"]) == ("/s", "AP8=")
+
+
+def test_what_is_there_already_is_a_duplicate_and_200(web: FlaskClient) -> None:
+    web.post("/api/events", json={"type": "a", "id": "1", "data": 1})
+
+    same = web.post("/api/events", json={"type": "a", "id": "1", "data": 1})
+    other = web.post("/api/events", json=[{"type": "a", "id": "1", "data": 2}, {"type": "a", "id": "2"}])
+
+    assert (same.status_code, same.json["accepted"], same.json["duplicates"]) == (200, 0, 1)
+    assert same.json["results"][0]["duplicate"] is True
+    assert "differs" not in same.json["results"][0]
+    assert (other.status_code, other.json["accepted"], other.json["duplicates"]) == (201, 1, 1)
+    assert other.json["results"][0]["differs"] is True
+
+
+def test_one_bad_event_keeps_all_out(web: FlaskClient) -> None:
+    answer = web.post("/api/events", json=[{"type": "a"}, {"type": 5}, {"id": "x"}])
+
+    assert answer.status_code == 422
+    assert set(answer.json["fields"]) == {"1", "2"}
+    assert "type" in answer.json["fields"]["1"]
+    assert web.get("/api/events").json["lastSequence"] == 0
+
+
+def test_the_fields_of_a_single_event_stand_by_themselves(web: FlaskClient) -> None:
+    assert set(web.post("/api/events", json={"type": ""}).json["fields"]) == {"type"}
+
+
+def test_a_number_that_cannot_be_kept_exactly_is_refused(web: FlaskClient) -> None:
+    body = '{"type":"a","data":123456789012345678901234567890}'
+    answer = web.post("/api/events", data=body, content_type="application/json")
+    assert (answer.status_code, set(answer.json["fields"])) == (422, {"data"})
+
+
+def test_an_empty_array_stores_nothing(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 3)
+    answer = web.post("/api/events", json=[])
+    assert (answer.status_code, answer.json["results"], answer.json["lastSequence"]) == (200, [], 3)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 400),
+        (b"{", {"Content-Type": "application/json"}, 400),
+        (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 400),
+        (b"7", {}, 422),
+        (b"{}", {"Content-Type": "image/png"}, 415),
+        (b"{}", {"Content-Encoding": "gzip"}, 415),
+        (b" " * 100_001, {}, 413),
+    ],
+)
+def test_bad_bodies_have_their_statuses(web: FlaskClient, body: bytes, headers: dict[str, str], status: int) -> None:
+    answer = web.post("/api/events", data=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.json["hint"]
+
+
+@pytest.mark.parametrize("event_id", ["a/b", "/a", "a/", "//", "a b", "ü", "a%2Fb", "?x=1", "a+b", ".."])
+def test_any_id_can_be_asked_for(web: FlaskClient, event_id: str) -> None:
+    from urllib.parse import quote
+
+    web.post("/api/events", json={"type": "a", "id": event_id})
+
+    assert web.get(f"/api/events/{quote(event_id, safe='')}").json["event"]["id"] == event_id
+    assert web.get("/api/events", query_string={"id": event_id}).json["event"]["id"] == event_id
+
+
+def test_an_id_of_several_sources_needs_the_source(web: FlaskClient) -> None:
+    web.post("/api/events", json=[{"type": "a", "id": "1", "source": "/x"}, {"type": "a", "id": "1", "source": "/y"}])
+
+    assert web.get("/api/events/1").status_code == 422
+    assert web.get("/api/events/1?source=/y").json["event"]["sequence"] == 2
+    assert web.get("/api/events?id=1&source=/x").json["event"]["sequence"] == 1
+
+
+def test_pages_follow_their_cursor_to_the_end(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 250)
+    seen: list[str] = []
+    answer = web.get("/api/events?limit=90")
+    while answer.json["next"] is not None:
+        seen += ids(answer)
+        answer = web.get("/api/events", query_string={"limit": 90, "after": answer.json["next"]})
+    assert [*seen, *ids(answer)] == [f"e{number}" for number in range(1, 251)]
+    assert answer.json["lastSequence"] == 250
+
+
+def test_a_page_has_a_hundred_events_unless_told_otherwise(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 101)
+    assert len(ids(web.get("/api/events"))) == 100
+
+
+def test_a_plain_number_is_taken_as_a_cursor(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 3)
+    assert ids(web.get("/api/events?after=2")) == ["e3"]
+    assert ids(web.get("/api/events?after=99")) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=1001", "limit=x", "after=-1", "after=nonsense", "from=yesterday", "to=2024-01-01T00:00:00",
+     "from=2024-01-01", "typ=x"],
+)  # fmt: skip
+def test_bad_questions_are_invalid(web: FlaskClient, query: str) -> None:
+    answer = web.get(f"/api/events?{query}")
+    assert (answer.status_code, set(answer.json["fields"])) == (422, {query.partition("=")[0]})
+
+
+def test_filters_choose_by_type_subject_and_source(web: FlaskClient) -> None:
+    web.post(
+        "/api/events",
+        json=[
+            {"type": "a", "id": "1", "source": "/x", "subject": "s"},
+            {"type": "b", "id": "2", "source": "/x"},
+            {"type": "a", "id": "3", "source": "/y", "subject": "s"},
+        ],
+    )
+    assert ids(web.get("/api/events?type=a")) == ["1", "3"]
+    assert ids(web.get("/api/events?source=/x")) == ["1", "2"]
+    assert ids(web.get("/api/events?subject=s&source=/y")) == ["3"]
+
+
+def test_instants_have_any_offset_and_are_inclusive(web: FlaskClient, settings: Settings) -> None:
+    from app import create_app
+
+    instants = iter(clock.parse(f"2026-01-31T12:00:0{second}Z") for second in range(5))
+    web = create_app(settings, MemoryStore(settings.backup_dir, now=lambda: next(instants))).test_client()
+    web.post("/api/events", json=[{"type": "a", "id": str(number)} for number in range(5)])
+
+    assert ids(web.get("/api/events?from=2026-01-31T12:00:01Z&to=2026-01-31T12:00:03Z")) == ["1", "2", "3"]
+    assert ids(web.get("/api/events?from=2026-01-31T14:00:04%2B02:00")) == ["4"]
+    assert ids(web.get("/api/events?from=2026-01-31T14:00:04+02:00")) == ["4"]
+    assert ids(web.get("/api/events?to=2026-01-31T07:00:00-05:00")) == ["0"]
+
+
+def test_an_export_gives_one_event_a_line(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 2500)
+    answer = web.get("/api/events/export", buffered=True)
+
+    lines = answer.text.splitlines()
+    assert answer.mimetype == "application/x-ndjson"
+    assert [json.loads(line)["sequence"] for line in lines] == list(range(1, 2501))
+
+
+def test_an_export_can_be_posted_again(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 5, subject="s")
+    exported = web.get("/api/events/export", buffered=True).data
+    answer = web.post("/api/events", data=exported, content_type="application/x-ndjson")
+    assert (answer.status_code, answer.json["duplicates"]) == (200, 5)
+    assert not any("differs" in result for result in answer.json["results"])
+
+
+def test_an_export_under_way_ends_with_the_state_it_began_with(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 10)
+    name = store.create_backup().backup.name
+    store.append([event.draft({"type": "t", "id": f"later{number}"}, clock.now()) for number in range(3000)])
+
+    answer = web.get("/api/events/export", buffered=False)
+    parts = iter(answer.iter_encoded())
+    first = next(parts)
+    store.restore(name)
+    fill(store, 20)
+    store.create_backup()
+    text = b"".join([first, *parts])
+
+    assert [json.loads(line)["sequence"] for line in text.splitlines()] == list(range(1, 3011))
+    assert json.loads(text.splitlines()[-1])["id"] == "later2999"
+
+
+def test_a_cursor_of_a_future_that_was_left_behind_is_refused(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 2)
+    name = store.create_backup().backup.name
+    store.append([event.draft({"type": "t", "id": f"later{number}"}, clock.now()) for number in range(3)])
+    cursors = [web.get(f"/api/events?after={after}&limit=1").json["next"] for after in (0, 2)]
+    store.restore(name)
+    store.create_backup()
+
+    assert ids(web.get("/api/events", query_string={"after": cursors[0]})) == ["e2"]
+    answer = web.get("/api/events", query_string={"after": cursors[1]})
+    assert (answer.status_code, answer.json["code"]) == (409, "generation_left_behind")
+
+
+def test_long_lived_answers_are_capped_and_free_their_places(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 1)
+    under_way = [web.get("/api/events/export", buffered=False) for _ in range(LONG_LIVED_MOST)]
+    answer = web.get("/api/events/export", buffered=True)
+    assert (answer.status_code, answer.json["code"]) == (503, "too_busy")
+    assert answer.headers["Retry-After"]
+
+    for each in under_way:
+        each.close()
+    for _ in range(LONG_LIVED_MOST + 1):
+        assert len(web.get("/api/events/export", buffered=True).data.splitlines()) == 1
+        web.head("/api/events/export", buffered=True)
+        assert web.get("/api/events/export?after=x").status_code == 422
+
+
+def test_head_and_options_are_answered(web: FlaskClient, store: MemoryStore) -> None:
+    fill(store, 1)
+    head, options = web.head("/api/events"), web.options("/api/events")
+    assert (head.status_code, head.data) == (200, b"")
+    assert (options.status_code, "POST" in options.headers["Allow"]) == (200, True)

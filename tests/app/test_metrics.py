@@ -1,0 +1,62 @@
+"""`/metrics` of one process; several are tested behind gunicorn."""
+
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from eventvault.errors import StoreUnavailable
+from eventvault.store.memory import MemoryStore
+
+
+def scraped(web: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(web.get("/metrics").text)
+    return {(each.name, frozenset(each.labels.items())): each.value for family in families for each in family.samples}
+
+
+def value(web: FlaskClient, name: str, **labels: str) -> float:
+    return scraped(web).get((name, frozenset(labels.items())), 0)
+
+
+def test_requests_are_counted_by_route_and_status(web: FlaskClient) -> None:
+    labels = {"method": "GET", "route": "/api/events/<event_id:event_id>"}
+    counted = value(web, "eventvault_http_requests_total", **labels, status="404")
+    timed = value(web, "eventvault_http_request_duration_seconds_count", **labels)
+    for name in ("a", "b", "c"):
+        web.get(f"/api/events/{name}")
+    assert value(web, "eventvault_http_requests_total", **labels, status="404") == counted + 3
+    assert value(web, "eventvault_http_request_duration_seconds_count", **labels) == timed + 3
+
+
+def test_odd_methods_and_paths_make_no_series_of_their_own(web: FlaskClient) -> None:
+    web.open("/a/b/c", method="BREW")
+    assert value(web, "eventvault_http_requests_total", method="OTHER", route="(none)", status="404") >= 1
+    assert not any("/a/b/c" in str(labels) or "BREW" in str(labels) for _, labels in scraped(web))
+
+
+def test_the_stores_numbers_are_shown(web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {"append_groups": 7, "group_size": {"buckets": [[1, 2], [8, 5], [None, 6]], "sum": 20}, "odd": "text"}
+    status = {**store.status(), "metrics": numbers}
+    status["backup"] = {**status["backup"], "count": 3, "totalSize": 99}
+    monkeypatch.setattr(store, "status", lambda: status)
+
+    assert value(web, "eventvault_append_groups_total") == 7
+    assert value(web, "eventvault_group_size_bucket", le="8.0") == 5
+    assert value(web, "eventvault_group_size_count") == 6
+    assert value(web, "eventvault_backup_count") == 3
+    assert value(web, "eventvault_backup_size_bytes") == 99
+    assert value(web, "eventvault_store_up") == 1
+    assert value(web, "eventvault_status", state="ok") == 1
+
+
+def test_a_store_that_is_away_is_shown_as_down(
+    web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise StoreUnavailable("away", hint="wait")
+
+    monkeypatch.setattr(store, "status", away)
+    assert web.get("/metrics").status_code == 200
+    assert value(web, "eventvault_store_up") == 0
+    assert value(web, "eventvault_status", state="unreachable") == 1
