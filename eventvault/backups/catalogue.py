@@ -192,8 +192,8 @@ class Catalogue:
         record = None if identity is None else self._look(name, identity, known)
         if record is None:
             if not self._folder.is_dir():
-                error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-                raise self._unavailable(f"looking for {name}", error)
+                missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                raise self._unavailable(f"looking for {name}", missing)
             raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows which there are")
         return record
 

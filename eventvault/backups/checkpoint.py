@@ -88,8 +88,10 @@ def take_checkpoint(
 
     Raises DatabaseDamaged where the database's files contradict each other, DatabaseError where compactions got in
     the way `tries` times or a file cannot be read, NoSpace, and what `hold` raises; then `staging` is gone.
+    Raises FileExistsError where `staging` exists; then it is left alone.
     """
-    staging.mkdir()
+    with no_space_said(f"making {staging}"):
+        staging.mkdir()
     try:
         with no_space_said(f"taking a checkpoint of {database}"):
             return _begin_until_done(database, staging, hold, tries)

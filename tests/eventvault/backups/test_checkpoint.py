@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def test_a_log_that_vanishes_while_it_is_looked_for_forgets_those_before_it(
         return real(path, opened)
 
     monkeypatch.setattr(checkpoint, "_open", vanishing)
-    with checkpoint.ExitStack() as opened:
+    with ExitStack() as opened:
         assert list(checkpoint._open_logs(tmp_path, opened)) == [10, 12]
 
 

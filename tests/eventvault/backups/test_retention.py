@@ -32,7 +32,7 @@ ENTRIES = st.lists(
         verified=st.sampled_from([None, 5]),
     ),
     max_size=14,
-).map(lambda kinds: [entry(number, **kind) for number, kind in enumerate(kinds)])
+).map(lambda kinds: [entry(number, **values) for number, values in enumerate(kinds)])
 KEEP = st.integers(1, 6)
 
 
