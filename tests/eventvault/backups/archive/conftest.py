@@ -2,8 +2,10 @@
 
 import hashlib
 import random
+import resource
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,6 +26,22 @@ FILES = {
     "CURRENT": b"MANIFEST-000004\n",
     "MANIFEST-000004": random.Random(2).randbytes(512),
 }
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def largest_file() -> Callable[[int], AbstractContextManager[None]]:
+    """The kernel refuses to let a file grow beyond a size, as it does on a full disk."""
+    return _largest_file
 
 
 @pytest.fixture(scope="session")

@@ -287,6 +287,12 @@ def test_what_does_not_fit_is_said(unpacked, monkeypatch):
         unpacked(gzip.compress(tar_of(DATABASE)))
 
 
+def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_left(largest_file, unpacked, tmp_path):
+    content = gzip.compress(tar_of({**DATABASE, "000003.log": bytes(200_000)}))
+    with largest_file(100_000), pytest.raises(NoSpace, match="target"):
+        unpacked(content)
+
+
 def test_no_database_in_it_is_alien(unpacked):
     with pytest.raises(ArchiveAlien, match="no LevelDB"):
         unpacked(gzip.compress(tar_of({"notes.txt": b"x"})))
@@ -449,7 +455,10 @@ PAX = tar_of(placed("event_registry_db/"), entry("\u20ac" * 100), form=tarfile.P
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=200,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     whole=st.sampled_from([WHOLE, PAX]),

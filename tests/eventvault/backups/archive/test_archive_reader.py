@@ -26,7 +26,10 @@ from eventvault.errors import (
 )
 
 mutations = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -255,6 +258,12 @@ def test_marks_of_a_later_format_are_too_new(own_bytes, tmp_path):
 def test_an_archive_that_does_not_fit_is_not_begun(own, tmp_path, monkeypatch):
     monkeypatch.setattr(unpacking, "free_bytes", lambda folder: 1000)
     with pytest.raises(NoSpace, match="1000 are free"):
+        reader.unpack(own, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_left(largest_file, own, tmp_path):
+    with largest_file(600), pytest.raises(NoSpace, match="target"):
         reader.unpack(own, tmp_path / "target")
     assert not (tmp_path / "target").exists()
 

@@ -2,10 +2,12 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventvault.backups.archive import tar
+
+undisturbed = settings(deadline=None, database=None)
 
 
 def with_checksum(block: bytearray, total: int | None = None) -> bytes:
@@ -14,6 +16,7 @@ def with_checksum(block: bytearray, total: int | None = None) -> bytes:
     return bytes(block)
 
 
+@undisturbed
 @given(
     name=st.from_regex(r"[A-Za-z0-9._-]{1,80}/?", fullmatch=True),
     size=st.integers(0, 2**40),
@@ -88,6 +91,7 @@ def test_pax_records_that_are_not_whole_are_refused(content):
         list(tar.parse_pax(content))
 
 
+@undisturbed
 @given(st.binary(max_size=600))
 def test_no_pax_header_does_more_than_raise_a_value_error(content):
     try:
@@ -97,6 +101,7 @@ def test_no_pax_header_does_more_than_raise_a_value_error(content):
         pass
 
 
+@undisturbed
 @given(st.binary(min_size=512, max_size=512), st.booleans())
 def test_no_block_does_more_than_raise_a_value_error(block, right_sum):
     try:

@@ -1,13 +1,11 @@
 import hashlib
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import textwrap
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,16 +23,6 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
-
-
-@contextmanager
-def largest_file(size: int):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -127,7 +115,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about
     assert hidden(tmp_path) == []
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(large, about, tmp_path):
+def test_a_full_disk_is_said_and_nothing_is_left(largest_file, large, about, tmp_path):
     with largest_file(100_000), pytest.raises(NoSpace, match=r"full\.tar\.gz"):
         writer.write_archive(tmp_path / "full.tar.gz", large, about)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
