@@ -13,12 +13,17 @@ from eventvault.store.interface import BackupEntry
 
 
 def plan_retention(
-    entries: Sequence[BackupEntry], keep: int, busy: Callable[[str], bool] = lambda _name: False
+    entries: Sequence[BackupEntry],
+    keep: int,
+    busy: Callable[[str], bool] = lambda _name: False,
+    *,
+    just_made: str | None = None,
 ) -> list[str]:
     """Names of the archives that rotation removes, oldest first.
 
     entries: all archives there are, in any order. keep: how many good ones made here stay, at least 1. busy: whether
-    an archive of that name is being read; asked only about those that would go.
+    an archive of that name is being read; asked only about those that would go. just_made: stays, although a clock
+    that was set back may make it look like the oldest.
 
     Only archives made here are counted and removed. Of those, all go that are older than the `keep` newest good
     ones, damaged ones among them; but none that is pinned, busy, or protected as the last of its kind.
@@ -31,7 +36,7 @@ def plan_retention(
     left = list(entries)
     plan = []
     for entry in reversed(ours[oldest_kept + 1 :]):
-        if why_protected(left, entry) is None and not busy(entry.name):
+        if entry.name != just_made and why_protected(left, entry) is None and not busy(entry.name):
             plan.append(entry.name)
             left.remove(entry)
     return plan

@@ -97,6 +97,11 @@ def test_a_pinned_one_stays_and_so_does_one_that_is_being_read() -> None:
     assert plan_retention(entries, 1, lambda name: name == "003.tar.gz") == names(2)
 
 
+def test_the_one_just_made_stays_although_the_clock_was_set_back() -> None:
+    entries = [entry(number) for number in range(5)]
+    assert plan_retention(entries, 3, just_made="000.tar.gz") == names(1)
+
+
 def test_only_those_that_would_go_are_asked_whether_they_are_read() -> None:
     asked: list[str] = []
 
