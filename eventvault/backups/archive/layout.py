@@ -14,9 +14,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from isal import isal_zlib
 
-from eventvault.backups.archive.manifest import FORMAT_VERSION as FORMAT_VERSION
-from eventvault.backups.archive.manifest import MOST_FILES, Whole
-from eventvault.backups.archive.manifest import Manifest as Manifest
+from eventvault.backups.archive.manifest import FORMAT_VERSION, MOST_FILES, Whole
 
 DATABASE = "event_registry_db"
 FOLDER_ENTRY = f"{DATABASE}/"
