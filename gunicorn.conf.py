@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 _HERE = str(Path(__file__).resolve().parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
@@ -28,6 +30,16 @@ threads = 8
 keepalive = 30
 graceful_timeout = 60
 control_socket_disable = True
+loglevel = _settings.log_level
+
+
+class _Logger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        serving.log_like_the_rest(_settings, self.error_log.handlers)
+
+
+logger_class = _Logger
 
 
 def on_starting(server: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
@@ -68,8 +69,11 @@ def _refuse_open_address(settings: Settings) -> None:
 
 def _initialized(settings: Settings) -> Store:
     # Imported here, as only a process that really serves needs what it brings: tests give a store of their own.
+    from eventvault import logs
     from eventvault.backups.manager import BackupManager
 
+    if not logging.getLogger().handlers:  # under `flask run`; gunicorn and pytest have seen to it already
+        logs.setup(settings)
     return BackupManager(settings, command=[sys.executable, "-m", "app.store"]).initialize()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from app.access import is_loopback
+from eventvault import logs
 from eventvault.errors import InvalidSettings
 from eventvault.settings import Settings, load
 
@@ -47,6 +49,14 @@ def settings_or_exit() -> Settings:
 def say(*lines: str) -> None:
     for line in lines:
         print(f"EventVault: {line}", file=sys.stderr, flush=True)
+
+
+def log_like_the_rest(settings: Settings, handlers: Iterable[logging.Handler]) -> None:
+    """gunicorn's own lines look like those of the application and of the backup manager, and go where they go."""
+    logs.setup(settings)
+    form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
+    for handler in handlers:
+        handler.setFormatter(logs.formatter(form))
 
 
 def bind_address(settings: Settings) -> str:

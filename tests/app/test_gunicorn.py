@@ -1,0 +1,209 @@
+"""Behind real gunicorn, on the in-memory store: refusals at start, odd bodies on the wire, metrics of all workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import processes
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    def __init__(self, environment: dict[str, str], folder: Path, *options: str, module: str = "gunicorn") -> None:
+        self.port = free_port()
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        self.log = folder / "log"
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(("EVENTVAULT_", "PROMETHEUS_"))}
+        paths = os.pathsep.join([str(PROJECT), str(PROJECT / "tests" / "app")])
+        ours = {"PORT": str(self.port), "TMPDIR": str(self.temporary), "PYTHONPATH": paths, "MAX_BODY_BYTES": "100000"}
+        command = [sys.executable, "-m", module, *options, "memory_wsgi:app"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env={**kept, **ours, **environment}, cwd=PROJECT, stderr=log)
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.ask("GET", "/api/health/live")[0] == 200
+        except (OSError, HTTPException):
+            return False
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body=body, headers=headers, encode_chunked="Transfer-Encoding" in headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def raw(self, sent: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Serve]:
+    started: list[Server] = []
+
+    def start(*options: str, module: str = "gunicorn", **environment: str) -> Server:
+        started.append(Server({**settings_environment, **environment}, tmp_path, *options, module=module))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    """With one worker, as the store is in its memory."""
+    running = serve(WEB_CONCURRENCY="1")
+    processes.wait_until(running.ready, "gunicorn does not answer")
+    return running
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ([], {"MAX_BACKUPS": "none", "PORT": "x"}, ["MAX_BACKUPS is 'none'", "PORT is 'x'"]),
+        ([], {"HOST": "0.0.0.0"}, ["ALLOW_UNAUTHENTICATED=true"]),
+        (["-b", "0.0.0.0:0"], {}, ["ALLOW_UNAUTHENTICATED=true"]),
+        (["-b", "127.0.0.1:0", "-b", "[::]:0"], {}, ["ALLOW_UNAUTHENTICATED=true"]),
+        (["-b", "0.0.0.0:0", "--preload"], {}, ["ALLOW_UNAUTHENTICATED=true"]),
+    ],
+)  # fmt: skip
+def test_it_refuses_to_start(serve: Serve, options: list[str], environment: dict[str, str], said: list[str]) -> None:
+    refused = serve(*options, **environment)
+
+    assert refused.process.wait(60) == 78
+    log = refused.log.read_text()
+    assert all(words in log for words in said)
+    assert "Traceback" not in log
+    assert list(refused.temporary.iterdir()) == []
+
+
+def test_an_open_address_is_served_where_that_was_said(serve: Serve) -> None:
+    opened = serve(HOST="0.0.0.0", ALLOW_UNAUTHENTICATED="true", WEB_CONCURRENCY="1")
+    processes.wait_until(opened.ready, "gunicorn does not answer")
+    assert "ALLOW_UNAUTHENTICATED=true" in opened.log.read_text()
+    assert opened.stop() == 0
+    assert list(opened.temporary.iterdir()) == []
+
+
+def test_the_launcher_takes_a_blank_setting_for_unset_and_names_a_bad_one(serve: Serve) -> None:
+    blank = serve(module="app", WEB_CONCURRENCY=" ")
+    processes.wait_until(blank.ready, "gunicorn does not answer")
+    assert blank.stop() == 0
+    bad = serve(module="app", WEB_CONCURRENCY="many")
+    assert bad.process.wait(60) == 78
+    assert "WEB_CONCURRENCY is 'many'" in bad.log.read_text()
+
+
+def test_bodies_have_their_bound_on_the_wire(server: Server) -> None:
+    large = b"[" + b" " * 200_000 + b"]"
+
+    def chunks() -> Iterator[bytes]:
+        yield from (large[start : start + 5000] for start in range(0, len(large), 5000))
+
+    assert server.ask("POST", "/api/events", large)[0] == 413
+    status, body = server.ask("POST", "/api/events", chunks(), **{"Transfer-Encoding": "chunked"})
+    assert (status, json.loads(body)["code"]) == (413, "too_large")
+    status, body = server.ask("POST", "/api/events", iter([b'{"type":', b'"a"}']), **{"Transfer-Encoding": "chunked"})
+    assert status == 201
+
+
+def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:
+    head = b"POST /api/events HTTP/1.1\r\nHost: localhost\r\n"
+    for rest in (
+        b"Content-Length: 100\r\n\r\n{",
+        b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nxx",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+    ):
+        answer = server.raw(head + rest)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b'"code":"malformed"' in answer
+        assert b"Traceback" not in answer
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(server: Server, settings_environment: dict[str, str]) -> None:
+    folder = Path(settings_environment["BACKUP_DIR"])
+    head = b"POST /api/backup/upload?name=a.tar.gz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head + b"x" * 300_000)
+        processes.wait_until(lambda: list(folder.glob(".*.tmp")), "the upload did not begin")
+    processes.wait_until(lambda: not list(folder.iterdir()), "something is left of the upload")
+
+
+def test_ids_with_slashes_arrive_whole(server: Server) -> None:
+    assert server.ask("POST", "/api/events", b'{"type":"a","id":"/a/b"}')[0] == 201
+    for path in ("%2Fa%2Fb", "/a/b", "%2Fa/b"):
+        assert server.ask("GET", f"/api/events/{path}")[0] == 200
+
+
+def test_an_upload_of_what_was_downloaded_streams_both_ways(server: Server) -> None:
+    server.ask("POST", "/api/events", b'{"type":"a"}')
+    name = json.loads(server.ask("POST", "/api/backup/create")[1])["name"]
+    archive = server.ask("GET", f"/api/backup/{name}/download")[1]
+    body = iter([archive[:10], archive[10:]])
+    status, answer = server.ask("POST", "/api/backup/upload?name=u.tar.gz", body, **{"Transfer-Encoding": "chunked"})
+    assert (status, json.loads(answer)["backup"]["events"]) == (201, 1)
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]])
+def test_metrics_are_those_of_all_workers_together(serve: Serve, options: list[str]) -> None:
+    running = serve(*options, WEB_CONCURRENCY="3")
+    processes.wait_until(running.ready, "gunicorn does not answer")
+    for _ in range(60):
+        running.ask("GET", "/nowhere")
+
+    def counted() -> float:
+        text = running.ask("GET", "/metrics")[1].decode()
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        return sum(each.value for each in samples if each.name.endswith("requests_total") and "404" in str(each.labels))
+
+    assert counted() == 60
+    dead = workers(running)[0]
+    os.kill(dead, signal.SIGKILL)
+    processes.wait_until(lambda: dead not in workers(running), "the worker is still there")
+    processes.wait_until(running.ready, "gunicorn does not answer")
+    assert counted() == 60
+    assert running.stop() == 0
+    assert list(running.temporary.iterdir()) == []
+
+
+def workers(server: Server) -> list[int]:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    return [int(pid) for pid in children.split()]

@@ -1,0 +1,94 @@
+"""What happens around gunicorn, without gunicorn: addresses, settings, the folder of the workers' metrics."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from app import serving
+from eventvault.settings import load
+
+
+def refused(hosts: list[str], **environment: str) -> bool:
+    try:
+        serving.refuse_open(load(environment), hosts)
+    except SystemExit as ended:
+        return ended.code == 78
+    return False
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "10.1.2.3"])
+def test_an_address_that_others_reach_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(["127.0.0.1", host])
+    assert "ALLOW_UNAUTHENTICATED=true" in capsys.readouterr().err
+    assert not refused(["127.0.0.1", host], ALLOW_UNAUTHENTICATED="true")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
+def test_loopback_is_not_refused(host: str) -> None:
+    assert not refused([host])
+    assert not refused([])
+
+
+def test_addresses_of_gunicorn_become_hosts() -> None:
+    assert serving.configured_addresses([("0.0.0.0", 5050), "/run/app.sock", 3]) == ["0.0.0.0"]
+
+
+def test_sockets_say_where_they_really_listen(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        assert serving.socket_addresses([tcp, unix]) == ["127.0.0.1"]
+
+
+def test_a_start_says_that_it_is_open() -> None:
+    said: list[str] = []
+    serving.say_open(load({}), ["127.0.0.1"], said.append)
+    serving.say_open(load({"ALLOW_UNAUTHENTICATED": "true"}), ["0.0.0.0"], said.append)
+    assert "this machine" in said[0]
+    assert "0.0.0.0" in said[1]
+
+
+def test_every_bad_setting_is_printed_and_the_exit_is_78(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MAX_BACKUPS", "many")
+    monkeypatch.setenv("PORT", "-1")
+    with pytest.raises(SystemExit) as ended:
+        serving.settings_or_exit()
+    said = capsys.readouterr().err
+    assert ended.value.code == 78
+    assert "MAX_BACKUPS is 'many'" in said
+    assert "PORT is '-1'" in said
+
+
+@pytest.mark.parametrize(("host", "bind"), [("127.0.0.1", "127.0.0.1:5050"), ("::1", "[::1]:5050")])
+def test_the_address_is_written_as_gunicorn_reads_it(host: str, bind: str) -> None:
+    assert serving.bind_address(load({"HOST": host})) == bind
+
+
+def test_a_start_of_the_service_has_one_name_and_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("EVENTVAULT_MASTER", "EVENTVAULT_SERVICE", "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    left_over = tmp_path / "eventvault-metrics-dead"
+    left_over.mkdir()
+    (left_over / "lock").touch()
+
+    serving.begin_service()
+    service, folder = os.environ["EVENTVAULT_SERVICE"], Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    serving.begin_service()
+    assert os.environ["EVENTVAULT_SERVICE"] == service
+    assert list(tmp_path.iterdir()) == [folder]
+
+    monkeypatch.setenv("EVENTVAULT_MASTER", "1")
+    serving.begin_service()
+    assert os.environ["EVENTVAULT_SERVICE"] != service
+    assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) != folder
+    assert folder.is_dir()
+    while serving._held:
+        serving._held.pop().close()
