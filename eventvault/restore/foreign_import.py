@@ -6,6 +6,8 @@ Memory does not grow with the database; what fails leaves nothing behind.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -68,6 +70,7 @@ def import_foreign(
                 importing = _Importing(EventRegistry(db, target, instant_clock), progress, cancelled)
                 with closing(_open_foreign(folder)) as source:
                     _check_log(folder, examination)
+                    _check_foreign(source)
                     importing.run(source)
             sync_tree(target)
     except BaseException:
@@ -174,6 +177,14 @@ def _check_log(folder: Path, examination: Examination) -> None:
             raise ArchiveDamaged(f"LevelDB lost records of the foreign database: {line[:300]}", hint=_HINT)
 
 
+def _check_foreign(source: Any) -> None:
+    if all(source.get(key) is not None for key in (keys.META_SCHEMA, keys.META_STORE)):
+        raise ArchiveAlien(
+            "the database is one of EventVault: its records are not foreign ones",
+            hint="restore it as an archive of EventVault; nothing was imported",
+        )
+
+
 def _records(source: Any) -> Iterator[tuple[bytes, bytes]]:
     with source.iterator(verify_checksums=True, fill_cache=False) as rows:
         while True:
@@ -200,6 +211,6 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         yield
     except (plyvel.Error, OSError) as error:
-        if "No space left" in str(error) or "quota" in str(error).lower():
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
             raise NoSpace(f"importing into {target} failed: {error}", hint="free some space and try again") from error
         raise WriteFailed(f"importing into {target} failed: {error}", hint="see to that disk and try again") from error
