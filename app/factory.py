@@ -15,6 +15,7 @@ from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach
 from app.events.converter import EventIdConverter
 from app.events.routes import blueprint as events
+from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.replies import OrjsonProvider
 from eventvault import __version__
@@ -29,15 +30,6 @@ _CONFIGURATION = {
     "OPENAPI_URL_PREFIX": "/",
     "OPENAPI_JSON_PATH": "openapi.json",
 }
-
-_HEADERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
-)
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
@@ -54,6 +46,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.url_map.merge_slashes = False
     app.url_map.converters["event_id"] = EventIdConverter
     app.config.update(_CONFIGURATION)
+    app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
     attach(app, Edge(settings, store or _initialized(settings)))
     _install(app, Access(settings))
     return app
@@ -82,13 +75,6 @@ def _install(app: Flask, access: Access) -> None:
     def begin() -> None:
         metrics.begin(request.environ)
         access.check(request.environ)
-
-    @app.after_request
-    def finish(response: Response) -> Response:
-        response.headers.extend(_HEADERS)
-        if request.path.startswith("/api/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
 
     @app.get("/")
     def index() -> Response:
