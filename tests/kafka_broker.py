@@ -16,14 +16,23 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from tests.kafka_process import KafkaBroker, KafkaUnavailable, locked
 
@@ -62,12 +71,12 @@ class Kafka:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
                     raise
-        self._await(name, there=True)
+        self.wait_for_topic(name, there=True)
         return name
 
     def delete(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(30)
-        self._await(topic, there=False)
+        self.wait_for_topic(topic, there=False)
 
     def send(
         self,
@@ -103,7 +112,7 @@ class Kafka:
             "fetch.wait.max.ms": 50, "topic.metadata.refresh.interval.ms": 500,
         })  # fmt: skip
         try:
-            self._await(topic, there=True)
+            self.wait_for_topic(topic, there=True)
             consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
             found: list[Message] = []
             deadline = time.monotonic() + PATIENCE_SECONDS
@@ -116,6 +125,38 @@ class Kafka:
         assert len(found) == count, f"{len(found)} of {count} messages came to {topic}"
         return found
 
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The offset that the next message of a partition will have."""
+        where = TopicPartition(topic, partition)
+        return int(self.admin.list_offsets({where: OffsetSpec.latest()})[where].result(30).offset)
+
+    def members(self, group: str) -> int:
+        """How many members a consumer group has."""
+        try:
+            return len(self.admin.describe_consumer_groups([group])[group].result(30).members)
+        except KafkaException:
+            return 0
+
+    def remove_before(self, topic: str, offset: int, partition: int = 0) -> None:
+        """What retention does: the messages before `offset` are gone."""
+        where = TopicPartition(topic, partition, offset)
+        self.admin.delete_records([where])[where].result(30)
+
+    def change_config(self, topic: str, **config: str) -> None:
+        """A topic's settings, as the broker names them with `_` for `.`."""
+        entries = [
+            ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        self.admin.incremental_alter_configs([resource])[resource].result(30)
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Raise the number of a topic's partitions to `total`."""
+        self.admin.create_partitions([NewPartitions(topic, total)])[topic].result(30)
+        self.wait_for_topic(topic, there=True, partitions=total)
+        self._producer = None
+
     def close(self, *, delete: bool) -> None:
         """delete: leave nothing behind on a broker that goes on."""
         if delete and self.topics:
@@ -124,11 +165,12 @@ class Kafka:
             for future in (self.admin.delete_topics(mine) if mine else {}).values():
                 future.result(30)
 
-    def _await(self, topic: str, *, there: bool) -> None:
+    def wait_for_topic(self, topic: str, *, there: bool, partitions: int = 1) -> None:
+        """Returns when the topic is there with at least so many partitions, or not there any more."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             found = self.admin.list_topics(topic, timeout=30).topics[topic]
-            if there == (found.error is None and len(found.partitions) > 0):
+            if there == (found.error is None and len(found.partitions) >= partitions):
                 return
             time.sleep(0.02)
         raise AssertionError(f"topic {topic} is {'not there' if there else 'still there'}")
@@ -181,20 +223,21 @@ def _shared_broker(folder: Path, owner: int) -> str:
     with locked(folder / "lock"):
         address = folder / "address"
         if not address.exists():
-            broker = _started(KafkaBroker(folder, owner))
+            broker = KafkaBroker(folder, owner)
+            or_skip(broker.start)
             (folder / "supervisor").write_text(str(broker.supervisor))
             address.write_text(broker.bootstrap)
         return address.read_text()
 
 
-def _started(broker: KafkaBroker) -> KafkaBroker:
+def or_skip(begin: Callable[[], object]) -> None:
+    """Run `begin`; skip the test where it says that this machine has no Kafka. With CI=true that is a failure."""
     try:
-        broker.start()
+        begin()
     except KafkaUnavailable as reason:
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(f"no Kafka broker, and CI=true does not allow to skip: {reason}")
         pytest.skip(f"no Kafka broker: {reason}")
-    return broker
 
 
 @pytest.fixture(scope="session")
@@ -212,7 +255,8 @@ def kafka(kafka_bootstrap: str) -> Iterator[Kafka]:
 
 @pytest.fixture
 def private_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
-    """A broker of the test's own, not started yet: `start()`, `stop()`; its address is known after the first start."""
+    """A broker of the test's own, not started yet: `start()`, `stop()`; its address stays the same."""
     broker = KafkaBroker(tmp_path / "kafka", os.getpid())
+    or_skip(broker.prepare)
     yield broker
     broker.stop()

@@ -50,6 +50,8 @@ inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/log
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 group.min.session.timeout.ms=1000
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
@@ -141,9 +143,7 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start and wait until it answers. Raises KafkaUnavailable, or RuntimeError with the broker's last words."""
-        jars = kafka_jars()
-        if not (self.folder / "log").is_dir():
-            self._format(jars)
+        jars = self.prepare()
         command = [sys.executable, __file__, str(self.folder), str(self._watched), str(jars)]
         self._supervisor = os.posix_spawn(
             sys.executable, command, os.environ, setsid=True, file_actions=self._streams()
@@ -153,6 +153,17 @@ class KafkaBroker:
         except BaseException:
             self.stop()
             raise
+
+    def prepare(self) -> Path:
+        """Choose the ports and format the storage, where that is not done yet; gives the folder with Kafka."""
+        jars = kafka_jars()
+        properties = self.folder / "server.properties"
+        if not (self.folder / "log").is_dir():
+            self._format(jars, properties)
+        listeners = re.search(r"^advertised.listeners=.*:(\d+)$", properties.read_text(), re.MULTILINE)
+        assert listeners is not None
+        self.port = int(listeners[1])
+        return jars
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """SIGTERM ends it cleanly, SIGKILL as a power cut would (the broker dies with its supervisor)."""
@@ -174,14 +185,13 @@ class KafkaBroker:
     def _words(self) -> Path:
         return self.folder / "broker.txt"
 
-    def _format(self, jars: Path) -> None:
+    def _format(self, jars: Path, properties: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", 0))
             other.bind(("127.0.0.1", 0))
-            self.port, controller = one.getsockname()[1], other.getsockname()[1]
-        properties = self.folder / "server.properties"
-        properties.write_text(PROPERTIES.format(port=self.port, controller=controller, folder=self.folder))
+            port, controller = one.getsockname()[1], other.getsockname()[1]
+        properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=self.folder))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         command = java(jars, self.folder, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)

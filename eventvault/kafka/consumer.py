@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -98,7 +98,7 @@ class EventsConsumer:
             try:
                 _Consuming(self._settings, self._sink, self._load, self.monitor, stopping, self._accepted).run()
             except BeginAgain:
-                continue
+                log.info("the Kafka consumer begins again at the stored offsets")
             except KafkaUnreachable as error:
                 self.monitor.lost(error.message)
             except EventVaultError as error:
@@ -147,7 +147,7 @@ class _Consuming:
         look = topics.topic_of(topics.ask_topic(self._admin, self._topic), cluster.cluster_id)
         self._cluster_id = cluster.cluster_id
         self._monitor.connected(cluster.brokers)
-        self._monitor.topic_missing(missing=look is None)
+        self._monitor.topic_exists(exists=look is not None, expected=look is None and bool(self._stored()))
         self._follow(look)
         self._look_due = time.monotonic() + LOOK_SECONDS
 
@@ -158,11 +158,13 @@ class _Consuming:
         if look is None:
             return
         if self._positions is None:
-            stored = offsets.stored_offsets(self._topic, self._load())
-            self._positions = Positions(self._consumer, self._topic, look, stored)
+            self._positions = Positions(self._consumer, self._topic, look, self._stored())
         self._positions.grow(look)
         self._positions.resume_due()
         self._report()
+
+    def _stored(self) -> dict[int, StoredOffset]:
+        return offsets.stored_offsets(self._topic, self._load())
 
     def _report(self) -> None:
         if self._positions is None:
@@ -218,7 +220,7 @@ class _Consuming:
                 positions.wait(part.partition)
             else:
                 positions.of[part.partition].failures = 0
-        if taken and not any(failed_letter for _, failed_letter in kept):
+        if taken and not positions.waiting():
             self._monitor.works()
 
     def _store(self, positions: Positions, parts: list[Taken]) -> None:
@@ -253,11 +255,10 @@ class _Consuming:
                 self._monitor.failed(topics.reason_of(error))
 
     def _accept(self) -> None:
-        try:
-            partition = self._accepted.get_nowait()
-        except Empty:
+        if self._positions is None or self._accepted.empty():
             return
-        if self._positions is None or partition not in self._positions.stopped():
+        partition = self._accepted.get()
+        if partition not in self._positions.stopped():
             return
         look = self._positions.look
         low, _ = self._positions.bounds(partition)

@@ -38,6 +38,7 @@ class KafkaMonitor:
         self._away_since = monotonic()
         self._brokers: dict[int, str] = {}
         self._topic_missing = False
+        self._topic_expected = False
         self._failure: str | None = None
         self._failure_said: str | None = None
         self._failure_logged = float("-inf")
@@ -65,11 +66,15 @@ class KafkaMonitor:
         if was or was is None:
             log.warning("no Kafka broker answers at %s, it is tried again until one does: %s", self._servers, reason)
 
-    def topic_missing(self, *, missing: bool) -> None:
+    def topic_exists(self, *, exists: bool, expected: bool = True) -> None:
+        """expected: events were taken from it before, so that its absence is a loss and not a beginning."""
         with self._lock:
-            was, self._topic_missing = self._topic_missing, missing
-        if missing and not was:
-            log.info("the topic %s does not exist yet: waiting for it", self._topic)
+            was, self._topic_missing = self._topic_missing, not exists
+            self._topic_expected = expected
+        if not exists and not was:
+            log.log(
+                logging.ERROR if expected else logging.INFO, "the topic %s does not exist: waiting for it", self._topic
+            )
 
     def failed(self, reason: str) -> bool:
         """Something went wrong that is tried again; nothing of it is lost. True: it was logged, as it is news."""
@@ -126,7 +131,7 @@ class KafkaMonitor:
             problems = [problem.to_dict() for _, problem in sorted(self._stopped.items())]
             if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
                 problems.append(self._unreachable().to_dict())
-            if self._connected and self._topic_missing and self._partitions:
+            if self._connected and self._topic_missing and self._topic_expected:
                 problems.append(self._gone().to_dict())
             if self._connected and self._failure is not None:
                 problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED).to_dict())

@@ -118,6 +118,10 @@ class Positions:
     def stopped(self) -> dict[int, Problem]:
         return {number: position.problem for number, position in self.of.items() if position.problem is not None}
 
+    def waiting(self) -> bool:
+        """Whether any partition waits for its dead letter."""
+        return any(position.waits_until is not None for position in self.of.values())
+
     def states(self) -> dict[int, dict[str, Any]]:
         """`state`, `next` and `lag` of each partition, from what the consumer knows without asking."""
         return {number: self._state(number, position) for number, position in self.of.items()}

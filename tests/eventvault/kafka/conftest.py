@@ -1,0 +1,89 @@
+"""An EventsConsumer on a registry in memory: what it appends and notes is kept as a real one keeps it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from eventvault import settings
+from eventvault.errors import EventVaultError
+from eventvault.event import Appended, EventDraft
+from eventvault.kafka.consumer import EventsConsumer
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.kafka.offsets import StoredOffset, stored_offsets
+from eventvault.settings import Settings
+from eventvault.store.interface import AppendResult
+
+
+class MemoryRegistry:
+    """The sink and the load of a consumer. failing: raised by the next writes, until set to None."""
+
+    def __init__(self) -> None:
+        self.drafts: dict[tuple[str, str], EventDraft] = {}
+        self.appended = 0
+        self.notes: dict[bytes, bytes] = {}
+        self.failing: EventVaultError | None = None
+        self.failed = threading.Event()
+        self._lock = threading.Lock()
+
+    def sink(self, drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+        with self._lock:
+            if self.failing is not None:
+                self.failed.set()
+                raise self.failing
+            results = [self._append(draft) for draft in drafts]
+            self.notes.update(notes)
+            return AppendResult(results, len(self.drafts))
+
+    def load(self) -> dict[bytes, bytes]:
+        return dict(self.notes)
+
+    def offsets(self, topic: str) -> dict[int, StoredOffset]:
+        return stored_offsets(topic, self.notes)
+
+    def types(self) -> list[str]:
+        return [draft.type for draft in self.drafts.values()]
+
+    def _append(self, draft: EventDraft) -> Appended:
+        self.appended += 1
+        known = (draft.source, draft.id) in self.drafts
+        self.drafts.setdefault((draft.source, draft.id), draft)
+        return Appended(1, 1, known, False)
+
+
+class Consuming:
+    """A consumer with its registry and monitor."""
+
+    def __init__(self, loaded: Settings, registry: MemoryRegistry) -> None:
+        self.registry = registry
+        self.monitor = KafkaMonitor(loaded)
+        self.consumer = EventsConsumer(loaded, sink=registry.sink, load=registry.load, monitor=self.monitor)
+        self.consumer.start()
+
+    def codes(self) -> list[str]:
+        return [problem["code"] for problem in self.monitor.problems()]
+
+    def states(self) -> list[str]:
+        return [partition["state"] for partition in self.monitor.snapshot()["partitions"]]
+
+
+Consume = Callable[..., Consuming]
+
+
+@pytest.fixture
+def consume(settings_environment: dict[str, str]) -> Iterator[Consume]:
+    """consume(bootstrap, topic, registry=None) starts a consumer; all are stopped at the end."""
+    started: list[Consuming] = []
+    loaded = settings.load(settings_environment)
+
+    def begin(bootstrap: str, topic: str, registry: MemoryRegistry | None = None) -> Consuming:
+        configured = replace(loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=topic)
+        started.append(Consuming(configured, registry or MemoryRegistry()))
+        return started[-1]
+
+    yield begin
+    for consuming in started:
+        consuming.consumer.stop()

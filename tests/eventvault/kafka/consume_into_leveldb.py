@@ -1,0 +1,44 @@
+"""A process that consumes into a real LevelDB until it is killed: `consume_into_leveldb.py <folder>`.
+
+Prints the last sequence after each batch that is on disk; something else where a message came a second time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from eventvault import settings
+from eventvault.event import EventDraft
+from eventvault.kafka import consumer
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.store import keys
+from eventvault.store.interface import AppendResult
+from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+
+consumer.BATCH_MESSAGES = 100
+
+
+def main(folder: Path) -> None:
+    if not folder.is_dir():
+        create_database(folder)
+    registry = EventRegistry(open_leveldb(folder), folder)
+
+    def sink(drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+        (results,) = registry.append([AppendBatch(drafts, os.urandom(8), notes)])
+        doubled = sum(result.duplicate for result in results)
+        print(f"{doubled} read again" if doubled else registry.last_sequence, flush=True)
+        return AppendResult(results, registry.last_sequence)
+
+    loaded = settings.load()
+    consumer.EventsConsumer(
+        loaded, sink=sink, load=lambda: registry.notes(keys.KAFKA), monitor=KafkaMonitor(loaded)
+    ).start()
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,121 @@
+"""A Kafka message to an event: the forms that are understood, and the reasons why others are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.bindings import kafka as oracle
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from eventvault.kafka.messages import Record, Unreadable, to_draft
+
+
+def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> Record:
+    given = Record("events", 3, 7, 1_767_225_600_123, b"key", value, list((headers or {}).items()))
+    return given._replace(**changed)
+
+
+def attributes(message: Record) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(to_draft(message).body)
+    return found
+
+
+def test_a_plain_object_needs_a_type_and_the_rest_is_filled_in_from_the_message() -> None:
+    event = attributes(record(b'{"type": "a", "data": {"n": 1}}'))
+    assert (event["type"], event["data"], event["source"]) == ("a", {"n": 1}, "eventvault")
+    assert event["id"].startswith("events/3/7/")
+    assert event["time"] == "2026-01-01T00:00:00.123000Z"
+
+
+def test_the_same_message_read_again_gives_the_same_event() -> None:
+    assert to_draft(record(b'{"type": "a"}')) == to_draft(record(b'{"type": "a"}'))
+
+
+@pytest.mark.parametrize("changed", [{"value": b'{"type":"a"}'}, {"timestamp": 5}, {"offset": 8}, {"partition": 1}])
+def test_another_message_never_gets_the_same_id(changed: dict[str, Any]) -> None:
+    assert to_draft(record(b'{"type": "a"}')).id != to_draft(record(b'{"type": "a"}')._replace(**changed)).id
+
+
+def test_an_id_and_a_source_of_its_own_are_kept() -> None:
+    draft = to_draft(record(b'{"type": "a", "id": "1", "source": "/s", "subject": "x"}'))
+    assert (draft.id, draft.source, draft.subject) == ("1", "/s", "x")
+
+
+@pytest.mark.parametrize("timestamp", [None, -1, 10**18])
+def test_a_message_without_a_usable_timestamp_is_an_event_all_the_same(timestamp: int | None) -> None:
+    assert attributes(record(b'{"type": "a"}', timestamp=timestamp))["time"].endswith("Z")
+
+
+def cloud_event(data: Any, content_type: str) -> CloudEvent:
+    return CloudEvent(
+        {"id": "ä-1", "source": "/s", "type": "t", "specversion": "1.0", "subject": "x", "traceparent": "00-1",
+         "datacontenttype": content_type}, data,
+    )  # fmt: skip
+
+
+def from_oracle(message: oracle.KafkaMessage) -> Record:
+    value = message.value if isinstance(message.value, bytes | None) else str(message.value).encode()
+    return record(value, dict(message.headers))
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_both_modes_are_read_as_the_cloudevents_sdk_writes_them(binary: bool) -> None:
+    sent: BaseCloudEvent = cloud_event({"n": [1, "ö"]}, "application/json")
+    write = oracle.to_binary if binary else oracle.to_structured
+    event = attributes(from_oracle(write(sent, JSONFormat())))
+    assert {name: event[name] for name in ("id", "source", "type", "subject", "traceparent", "data")} == {
+        "id": "ä-1", "source": "/s", "type": "t", "subject": "x", "traceparent": "00-1", "data": {"n": [1, "ö"]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "expected"),
+    [
+        (b"plain \xc3\xa4", b"text/plain", {"data": "plain ä"}),
+        (b"\xff\xfe", b"text/plain", {"data_base64": "//4="}),
+        (b"\x00\x01", b"application/octet-stream", {"data_base64": "AAE="}),
+        (b"\x00\x01", None, {"data_base64": "AAE="}),
+        (b"[1]", b"application/vnd.x+json", {"data": [1]}),
+        (b"", b"application/json", {}),
+        (None, None, {}),
+    ],
+)
+def test_binary_data_is_kept_as_its_type_says(
+    value: bytes | None, content_type: bytes | None, expected: dict[str, Any]
+) -> None:
+    headers = {"ce_specversion": b"1.0", "ce_id": b"1", "ce_source": b"/s", "ce_type": b"t"}
+    event = attributes(record(value, {**headers, **({"content-type": content_type} if content_type else {})}))
+    assert {name: event[name] for name in event if name.startswith("data") and name != "datacontenttype"} == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "headers", "words"),
+    [
+        (None, {}, "no value"),
+        (b"", {}, "not JSON"),
+        (b"{", {}, "not JSON"),
+        (b'"\xff"', {}, "not UTF-8"),
+        (b"[1]", {}, "not an object"),
+        (b"[" * 100_000, {}, "nested too deeply"),
+        (b"{}", {}, "type"),
+        (b'{"type": ""}', {}, "type"),
+        (b'{"type": "a", "time": "yesterday"}', {}, "time"),
+        (b'{"type": "a", "NotAName": 1}', {}, "NotAName"),
+        (b"{}", {"content-type": b"application/cloudevents-batch+json"}, "cloudevents-batch"),
+        (b"{}", {"content-type": b"application/cloudevents+avro"}, "avro"),
+        (b"{}", {"content-type": b"application/cloudevents+json; charset=klingon"}, "charset"),
+        (b"x", {"ce_type": b"a", "content-type": b"application/json"}, "the data is not JSON"),
+        (b"x", {"ce_id": b"1"}, "type"),
+        (b"x", {"ce_type": b"\xff"}, "ce_type is not UTF-8"),
+        (b"x", {"ce_type": b"a", "ce_data": b"1"}, "ce_data is not allowed"),
+    ],
+)
+def test_what_is_not_an_event_is_refused_with_the_reason(
+    value: bytes | None, headers: dict[str, bytes | None], words: str
+) -> None:
+    with pytest.raises(Unreadable, match=words):
+        to_draft(record(value, headers))

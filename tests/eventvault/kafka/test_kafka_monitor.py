@@ -1,0 +1,93 @@
+"""What health says of Kafka, and how often the log says it."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from eventvault import settings
+from eventvault.kafka.judgement import recreated
+from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_SECONDS, KafkaMonitor
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def monitor(
+    settings_environment: dict[str, str], time: Time, caplog: pytest.LogCaptureFixture
+) -> Iterator[KafkaMonitor]:
+    loaded = replace(settings.load(settings_environment), kafka_bootstrap_servers="broker:9092")
+    with caplog.at_level(logging.INFO, "KafkaMonitor"):
+        yield KafkaMonitor(loaded, time)
+
+
+def codes(monitor: KafkaMonitor) -> list[str]:
+    return [problem["code"] for problem in monitor.problems()]
+
+
+def test_a_broker_that_is_slow_to_start_is_no_problem_yet(monitor: KafkaMonitor, time: Time) -> None:
+    monitor.lost("refused")
+    assert codes(monitor) == []
+    time.now += GRACE_SECONDS
+    assert codes(monitor) == ["kafka_unreachable"]
+    monitor.connected({1: "broker:9092"})
+    assert codes(monitor) == []
+    time.now += GRACE_SECONDS
+    monitor.lost("refused")
+    assert codes(monitor) == []
+
+
+def test_a_broker_that_stays_away_is_logged_once(monitor: KafkaMonitor, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        monitor.lost("refused")
+    monitor.connected({1: "broker:9092"})
+    monitor.connected({1: "broker:9092"})
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_failure_that_lasts_is_logged_once_an_hour(
+    monitor: KafkaMonitor, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [monitor.failed("full"), monitor.failed("full"), monitor.failed("other")] == [True, False, True]
+    time.now += REPEAT_SECONDS
+    assert monitor.failed("other")
+    assert len(caplog.records) == 3
+    monitor.connected({})
+    assert codes(monitor) == ["kafka_waits"]
+    monitor.works()
+    assert codes(monitor) == []
+
+
+def test_a_topic_is_only_missed_where_something_was_taken_from_it(monitor: KafkaMonitor) -> None:
+    monitor.connected({1: "broker:9092"})
+    monitor.topic_exists(exists=False, expected=False)
+    assert (codes(monitor), monitor.snapshot()["topicExists"]) == ([], False)
+    monitor.topic_exists(exists=False, expected=True)
+    assert codes(monitor) == ["kafka_topic_missing"]
+
+
+def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> None:
+    monitor.connected({2: "b:9092", 1: "a:9092"})
+    states = {0: {"state": "consuming", "next": 4, "lag": 3}, 1: {"state": "consuming", "next": 9, "lag": 4}}
+    monitor.partitions(states, {})
+    monitor.taken(events=5, duplicates=2, differing=1, dead_letters=3)
+    found = monitor.snapshot()
+    assert found["brokers"] == [{"id": 1, "address": "a:9092"}, {"id": 2, "address": "b:9092"}]
+    assert (found["lag"], found["consumed"], found["duplicates"], found["deadLetters"]) == (7, 5, 2, 3)
+    monitor.partitions({**states, 1: {"state": "stopped", "next": 9, "lag": None}}, {1: recreated("events", 1)})
+    found = monitor.snapshot()
+    assert (found["lag"], found["stoppedPartitions"]) == (None, [1])
+    assert codes(monitor) == ["kafka_topic_recreated"]
+    assert "created anew" in found["lastError"]["message"]

@@ -1,0 +1,90 @@
+"""A job message to an outcome: handlers, and everything that can be wrong with a job."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from worker import jobs
+from worker.jobs import Job
+
+
+def outcome_of(value: Any) -> dict[str, Any]:
+    text = value if isinstance(value, bytes | None) else json.dumps(value).encode()
+    found: dict[str, Any] = json.loads(jobs.encode(jobs.run(text, "jobs/0/7")))
+    return found
+
+
+def test_echo_gives_its_payload_back() -> None:
+    outcome = outcome_of({"id": "1", "type": "echo", "payload": {"a": [1, "ä", None]}})
+    assert (outcome["id"], outcome["type"], outcome["state"]) == ("1", "echo", "done")
+    assert outcome["result"] == {"a": [1, "ä", None]}
+    assert outcome["startedAt"] <= outcome["finishedAt"]
+
+
+def test_ping_says_which_worker_answers_and_what_it_can_do() -> None:
+    result = outcome_of({"id": "1", "type": "ping"})["result"]
+    assert result["worker"] == jobs.NAME
+    assert {"echo", "ping"} <= set(result["jobTypes"])
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "words"),
+    [
+        (None, "malformed", "not JSON"),
+        (b"\xff", "malformed", "the job is not"),
+        (b"{", "malformed", "not JSON"),
+        ([], "invalid", "not an object"),
+        ({"type": "echo"}, "invalid", "the job's id"),
+        ({"id": "", "type": "echo"}, "invalid", "the job's id"),
+        ({"id": "x" * 1001, "type": "echo"}, "invalid", "the job's id"),
+        ({"id": 5, "type": "echo"}, "invalid", "the job's id"),
+        ({"id": "1"}, "invalid", "the job's type"),
+        ({"id": "1", "type": ["echo"]}, "invalid", "the job's type"),
+        ({"id": "1", "type": "nobody"}, "invalid", "'nobody'; known: "),
+    ],
+)
+def test_a_job_that_cannot_be_run_is_a_failed_outcome(value: Any, code: str, words: str) -> None:
+    outcome = outcome_of(value)
+    assert (outcome["state"], outcome["error"]["code"]) == ("failed", code)
+    assert words in outcome["error"]["message"]
+
+
+def test_a_job_without_a_usable_id_is_named_by_its_place() -> None:
+    assert outcome_of(b"nonsense")["id"] == "jobs/0/7"
+
+
+def test_an_exception_is_a_failed_outcome_and_its_traceback_stays_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Job) -> None:
+        raise ZeroDivisionError("no " * 1000)
+
+    monkeypatch.setitem(jobs._HANDLERS, "broken", broken)
+    with caplog.at_level(logging.ERROR, "worker"):
+        outcome = outcome_of({"id": "1", "type": "broken"})
+    assert outcome["error"]["code"] == "job_failed"
+    assert outcome["error"]["message"].startswith("ZeroDivisionError: no no")
+    assert len(outcome["error"]["message"]) == jobs.LONGEST_ERROR
+    assert "Traceback" not in json.dumps(outcome)
+    assert "Traceback" in caplog.text
+
+
+def test_a_handler_that_wants_to_exit_only_fails_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaving(_: Job) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setitem(jobs._HANDLERS, "leaving", leaving)
+    assert outcome_of({"id": "1", "type": "leaving"})["error"]["message"] == "SystemExit: 3"
+
+
+def test_a_result_that_cannot_be_json_is_a_failed_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(jobs._HANDLERS, "odd", lambda _: object())
+    assert outcome_of({"id": "1", "type": "odd"})["error"]["code"] == "result_not_json"
+
+
+def test_two_handlers_cannot_have_one_type() -> None:
+    with pytest.raises(ValueError, match="'echo' has a handler already: echo"):
+        jobs.job("echo")(lambda job: job)
+    assert jobs.job("echo")(jobs.echo) is jobs.echo

@@ -1,0 +1,239 @@
+"""`python -m worker` as a process, against a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kafka_broker import Kafka
+from tests.kafka_process import KafkaBroker
+from tests.processes import wait_until
+
+PROJECT = Path(__file__).resolve().parents[2]
+HANDLERS = Path(__file__).parent
+PATIENCE_SECONDS = 60
+
+StartWorker = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def environment(settings_environment: dict[str, str]) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**kept, **settings_environment, "PYTHONPATH": f"{PROJECT}:{HANDLERS}"}
+
+
+@pytest.fixture
+def topics(kafka: Kafka) -> dict[str, str]:
+    """Names of nothing that exists yet: the worker makes its topics."""
+    return {
+        "KAFKA_JOBS_TOPIC": kafka.name("jobs"),
+        "KAFKA_RESULTS_TOPIC": kafka.name("results"),
+        "KAFKA_JOBS_GROUP": kafka.name("group"),
+    }
+
+
+@pytest.fixture
+def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[StartWorker]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(**further: str) -> subprocess.Popen[bytes]:
+        words = (tmp_path / "worker.log").open("ab")
+        with words:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "worker", "job_handlers_for_tests"],
+                    env={**environment, **further}, cwd=tmp_path, stderr=words,
+                )
+            )  # fmt: skip
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def send(kafka: Kafka, topics: dict[str, str], *jobs: Any) -> None:
+    values = [job if isinstance(job, bytes) else json.dumps(job) for job in jobs]
+    kafka.send(topics["KAFKA_JOBS_TOPIC"], values)
+
+
+def results(kafka: Kafka, topics: dict[str, str], count: int) -> list[dict[str, Any]]:
+    return [json.loads(message.value() or b"") for message in kafka.read(topics["KAFKA_RESULTS_TOPIC"], count)]
+
+
+def hold(tmp_path: Path, name: str) -> dict[str, Any]:
+    payload = {"started": str(tmp_path / f"{name}.started"), "release": str(tmp_path / f"{name}.release")}
+    return {"id": name, "type": "hold", "payload": payload}
+
+
+def wait_for_start(tmp_path: Path, name: str, times: int = 1) -> list[int]:
+    started = tmp_path / f"{name}.started"
+
+    def pids() -> list[int]:
+        return [int(line) for line in started.read_text().split()] if started.exists() else []
+
+    wait_until(lambda: len(pids()) >= times, f"the job {name} does not start", PATIENCE_SECONDS)
+    return pids()
+
+
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
+        ({}, "KAFKA_BOOTSTRAP_SERVERS"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "nowhere"}, "KAFKA_BOOTSTRAP_SERVERS is 'nowhere'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:9", "MAX_BACKUPS": "none"}, "MAX_BACKUPS is 'none'"),
+    ],
+)
+def test_a_worker_without_usable_settings_says_what_to_set_and_exits_78(
+    environment: dict[str, str], further: dict[str, str], words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker"], env={**environment, **further}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78
+    assert words in done.stderr
+    assert "HINT: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_whose_handlers_cannot_be_imported_exits_78(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "no_such_module"],
+        env={**environment, "KAFKA_BOOTSTRAP_SERVERS": "localhost:9"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert "no_such_module" in done.stderr
+
+
+def test_a_worker_without_any_broker_says_so_once_and_ends_on_a_signal(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
+    log = tmp_path / "worker.log"
+    wait_until(lambda: "no Kafka broker answers at 127.0.0.1:9" in log.read_text(), "nothing is said")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert log.read_text().count("no Kafka broker answers") == 1
+
+
+@pytest.mark.kafka
+def test_jobs_are_run_in_order_and_none_blocks_those_behind_it(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    kafka.wait_for_topic(topics["KAFKA_JOBS_TOPIC"], there=True)
+    send(
+        kafka, topics,
+        {"id": "a", "type": "echo", "payload": 1},
+        b"\xff nonsense",
+        {"id": "b", "type": "unknown"},
+        {"id": "c", "type": "fail", "payload": "broken"},
+        {"id": "d", "type": "large", "payload": 2_000_000},
+        {"id": "e", "type": "odd"},
+        {"id": "f", "type": "echo", "payload": {"last": True}},
+    )  # fmt: skip
+    found = results(kafka, topics, 7)
+    assert [outcome["id"] for outcome in found] == ["a", f"{topics['KAFKA_JOBS_TOPIC']}/0/1", "b", "c", "d", "e", "f"]
+    assert [outcome["state"] for outcome in found] == ["done"] + ["failed"] * 5 + ["done"]
+    errors = [outcome["error"]["code"] for outcome in found[1:6]]
+    assert errors == ["malformed", "invalid", "job_failed", "result_too_large", "result_not_json"]
+    assert found[3]["error"]["message"] == "ValueError: broken"
+    assert found[6]["result"] == {"last": True}
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert not (tmp_path / "storage").exists()
+
+
+@pytest.mark.kafka
+def test_sigterm_lets_the_running_job_finish_and_leaves_the_next_to_another_worker(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
+    send(kafka, topics, hold(tmp_path, "long"), {"id": "next", "type": "echo"})
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    wait_for_start(tmp_path, "long")
+    worker.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(1)
+    (tmp_path / "long.release").touch()
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    assert [(one["id"], one["state"]) for one in results(kafka, topics, 1)] == [("long", "done")]
+    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    assert [one["id"] for one in results(kafka, topics, 2)] == ["long", "next"]
+
+
+@pytest.mark.kafka
+def test_a_second_signal_ends_the_worker_at_once_without_a_result(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
+    send(kafka, topics, hold(tmp_path, "endless"))
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    wait_for_start(tmp_path, "endless")
+    worker.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(PATIENCE_SECONDS) == 128 + signal.SIGINT
+    assert kafka.end(topics["KAFKA_RESULTS_TOPIC"]) == 0
+
+
+@pytest.mark.kafka
+def test_the_job_of_a_killed_worker_is_run_by_another_one(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
+    first = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    send(kafka, topics, {"id": "before", "type": "echo"}, hold(tmp_path, "long"))
+    wait_for_start(tmp_path, "long")
+    first.kill()
+    second = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    assert wait_for_start(tmp_path, "long", times=2) == [first.pid, second.pid]
+    (tmp_path / "long.release").touch()
+    assert [one["id"] for one in results(kafka, topics, 2)] == ["before", "long"]
+
+
+@pytest.mark.kafka
+def test_a_rebalance_does_not_run_a_job_twice(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    kafka.topic(2, topics["KAFKA_JOBS_TOPIC"])
+    jobs = [hold(tmp_path, "zero"), hold(tmp_path, "one")]
+    for partition, job in enumerate(jobs):
+        kafka.send(topics["KAFKA_JOBS_TOPIC"], [json.dumps(job)], partition=partition)
+    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    wait_until(lambda: any(tmp_path.glob("*.started")), "no job starts", PATIENCE_SECONDS)
+    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
+    wait_until(lambda: kafka.members(topics["KAFKA_JOBS_GROUP"]) == 2, "no second worker joins", PATIENCE_SECONDS)
+    for name in ("zero", "one"):
+        (tmp_path / f"{name}.release").touch()
+    assert {one["id"] for one in results(kafka, topics, 2)} == {"zero", "one"}
+    assert len(wait_for_start(tmp_path, "zero")) == len(wait_for_start(tmp_path, "one")) == 1
+
+
+@pytest.mark.kafka
+def test_a_broker_that_goes_away_in_mid_job_gets_the_result_when_it_is_back(
+    private_kafka: KafkaBroker, start_worker: StartWorker, environment: dict[str, str], tmp_path: Path
+) -> None:
+    private_kafka.start()
+    kafka = Kafka(private_kafka.bootstrap)
+    topics = {"KAFKA_JOBS_TOPIC": "jobs", "KAFKA_RESULTS_TOPIC": "job-results"}
+    kafka.topic(name="jobs")
+    send(kafka, topics, hold(tmp_path, "long"))
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap)
+    wait_for_start(tmp_path, "long")
+    private_kafka.stop(signal.SIGKILL)
+    (tmp_path / "long.release").touch()
+    private_kafka.start()
+    assert [one["id"] for one in results(kafka, topics, 1)] == ["long"]
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE_SECONDS) == 0

@@ -1,0 +1,162 @@
+"""Jobs and their handlers. A handler is a function of a Job, registered for a type:
+
+    from worker.jobs import Job, job
+
+    @job("report")
+    def report(job: Job) -> dict:
+        return {"rows": count(job.payload["table"])}
+
+What it returns (anything that JSON can hold) is the result; what it raises makes the job fail. `python -m worker
+my_jobs` imports the module `my_jobs`, so that its handlers are there. A handler may run again for the same job (a
+worker was killed before the result was written), so what it does must bear that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, json_text
+from eventvault.errors import EventVaultError, InvalidInput
+
+log = logging.getLogger("worker")
+
+LONGEST_ERROR = 1_000
+LONGEST_NAME = 1_000
+NAME = f"{platform.node()}-{os.getpid()}"
+"""This worker, in results and logs."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One job. id and type have 1 to LONGEST_NAME characters; payload is any JSON value."""
+
+    id: str
+    type: str
+    payload: Any = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What became of a job: the value of the message in the results topic.
+
+    state: `done` with `result`, or `failed` with `error` {code, message}. Instants are ISO 8601.
+    """
+
+    id: str
+    type: str | None
+    state: str
+    worker: str
+    started_at: str
+    finished_at: str
+    result: Any = None
+    error: dict[str, str] | None = None
+
+
+Handler = Callable[[Job], Any]
+_HANDLERS: dict[str, Handler] = {}
+
+
+def job(job_type: str) -> Callable[[Handler], Handler]:
+    """Register a handler for a type. Raises ValueError where another one has it."""
+
+    def register(handler: Handler) -> Handler:
+        if _HANDLERS.get(job_type, handler) is not handler:
+            raise ValueError(f"the job type {job_type!r} has a handler already: {_HANDLERS[job_type].__qualname__}")
+        _HANDLERS[job_type] = handler
+        return handler
+
+    return register
+
+
+@job("ping")
+def ping(_: Job) -> dict[str, Any]:
+    """Shows that a worker is there, which one, and which jobs it knows."""
+    return {"worker": NAME, "jobTypes": sorted(_HANDLERS)}
+
+
+@job("echo")
+def echo(job: Job) -> Any:
+    """Gives the payload back: the way there and back, tried with one's own data."""
+    return job.payload
+
+
+def run(value: bytes | None, fallback_id: str) -> Outcome:
+    """Run the job in a message. Never raises: whatever goes wrong is a failed outcome, without a traceback.
+
+    fallback_id: names the job where the message does not.
+    """
+    started = clock.now()
+    found: Any = None
+    result: Any = None
+    error: dict[str, str] | None = None
+    try:
+        found = _parse(value)
+        result = _handle(_to_job(found))
+    except EventVaultError as problem:
+        log.warning("job %s failed: %s", _text(found, "id") or fallback_id, problem)
+        error = _error(problem.code, problem.message)
+    except BaseException as problem:
+        log.exception("job %s failed", _text(found, "id") or fallback_id)
+        error = _error("job_failed", f"{type(problem).__name__}: {problem}")
+    return Outcome(
+        id=_text(found, "id") or fallback_id,
+        type=_text(found, "type"),
+        state="done" if error is None else "failed",
+        worker=NAME,
+        started_at=clock.format_milliseconds(started),
+        finished_at=clock.format_milliseconds(clock.now()),
+        result=result,
+        error=error,
+    )
+
+
+def failed(outcome: Outcome, code: str, message: str) -> Outcome:
+    """The same job's outcome as a failure, without its result."""
+    return msgspec.structs.replace(outcome, state="failed", result=None, error=_error(code, message))
+
+
+def encode(outcome: Outcome) -> bytes:
+    """The outcome as JSON; a failed one where its result cannot be JSON."""
+    try:
+        return msgspec.json.encode(outcome)
+    except (TypeError, ValueError, RecursionError) as error:
+        return msgspec.json.encode(failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))
+
+
+def _parse(value: bytes | None) -> Any:
+    return json_text.parse(value or b"", "the job")
+
+
+def _to_job(found: Any) -> Job:
+    if not isinstance(found, dict):
+        raise InvalidInput("the job is JSON, but not an object", hint=_FORM)
+    for name in ("id", "type"):
+        if _text(found, name) is None:
+            raise InvalidInput(f"the job's {name} is not a text of 1 to {LONGEST_NAME} characters", hint=_FORM)
+    return Job(id=found["id"], type=found["type"], payload=found.get("payload"))
+
+
+def _handle(job: Job) -> Any:
+    handler = _HANDLERS.get(job.type)
+    if handler is None:
+        raise InvalidInput(
+            f"no handler is registered for the job type {job.type!r}; known: {', '.join(sorted(_HANDLERS))}",
+            hint="start the worker with the module that has the handler: python -m worker <module>",
+        )
+    return handler(job)
+
+
+_FORM = 'send {"id": "…", "type": "…", "payload": …}'
+
+
+def _text(found: Any, name: str) -> str | None:
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME else None
+
+
+def _error(code: str, message: str) -> dict[str, str]:
+    return {"code": code, "message": message[:LONGEST_ERROR]}

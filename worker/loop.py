@@ -1,0 +1,158 @@
+"""The worker's loop: one job at a time, its result written, then its offset committed; drained on a signal.
+
+While a handler runs, in a thread of its own, the loop goes on polling with its partitions paused, so that a long job
+does not cost the worker its place in the group. A rebalance that takes the running job's partition away waits for
+the job, so that it is not run twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from eventvault.kafka import config, topics
+from eventvault.settings import Settings
+from worker import jobs
+from worker.brokers import Brokers
+from worker.jobs import Outcome
+from worker.results import ResultWriter
+
+log = logging.getLogger("worker")
+
+POLL_SECONDS = 0.1
+QUICK_SECONDS = 0.5
+"""A job that is done within this time costs no pause, which would drop what was fetched already."""
+REVOKE_SECONDS = 240.0
+"""How long a rebalance waits for the running job; after five minutes the group goes on without this worker."""
+
+
+class Running:
+    """A job in its thread. settled: its result is written. lost: another worker has its partition now."""
+
+    def __init__(self, message: Message) -> None:
+        self.place = (message.topic() or "", message.partition() or 0)
+        self.offset = message.offset() or 0
+        self.outcome: Outcome | None = None
+        self.settled = False
+        self.lost = False
+        self.done = threading.Event()
+        self._value = message.value()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="job", daemon=True).start()
+
+    def _run(self) -> None:
+        self.outcome = jobs.run(self._value, f"{self.place[0]}/{self.place[1]}/{self.offset}")
+        self.done.set()
+
+
+class Worker:
+    """Runs until `drain` is called. Only `drain` may be called from a signal handler."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.kafka_jobs_topic
+        self._draining = False
+        self._running: Running | None = None
+        self._waiting: deque[Message] = deque()
+        self._said: set[int] = set()
+        self._brokers = Brokers(settings)
+        self._results = ResultWriter(settings, self._brokers)
+        self._consumer = Consumer({**config.jobs_consumer(settings), "error_cb": self._client_error})
+
+    def drain(self) -> None:
+        """Take no further job; `run` returns when the running one's result is written and committed."""
+        self._draining = True
+
+    def run(self) -> None:
+        """Raises KafkaException for an error that no further try can mend."""
+        self._brokers.look_when_due()
+        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        try:
+            while not self._draining:
+                self._brokers.look_when_due()
+                self._poll()
+                while self._waiting and not self._draining:
+                    self._do(Running(self._waiting.popleft()))
+        finally:
+            self._consumer.close()
+
+    def _do(self, running: Running) -> None:
+        """One job, to its committed end."""
+        self._running = running
+        running.start()
+        quick = running.done.wait(QUICK_SECONDS)
+        if not quick:
+            self._consumer.pause(self._consumer.assignment())
+        while not running.done.is_set():
+            self._poll()
+        self._settle(running)
+        self._running = None
+        if not quick:
+            self._consumer.resume(self._consumer.assignment())
+
+    def _settle(self, running: Running) -> None:
+        """Write the result, then commit. Without the commit whoever has the partition then runs the job again."""
+        outcome = running.outcome
+        if running.settled or outcome is None:
+            return
+        self._results.write(outcome)
+        running.settled = True
+        log.info("job %s (%s): %s", outcome.id, outcome.type, outcome.state)
+        if running.lost:
+            log.warning("job %s will be run again: its partition went to another worker meanwhile", outcome.id)
+            return
+        try:
+            self._consumer.commit(offsets=[TopicPartition(*running.place, running.offset + 1)], asynchronous=False)
+        except KafkaException as error:
+            log.warning("job %s may be run again: its offset is not committed: %s", outcome.id, topics.reason_of(error))
+
+    def _poll(self) -> None:
+        message = self._consumer.poll(POLL_SECONDS)
+        if message is None:
+            return
+        error = message.error()
+        if error is None:
+            self._waiting.append(message)
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            self._client_error(error)
+
+    def _client_error(self, error: KafkaError) -> None:
+        """Nothing that further tries cannot mend; said once a kind."""
+        self._brokers.doubt()
+        known = (*topics.UNKNOWN, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)
+        if error.code() not in known and error.code() not in self._said:
+            self._said.add(error.code())
+            log.warning("Kafka says, and it is tried again: %s", error.str())
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("takes jobs from %d more partitions of %s", len(partitions), self._topic)
+        consumer.incremental_assign(partitions)
+        if self._running is not None:
+            consumer.pause(partitions)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = self._forget(partitions)
+        running = self._running
+        if running is not None and running.place in places:
+            if running.done.wait(REVOKE_SECONDS):
+                self._settle(running)
+            running.lost = True
+        consumer.incremental_unassign(partitions)
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = self._forget(partitions)
+        if self._running is not None and self._running.place in places:
+            self._running.lost = True
+        consumer.incremental_unassign(partitions)
+
+    def _forget(self, partitions: list[TopicPartition]) -> set[tuple[str, int]]:
+        """Drop the waiting jobs of partitions that another worker gets."""
+        places = {(partition.topic, partition.partition) for partition in partitions}
+        kept = [message for message in self._waiting if (message.topic(), message.partition()) not in places]
+        self._waiting = deque(kept)
+        return places

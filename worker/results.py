@@ -1,0 +1,69 @@
+"""Outcomes to the results topic: on all brokers in sync, before the job counts as taken."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from eventvault.kafka import config
+from eventvault.settings import Settings
+from worker import jobs
+from worker.brokers import Brokers
+from worker.jobs import Outcome
+
+log = logging.getLogger("worker")
+
+TRY_MILLISECONDS = 30_000
+RETRY_SECONDS = 1.0
+_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+
+class ResultWriter:
+    """Writes one outcome at a time; belongs to one thread."""
+
+    def __init__(self, settings: Settings, brokers: Brokers) -> None:
+        self._topic = settings.kafka_results_topic
+        self._config = {**config.producer(settings, TRY_MILLISECONDS), "linger.ms": 0}
+        self._brokers = brokers
+        self._producer = Producer(self._config)
+
+    def write(self, outcome: Outcome) -> None:
+        """Returns when the outcome is with the brokers, however long that takes.
+
+        One that is too large for the topic is written as a failed one that says so.
+        """
+        value = jobs.encode(outcome)
+        said = None
+        while (error := self._deliver(outcome.id, value)) is not None:
+            if error.code() in _TOO_LARGE:
+                reason = f"the result has {len(value)} bytes, more than the topic {self._topic} takes"
+                value = jobs.encode(jobs.failed(outcome, "result_too_large", reason))
+            elif error.code() != said:
+                said = error.code()
+                log.warning("the result of job %s cannot be written, it is tried again: %s", outcome.id, error.str())
+            self._begin_again()
+
+    def _deliver(self, key: str, value: bytes) -> KafkaError | None:
+        reports: list[KafkaError | None] = []
+        try:
+            self._producer.produce(
+                self._topic, value, key.encode(errors="replace"), on_delivery=partial(_note, reports)
+            )
+        except KafkaException as error:
+            return error.args[0]
+        while not reports:
+            self._producer.poll(0.1)
+        return reports[0]
+
+    def _begin_again(self) -> None:
+        """A producer that failed may be of no use any more, and the topic may have to be made."""
+        time.sleep(RETRY_SECONDS)
+        self._brokers.make_topics()
+        self._producer = Producer(self._config)
+
+
+def _note(reports: list[KafkaError | None], error: KafkaError | None, _: Message) -> None:
+    reports.append(error)
