@@ -17,11 +17,11 @@ import pytest
 
 from eventvault import event_schema
 from eventvault.backups.archive.foreign import unpack_foreign
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, Cancelled, DatabaseDamaged, DatabaseError, DatabaseLocked
-from eventvault.restore.foreign_import import BATCH_EVENTS, LISTED, ImportReport, import_foreign, is_foreign
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, Cancelled, DatabaseError
+from eventvault.restore.foreign_import import BATCH_EVENTS, LISTED, ImportReport, import_foreign
 from eventvault.restore.foreign_records import original_key, original_value
 from eventvault.store.generation import first_identity
-from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.store.registry import EventRegistry, create_database, open_leveldb
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
 WHOLE = ["at_the_top", "dot_slash", "in_its_folder", "in_storage"]
@@ -287,78 +287,3 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FIXTURE.parents[2])
     assert str(tmp_path / "target") in ended.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
-
-
-def state(folder: Path) -> dict[str, tuple[bytes, int]]:
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("name", [*WHOLE, "torn_log"])
-def test_a_node_database_is_told_from_ours_without_being_touched(tmp_path: Path, name: str) -> None:
-    source = unpacked(name, tmp_path)
-    before = state(source)
-    assert is_foreign(source)
-    assert state(source) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
-
-
-def test_an_empty_database_of_another_program_is_foreign(tmp_path: Path) -> None:
-    assert is_foreign(make_foreign(tmp_path / "foreign", {}))
-
-
-def test_a_new_database_of_ours_is_ours(tmp_path: Path) -> None:
-    create_database(tmp_path / "ours")
-    before = state(tmp_path / "ours")
-    assert not is_foreign(tmp_path / "ours")
-    assert state(tmp_path / "ours") == before
-
-
-def test_a_used_database_of_ours_is_ours(tmp_path: Path) -> None:
-    source = make_foreign(tmp_path / "foreign", {b"%04d" % n: b"{}" for n in range(50)})
-    import_foreign(source, tmp_path / "ours")
-    with opened(tmp_path / "ours") as registry:
-        registry.append([AppendBatch([], b"12345678", [(b"k1", b"1")])])
-    assert not is_foreign(tmp_path / "ours")
-
-
-def test_records_that_look_a_little_like_ours_are_foreign(tmp_path: Path) -> None:
-    assert is_foreign(make_foreign(tmp_path / "foreign", {b"mschema": b"1", b"x": b"mstore mschema"}))
-
-
-def test_nothing_and_an_empty_folder_are_not_foreign(tmp_path: Path) -> None:
-    assert not is_foreign(tmp_path / "none")
-    (tmp_path / "empty").mkdir()
-    assert not is_foreign(tmp_path / "empty")
-
-
-def test_a_damaged_database_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
-    source = unpacked("in_its_folder", tmp_path)
-    next(source.glob("*.ldb")).unlink()
-    assert not is_foreign(source)
-    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
-
-
-def test_damage_that_hides_whose_it_is_is_refused(tmp_path: Path) -> None:
-    source = unpacked("in_its_folder", tmp_path)
-    table = max(source.glob("*.ldb"), key=lambda path: path.stat().st_size)
-    for position in range(0, table.stat().st_size - 1000, 200):
-        flip(table, position)
-    with pytest.raises(DatabaseDamaged):
-        is_foreign(source)
-    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
-
-
-HOLDER = "import plyvel, sys; db = plyvel.DB(sys.argv[1]); print(flush=True); sys.stdin.read()"
-
-
-def test_a_foreign_database_that_its_program_still_holds_is_refused(tmp_path: Path) -> None:
-    source = make_foreign(tmp_path / "foreign", {b"k": b"1"})
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        with pytest.raises(DatabaseLocked, match=f"process {holder.pid} "):
-            is_foreign(source)
-        holder.communicate()
-    assert is_foreign(source)
