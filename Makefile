@@ -47,7 +47,7 @@ soak: $(VENV)/dev.installed system-packages
 
 bench: bench-serve
 
-bench-serve: $(VENV)/runtime.installed
+bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
 
 docs: $(VENV)/runtime.installed

@@ -1,0 +1,163 @@
+"""`make bench-serve`: how fast durable posts are, what a backup costs them, and how much memory it all takes.
+
+BENCH_OPTIONS='--size 200 --seconds 2' makes it short; `--help` names them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import memory, report, serving
+from benchmarks.load import Load, http_request, measure
+from tests.service import PROJECT, Service
+
+MEGABYTE = 2**20
+PAGE = PROJECT / "docs" / "benchmarks.md"
+INTRODUCTION = """\
+Made by `make bench-serve`, over loopback, with a load generator of one process. Every post is durable: answered when
+the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the same workers and threads in the same
+run, turn about with what is compared to it; of the rounds the median counts. Latencies beside a backup are those of
+posts that are due at fixed times, each counted from when it was due, so a stall counts for every post that it holds
+up. Memory is `RssAnon`: what a process holds itself, without the tables that LevelDB maps.
+"""
+
+
+def event_body(words: random.Random, size: int) -> dict[str, object]:
+    """An event whose data is about `size` bytes of JSON, about as compressible as real ones."""
+    text = " ".join(f"{words.getrandbits(32):x} order shipped" for _ in range(max(1, size // 23)))
+    return {"type": "order.shipped", "source": "/benchmark", "subject": "order", "data": {"note": text}}
+
+
+def posts(count: int, events: int, size: int) -> list[bytes]:
+    """`count` different requests of `events` events each."""
+    words = random.Random(4711)
+    bodies = ([event_body(words, size) for _ in range(events)] for _ in range(count))
+    return [http_request("POST", "/api/events", json.dumps(b[0] if events == 1 else b).encode()) for b in bodies]
+
+
+def compare_single_posts(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
+    """Single posts against 'hello', turn about."""
+    requests = posts(64, 1, 200)
+    hello: list[Load] = []
+    ours: list[Load] = []
+    with serving.bare_flask(folder, options.workers) as bare, serving.eventvault(folder, options.workers) as service:
+        for _ in range(options.rounds):
+            for server, sent, loads in ((bare, [http_request("GET", "/")], hello), (service, requests, ours)):
+                loads.append(measure(server.port, sent, clients=options.clients, seconds=options.seconds))
+        batches = measure(service.port, posts(16, 100, 200), clients=options.clients, seconds=options.seconds)
+    answers = [item for load in (*hello, *ours, batches) for item in load.statuses.items()]
+    failed = [f"{count} x {status}" for status, count in answers if not status.startswith("2")]
+    first, second = (statistics.median(load.rate for load in loads) for loads in (hello, ours))
+    ratio = second / first
+    with_clients = f"{options.clients} clients, {options.workers} workers"
+    results.add(report.Row(f"bare Flask 'hello', {with_clients}", f"{first:,.0f} requests/s"))
+    results.add(report.Row(f"durable single posts, {with_clients}", f"{second:,.0f} events/s"))
+    results.add(report.Row("single posts as a part of 'hello'", f"{ratio:.2f}", "0.35", ratio >= 0.35))
+    events = batches.rate * 100
+    results.add(report.Row(f"batches of 100, {with_clients}", f"{events:,.0f} events/s", "25,000", events >= 25_000))
+    results.add(report.Row("requests that failed", ", ".join(failed) or "0", "0", not failed))
+
+
+def fill(service: Service, megabytes: int) -> None:
+    """Post events until there are so many megabytes of them."""
+    requests = posts(32, 100, 4000)
+    count = megabytes * MEGABYTE // len(requests[0])
+    measure(service.port, requests, clients=4, seconds=3600, most=count)
+
+
+@contextmanager
+def backups_going_on(service: Service) -> Iterator[list[int]]:
+    """One backup after another while the block runs; yields their durations in milliseconds."""
+    over = threading.Event()
+    durations: list[int] = []
+
+    def back_up() -> None:
+        while not over.is_set():
+            durations.append(service.post("/api/backup/create", timeout=3600).json()["durationMs"])
+
+    thread = threading.Thread(target=back_up)
+    thread.start()
+    try:
+        yield durations
+    finally:
+        over.set()
+        thread.join()
+
+
+def cost_of_a_backup(options: argparse.Namespace, service: Service, results: report.Report) -> None:
+    """The 99th percentile of a post's time with and without backups, at a pace that leaves a core to spare."""
+    requests = posts(64, 1, 200)
+    seconds = options.seconds * options.rounds
+    idle = measure(service.port, requests, clients=8, seconds=seconds, rate=options.pace)
+    with backups_going_on(service) as durations:
+        busy = measure(service.port, requests, clients=8, seconds=seconds, rate=options.pace)
+    paced = f"{options.pace} posts/s over {options.size:,} MB"
+    for when, load in (("no backup", idle), (f"{len(durations)} backups, one after another", busy)):
+        times = f"p50 {load.p50 * 1e3:.1f} ms, p99 {load.p99 * 1e3:.1f} ms, slowest {load.slowest * 1e3:.0f} ms"
+        results.add(report.Row(f"{paced}, {when}", times))
+    added = (busy.p99 - idle.p99) * 1e3
+    results.add(report.Row("what a backup adds to the p99 of a post", f"{added:.1f} ms", "10 ms", added < 10))
+
+
+def memory_of_backup_and_restore(service: Service, results: report.Report) -> None:
+    """The most that any process holds while backing up and while restoring."""
+    with memory.watched(service.mark) as backing_up:
+        made = service.post("/api/backup/create", {"label": "benchmark"}, timeout=3600).json()
+    results.add(
+        report.Row(f"a backup of {made['events']:,} events", seconds_and_size(made["durationMs"], made["size"]))
+    )
+    with memory.watched(service.mark) as restoring:
+        reply = service.post("/api/backup/restore", {"backupName": made["name"]}, timeout=3600)
+    restored = service.get("/api/health").json()["lastRestore"]
+    outcome = seconds_and_size(restored["durationMs"], made["size"]) if reply.status == 200 else str(reply.body)
+    results.add(report.Row("restoring it", outcome))
+    for doing, most in (("backing up", backing_up), ("restoring", restoring)):
+        for role, size in sorted(most.items()):
+            held = f"{size / MEGABYTE:.0f} MB"
+            results.add(report.Row(f"memory while {doing}: {role}", held, "300 MB", size < 300 * MEGABYTE))
+
+
+def seconds_and_size(milliseconds: int, size: int) -> str:
+    return f"{milliseconds / 1000:.1f} s, {size / MEGABYTE:,.0f} MB archive"
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench_serve", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one round")
+    parser.add_argument("--rounds", type=int, default=5, help="of each that is compared")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
+    parser.add_argument("--pace", type=float, default=50, help="posts a second beside a backup")
+    parser.add_argument("--size", type=int, default=2048, help="MB of events for the backup and the restore")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the data lies meanwhile (default: a temporary one)"
+    )
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = options_of(arguments)
+    results = report.Report("Benchmarks: serving")
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
+        folder = Path(name)
+        (folder / "posts").mkdir()
+        compare_single_posts(options, folder / "posts", results)
+        with serving.eventvault(folder, options.workers) as service:
+            fill(service, options.size)
+            cost_of_a_backup(options, service, results)
+            memory_of_backup_and_restore(service, results)
+        report.write(options.page, INTRODUCTION, results, folder)
+    print(f"written: {options.page}")
+
+
+if __name__ == "__main__":
+    main()

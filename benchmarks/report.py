@@ -1,0 +1,61 @@
+"""Writes what was measured as a page that somebody else can judge: what, how much, against which target, on what."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from eventvault.files import write_durably
+
+
+@dataclass(frozen=True)
+class Row:
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        return self.what, self.measured, self.target, {True: "yes", False: "no", None: ""}[self.met]
+
+
+@dataclass
+class Report:
+    """Rows are printed as they come, so that a run that is broken off has shown something."""
+
+    title: str
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        print("  ".join(cell for cell in row.cells() if cell), flush=True)
+
+    def table(self) -> str:
+        lines = [("what", "measured", "target", "met"), ("---",) * 4, *(row.cells() for row in self.rows)]
+        return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def machine(folder: Path) -> str:
+    """The kind of machine: no names, nothing that says whose."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB of memory, {platform.system()}, "
+        f"data on {file_system(folder)}, Python {platform.python_version()}, gunicorn {version('gunicorn')}, "
+        f"Flask {version('flask')}"
+    )
+
+
+def file_system(folder: Path) -> str:
+    """The type of the file system that holds `folder`, from the longest mount point above it."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    above = [(point, kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
+    return max(above, key=lambda mount: len(mount[0]), default=("", "an unknown file system"))[1]
+
+
+def write(path: Path, introduction: str, report: Report, folder: Path) -> None:
+    """Write the page durably, in place of the last one."""
+    page = f"# {report.title}\n\n{introduction}\nMeasured on: {machine(folder)}.\n\n{report.table()}"
+    write_durably(path, page.encode())

@@ -1,0 +1,66 @@
+"""The two servers that are compared: the service, and bare Flask under the same gunicorn with the same options."""
+
+from __future__ import annotations
+
+import ast
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests import processes
+from tests.service import GUNICORN, PROJECT, Service, free_port, service_environment
+
+
+@contextmanager
+def eventvault(folder: Path, workers: int) -> Iterator[Service]:
+    """The service with its data beneath `folder`, without backups that nobody asked for."""
+    settings = {name: str(folder / name) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
+    settings |= {"WEB_CONCURRENCY": str(workers), "AUTO_BACKUP_ENABLED": "false", "LOG_LEVEL": "warning"}
+    with _served(folder / "eventvault.log", settings, list(GUNICORN)) as service:
+        service.wait_until_ready()
+        yield service
+
+
+@contextmanager
+def bare_flask(folder: Path, workers: int) -> Iterator[Service]:
+    """'hello' with what `gunicorn.conf.py` says of workers, threads and kept connections, and nothing else of it."""
+    ours = _literals(PROJECT / "gunicorn.conf.py")
+    options = [
+        *("--config", "python:benchmarks", "--workers", str(workers), "--worker-class", ours["worker_class"]),
+        *("--threads", ours["threads"], "--keep-alive", ours["keepalive"], "--no-control-socket"),
+    ]
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", *options, "--bind", f"127.0.0.1:{port}", "benchmarks.hello:app"]
+    with _served(folder / "hello.log", {}, command, port) as service:
+        processes.wait_until(lambda: _answers(service), "'hello' does not answer")
+        yield service
+
+
+@contextmanager
+def _served(log: Path, settings: dict[str, str], command: list[str], port: int = 0) -> Iterator[Service]:
+    port = port or free_port()
+    mark = secrets.token_hex(8)
+    service = Service(command, service_environment(settings, port, mark), port, log, mark)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _answers(service: Service) -> bool:
+    with suppress(OSError):
+        return service.get("/").status == 200
+    return False
+
+
+def _literals(path: Path) -> dict[str, str]:
+    """The plain assignments of a Python file: name → value as text."""
+    return {
+        target.id: str(node.value.value)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
