@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from flask import Flask, Response, request
 from flask_smorest import Api
-from marshmallow import Schema, fields
+from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
-from app.replies import reply
+from app.replies import ReplySchema, reply
 from eventvault.errors import EventVaultError
 
 log = logging.getLogger("eventvault.http")
@@ -85,7 +85,7 @@ _HTTP_CODES = {
 }
 
 
-class ErrorSchema(Schema):
+class ErrorSchema(ReplySchema):
     """Every answer that is not a success has this form."""
 
     success = fields.Boolean(required=True, metadata={"example": False})

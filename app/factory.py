@@ -11,9 +11,9 @@ from flask import Flask, Response, request
 from app import errors, metrics, serving
 from app.access import Access
 from app.backup.routes import blueprint as backup
+from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach
-from app.events.converter import EventIdConverter
 from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.url_map.converters["event_id"] = EventIdConverter
+    app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
     app.config.update(_CONFIGURATION)
     app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
     attach(app, Edge(settings, store or _initialized(settings)))

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Response, request
 from flask.json.provider import JSONProvider
-from marshmallow import RAISE, Schema, ValidationError
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 
 from app.edge import edge
 from eventvault import json_text
@@ -15,6 +15,13 @@ from eventvault.errors import InvalidInput, MalformedInput, TooLarge, Unsupporte
 
 JSON = "application/json"
 CHUNK = 256 * 1024
+
+
+class ReplySchema(Schema):
+    """The form of an answer; answers may carry more than their schema names."""
+
+    class Meta:
+        unknown = INCLUDE
 
 
 class OrjsonProvider(JSONProvider):

@@ -121,7 +121,7 @@ def upload_backup() -> Response:
     return reply({"success": True, "backup": entry_of(receive(edge()))}, 201)
 
 
-@blueprint.route("/<name>", methods=["GET"])
+@blueprint.route("/<backup_name:name>", methods=["GET"])
 @blueprint.doc(summary="One backup with its manifest")
 @blueprint.response(200, schemas.ManifestSchema)
 def get_backup(name: str) -> Response:
@@ -129,7 +129,7 @@ def get_backup(name: str) -> Response:
     return reply({"success": True, "backup": entry_of(_entry(name)), "manifest": manifest})
 
 
-@blueprint.route("/<name>/download", methods=["GET"])
+@blueprint.route("/<backup_name:name>/download", methods=["GET"])
 @blueprint.doc(summary="Download a backup")
 @blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
 @blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The range asked for.", success=True)
@@ -138,7 +138,7 @@ def download_backup(name: str) -> Response:
     return download(edge(), name_in_path(name))
 
 
-@blueprint.route("/<name>", methods=["DELETE"])
+@blueprint.route("/<backup_name:name>", methods=["DELETE"])
 @blueprint.doc(summary="Delete a backup")
 @blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.DeletedSchema)
@@ -148,14 +148,14 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
     return reply({"success": True, "name": name})
 
 
-@blueprint.route("/<name>/pin", methods=["PUT"])
+@blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
 @blueprint.doc(summary="Keep a backup from rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
 def pin_backup(name: str) -> Response:
     return _pinned(name, pinned=True)
 
 
-@blueprint.route("/<name>/pin", methods=["DELETE"])
+@blueprint.route("/<backup_name:name>/pin", methods=["DELETE"])
 @blueprint.doc(summary="Give a backup back to rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
 def unpin_backup(name: str) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.replies import ReplySchema
 from eventvault import clock
 from eventvault.errors import InvalidInput
 
@@ -62,7 +63,7 @@ class Moment(fields.String):
         return None if value is None else clock.format_milliseconds(value)
 
 
-class BackupSchema(Schema):
+class BackupSchema(ReplySchema):
     """One archive in `backups/`; what is not known of it is null."""
 
     name = fields.String(required=True, metadata={"example": "backup_2024-12-27_120000.tar.gz"})
@@ -102,7 +103,7 @@ class CreateSchema(Schema):
     label = fields.String(allow_none=True, validate=validate.Length(max=1000), metadata={"example": "manual-backup"})
 
 
-class CreatedSchema(Schema):
+class CreatedSchema(ReplySchema):
     success = fields.Boolean(required=True)
     backupPath = fields.String(required=True)  # noqa: N815
     size = fields.Integer(required=True)
@@ -125,7 +126,7 @@ class RestoreSchema(Schema):
     )
 
 
-class RestoredSchema(Schema):
+class RestoredSchema(ReplySchema):
     success = fields.Boolean(required=True)
     message = fields.String(required=True)
     restartRequired = fields.Boolean(required=True)  # noqa: N815
@@ -138,12 +139,12 @@ class RestoredSchema(Schema):
     notes = fields.List(fields.String(), required=True)
 
 
-class BackupListSchema(Schema):
+class BackupListSchema(ReplySchema):
     success = fields.Boolean(required=True)
     backups = fields.List(fields.Nested(BackupSchema), required=True)
 
 
-class MetadataSchema(Schema):
+class MetadataSchema(ReplySchema):
     backupCount = fields.Integer(required=True)  # noqa: N815
     totalSize = fields.Integer(required=True)  # noqa: N815
     oldestBackup = fields.String(required=True, allow_none=True)  # noqa: N815
@@ -151,12 +152,12 @@ class MetadataSchema(Schema):
     backups = fields.List(fields.Nested(BackupSchema), required=True)
 
 
-class ExportedMetadataSchema(Schema):
+class ExportedMetadataSchema(ReplySchema):
     success = fields.Boolean(required=True)
     metadata = fields.Nested(MetadataSchema, required=True)
 
 
-class OneBackupSchema(Schema):
+class OneBackupSchema(ReplySchema):
     success = fields.Boolean(required=True)
     backup = fields.Nested(BackupSchema, required=True)
 
@@ -165,7 +166,7 @@ class ManifestSchema(OneBackupSchema):
     manifest = fields.Dict(required=True, metadata={"description": "Empty for an archive made by another program."})
 
 
-class DeletedSchema(Schema):
+class DeletedSchema(ReplySchema):
     success = fields.Boolean(required=True)
     name = fields.String(required=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.replies import ReplySchema
 from eventvault import clock
 
 _LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
@@ -47,7 +48,7 @@ class OneSchema(Schema):
     source = fields.String(metadata={"description": "Which, where events of several sources share the id."})
 
 
-class RecordedSchema(Schema):
+class RecordedSchema(ReplySchema):
     """An event as it is kept: its CloudEvents attributes, `sequence` and `recordedtime`."""
 
     specversion = fields.String()
@@ -62,7 +63,7 @@ class RecordedSchema(Schema):
     recordedtime = fields.String(required=True)
 
 
-class ResultSchema(Schema):
+class ResultSchema(ReplySchema):
     id = fields.String(required=True)
     sequence = fields.Integer(required=True)
     recordedtime = fields.String(required=True)
@@ -70,7 +71,7 @@ class ResultSchema(Schema):
     differs = fields.Boolean(metadata={"description": "A duplicate whose content is not that of the first."})
 
 
-class AppendedSchema(Schema):
+class AppendedSchema(ReplySchema):
     success = fields.Boolean(required=True)
     accepted = fields.Integer(required=True, metadata={"description": "How many are new."})
     duplicates = fields.Integer(required=True)
@@ -78,12 +79,12 @@ class AppendedSchema(Schema):
     results = fields.List(fields.Nested(ResultSchema), required=True)
 
 
-class OneEventSchema(Schema):
+class OneEventSchema(ReplySchema):
     success = fields.Boolean(required=True)
     event = fields.Nested(RecordedSchema, required=True)
 
 
-class EventsSchema(Schema):
+class EventsSchema(ReplySchema):
     success = fields.Boolean(required=True)
     events = fields.List(fields.Nested(RecordedSchema), required=True)
     next = fields.String(required=True, allow_none=True, metadata={"description": "A cursor; null at the end."})

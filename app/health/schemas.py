@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from app.backup.schemas import BackupSchema
+from app.replies import ReplySchema
 
 
-class ProblemSchema(Schema):
+class ProblemSchema(ReplySchema):
     code = fields.String(required=True)
     message = fields.String(required=True)
     hint = fields.String(required=True)
 
 
-class BackupHealthSchema(Schema):
+class BackupHealthSchema(ReplySchema):
     available = fields.Boolean(required=True)
     count = fields.Integer(required=True)
     latest = fields.Nested(BackupSchema, required=True, allow_none=True)
     totalSizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
 
 
-class HealthSchema(Schema):
+class HealthSchema(ReplySchema):
     success = fields.Boolean(required=True)
     status = fields.String(required=True, metadata={"enum": ["ok", "degraded", "restoring"]})
     problems = fields.List(fields.Nested(ProblemSchema), required=True)
@@ -33,6 +34,6 @@ class HealthSchema(Schema):
     lastRestore = fields.Dict(allow_none=True)  # noqa: N815
 
 
-class StateSchema(Schema):
+class StateSchema(ReplySchema):
     success = fields.Boolean(required=True)
     status = fields.String(required=True)

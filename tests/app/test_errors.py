@@ -40,6 +40,8 @@ def test_what_goes_away_by_itself_says_when_to_come_again() -> None:
         ("GET", "/api/events?unknown=1", 422, "invalid"),
         ("POST", "/api/events", 400, "malformed"),
         ("DELETE", "/api/health", 405, "method_not_allowed"),
+        ("GET", "/api/backup/create", 405, "method_not_allowed"),
+        ("DELETE", "/api/backup/list", 405, "method_not_allowed"),
         ("GET", "/docs/static/nowhere.js", 404, "not_found"),
     ],
 )
