@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,16 @@ def write_archive(*, folder: str, path: str, manifest: dict[str, Any]) -> dict[s
 
 
 def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
-    """Check an archive of any origin. Returns {manifest: {…} or None, ignored: […]}; raises an ArchiveError.
+    """Check an archive of any origin. Returns {manifest, ignored, sha256}; raises an ArchiveError.
+
+    manifest: None where the archive has none. sha256: of the whole file.
 
     scratch: a folder in which a foreign archive may be unpacked to be looked at.
     """
     archive = Path(path)
     if reader.kind(archive) == "own":
-        return {"manifest": msgspec.to_builtins(reader.verify(archive)), "ignored": []}
+        manifest = msgspec.to_builtins(reader.verify(archive))
+        return {"manifest": manifest, "ignored": [], "sha256": _sha256(archive)}
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".restoring-") as folder:
         unpacked = foreign.unpack_foreign(archive, Path(folder) / "foreign")
         examination = examine_database(Path(folder) / "foreign")
@@ -50,4 +54,10 @@ def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
                 f"{archive.name} holds a database that is damaged: {'; '.join(examination.problems)}",
                 hint="make the archive again while nothing writes to the database",
             )
-    return {"manifest": None, "ignored": unpacked.ignored}
+    manifest = msgspec.to_builtins(unpacked.manifest) if unpacked.manifest else None
+    return {"manifest": manifest, "ignored": unpacked.ignored, "sha256": _sha256(archive)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

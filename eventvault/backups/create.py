@@ -24,7 +24,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.backups.reading import claim_for_removal
 from eventvault.chores import Chores
-from eventvault.errors import BackupNotFound, BackupProtected, StoreUnavailable
+from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError, StoreUnavailable
 from eventvault.files import make_folder, remove_durably
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
@@ -90,9 +90,10 @@ class BackupMaker:
         entries = self._catalogue.entries()
         return next((e for e in entries if e.origin == "created" and e.problem is None), None)
 
-    def rotate(self) -> list[str]:
+    def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
-        plan = retention.plan_retention(self._catalogue.entries(), self._settings.max_backups, self._busy)
+        entries = self._catalogue.entries()
+        plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
         removed = [name for name in plan if self._remove(name)]
         self.counts["rotated"] += len(removed)
         return removed
@@ -128,9 +129,16 @@ class BackupMaker:
         duration = (clock.now() - began) // 1000
         log.info("BackupManager: %s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                  duration)  # fmt: skip
-        self.rotate()
-        self._past.drop_kept()
+        self._tidy(entry)
         return Created(entry, duration)
+
+    def _tidy(self, entry: BackupEntry) -> None:
+        """What a good backup makes room for. It is made all the same when that fails."""
+        try:
+            self.rotate(entry.name)
+            self._past.drop_kept()
+        except (EventVaultError, OSError) as error:
+            log.warning("BackupManager: old archives could not be removed: %s", error)
 
     @contextmanager
     def _held(self, turn: _Turn, registry: EventRegistry) -> Iterator[dict[str, Any]]:
@@ -194,7 +202,7 @@ class BackupMaker:
         try:
             with claim_for_removal(self._settings.backup_dir / name):
                 self._catalogue.remove(name)
-        except (BackupNotFound, BackupProtected, OSError) as error:
+        except (EventVaultError, OSError) as error:
             log.warning("BackupManager: %s stays, rotation could not remove it: %s", name, error)
             return False
         log.info("BackupManager: %s was removed by rotation, MAX_BACKUPS is %s", name, self._settings.max_backups)

@@ -70,6 +70,8 @@ class Startup:
 
     def _see_to_database(self) -> None:
         database = self._settings.database
+        if database.is_dir() and not any(database.iterdir()):
+            database.rmdir()
         if not database.exists():
             self._replace_missing()
         elif not (database / MARK_NAME).exists():

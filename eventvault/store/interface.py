@@ -15,7 +15,7 @@ import msgspec
 from eventvault.event import Appended, EventDraft
 
 
-class AppendResult(msgspec.Struct, frozen=True):
+class AppendResult(msgspec.Struct, array_like=True, frozen=True):
     """results: one per draft, in order. last_sequence: of the registry, with these inside."""
 
     results: list[Appended]

@@ -97,10 +97,11 @@ class MemoryStore:
 
     def _readable(self, query: ScanQuery) -> str:
         generation = query.generation or self._generation
-        if generation in self._kept:
-            return generation
-        if query.after <= self._forks.get(generation, -1):
+        reach = query.after if query.upto is None else query.upto
+        if generation == self._generation or reach <= self._forks.get(generation, -1):
             return self._generation
+        if query.upto is not None and generation in self._kept:
+            return generation
         raise GenerationLeftBehind(
             f"the generation {generation!r} was left behind by a restore", hint="begin again without a cursor"
         )

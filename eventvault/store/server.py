@@ -17,6 +17,8 @@ import msgspec
 from eventvault import errors
 from eventvault.files import sync_folder
 from eventvault.store import wire
+from eventvault.store.gather import Batch
+from eventvault.store.interface import AppendResult
 from eventvault.store.service import StoreService
 
 log = logging.getLogger("EventBus")
@@ -129,18 +131,19 @@ class StoreServer:
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
         wire.send(connection, answer)
 
-    def _append(self, connection: socket.socket, drafts: Any, nonce: bytes) -> None:
+    def _append(self, connection: socket.socket, batches: list[Batch]) -> None:
         """The committer's thread sends the reply itself: one switch of threads less for each append."""
 
-        def done(result: Any) -> None:
-            failed = isinstance(result, errors.EventVaultError)
+        def done(answer: list[AppendResult] | errors.EventVaultError) -> None:
             with contextlib.suppress(OSError):
-                if isinstance(result, errors.StoreStopping):
+                if isinstance(answer, errors.StoreStopping):
                     connection.shutdown(socket.SHUT_RDWR)
+                elif isinstance(answer, errors.EventVaultError):
+                    wire.send(connection, wire.reply_error(answer))
                 else:
-                    wire.send(connection, wire.reply_error(result) if failed else wire.reply(result))
+                    wire.send(connection, wire.reply(answer))
 
-        self._service.submit(drafts, nonce, done)
+        self._service.submit(batches, done)
 
     def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
         """A store that ends closes the connection instead of failing the request: the next store answers it."""

@@ -43,8 +43,8 @@ from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
+from eventvault.store.gather import Batch, Nonces
 from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
-from eventvault.store.keys import NONCE_BYTES
 from eventvault.store.paging import scan
 from eventvault.store.past import Past
 from eventvault.store.registry import AppendBatch
@@ -89,6 +89,7 @@ class StoreService:
         self._on_started = on_started
         self._started = False
         self._stopping = threading.Event()
+        self._nonces = Nonces()
 
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
@@ -105,17 +106,17 @@ class StoreService:
         self.chores.cancel()
         self.bus.stop()
 
-    def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
-        """`append`, answered by `done` in the committer's thread."""
+    def submit(self, batches: Sequence[Batch], done: Done) -> None:
+        """Several appends, answered by `done` in the committer's thread."""
         refusal = self._refusal()
         if refusal is not None:
             done(refusal)
         else:
-            self.bus.committer.submit(AppendBatch(drafts, nonce), done)
+            self.bus.committer.submit([AppendBatch(drafts, nonce) for drafts, nonce in batches], done)
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
         self._check()
-        return self.bus.committer.append(AppendBatch(drafts, secrets.token_bytes(NONCE_BYTES)))
+        return self.bus.committer.append(AppendBatch(drafts, self._nonces.next()))
 
     def get(self, event_id: str, source: str | None = None) -> bytes:
         self._check()
@@ -164,13 +165,13 @@ class StoreService:
         target = self.settings.backup_dir / name
         if target.exists():
             raise _exists(name)
-        self.chores.run("verify_archive", path=temporary, scratch=str(self.settings.storage_dir))
+        checked = self.chores.run("verify_archive", path=temporary, scratch=str(self.settings.storage_dir))
         try:
             take_name(Path(temporary), target, replace=False)
         except FileExistsError:
             raise _exists(name) from None
         log.info("BackupManager: %s was uploaded", name)
-        return self.catalogue.record_uploaded(name)
+        return self.catalogue.record_uploaded(name, sha256=checked["sha256"])
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self.backups.delete(name, force=force)
@@ -195,7 +196,7 @@ class StoreService:
 
     def _take(self, drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
         """Events from Kafka and the offsets they stand at, in one write."""
-        return self.bus.committer.append(AppendBatch(drafts, secrets.token_bytes(NONCE_BYTES), notes))
+        return self.bus.committer.append(AppendBatch(drafts, self._nonces.next(), notes))
 
     def _offsets(self) -> dict[bytes, bytes]:
         with self.bus.using() as registry:

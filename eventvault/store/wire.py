@@ -22,6 +22,7 @@ PROTOCOL = 1
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
+_CHUNK = 2**18
 _LENGTH = struct.Struct("<I")
 
 
@@ -40,7 +41,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "ping": (tuple[()], None),
     "end": (tuple[str], bool),
     "hold_generation": (tuple[str], None),
-    "append": (tuple[list[EventDraft], bytes], AppendResult),
+    "append": (tuple[list[tuple[list[EventDraft], bytes]]], list[AppendResult]),
     "get": (tuple[str, str | None], bytes),
     "scan": (tuple[ScanQuery], Page),
     "status": (tuple[()], dict[str, Any]),
@@ -53,8 +54,9 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
 }
-"""Method → the types of its arguments and of its result. The last text of restore names the operation, so
-that a caller who asks again after a take-over is given what was done already."""
+"""Method → the types of its arguments and of its result. An append holds those of several callers, each with its
+nonce; the store's answer holds a result for each, in order, or is the one error that all met. The last text of
+restore names the operation, so that a caller who asks again after a take-over is given what was done already."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
@@ -95,26 +97,26 @@ def send(connection: socket.socket, frame: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set."""
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    """The next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set.
+
+    Neither end sends a frame before the other one's is answered, so whatever arrives belongs to this one.
+    """
+    parts = bytearray(_some(connection))
+    while len(parts) < _LENGTH.size:
+        parts += _some(connection)
+    (length,) = _LENGTH.unpack_from(parts)
     if length > FRAME_BYTES:
         raise ConnectionError(f"a frame of {length} bytes is larger than any that is sent")
-    return _exactly(connection, length)
+    while len(parts) < _LENGTH.size + length:
+        parts += _some(connection)
+    return bytes(memoryview(parts)[_LENGTH.size :])
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
-    first = connection.recv(length)
-    if len(first) == length:
-        return first
-    if not first and length:
+def _some(connection: socket.socket) -> bytes:
+    chunk = connection.recv(_CHUNK)
+    if not chunk:
         raise ConnectionError("the other end closed the connection")
-    parts = bytearray(first)
-    while len(parts) < length:
-        chunk = connection.recv(min(length - len(parts), 2**20))
-        if not chunk:
-            raise ConnectionError("the other end closed the connection")
-        parts += chunk
-    return bytes(parts)
+    return chunk
 
 
 def short_path(folder: int, name: str) -> str:
