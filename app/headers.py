@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-_EVERYWHERE = [
+_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+_DOCS_POLICY = f"{_POLICY}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+"""RapiDoc writes its styles and small images into the page; scripts come from this service alone there too."""
+
+_PLAIN = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
-    ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
 ]
+_EVERYWHERE = [*_PLAIN, ("Content-Security-Policy", _POLICY)]
+_DOCS = [*_PLAIN, ("Content-Security-Policy", _DOCS_POLICY)]
 _NEVER_STORED = [*_EVERYWHERE, ("Cache-Control", "no-store")]
 
 
@@ -23,7 +28,8 @@ class SecurityHeaders:
         self._inner = inner
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        more = _NEVER_STORED if environ.get("PATH_INFO", "").startswith("/api/") else _EVERYWHERE
+        path = environ.get("PATH_INFO", "")
+        more = _NEVER_STORED if path.startswith("/api/") else _DOCS if path == "/docs" else _EVERYWHERE
 
         def start(status: str, headers: list[tuple[str, str]], *failure: Any) -> Any:
             cached = more is _NEVER_STORED and any(name == "Cache-Control" for name, _ in headers)
