@@ -18,8 +18,8 @@ from typing import Any
 from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store import wire
-from eventvault.store.gather import Batch, Gatherer
 from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.nonces import Nonces
 from eventvault.store.spawn import Spawner
 
 PATIENCE_SECONDS = 15.0
@@ -36,15 +36,16 @@ class StoreClient:
         self._patience = patience
         self._pool: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._gatherer = Gatherer(self._send_appends)
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._process = os.getpid()
+        self._nonces = Nonces()
 
     @property
     def spawner(self) -> Spawner:
         return self._spawner
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
-        return self._gatherer.append(drafts)
+        result: AppendResult = self._call("append", drafts, self._nonces.next())
+        return result
 
     def get(self, event_id: str, source: str | None = None) -> bytes:
         value: bytes = self._call("get", event_id, source)
@@ -104,15 +105,6 @@ class StoreClient:
         for connection in pool:
             connection.close()
 
-    def _after_fork(self) -> None:
-        """No thread and no connection of the parent exists in a child."""
-        self._pool, self._lock = [], threading.Lock()
-        self._gatherer = Gatherer(self._send_appends)
-
-    def _send_appends(self, batches: list[Batch]) -> list[AppendResult]:
-        results: list[AppendResult] = self._call("append", batches)
-        return results
-
     def _call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
         frame = wire.request(method, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else patience)
@@ -134,6 +126,8 @@ class StoreClient:
 
     def _take(self, deadline: float) -> socket.socket:
         with self._lock:
+            if self._process != os.getpid():
+                self._pool, self._process = [], os.getpid()
             if self._pool:
                 return self._pool.pop()
         return self.connect(deadline)

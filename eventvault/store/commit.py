@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import plyvel
 
@@ -26,16 +26,7 @@ log = logging.getLogger("EventBus")
 GROUP_BYTES = 8 * 2**20
 GROUP_BATCHES = 256
 
-Done = Callable[[list[AppendResult] | EventVaultError], None]
-"""Is called once with a result for each batch, or with the error that all of them met."""
-
-
-class _Submission(NamedTuple):
-    """What one caller submitted. size: in bytes."""
-
-    batches: Sequence[AppendBatch]
-    size: int
-    done: Done
+Done = Callable[[AppendResult | EventVaultError], None]
 
 
 class Handle(Protocol):
@@ -66,7 +57,7 @@ class Committer:
     def __init__(self, handle: Handle) -> None:
         self.sizes = GroupSizes()
         self._handle = handle
-        self._waiting: deque[_Submission] = deque()
+        self._waiting: deque[tuple[AppendBatch, int, Done]] = deque()
         self._arrived = threading.Condition()
         self._writing = threading.Lock()
         self._stopping = False
@@ -75,12 +66,12 @@ class Committer:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, batches: Sequence[AppendBatch], done: Done) -> None:
-        """Queue batches; `done` is called in the committer's thread."""
-        size = sum(len(draft.body) for batch in batches for draft in batch.drafts)
+    def submit(self, batch: AppendBatch, done: Done) -> None:
+        """Queue a batch; `done` is called in the committer's thread, with the result or the error."""
+        size = sum(len(draft.body) for draft in batch.drafts)
         with self._arrived:
             if not self._stopping:
-                self._waiting.append(_Submission(batches, size, done))
+                self._waiting.append((batch, size, done))
                 self._arrived.notify()
                 return
         done(StoreStopping("the store is stopping", hint="send the request again"))
@@ -88,18 +79,18 @@ class Committer:
     def append(self, batch: AppendBatch) -> AppendResult:
         """`submit` and wait for it. Raises what went wrong."""
         answered = threading.Event()
-        answers: list[list[AppendResult] | EventVaultError] = []
+        answers: list[AppendResult | EventVaultError] = []
 
-        def done(answer: list[AppendResult] | EventVaultError) -> None:
+        def done(answer: AppendResult | EventVaultError) -> None:
             answers.append(answer)
             answered.set()
 
-        self.submit([batch], done)
+        self.submit(batch, done)
         answered.wait()
         answer = answers[0]
         if isinstance(answer, EventVaultError):
             raise answer
-        return answer[0]
+        return answer
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -117,28 +108,27 @@ class Committer:
 
     def _run(self) -> None:
         while group := self._gather():
+            batches = [batch for batch, _, _ in group]
             try:
                 with self._writing:
-                    answers = self._commit([batch for submission in group for batch in submission.batches])
+                    answers = self._commit(batches)
             except EventVaultError as error:
                 self.sizes.failures += 1
-                for submission in group:
-                    submission.done(error)
+                for _, _, done in group:
+                    done(error)
                 continue
-            for submission in group:
-                count = len(submission.batches)
-                submission.done(answers[:count])
-                answers = answers[count:]
+            for (_, _, done), answer in zip(group, answers, strict=True):
+                done(answer)
 
-    def _gather(self) -> list[_Submission]:
+    def _gather(self) -> list[tuple[AppendBatch, int, Done]]:
         with self._arrived:
             while not self._waiting and not self._stopping:
                 self._arrived.wait()
-            group: list[_Submission] = []
+            group: list[tuple[AppendBatch, int, Done]] = []
             room = GROUP_BYTES
             while self._waiting and len(group) < GROUP_BATCHES and (room > 0 or not group):
                 group.append(self._waiting.popleft())
-                room -= group[-1].size
+                room -= group[-1][1]
             return group
 
     def _commit(self, batches: Sequence[AppendBatch]) -> list[AppendResult]:

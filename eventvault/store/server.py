@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from eventvault import errors
+from eventvault.event import EventDraft
 from eventvault.files import sync_folder
 from eventvault.store import wire
-from eventvault.store.gather import Batch
 from eventvault.store.interface import AppendResult
 from eventvault.store.service import StoreService
 
@@ -131,10 +131,10 @@ class StoreServer:
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
         wire.send(connection, answer)
 
-    def _append(self, connection: socket.socket, batches: list[Batch]) -> None:
+    def _append(self, connection: socket.socket, drafts: list[EventDraft], nonce: bytes) -> None:
         """The committer's thread sends the reply itself: one switch of threads less for each append."""
 
-        def done(answer: list[AppendResult] | errors.EventVaultError) -> None:
+        def done(answer: AppendResult | errors.EventVaultError) -> None:
             with contextlib.suppress(OSError):
                 if isinstance(answer, errors.StoreStopping):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -143,7 +143,7 @@ class StoreServer:
                 else:
                     wire.send(connection, wire.reply(answer))
 
-        self._service.submit(batches, done)
+        self._service.submit(drafts, nonce, done)
 
     def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
         """A store that ends closes the connection instead of failing the request: the next store answers it."""

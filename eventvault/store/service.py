@@ -43,8 +43,8 @@ from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
-from eventvault.store.gather import Batch, Nonces
 from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
 from eventvault.store.past import Past
 from eventvault.store.registry import AppendBatch
@@ -106,13 +106,13 @@ class StoreService:
         self.chores.cancel()
         self.bus.stop()
 
-    def submit(self, batches: Sequence[Batch], done: Done) -> None:
-        """Several appends, answered by `done` in the committer's thread."""
+    def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
+        """`append`, answered by `done` in the committer's thread."""
         refusal = self._refusal()
         if refusal is not None:
             done(refusal)
         else:
-            self.bus.committer.submit([AppendBatch(drafts, nonce) for drafts, nonce in batches], done)
+            self.bus.committer.submit(AppendBatch(drafts, nonce), done)
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
         self._check()

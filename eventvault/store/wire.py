@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "ping": (tuple[()], None),
     "end": (tuple[str], bool),
     "hold_generation": (tuple[str], None),
-    "append": (tuple[list[tuple[list[EventDraft], bytes]]], list[AppendResult]),
+    "append": (tuple[list[EventDraft], bytes], AppendResult),
     "get": (tuple[str, str | None], bytes),
     "scan": (tuple[ScanQuery], Page),
     "status": (tuple[()], dict[str, Any]),
@@ -54,8 +54,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
 }
-"""Method → the types of its arguments and of its result. An append holds those of several callers, each with its
-nonce; the store's answer holds a result for each, in order, or is the one error that all met. The last text of
+"""Method → the types of its arguments and of its result. The bytes of an append are its nonce. The last text of
 restore names the operation, so that a caller who asks again after a take-over is given what was done already."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -134,7 +134,7 @@ def test_an_append_during_a_swap_lands_in_the_new_database(bus: EventBus, tmp_pa
     answered = threading.Event()
 
     def change() -> None:
-        bus.committer.submit([batch("late")], lambda result: answered.set())
+        bus.committer.submit(batch("late"), lambda result: answered.set())
         bus.database.rename(tmp_path / "old")
         other.rename(bus.database)
 
