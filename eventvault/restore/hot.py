@@ -16,15 +16,15 @@ from eventvault.chores import Chores
 from eventvault.errors import DatabaseLocked, EventVaultError, NoSpace, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
-from eventvault.restore.inbox import Inbox
+from eventvault.restore.inbox import Inbox, seen
 from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Restored
-from eventvault.store.past import KEPT_PREFIX
-from eventvault.store.registry import read_identity
+from eventvault.store.past import KEPT_PREFIX, copy_database
+from eventvault.store.registry import MARK_NAME, read_identity
 
 log = logging.getLogger("BackupManager")
 
@@ -80,16 +80,29 @@ class Restorer:
         return self._prepare("prepare_in_place", {"copy": str(copy)}, DATABASE_NAME, None, secrets.token_hex(8), None)
 
     def apply(self, intent: Intent) -> None:
-        """Decide the intent and do it, on a database that nobody has open."""
-        intents.write_intent(self._settings.storage_dir, intent)
-        intents.swap_folders(self._settings.storage_dir, self._settings.database, intent)
+        """Decide the intent and do it, on a database that nobody has open.
+
+        Where it fails before anything was renamed, nothing is left of it: no later start may act on it.
+        """
+        storage, database = self._settings.storage_dir, self._settings.database
+        intent = msgspec.structs.replace(intent, kept=intents.free_kept(storage, intent.kept))
+        try:
+            intents.write_intent(storage, intent)
+            intents.swap_folders(storage, database, intent)
+        except BaseException:
+            intents.undo(storage, database, intent)
+            raise
+
+    def verify(self, archive: Path) -> None:
+        """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
+        self._chores.run("verify_archive", path=str(archive), scratch=str(self._settings.storage_dir))
 
     def settle(self, intent: Intent) -> None:
         """What follows the swap: note what was done, and take the archive out of `restore/`."""
         storage = self._settings.storage_dir
         intents.note_done(storage, intent)
         if intent.inbox is not None:
-            self.inbox.put_away(Path(intent.inbox))
+            self.inbox.put_away(Path(intent.inbox), intent.arrived)
         intents.remove_intent(storage)
         intents.drop_staged(storage)
         restored = intent.restored
@@ -135,13 +148,25 @@ class Restorer:
                         error)  # fmt: skip
 
     def _known(self) -> StoreIdentity | None:
-        """The identity of what will be left behind; None where there is nothing readable."""
-        if self._bus.registry is not None:
-            return self._bus.registry.identity
+        """The identity of what will be left behind; None where there is nothing readable.
+
+        A database that is not open is read from a private copy: opening writes to it, and it may be damaged, another
+        program's, or held.
+        """
+        registry = self._bus.registry
+        if registry is not None:
+            return registry.identity
+        database = self._settings.database
+        if not (database / MARK_NAME).exists():
+            return None
+        copy = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
-            return read_identity(self._settings.database)
+            copy_database(database, copy)
+            return read_identity(copy)
         except (EventVaultError, OSError, plyvel.Error):
             return None
+        finally:
+            remove_durably(copy)
 
     def _prepare(
         self,
@@ -153,6 +178,7 @@ class Restorer:
         inbox: Path | None,
     ) -> Intent:
         began = clock.now()
+        arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
             answer = self._chores.run(chore, staging=str(staging), **arguments)
@@ -174,4 +200,5 @@ class Restorer:
             operation=operation,
             restored=restored,
             inbox=str(inbox) if inbox else None,
+            arrived=arrived,
         )

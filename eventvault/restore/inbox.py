@@ -1,11 +1,13 @@
 """`restore/`: an archive in here is restored when the service starts, then moved to `restore/restored/`.
 
 What is half-copied, damaged or alien stays where it is and is named in `problems`. A file that cannot be moved away
-is remembered, so that it is applied once; so are those that were passed over for a newer one.
+is remembered, so that it is applied once; so are those that were passed over for a newer one. What was found is kept
+on disk: a store that takes over says the same of the files that are still there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import msgspec
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.archive import reader
-from eventvault.errors import ArchiveError, EventVaultError
+from eventvault.errors import EventVaultError, NoSpace
 from eventvault.files import make_folder, rename_durably, write_durably
 from eventvault.settings import Settings
 
@@ -23,113 +25,168 @@ log = logging.getLogger("BackupManager")
 RESTORED_NAME = "restored"
 MEMORY_NAME = "restore_memory.json"
 
+REFUSED, LEFT, NOT_MOVED = "restore_refused", "restore_left", "restore_not_moved"
+
 
 class Seen(msgspec.Struct, frozen=True):
-    """A file in `restore/` that is not to be applied again. changed: its ctime in ns; 0 when that may change."""
+    """Which file it is: size in bytes, modified in ns; changed: its ctime in ns, 0 where that may differ."""
 
     name: str
     size: int
     modified: int
-    changed: int
+    changed: int = 0
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a start of the service did with a file in `restore/`. code: REFUSED, or one that is not applied again."""
+
+    file: Seen
+    code: str
+    message: str
+    hint: str
 
 
 class Inbox:
-    """The archives in RESTORE_DIR. problems: {code, message, hint} of each that was left there."""
+    """The archives in RESTORE_DIR."""
 
     def __init__(self, settings: Settings) -> None:
-        self.problems: list[dict[str, str]] = []
+        self._enabled = settings.auto_restore_enabled
         self._folder = settings.restore_dir
         self._memory = settings.storage_dir / MEMORY_NAME
+        self._notes = self._remembered()
+        self._unreadable: list[dict[str, str]] = []
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """{code, message, hint} of each file that the newest start of the service left there, as long as it is."""
+        if not self._enabled:
+            return []
+        there = [note for note in self._notes if (self._folder / note.file.name).exists()]
+        return self._unreadable + [{"code": n.code, "message": n.message, "hint": n.hint} for n in there]
 
     def candidates(self) -> list[Path]:
-        """What could be restored, newest first: regular files that end in `.tar.gz` and were not seen before."""
-        memory = self._remembered()
-        files = [path for path in self._files() if not {_seen(path), _seen(path, moved=True)} & memory]
-        return sorted(files, key=_instant, reverse=True)
+        """What could be restored, newest first: regular files that end in `.tar.gz` and are not to be left alone.
+
+        A start of the service begins with it: what was said of files that are looked at anew is forgotten.
+        """
+        known = {note.file: note for note in self._notes if note.code != REFUSED}
+        kept, found = [], []
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):
+                note = known.get(seen(path)) or known.get(seen(path, moved=True))
+                if note is None:
+                    found.append((_instant(path), path.name, path))
+                else:
+                    kept.append(note)
+                    log.warning("BackupManager: %s", note.message)
+        self._notes = kept
+        return [path for _, _, path in sorted(found, reverse=True)]
 
     def refuse(self, archive: Path, error: EventVaultError) -> None:
         """Leave an archive where it is, and say why."""
-        self._problem(
-            "restore_refused",
-            f"{archive} was not restored and stays where it is: {error}",
-            error.hint or "replace it with a good one and restart the service",
-        )
-
-    def pass_over(self, archives: list[Path], taken: Path) -> None:
-        """Leave the others beside the one that was taken: a later start does not apply them either."""
-        for archive in archives:
-            self._remember(_seen(archive, moved=True))
-            self._problem(
-                "restore_left",
-                f"{archive} was left, because the newer {taken.name} was restored",
-                "remove it, or move it out and in again and restart the service to restore it",
+        with contextlib.suppress(NoSpace, OSError):
+            self._note(
+                Note(
+                    seen(archive, moved=True),
+                    REFUSED,
+                    f"{archive} was not restored and stays where it is: {error}",
+                    error.hint or "replace it with a good one and restart the service",
+                )
             )
 
-    def put_away(self, archive: Path) -> None:
-        """Move a restored archive to `restored/`. What cannot be moved is remembered instead."""
+    def pass_over(self, archives: list[Path], taken: Path) -> None:
+        """Leave the others beside the one that was taken: a later start does not apply them either.
+
+        Raises NoSpace or OSError where that could not be noted.
+        """
+        for archive in archives:
+            with contextlib.suppress(FileNotFoundError):
+                self._note(
+                    Note(
+                        seen(archive, moved=True),
+                        LEFT,
+                        f"{archive} was left, because the newer {taken.name} was restored",
+                        "remove it, or move it out and in again and restart the service to restore it",
+                    )
+                )
+
+    def put_away(self, archive: Path, arrived: Seen | None = None) -> None:
+        """Move a restored archive to `restored/`. What cannot be moved is remembered instead.
+
+        arrived: the file that was restored; another one that took its name since is left to the next start.
+        """
         try:
-            seen = _seen(archive)
+            present = seen(archive)
         except FileNotFoundError:
             return
-        self._remember(seen)
+        if arrived is not None and present != arrived:
+            return
+        message = f"{archive} was restored, but could not be moved to {RESTORED_NAME}/"
+        self._note(Note(present, NOT_MOVED, message, "it is not applied again; move it away by hand"), say=False)
         try:
             folder = archive.parent / RESTORED_NAME
             make_folder(folder)
             rename_durably(archive, _free_name(folder / archive.name))
         except OSError as error:
-            self._problem(
-                "restore_not_moved",
-                f"{archive} was restored, but could not be moved to {RESTORED_NAME}/: {error.strerror}",
-                "it will not be applied again; move it away by hand",
-            )
+            log.warning("BackupManager: %s: %s", message, error.strerror)
             return
-        self._write(self._remembered() - {seen})
+        self._write([note for note in self._notes if note.file != present])
 
     def _files(self) -> list[Path]:
+        self._unreadable = []
         try:
             found = list(self._folder.iterdir())
         except OSError as error:
-            self._problem(
-                "restore_folder", f"{self._folder} cannot be read: {error.strerror}", "make it readable for the service"
-            )
+            message = f"{self._folder} cannot be read: {error.strerror}"
+            log.warning("BackupManager: %s", message)
+            hint = "make it readable for the service, then restart it"
+            self._unreadable = [{"code": "restore_folder", "message": message, "hint": hint}]
             return []
-        return [path for path in found if path.name.endswith(".tar.gz") and path.is_file() and not path.is_symlink()]
+        return [path for path in found if _is_archive(path)]
 
-    def _problem(self, code: str, message: str, hint: str) -> None:
-        log.warning("BackupManager: %s", message)
-        self.problems.append({"code": code, "message": message, "hint": hint})
+    def _note(self, note: Note, *, say: bool = True) -> None:
+        """Show it from now on, and keep it. Raises NoSpace or OSError where it could not be kept."""
+        if say:
+            log.warning("BackupManager: %s", note.message)
+        self._write([*(other for other in self._notes if other.file.name != note.file.name), note])
 
-    def _remembered(self) -> set[Seen]:
+    def _write(self, notes: list[Note]) -> None:
+        self._notes = notes
+        write_durably(self._memory, msgspec.json.encode(notes))
+
+    def _remembered(self) -> list[Note]:
         try:
-            return set(msgspec.json.decode(self._memory.read_bytes(), type=list[Seen]))
+            return msgspec.json.decode(self._memory.read_bytes(), type=list[Note])
         except (FileNotFoundError, msgspec.MsgspecError):
-            return set()
-
-    def _remember(self, seen: Seen) -> None:
-        self._write(self._remembered() | {seen})
-
-    def _write(self, memory: set[Seen]) -> None:
-        write_durably(self._memory, msgspec.json.encode(sorted(memory, key=lambda seen: seen.name)))
+            return []
 
 
-def _seen(path: Path, *, moved: bool = False) -> Seen:
+def seen(path: Path, *, moved: bool = False) -> Seen:
+    """The file as it is now. moved: with its ctime, which a move changes. Raises FileNotFoundError."""
     found = path.stat()
     return Seen(path.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns if moved else 0)
+
+
+def _is_archive(path: Path) -> bool:
+    """A regular file that ends in `.tar.gz`; hidden ones are what copying programs and macOS leave."""
+    hidden = path.name.startswith(".")
+    return path.name.endswith(names.SUFFIX) and not hidden and path.is_file() and not path.is_symlink()
 
 
 def _instant(path: Path) -> int:
     """When the archive was made: by its manifest, by its name, or else by the file's time."""
     try:
         return clock.parse(reader.read_manifest(path).created)
-    except (ArchiveError, OSError, ValueError):
+    except (EventVaultError, OSError, ValueError):
         named = names.instant_of(path.name)
         return named if named is not None else path.stat().st_mtime_ns // 1000
 
 
 def _free_name(path: Path) -> Path:
-    stem = path.name.removesuffix(".tar.gz")
+    stem = path.name.removesuffix(names.SUFFIX)
     number = 2
-    while path.exists():
-        path = path.with_name(f"{stem}_{number}.tar.gz")
+    free = path
+    while free.exists() or free.is_symlink():
+        free = path.with_name(f"{stem}_{number}{names.SUFFIX}")
         number += 1
-    return path
+    return free

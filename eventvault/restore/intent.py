@@ -7,13 +7,16 @@ is removed. Each step may be done again; before the intent is written nothing ha
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably, write_durably
+from eventvault.restore.inbox import Seen
 from eventvault.store.interface import Restored
 
 INTENT_NAME = "restore_intent.json"
@@ -28,7 +31,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """staged, kept: paths below STORAGE_DIR, of the new database and of what becomes of the old one.
 
     operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
-    `restore/`, None where it did not come from there.
+    `restore/`, None where it did not come from there. arrived: which file that was.
     """
 
     staged: str
@@ -36,6 +39,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     restored: Restored
     inbox: str | None = None
+    arrived: Seen | None = None
 
 
 class LastRestore(msgspec.Struct, frozen=True):
@@ -74,6 +78,24 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
     remove_durably(staged.parent)
 
 
+def free_kept(storage_dir: Path, kept: str) -> str:
+    """`kept`, or a name like it where something has that one: a folder that was copied back by hand, say."""
+    return f"{kept}-{secrets.token_hex(4)}" if (storage_dir / kept).exists() else kept
+
+
+def undo(storage_dir: Path, database: Path, intent: Intent) -> None:
+    """After a failure: take the intent back if nothing was renamed yet, so that no later start acts on it.
+
+    Where the old database was renamed away already, the intent stays and is finished by the next try.
+    """
+    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
+    if not staged.is_dir() or kept.exists():
+        return
+    with contextlib.suppress(OSError, NoSpace):
+        remove_intent(storage_dir)
+        remove_durably(staged.parent)
+
+
 def note_done(storage_dir: Path, intent: Intent) -> None:
     """Keep what was restored for `/api/health` and for a caller who asks again."""
     done = LastRestore(intent.operation, intent.restored)
@@ -85,8 +107,11 @@ def remove_intent(storage_dir: Path, name: str = INTENT_NAME) -> None:
 
 
 def promote_staged(storage_dir: Path) -> None:
-    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done."""
-    if (storage_dir / STAGED_NAME).exists():
+    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done.
+
+    What was decided already must be finished before: an intent is never overwritten.
+    """
+    if (storage_dir / STAGED_NAME).exists() and not (storage_dir / INTENT_NAME).exists():
         rename_durably(storage_dir / STAGED_NAME, storage_dir / INTENT_NAME)
 
 

@@ -4,25 +4,31 @@ take over a foreign database, and never mistake a lost database for a new one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import tarfile
+import time
 from pathlib import Path
 
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
-from eventvault.errors import ArchiveError, Cancelled, DatabaseMissing, EventVaultError
-from eventvault.files import durable_file, make_folder, remove_durably, sync_tree, write_durably
+from eventvault.backups.checkpoint import take_checkpoint
+from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, DatabaseMissing, EventVaultError
+from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.restore import intent as intents
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.hot import Restorer
+from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.settings import Settings
-from eventvault.store.past import copy_database
 from eventvault.store.registry import MARK_NAME, create_database
 
 log = logging.getLogger("BackupManager")
+
+UPLOAD_SECONDS = 3600.0
+"""An upload that got no byte for this long has lost its process."""
 
 
 class Startup:
@@ -33,40 +39,70 @@ class Startup:
         self._catalogue = catalogue
         self._restorer = restorer
         self._tidied = False
+        self._promoted = False
+        self._inbox_seen = False
 
     def run(self, *, service_starts: bool) -> None:
         """service_starts: this is a start of the service, not a take-over, and not the command line.
 
         Raises DatabaseMissing where an empty registry would hide that one was lost. May be run again until it does
-        not raise; `restore/` is looked at the first time only.
+        not raise; what is staged and what lies in `restore/` is taken the first time only.
         """
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
-        if service_starts:
-            intents.promote_staged(self._settings.storage_dir)
         self._restorer.finish_pending()
+        if service_starts and not self._promoted:
+            self._promoted = True
+            intents.promote_staged(self._settings.storage_dir)
+            self._restorer.finish_pending()
         if not self._tidied:
             self._tidied = True
             intents.remove_leftovers(self._settings.storage_dir)
-            if service_starts and self._settings.auto_restore_enabled:
-                self._take_inbox()
+            remove_temporary(self._settings.backup_dir)
+        self._see_to_foreign()
+        if service_starts and self._settings.auto_restore_enabled and not self._inbox_seen:
+            self._inbox_seen = True
+            self._take_inbox()
         self._see_to_database()
 
     def _take_inbox(self) -> None:
-        candidates = self._restorer.inbox.candidates()
+        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place."""
+        inbox = self._restorer.inbox
+        candidates = inbox.candidates()
         for position, archive in enumerate(candidates):
             log.info("BackupManager: restoring %s", archive)
             try:
                 intent = self._restorer.prepare(archive, secrets.token_hex(8), inbox=True)
+            except ArchiveError as error:
+                inbox.refuse(archive, error)
+                continue
             except Cancelled:
                 raise
-            except EventVaultError as error:
-                self._restorer.inbox.refuse(archive, error)
-                continue
-            self._restorer.inbox.pass_over(candidates[position + 1 :], archive)
-            self._restorer.apply(intent)
-            self._restorer.settle(intent)
+            except (EventVaultError, OSError) as error:
+                inbox.refuse(archive, _said(error))
+                return
+            self._apply_inbox(archive, candidates[position + 1 :], intent)
             return
+
+    def _apply_inbox(self, archive: Path, others: list[Path], intent: Intent) -> None:
+        try:
+            self._restorer.inbox.pass_over(others, archive)
+            self._restorer.apply(intent)
+        except (EventVaultError, OSError) as error:
+            if intents.read_intent(self._settings.storage_dir) is not None:
+                raise
+            remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+            self._restorer.inbox.refuse(archive, _said(error))
+            return
+        self._restorer.settle(intent)
+
+    def _see_to_foreign(self) -> None:
+        """Before anything takes its place: another program's database is archived and imported.
+
+        One that cannot be read is left for what lies in `restore/` to replace, and else for `_see_to_database`.
+        """
+        with contextlib.suppress(DatabaseDamaged):
+            self._take_over_or_mark()
 
     def _see_to_database(self) -> None:
         database = self._settings.database
@@ -74,11 +110,17 @@ class Startup:
             database.rmdir()
         if not database.exists():
             self._replace_missing()
-        elif not (database / MARK_NAME).exists():
-            if is_foreign(database):
-                self._take_over_foreign()
-            else:
-                write_durably(database / MARK_NAME, b"")
+        else:
+            self._take_over_or_mark()
+
+    def _take_over_or_mark(self) -> None:
+        database = self._settings.database
+        if not database.is_dir() or not any(database.iterdir()) or (database / MARK_NAME).exists():
+            return
+        if is_foreign(database):
+            self._take_over_foreign()
+        else:
+            write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
         ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
@@ -113,24 +155,33 @@ class Startup:
         )
 
     def _take_over_foreign(self) -> None:
-        """A Node.js database in place: archived as it is, imported aside, swapped; never written to."""
+        """A Node.js database in place: archived as it is, imported aside, swapped; never written to.
+
+        Raises DatabaseDamaged where it cannot be imported; then it stays where it is, and no archive of it is left.
+        """
         database = self._settings.database
         log.warning("BackupManager: %s is a database of another program: it is archived and imported", database)
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
-        staging.mkdir()
+        archive: Path | None = None
         try:
-            copy = staging / "foreign"
-            copy_database(database, copy)
-            sync_tree(copy)
-            name = self._archive_plainly(copy)
-            intent = self._restorer.prepare_in_place(copy)
+            take_checkpoint(database, staging, contextlib.nullcontext)
+            sync_tree(staging)
+            archive = self._archive_plainly(staging)
+            self._restorer.verify(archive)
+            intent = self._restorer.prepare_in_place(staging)
+        except BaseException as error:
+            if archive is not None:
+                remove_durably(archive)
+            if isinstance(error, ArchiveError):
+                raise _not_taken_over(database, error) from error
+            raise
         finally:
             remove_durably(staging)
         self._restorer.apply(intent)
         self._restorer.settle(intent)
-        log.info("BackupManager: the foreign database is kept in %s", name)
+        log.info("BackupManager: the foreign database is kept in %s", archive.name)
 
-    def _archive_plainly(self, copy: Path) -> str:
+    def _archive_plainly(self, copy: Path) -> Path:
         """A plain tar.gz of a foreign database, as any tar makes it."""
         for name in names.candidates(clock.now(), "found-in-place"):
             path = self._settings.backup_dir / name
@@ -139,5 +190,30 @@ class Startup:
                     archive.add(copy, arcname=DATABASE_NAME)
             except FileExistsError:
                 continue
-            return name
+            return path
         raise AssertionError("the candidates of a name never end")
+
+
+def remove_temporary(backup_dir: Path) -> None:
+    """Remove what killed processes left half-written in BACKUP_DIR. Only the owner of the database may call this.
+
+    An upload is written by another process, which may be at it: its file goes once nobody has written to it for long.
+    """
+    for file in backup_dir.glob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if not file.name.startswith(".upload.") or time.time() - file.stat().st_mtime > UPLOAD_SECONDS:
+                file.unlink()
+
+
+def _said(error: EventVaultError | OSError) -> EventVaultError:
+    if isinstance(error, EventVaultError):
+        return error
+    return EventVaultError(str(error), hint="see to that disk and restart the service")
+
+
+def _not_taken_over(database: Path, error: ArchiveError) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"{database} is a database of another program that cannot be imported: {error}",
+        hint="it stays as it is; repair it with the program that wrote it and restart the service, or restore a good "
+        "archive of it with POST /api/backup/restore",
+    )

@@ -1,0 +1,139 @@
+"""What tests of backup and restore put into the folders, and how they look at what came of it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import plyvel
+
+from eventvault import clock, event
+from eventvault.backups.archive import writer
+from eventvault.backups.archive.manifest import Manifest
+from eventvault.event import EventDraft
+from eventvault.store.generation import first_identity
+from eventvault.store.interface import ScanQuery, Store
+from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+
+LONG_AGO = "2024-12-27T12:00:00.123Z"
+
+
+def drafts(count: int, prefix: str = "live", **attributes: Any) -> list[EventDraft]:
+    return [event.draft({"type": "t", "id": f"{prefix}-{n}", **attributes}, clock.now()) for n in range(count)]
+
+
+def ids(store: Store) -> list[str]:
+    """The ids of all events, up to a thousand."""
+    return [orjson.loads(value)["id"] for value in store.scan(ScanQuery(limit=1000)).events]
+
+
+def prefixes(store: Store) -> dict[str, int]:
+    """How many events there are of each prefix that was given to `drafts`."""
+    found: dict[str, int] = {}
+    for name in ids(store):
+        prefix = name.rpartition("-")[0]
+        found[prefix] = found.get(prefix, 0) + 1
+    return found
+
+
+def make_database(folder: Path, prefix: str = "restored", events: int = 3) -> Any:
+    """A closed database of ours; returns its identity."""
+    identity = create_database(folder, first_identity(clock.now()))
+    with closing(open_leveldb(folder)) as db:
+        EventRegistry(db, folder).append([AppendBatch(drafts(events, prefix), b"12345678")])
+    return identity
+
+
+def make_archive(
+    path: Path, prefix: str = "restored", events: int = 3, *, created: str = LONG_AGO, label: str | None = None
+) -> Path:
+    """An archive of ours from another installation."""
+    folder = path.parent / f".{path.name}.database"
+    identity = make_database(folder, prefix, events)
+    (folder / "EVENTVAULT").unlink()
+    (folder / "LOCK").unlink()
+    (folder / "LOG").unlink()
+    (folder / "LOG.old").unlink(missing_ok=True)
+    about = Manifest(
+        store_id=identity.store_id, installation="elsewhere", generation=identity.present,
+        generations=list(identity.generations), first_sequence=1, last_sequence=events, first_time=None, last_time=None,
+        events=events, label=label, name=path.name, created=created,
+    )  # fmt: skip
+    writer.write_archive(path, folder, about)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return path
+
+
+def make_foreign_database(folder: Path, records: int = 3, prefix: str = "foreign") -> Path:
+    """A closed LevelDB of another program, with JSON records."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with closing(plyvel.DB(str(folder), create_if_missing=True)) as db:
+        for number in range(records):
+            db.put(b"event:%d" % number, orjson.dumps({"id": f"{prefix}-{number}", "type": "t", "data": {"n": number}}))
+    return folder
+
+
+def make_foreign_archive(path: Path, records: int = 3, prefix: str = "foreign") -> Path:
+    """`tar czf` of a LevelDB of another program."""
+    folder = make_foreign_database(path.parent / f".{path.name}.leveldb", records, prefix)
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(folder, arcname="event_registry_db")
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return path
+
+
+def make_text_archive(path: Path) -> Path:
+    """A tar.gz that holds text files and no database."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("README.md", "notes/today.txt"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 5
+            archive.addfile(entry, io.BytesIO(b"hello"))
+    return path
+
+
+def flip(path: Path, position: int) -> None:
+    """Flip one bit. position: negative counts from the end."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def bytes_of(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, bytes]:
+    """The content of every file beneath `folder`."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in leave_out
+    }
+
+
+def problem_codes(store: Store) -> list[str]:
+    return [problem["code"] for problem in store.status()["problems"]]
+
+
+def leftovers(*folders: Path) -> list[str]:
+    """Temporary files and folders that should be gone."""
+    prefixes = (".restoring-", ".checkpoint-", ".past-", ".event_registry_db.")
+    return [
+        str(path)
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name.startswith(prefixes) or path.name.endswith(".tmp")
+    ]
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Any]:
+    """A database that nobody has open, with plyvel alone."""
+    with closing(plyvel.DB(str(folder), create_if_missing=False)) as db:
+        yield db
