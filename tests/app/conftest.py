@@ -30,8 +30,9 @@ def app(settings: Settings, store: MemoryStore) -> Flask:
 
 
 @pytest.fixture
-def web(app: Flask) -> FlaskClient:
-    return app.test_client()
+def web(client: FlaskClient) -> FlaskClient:
+    """pytest-flask's client."""
+    return client
 
 
 @pytest.fixture

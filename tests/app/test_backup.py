@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -268,6 +270,18 @@ def test_an_upload_never_replaces(web: FlaskClient, backup: str, archive: bytes,
 def test_a_broken_upload_leaves_nothing(web: FlaskClient, settings: Settings, body: bytes, content_type: str) -> None:
     answer = web.post("/api/backup/upload?name=a.tar.gz", data=body, content_type=content_type)
     assert (answer.status_code, answer.json["code"]) == (400, "malformed")
+    assert list(settings.backup_dir.iterdir()) == []
+
+
+def test_a_full_disk_during_an_upload_is_said_and_leaves_nothing(
+    web: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("app.backup.upload.os.fsync", full)
+    answer = web.post("/api/backup/upload?name=a.tar.gz", data=b"x")
+    assert (answer.status_code, answer.json["code"]) == (507, "no_space")
     assert list(settings.backup_dir.iterdir()) == []
 
 
