@@ -52,6 +52,8 @@ from eventvault.store.registry import AppendBatch
 log = logging.getLogger("BackupManager")
 
 TICK_SECONDS = 1.0
+STARTING_SECONDS = 10.0
+"""How long a request waits for a store that is opening the database, as one that takes over does."""
 
 
 class StoreService:
@@ -89,13 +91,15 @@ class StoreService:
         self._on_started = on_started
         self._started = False
         self._stopping = threading.Event()
+        self._tried = threading.Event()
         self._nonces = Nonces()
 
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
-        self.state = "restoring"
+        self.state = "restoring" if self._has_to_restore() else "starting"
         with self.restorer.swapping:
             self._try_to_open()
+        self._tried.set()
         threading.Thread(target=self._tick, name="ticker", daemon=True).start()
 
     def stop(self) -> None:
@@ -180,7 +184,7 @@ class StoreService:
         return self.catalogue.set_pinned(name, pinned=pinned)
 
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
-        if self.state in ("starting", "restoring"):
+        if self._is_starting():
             raise _restoring()
         archive = Path(self.catalogue.entry(name).path)
         restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
@@ -202,11 +206,23 @@ class StoreService:
         with self.bus.using() as registry:
             return registry.notes(keys.KAFKA)
 
+    def _has_to_restore(self) -> bool:
+        """Whether the start may take long: then requests are refused at once instead of kept waiting."""
+        with contextlib.suppress(OSError):
+            inbox = self._service_starts and self.settings.auto_restore_enabled
+            return inbox and any(self.settings.restore_dir.glob("*.tar.gz"))
+        return False
+
+    def _is_starting(self) -> bool:
+        if self.state == "starting":
+            self._tried.wait(STARTING_SECONDS)
+        return self.state in ("starting", "restoring")
+
     def _refusal(self) -> EventVaultError | None:
+        if self._is_starting():
+            return _restoring()
         if self.state == "serving":
             return None
-        if self.state in ("starting", "restoring"):
-            return _restoring()
         if self.state == "stopping":
             return StoreStopping("the store is stopping", hint="send the request again")
         return self.bus.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
