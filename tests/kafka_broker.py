@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -125,17 +125,22 @@ class Kafka:
         assert len(found) == count, f"{len(found)} of {count} messages came to {topic}"
         return found
 
-    def end(self, topic: str, partition: int = 0) -> int:
-        """The offset that the next message of a partition will have."""
-        where = TopicPartition(topic, partition)
-        return int(self.admin.list_offsets({where: OffsetSpec.latest()})[where].result(30).offset)
+    def total(self, topic: str) -> int:
+        """How many messages were ever sent to a topic."""
+        ends = {
+            TopicPartition(topic, partition): OffsetSpec.latest()
+            for partition in self.admin.list_topics(topic, timeout=30).topics[topic].partitions
+        }
+        return sum(int(found.result(30).offset) for found in self.admin.list_offsets(ends).values())
 
-    def members(self, group: str) -> int:
-        """How many members a consumer group has."""
+    def members(self, group: str) -> list[int]:
+        """How many partitions each member of a consumer group has; none while it rebalances."""
         try:
-            return len(self.admin.describe_consumer_groups([group])[group].result(30).members)
+            found = self.admin.describe_consumer_groups([group])[group].result(30)
         except KafkaException:
-            return 0
+            return []
+        members = found.members if found.state == ConsumerGroupState.STABLE else []
+        return [len(member.assignment.topic_partitions) if member.assignment else 0 for member in members]
 
     def remove_before(self, topic: str, offset: int, partition: int = 0) -> None:
         """What retention does: the messages before `offset` are gone."""

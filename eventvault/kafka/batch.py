@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventvault.event import EventDraft
-from eventvault.kafka.judgement import TopicLook
+from eventvault.kafka.look import TopicLook
 from eventvault.kafka.messages import Record, Unreadable, to_draft
 from eventvault.kafka.offsets import StoredOffset, checksum
 

@@ -14,6 +14,7 @@ from eventvault.settings import Settings
 FETCH_WAIT_MILLISECONDS = 50
 PREFETCH_KILOBYTES = 16 * 1024
 SESSION_MILLISECONDS = 10_000
+HEARTBEAT_MILLISECONDS = 1_000
 METADATA_MILLISECONDS = 5_000
 LARGEST_MESSAGE_BYTES = 100 * 2**20
 """The most that a broker takes with its own default settings (`socket.request.max.bytes`)."""
@@ -63,6 +64,7 @@ def jobs_consumer(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_MILLISECONDS,
+        "heartbeat.interval.ms": HEARTBEAT_MILLISECONDS,
     }
 
 

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
+from eventvault.kafka.look import dead_letter_topic
 from eventvault.kafka.messages import Record
 from eventvault.settings import Settings
 
@@ -29,7 +30,7 @@ class DeadLetters:
     """Belongs to one thread. The topic is created at the first dead letter, where the brokers allow it."""
 
     def __init__(self, settings: Settings) -> None:
-        self.topic = topics.dead_letter_topic(settings.kafka_events_topic)
+        self.topic = dead_letter_topic(settings.kafka_events_topic)
         self._settings = settings
         self._producer: Producer | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from eventvault.kafka.look import TopicLook
 from eventvault.kafka.offsets import StoredOffset
 
 ACCEPT = (
@@ -25,14 +26,6 @@ class Problem(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         return self._asdict()
-
-
-class TopicLook(NamedTuple):
-    """A topic as the brokers describe it. topic_id: None where they are too old to have one."""
-
-    cluster_id: str | None
-    topic_id: str | None
-    partitions: int
 
 
 def judge(topic: str, partition: int, stored: StoredOffset, look: TopicLook, low: int, high: int) -> Problem | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from eventvault import clock
 from eventvault.kafka.judgement import Problem
-from eventvault.kafka.topics import dead_letter_topic
+from eventvault.kafka.look import dead_letter_topic
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")

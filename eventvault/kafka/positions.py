@@ -10,7 +10,8 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from eventvault.kafka import judgement
-from eventvault.kafka.judgement import Problem, TopicLook
+from eventvault.kafka.judgement import Problem
+from eventvault.kafka.look import TopicLook
 from eventvault.kafka.messages import Headers, Record
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topics import QUESTION_SECONDS, unreachable

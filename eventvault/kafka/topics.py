@@ -11,12 +11,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka.judgement import TopicLook
+from eventvault.kafka.look import TopicLook
 
 QUESTION_SECONDS = 3.0
 Asked = Future[Any]
-DEAD_LETTER = ".dead-letter"
-LONGEST_NAME = 249
 
 UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
@@ -59,11 +57,6 @@ def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | Non
     except KafkaUnreachable as error:
         if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
-
-
-def dead_letter_topic(topic: str) -> str:
-    """`<topic>.dead-letter`; a name that would be too long for Kafka is cut before the ending."""
-    return topic[: LONGEST_NAME - len(DEAD_LETTER)] + DEAD_LETTER
 
 
 def reason_of(error: KafkaException | KafkaError) -> str:

@@ -1,6 +1,8 @@
 """What health says of Kafka, and how often the log says it."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -91,3 +93,8 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     assert (found["lag"], found["stoppedPartitions"]) == (None, [1])
     assert codes(monitor) == ["kafka_topic_recreated"]
     assert "created anew" in found["lastError"]["message"]
+
+
+def test_a_store_without_kafka_does_not_load_its_client() -> None:
+    program = "import sys, eventvault.kafka.monitor; sys.exit('confluent_kafka' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

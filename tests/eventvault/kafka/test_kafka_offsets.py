@@ -1,7 +1,8 @@
 """Offsets as they are kept in LevelDB, and the judgement whether they still mean what they meant."""
 
-from eventvault.kafka import config, topics
-from eventvault.kafka.judgement import TopicLook, judge
+from eventvault.kafka import config
+from eventvault.kafka.judgement import judge
+from eventvault.kafka.look import TopicLook, dead_letter_topic
 from eventvault.kafka.offsets import StoredOffset, checksum, note, offset_key, stored_offsets
 
 STORED = StoredOffset(next=10, crc=1, leader_epoch=2, topic_id="T", cluster_id="C")
@@ -44,8 +45,8 @@ def test_an_offset_that_means_something_else_is_not() -> None:
 
 
 def test_a_dead_letter_topic_has_a_name_that_kafka_takes() -> None:
-    assert topics.dead_letter_topic("events") == "events.dead-letter"
-    assert len(topics.dead_letter_topic("e" * 249)) == 249
+    assert dead_letter_topic("events") == "events.dead-letter"
+    assert len(dead_letter_topic("e" * 249)) == 249
 
 
 def test_a_dead_letter_fits_where_its_message_did() -> None:
