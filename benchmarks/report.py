@@ -10,6 +10,9 @@ from pathlib import Path
 
 from eventvault.files import write_durably
 
+LOAD_BEFORE = os.getloadavg()[0]
+"""What else was going on: figures from a busy machine are worth little."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -44,7 +47,7 @@ def machine(folder: Path) -> str:
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB of memory, {platform.system()}, "
         f"data on {file_system(folder)}, Python {platform.python_version()}, gunicorn {version('gunicorn')}, "
-        f"Flask {version('flask')}"
+        f"Flask {version('flask')}. Load of the last minute before it began, this run's own not included: {LOAD_BEFORE:.1f}"
     )
 
 

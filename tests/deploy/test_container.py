@@ -125,7 +125,7 @@ def test_every_image_has_a_version(compose: dict[str, Any], dockerfile: list[tup
 
 
 def test_a_stop_has_time_to_drain(compose: dict[str, Any]) -> None:
-    assert all(compose["services"][name]["stop_grace_period"] == "60s" for name in ("app", "worker"))
+    assert all(compose["services"][name]["stop_grace_period"] == "90s" for name in ("app", "worker"))
 
 
 def test_the_image_is_built_in_stages_and_starts_as_an_ordinary_user(dockerfile: list[tuple[str, str]]) -> None:
