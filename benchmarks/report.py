@@ -47,7 +47,7 @@ def machine(folder: Path) -> str:
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB of memory, {platform.system()}, "
         f"data on {file_system(folder)}, Python {platform.python_version()}, gunicorn {version('gunicorn')}, "
-        f"Flask {version('flask')}. Load of the last minute before it began, this run's own not included: {LOAD_BEFORE:.1f}"
+        f"Flask {version('flask')}. The machine's load in the minute before it began: {LOAD_BEFORE:.1f}"
     )
 
 
