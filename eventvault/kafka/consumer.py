@@ -30,7 +30,8 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("EventBus")
 
-BATCH_MESSAGES = 5_000
+BATCH_MESSAGES = 1_000
+"""Small enough that a post over HTTP does not wait long behind one batch."""
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 2.0
 RETRY_SECONDS = 1.0
