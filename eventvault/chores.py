@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import logging
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import plyvel
 
 from eventvault import errors
 
@@ -99,6 +101,17 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signal_number)
 
 
+def _said(name: str, error: Exception) -> errors.EventVaultError:
+    """What the disk says on the way is an answer too: above all that it is full."""
+    if isinstance(error, errors.EventVaultError):
+        return error
+    log.error("BackupManager: %s failed", name, exc_info=error)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or any(words in str(error) for words in ("No space left", "quota exceeded", "File too large")):
+        return errors.NoSpace(f"{name} failed: {error}", hint="free some space on that disk and try again")
+    return errors.EventVaultError(f"{name} failed: {error}", hint="the log says more")
+
+
 def main(name: str, parent: int) -> None:
     """The child: one chore, then the end."""
     end_with_parent(parent)
@@ -107,8 +120,8 @@ def main(name: str, parent: int) -> None:
     arguments = orjson.loads(sys.stdin.buffer.read())
     try:
         answer = {"result": chore(**arguments)}
-    except errors.EventVaultError as error:
-        answer = {"error": error.to_wire()}
+    except (errors.EventVaultError, OSError, plyvel.Error) as error:
+        answer = {"error": _said(name, error).to_wire()}
     sys.stdout.buffer.write(orjson.dumps(answer, default=str))
 
 

@@ -12,7 +12,7 @@ import msgspec
 from eventvault import clock
 from eventvault.backups.archive import foreign, reader, writer
 from eventvault.backups.archive.manifest import Manifest
-from eventvault.errors import ArchiveDamaged
+from eventvault.errors import ArchiveDamaged, BackupsUnavailable
 from eventvault.files import remove_durably
 from eventvault.leveldb.examine import examine_database
 
@@ -20,13 +20,19 @@ from eventvault.leveldb.examine import examine_database
 def write_archive(*, folder: str, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
     """Write the archive and read it back. Returns {size, sha256, verified}; {taken: true} where the name is taken.
 
-    Raises NoSpace, or ArchiveDamaged when what was read back is not what was written; then nothing is left of it.
+    Raises NoSpace, BackupsUnavailable, or ArchiveDamaged when what was read back is not what was written; then nothing
+    is left of it.
     """
     target = Path(path)
     try:
         written = writer.write_archive(target, Path(folder), msgspec.convert(manifest, Manifest))
     except FileExistsError:
         return {"taken": True}
+    except OSError as error:
+        raise BackupsUnavailable(
+            f"writing {target} failed: {error.strerror}",
+            hint=f"see to it that {target.parent} is there and that the service may write to it",
+        ) from error
     try:
         reader.verify(target)
     except BaseException:

@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ from eventvault.backups import names, retention
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
+from eventvault.backups.installation import keep_installation
 from eventvault.backups.reading import claim_for_removal
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError, StoreUnavailable
-from eventvault.files import make_folder, remove_durably
+from eventvault.files import TEMPORARY_SUFFIX, remove_durably
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
 from eventvault.store.interface import BackupEntry, Created
 from eventvault.store.past import Past
-from eventvault.store.registry import EventRegistry
 
 log = logging.getLogger("BackupManager")
 
@@ -57,12 +57,14 @@ class BackupMaker:
         self._catalogue = catalogue
         self._chores = chores
         self._past = past
+        self.last_made: int | None = None
+        """When this process made its newest backup, in microseconds."""
         self._lock = threading.Lock()
         self._waiting: list[_Turn] = []
         self._under_way = threading.Lock()
 
     def create(self, label: str | None = None) -> Created:
-        """Back up now. Raises NoSpace, StoreUnavailable, or why the database is not open; then nothing is left."""
+        """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then nothing is left."""
         with self._lock:
             turn = next((waiting for waiting in self._waiting if waiting.label == label), None)
             mine = turn is None
@@ -75,20 +77,23 @@ class BackupMaker:
         return turn.future.result()
 
     def create_if_changed(self) -> Created | None:
-        """The periodic backup: skipped, and said so, when nothing changed since the newest good one."""
+        """The periodic backup: skipped, and said so, when nothing changed since a good one."""
         with self._bus.using() as registry:
             present = (registry.identity.generation, registry.last_sequence)
-        newest = self.newest_good()
-        if present[1] == 0 or (newest is not None and present == (newest.generation, newest.sequence)):
+        same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)
+        if present[1] == 0 or same is not None:
             self.counts["skipped"] += 1
             log.info("BackupManager: no backup was made, as nothing changed since %s",
-                     newest.name if newest else "the registry was created")  # fmt: skip
+                     same or "the registry was created")  # fmt: skip
             return None
         return self.create()
 
     def newest_good(self) -> BackupEntry | None:
-        entries = self._catalogue.entries()
-        return next((e for e in entries if e.origin == "created" and e.problem is None), None)
+        return next(iter(self._good()), None)
+
+    def _good(self) -> list[BackupEntry]:
+        """Those made here with which nothing is known to be wrong, newest first."""
+        return [e for e in self._catalogue.entries() if e.origin == "created" and e.problem is None]
 
     def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
@@ -119,9 +124,10 @@ class BackupMaker:
         began = clock.now()
         staging = self._settings.storage_dir / f"{CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
         try:
-            make_folder(self._settings.backup_dir)
-            with self._bus.using() as registry:
-                checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn, registry))
+            keep_installation(self._settings, self._catalogue.installation)
+            with self._bus.steady:
+                left = self._past.kept()
+                checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn))
             manifest = self._manifest(turn.label, checkpoint.held, began)
             entry = self._archive(checkpoint.folder, manifest)
         finally:
@@ -129,22 +135,31 @@ class BackupMaker:
         duration = (clock.now() - began) // 1000
         log.info("BackupManager: %s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                  duration)  # fmt: skip
-        self._tidy(entry)
+        self.last_made = clock.now()
+        self._tidy(entry, left)
         return Created(entry, duration)
 
-    def _tidy(self, entry: BackupEntry) -> None:
-        """What a good backup makes room for. It is made all the same when that fails."""
+    def _tidy(self, entry: BackupEntry, left: list[str]) -> None:
+        """What a good backup makes room for. It is made all the same when that fails.
+
+        left: the databases that restores had left behind when the checkpoint was taken. One that a restore left since
+        holds what the backup does not.
+        """
         try:
             self.rotate(entry.name)
-            self._past.drop_kept()
+            self._past.drop_kept(left)
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: old archives could not be removed: %s", error)
 
     @contextmanager
-    def _held(self, turn: _Turn, registry: EventRegistry) -> Iterator[dict[str, Any]]:
-        """What the checkpoint stands at, noted while nothing is written. From here on nobody joins this turn."""
+    def _held(self, turn: _Turn) -> Iterator[dict[str, Any]]:
+        """What the checkpoint stands at, noted while nothing is written. From here on nobody joins this turn.
+
+        The database is used within the hold only: whoever closes it (a swap, the committer after a failed write) has
+        the committer's lock and waits for its users, so a user must never wait for that lock.
+        """
         self._forget(turn)
-        with self._bus.committer.held():
+        with self._bus.committer.held(), self._bus.using() as registry:
             last = registry.last_sequence
             yield {
                 "identity": registry.identity,
@@ -184,12 +199,24 @@ class BackupMaker:
             if path.exists():
                 continue
             named = msgspec.structs.replace(manifest, name=name)
-            answer = self._chores.run(
-                "write_archive", folder=str(folder), path=str(path), manifest=msgspec.to_builtins(named)
-            )
+            try:
+                answer = self._chores.run(
+                    "write_archive", folder=str(folder), path=str(path), manifest=msgspec.to_builtins(named)
+                )
+            except BaseException:
+                remove_unfinished(path)
+                raise
             if not answer.get("taken"):
-                return self._catalogue.record_created(name, sha256=answer["sha256"], verified=answer["verified"])
+                return self._recorded(path, answer)
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
+
+    def _recorded(self, path: Path, answer: dict[str, Any]) -> BackupEntry:
+        try:
+            return self._catalogue.record_created(path.name, sha256=answer["sha256"], verified=answer["verified"])
+        except BaseException:
+            # The caller is told that there is no backup: then there is none.
+            remove_durably(path)
+            raise
 
     def _busy(self, name: str) -> bool:
         try:
@@ -207,3 +234,10 @@ class BackupMaker:
             return False
         log.info("BackupManager: %s was removed by rotation, MAX_BACKUPS is %s", name, self._settings.max_backups)
         return True
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a chore that was killed had written of the archive `path`; one that fails removes it itself."""
+    with suppress(OSError):
+        for file in path.parent.glob(f".{path.name}.*{TEMPORARY_SUFFIX}"):
+            file.unlink()

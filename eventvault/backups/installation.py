@@ -5,29 +5,61 @@ It is how a lost database is known from a new installation, and our archives fro
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 from pathlib import Path
 
+from eventvault.errors import BackupsUnavailable, NoSpace
 from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
+
+log = logging.getLogger("BackupManager")
 
 NAME = ".installation"
 
 
 def installation_of(settings: Settings) -> str:
-    """The id, made at the first call. The one in BACKUP_DIR counts, STORAGE_DIR holds a second copy."""
-    places = [settings.backup_dir / NAME, settings.storage_dir / NAME]
-    known = next((text for place in places if (text := _read(place))), None)
-    identity = known or secrets.token_hex(8)
-    for place in places:
-        if _read(place) != identity:
-            make_folder(place.parent)
-            write_durably(place, identity.encode())
+    """The id, made at the first call. The one in BACKUP_DIR counts, STORAGE_DIR holds a second copy.
+
+    A folder that cannot be written to keeps nobody from serving: the id is written there by a later backup.
+    """
+    known = []
+    for place in _places(settings):
+        with contextlib.suppress(OSError):
+            known.append(_read(place))
+    identity = next(filter(None, known), None) or secrets.token_hex(8)
+    try:
+        keep_installation(settings, identity)
+    except (BackupsUnavailable, NoSpace) as error:
+        log.warning("BackupManager: %s", error)
     return identity
+
+
+def keep_installation(settings: Settings, identity: str) -> None:
+    """See to it that both folders are there and hold the id; one that was removed and made anew gets it again.
+
+    Archives without it would not be known as ours when the database is lost. Raises BackupsUnavailable or NoSpace.
+    """
+    try:
+        for place in reversed(_places(settings)):
+            if _read(place) != identity:
+                make_folder(place.parent)
+                write_durably(place, identity.encode())
+    except OSError as error:
+        raise BackupsUnavailable(
+            f"the id of this installation could not be written: {error}",
+            hint="see to it that BACKUP_DIR and STORAGE_DIR can be made, read and written by the service",
+        ) from error
+
+
+def _places(settings: Settings) -> list[Path]:
+    """In the order in which they count; written in reverse, as STORAGE_DIR is the surer one."""
+    return [settings.backup_dir / NAME, settings.storage_dir / NAME]
 
 
 def _read(place: Path) -> str | None:
     try:
         return place.read_text().strip() or None
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None

@@ -23,14 +23,21 @@ class Scheduler(Protocol):
 
 
 class AutoBackup:
-    """problem: why the newest periodic backup failed; None since the last one that did not."""
+    """Asks for a backup every interval, and knows how the newest one went."""
 
     def __init__(self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None) -> None:
-        self.problem: EventVaultError | None = None
+        self._problem: EventVaultError | None = None
+        self._failed_at = 0
         self._settings = settings
         self._backups = backups
         self._scheduler = scheduler
         self._last: dict[str, Any] = {"lastRun": None, "lastOutcome": None}
+
+    @property
+    def problem(self) -> EventVaultError | None:
+        """Why the newest periodic backup failed; None once a later backup, whoever asked for it, did not."""
+        made = self._backups.last_made
+        return None if made is not None and made > self._failed_at else self._problem
 
     def start(self) -> None:
         if self._scheduler is None or not self._settings.auto_backup_enabled:
@@ -49,20 +56,25 @@ class AutoBackup:
         return {"enabled": enabled, "intervalMs": self._settings.auto_backup_interval, **self._last}
 
     def _newest(self) -> int | None:
-        newest = self._backups.newest_good()
+        """None also where BACKUP_DIR cannot be read: no reason not to serve, and the first run will say so."""
+        try:
+            newest = self._backups.newest_good()
+        except (EventVaultError, OSError):
+            return None
         return newest.created if newest else None
 
     def _run(self) -> None:
         self._last["lastRun"] = clock.format_milliseconds(clock.now())
         try:
             created = self._backups.create_if_changed()
-            self.problem = None
+            self._problem = None
             self._last["lastOutcome"] = created.backup.name if created else "skipped: nothing changed"
         except Cancelled:
             return
         except (EventVaultError, OSError) as error:
             log.exception("BackupManager: the periodic backup failed")
-            self.problem = EventVaultError(
+            self._failed_at = clock.now()
+            self._problem = EventVaultError(
                 f"the periodic backup failed: {error}", hint=getattr(error, "hint", "") or "the log says more"
             )
             self._last["lastOutcome"] = f"failed: {error}"

@@ -5,15 +5,18 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
+import plyvel
 
 from eventvault import clock, event
 from eventvault.backups.archive import foreign, reader
-from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, DatabaseError
+from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, DatabaseError, DatabaseTooNew
 from eventvault.files import remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
@@ -67,14 +70,7 @@ def _stamp_own(
     path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
 ) -> dict[str, Any]:
     """Read every record of a database of ours, and begin its new generation."""
-    try:
-        db = open_checked(database)
-    except DatabaseError as error:
-        raise ArchiveDamaged(
-            f"{path.name} holds a database that does not open: {error}", hint="restore another archive"
-        ) from error
-    try:
-        registry = EventRegistry(db, database)
+    with _database(path, database) as (db, registry):
         check_records(registry, path.name, expected)
         identity = registry.identity.forked(
             at_sequence=registry.last_sequence, reason="restored", instant=clock.now(), known=live
@@ -82,8 +78,33 @@ def _stamp_own(
         write_identity(db, identity)
         (database / MARK_NAME).touch()
         return {"events": registry.last_sequence, "notJson": 0, "notes": notes, "generation": identity.generation}
+
+
+@contextmanager
+def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
+    """The unpacked database, opened; what is wrong with it is said of the archive `path`."""
+    db = None
+    try:
+        db = open_checked(database)
+        yield db, EventRegistry(db, database)
+    except DatabaseTooNew as error:
+        raise ArchiveTooNew(
+            f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
+        ) from error
+    except (DatabaseError, plyvel.CorruptionError) as error:
+        raise ArchiveDamaged(
+            f"{path.name} holds a database that does not open: {error}", hint="restore another archive"
+        ) from error
     finally:
-        db.close()
+        if db is not None:
+            db.close()
+
+
+def _check_tables(path: Path, database: Path) -> None:
+    """Read every block with its checksum. An archive of ours has checksums of its own, a plain tar has only these."""
+    with _database(path, database) as (db, _), db.iterator(verify_checksums=True, fill_cache=False) as rows:
+        for _row in rows:
+            pass
 
 
 def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
@@ -117,6 +138,7 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     if is_foreign(folder / "foreign"):
         return _import(folder / "foreign", folder, live, notes)
     (folder / "foreign").rename(folder / DATABASE_NAME)
+    _check_tables(path, folder / DATABASE_NAME)
     expected = unpacked.manifest.events if unpacked.manifest else None
     return _stamp_own(path, folder / DATABASE_NAME, expected, live, notes)
 

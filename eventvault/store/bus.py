@@ -42,6 +42,8 @@ class EventBus:
         self.database = database
         self.committer = Committer(self)
         self.problem: EventVaultError | None = None
+        self.steady = threading.Lock()
+        """Held by who needs one and the same database for long: a swap waits. Taken before any other lock here."""
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
@@ -108,7 +110,7 @@ class EventBus:
         for consumer in consumers:
             consumer.stop()
         try:
-            with self.committer.held(), self._exclusive():
+            with self.steady, self.committer.held(), self._exclusive():
                 self._close()
                 try:
                     change()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from eventvault.errors import GenerationLeftBehind
@@ -34,6 +35,7 @@ class Past:
         self._open: dict[str, EventBus] = {}
         self._holders: dict[object, str] = {}
         self._last_held: dict[str, float] = {}
+        self._droppable: set[str] = set()
         self._began = time.monotonic()
 
     def folder(self, generation: str) -> Path:
@@ -71,21 +73,31 @@ class Past:
         )
 
     def tidy(self) -> None:
-        """Close and remove the copies that nobody has read for a while."""
+        """Close and remove the copies that nobody has read for a while, and what they were made of."""
         with self._lock:
             idle = [generation for generation in self._open if not self._held(generation)]
             buses = [(generation, self._open.pop(generation)) for generation in idle]
         for generation, bus in buses:
             bus.close()
             remove_durably(self._copy(generation))
+        self._drop()
 
-    def drop_kept(self) -> None:
-        """Remove what was left behind, as a good backup is there; what a reader still holds stays for now."""
-        for folder in self._storage_dir.glob(f"{KEPT_PREFIX}*"):
-            with self._lock:
-                held = self._held(folder.name.removeprefix(KEPT_PREFIX))
-            if not held:
-                remove_durably(folder)
+    def kept(self) -> list[str]:
+        """The names of the folders that restores left behind."""
+        return sorted(folder.name for folder in self._storage_dir.glob(f"{KEPT_PREFIX}*"))
+
+    def drop_kept(self, names: Iterable[str]) -> None:
+        """Remove what was left behind, as a good backup is there; what a reader still holds goes once it does not."""
+        with self._lock:
+            self._droppable.update(names)
+        self._drop()
+
+    def _drop(self) -> None:
+        with self._lock:
+            names = [name for name in self._droppable if not self._held(name.removeprefix(KEPT_PREFIX))]
+            self._droppable.difference_update(names)
+        for name in names:
+            remove_durably(self._storage_dir / name)
 
     def _held(self, generation: str) -> bool:
         recent = max(self._last_held.get(generation, 0.0), self._began)

@@ -86,7 +86,10 @@ def _store(service: StoreService) -> dict[str, Any]:
 
 
 def _last_restore(service: StoreService) -> dict[str, Any] | None:
-    last = read_last(service.settings.storage_dir)
+    try:
+        last = read_last(service.settings.storage_dir)
+    except (EventVaultError, OSError):
+        return None
     return restored_json(last.restored) if last else None
 
 

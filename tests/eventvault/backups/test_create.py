@@ -1,0 +1,437 @@
+"""Backups of a registry that is used meanwhile: what they hold, what they are called, who waits for whom."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from eventvault import clock
+from eventvault.backups import create
+from eventvault.errors import ArchiveDamaged, BackupNotFound, BackupsUnavailable, EventVaultError, NoSpace
+from eventvault.settings import Settings
+from eventvault.store.service import StoreService
+from tests import processes
+from tests.restoring import (
+    drafts,
+    flip,
+    leftovers,
+    make_archive,
+    make_foreign_archive,
+    make_text_archive,
+    opened,
+    prefixes,
+)
+from tests.stores import running_service
+
+NAME = re.compile(r"backup_\d{4}-\d\d-\d\d_\d{6}(_[a-z0-9-]{1,60})?(_\d+)?\.tar\.gz")
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        service.append(drafts(5))
+        yield service
+
+
+@pytest.fixture
+def frozen_clock(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every instant of the backups is the same."""
+    instant = clock.parse("2026-01-31T12:34:56.789Z")
+    monkeypatch.setattr(clock, "now", lambda: instant)
+    return instant
+
+
+def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    results: list[Any] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except EventVaultError as error:
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, results
+
+
+@contextmanager
+def stopped_chore(service: StoreService, *names: str) -> Iterator[threading.Event]:
+    """A chore waits before it begins, and `reached` tells that it got there, until the context is left."""
+    reached, go_on = threading.Event(), threading.Event()
+    run = service.chores.run
+
+    def slow(name: str, **arguments: Any) -> dict[str, Any]:
+        if not names or name in names:
+            reached.set()
+            assert go_on.wait(60)
+        return run(name, **arguments)
+
+    service.chores.run = slow  # type: ignore[method-assign]
+    try:
+        yield reached
+    finally:
+        go_on.set()
+        service.chores.run = run  # type: ignore[method-assign]
+
+
+def test_the_sha256_is_the_files(service: StoreService) -> None:
+    backup = service.create_backup("x").backup
+
+    assert backup.sha256 == hashlib.sha256(Path(backup.path).read_bytes()).hexdigest()
+    assert backup.size == Path(backup.path).stat().st_size
+    assert backup.verified is not None
+
+
+def test_any_tar_extracts_it_and_plyvel_alone_opens_it(service: StoreService, tmp_path: Path) -> None:
+    backup = service.create_backup().backup
+    subprocess.run(["tar", "xzf", backup.path, "-C", tmp_path], check=True)
+
+    with opened(tmp_path / "event_registry_db") as db:
+        events = [orjson.loads(value) for value in db.iterator(prefix=b"e", include_key=False)]
+
+    assert [found["id"] for found in events] == [f"live-{number}" for number in range(5)]
+    assert orjson.loads((tmp_path / "manifest.json").read_bytes())["events"] == 5
+
+
+def test_what_it_says_of_itself_is_exact_under_load(service: StoreService, tmp_path: Path) -> None:
+    done = threading.Event()
+    acknowledged = [5]
+
+    def write() -> None:
+        number = 0
+        while not done.is_set():
+            acknowledged.append(service.append(drafts(7, f"load{number}")).last_sequence)
+            number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3):
+            before = acknowledged[-1]
+            backup = service.create_backup().backup
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            subprocess.run(["tar", "xzf", backup.path, "-C", folder], check=True)
+            with opened(folder / "event_registry_db") as db:
+                found = [orjson.loads(value)["sequence"] for value in db.iterator(prefix=b"e", include_key=False)]
+            assert found == list(range(1, len(found) + 1))
+            assert backup.events == backup.sequence == len(found) >= before
+    finally:
+        done.set()
+        writer.join()
+
+
+@pytest.mark.parametrize(
+    ("label", "slug"),
+    [
+        ("manual-backup", "_manual-backup"),
+        ("Vor dem Umzug — Größe & Café", "_vor-dem-umzug-groe-cafe"),
+        ("../../etc/passwd", "_etc-passwd"),
+        ("備份", ""),
+        ("---", ""),
+        ("x" * 200, "_" + "x" * 60),
+        ("😀 done\n", "_done"),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_a_label_is_kept_as_given_and_its_slug_is_in_the_name(
+    service: StoreService, frozen_clock: int, label: str | None, slug: str
+) -> None:
+    backup = service.create_backup(label).backup
+
+    assert backup.label == label
+    assert backup.name == f"backup_2026-01-31_123456{slug}.tar.gz"
+    assert NAME.fullmatch(backup.name)
+    assert backup.created == frozen_clock
+    assert service.list_backups()[0].label == label
+
+
+def test_two_in_one_second_have_two_names(service: StoreService, frozen_clock: int) -> None:
+    names = [service.create_backup("same").backup.name for _ in range(3)]
+
+    assert names == [f"backup_2026-01-31_123456_same{number}.tar.gz" for number in ("", "_2", "_3")]
+    assert len(service.list_backups()) == 3
+
+
+def test_the_newest_is_the_first_in_the_list(service: StoreService) -> None:
+    made = [service.create_backup(label).backup.name for label in ("z", "a", "m")]
+
+    assert [entry.name for entry in service.list_backups()] == made[::-1]
+
+
+def test_a_second_request_with_the_same_label_joins_one_that_waits(service: StoreService) -> None:
+    with stopped_chore(service, "write_archive") as reached:
+        first = in_thread(lambda: service.create_backup("same"))
+        assert reached.wait(60)
+        second = in_thread(lambda: service.create_backup("same"))
+        processes.wait_until(lambda: len(service.backups._waiting) == 1, "the second waits")
+        others = [in_thread(lambda label=label: service.create_backup(label)) for label in ("same", "same", "other")]
+        processes.wait_until(lambda: len(service.backups._waiting) == 2, "the other waits")
+        service.append(drafts(1, "meanwhile"))
+    made = []
+    for thread, results in (first, second, *others):
+        thread.join(60)
+        made.append(results[0].backup)
+
+    assert made[0].name != made[1].name, "the checkpoint of the first was taken: the second must not join it"
+    assert (made[0].events, made[1].events) == (5, 6)
+    assert made[1].name == made[2].name == made[3].name
+    assert made[4].name not in (made[0].name, made[1].name)
+    assert len(service.list_backups()) == 3
+
+
+def test_a_failed_backup_fails_for_all_who_joined_it_and_the_next_one_works(service: StoreService) -> None:
+    run = service.chores.run
+
+    def full(name: str, **arguments: Any) -> dict[str, Any]:
+        raise NoSpace("full", hint="free some")
+
+    service.chores.run = full  # type: ignore[method-assign]
+    with pytest.raises(NoSpace):
+        service.create_backup()
+    service.chores.run = run  # type: ignore[method-assign]
+
+    assert service.create_backup().backup.events == 5
+    assert service.backups.counts["failed"] == 1
+
+
+def test_a_backup_and_a_restore_at_the_same_time_both_end(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The swap begins between the start of a checkpoint and the moment in which it holds the writers."""
+    name = service.create_backup().backup.name
+    in_checkpoint, swapping = threading.Event(), threading.Event()
+    take_checkpoint, swap = create.take_checkpoint, service.bus.swap
+
+    def slow(database: Path, staging: Path, hold: Any, **more: Any) -> Any:
+        in_checkpoint.set()
+        swapping.wait(60)
+        time.sleep(0.3)  # the swap takes its locks
+        return take_checkpoint(database, staging, hold, **more)
+
+    def said(change: Callable[[], None]) -> None:
+        swapping.set()
+        swap(change)
+
+    monkeypatch.setattr(create, "take_checkpoint", slow)
+    monkeypatch.setattr(service.bus, "swap", said)
+    backup, made = in_thread(lambda: service.create_backup("meanwhile"))
+    assert in_checkpoint.wait(60)
+    restore, restored = in_thread(lambda: service.restore(name))
+    backup.join(30)
+    restore.join(30)
+
+    assert made, "the backup hangs"
+    assert restored, "the restore hangs"
+    assert made[0].backup.events == 5
+    assert restored[0].events == 5
+    assert service.append(drafts(1, "after")).last_sequence == 6
+
+
+def test_a_database_that_is_opened_again_meanwhile_does_not_disturb_a_backup(service: StoreService) -> None:
+    with stopped_chore(service, "write_archive") as reached:
+        thread, made = in_thread(lambda: service.create_backup())
+        assert reached.wait(60)
+        service.bus.reopen()
+        service.append(drafts(1, "after"))
+    thread.join(60)
+
+    assert made[0].backup.events == 5
+
+
+def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreService) -> None:
+    """The backup's checkpoint is older than the swap: it does not hold what was appended in between."""
+    first = service.create_backup().backup.name
+    with stopped_chore(service, "write_archive") as reached:
+        thread, made = in_thread(lambda: service.create_backup("older"))
+        assert reached.wait(60)
+        service.append(drafts(1, "only-in-the-previous"))
+        generation = service.status()["store"]["generation"]
+        service.restore(first)
+    thread.join(60)
+
+    assert made
+    assert service.past.folder(generation).is_dir()
+
+
+def test_what_a_restore_left_goes_with_the_next_good_backup(service: StoreService) -> None:
+    first = service.create_backup().backup.name
+    service.restore(first)
+    (kept,) = service.past.kept()
+    service.past._began = time.monotonic() - 3600  # readers of before had their time
+
+    service.create_backup()
+
+    assert not (service.settings.storage_dir / kept).exists()
+
+
+def test_what_a_reader_may_still_hold_goes_later_by_itself(service: StoreService) -> None:
+    first = service.create_backup().backup.name
+    service.restore(first)
+    (kept,) = service.past.kept()
+    generation = kept.removeprefix("previous-")
+    service.past._began = time.monotonic() - 3600
+    with service.hold_generation(generation):
+        service.create_backup()
+        assert (service.settings.storage_dir / kept).is_dir()
+    service.past._last_held[generation] = time.monotonic() - 3600
+
+    processes.wait_until(lambda: not (service.settings.storage_dir / kept).exists(), "it is still there")
+
+
+def test_an_archive_that_is_copied_in_is_listed_and_restored(service: StoreService, settings: Settings) -> None:
+    make_archive(settings.backup_dir / "from-a-friend.tar.gz", "friend", label="theirs")
+
+    (entry,) = service.list_backups()
+    assert (entry.name, entry.origin, entry.events, entry.label) == ("from-a-friend.tar.gz", "found", 3, "theirs")
+    service.restore(entry.name)
+
+    assert prefixes(service) == {"friend": 3}
+    assert (settings.backup_dir / "from-a-friend.tar.gz").exists()
+
+
+def test_a_foreign_archive_is_listed_with_unknown_values_and_restored(
+    service: StoreService, settings: Settings
+) -> None:
+    make_foreign_archive(settings.backup_dir / "backup_2024-12-27_120000.tar.gz")
+
+    (entry,) = service.list_backups()
+    assert entry.created == clock.parse("2024-12-27T12:00:00Z")
+    assert (entry.events, entry.sequence, entry.generation, entry.verified, entry.label) == (None,) * 5
+    assert entry.problem is None
+    assert service.backup_manifest(entry.name) == {}
+    assert service.restore(entry.name).events == 3
+
+    assert prefixes(service) == {"foreign": 3}
+
+
+def test_an_archive_that_is_deleted_by_hand_is_gone_from_the_list(service: StoreService) -> None:
+    entry = service.create_backup().backup
+    Path(entry.path).unlink()
+
+    assert service.list_backups() == []
+    assert service.status()["backup"]["count"] == 0
+    with pytest.raises(BackupNotFound):
+        service.restore(entry.name)
+
+
+def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
+    service: StoreService, settings: Settings
+) -> None:
+    service.create_backup()
+    shutil.rmtree(settings.backup_dir)
+
+    status = service.status()
+    assert status["status"] == "degraded"
+    assert status["backup"]["available"] is False
+    service.append(drafts(1, "goes-on"))
+    backup = service.create_backup().backup
+
+    assert [entry.name for entry in service.list_backups()] == [backup.name]
+    assert (settings.backup_dir / ".installation").read_text() == service.catalogue.installation
+    assert service.status()["status"] == "ok"
+
+
+def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
+    service: StoreService, settings: Settings
+) -> None:
+    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.write_text("in the way")
+
+    with pytest.raises(BackupsUnavailable) as caught:
+        service.create_backup()
+
+    assert caught.value.hint
+    assert service.append(drafts(1, "goes-on")).last_sequence == 6
+    assert not leftovers(settings.storage_dir)
+    settings.backup_dir.unlink()
+    assert service.create_backup().backup.events == 6
+
+
+def test_an_archive_that_does_not_read_back_is_no_backup(
+    service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eventvault.backups import chores
+    from eventvault.backups.archive import writer
+
+    write = writer.write_archive
+
+    def and_flip(path: Path, *arguments: Any) -> Any:
+        written = write(path, *arguments)
+        flip(path, path.stat().st_size // 2)
+        return written
+
+    monkeypatch.setattr(writer, "write_archive", and_flip)
+    service.chores.run = lambda name, **arguments: getattr(chores, name)(**arguments)  # type: ignore[method-assign]
+    with pytest.raises(ArchiveDamaged):
+        service.create_backup()
+
+    assert service.list_backups() == []
+    assert not leftovers(settings.backup_dir, settings.storage_dir)
+
+
+def test_a_backup_that_cannot_be_entered_in_the_catalogue_is_not_left(
+    service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Any:
+        raise NoSpace("full", hint="free some")
+
+    monkeypatch.setattr(service.catalogue, "record_created", full)
+    with pytest.raises(NoSpace):
+        service.create_backup()
+
+    assert not list(settings.backup_dir.glob("*.tar.gz"))
+
+
+def test_the_archive_just_made_is_not_rotated_away_when_the_clock_was_ahead(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings_with({"MAX_BACKUPS": "1"})) as service:
+        service.append(drafts(1))
+        now = clock.now
+        monkeypatch.setattr(clock, "now", lambda: now() + 10**12)
+        service.create_backup()
+        monkeypatch.setattr(clock, "now", now)
+        made = service.create_backup().backup.name
+
+        assert made in [entry.name for entry in service.list_backups()]
+
+
+def test_alien_files_in_the_backup_folder_harm_nothing(service: StoreService, settings: Settings) -> None:
+    make_text_archive(settings.backup_dir / "text.tar.gz")
+    (settings.backup_dir / "zeros.tar.gz").write_bytes(bytes(100))
+    (settings.backup_dir / "notes.txt").write_text("hello")
+    (settings.backup_dir / "folder.tar.gz").mkdir()
+
+    names = {entry.name for entry in service.list_backups()}
+
+    assert names == {"text.tar.gz", "zeros.tar.gz"}
+    assert service.status()["status"] == "ok"
+    for name in names:
+        with pytest.raises(EventVaultError):
+            service.restore(name)
+    assert prefixes(service) == {"live": 5}
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next_store(settings: Settings) -> None:
+    settings.backup_dir.mkdir(parents=True)
+    half = settings.backup_dir / ".backup_2026-01-01_000000.tar.gz.0a1b2c3d.tmp"
+    upload = settings.backup_dir / ".upload.0a1b2c3d.tmp"
+    half.touch()
+    upload.touch()
+
+    with running_service(settings, service_starts=False):
+        assert not half.exists()
+        assert upload.exists(), "whoever receives it may be at it"
