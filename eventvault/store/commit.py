@@ -27,6 +27,8 @@ GROUP_BYTES = 8 * 2**20
 GROUP_BATCHES = 256
 
 Done = Callable[[AppendResult | EventVaultError], None]
+_Submission = tuple[AppendBatch, int, Done]
+"""A batch, its size in bytes, and whom to tell."""
 
 
 class Handle(Protocol):
@@ -57,7 +59,7 @@ class Committer:
     def __init__(self, handle: Handle) -> None:
         self.sizes = GroupSizes()
         self._handle = handle
-        self._waiting: deque[tuple[AppendBatch, int, Done]] = deque()
+        self._waiting: deque[_Submission] = deque()
         self._arrived = threading.Condition()
         self._writing = threading.Lock()
         self._stopping = False
@@ -108,23 +110,37 @@ class Committer:
 
     def _run(self) -> None:
         while group := self._gather():
-            batches = [batch for batch, _, _ in group]
-            try:
-                with self._writing:
-                    answers = self._commit(batches)
-            except EventVaultError as error:
-                self.sizes.failures += 1
-                for _, _, done in group:
-                    done(error)
-                continue
-            for (_, _, done), answer in zip(group, answers, strict=True):
-                done(answer)
+            for done, answer in self._answers(group):
+                try:
+                    done(answer)
+                except Exception:
+                    log.exception("an append was answered, but its caller could not be told")
 
-    def _gather(self) -> list[tuple[AppendBatch, int, Done]]:
+    def _answers(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
+        """What to tell each caller. This thread must outlive whatever goes wrong: nothing is appended without it."""
+        answers: Sequence[AppendResult | EventVaultError]
+        try:
+            with self._writing:
+                answers = self._commit([batch for batch, _, _ in group])
+        except EventVaultError as error:
+            self.sizes.failures += 1
+            answers = [error] * len(group)
+        except Exception:
+            log.exception("appending failed in a way that nobody thought of")
+            if len(group) > 1:
+                # One of them is to blame, and the others shall not suffer from it.
+                for submission in group:
+                    yield from self._answers([submission])
+                return
+            self.sizes.failures += 1
+            answers = [EventVaultError("the append failed", hint="the log of the store says why")]
+        yield from zip((done for _, _, done in group), answers, strict=True)
+
+    def _gather(self) -> list[_Submission]:
         with self._arrived:
             while not self._waiting and not self._stopping:
                 self._arrived.wait()
-            group: list[tuple[AppendBatch, int, Done]] = []
+            group: list[_Submission] = []
             room = GROUP_BYTES
             while self._waiting and len(group) < GROUP_BATCHES and (room > 0 or not group):
                 group.append(self._waiting.popleft())
