@@ -30,6 +30,7 @@ LINGER_SECONDS = 4.0
 DRAIN_SECONDS = 5.0
 """How long a store that ends waits for requests that it has read."""
 _BACKLOG = 256
+_ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class StoreServer:
@@ -49,6 +50,8 @@ class StoreServer:
 
     def listen(self) -> socket.socket:
         """Bind aside and rename into place: whoever finds the socket finds somebody who listens."""
+        for left in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
+            left.unlink(missing_ok=True)
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -66,17 +69,32 @@ class StoreServer:
         """Accept until `end`, or until nobody was connected for a while."""
         listener.settimeout(0.25)
         while not self._ended.is_set() and not self._lonely():
-            with contextlib.suppress(TimeoutError):
-                connection, _ = listener.accept()
-                connection.settimeout(None)
-                with self._lock:
-                    self._connections.add(connection)
-                threading.Thread(target=self._talk, args=(connection,), daemon=True, name="connection").start()
+            try:
+                self._accept(listener)
+            except TimeoutError:
+                continue
+            except (OSError, RuntimeError) as error:
+                # No descriptor or no thread is free: when others end there will be.
+                log.warning("a connection could not be taken: %s", error)
+                time.sleep(_ACCEPT_AGAIN_SECONDS)
         self._path.unlink(missing_ok=True)
         listener.close()
 
     def end(self) -> None:
         self._ended.set()
+
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(None)
+        with self._lock:
+            self._connections.add(connection)
+        try:
+            threading.Thread(target=self._talk, args=(connection,), daemon=True, name="connection").start()
+        except RuntimeError:
+            with self._lock:
+                self._connections.discard(connection)
+            connection.close()
+            raise
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
         """Wait until every request that was read has its reply."""
@@ -139,9 +157,9 @@ class StoreServer:
                 if isinstance(answer, errors.StoreStopping):
                     connection.shutdown(socket.SHUT_RDWR)
                 elif isinstance(answer, errors.EventVaultError):
-                    wire.send(connection, wire.reply_error(answer))
+                    _send_soon(connection, wire.reply_error(answer))
                 else:
-                    wire.send(connection, wire.reply(answer))
+                    _send_soon(connection, wire.reply(answer))
 
         self._service.submit(drafts, nonce, done)
 
@@ -174,3 +192,22 @@ class StoreServer:
             return False
         self.end()
         return True
+
+
+def _send_soon(connection: socket.socket, body: bytes) -> None:
+    """Send without waiting: what the other end does not take at once is left to a thread of its own.
+
+    A caller that was stopped, or reads slowly, must not keep the committer from everybody else.
+    """
+    frame = wire.framed(body)
+    try:
+        sent = connection.send(frame, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(frame):
+        threading.Thread(target=_send_rest, args=(connection, frame[sent:]), daemon=True, name="slow reader").start()
+
+
+def _send_rest(connection: socket.socket, rest: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(rest)

@@ -91,8 +91,13 @@ def read_reply(method: str, frame: bytes) -> Any:
     return _results[method].decode(body)
 
 
-def send(connection: socket.socket, frame: bytes) -> None:
-    connection.sendall(_LENGTH.pack(len(frame)) + frame)
+def framed(body: bytes) -> bytes:
+    """A request or a reply as it travels."""
+    return _LENGTH.pack(len(body)) + body
+
+
+def send(connection: socket.socket, body: bytes) -> None:
+    connection.sendall(framed(body))
 
 
 def receive(connection: socket.socket) -> bytes:
