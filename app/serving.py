@@ -169,7 +169,7 @@ def worker_started() -> None:
     """Hold the store from now on: this process is born after the fork, threads and sockets begin here."""
     from eventvault.store import lifeline
 
-    lifeline.start_all(watch_parent=True)
+    lifeline.start_all(parent=int(os.environ.get(_MASTER) or os.getppid()))
 
 
 def end_service(settings: Settings) -> None:

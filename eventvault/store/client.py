@@ -106,23 +106,33 @@ class StoreClient:
             connection.close()
 
     def _call(self, method: str, *arguments: Any, patience: float | None = None) -> Any:
+        """patience: seconds for everything; by default the answer may take as long as it takes."""
         frame = wire.request(method, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else patience)
+        renewed = patience is not None
         while True:
             connection = self._take(deadline)
             try:
-                answer = self._exchange(connection, frame)
+                answer = self._exchange(connection, frame, patience)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
-                    raise _away() from None
+                    if renewed:
+                        raise _away() from None
+                    # The store was lost in the middle of something long: the next one gets its chance, once.
+                    renewed, deadline = True, time.monotonic() + self._patience
                 continue
             self._give(connection)
             return wire.read_reply(method, answer)
 
-    def _exchange(self, connection: socket.socket, frame: bytes) -> bytes:
+    def _exchange(self, connection: socket.socket, frame: bytes, patience: float | None) -> bytes:
+        if patience is not None:
+            connection.settimeout(patience)
         wire.send(connection, frame)
-        return wire.receive(connection)
+        answer = wire.receive(connection)
+        if patience is not None:
+            connection.settimeout(None)
+        return answer
 
     def _take(self, deadline: float) -> socket.socket:
         with self._lock:

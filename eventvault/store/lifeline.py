@@ -24,7 +24,7 @@ log = logging.getLogger("BackupManager")
 PING_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
 """A store that does not answer a ping for this long is taken to hang."""
-ORPHAN_SECONDS = 5.0
+ORPHAN_SECONDS = 4.0
 """How long a worker whose master is gone finishes its requests."""
 
 _lifelines: list[Lifeline] = []
@@ -85,12 +85,12 @@ def register(client: StoreClient) -> Lifeline:
     return lifeline
 
 
-def start_all(*, watch_parent: bool = False) -> None:
-    """Start every lifeline of this process. watch_parent: end this process when its parent is gone."""
+def start_all(*, parent: int | None = None) -> None:
+    """Start every lifeline of this process. parent: the process with which this one ends, gone already or not."""
     for lifeline in _lifelines:
         lifeline.start()
-    if watch_parent:
-        threading.Thread(target=_end_with, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
 
 
 def lifelines() -> list[Lifeline]:
@@ -105,8 +105,8 @@ def forget(lifeline: Lifeline) -> None:
 
 
 def end_store(settings: Settings, service: str) -> None:
-    """Ask the store of this service start to end at once; used when gunicorn's master ends."""
-    Spawner(settings, [], service=service).end(service)
+    """Have the store of this service start end at once, one that hangs too; used when gunicorn's master ends."""
+    Spawner(settings, [], service=service).end(service, kill_hung=True)
 
 
 def _end_with(parent: int) -> None:

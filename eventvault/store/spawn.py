@@ -33,6 +33,8 @@ SOCKET_NAME = "store.sock"
 SPAWN_LOCK_NAME = "spawn.lock"
 READY_SECONDS = 10.0
 """How long a store that was started has until its socket answers."""
+ANSWER_SECONDS = 3.0
+"""How long a store may take to say who it is, or that it ends."""
 _BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 
 _children: list[subprocess.Popen[bytes]] = []
@@ -60,15 +62,18 @@ class Spawner:
 
         One caller at a time, in this process and among all, starts a store; the others wait for it.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
+            return
+        try:
             make_folder(self.settings.storage_dir)
             lock = FileLock(str(self.settings.storage_dir / SPAWN_LOCK_NAME), thread_local=False)
-            try:
-                with lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
-                    if not self.answers():
-                        self._start(deadline)
-            except Timeout:
-                return
+            with lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
+                if not self.answers():
+                    self._start(deadline)
+        except Timeout:
+            return
+        finally:
+            self._lock.release()
 
     def answers(self) -> bool:
         """Whether somebody listens at the socket."""
@@ -83,10 +88,13 @@ class Spawner:
             return self._ask("hello")  # type: ignore[no-any-return]
         return None
 
-    def end(self, service: str) -> bool:
-        """Ask the present store to end, if it belongs to `service` (an empty text: whichever). False: there is none."""
+    def end(self, service: str, *, kill_hung: bool = False) -> bool:
+        """Ask the present store to end, if it belongs to `service` (an empty text: whichever). False: there is none.
+
+        kill_hung: one that does not answer is killed.
+        """
         with contextlib.suppress(OSError):
-            return bool(self._ask("end", service))
+            return bool(self._ask("end", service, kill_hung=kill_hung))
         return False
 
     def wait_until_gone(self, seconds: float) -> bool:
@@ -98,10 +106,16 @@ class Spawner:
             time.sleep(0.02)
         return True
 
-    def _ask(self, method: str, *arguments: str) -> Any:
-        with contextlib.closing(wire.connect(self.socket_path, timeout=5.0)) as connection:
-            wire.send(connection, wire.request(method, *arguments))
-            return wire.read_reply(method, wire.receive(connection))
+    def _ask(self, method: str, *arguments: str, kill_hung: bool = False) -> Any:
+        with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
+            try:
+                wire.send(connection, wire.request(method, *arguments))
+                return wire.read_reply(method, wire.receive(connection))
+            except TimeoutError:
+                if kill_hung:
+                    log.warning("BackupManager: the store process %s does not answer and is killed",
+                                kill_peer(connection))  # fmt: skip
+                raise
 
     def _start(self, deadline: float) -> None:
         if time.monotonic() < self._not_before:
