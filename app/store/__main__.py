@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -44,7 +45,7 @@ def main() -> int:
     if not lock.acquire():
         log.info("BackupManager: another store process is there already")
         return 0
-    _serve(settings, arguments.service or f"standalone-{os.getpid()}", arguments.mode)
+    _serve(settings, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     return 0
 
 
@@ -64,13 +65,19 @@ def _serve(settings: Settings, service_name: str, mode: str) -> None:
     listener = server.listen()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
     log.info("BackupManager: the store process %s serves %s", os.getpid(), settings.storage_dir)
-    server.serve(listener)
-    service.stop()
-    server.drain()
-    log.info("BackupManager: the store process %s ends", os.getpid())
-    logging.shutdown()
-    # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.
-    os._exit(0)
+    status = 1
+    try:
+        server.serve(listener)
+        service.stop()
+        server.drain()
+        log.info("BackupManager: the store process %s ends", os.getpid())
+        status = 0
+    except Exception:
+        log.exception("BackupManager: the store process %s ends in disorder", os.getpid())
+    finally:
+        logging.shutdown()
+        # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.
+        os._exit(status)
 
 
 def _arguments() -> argparse.Namespace:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import plyvel
 
 from eventvault.backups import names
 from eventvault.backups.archive import reader
@@ -241,7 +240,7 @@ class StoreService:
             self.state = "stopping"
         except EventVaultError as error:
             self._fail(error)
-        except (OSError, plyvel.Error) as error:
+        except Exception as error:
             log.exception("BackupManager: the store cannot start")
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
