@@ -55,7 +55,7 @@ def test_every_error_is_documented_in_the_one_shape(web: FlaskClient) -> None:
 @pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
 @schema.parametrize()
 @hypothesis.settings(
-    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=False
+    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
