@@ -6,7 +6,7 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,23 +81,25 @@ def _stamp_own(
 
 
 @contextmanager
-def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
-    """The unpacked database, opened; what is wrong with it is said of the archive `path`."""
-    db = None
+def _said_of(path: Path) -> Iterator[None]:
+    """What is wrong with the unpacked database is said of the archive `path`."""
     try:
-        db = open_checked(database)
-        yield db, EventRegistry(db, database)
+        yield
     except DatabaseTooNew as error:
         raise ArchiveTooNew(
             f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
         ) from error
     except (DatabaseError, plyvel.CorruptionError) as error:
         raise ArchiveDamaged(
-            f"{path.name} holds a database that does not open: {error}", hint="restore another archive"
+            f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
         ) from error
-    finally:
-        if db is not None:
-            db.close()
+
+
+@contextmanager
+def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
+    """The unpacked database, opened."""
+    with _said_of(path), closing(open_checked(database)) as db:
+        yield db, EventRegistry(db, database)
 
 
 def _check_tables(path: Path, database: Path) -> None:
@@ -135,7 +137,9 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     folder.mkdir()
     unpacked = foreign.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
-    if is_foreign(folder / "foreign"):
+    with _said_of(path):
+        foreigner = is_foreign(folder / "foreign")
+    if foreigner:
         return _import(folder / "foreign", folder, live, notes)
     (folder / "foreign").rename(folder / DATABASE_NAME)
     _check_tables(path, folder / DATABASE_NAME)

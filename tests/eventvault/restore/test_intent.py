@@ -1,0 +1,196 @@
+"""The swap by an intent: killed at any instant, the next start has the old data or the new, whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventvault.errors import DatabaseDamaged
+from eventvault.restore import intent as intents
+from eventvault.restore.intent import Intent
+from eventvault.settings import PROJECT, Settings, load
+from eventvault.store.interface import Restored
+from tests.restoring import leftovers, make_database, prefixes
+from tests.stores import running_service
+
+RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
+INTENT = Intent(staged=".restoring-aa/event_registry_db", kept="previous-g0", operation="o", restored=RESTORED)
+
+
+def prepare(storage: Path) -> None:
+    """A live database, and one that is ready to take its place."""
+    make_database(storage / "event_registry_db", "live", 2)
+    make_database(storage / INTENT.staged, "restored", 3)
+
+
+def swapped(storage: Path) -> None:
+    intents.swap_folders(storage, storage / "event_registry_db", INTENT)
+
+
+def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path) -> None:
+    template, target = tmp_path / "template", tmp_path / "killed"
+    prepare(template / "storage")
+    (template / "restore").mkdir()
+    (template / "restore" / "a.tar.gz").write_bytes(b"an archive")
+    (template / "intent.json").write_bytes(msgspec.json.encode(INTENT))
+    program = Path(__file__).with_name("swap_killed.py")
+
+    subprocess.run([sys.executable, program, template, target], check=True, env={"PYTHONPATH": str(PROJECT)})
+
+    killed = sorted(target.iterdir(), key=lambda folder: int(folder.name))
+    assert len(killed) > 8
+    outcomes = [outcome(folder) for folder in killed]
+    assert set(outcomes) == {"live", "restored"}
+    assert outcomes == sorted(outcomes), "once the new data is there, it stays"
+
+
+def outcome(folder: Path) -> str:
+    """What the next start finds, which must be one or the other and nothing else."""
+    names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+    settings = load({setting: str(folder / name) for setting, name in names.items()})
+    decided = intents.read_intent(settings.storage_dir)
+    if decided is not None:
+        moved = msgspec.structs.replace(decided, inbox=str(settings.restore_dir / "a.tar.gz"))
+        intents.write_intent(settings.storage_dir, moved)
+    with running_service(settings, service_starts=False) as service:
+        found = prefixes(service)
+        status = service.status()
+    assert found in ({"live": 2}, {"restored": 3}), folder
+    new = "restored" in found
+    assert (status["lastRestore"] is not None) is new
+    assert status["status"] == "ok"
+    assert (settings.restore_dir / "a.tar.gz").exists() is not new
+    assert (settings.restore_dir / "restored" / "a.tar.gz").exists() is new
+    assert intents.read_intent(settings.storage_dir) is None
+    assert not leftovers(settings.storage_dir)
+    return "restored" if new else "live"
+
+
+def test_the_old_database_is_kept(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    files = sorted(path.name for path in (tmp_path / "event_registry_db").iterdir())
+
+    swapped(tmp_path)
+
+    assert sorted(path.name for path in (tmp_path / "previous-g0").iterdir()) == files
+
+
+def test_a_swap_may_be_done_again(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    for _ in range(3):
+        swapped(tmp_path)
+
+    assert not (tmp_path / ".restoring-aa").exists()
+    assert (tmp_path / "previous-g0").is_dir()
+
+
+def test_three_databases_where_two_belong_are_all_kept(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / "previous-g0").mkdir()
+
+    with pytest.raises(DatabaseDamaged, match="cannot be finished"):
+        swapped(tmp_path)
+
+    assert (tmp_path / "event_registry_db").is_dir()
+    assert (tmp_path / INTENT.staged).is_dir()
+
+
+def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
+    assert intents.free_kept(tmp_path, "previous-g0") == "previous-g0"
+    (tmp_path / "previous-g0").mkdir()
+    assert intents.free_kept(tmp_path, "previous-g0").startswith("previous-g0-")
+
+
+def test_an_intent_of_a_failed_swap_is_taken_back_while_nothing_was_renamed(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    intents.write_intent(tmp_path, INTENT)
+
+    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+
+    assert intents.read_intent(tmp_path) is None
+    assert not (tmp_path / ".restoring-aa").exists()
+
+
+def test_an_intent_of_a_half_done_swap_stays(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    intents.write_intent(tmp_path, INTENT)
+    (tmp_path / "event_registry_db").rename(tmp_path / INTENT.kept)
+
+    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+
+    assert intents.read_intent(tmp_path) == INTENT
+    swapped(tmp_path)
+    assert (tmp_path / "event_registry_db" / "CURRENT").exists()
+
+
+def test_what_is_staged_never_overwrites_what_is_decided(tmp_path: Path) -> None:
+    later = msgspec.structs.replace(INTENT, operation="staged")
+    intents.write_intent(tmp_path, INTENT)
+    intents.write_intent(tmp_path, later, intents.STAGED_NAME)
+
+    intents.promote_staged(tmp_path)
+    assert intents.read_intent(tmp_path) == INTENT
+    intents.remove_intent(tmp_path)
+    intents.promote_staged(tmp_path)
+    assert intents.read_intent(tmp_path) == later
+
+
+def test_an_intent_that_cannot_be_read_stops_the_start_and_says_so(settings: Settings) -> None:
+    settings.storage_dir.mkdir(parents=True)
+    (settings.storage_dir / intents.INTENT_NAME).write_bytes(b"{")
+
+    with running_service(settings) as service:
+        (problem,) = service.status()["problems"]
+
+    assert intents.INTENT_NAME in problem["message"]
+    assert problem["hint"]
+
+
+def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_is_not(tmp_path: Path) -> None:
+    for name in (".restoring-aa", ".restoring-bb", ".restoring-cc", ".checkpoint-1", ".past-1", "previous-g0"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".last_restore.json.00.tmp").touch()
+    intents.write_intent(tmp_path, INTENT)
+    staged = msgspec.structs.replace(INTENT, staged=".restoring-cc/event_registry_db")
+    intents.write_intent(tmp_path, staged, intents.STAGED_NAME)
+
+    intents.remove_leftovers(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        ".restoring-aa", ".restoring-cc", "previous-g0",
+    ]  # fmt: skip
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("failing", ["write_durably", "rename_durably"])
+def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    from eventvault.errors import NoSpace
+    from tests.restoring import drafts, make_archive
+
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, failing, _full(NoSpace("full", hint="free some")))
+            with pytest.raises(NoSpace):
+                service.restore("a.tar.gz")
+        assert prefixes(service) == {"live": 2}
+        service.append(drafts(1, "later"))
+        assert not leftovers(settings.storage_dir)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"live": 2, "later": 1}
+
+
+def _full(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
