@@ -24,7 +24,7 @@ from eventvault.store import wire
 from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.server import StoreServer
 from eventvault.store.service import StoreService
-from eventvault.store.spawn import socket_of
+from eventvault.store.spawn import SPAWNER_VARIABLE, socket_of
 
 log = logging.getLogger("BackupManager")
 
@@ -59,7 +59,14 @@ def _serve(settings: Settings, service_name: str, mode: str) -> None:
         with_kafka=mode != "command",
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
-    server = StoreServer(service, hello, socket_of(settings.storage_dir), linger=mode != "standalone")
+    spawner = os.environ.get(SPAWNER_VARIABLE)
+    server = StoreServer(
+        service,
+        hello,
+        socket_of(settings.storage_dir),
+        linger=mode != "standalone",
+        spawner=int(spawner) if spawner else None,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()

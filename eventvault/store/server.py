@@ -25,7 +25,7 @@ log = logging.getLogger("EventBus")
 
 FIRST_LINGER_SECONDS = 20.0
 """How long a store that was just started waits for its first connection."""
-LINGER_SECONDS = 4.0
+LINGER_SECONDS = 3.0
 """How long a store that nobody is connected to any more waits before it ends."""
 DRAIN_SECONDS = 5.0
 """How long a store that ends waits for requests that it has read."""
@@ -34,13 +34,25 @@ _ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class StoreServer:
-    """Serves a StoreService on a Unix socket until it is asked to end or nobody needs it any more."""
+    """Serves a StoreService on a Unix socket until it is asked to end or nobody needs it any more.
 
-    def __init__(self, service: StoreService, hello: wire.Hello, socket_path: Path, *, linger: bool = True) -> None:
+    linger: False for one that needs nobody to be connected. spawner: the parent that will connect first.
+    """
+
+    def __init__(
+        self,
+        service: StoreService,
+        hello: wire.Hello,
+        socket_path: Path,
+        *,
+        linger: bool = True,
+        spawner: int | None = None,
+    ) -> None:
         self._service = service
         self._hello = hello
         self._path = socket_path
         self._linger = linger
+        self._spawner = spawner
         self._ended = threading.Event()
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -105,7 +117,12 @@ class StoreServer:
         with self._lock:
             if self._connections or not self._linger:
                 self._lonely_since = time.monotonic()
+                self._spawner = None
                 return False
+            if self._spawner is not None and self._spawner != os.getppid():
+                # Whoever wanted this store ended before it answered, and so did perhaps the whole service.
+                self._spawner = None
+                self._lonely_since = min(self._lonely_since, time.monotonic())
             return time.monotonic() - self._lonely_since > LINGER_SECONDS
 
     def _talk(self, connection: socket.socket) -> None:

@@ -31,6 +31,8 @@ log = logging.getLogger("BackupManager")
 
 SOCKET_NAME = "store.sock"
 SPAWN_LOCK_NAME = "spawn.lock"
+SPAWNER_VARIABLE = "EVENTVAULT_SPAWNER"
+"""Environment variable of a store: the process id that started it, and waits for it to answer."""
 READY_SECONDS = 10.0
 """How long a store that was started has until its socket answers."""
 ANSWER_SECONDS = 3.0
@@ -128,7 +130,7 @@ class Spawner:
             stdin=subprocess.DEVNULL,
             stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
             cwd=PROJECT,
-            env={**os.environ, **self.settings.to_environment()},
+            env={**os.environ, **self.settings.to_environment(), SPAWNER_VARIABLE: str(os.getpid())},
             start_new_session=True,
         )
         _children.append(child)
