@@ -77,7 +77,11 @@ class BackupMaker:
         return turn.future.result()
 
     def create_if_changed(self) -> Created | None:
-        """The periodic backup: skipped, and said so, when nothing changed since a good one."""
+        """The periodic backup: skipped, and said so, when nothing changed since a good one.
+
+        A BACKUP_DIR that was deleted is made again before it is looked into.
+        """
+        keep_installation(self._settings, self._catalogue.installation)
         with self._bus.using() as registry:
             present = (registry.identity.generation, registry.last_sequence)
         same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)

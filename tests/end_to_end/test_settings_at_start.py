@@ -1,0 +1,45 @@
+"""Bad settings: every way to start says all of them at once, exits 78, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service import PROJECT, free_port, service_environment
+
+BAD = {
+    "MAX_BACKUPS": "none",
+    "AUTO_BACKUP_INTERVAL": "999",
+    "AUTO_BACKUP_ENABLED": "perhaps",
+    "AUTO_RESTORE_ENABLED": "2",
+    "AUTO_RECOVER": "maybe",
+}
+WAYS = {
+    "gunicorn": [sys.executable, "-m", "gunicorn", "wsgi:app"],
+    "gunicorn --preload": [sys.executable, "-m", "gunicorn", "--preload", "wsgi:app"],
+    "flask run": [sys.executable, "-m", "flask", "--app", "wsgi", "run"],
+    "python -m app.store": [sys.executable, "-m", "app.store"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bad_settings_are_all_reported_and_nothing_starts(
+    way: str, settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment = service_environment({**settings_environment, **BAD}, free_port(), "bad-settings")
+
+    ended = subprocess.run(
+        WAYS[way], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    said = ended.stderr + ended.stdout
+    assert ended.returncode == 78, said
+    for name, value in BAD.items():
+        assert name in said
+        assert value in said
+    assert "allowed" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

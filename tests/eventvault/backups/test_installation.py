@@ -1,0 +1,67 @@
+"""The id by which an installation knows its own archives."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from eventvault.backups.installation import NAME, installation_of, keep_installation
+from eventvault.errors import BackupsUnavailable
+from eventvault.settings import Settings
+
+
+def test_it_is_made_once_and_kept_in_both_folders(settings: Settings) -> None:
+    first = installation_of(settings)
+
+    assert installation_of(settings) == first
+    assert (settings.backup_dir / NAME).read_text() == first
+    assert (settings.storage_dir / NAME).read_text() == first
+
+
+@pytest.mark.parametrize("lost", ["storage_dir", "backup_dir"])
+def test_one_folder_alone_tells_it(settings: Settings, lost: str) -> None:
+    first = installation_of(settings)
+    shutil.rmtree(getattr(settings, lost))
+
+    assert installation_of(settings) == first
+    assert (getattr(settings, lost) / NAME).read_text() == first
+
+
+def test_both_gone_make_a_new_one(settings: Settings) -> None:
+    first = installation_of(settings)
+    shutil.rmtree(settings.storage_dir)
+    shutil.rmtree(settings.backup_dir)
+
+    assert installation_of(settings) != first
+
+
+def test_that_beside_the_archives_counts(settings: Settings) -> None:
+    installation_of(settings)
+    (settings.backup_dir / NAME).write_text("theirs")
+
+    assert installation_of(settings) == "theirs"
+    assert (settings.storage_dir / NAME).read_text() == "theirs"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"  \n"])
+def test_one_that_is_damaged_is_made_good_from_the_other(settings: Settings, content: bytes) -> None:
+    first = installation_of(settings)
+    (settings.backup_dir / NAME).write_bytes(content)
+
+    assert installation_of(settings) == first
+    assert (settings.backup_dir / NAME).read_text() == first
+
+
+def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settings: Settings) -> None:
+    settings.backup_dir.parent.mkdir(parents=True, exist_ok=True)
+    settings.backup_dir.write_text("in the way")
+
+    first = installation_of(settings)
+
+    assert (settings.storage_dir / NAME).read_text() == first
+    with pytest.raises(BackupsUnavailable):
+        keep_installation(settings, first)
+    settings.backup_dir.unlink()
+    keep_installation(settings, first)
+    assert (settings.backup_dir / NAME).read_text() == first

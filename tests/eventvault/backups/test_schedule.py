@@ -1,0 +1,229 @@
+"""The periodic backup: when it runs, when it is skipped, and what is said when it fails."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from eventvault.backups.schedule import first_delay
+from eventvault.errors import BackupsUnavailable, NoSpace
+from eventvault.settings import Settings
+from eventvault.store.registry import create_database
+from eventvault.store.service import StoreService
+from tests.restoring import drafts
+
+HOUR = 3_600_000
+NOW = 1_800_000_000_000_000
+
+
+class HandScheduler:
+    """Runs its job when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.stopped = False
+
+    def every(self, interval: int, delay: int, job: Callable[[], None]) -> None:
+        self.asked.append((interval, delay))
+        self.run = job
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Scheduled:
+    def __init__(self, settings: Settings) -> None:
+        self.scheduler = HandScheduler()
+        self.service = StoreService(settings, service_starts=True, scheduler=self.scheduler, with_kafka=False)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        return dict(self.service.status()["jobs"]["autoBackup"])
+
+
+@pytest.fixture
+def scheduled(settings: Settings) -> Iterator[Scheduled]:
+    one = Scheduled(settings)
+    one.service.initialize()
+    yield one
+    one.service.stop()
+    one.service.bus.close()
+    assert one.scheduler.stopped
+
+
+@pytest.mark.parametrize(
+    ("newest", "delay"),
+    [
+        (None, HOUR),
+        (NOW, HOUR),
+        (NOW - 600_000_000, HOUR - 600_000),
+        (NOW - HOUR * 1000, 0),
+        (NOW - 5 * HOUR * 1000, 0),
+        (NOW + 1, HOUR),
+    ],
+)
+def test_the_first_run_is_when_the_newest_backup_is_one_interval_old(newest: int | None, delay: int) -> None:
+    assert first_delay(HOUR, newest, NOW) == delay
+
+
+def test_it_is_asked_for_once_with_the_interval_of_the_settings(scheduled: Scheduled) -> None:
+    assert scheduled.scheduler.asked == [(HOUR, HOUR)]
+    assert scheduled.job == {"enabled": True, "intervalMs": HOUR, "lastRun": None, "lastOutcome": None}
+
+
+def test_the_newest_backup_of_an_earlier_run_counts(settings: Settings) -> None:
+    one = Scheduled(settings)
+    one.service.initialize()
+    one.service.append(drafts(1))
+    one.service.create_backup()
+    one.service.stop()
+    one.service.bus.close()
+    other = Scheduled(settings)
+    other.service.initialize()
+    other.service.stop()
+    other.service.bus.close()
+
+    ((_, delay),) = other.scheduler.asked
+    assert delay < HOUR
+
+
+def test_it_backs_up(scheduled: Scheduled) -> None:
+    scheduled.service.append(drafts(2))
+
+    scheduled.scheduler.run()
+
+    (entry,) = scheduled.service.list_backups()
+    assert (entry.events, entry.label) == (2, None)
+    assert scheduled.job["lastOutcome"] == entry.name
+    assert scheduled.job["lastRun"]
+
+
+def test_it_is_skipped_and_said_so_when_nothing_changed(scheduled: Scheduled, caplog: pytest.LogCaptureFixture) -> None:
+    scheduled.service.append(drafts(2))
+    scheduled.scheduler.run()
+    with caplog.at_level(logging.INFO, "BackupManager"):
+        scheduled.scheduler.run()
+
+    assert len(scheduled.service.list_backups()) == 1
+    assert "skipped" in scheduled.job["lastOutcome"]
+    assert any("BackupManager" in text and "nothing changed" in text for text in caplog.messages)
+    scheduled.service.append(drafts(1, "more"))
+    scheduled.scheduler.run()
+    assert len(scheduled.service.list_backups()) == 2
+
+
+def test_an_empty_registry_is_not_backed_up(scheduled: Scheduled) -> None:
+    scheduled.scheduler.run()
+
+    assert scheduled.service.list_backups() == []
+    assert "skipped" in scheduled.job["lastOutcome"]
+
+
+def test_a_restore_is_a_change(scheduled: Scheduled) -> None:
+    scheduled.service.append(drafts(2))
+    scheduled.scheduler.run()
+    (entry,) = scheduled.service.list_backups()
+    scheduled.service.restore(entry.name)
+
+    scheduled.scheduler.run()
+
+    assert len(scheduled.service.list_backups()) == 2
+
+
+def test_one_that_was_deleted_by_hand_is_made_again(scheduled: Scheduled, settings: Settings) -> None:
+    scheduled.service.append(drafts(2))
+    scheduled.scheduler.run()
+    next(settings.backup_dir.glob("*.tar.gz")).unlink()
+
+    scheduled.scheduler.run()
+
+    assert len(scheduled.service.list_backups()) == 1
+
+
+def test_a_failure_degrades_health_until_a_backup_is_made(scheduled: Scheduled) -> None:
+    run = scheduled.service.chores.run
+
+    def full(name: str, **_: object) -> dict[str, Any]:
+        raise NoSpace("the disk is full", hint="free some space")
+
+    scheduled.service.append(drafts(2))
+    scheduled.service.chores.run = full  # type: ignore[method-assign]
+    scheduled.scheduler.run()
+
+    status = scheduled.service.status()
+    assert status["status"] == "degraded"
+    assert any("the disk is full" in problem["message"] and problem["hint"] for problem in status["problems"])
+    assert "failed" in scheduled.job["lastOutcome"]
+    assert scheduled.service.append(drafts(1, "goes-on")).last_sequence == 3
+    scheduled.service.chores.run = run  # type: ignore[method-assign]
+    scheduled.service.create_backup("by hand")
+    assert scheduled.service.status()["status"] == "ok"
+    scheduled.service.append(drafts(1, "more"))
+    scheduled.scheduler.run()
+    assert scheduled.service.status()["status"] == "ok"
+
+
+def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
+    scheduled: Scheduled, settings: Settings
+) -> None:
+    scheduled.service.append(drafts(2))
+    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.write_text("in the way")
+    scheduled.scheduler.run()
+
+    assert scheduled.service.status()["status"] == "degraded"
+    assert scheduled.service.append(drafts(1, "goes-on")).last_sequence == 3
+    settings.backup_dir.unlink()
+    scheduled.scheduler.run()
+    assert scheduled.service.status()["status"] == "ok"
+    assert len(scheduled.service.list_backups()) == 1
+
+
+def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run(
+    scheduled: Scheduled, settings: Settings
+) -> None:
+    scheduled.service.append(drafts(2))
+    scheduled.scheduler.run()
+    shutil.rmtree(settings.backup_dir)
+
+    scheduled.scheduler.run()
+
+    assert len(scheduled.service.list_backups()) == 1
+    assert scheduled.service.status()["status"] == "ok"
+
+
+def test_a_catalogue_that_cannot_be_read_at_the_start_keeps_nobody_from_serving(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Scheduled(settings)
+    entries = one.service.catalogue.entries
+
+    def unreadable() -> Any:
+        raise BackupsUnavailable("reading failed", hint="x")
+
+    monkeypatch.setattr(one.service.catalogue, "entries", unreadable)
+    settings.database.parent.mkdir(parents=True, exist_ok=True)
+    create_database(settings.database)
+    one.service.initialize()
+    try:
+        assert one.service.append(drafts(1)).last_sequence == 1
+        assert one.scheduler.asked == [(HOUR, HOUR)]
+    finally:
+        monkeypatch.setattr(one.service.catalogue, "entries", entries)
+        one.service.stop()
+        one.service.bus.close()
+
+
+def test_it_can_be_switched_off(settings_with: Callable[..., Settings]) -> None:
+    one = Scheduled(settings_with({"AUTO_BACKUP_ENABLED": "false"}))
+    one.service.initialize()
+    try:
+        assert one.scheduler.asked == []
+        assert one.job["enabled"] is False
+    finally:
+        one.service.stop()
+        one.service.bus.close()

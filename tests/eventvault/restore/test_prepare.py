@@ -1,0 +1,104 @@
+"""Preparing a restore beside the live data, in this process: what is made, what is refused, what is left."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
+from eventvault.restore import prepare
+from eventvault.store import keys
+from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
+from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
+
+
+def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
+    return prepare.prepare_restore(archive=str(path), staging=str(staging), known=known)
+
+
+def test_an_archive_of_ours_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
+    answer = prepared(make_archive(tmp_path / "a.tar.gz"), tmp_path / "staging")
+
+    database = tmp_path / "staging" / prepare.DATABASE_NAME
+    with closing(open_leveldb(database)) as db:
+        registry = EventRegistry(db, database)
+        assert registry.last_sequence == answer["events"] == 3
+        assert registry.identity.generation == answer["generation"]
+        assert registry.identity.present.reason == "restored"
+        assert registry.identity.present.fork_sequence == 3
+    assert (database / MARK_NAME).exists()
+
+
+def test_a_foreign_archive_becomes_a_database_of_ours(tmp_path: Path) -> None:
+    answer = prepared(make_foreign_archive(tmp_path / "a.tar.gz"), tmp_path / "staging")
+
+    assert (answer["events"], answer["notJson"]) == (3, 0)
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == [prepare.DATABASE_NAME]
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz")
+    unpack = prepare.reader.unpack
+
+    def and_grow(path: Path, target: Path) -> Any:
+        manifest = unpack(path, target)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return manifest
+
+    monkeypatch.setattr(prepare.reader, "unpack", and_grow)
+    with pytest.raises(ArchiveIncomplete, match="still being written"):
+        prepared(archive, tmp_path / "staging")
+
+    assert not (tmp_path / "staging").exists()
+
+
+def test_a_private_copy_in_storage_is_imported(tmp_path: Path) -> None:
+    copy = make_foreign_database(tmp_path / "copy", 4)
+
+    answer = prepare.prepare_in_place(copy=str(copy), staging=str(tmp_path / "staging"))
+
+    assert answer["events"] == 4
+    assert (tmp_path / "staging" / prepare.DATABASE_NAME / "CURRENT").exists()
+
+
+def spoil(folder: Path, sequence: int, change: dict[str, Any] | None) -> None:
+    with closing(open_leveldb(folder)) as db:
+        key = keys.event_key(sequence)
+        if change is None:
+            db.delete(key)
+        else:
+            db.put(key, orjson.dumps({**orjson.loads(db.get(key)), **change}))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, "event 2 is missing"),
+        ({"sequence": 3}, "event 2 is not as it was written"),
+        ({"recordedtime": "1999-01-01T00:00:00.000000Z"}, "event 2 is not as it was written"),
+    ],
+)
+def test_every_record_is_read(tmp_path: Path, change: dict[str, Any] | None, words: str) -> None:
+    make_database(tmp_path / "db")
+    spoil(tmp_path / "db", 2, change)
+    with closing(open_leveldb(tmp_path / "db")) as db:
+        registry = EventRegistry(db, tmp_path / "db")
+        with pytest.raises(ArchiveDamaged, match=words):
+            prepare.check_records(registry, "a.tar.gz", 3)
+
+
+def test_as_many_as_the_manifest_promises_must_be_there(tmp_path: Path) -> None:
+    make_database(tmp_path / "db")
+    with closing(open_leveldb(tmp_path / "db")) as db:
+        registry = EventRegistry(db, tmp_path / "db")
+        prepare.check_records(registry, "a.tar.gz", 3)
+        prepare.check_records(registry, "a.tar.gz", None)
+        with pytest.raises(ArchiveDamaged, match="holds 3 events; its manifest says 4"):
+            prepare.check_records(registry, "a.tar.gz", 4)
