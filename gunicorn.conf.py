@@ -57,6 +57,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    serving.end_in_order(worker)
     serving.worker_started()
 
 
