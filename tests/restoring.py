@@ -41,20 +41,26 @@ def prefixes(store: Store) -> dict[str, int]:
     return found
 
 
-def make_database(folder: Path, prefix: str = "restored", events: int = 3) -> Any:
-    """A closed database of ours; returns its identity."""
+def make_database(folder: Path, prefix: str = "restored", events: int = 3, **attributes: Any) -> Any:
+    """A closed database of ours; returns its identity. attributes: further ones of each event."""
     identity = create_database(folder, first_identity(clock.now()))
     with closing(open_leveldb(folder)) as db:
-        EventRegistry(db, folder).append([AppendBatch(drafts(events, prefix), b"12345678")])
+        EventRegistry(db, folder).append([AppendBatch(drafts(events, prefix, **attributes), b"12345678")])
     return identity
 
 
 def make_archive(
-    path: Path, prefix: str = "restored", events: int = 3, *, created: str = LONG_AGO, label: str | None = None
+    path: Path,
+    prefix: str = "restored",
+    events: int = 3,
+    *,
+    created: str = LONG_AGO,
+    label: str | None = None,
+    **attributes: Any,
 ) -> Path:
     """An archive of ours from another installation."""
     folder = path.parent / f".{path.name}.database"
-    identity = make_database(folder, prefix, events)
+    identity = make_database(folder, prefix, events, **attributes)
     (folder / "EVENTVAULT").unlink()
     (folder / "LOCK").unlink()
     (folder / "LOG").unlink()

@@ -1,0 +1,61 @@
+"""storage/ is gone, backups/ is there: what the real service does about it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests import processes
+from tests.service import Service
+
+
+@pytest.fixture
+def lost(service: Callable[..., Service], settings_environment: dict[str, str]) -> str:
+    """The name of a backup of two events, whose storage/ is gone."""
+    running = service(workers=1)
+    running.post("/api/events", [{"id": "a", "type": "t"}, {"id": "b", "type": "t"}])
+    name: str = running.post("/api/backup/create").json()["name"]
+    running.stop()
+    shutil.rmtree(settings_environment["STORAGE_DIR"])
+    return name
+
+
+def test_it_refuses_and_says_what_to_do(service: Callable[..., Service], lost: str) -> None:
+    running = service(workers=2, wait=False)
+
+    def degraded() -> bool:
+        with suppress(OSError):
+            return bool(running.get("/api/health").json()["status"] == "degraded")
+        return False
+
+    processes.wait_until(degraded, "health is not degraded", 60)
+    (problem,) = running.get("/api/health").json()["problems"]
+    assert problem["code"] == "database_missing"
+    assert "AUTO_RECOVER" in problem["hint"]
+    for method, body in (("GET", None), ("POST", {"type": "t"})):
+        reply = running.request(method, "/api/events", body)
+        assert (reply.status, reply.json()["code"]) == (503, "database_missing")
+        assert "AUTO_RECOVER" in reply.json()["hint"]
+    assert [backup["name"] for backup in running.get("/api/backup/list").json()["backups"]] == [lost]
+
+    assert running.post("/api/backup/restore", {"backupName": lost}).status == 200
+    assert running.get("/api/health").json()["store"]["events"] == 2
+    assert running.post("/api/events", {"type": "t"}).status == 201
+
+
+def test_it_recovers_where_it_may(service: Callable[..., Service], lost: str) -> None:
+    running = service(workers=2, environment={"AUTO_RECOVER": "true"})
+    health = running.get("/api/health").json()
+
+    assert health["store"]["events"] == 2
+    assert health["lastRestore"]["source"] == lost
+
+
+def test_it_starts_anew_where_it_shall(service: Callable[..., Service], lost: str) -> None:
+    running = service(workers=2, environment={"AUTO_RECOVER": "empty"})
+
+    assert running.get("/api/health").json()["store"]["events"] == 0
+    assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == 1
