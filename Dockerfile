@@ -42,4 +42,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/api/health/live', timeout=4)"]
 
 ENTRYPOINT ["eventvault-entrypoint"]
-CMD ["gunicorn", "wsgi:app"]
+CMD ["python", "-m", "app"]

@@ -25,7 +25,7 @@ help:
 
 # Ctrl-C, a signal to make, a closed terminal: each ends the service in order.
 run: $(VENV)/runtime.installed
-	@exec scripts/attended $(BIN)/gunicorn wsgi:app
+	@exec scripts/attended $(BIN)/python -m app
 
 worker: $(VENV)/runtime.installed
 	@exec scripts/attended $(BIN)/python -m worker

@@ -132,7 +132,7 @@ def test_the_image_is_built_in_stages_and_starts_as_an_ordinary_user(dockerfile:
     assert len(arguments(dockerfile, "FROM")) == 2
     assert arguments(last_stage(dockerfile), "USER") == ["eventvault"]
     assert arguments(last_stage(dockerfile), "WORKDIR") == ["/usr/src/app"]
-    assert arguments(last_stage(dockerfile), "CMD") == ['["gunicorn", "wsgi:app"]']
+    assert arguments(last_stage(dockerfile), "CMD") == ['["python", "-m", "app"]']
 
 
 def test_the_image_asks_the_service_whether_it_lives(dockerfile: list[tuple[str, str]]) -> None:
