@@ -75,7 +75,20 @@ class EventBus:
 
     @contextmanager
     def using(self) -> Iterator[EventRegistry]:
-        """The registry, open for as long as the context lasts. Raises why there is none."""
+        """The registry, open for as long as the context lasts. Raises why there is none.
+
+        Raises DatabaseDamaged where a read meets damage, which stays in `problem` until another database is opened.
+        """
+        try:
+            with self.writing() as registry:
+                yield registry
+        except plyvel.CorruptionError as error:
+            self.problem = opening.damaged(self.database, str(error))
+            raise self.problem from error
+
+    @contextmanager
+    def writing(self) -> Iterator[EventRegistry]:
+        """`using` for the committer, which is given plyvel's errors as they are."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self._state:
             while self._closing:
@@ -91,8 +104,6 @@ class EventBus:
             with self._state:
                 self._users -= 1
                 self._state.notify_all()
-
-    writing = using
 
     def reopen(self) -> None:
         """After a failed write: close, open again. Raises write_error of what stands in the way."""
@@ -156,6 +167,8 @@ class EventBus:
             self._db = opening.open_checked(self.database)
             self._registry = EventRegistry(self._db, self.database, self._now)
             self.problem = None
+        except plyvel.CorruptionError as error:
+            self._fail(opening.damaged(self.database, str(error)))
         except (plyvel.Error, OSError) as error:
             self._fail(write_error(error))
         except DatabaseError as error:

@@ -34,10 +34,7 @@ def open_checked(folder: Path) -> Any:
     """
     examination = examine_database(folder)
     if examination.damaged:
-        raise DatabaseDamaged(
-            f"{folder} is damaged and was not opened: {'; '.join(examination.problems)}",
-            hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
-        )
+        raise damaged(folder, "; ".join(examination.problems))
     deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
     while True:
         try:
@@ -49,10 +46,14 @@ def open_checked(folder: Path) -> Any:
                 raise _locked(folder) from error
             time.sleep(0.05)
         except plyvel.CorruptionError as error:
-            raise DatabaseDamaged(
-                f"{folder} is damaged: {error}",
-                hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
-            ) from error
+            raise damaged(folder, str(error)) from error
+
+
+def damaged(folder: Path, what: str) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"{folder} is damaged: {what}",
+        hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
+    )
 
 
 def lock_holder(lock: Path) -> int | None:

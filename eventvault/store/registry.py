@@ -69,7 +69,8 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
 class EventRegistry:
     """Events on a LevelDB handle that the caller opened and closes.
 
-    One thread appends (the committer); any number read. After an append that raised, the handle must be closed and
+    One thread appends (the committer); any number read. Damage in a table that a read meets raises
+    plyvel.CorruptionError. After an append that raised, the handle must be closed and
     opened again before the next one: LevelDB loses later writes otherwise.
     """
 
@@ -105,10 +106,10 @@ class EventRegistry:
     def find(self, event_id: str, source: str | None = None) -> int:
         """The sequence of an identity; errors as in `get`."""
         if source is not None:
-            value = self._db.get(keys.identity_key(event_id, source))
+            value = self._get(keys.identity_key(event_id, source))
             found = [] if value is None else [value]
         else:
-            with self._db.iterator(prefix=keys.identity_prefix(event_id), include_key=False) as values:
+            with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
                 found = [value for value, _ in zip(values, range(2), strict=False)]
         if not found:
             raise EventNotFound(
@@ -125,16 +126,14 @@ class EventRegistry:
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
         """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
-        with self._db.iterator(
-            start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False
-        ) as rows:
+        with self._rows(start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False) as rows:
             for key, value in rows:
                 yield keys.sequence_of(key), value
 
     def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
         """The sequences of the events in an index, beyond `after`, up to `upto`."""
         start, stop = keys.index_key(index, text, after + 1), keys.index_key(index, text, upto + 1)
-        with self._db.iterator(start=start, stop=stop, include_value=False) as rows:
+        with self._rows(start=start, stop=stop, include_value=False) as rows:
             for key in rows:
                 yield keys.sequence_of(key)
 
@@ -158,15 +157,22 @@ class EventRegistry:
 
     def note(self, key: bytes) -> bytes | None:
         """A value that was put by an AppendBatch's notes, or a meta value."""
-        value: bytes | None = self._db.get(key)
-        return value
+        return self._get(key)
 
     def notes(self, prefix: bytes) -> dict[bytes, bytes]:
-        with self._db.iterator(prefix=prefix) as rows:
+        with self._rows(prefix=prefix) as rows:
             return dict(rows)
 
+    def _get(self, key: bytes) -> bytes | None:
+        """LevelDB looks at a block's checksum only when it is asked to, and passes damage on as data otherwise."""
+        value: bytes | None = self._db.get(key, verify_checksums=True)
+        return value
+
+    def _rows(self, **what: Any) -> Any:
+        return self._db.iterator(verify_checksums=True, **what)
+
     def _at(self, sequence: int) -> bytes:
-        value: bytes | None = self._db.get(keys.event_key(sequence))
+        value = self._get(keys.event_key(sequence))
         if value is None:
             raise DatabaseDamaged(
                 f"event {sequence} is missing from {self._folder}",
@@ -182,7 +188,7 @@ class EventRegistry:
             self._folder_changed = changed
 
     def _check_schema(self) -> None:
-        schema = self._db.get(keys.META_SCHEMA)
+        schema = self._get(keys.META_SCHEMA)
         if schema is None or not schema.isdigit():
             raise DatabaseDamaged(
                 f"{self._folder} has no EventVault schema key: it is not a database of EventVault",
@@ -197,14 +203,14 @@ class EventRegistry:
 
     def _read_identity(self) -> StoreIdentity:
         try:
-            return msgspec.json.decode(self._db.get(keys.META_STORE) or b"", type=StoreIdentity)
+            return msgspec.json.decode(self._get(keys.META_STORE) or b"", type=StoreIdentity)
         except msgspec.MsgspecError as error:
             raise DatabaseDamaged(
                 f"{self._folder} has no readable store identity: {error}", hint="restore the newest backup"
             ) from error
 
     def _read_last(self) -> tuple[int, int]:
-        with self._db.iterator(prefix=keys.EVENT, reverse=True) as rows:
+        with self._rows(prefix=keys.EVENT, reverse=True) as rows:
             for key, value in rows:
                 return keys.sequence_of(key), event.recorded_of(value)
         return 0, 0
@@ -233,7 +239,7 @@ class _Writing:
         if pending is not None:
             sequence, value = pending
             return Appended(sequence, self._recorded, True, event.differs(value, draft.body, draft.filled))
-        known = self._db.get(identity)
+        known = self._db.get(identity, verify_checksums=True)
         if known is not None:
             return self._known(draft, identity, known, nonce)
         self.sequence += 1
@@ -251,7 +257,7 @@ class _Writing:
 
     def _known(self, draft: EventDraft, identity: bytes, known: bytes, nonce: bytes) -> Appended:
         sequence, nonce_then = keys.read_identity_value(known)
-        value = self._db.get(keys.event_key(sequence))
+        value = self._db.get(keys.event_key(sequence), verify_checksums=True)
         recorded = event.recorded_of(value)
         if nonce_then == nonce and identity not in self._retried:
             self._retried.add(identity)

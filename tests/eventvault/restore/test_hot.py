@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from eventvault.errors import (
 from eventvault.restore import prepare
 from eventvault.settings import Settings
 from eventvault.store import keys
+from eventvault.store.interface import ScanQuery
 from eventvault.store.registry import open_leveldb
 from eventvault.store.service import StoreService
 from tests import processes
@@ -37,6 +39,7 @@ from tests.restoring import (
     bytes_of,
     drafts,
     flip,
+    ids,
     leftovers,
     make_archive,
     make_database,
@@ -358,6 +361,44 @@ def test_a_damaged_database_is_refused_restored_by_request_and_kept(
         assert service.status()["status"] == "ok"
     (previous,) = kept(settings)
     assert bytes_of(previous, NOT_OURS) == before
+
+
+def test_a_flipped_bit_in_a_table_is_never_passed_on_as_data(settings: Settings) -> None:
+    """LevelDB opens such a database, and by itself reads on in silence, with events changed or gone."""
+    make_database(settings.database, "live", 300, data="x" * 50)
+    with running_service(settings) as service:
+        name = service.create_backup().backup.name
+        everything = ids(service)
+    with closing(open_leveldb(settings.database)) as db:
+        db.compact_range()
+    table = max(settings.database.glob("*.ldb"), key=lambda path: path.stat().st_size)
+    whole = table.read_bytes()
+    found = Counter(look_at_flipped(settings, table, whole, position) for position in range(60, len(whole), 800))
+
+    assert set(found) <= {"whole", "refused"}
+    assert found["refused"] > 5
+    flip(table, 700)
+    with running_service(settings) as service:
+        with pytest.raises(DatabaseDamaged):
+            ids(service)
+        assert problem_codes(service) == ["database_damaged"]
+        service.restore(name)
+        assert ids(service) == everything
+        assert service.status()["status"] == "ok"
+
+
+def look_at_flipped(settings: Settings, table: Path, whole: bytes, position: int) -> str:
+    table.write_bytes(whole)
+    flip(table, position)
+    try:
+        with running_service(settings) as service:
+            found = service.scan(ScanQuery(limit=1000)).events
+    except DatabaseDamaged:
+        return "refused"
+    finally:
+        table.write_bytes(whole)
+    good = all(b"x" * 50 in value for value in found) and len(found) == 300
+    return "whole" if good else "changed"
 
 
 def test_a_damaged_database_is_replaced_by_what_lies_in_restore(settings: Settings) -> None:
