@@ -62,7 +62,8 @@ class Past:
         reach = query.after if query.upto is None else query.upto
         if generation == identity.generation or (common is not None and reach <= common):
             return query
-        if query.upto is not None and self.folder(generation).is_dir():
+        # A generation that is not known is a caller's text, and no part of a path.
+        if query.upto is not None and common is not None and self.folder(generation).is_dir():
             with self._bus(generation).using() as registry:
                 return scan(registry, query)
         raise GenerationLeftBehind(

@@ -58,9 +58,8 @@ STARTING_SECONDS = 10.0
 class StoreService:
     """`eventvault.store.interface.Store` in the process that owns the database.
 
-    service_starts: this store starts the service, so what lies in `restore/` is taken. on_started: called once
-    that is done. scheduler: None in a store for
-    the command line, which has with_kafka=False too.
+    service_starts: this store starts the service, so what lies in `restore/` is taken. on_started: called once that
+    is done. scheduler: None in a store for the command line, which has with_kafka=False too.
     """
 
     def __init__(

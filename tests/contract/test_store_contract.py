@@ -145,6 +145,13 @@ def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(store: St
         assert rest.next is None
 
 
+def test_a_generation_that_nobody_knows_is_refused_whatever_it_is_called(store: Store) -> None:
+    store.append(drafts("a"))
+    for generation in ("0" * 16, "../event_registry_db", "x/../../event_registry_db"):
+        with pytest.raises(GenerationLeftBehind):
+            store.scan(ScanQuery(generation=generation, upto=1))
+
+
 def test_the_last_good_backup_is_deleted_only_by_force(store: Store) -> None:
     store.append(drafts("a"))
     older, newer = store.create_backup("one").backup.name, store.create_backup("two").backup.name
