@@ -1,0 +1,37 @@
+"""Run as a process that is killed on its way: a store that restores in its main thread.
+
+python restore_once.py api NAME     opens the database, then restores the archive NAME of BACKUP_DIR
+python restore_once.py start        starts as a service does: what lies in RESTORE_DIR is restored
+"""
+
+from __future__ import annotations
+
+import sys
+
+from eventvault.settings import load
+from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.service import StoreService
+
+SERVICE = "the-one-that-is-killed"
+
+
+def main(how: str, *names: str) -> None:
+    settings = load()
+    lock = OwnerLock(settings.storage_dir)
+    assert lock.acquire(30)
+    store = StoreService(
+        settings,
+        service_starts=how == "start" and is_first_of_service(settings.storage_dir, SERVICE),
+        on_started=lambda: remember_service(settings.storage_dir, SERVICE),
+        with_kafka=False,
+    )
+    store.initialize()
+    assert store.state == "serving", store.bus.problem
+    if how == "api":
+        store.restore(names[0])
+    store.stop()
+    store.bus.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,127 @@
+"""What may go wrong inside a store or around it must not stop it for everybody else."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventvault.errors import EventVaultError
+from eventvault.event import EventDraft, draft
+from eventvault.settings import Settings
+from eventvault.store import wire
+from eventvault.store.client import StoreClient
+from eventvault.store.service import StoreService
+from tests import processes
+
+
+def drafts(name: str, count: int = 1) -> list[EventDraft]:
+    return [draft({"type": "a", "id": f"{name}-{number}", "source": "/test"}, 0) for number in range(count)]
+
+
+def test_a_caller_that_does_not_read_its_answer_keeps_nobody_waiting(
+    store_client: StoreClient, settings: Settings
+) -> None:
+    with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        count = 50_000  # its answer is larger than what a socket holds
+        wire.send(connection, wire.request("append", drafts("large", count), b"nonce---"))
+        processes.wait_until(lambda: store_client.status()["store"]["events"] == count, "they are not appended")
+        assert store_client.append(drafts("another")).results[0].sequence == count + 1
+        slowly = wire.read_reply("append", wire.receive(connection))
+        assert [appended.sequence for appended in slowly.results] == list(range(1, count + 1))
+
+
+def test_an_unforeseen_error_fails_the_append_that_causes_it_and_no_other(
+    store_service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = store_service.bus.registry
+    assert registry is not None
+    append = registry.append
+
+    def failing(batches: Any) -> Any:
+        if any(each.id == "bad-0" for batch in batches for each in batch.drafts):
+            raise ZeroDivisionError("unforeseen")
+        return append(batches)
+
+    monkeypatch.setattr(registry, "append", failing)
+    with pytest.raises(EventVaultError, match="the append failed"):
+        store_service.append(drafts("bad"))
+    assert store_service.append(drafts("good")).results[0].sequence == 1
+
+
+def test_those_that_were_gathered_with_a_bad_append_are_not_failed(
+    store_service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = store_service.bus.registry
+    assert registry is not None
+    append, answers = registry.append, {}
+
+    def failing(batches: Any) -> Any:
+        if any(each.id == "bad-0" for batch in batches for each in batch.drafts):
+            raise ZeroDivisionError("unforeseen")
+        return append(batches)
+
+    monkeypatch.setattr(registry, "append", failing)
+    with store_service.bus.committer.held():
+        for name in ("first", "bad", "last"):
+            nonce = name.encode().ljust(8)[:8]
+            store_service.submit(drafts(name), nonce, lambda answer, name=name: answers.update({name: answer}))
+    processes.wait_until(lambda: len(answers) == 3, f"there are {answers}")
+    assert isinstance(answers["bad"], EventVaultError)
+    assert sorted(answers[name].results[0].sequence for name in ("first", "last")) == [1, 2]
+
+
+def test_a_caller_whose_answer_cannot_be_delivered_does_not_end_the_committer(store_service: StoreService) -> None:
+    def undeliverable(_: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    store_service.submit(drafts("undelivered"), b"nonce---", undeliverable)
+    assert store_service.append(drafts("next")).results[0].sequence == 2
+
+
+def test_a_store_without_free_descriptors_goes_on_when_some_are_free_again(
+    store_client: StoreClient, settings: Settings
+) -> None:
+    store = int(store_client.status()["store"]["pid"])
+    with ExitStack() as many:
+        resource.prlimit(store, resource.RLIMIT_NOFILE, (64, 64))
+        for _ in range(100):
+            many.enter_context(closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)))
+        assert store_client.append(drafts("on a connection that is there")).results[0].sequence == 1
+    assert store_client.append(drafts("afterwards")).results[0].sequence == 2
+    assert store_client.status()["store"]["pid"] == store
+
+
+def test_what_is_no_request_ends_its_connection_only(store_client: StoreClient, settings: Settings) -> None:
+    for nonsense in (b"", b"\xff" * 20, wire.request("no-such-method"), wire.request("append", 1, 2, 3)):
+        with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+            wire.send(connection, nonsense)
+            assert connection.recv(1) == b""
+    assert store_client.append(drafts("after")).results[0].sequence == 1
+
+
+def test_a_store_leaks_neither_descriptors_nor_threads(store_client: StoreClient, settings: Settings) -> None:
+    store = Path("/proc") / str(store_client.status()["store"]["pid"])
+
+    def held() -> tuple[int, int]:
+        return len(list((store / "fd").iterdir())), len(list((store / "task").iterdir()))
+
+    def use() -> None:
+        for _ in range(5):
+            with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+                wire.send(connection, wire.request("ping"))
+                wire.receive(connection)
+        store_client.append(drafts("once"))
+        store_client.restore(store_client.create_backup().backup.name)
+
+    use()
+    use()
+    before = held()
+    for _ in range(3):
+        use()
+    processes.wait_until(lambda: held() <= before, f"descriptors and threads grew from {before}")

@@ -1,0 +1,162 @@
+"""kill -9 at each step of a restore: the next start has the old data or the new, whole, and no leftovers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import orjson
+import pytest
+
+from eventvault.event import draft
+from eventvault.settings import Settings
+from eventvault.store.interface import ScanQuery
+from eventvault.store.service import StoreService
+from tests.service import PROJECT
+from tests.stores import running_service
+
+RENAMES = "rename,renameat,renameat2"
+SYNCS = "fsync,fdatasync"
+REMOVALS = "unlink,unlinkat,rmdir"
+
+needs_strace = [
+    pytest.mark.root,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace to kill at a system call"),
+]
+
+
+def restoring(settings: Settings, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(PROJECT)}
+    return [sys.executable, str(PROJECT / "tests" / "crash" / "restore_once.py"), *arguments], environment
+
+
+def killed_at(number: int, calls: str, settings: Settings, *arguments: str) -> bool:
+    """Whether the process was killed at its main thread's call of that number; else it came to its end."""
+    command, environment = restoring(settings, *arguments)
+    inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={number}"]
+    ran = subprocess.run(
+        ["strace", "-q", "-o", "/dev/null", *inject, *command], env=environment, capture_output=True, check=False
+    )
+    if b"ptrace" in ran.stderr.lower():
+        pytest.skip("strace may not trace a process here")
+    assert ran.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), ran.stderr
+    return ran.returncode != 0
+
+
+def append(store: StoreService, name: str, count: int) -> None:
+    store.append([draft({"type": "a", "id": f"{name}-{number}", "source": "/test"}, 0) for number in range(count)])
+
+
+def identities(store: StoreService) -> list[str]:
+    page = store.scan(ScanQuery(limit=1000))
+    events = [orjson.loads(event) for event in page.events]
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    return [event["id"] for event in events]
+
+
+def leftovers(settings: Settings) -> list[str]:
+    prefixes = (".restoring-", ".checkpoint-", ".past-", ".event_registry_db", "restore_intent")
+    return [
+        path.name
+        for folder in (settings.storage_dir, settings.backup_dir)
+        for path in folder.iterdir()
+        if path.name.startswith(prefixes) or path.name.endswith(".tmp")
+    ]
+
+
+@pytest.fixture
+def new(settings: Settings) -> tuple[str, list[str]]:
+    """An archive, and what it holds."""
+    with running_service(settings) as store:
+        append(store, "archived", 20)
+        return store.create_backup().backup.name, identities(store)
+
+
+def check(settings: Settings, old: list[str], new: list[str]) -> bool:
+    """Whether the next start has the new data; anything but the old or the new is an error."""
+    with running_service(settings, service_starts=False) as store:
+        there = identities(store)
+        assert there in (old, new)
+        assert leftovers(settings) == []
+        return there == new
+
+
+SERIES = [
+    pytest.param(RENAMES, id="renames"),
+    pytest.param(SYNCS, id="syncs"),
+    pytest.param(REMOVALS, id="removals", marks=pytest.mark.soak),
+]
+
+
+@pytest.mark.parametrize("calls", SERIES)
+class TestKilled:
+    pytestmark = needs_strace
+
+    def test_while_a_request_restores(self, settings: Settings, new: tuple[str, list[str]], calls: str) -> None:
+        name, held = new
+        outcomes = []
+        for number in itertools.count(1):
+            with running_service(settings, service_starts=False) as store:
+                append(store, f"since-{number}", 3)
+                old = identities(store)
+            if not killed_at(number, calls, settings, "api", name):
+                break
+            outcomes.append(check(settings, old, held))
+        assert False in outcomes, "no kill came before the restore was decided"
+        assert True in outcomes, "no kill came after the restore was decided"
+        assert check(settings, [], held)
+
+    def test_while_a_start_restores_what_lies_in_restore(
+        self, settings: Settings, new: tuple[str, list[str]], calls: str
+    ) -> None:
+        """Nobody else starts in between, as the next start of a service would restore too."""
+        name, held = new
+        with running_service(settings, service_starts=False) as store:
+            append(store, "since", 3)
+        inbox = settings.restore_dir / name
+        shutil.copy(settings.backup_dir / name, inbox)
+        fired = 0
+        for number in itertools.count(1):
+            if not killed_at(number, calls, settings, "start"):
+                break
+            fired += 1
+        assert fired
+        assert not inbox.exists()
+        assert (settings.restore_dir / "restored" / name).exists()
+        assert check(settings, [], held)
+        with running_service(settings) as store:
+            append(store, "later", 1)
+        with running_service(settings) as store:
+            assert identities(store) == [*held, "later-0"], "it was applied again"
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
+def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    instants = random.Random(seed)
+    name, held = new
+    command, environment = restoring(settings, "api", name)
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True)
+    whole = time.monotonic() - began
+    killed = 0
+    for number in range(rounds):
+        with running_service(settings, service_starts=False) as store:
+            append(store, f"since-{number}", 3)
+            old = identities(store)
+        process = subprocess.Popen(command, env=environment)
+        try:
+            process.wait(instants.uniform(whole / 3, whole))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.wait()
+        check(settings, old, held)
+    assert killed, "no process was killed on its way"
