@@ -187,6 +187,8 @@ class StoreService:
         archive = Path(self.catalogue.entry(name).path)
         restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
         if not staged:
+            # Where the start itself had come to nothing: a store that takes over now must not restore once more.
+            self._on_started()
             self._begin_serving()
         return restored
 

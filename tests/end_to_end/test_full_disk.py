@@ -96,6 +96,22 @@ def test_a_backup_disk_that_is_full_when_the_service_starts_keeps_nobody_from_se
         assert service.create_backup().backup.events == 1
 
 
+def test_a_backup_without_room_for_its_checkpoint_leaves_nothing(tiny_storage: Path, settings: Settings) -> None:
+    with running_service(settings) as service:
+        for _ in range(20):
+            service.append(drafts(10, secrets.token_hex(4), data=secrets.token_hex(5_000)))
+        filler = tiny_storage / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(bytes(8 * 2**20))
+        with pytest.raises(NoSpace):
+            service.create_backup()
+        assert service.list_backups() == []
+        assert not leftovers(tiny_storage, settings.backup_dir)
+        filler.unlink()
+        assert service.append(drafts(1, "after")).last_sequence == 201
+        assert service.create_backup().backup.events == 201
+
+
 def test_a_restore_that_does_not_fit_leaves_the_live_data(tiny_storage: Path, settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))

@@ -19,6 +19,7 @@ from eventvault.errors import ArchiveDamaged, DatabaseMissing, EventVaultError
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import UPLOAD_SECONDS, remove_temporary
 from eventvault.settings import Settings
+from eventvault.store.service import StoreService
 from tests import processes
 from tests.restoring import (
     bytes_of,
@@ -66,6 +67,20 @@ def test_a_lost_database_is_not_taken_for_an_empty_one(settings: Settings, lost:
 
         assert prefixes(service) == {"live": 2}
         assert service.status()["status"] == "ok"
+
+
+def test_a_lost_database_that_was_restored_by_request_has_had_its_start(settings: Settings, lost: list[str]) -> None:
+    """A store that takes over later must not take what was put into restore/ meanwhile."""
+    started: list[bool] = []
+    service = StoreService(settings, service_starts=True, on_started=lambda: started.append(True), with_kafka=False)
+    service.initialize()
+    try:
+        assert not started
+        service.restore(lost[0])
+        assert started
+    finally:
+        service.stop()
+        service.bus.close()
 
 
 def test_auto_recover_restores_the_newest(
@@ -277,6 +292,20 @@ def test_our_database_that_was_extracted_by_hand_is_simply_opened(settings: Sett
     with running_service(settings) as service:
         assert prefixes(service) == {"restored": 3}
         assert service.list_backups() == []
+
+
+def test_a_backup_folder_that_is_no_folder_degrades_health_and_nothing_else(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.write_text("in the way")
+
+    with running_service(settings) as service:
+        assert service.status()["status"] == "degraded"
+        assert service.append(drafts(1, "goes-on")).last_sequence == 3
+        settings.backup_dir.unlink()
+        assert service.create_backup().backup.events == 3
+        assert service.status()["status"] == "ok"
 
 
 def test_a_start_makes_the_folders_and_an_empty_registry(settings: Settings) -> None:
