@@ -59,7 +59,11 @@ def read_intent(storage_dir: Path, name: str = INTENT_NAME) -> Intent | None:
 
 
 def read_last(storage_dir: Path) -> LastRestore | None:
-    return _read(storage_dir / LAST_NAME, LastRestore)
+    """None also where it cannot be read: nothing depends on it but what is shown."""
+    try:
+        return _read(storage_dir / LAST_NAME, LastRestore)
+    except (DatabaseDamaged, OSError):
+        return None
 
 
 def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:

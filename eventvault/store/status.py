@@ -86,10 +86,7 @@ def _store(service: StoreService) -> dict[str, Any]:
 
 
 def _last_restore(service: StoreService) -> dict[str, Any] | None:
-    try:
-        last = read_last(service.settings.storage_dir)
-    except (EventVaultError, OSError):
-        return None
+    last = read_last(service.settings.storage_dir)
     return restored_json(last.restored) if last else None
 
 

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from eventvault.errors import NoSpace
 from eventvault.settings import Settings
+from tests.mounts import tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.service import Service
 from tests.stores import running_service
 
 pytestmark = pytest.mark.root
-
-
-@contextmanager
-def tiny_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True, capture_output=True)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from eventvault.errors import ArchiveDamaged, BackupNotFound, BackupsUnavailable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
+from tests.mounts import read_only
 from tests.restoring import (
     drafts,
     flip,
@@ -358,6 +359,22 @@ def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
     assert not leftovers(settings.storage_dir)
     settings.backup_dir.unlink()
     assert service.create_backup().backup.events == 6
+
+
+@pytest.mark.root
+def test_a_backup_into_a_read_only_folder_fails_and_the_service_goes_on(
+    service: StoreService, settings: Settings
+) -> None:
+    first = service.create_backup().backup.name
+    with read_only(settings.backup_dir):
+        with pytest.raises(BackupsUnavailable):
+            service.create_backup()
+        assert [entry.name for entry in service.list_backups()] == [first]
+        assert service.append(drafts(1, "goes-on")).last_sequence == 6
+        assert service.restore(first).events == 5
+
+    assert service.create_backup().backup.events == 5
+    assert not leftovers(settings.backup_dir, settings.storage_dir)
 
 
 def test_an_archive_that_does_not_read_back_is_no_backup(

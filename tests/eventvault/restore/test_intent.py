@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.restore import intent as intents
 from eventvault.restore.intent import Intent
 from eventvault.settings import PROJECT, Settings, load
 from eventvault.store.interface import Restored
-from tests.restoring import leftovers, make_database, prefixes
+from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
@@ -152,6 +152,16 @@ def test_an_intent_that_cannot_be_read_stops_the_start_and_says_so(settings: Set
     assert problem["hint"]
 
 
+def test_what_the_last_restore_did_is_no_reason_to_refuse_the_next_where_it_cannot_be_read(settings: Settings) -> None:
+    with running_service(settings) as service:
+        make_archive(settings.backup_dir / "a.tar.gz")
+        (settings.storage_dir / intents.LAST_NAME).write_bytes(b"{")
+
+        assert service.status()["lastRestore"] is None
+        assert service.restore("a.tar.gz").events == 3
+        assert service.status()["lastRestore"]["events"] == 3
+
+
 def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_is_not(tmp_path: Path) -> None:
     for name in (".restoring-aa", ".restoring-bb", ".restoring-cc", ".checkpoint-1", ".past-1", "previous-g0"):
         (tmp_path / name).mkdir()
@@ -172,9 +182,6 @@ def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_
 def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    from eventvault.errors import NoSpace
-    from tests.restoring import drafts, make_archive
-
     with running_service(settings) as service:
         service.append(drafts(2))
         make_archive(settings.backup_dir / "a.tar.gz")
