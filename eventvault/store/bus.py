@@ -60,7 +60,8 @@ class EventBus:
         """
         if self._registry is None:
             with self._exclusive():
-                self._open()
+                if self._registry is None:  # else a reopening that was under way brought it
+                    self._open()
         if not self._started:
             self._started = True
             self.committer.start()

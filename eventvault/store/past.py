@@ -6,6 +6,7 @@ The swap keeps the old database's folder. A reader that holds its generation is 
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import threading
 import time
@@ -77,10 +78,10 @@ class Past:
         """Close and remove the copies that nobody has read for a while, and what they were made of."""
         with self._lock:
             idle = [generation for generation in self._open if not self._held(generation)]
-            buses = [(generation, self._open.pop(generation)) for generation in idle]
-        for generation, bus in buses:
+            buses = [self._open.pop(generation) for generation in idle]
+        for bus in buses:
             bus.close()
-            remove_durably(self._copy(generation))
+            remove_durably(bus.database)
         self._drop()
 
     def kept(self) -> list[str]:
@@ -108,14 +109,20 @@ class Past:
         with self._lock:
             self._last_held[generation] = time.monotonic()
             if generation not in self._open:
-                copy_database(self.folder(generation), self._copy(generation))
-                bus = EventBus(self._copy(generation))
-                bus.init([])
-                self._open[generation] = bus
+                self._open[generation] = self._opened_copy(generation)
             return self._open[generation]
 
-    def _copy(self, generation: str) -> Path:
-        return self._storage_dir / f"{COPY_PREFIX}{generation}"
+    def _opened_copy(self, generation: str) -> EventBus:
+        """In a folder of its own each time: the one before may still be on its way out."""
+        copy = self._storage_dir / f"{COPY_PREFIX}{generation}-{secrets.token_hex(4)}"
+        try:
+            copy_database(self.folder(generation), copy)
+            bus = EventBus(copy)
+            bus.init([])
+        except BaseException:
+            remove_durably(copy)
+            raise
+        return bus
 
 
 def copy_database(folder: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from eventvault.errors import EventVaultError
 from eventvault.event import EventDraft, draft
 from eventvault.settings import Settings
-from eventvault.store import wire
+from eventvault.store import opening, past, wire
 from eventvault.store.client import StoreClient
+from eventvault.store.interface import ScanQuery
 from eventvault.store.service import StoreService
 from tests import processes
 
@@ -125,3 +127,55 @@ def test_a_store_leaks_neither_descriptors_nor_threads(store_client: StoreClient
     for _ in range(3):
         use()
     processes.wait_until(lambda: held() <= before, f"descriptors and threads grew from {before}")
+
+
+def test_whoever_opens_while_it_is_being_opened_again_finds_it_open(
+    store_service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = store_service.bus
+    opens, begun, goes_on = opening.open_checked, threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> Any:
+        begun.set()
+        assert goes_on.wait(60)
+        return opens(folder)
+
+    monkeypatch.setattr(opening, "open_checked", slowly)
+    reopening = threading.Thread(target=bus.reopen)
+    reopening.start()
+    assert begun.wait(60)
+    second = threading.Thread(target=bus.init, args=([],))
+    second.start()
+    goes_on.set()
+    for thread in (reopening, second):
+        thread.join()
+    assert bus.problem is None
+    assert store_service.append(drafts("after")).results[0].sequence == 1
+
+
+def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
+    store_service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_service.append(drafts("old", 5))
+    made = store_service.create_backup()
+    store_service.append(drafts("older", 5))
+    generation = store_service.status()["store"]["generation"]
+    store_service.restore(made.backup.name)
+    query = ScanQuery(generation=generation, after=0, upto=10)
+    assert len(store_service.scan(query).events) == 10
+
+    removes, came = past.remove_durably, []
+
+    def remove(path: Path) -> None:
+        if not came:
+            came.append(path)
+            assert len(store_service.scan(query).events) == 10
+        removes(path)
+
+    monkeypatch.setattr(past, "remove_durably", remove)
+    monkeypatch.setattr(past, "UNHELD_SECONDS", 0.0)
+    store_service.past.tidy()
+    monkeypatch.setattr(past, "UNHELD_SECONDS", 60.0)
+    assert came
+    assert [each for each in store_service.settings.storage_dir.glob(".past-*") if any(each.iterdir())]
+    assert len(store_service.scan(query).events) == 10
