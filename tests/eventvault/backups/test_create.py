@@ -255,6 +255,7 @@ def test_a_database_that_is_opened_again_meanwhile_does_not_disturb_a_backup(ser
 def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreService) -> None:
     """The backup's checkpoint is older than the swap: it does not hold what was appended in between."""
     first = service.create_backup().backup.name
+    service.past._began = time.monotonic() - 3600  # readers of before had their time
     with stopped_chore(service, "write_archive") as reached:
         thread, made = in_thread(lambda: service.create_backup("older"))
         assert reached.wait(60)
