@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from filelock import FileLock
 
-from eventvault.files import make_folder
-from eventvault.settings import Settings
+from eventvault.settings import Settings, make_folders
 from eventvault.store import lifeline
 from eventvault.store.client import StoreClient
 from eventvault.store.spawn import Spawner
@@ -41,8 +40,7 @@ class BackupManager:
     def initialize(self) -> StoreClient:
         """Idempotent, under a file lock: who comes second finds nothing to do."""
         settings = self._settings
-        for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
-            make_folder(folder)
+        make_folders(settings)
         client = StoreClient(self._spawner)
         with FileLock(str(settings.storage_dir / LOCK_NAME), timeout=_LOCK_SECONDS, thread_local=False):
             self._replace_other()
