@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eventvault.errors import InvalidSettings
+from eventvault.files import make_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder that holds `wsgi.py`; relative data folders are resolved against it."""
@@ -221,6 +222,19 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             problems=problems,
         )  # fmt: skip
     return Settings(**{**values, "allowed_hosts": values["allowed_hosts"] or ()})
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the three data folders where they are not there. Raises InvalidSettings that names all that cannot be."""
+    problems = []
+    for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
+        folder = getattr(settings, name.lower())
+        try:
+            make_folder(folder)
+        except OSError as error:
+            problems.append(f"{name} {folder} cannot be made: {error.strerror}")
+    if problems:
+        raise InvalidSettings("; ".join(problems), hint="name folders that the service may write to", problems=problems)
 
 
 def _clashes(values: Mapping[str, Any]) -> list[str]:

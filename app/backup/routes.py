@@ -48,7 +48,7 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 def create_backup() -> Response:
     """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
     asked = object_body(_create)
-    created = store().create_backup(asked.get("label") or None)
+    created = store().create_backup(asked.get("label"))
     backup = created.backup
     return reply(
         {

@@ -39,7 +39,7 @@ def left_over(settings: Settings) -> list[str]:
         (b'{"label":"migration-export"}', FORM, "migration-export"),
         (b'{"label":"migration-export"}', None, "migration-export"),
         (b'{"label":null}', "application/json", None),
-        (b'{"label":""}', "application/json", None),
+        (b'{"label":""}', "application/json", ""),
         ('{"label":"grün"}'.encode(), "application/json; charset=utf-8", "grün"),
     ],
 )
