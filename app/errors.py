@@ -50,6 +50,7 @@ ANSWERS: dict[str, Answer] = {
     "archive_unsafe": Answer(422),
     "archive_alien": Answer(422),
     "archive_too_new": Answer(422),
+    "moment_unavailable": Answer(422),
     "internal_error": Answer(500),
     "invalid_settings": Answer(500),
     "cancelled": Answer(503, 5),

@@ -158,6 +158,12 @@ class ArchiveTooNew(ArchiveError):
     code = "archive_too_new"
 
 
+class MomentUnavailable(EventVaultError):
+    """A moment that cannot be restored; `window` and `nearest` (in details) say which can."""
+
+    code = "moment_unavailable"
+
+
 class DatabaseError(EventVaultError):
     """The root of what can be wrong with the event database."""
 

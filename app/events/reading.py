@@ -14,7 +14,7 @@ from app.edge import edge, store
 from app.replies import JSON
 from eventvault import cursor
 from eventvault.errors import StoreRestoring, StoreUnavailable
-from eventvault.store.interface import Hold, Page, ScanQuery, Store
+from eventvault.store.interface import Hold, Moment, Page, ScanQuery, Store
 
 NDJSON = "application/x-ndjson"
 EXPORT_PAGE = 1000
@@ -26,9 +26,9 @@ _FILLING = 1.0
 
 
 def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
-    """A ScanQuery of the validated query string. Raises InvalidInput for a bad cursor."""
+    """A ScanQuery of the validated query string. Raises InvalidInput for a bad cursor, MomentUnavailable."""
     after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
-    return ScanQuery(
+    query = ScanQuery(
         after=after.sequence,
         generation=after.generation,
         limit=limit,
@@ -38,6 +38,13 @@ def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
         recorded_from=asked.get("recorded_from"),
         recorded_to=asked.get("recorded_to"),
     )
+    return _as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else query
+
+
+def _as_of(query: ScanQuery, instant: int, generation: str | None) -> ScanQuery:
+    """The query at a moment of the past. A page that continues another stays in the generation of that one."""
+    view = store().look_back(Moment(instant=instant, generation=query.generation if generation is None else generation))
+    return msgspec.structs.replace(query, generation=view.generation, upto=view.sequence)
 
 
 def page_reply(query: ScanQuery) -> Response:
@@ -46,7 +53,7 @@ def page_reply(query: ScanQuery) -> Response:
     body = b'{"success":true,"events":[%s],"next":%s,"lastSequence":%d,"generation":%s}' % (
         b",".join(page.events),
         following,
-        page.last_sequence,
+        page.last_sequence if query.upto is None else query.upto,
         orjson.dumps(page.generation),
     )
     return Response(body, content_type=JSON)
@@ -58,12 +65,12 @@ def _filled(asked: Store, query: ScanQuery) -> Page:
     page = asked.scan(query)
     events = page.events
     while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
-        page = asked.scan(_following(query, page, limit=query.limit - len(events)))
+        page = asked.scan(_following(query, page, limit=query.limit - len(events), upto=query.upto))
         events = events + page.events
     return msgspec.structs.replace(page, events=events)
 
 
-def _following(query: ScanQuery, page: Page, *, limit: int, upto: int | None = None) -> ScanQuery:
+def _following(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -> ScanQuery:
     assert page.next is not None
     return msgspec.structs.replace(query, after=page.next, generation=page.generation, limit=limit, upto=upto)
 
@@ -89,7 +96,7 @@ def export_reply(query: ScanQuery) -> Response:
 
 
 def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
-    upto = first.last_sequence
+    upto = first.last_sequence if query.upto is None else query.upto
     page = first
     with asked.hold_generation(first.generation) as hold:
         while True:

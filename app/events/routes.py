@@ -13,6 +13,9 @@ from app.events.appending import append
 from app.events.reading import EXPORT_PAGE, NDJSON, export_reply, page_reply, query_of
 from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListSchema, OneEventSchema, OneSchema
 from app.replies import JSON
+from eventvault.errors import EventNotFound
+from eventvault.event import recorded_of
+from eventvault.store.interface import Moment
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
 
@@ -46,9 +49,12 @@ def post_events() -> Response:
 @blueprint.arguments(ListSchema, location="query", unknown=RAISE)
 @blueprint.response(200, EventsSchema)
 def get_events(asked: dict[str, Any]) -> Response:
-    """A page of events; `next` is the `after` of the next page. With `id`: that one event, as `event`."""
+    """A page of events; `next` is the `after` of the next page. With `id`: that one event, as `event`.
+
+    With `asOf`: the registry as it was at that instant.
+    """
     if "id" in asked:
-        return _one(asked["id"], asked.get("source"))
+        return _one(asked["id"], asked.get("source"), asked.get("as_of"))
     return page_reply(query_of(asked, asked["limit"]))
 
 
@@ -57,7 +63,7 @@ def get_events(asked: dict[str, Any]) -> Response:
 @blueprint.arguments(FilterSchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event a line.")
 def export_events(asked: dict[str, Any]) -> Response:
-    """Everything there is when the request arrives, streamed as NDJSON, of any size."""
+    """Everything there is when the request arrives, or was there `asOf`, streamed as NDJSON, of any size."""
     return export_reply(query_of(asked, EXPORT_PAGE))
 
 
@@ -70,5 +76,17 @@ def get_event(asked: dict[str, Any], event_id: str) -> Response:
     return _one(event_id, asked.get("source"))
 
 
-def _one(event_id: str, source: str | None) -> Response:
-    return Response(b'{"success":true,"event":%s}' % store().get(event_id, source), content_type=JSON)
+def _one(event_id: str, source: str | None, as_of: int | None = None) -> Response:
+    value = store().get(event_id, source)
+    if as_of is None:
+        return _event(value)
+    store().look_back(Moment(instant=as_of))  # raises where there is no such moment
+    if recorded_of(value) > as_of:
+        raise EventNotFound(
+            f"the event {event_id!r} was not there yet", hint="its recordedtime is later than asOf; leave that out"
+        )
+    return _event(value)
+
+
+def _event(value: bytes) -> Response:
+    return Response(b'{"success":true,"event":%s}' % value, content_type=JSON)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.replies import ReplySchema
 from eventvault import clock
@@ -37,6 +37,20 @@ class FilterSchema(Schema):
     recorded_to = Instant(
         data_key="to", metadata={"format": "date-time", "description": "Greatest `recordedtime`, inclusive."}
     )
+    as_of = Instant(
+        data_key="asOf",
+        metadata={"format": "date-time", "description": "The registry as it was then: what was recorded up to it."},
+    )
+    generation = fields.String(
+        metadata={"description": "With `asOf`: of this generation, also one that a restore left behind."}
+    )
+
+    @validates_schema
+    def _check_generation(self, data: dict[str, Any], **_: Any) -> None:
+        if "generation" in data and "as_of" not in data:
+            raise ValidationError("Only together with asOf.", "generation")
+        if "generation" in data and "id" in data:
+            raise ValidationError("Not together with id.", "generation")
 
 
 class ListSchema(FilterSchema):

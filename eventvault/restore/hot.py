@@ -27,7 +27,7 @@ from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Restored
 from eventvault.store.kept import KEPT_PREFIX, Kept
 from eventvault.store.past import Past, copy_database
-from eventvault.store.registry import MARK_NAME, EventRegistry, read_standing
+from eventvault.store.registry import MARK_NAME, read_standing
 
 log = logging.getLogger("BackupManager")
 
@@ -153,9 +153,11 @@ class Restorer:
         storage = self._settings.storage_dir
         decided = intent
 
-        def look(registry: EventRegistry) -> None:
+        def look() -> None:
             nonlocal decided
-            decided = undo.seen_at_the_end(intent, registry, target)
+            if self._bus.registry is not None:
+                with self._bus.using() as registry:
+                    decided = undo.seen_at_the_end(intent, registry, target)
 
         def change() -> None:
             nonlocal decided
@@ -163,7 +165,7 @@ class Restorer:
 
         try:
             with self.swapping:
-                self._bus.swap(change, look)
+                self._bus.swap(change, before=look)
         except BaseException:
             if intents.read_intent(storage) is None:
                 remove_durably(storage / Path(intent.staged).parts[0])

@@ -18,7 +18,18 @@ from typing import Any
 from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store import wire
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+    View,
+)
 from eventvault.store.nonces import Nonces
 from eventvault.store.spawn import Spawner
 
@@ -54,6 +65,10 @@ class StoreClient:
     def scan(self, query: ScanQuery) -> Page:
         page: Page = self._call("scan", query)
         return page
+
+    def look_back(self, moment: Moment) -> View:
+        view: View = self._call("look_back", moment)
+        return view
 
     def status(self) -> dict[str, Any]:
         """As the interface says; raises StoreUnavailable after a second already: health must not wait."""

@@ -56,6 +56,19 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         """
         return dict(_lineage(self.by_id(), self.generation)).get(generation)
 
+    def is_whole(self, generation: str, bound: int) -> bool:
+        """Whether a generation is known to end at `bound` or before: what it had was brought back from there."""
+        return any(
+            child.parent == generation and child.reason == "undone" and child.fork_sequence <= bound
+            for child in self.generations
+        )
+
+    def began(self, generation: str) -> int:
+        """When the lineage of `generation` began, in microseconds; that of the present one where it is not known."""
+        known = self.by_id()
+        root = _lineage(known, generation if generation in known else self.generation)[-1][0]
+        return known[root].at
+
     def last_common(self, generation: str) -> int | None:
         """The last sequence that `generation` shares with the present one; None: it is not known.
 

@@ -42,6 +42,26 @@ class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
     recorded_to: int | None = None
 
 
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment of the past, as it is asked for: with one of instant, sequence and archive, or none for the present.
+
+    instant: microseconds since the epoch, everything recorded up to it. sequence: that event is the last. generation:
+    in which one, None for the lineage of the present one. archive: what the archive of that name holds.
+    """
+
+    instant: int | None = None
+    sequence: int | None = None
+    generation: str | None = None
+    archive: str | None = None
+
+
+class View(msgspec.Struct, frozen=True):
+    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`."""
+
+    generation: str
+    sequence: int
+
+
 class Page(msgspec.Struct, frozen=True):
     """events: UTF-8 JSON objects. next: the `after` of the next page, None at the end.
 
@@ -155,6 +175,13 @@ class Store(Protocol):
 
     def scan(self, query: ScanQuery) -> Page:
         """Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is not kept."""
+
+    def look_back(self, moment: Moment) -> View:
+        """Make a moment of the past readable, without a restore; read-only, and on nobody's account but the reader's.
+
+        Raises MomentUnavailable for one that cannot be had, with the window and the nearest ones that can be;
+        BackupNotFound, an ArchiveError or NoSpace where it takes an archive.
+        """
 
     def hold_generation(self, generation: str) -> Hold:
         """Keep a generation readable through `scan` with `upto`, for as long as the context lasts."""

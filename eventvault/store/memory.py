@@ -10,12 +10,11 @@ import hashlib
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import orjson
 
 from eventvault import clock, event
 from eventvault.errors import (
@@ -28,7 +27,19 @@ from eventvault.errors import (
 )
 from eventvault.event import Appended, EventDraft
 from eventvault.store import memory_archive
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+    View,
+)
+from eventvault.store.memory_past import Holding, look_back, parsed, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -73,7 +84,7 @@ class MemoryStore:
     def get(self, event_id: str, source: str | None = None) -> bytes:
         found = [
             value
-            for value, attributes in _parsed(self._events)
+            for value, attributes in parsed(self._events)
             if attributes["id"] == event_id and source in (None, attributes["source"])
         ]
         if not found:
@@ -91,7 +102,7 @@ class MemoryStore:
         last = min(len(events), len(events) if query.upto is None else query.upto)
         chosen: list[bytes] = []
         for sequence in range(query.after + 1, last + 1):
-            if _wanted(events[sequence - 1], query):
+            if wanted(events[sequence - 1], query):
                 chosen.append(events[sequence - 1])
             if len(chosen) == query.limit:
                 return Page(chosen, sequence if sequence < last else None, len(events), generation)
@@ -108,8 +119,16 @@ class MemoryStore:
             f"the generation {generation!r} was left behind by a restore", hint="begin again without a cursor"
         )
 
+    def look_back(self, moment: Moment) -> View:
+        with self._lock:
+            return look_back(moment, self._kept, self._generation, self._open_archive, self._now())
+
+    def _open_archive(self, name: str) -> str:
+        self._kept[f"archive-{name}"] = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
+        return f"archive-{name}"
+
     def hold_generation(self, generation: str) -> Hold:
-        return _Hold(self._held, generation)
+        return Holding(self._held, generation)
 
     def status(self) -> dict[str, Any]:
         entries = self.list_backups()
@@ -242,7 +261,7 @@ class MemoryStore:
         self._generation = secrets.token_hex(8)
         self._kept[self._generation] = events
         self._identities = {
-            (found["source"], found["id"]): number for number, (_, found) in enumerate(_parsed(events), 1)
+            (found["source"], found["id"]): number for number, (_, found) in enumerate(parsed(events), 1)
         }
         self._last_restore = Restored(
             source=source,
@@ -254,38 +273,6 @@ class MemoryStore:
             undo=undo,
         )
         return self._last_restore
-
-
-class _Hold:
-    def __init__(self, held: Counter[str], generation: str) -> None:
-        self._held = held
-        self._generation = generation
-
-    def __enter__(self) -> _Hold:
-        self._held[self._generation] += 1
-        return self
-
-    def renew(self) -> None:
-        return None
-
-    def __exit__(self, *exception: object) -> None:
-        self._held[self._generation] -= 1
-
-
-def _parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    return ((value, orjson.loads(value)) for value in events)
-
-
-def _wanted(value: bytes, query: ScanQuery) -> bool:
-    attributes = orjson.loads(value)
-    recorded = event.recorded_of(value)
-    return (
-        query.type in (None, attributes["type"])
-        and query.subject in (None, attributes.get("subject"))
-        and query.source in (None, attributes["source"])
-        and (query.recorded_from is None or recorded >= query.recorded_from)
-        and (query.recorded_to is None or recorded <= query.recorded_to)
-    )
 
 
 def _restore_status(restored: Restored) -> dict[str, Any]:

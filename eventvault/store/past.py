@@ -1,11 +1,13 @@
-"""Generations that a restore left behind, for the scans and exports that began in them.
+"""Databases of the past that can be read beside the present one.
 
-The swap keeps the old database's folder. A reader that holds its generation is served from a private copy of it
-(tables by hard link), so that what is kept is never written to.
+A swap keeps the old database's folder. A reader of its generation, such as an export that began in it, is served from
+a private copy (tables by hard link), so that what is kept is never written to. Other moments are brought by whoever
+made a database of them (`add`).
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import threading
@@ -14,26 +16,52 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventvault.errors import GenerationLeftBehind
+import msgspec
+
+from eventvault.errors import GenerationLeftBehind, TooBusy
 from eventvault.files import remove_durably
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Page, ScanQuery
 from eventvault.store.kept import KEPT_PREFIX, beyond, kept
 from eventvault.store.paging import scan
+from eventvault.store.registry import EventRegistry
 
 COPY_PREFIX = ".past-"
+_GENERATION = re.compile("[0-9a-f]{16}")
 UNHELD_SECONDS = 30.0
 """A reader whose store was taken over has this long to say again what it holds."""
 
 
+UNREAD_SECONDS = 600.0
+"""How long a copy that was made for its readers, unpacked from an archive for one, is kept for more of them."""
+MOST_OPEN = 4
+"""Databases of the past that are open at once; beyond, the one that nobody has read for longest makes way."""
+
+
+class _Copy:
+    """A private copy that is open. folder: what goes with it. idle: seconds without a reader after which it does."""
+
+    def __init__(self, bus: EventBus, folder: Path, idle: float) -> None:
+        self.bus = bus
+        self.folder = folder
+        self.idle = idle
+
+    def close(self) -> None:
+        self.bus.close()
+        remove_durably(self.folder)
+
+
 class Past:
-    """The databases that were left behind and are kept."""
+    """The databases of the past that can be read: those that were left behind and are kept, and those made for it.
+
+    Each has a key, which is what a query names as its generation: that of a kept database is its generation's id.
+    """
 
     def __init__(self, storage_dir: Path) -> None:
         self._storage_dir = storage_dir
         self._lock = threading.Lock()
-        self._open: dict[str, EventBus] = {}
+        self._open: dict[str, _Copy] = {}
         self._holders: dict[object, str] = {}
         self._last_held: dict[str, float] = {}
         self._droppable: set[str] = set()
@@ -42,6 +70,10 @@ class Past:
 
     def folder(self, generation: str) -> Path:
         return self._storage_dir / f"{KEPT_PREFIX}{generation}"
+
+    def staging(self) -> Path:
+        """A free name for a folder in which a database of the past is made; it is gone at the next start."""
+        return self._storage_dir / f"{COPY_PREFIX}{secrets.token_hex(4)}"
 
     def hold(self, generation: str, holder: object) -> None:
         with self._lock:
@@ -75,10 +107,9 @@ class Past:
         reach = query.after if query.upto is None else query.upto
         if generation == identity.generation or (common is not None and reach <= common):
             return query
-        # A generation that is not known is a caller's text, and no part of a path.
-        if query.upto is not None and common is not None and self.folder(generation).is_dir():
-            with self._bus(generation).using() as registry:
-                return scan(registry, query)
+        if query.upto is not None and self.has(generation):
+            with self.reading(generation) as registry:
+                return msgspec.structs.replace(scan(registry, query), generation=generation)
         raise GenerationLeftBehind(
             f"generation {generation} was left behind by a restore, and event {reach} lies beyond the fork",
             hint="begin again without a cursor: GET /api/events",
@@ -86,14 +117,35 @@ class Past:
             forkSequence=common,
         )
 
+    def has(self, key: str) -> bool:
+        """Whether there is a database under that key; it is a caller's text, and no part of a path until it is one."""
+        with self._lock:
+            if key in self._open:
+                return True
+        return bool(_GENERATION.fullmatch(key)) and self.folder(key).is_dir()
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[EventRegistry]:
+        """The database under `key`, which `has`, open for as long as the context lasts."""
+        with self._bus(key).using() as registry:
+            yield registry
+
+    def add(self, key: str, database: Path, folder: Path) -> None:
+        """Open a database that was made for its readers; it goes, and `folder` with it, when nobody reads it."""
+        with self._lock:
+            self._last_held[key] = time.monotonic()
+            former = self._open.pop(key, None)
+            self._open[key] = self._opened(database, folder, UNREAD_SECONDS)
+        if former is not None:
+            former.close()
+
     def tidy(self) -> None:
         """Close and remove the copies that nobody has read for a while, and what they were made of."""
         with self._lock:
-            idle = [generation for generation in self._open if not self._held(generation)]
-            buses = [self._open.pop(generation) for generation in idle]
-        for bus in buses:
-            bus.close()
-            remove_durably(bus.database)
+            idle = [key for key, copy in self._open.items() if not self._held(key, copy.idle)]
+            copies = [self._open.pop(key) for key in idle]
+        for copy in copies:
+            copy.close()
         self._drop()
 
     def kept(self) -> list[str]:
@@ -117,28 +169,44 @@ class Past:
         for name in names:
             remove_durably(self._storage_dir / name)
 
-    def _held(self, generation: str) -> bool:
-        recent = max(self._last_held.get(generation, 0.0), self._began)
-        return generation in self._holders.values() or time.monotonic() - recent < UNHELD_SECONDS
+    def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
+        recent = max(self._last_held.get(key, 0.0), self._began)
+        return key in self._holders.values() or time.monotonic() - recent < idle
 
-    def _bus(self, generation: str) -> EventBus:
+    def _bus(self, key: str) -> EventBus:
         with self._lock:
-            self._last_held[generation] = time.monotonic()
-            if generation not in self._open:
-                self._open[generation] = self._opened_copy(generation)
-            return self._open[generation]
+            self._last_held[key] = time.monotonic()
+            if key not in self._open:
+                copy = self._storage_dir / f"{COPY_PREFIX}{key}-{secrets.token_hex(4)}"
+                try:
+                    copy_database(self.folder(key), copy)
+                except BaseException:
+                    remove_durably(copy)
+                    raise
+                self._open[key] = self._opened(copy, copy, UNHELD_SECONDS)
+            return self._open[key].bus
 
-    def _opened_copy(self, generation: str) -> EventBus:
+    def _opened(self, database: Path, folder: Path, idle: float) -> _Copy:
         """In a folder of its own each time: the one before may still be on its way out."""
-        copy = self._storage_dir / f"{COPY_PREFIX}{generation}-{secrets.token_hex(4)}"
         try:
-            copy_database(self.folder(generation), copy)
-            bus = EventBus(copy)
+            self._make_room()
+            bus = EventBus(database)
             bus.init([])
         except BaseException:
-            remove_durably(copy)
+            remove_durably(folder)
             raise
-        return bus
+        return _Copy(bus, folder, idle)
+
+    def _make_room(self) -> None:
+        """Raises TooBusy where each that is open has a reader who holds it."""
+        free = sorted(self._open.keys() - self._holders.values(), key=lambda key: self._last_held.get(key, 0.0))
+        while len(self._open) >= MOST_OPEN:
+            if not free:
+                raise TooBusy(
+                    f"{MOST_OPEN} databases of the past are being read already",
+                    hint="try again when one of their exports has ended",
+                )
+            self._open.pop(free.pop(0)).close()
 
 
 class Held:

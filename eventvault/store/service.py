@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from eventvault.backups import names
+from eventvault.backups import shelf
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
@@ -24,8 +22,6 @@ from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.chores import Chores
 from eventvault.errors import (
-    ArchiveError,
-    BackupExists,
     Cancelled,
     DatabaseDamaged,
     EventVaultError,
@@ -34,8 +30,9 @@ from eventvault.errors import (
     StoreUnavailable,
 )
 from eventvault.event import EventDraft
-from eventvault.files import make_folder, take_name
+from eventvault.files import make_folder
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.past.moments import Moments
 from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import Startup
@@ -43,7 +40,18 @@ from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+    View,
+)
 from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
 from eventvault.store.past import Held, Past
@@ -82,6 +90,7 @@ class StoreService:
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.restorer = Restorer(settings, self.bus, self.chores, self.past)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
+        self.moments = Moments(self.bus, self.catalogue, self.chores, self.past)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
@@ -132,6 +141,10 @@ class StoreService:
             page = self.past.scan(registry.identity, query)
             return page if isinstance(page, Page) else scan(registry, page)
 
+    def look_back(self, moment: Moment) -> View:
+        self._check()
+        return self.moments.look_back(moment)
+
     def hold_generation(self, generation: str, holder: object = None) -> Hold:
         """See the interface. Over a socket the holder is the connection, and its end releases."""
         holder = object() if holder is None else holder
@@ -152,29 +165,13 @@ class StoreService:
         return self.catalogue.entries()
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
-        path = Path(self.catalogue.entry(name).path)
-        try:
-            own = reader.kind(path) == "own"
-            manifest: dict[str, Any] = msgspec.to_builtins(reader.read_manifest(path)) if own else {}
-        except ArchiveError:
-            return {}
-        return manifest
+        return shelf.manifest_of(self.catalogue.entry(name))
 
     def backup_path(self, name: str) -> str:
         return self.catalogue.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        names.check_name(name)
-        target = self.settings.backup_dir / name
-        if target.exists():
-            raise _exists(name)
-        checked = self.chores.run("verify_archive", path=temporary, scratch=str(self.settings.storage_dir))
-        try:
-            take_name(Path(temporary), target, replace=False)
-        except FileExistsError:
-            raise _exists(name) from None
-        log.info("BackupManager: %s was uploaded", name)
-        return self.catalogue.record_uploaded(name, sha256=checked["sha256"])
+        return shelf.adopt(self.settings, self.catalogue, self.chores, temporary, name)
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self.backups.delete(name, force=force)
@@ -290,7 +287,3 @@ class StoreService:
 
 def _restoring() -> StoreRestoring:
     return StoreRestoring("the store is starting or restoring", hint="try again in a few seconds; GET /api/health")
-
-
-def _exists(name: str) -> BackupExists:
-    return BackupExists(f"there is a backup named {name} already", hint="choose another ?name=, or delete that one")

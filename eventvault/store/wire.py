@@ -16,7 +16,17 @@ import msgspec
 
 from eventvault import errors
 from eventvault.event import EventDraft
-from eventvault.store.interface import AppendResult, BackupEntry, Created, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+    View,
+)
 
 PROTOCOL = 2
 """Raised with each change of what travels; both ends must have the same."""
@@ -44,6 +54,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "append": (tuple[list[EventDraft], bytes], AppendResult),
     "get": (tuple[str, str | None], bytes),
     "scan": (tuple[ScanQuery], Page),
+    "look_back": (tuple[Moment], View),
     "status": (tuple[()], dict[str, Any]),
     "create_backup": (tuple[str | None], Created),
     "list_backups": (tuple[()], list[BackupEntry]),

@@ -258,3 +258,86 @@ def test_head_and_options_are_answered(web: FlaskClient, store: MemoryStore) -> 
     head, options = web.head("/api/events"), web.options("/api/events")
     assert (head.status_code, head.data) == (200, b"")
     assert (options.status_code, "POST" in options.headers["Allow"]) == (200, True)
+
+
+def recorded(web: FlaskClient, name: str) -> str:
+    """Post an event; the instant at which it was recorded, as an address takes it."""
+    instant: str = web.post("/api/events", json={"type": "a", "id": name}).json["results"][0]["recordedtime"]
+    return instant
+
+
+def test_the_registry_as_it_was(web: FlaskClient) -> None:
+    instants = [recorded(web, name) for name in ("1", "2", "3")]
+
+    for number, instant in enumerate(instants, start=1):
+        page = web.get(f"/api/events?asOf={instant}").json
+        assert [each["id"] for each in page["events"]] == ["1", "2", "3"][:number]
+        assert (page["lastSequence"], page["next"]) == (number, None)
+        assert web.get(f"/api/events/export?asOf={instant}").data.count(b"\n") == number
+
+
+def test_pages_of_a_moment_end_where_it_ends_whatever_comes_meanwhile(web: FlaskClient) -> None:
+    instant = [recorded(web, str(number)) for number in range(5)][-1]
+    found, after = [], "0"
+    while after:
+        page = web.get(f"/api/events?asOf={instant}&limit=2&after={after}").json
+        found += [each["id"] for each in page["events"]]
+        recorded(web, f"later-{after}")
+        after = page["next"]
+
+    assert found == ["0", "1", "2", "3", "4"]
+
+
+def test_pages_of_a_moment_stay_in_their_generation_across_a_restore(web: FlaskClient) -> None:
+    recorded(web, "shared")
+    name = web.post("/api/backup/create").json["name"]
+    instant = [recorded(web, f"left-{number}") for number in range(3)][-1]
+    first = web.get(f"/api/events?asOf={instant}&limit=2").json
+    web.post("/api/backup/restore", json={"backupName": name})
+    recorded(web, "since")
+
+    rest = web.get("/api/events", query_string={"asOf": instant, "after": first["next"]}).json
+
+    assert [each["id"] for each in rest["events"]] == ["left-1", "left-2"]
+    named = web.get("/api/events", query_string={"asOf": instant, "generation": first["generation"]}).json
+    assert [each["id"] for each in named["events"]] == ["shared", "left-0", "left-1", "left-2"]
+    assert [each["id"] for each in web.get(f"/api/events?asOf={instant}").json["events"]] == ["shared"]
+
+
+def test_filters_hold_for_a_moment_too(web: FlaskClient) -> None:
+    web.post("/api/events", json=[{"type": "a", "id": "1"}, {"type": "b", "id": "2"}])
+    instant = recorded(web, "3")
+    web.post("/api/events", json={"type": "b", "id": "4"})
+
+    assert [each["id"] for each in web.get(f"/api/events?asOf={instant}&type=b").json["events"]] == ["2"]
+
+
+def test_one_event_as_of_a_moment(web: FlaskClient) -> None:
+    before = recorded(web, "1")
+    after = recorded(web, "2")
+
+    assert web.get(f"/api/events?id=2&asOf={after}").json["event"]["id"] == "2"
+    assert web.get(f"/api/events?id=2&asOf={before}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "asOf=yesterday",
+        "asOf=2026-01-31T12:34:56",
+        "asOf=2500-01-01T00:00:00Z",
+        "asOf=1990-01-01T00:00:00Z",
+        "asOf=2026-01-31T12:34:56Z&generation=nobody",
+        "generation=0123456789abcdef",
+        "asOf=2026-01-31T12:34:56Z&generation=x&id=1",
+    ],
+)
+def test_a_moment_that_there_is_not_is_invalid(web: FlaskClient, query: str) -> None:
+    recorded(web, "1")
+
+    for address in ("/api/events", "/api/events/export"):
+        answer = web.get(f"{address}?{query}")
+        assert answer.status_code == 422, answer.json
+    if answer.json["code"] == "moment_unavailable":
+        assert set(answer.json["window"]) == {"oldest", "newest"}
+        assert isinstance(answer.json["nearest"], list)

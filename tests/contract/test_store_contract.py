@@ -17,12 +17,13 @@ from eventvault.errors import (
     BackupProtected,
     EventNotFound,
     GenerationLeftBehind,
+    MomentUnavailable,
     NothingToUndo,
     UndoNotFound,
 )
 from eventvault.event import EventDraft
 from eventvault.settings import Settings
-from eventvault.store.interface import ScanQuery, Store
+from eventvault.store.interface import Moment, ScanQuery, Store
 from eventvault.store.memory import MemoryStore
 from tests.stores import running_client, running_service
 
@@ -133,6 +134,31 @@ def test_a_restore_can_be_undone_and_so_can_an_undo(store: Store) -> None:
     assert (first["id"], last["id"], "data" in first) == ("c", "d", False)
     assert store.undo(undone.undo.name if undone.undo else None).events == 3
     assert ids(store) == ["a", "c", "d"]
+
+
+def test_a_moment_of_the_past_is_read_as_it_was(store: Store) -> None:
+    store.append(drafts("a"))
+    instant = store.append(drafts("b")).results[0].recorded
+    name = store.create_backup().backup.name
+    store.append(drafts("c"))
+    old = store.scan(ScanQuery()).generation
+    store.restore(name)
+    store.append(drafts("d"))
+
+    for moment, there in {
+        Moment(): ["a", "b", "d"],
+        Moment(instant=instant): ["a", "b"],
+        Moment(instant=clock.now(), generation=old): ["a", "b", "c"],
+        Moment(sequence=1): ["a"],
+        Moment(sequence=3, generation=old): ["a", "b", "c"],
+        Moment(archive=name): ["a", "b"],
+    }.items():
+        view = store.look_back(moment)
+        assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == there, moment
+    for moment in (Moment(sequence=4), Moment(instant=2**55), Moment(instant=1), Moment(sequence=1, generation="x")):
+        with pytest.raises(MomentUnavailable) as caught:
+            store.look_back(moment)
+        assert set(caught.value.details["window"]) == {"oldest", "newest"}
 
 
 def test_what_is_not_kept_cannot_be_undone(store: Store) -> None:

@@ -222,9 +222,9 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
         time.sleep(0.3)  # the swap takes its locks
         return take_checkpoint(database, staging, hold, **more)
 
-    def said(*arguments: Any) -> None:
+    def said(*arguments: Any, **more: Any) -> None:
         swapping.set()
-        swap(*arguments)
+        swap(*arguments, **more)
 
     monkeypatch.setattr(create, "take_checkpoint", slow)
     monkeypatch.setattr(service.bus, "swap", said)

@@ -1,0 +1,100 @@
+"""`make bench-past`: how fast the first page of a past moment is there, cold and warm.
+
+BENCH_OPTIONS='--size 2048' is what the targets are for; `--help` names the options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+from benchmarks import report, serving
+from benchmarks.bench_serve import MEGABYTE, fill
+from tests.service import PROJECT, Service
+
+PAGE = PROJECT / "docs" / "benchmarks-past.md"
+INTRODUCTION = """\
+Made by `make bench-past`, over loopback: `GET /api/events?asOf=…&limit=100` at a moment in the middle. Cold: the
+service was just started, and nothing of the database is in the page cache, as far as the system lets a program say so.
+Warm: the median of the same page read again. A generation that was left behind is read from what a restore keeps.
+"""
+COLD_SECONDS, WARM_SECONDS = 3.0, 0.05
+
+
+def moment_in_the_middle(service: Service) -> dict[str, str]:
+    """The instant at which the event in the middle was recorded, and its generation."""
+    last = service.get("/api/events?limit=1").json()["lastSequence"]
+    page = service.get(f"/api/events?limit=1&after={last // 2}").json()
+    return {"asOf": page["events"][0]["recordedtime"], "generation": page["generation"]}
+
+
+def read(service: Service, moment: dict[str, str]) -> float:
+    """Seconds until the page is there, from the end of the moment: nothing of it was read before."""
+    address = f"/api/events?{urlencode(moment)}&limit=100"
+    began = time.perf_counter()
+    reply = service.get(address)
+    took = time.perf_counter() - began
+    if reply.status != 200 or len(reply.json()["events"]) != 100:
+        raise SystemExit(f"GET {address} answered {reply.status}: {reply.body[:500]!r}")
+    return took
+
+
+def forget(folder: Path) -> None:
+    """Ask the system to drop the files beneath `folder` from its page cache."""
+    os.sync()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def measure(results: report.Report, what: str, cold: Callable[[], float], warm: Callable[[], float]) -> None:
+    first = cold()
+    again = statistics.median(warm() for _ in range(20))
+    results.add(report.Row(f"{what}, cold", f"{first * 1e3:.0f} ms", "3,000 ms", first <= COLD_SECONDS))
+    results.add(report.Row(f"{what}, warm", f"{again * 1e3:.1f} ms", "50 ms", again <= WARM_SECONDS))
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench_past", description=__doc__)
+    parser.add_argument("--size", type=int, default=100, help="MB of events")
+    parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
+    parser.add_argument("--folder", type=Path, default=None, help="where the data lies (default: a temporary one)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = options_of(arguments)
+    results = report.Report("Benchmarks: the past")
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
+        folder = Path(name)
+        with serving.eventvault(folder, options.workers) as service:
+            empty = service.post("/api/backup/create").json()["name"]
+            fill(service, options.size)
+            moment = moment_in_the_middle(service)
+        forget(folder)
+        with serving.eventvault(folder, options.workers) as service:
+            said = f"a moment of {options.size:,} MB"
+            present = {"asOf": moment["asOf"]}
+            measure(results, said, lambda: read(service, present), lambda: read(service, present))
+            service.post("/api/backup/restore", {"backupName": empty})
+        forget(folder)
+        with serving.eventvault(folder, options.workers) as service:
+            said = f"{said} in a generation that was left behind"
+            measure(results, said, lambda: read(service, moment), lambda: read(service, moment))
+        held = sum(path.stat().st_size for path in folder.rglob("*.ldb")) // MEGABYTE
+        results.add(report.Row("tables on disk at the end, hard links counted each time", f"{held:,} MB"))
+        report.write(options.page, INTRODUCTION, results, folder)
+    print(f"written: {options.page}")
+
+
+if __name__ == "__main__":
+    main()

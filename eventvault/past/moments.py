@@ -1,0 +1,161 @@
+"""From a moment as it is asked for to a database and the sequence that it ends at.
+
+In one lineage a past moment is a prefix: all up to some sequence, found by `recordedtime`, which never decreases. So
+most moments are read from the present database, at no cost. What only a generation that was left behind had is read
+from the database that a restore kept, and what an archive holds, if nothing else does, from a copy that is unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Any
+
+from eventvault import clock, event
+from eventvault.backups.catalogue import Catalogue
+from eventvault.chores import Chores
+from eventvault.errors import MomentUnavailable
+from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.store.bus import EventBus
+from eventvault.store.generation import StoreIdentity
+from eventvault.store.interface import BackupEntry, Moment, View
+from eventvault.store.past import Past
+from eventvault.store.registry import EventRegistry
+
+
+class Moments:
+    """Resolves moments, and makes the databases that some of them take. Safe for many threads."""
+
+    def __init__(self, bus: EventBus, catalogue: Catalogue, chores: Chores, past: Past, now: clock.Clock = clock.now):
+        self._bus = bus
+        self._catalogue = catalogue
+        self._chores = chores
+        self._past = past
+        self._now = now
+        self._making = threading.Lock()
+
+    def look_back(self, moment: Moment) -> View:
+        """As `eventvault.store.interface.Store.look_back` says."""
+        if moment.archive is not None:
+            return self._in_archive(self._catalogue.entry(moment.archive))
+        self._wait_for_writers(moment)
+        with self._bus.using() as registry:
+            view = self._in_present(registry, moment)
+            identity = registry.identity
+        return view or self._left_behind(identity, moment)
+
+    def _wait_for_writers(self, moment: Moment) -> None:
+        """An append that is under way may have its instant already: it belongs to a moment that is not before it."""
+        registry = self._bus.registry
+        if moment.instant is not None and registry is not None and moment.instant >= registry.last_recorded:
+            with self._bus.committer.held():
+                pass
+
+    def _in_present(self, registry: EventRegistry, moment: Moment) -> View | None:
+        """None: the moment lies beyond what the present shares with the generation that is asked for."""
+        identity = registry.identity
+        generation = _generation(identity, moment)
+        common = identity.last_common(generation)
+        if common is None:
+            return None
+        bound = min(common, registry.last_sequence)
+        ends_here = generation == identity.generation or identity.is_whole(generation, bound)
+        if ends_here or _lies_within(registry, moment, bound):
+            return View(generation, self._upto(registry, generation, moment, bound))
+        return None
+
+    def _left_behind(self, identity: StoreIdentity, moment: Moment) -> View:
+        generation = _generation(identity, moment)
+        if not self._past.has(generation):
+            raise self._not_kept(identity, generation)
+        with self._past.reading(generation) as registry:
+            return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
+
+    def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
+        """The last sequence of the moment, in a registry that has the generation up to `bound`. Checks the window."""
+        if moment.sequence is not None:
+            if not 0 <= moment.sequence <= bound:
+                raise self._outside(registry, generation, bound, f"event {moment.sequence} is not there", moment)
+            return moment.sequence
+        if moment.instant is None:
+            return bound
+        said = clock.format_microseconds(moment.instant)
+        if moment.instant > self._now():
+            raise self._outside(registry, generation, bound, f"{said} is in the future", moment)
+        if moment.instant < _oldest(registry, generation):
+            raise self._outside(registry, generation, bound, f"{said} is before the registry began", moment)
+        return registry.first_recorded_at_or_after(moment.instant + 1, bound) - 1
+
+    def _outside(
+        self, registry: EventRegistry, generation: str, bound: int, why: str, moment: Moment
+    ) -> MomentUnavailable:
+        oldest = _said(_oldest(registry, generation), 0)
+        newest = _said(event.recorded_of(registry.at(bound)) if bound else _oldest(registry, generation), bound)
+        early = moment.instant is not None and moment.instant < _oldest(registry, generation)
+        return MomentUnavailable(
+            f"there is no such moment in generation {generation}: {why}",
+            hint=f"ask for a moment from {oldest['time']} to {newest['time']}, or up to event {bound}",
+            window={"oldest": oldest, "newest": newest},
+            nearest=[oldest if early else newest],
+            generation=generation,
+        )
+
+    def _not_kept(self, identity: StoreIdentity, generation: str) -> MomentUnavailable:
+        common = identity.last_common(generation)
+        with self._bus.using() as registry:
+            nearest = _said(event.recorded_of(registry.at(common)), common) if common else None
+            window = {
+                "oldest": _said(_oldest(registry, identity.generation), 0),
+                "newest": _said(registry.last_recorded, registry.last_sequence),
+            }
+        why = "is not known here" if common is None else f"is not kept beyond event {common}, where it was left behind"
+        return MomentUnavailable(
+            f"there is no such moment: the generation {generation[:80]} {why}",
+            hint="GET /api/backup/undo names the generations that are kept; leave it out for the present one",
+            window=window,
+            nearest=[nearest] if nearest else [],
+            generation=identity.generation,
+        )
+
+    def _in_archive(self, entry: BackupEntry) -> View:
+        """What an archive that was made here holds may be at hand; any other is unpacked and checked."""
+        if entry.origin == "created" and entry.generation is not None and entry.sequence is not None:
+            try:
+                return self.look_back(Moment(sequence=entry.sequence, generation=entry.generation))
+            except MomentUnavailable:
+                pass
+        return self._unpacked(Path(entry.path))
+
+    def _unpacked(self, archive: Path) -> View:
+        found = archive.stat()
+        told_apart = f"{archive.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
+        key = f"archive-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
+        with self._making:
+            if not self._past.has(key):
+                staging = self._past.staging()
+                self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
+                self._past.add(key, staging / DATABASE_NAME, staging)
+        with self._past.reading(key) as registry:
+            return View(key, registry.last_sequence)
+
+
+def _generation(identity: StoreIdentity, moment: Moment) -> str:
+    return identity.generation if moment.generation is None else moment.generation
+
+
+def _lies_within(registry: EventRegistry, moment: Moment, bound: int) -> bool:
+    """Whether a moment is over before the registry's event `bound` is, so that nothing beyond it can belong to it."""
+    if moment.sequence is not None:
+        return moment.sequence <= bound
+    return moment.instant is not None and bound > 0 and event.recorded_of(registry.at(bound)) > moment.instant
+
+
+def _oldest(registry: EventRegistry, generation: str) -> int:
+    """When the lineage of a generation began, which is before its first event."""
+    began = registry.identity.began(generation)
+    return min(began, event.recorded_of(registry.at(1))) if registry.last_sequence else began
+
+
+def _said(instant: int, sequence: int) -> dict[str, Any]:
+    return {"time": clock.format_microseconds(instant), "sequence": sequence}

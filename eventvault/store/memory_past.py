@@ -1,0 +1,84 @@
+"""Moments of the past in the in-memory double, and which events a query is after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from eventvault import clock, event
+from eventvault.errors import MomentUnavailable
+from eventvault.store.interface import Moment, ScanQuery, View
+
+
+def look_back(
+    moment: Moment, kept: Mapping[str, list[bytes]], present: str, open_archive: Callable[[str], str], now: int
+) -> View:
+    """As `eventvault.store.interface.Store.look_back` says.
+
+    kept: the events of each generation that can be read. open_archive: makes a generation of an archive, by its name.
+    """
+    if moment.archive is not None:
+        key = open_archive(moment.archive)
+        return View(key, len(kept[key]))
+    generation = present if moment.generation is None else moment.generation
+    events = kept.get(generation)
+    if events is None:
+        raise _unavailable(f"the generation {generation!r} is not kept", kept[present], present)
+    if moment.sequence is not None:
+        if not 0 <= moment.sequence <= len(events):
+            raise _unavailable(f"event {moment.sequence} is not there", events, generation)
+        return View(generation, moment.sequence)
+    if moment.instant is None:
+        return View(generation, len(events))
+    if moment.instant > now or (events and moment.instant < event.recorded_of(events[0])):
+        raise _unavailable(f"{clock.format_microseconds(moment.instant)} is outside of it", events, generation)
+    return View(generation, sum(event.recorded_of(value) <= moment.instant for value in events))
+
+
+class Holding:
+    """A Hold that is counted."""
+
+    def __init__(self, held: Counter[str], generation: str) -> None:
+        self._held = held
+        self._generation = generation
+
+    def __enter__(self) -> Holding:
+        self._held[self._generation] += 1
+        return self
+
+    def renew(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._held[self._generation] -= 1
+
+
+def parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    return ((value, orjson.loads(value)) for value in events)
+
+
+def wanted(value: bytes, query: ScanQuery) -> bool:
+    attributes = orjson.loads(value)
+    recorded = event.recorded_of(value)
+    return (
+        query.type in (None, attributes["type"])
+        and query.subject in (None, attributes.get("subject"))
+        and query.source in (None, attributes["source"])
+        and (query.recorded_from is None or recorded >= query.recorded_from)
+        and (query.recorded_to is None or recorded <= query.recorded_to)
+    )
+
+
+def _unavailable(why: str, events: list[bytes], generation: str) -> MomentUnavailable:
+    times = [clock.format_microseconds(event.recorded_of(value)) for value in events] or [clock.format_microseconds(0)]
+    oldest, newest = {"time": times[0], "sequence": 0}, {"time": times[-1], "sequence": len(events)}
+    return MomentUnavailable(
+        f"there is no such moment: {why}",
+        hint=f"ask for a moment from {times[0]} to {times[-1]}",
+        window={"oldest": oldest, "newest": newest},
+        nearest=[newest],
+        generation=generation,
+    )

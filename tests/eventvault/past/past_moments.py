@@ -1,0 +1,39 @@
+"""A registry with a history: events at known instants, restores in between, and the moments of all of it."""
+
+from __future__ import annotations
+
+import orjson
+
+from eventvault.event import recorded_of
+from eventvault.store.interface import Moment, ScanQuery, Store, View
+from eventvault.store.service import StoreService
+from tests.restoring import drafts
+
+
+def post(store: Store, prefix: str, count: int = 1) -> int:
+    """Append; the instant at which the last of them was recorded."""
+    store.append(drafts(count, prefix))
+    last = store.scan(ScanQuery(limit=1)).last_sequence
+    return recorded_of(store.scan(ScanQuery(after=last - 1, limit=1)).events[0])
+
+
+def ids_at(store: Store, moment: Moment) -> list[str]:
+    """The ids of all events of a moment, up to a thousand."""
+    return ids_of(store, store.look_back(moment))
+
+
+def ids_of(store: Store, view: View) -> list[str]:
+    page = store.scan(ScanQuery(generation=view.generation, upto=view.sequence, limit=1000))
+    return [orjson.loads(value)["id"] for value in page.events]
+
+
+def generation_of(store: Store) -> str:
+    generation: str = store.status()["store"]["generation"]
+    return generation
+
+
+def forget_kept(service: StoreService) -> None:
+    """What restores left behind is gone, as after KEEP_UNDO further ones."""
+    service.past._began -= 3600
+    service.past._last_held.clear()
+    service.past.drop_kept(service.past.kept())

@@ -1,0 +1,200 @@
+"""Moments of the past are read as they were, from wherever they can be had, and refused where they cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from eventvault import clock
+from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
+from eventvault.settings import Settings
+from eventvault.store.interface import Moment, ScanQuery
+from eventvault.store.past import MOST_OPEN
+from eventvault.store.service import StoreService
+from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post
+from tests.restoring import bytes_of, ids, leftovers, make_archive, make_foreign_archive
+from tests.stores import running_service
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        yield service
+
+
+def test_each_instant_gives_what_was_recorded_up_to_it(service: StoreService) -> None:
+    instants = [post(service, name) for name in ("a", "b", "c")]
+
+    for number, instant in enumerate(instants, start=1):
+        assert len(ids_at(service, Moment(instant=instant))) == number
+        assert len(ids_at(service, Moment(instant=instant - 1))) == number - 1
+    assert len(ids_at(service, Moment(instant=clock.now()))) == 3
+
+
+def test_each_sequence_gives_the_events_up_to_it(service: StoreService) -> None:
+    post(service, "a", 3)
+
+    assert [len(ids_at(service, Moment(sequence=number))) for number in range(4)] == [0, 1, 2, 3]
+    assert len(ids_at(service, Moment())) == 3
+
+
+def test_what_is_appended_later_never_becomes_part_of_a_moment(service: StoreService) -> None:
+    for _ in range(50):
+        post(service, "a" * 5)
+        moment = Moment(instant=clock.now())
+        before = service.look_back(moment)
+        post(service, f"later-{before.sequence}")
+        assert service.look_back(moment) == before
+
+
+def test_an_empty_registry_has_a_past_too(service: StoreService) -> None:
+    assert ids_at(service, Moment(instant=clock.now())) == []
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        Moment(instant=clock.parse("2001-01-01T00:00:00Z")),
+        Moment(instant=clock.parse("2500-01-01T00:00:00Z")),
+        Moment(sequence=4),
+        Moment(sequence=-1),
+        Moment(sequence=2**70),
+        Moment(sequence=1, generation="0123456789abcdef"),
+        Moment(instant=clock.parse("2020-01-01T00:00:00Z"), generation="../event_registry_db"),
+        Moment(generation=""),
+    ],
+)
+def test_a_moment_that_there_is_not_is_refused_with_those_there_are(service: StoreService, moment: Moment) -> None:
+    post(service, "a", 3)
+
+    with pytest.raises(MomentUnavailable) as caught:
+        service.look_back(moment)
+
+    window = caught.value.details["window"]
+    assert (window["oldest"]["sequence"], window["newest"]["sequence"]) == (0, 3)
+    assert all(clock.parse(end["time"]) for end in window.values())
+    assert caught.value.hint
+    for near in caught.value.details["nearest"]:
+        assert near in window.values()
+
+
+def restored_mistakenly(service: StoreService) -> tuple[str, int]:
+    """The generation that was left behind and the instant of its last event. Both share the first two events."""
+    post(service, "shared", 2)
+    name = service.create_backup().backup.name
+    left, end = generation_of(service), post(service, "left", 3)
+    service.restore(name)
+    post(service, "since")
+    return left, end
+
+
+def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    kept = service.settings.storage_dir / f"previous-{left}"
+    before = bytes_of(kept)
+
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+    assert ids_at(service, Moment(sequence=4, generation=left)) == ["shared-0", "shared-1", "left-0", "left-1"]
+    assert ids_at(service, Moment(generation=left))[-1] == "left-2"
+    assert ids_at(service, Moment(instant=end)) == ["shared-0", "shared-1"], "the present lineage never had the others"
+    assert ids_at(service, Moment(instant=clock.now())) == ["shared-0", "shared-1", "since-0"]
+    assert bytes_of(kept) == before, "what is kept is never written to"
+
+
+def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    forget_kept(service)
+
+    assert ids_at(service, Moment(sequence=2, generation=left)) == ["shared-0", "shared-1"]
+    for moment in (Moment(sequence=3, generation=left), Moment(instant=end, generation=left), Moment(generation=left)):
+        with pytest.raises(MomentUnavailable) as caught:
+            service.look_back(moment)
+        assert caught.value.details["nearest"][0]["sequence"] == 2
+
+
+def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    service.undo()
+    forget_kept(service)
+
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+    assert len(ids_at(service, Moment(generation=left))) == 5
+
+
+def test_a_page_of_the_past_goes_on_across_a_restore(service: StoreService) -> None:
+    post(service, "shared", 2)
+    name = service.create_backup().backup.name
+    moment = Moment(instant=post(service, "left", 3))
+    view = service.look_back(moment)
+    service.restore(name)
+    post(service, "since", 9)
+
+    assert ids_of(service, view)[-1] == "left-2"
+
+
+def test_an_archive_that_was_made_here_is_read_without_unpacking_it(service: StoreService) -> None:
+    post(service, "a", 3)
+    name = service.create_backup().backup.name
+    post(service, "later", 2)
+    service.chores.cancel()
+
+    assert ids_at(service, Moment(archive=name)) == ["a-0", "a-1", "a-2"]
+
+
+def test_any_other_archive_is_unpacked_once(service: StoreService) -> None:
+    make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
+    make_foreign_archive(service.settings.backup_dir / "node.tar.gz", 2, "node")
+    post(service, "ours")
+
+    assert ids_at(service, Moment(archive="theirs.tar.gz")) == ["theirs-0", "theirs-1", "theirs-2"]
+    assert ids_at(service, Moment(archive="node.tar.gz")) == ["node-0", "node-1"]
+    service.chores.cancel()
+    assert len(ids_at(service, Moment(archive="theirs.tar.gz"))) == 3
+    assert ids(service) == ["ours-0"]
+    with pytest.raises(BackupNotFound):
+        service.look_back(Moment(archive="never.tar.gz"))
+
+
+def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> None:
+    make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
+    key = service.look_back(Moment(archive="theirs.tar.gz")).generation
+    service.past._began -= 3600
+    with service.hold_generation(key):
+        service.past._last_held.clear()
+        service.past.tidy()
+        assert service.past.has(key)
+    service.past._last_held.clear()
+
+    service.past.tidy()
+
+    assert not service.past.has(key)
+    assert not leftovers(service.settings.storage_dir)
+
+
+def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service: StoreService) -> None:
+    names = [f"{number}.tar.gz" for number in range(MOST_OPEN + 1)]
+    for name in names:
+        make_archive(service.settings.backup_dir / name, name)
+    views = [service.look_back(Moment(archive=name)) for name in names]
+
+    assert [service.past.has(view.generation) for view in views] == [False, *[True] * MOST_OPEN]
+    holders = [object() for _ in views[1:]]
+    for holder, view in zip(holders, views[1:], strict=True):
+        service.hold_generation(view.generation, holder)
+    with pytest.raises(TooBusy):
+        service.look_back(Moment(archive=names[0]))
+    for holder in holders:
+        service.release(holder)
+    assert len(ids_at(service, Moment(archive=names[0]))) == 3
+    assert len(leftovers(service.settings.storage_dir)) == MOST_OPEN
+
+
+def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Settings) -> None:
+    with running_service(settings) as service:
+        make_archive(settings.backup_dir / "theirs.tar.gz", "theirs")
+        service.look_back(Moment(archive="theirs.tar.gz"))
+        assert leftovers(settings.storage_dir)
+    with running_service(settings) as service:
+        assert not leftovers(settings.storage_dir)
+        assert service.scan(ScanQuery()).events == []
