@@ -74,7 +74,16 @@ def _too_large(most: int) -> TooLarge:
 
 def object_body(schema: Schema) -> dict[str, Any]:
     """The request's JSON object, valid by `schema`; an empty body is an empty object. Raises InvalidInput."""
-    given = json_text.parse_object(read_body(), request.content_type)
+    return valid(schema, given_object())
+
+
+def given_object() -> dict[str, Any]:
+    """The request's JSON object, as it is; an empty body is an empty object."""
+    return json_text.parse_object(read_body(), request.content_type)
+
+
+def valid(schema: Schema, given: dict[str, Any]) -> dict[str, Any]:
+    """What `schema` makes of an object. Raises InvalidInput that says what is wrong with it."""
     try:
         loaded: dict[str, Any] = schema.load(given, unknown=RAISE)
     except ValidationError as error:

@@ -10,11 +10,14 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.download import download
+from app.backup.past import diff_reply, part_reply
+from app.backup.past_schemas import DiffSchema, PartSchema, TakenSchema
 from app.backup.schemas import entry_of, name_in_path
 from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
 from app.backup.upload import receive
 from app.edge import edge, store
-from app.replies import JSON, object_body, reply
+from app.replies import JSON, given_object, object_body, reply, valid
+from app.streaming import NDJSON
 from eventvault.errors import BackupNotFound
 from eventvault.store.interface import BackupEntry, Restored
 
@@ -25,6 +28,7 @@ STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
 _create, _restore, _undo = schemas.CreateSchema(), schemas.RestoreSchema(), UndoSchema()
+_part = PartSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -73,13 +77,33 @@ def list_backups() -> Response:
 
 
 @blueprint.route("/restore", methods=["POST"])
-@blueprint.doc(summary="Restore a backup", requestBody=_body(schemas.RestoreSchema, required=True))
-@blueprint.response(200, schemas.RestoredSchema)
+@blueprint.doc(
+    summary="Restore a backup, or part of the past",
+    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [schemas.RestoreSchema, PartSchema]}}}},
+    responses={"200": {"description": "OK", "content": {NDJSON: {"schema": {"type": "string"}}}}},
+)
+@blueprint.response(200, {"anyOf": [schemas.RestoredSchema, TakenSchema]})
 def restore_backup() -> Response:
-    """Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service."""
-    asked = object_body(_restore)
+    """Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service.
+
+    With `into` only events that the `filter` finds, of any moment of the past: `present` appends them as new events,
+    never over what is there; `export` answers with them as NDJSON.
+    """
+    given = given_object()
+    if "into" in given:
+        return part_reply(valid(_part, given))
+    asked = valid(_restore, given)
     restored = store().restore(asked["backupName"], staged=asked["apply"] == "restart")
     return reply(_restored(restored))
+
+
+@blueprint.route("/diff", methods=["GET"])
+@blueprint.doc(summary="What two moments have that the other has not")
+@blueprint.arguments(DiffSchema, location="query", unknown=RAISE)
+@blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One difference a line, a summary last.")
+def diff_moments(asked: dict[str, Any]) -> Response:
+    """Lines with `in`: `from`, `to`, or `both` for one identity with two contents; the last one is the `summary`."""
+    return diff_reply(asked["one"], asked["other"])
 
 
 @blueprint.route("/undo", methods=["POST"])

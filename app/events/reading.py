@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,15 +13,12 @@ from flask import Response
 
 from app.edge import edge, store
 from app.replies import JSON
+from app.streaming import persistently, streamed
 from eventvault import cursor
-from eventvault.errors import StoreRestoring, StoreUnavailable
 from eventvault.store.interface import Hold, Moment, Page, ScanQuery, Store
 
-NDJSON = "application/x-ndjson"
 EXPORT_PAGE = 1000
 
-_PATIENCE = 60.0
-"""Seconds that an export that has begun waits for a store that is away: its status cannot be changed any more."""
 _FILLING = 1.0
 """Seconds after which a page that filters leave short is answered as it is, with its `next`."""
 
@@ -85,14 +83,10 @@ def export_reply(query: ScanQuery) -> Response:
     try:
         asked = store()
         first = asked.scan(query)
-        response = Response(_lines(asked, query, first), content_type=NDJSON)
+        return streamed(_lines(asked, query, first), release, "events.ndjson")
     except BaseException:
         release()
         raise
-    response.call_on_close(release)
-    response.headers["Content-Disposition"] = "attachment; filename=events.ndjson"
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
 
 
 def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
@@ -104,16 +98,9 @@ def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
                 yield b"\n".join(page.events) + b"\n"
             if page.next is None or page.next >= upto:
                 return
-            page = _persistently(asked, hold, _following(query, page, limit=query.limit, upto=upto))
+            page = persistently(partial(_next, asked, hold, _following(query, page, limit=query.limit, upto=upto)))
 
 
-def _persistently(asked: Store, hold: Hold, query: ScanQuery) -> Page:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            hold.renew()
-            return asked.scan(query)
-        except (StoreUnavailable, StoreRestoring):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+def _next(asked: Store, hold: Hold, query: ScanQuery) -> Page:
+    hold.renew()
+    return asked.scan(query)

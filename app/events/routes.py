@@ -10,9 +10,10 @@ from marshmallow import RAISE
 
 from app.edge import store
 from app.events.appending import append
-from app.events.reading import EXPORT_PAGE, NDJSON, export_reply, page_reply, query_of
+from app.events.reading import EXPORT_PAGE, export_reply, page_reply, query_of
 from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListSchema, OneEventSchema, OneSchema
 from app.replies import JSON
+from app.streaming import NDJSON
 from eventvault.errors import EventNotFound
 from eventvault.event import recorded_of
 from eventvault.store.interface import Moment

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from eventvault import clock, event
 from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
-from eventvault.errors import MomentUnavailable
+from eventvault.errors import GenerationLeftBehind, MomentUnavailable
+from eventvault.past.diff import diff_page
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.interface import BackupEntry, Moment, View
+from eventvault.store.interface import BackupEntry, DiffPage, DiffQuery, Moment, View
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
 
@@ -44,6 +49,28 @@ class Moments:
             view = self._in_present(registry, moment)
             identity = registry.identity
         return view or self._left_behind(identity, moment)
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        """As `eventvault.store.interface.Store.diff` says."""
+        with self._bus.using() as registry:
+            identity = registry.identity
+            with self._reading(registry, query.one) as one, self._reading(registry, query.other) as other:
+                common = min(_common(identity, query), query.one.sequence, query.other.sequence)
+                return diff_page(query, one, other, common)
+
+    @contextmanager
+    def _reading(self, registry: EventRegistry, view: View) -> Iterator[EventRegistry]:
+        """The database that has a view: `registry`, the present one, or one of the past."""
+        common = registry.identity.last_common(view.generation)
+        if common is not None and view.sequence <= common:
+            yield registry
+        elif self._past.has(view.generation):
+            with self._past.reading(view.generation) as past:
+                yield past
+        else:
+            raise GenerationLeftBehind(
+                f"generation {view.generation[:80]} was left behind, and is not kept any more", hint="ask again"
+            )
 
     def _wait_for_writers(self, moment: Moment) -> None:
         """An append that is under way may have its instant already: it belongs to a moment that is not before it."""
@@ -138,6 +165,13 @@ class Moments:
                 self._past.add(key, staging / DATABASE_NAME, staging)
         with self._past.reading(key) as registry:
             return View(key, registry.last_sequence)
+
+
+def _common(identity: StoreIdentity, query: DiffQuery) -> int:
+    """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
+    if not {query.one.generation, query.other.generation} <= identity.by_id().keys():
+        return 0
+    return msgspec.structs.replace(identity, generation=query.one.generation).last_common(query.other.generation) or 0
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:

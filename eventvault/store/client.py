@@ -22,12 +22,15 @@ from eventvault.store.interface import (
     AppendResult,
     BackupEntry,
     Created,
+    DiffPage,
+    DiffQuery,
     Hold,
     KeptEntry,
     Moment,
     Page,
     Restored,
     ScanQuery,
+    Taken,
     View,
 )
 from eventvault.store.nonces import Nonces
@@ -69,6 +72,14 @@ class StoreClient:
     def look_back(self, moment: Moment) -> View:
         view: View = self._call("look_back", moment)
         return view
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        page: DiffPage = self._call("diff", query)
+        return page
+
+    def take_part(self, query: ScanQuery) -> Taken:
+        taken: Taken = self._call("take_part", query)
+        return taken
 
     def status(self) -> dict[str, Any]:
         """As the interface says; raises StoreUnavailable after a second already: health must not wait."""

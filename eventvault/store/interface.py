@@ -62,6 +62,42 @@ class View(msgspec.Struct, frozen=True):
     sequence: int
 
 
+class DiffQuery(msgspec.Struct, frozen=True):
+    """What `one` and `other` have that the other has not. at: the `next` of the page before."""
+
+    one: View
+    other: View
+    at: tuple[int, int] | None = None
+
+
+class DiffPage(msgspec.Struct, frozen=True):
+    """lines: JSON objects as `eventvault.past.diff` describes them. next: for the next page, None at the end.
+
+    only_one, only_other, different: how many of each there are on this page. common: the last sequence that both share
+    by their lineage; what is up to it was not looked at.
+    """
+
+    lines: list[bytes]
+    next: tuple[int, int] | None
+    only_one: int
+    only_other: int
+    different: int
+    common: int
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What became of a part of the past. matched: how many events it has; of these appended, and already_there.
+
+    renamed: how many of those appended got an id of their own, as another event has theirs.
+    """
+
+    matched: int
+    appended: int
+    already_there: int
+    renamed: int
+    last_sequence: int
+
+
 class Page(msgspec.Struct, frozen=True):
     """events: UTF-8 JSON objects. next: the `after` of the next page, None at the end.
 
@@ -181,6 +217,15 @@ class Store(Protocol):
 
         Raises MomentUnavailable for one that cannot be had, with the window and the nearest ones that can be;
         BackupNotFound, an ArchiveError or NoSpace where it takes an archive.
+        """
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        """A page of the difference of two moments that `look_back` gave. Raises GenerationLeftBehind."""
+
+    def take_part(self, query: ScanQuery) -> Taken:
+        """Append the events that `query` finds in the past, with `upto`, to the present; may be done again.
+
+        Raises RestoreRunning where a restore comes in between, GenerationLeftBehind; then part of it may be there.
         """
 
     def hold_generation(self, generation: str) -> Hold:

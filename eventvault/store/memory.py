@@ -26,20 +26,25 @@ from eventvault.errors import (
     InvalidInput,
 )
 from eventvault.event import Appended, EventDraft
+from eventvault.past.diff import diff_page
+from eventvault.past.part import take_part
 from eventvault.store import memory_archive
 from eventvault.store.interface import (
     AppendResult,
     BackupEntry,
     Created,
+    DiffPage,
+    DiffQuery,
     Hold,
     KeptEntry,
     Moment,
     Page,
     Restored,
     ScanQuery,
+    Taken,
     View,
 )
-from eventvault.store.memory_past import Holding, look_back, parsed, wanted
+from eventvault.store.memory_past import Events, Holding, look_back, parsed, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -126,6 +131,14 @@ class MemoryStore:
     def _open_archive(self, name: str) -> str:
         self._kept[f"archive-{name}"] = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
         return f"archive-{name}"
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        with self._lock:
+            one, other = (Events(self._kept[view.generation]) for view in (query.one, query.other))
+            return diff_page(query, one, other, 0)
+
+    def take_part(self, query: ScanQuery) -> Taken:
+        return take_part(query, self)
 
     def hold_generation(self, generation: str) -> Hold:
         return Holding(self._held, generation)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from eventvault import clock, event
-from eventvault.errors import MomentUnavailable
+from eventvault.errors import EventNotFound, MomentUnavailable
 from eventvault.store.interface import Moment, ScanQuery, View
 
 
@@ -36,6 +36,25 @@ def look_back(
     if moment.instant > now or (events and moment.instant < event.recorded_of(events[0])):
         raise _unavailable(f"{clock.format_microseconds(moment.instant)} is outside of it", events, generation)
     return View(generation, sum(event.recorded_of(value) <= moment.instant for value in events))
+
+
+class Events:
+    """Events in a list, read as a registry is."""
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._values = values
+        self._found = {(found["source"], found["id"]): number for number, (_, found) in enumerate(parsed(values), 1)}
+
+    def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
+        return ((number + 1, self._values[number]) for number in range(after, min(upto, len(self._values))))
+
+    def find(self, event_id: str, source: str | None = None) -> int:
+        if (source, event_id) not in self._found:
+            raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
+        return self._found[str(source), event_id]
+
+    def at(self, sequence: int) -> bytes:
+        return self._values[sequence - 1]
 
 
 class Holding:

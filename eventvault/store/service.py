@@ -33,6 +33,7 @@ from eventvault.event import EventDraft
 from eventvault.files import make_folder
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.past.moments import Moments
+from eventvault.past.part import take_part
 from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import Startup
@@ -44,12 +45,15 @@ from eventvault.store.interface import (
     AppendResult,
     BackupEntry,
     Created,
+    DiffPage,
+    DiffQuery,
     Hold,
     KeptEntry,
     Moment,
     Page,
     Restored,
     ScanQuery,
+    Taken,
     View,
 )
 from eventvault.store.nonces import Nonces
@@ -144,6 +148,13 @@ class StoreService:
     def look_back(self, moment: Moment) -> View:
         self._check()
         return self.moments.look_back(moment)
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        self._check()
+        return self.moments.diff(query)
+
+    def take_part(self, query: ScanQuery) -> Taken:
+        return take_part(query, self)
 
     def hold_generation(self, generation: str, holder: object = None) -> Hold:
         """See the interface. Over a socket the holder is the connection, and its end releases."""

@@ -20,11 +20,14 @@ from eventvault.store.interface import (
     AppendResult,
     BackupEntry,
     Created,
+    DiffPage,
+    DiffQuery,
     KeptEntry,
     Moment,
     Page,
     Restored,
     ScanQuery,
+    Taken,
     View,
 )
 
@@ -55,6 +58,8 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "get": (tuple[str, str | None], bytes),
     "scan": (tuple[ScanQuery], Page),
     "look_back": (tuple[Moment], View),
+    "diff": (tuple[DiffQuery], DiffPage),
+    "take_part": (tuple[ScanQuery], Taken),
     "status": (tuple[()], dict[str, Any]),
     "create_backup": (tuple[str | None], Created),
     "list_backups": (tuple[()], list[BackupEntry]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from app.backup.schemas import megabytes
 from eventvault.settings import Settings
@@ -349,3 +351,88 @@ def test_an_undo_of_what_is_not_kept_is_not_found(web: FlaskClient, backup: str)
 @pytest.mark.parametrize("body", [{"name": 1}, {"other": "x"}])
 def test_a_body_that_an_undo_does_not_know_is_invalid(web: FlaskClient, body: dict[str, Any]) -> None:
     assert web.post("/api/backup/undo", json=body).status_code == 422
+
+
+def lost_events(web: FlaskClient) -> str:
+    """The generation that a restore of an empty registry left behind, with three events."""
+    name = web.post("/api/backup/create").json["name"]
+    events = [{"type": "a", "id": "1"}, {"type": "b", "id": "2", "subject": "s"}, {"type": "a", "id": "3"}]
+    web.post("/api/events", json=events)
+    web.post("/api/backup/restore", json={"backupName": name})
+    generation: str = web.get("/api/backup/undo").json["undo"][0]["generation"]
+    return generation
+
+
+def lines_of(answer: TestResponse) -> list[dict[str, Any]]:
+    assert (answer.status_code, answer.content_type) == (200, "application/x-ndjson")
+    return [json.loads(line) for line in answer.data.splitlines()]
+
+
+def test_two_moments_are_compared(web: FlaskClient) -> None:
+    left = lost_events(web)
+    web.post("/api/events", json={"type": "a", "id": "4"})
+
+    *lines, summary = lines_of(web.get(f"/api/backup/diff?from={left}@&to=now"))
+
+    assert [(line["in"], line["event"]["id"]) for line in lines] == [
+        ("from", "1"), ("from", "2"), ("from", "3"), ("to", "4"),
+    ]  # fmt: skip
+    assert (summary["in"], summary["onlyInFrom"], summary["onlyInTo"], summary["different"]) == ("summary", 3, 1, 0)
+    assert summary["from"] == {"generation": left, "sequence": 3}
+    assert len(lines_of(web.get(f"/api/backup/diff?from={left}@2"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 422),
+        ("from=yesterday", 422),
+        ("from=1&to=2500-01-01T00:00:00Z", 422),
+        ("from=99", 422),
+        ("from=0123456789abcdef@1", 422),
+        ("from=never.tar.gz", 404),
+        ("from=1&other=2", 422),
+    ],
+)
+def test_no_such_moment_to_compare(web: FlaskClient, backup: str, query: str, status: int) -> None:
+    assert web.get(f"/api/backup/diff?{query}").status_code == status
+
+
+def test_part_of_the_past_is_taken_into_the_present(web: FlaskClient) -> None:
+    left = lost_events(web)
+    asked = {"into": "present", "generation": left, "filter": {"type": "a", "fromSequence": 2}}
+
+    first, again = (web.post("/api/backup/restore", json=asked).json for _ in range(2))
+
+    assert (first["matched"], first["appended"], first["alreadyThere"], first["renamed"]) == (1, 1, 0, 0)
+    assert (again["appended"], again["alreadyThere"], again["lastSequence"]) == (0, 1, 1)
+    assert [each["id"] for each in web.get("/api/events").json["events"]] == ["3"]
+
+
+def test_part_of_the_past_is_exported(web: FlaskClient, backup: str) -> None:
+    web.post("/api/events", json={"type": "b", "id": "2"})
+    now = web.get("/api/events").json["events"][-1]["recordedtime"]
+    for moment in ({"backupName": backup}, {"sequence": 1}, {"pointInTime": now}):
+        found = lines_of(web.post("/api/backup/restore", json={"into": "export", "filter": {"type": "a"}, **moment}))
+        assert [each["id"] for each in found] == ["kept"], moment
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"into": "nowhere", "sequence": 1},
+        {"into": "present"},
+        {"into": "present", "sequence": 1, "backupName": "a.tar.gz"},
+        {"into": "present", "backupName": "a.tar.gz", "generation": "0123456789abcdef"},
+        {"into": "present", "sequence": -1},
+        {"into": "present", "sequence": 1, "filter": {"colour": "red"}},
+        {"into": "present", "sequence": 1, "filter": {"from": "yesterday"}},
+        {"into": "export", "sequence": 99},
+        {"into": "export", "pointInTime": "2500-01-01T00:00:00Z"},
+    ],
+)
+def test_no_such_part(web: FlaskClient, backup: str, asked: dict[str, Any]) -> None:
+    answer = web.post("/api/backup/restore", json=asked)
+
+    assert answer.status_code == 422
+    assert answer.json["hint"]

@@ -1,0 +1,69 @@
+"""What is asked of the past by `/api/backup/diff` and `/api/backup/restore` with `into`, and what they answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from app.backup.schemas import check_name
+from app.events.schemas import Instant
+from app.replies import ReplySchema
+from eventvault.past.naming import LARGEST
+
+_MOMENT = (
+    "An instant with an offset, a sequence, the name of an archive, or `now`; `<generation>@` may stand before an "
+    "instant or a sequence, and alone means that generation's end."
+)
+_SEQUENCE = validate.Range(0, LARGEST)
+
+
+class DiffSchema(Schema):
+    one = fields.String(data_key="from", required=True, metadata={"description": _MOMENT, "example": "42"})
+    other = fields.String(data_key="to", load_default="now", metadata={"description": _MOMENT})
+
+
+class PartFilterSchema(Schema):
+    """Which events; all that are given must hold."""
+
+    type = fields.String()
+    subject = fields.String()
+    source = fields.String()
+    recorded_from = Instant(data_key="from", metadata={"format": "date-time", "description": "Inclusive."})
+    recorded_to = Instant(data_key="to", metadata={"format": "date-time", "description": "Inclusive."})
+    fromSequence = fields.Integer(strict=True, validate=validate.Range(1, LARGEST))  # noqa: N815
+    toSequence = fields.Integer(strict=True, validate=_SEQUENCE)  # noqa: N815
+
+
+class PartSchema(Schema):
+    """Part of a moment: of an archive, of an instant or a sequence, or of the end of a generation."""
+
+    into = fields.String(required=True, validate=validate.OneOf(["present", "export"]))
+    backupName = fields.String(  # noqa: N815
+        validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
+    )
+    point_in_time = Instant(data_key="pointInTime", metadata={"format": "date-time"})
+    sequence = fields.Integer(strict=True, validate=_SEQUENCE)
+    generation = fields.String(metadata={"description": "Of this generation instead of the present lineage."})
+    filter = fields.Nested(PartFilterSchema, allow_none=True)
+
+    @validates_schema
+    def _check_moment(self, data: dict[str, Any], **_: Any) -> None:
+        given = [name for name in ("backupName", "point_in_time", "sequence") if name in data]
+        if len(given) > 1 or ("backupName" in data and "generation" in data):
+            raise ValidationError("Only one of backupName, pointInTime and sequence.", "into")
+        if not given and "generation" not in data:
+            raise ValidationError("Needs one of backupName, pointInTime, sequence and generation.", "into")
+
+
+class TakenSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    message = fields.String(required=True)
+    into = fields.String(required=True)
+    matched = fields.Integer(required=True)
+    appended = fields.Integer(required=True)
+    alreadyThere = fields.Integer(required=True)  # noqa: N815
+    renamed = fields.Integer(
+        required=True, metadata={"description": "Of the appended ones, those that got an id of their own."}
+    )
+    lastSequence = fields.Integer(required=True)  # noqa: N815

@@ -1,0 +1,96 @@
+"""What two moments have that the other has not, page by page, in constant memory.
+
+What both have by their lineage is not looked at. Beyond it each event of the one is looked up in the other by its
+identity (`source`, `id`), and the other way round: so an event that was sent again after a restore is in both.
+
+Lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
+differs; `sequence` and `recordedtime` are no content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import orjson
+
+from eventvault import event
+from eventvault.errors import EventNotFound
+from eventvault.store.interface import DiffPage, DiffQuery
+
+PAGE_BYTES = 8 * 2**20
+LOOKED_AT = 5_000
+"""A page ends after so many events, found the same or not, so that one call stays short."""
+
+_OURS = tuple(event.OURS)
+
+
+class Reader(Protocol):
+    """What is asked of a registry."""
+
+    def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]: ...
+    def find(self, event_id: str, source: str | None = None) -> int: ...
+    def at(self, sequence: int) -> bytes: ...
+
+
+def diff_page(query: DiffQuery, one: Reader, other: Reader, common: int) -> DiffPage:
+    """The page that begins where `query` says. common: the last sequence that both share by their lineage."""
+    page = _Page(query, one, other, common)
+    side, after = query.at or (0, common)
+    while side < 2:
+        position = page.walk(side, max(after, common))
+        if position is not None:
+            return page.answer((side, position))
+        side, after = side + 1, common
+    return page.answer(None)
+
+
+class _Page:
+    """A page in the making."""
+
+    def __init__(self, query: DiffQuery, one: Reader, other: Reader, common: int) -> None:
+        self._ends = (query.one.sequence, query.other.sequence)
+        self._readers = (one, other)
+        self._common = common
+        self._lines: list[bytes] = []
+        self._counts = [0, 0, 0]
+        self._room = PAGE_BYTES
+        self._looked_at = 0
+
+    def walk(self, side: int, after: int) -> int | None:
+        """Go through one side; the sequence at which the page is full, None at the side's end."""
+        position = after
+        for sequence, value in self._readers[side].events(after, self._ends[side]):
+            if self._room <= 0 or self._looked_at == LOOKED_AT:
+                return position
+            self._look(side, value)
+            position = sequence
+        return None
+
+    def answer(self, following: tuple[int, int] | None) -> DiffPage:
+        only_one, only_other, different = self._counts
+        return DiffPage(self._lines, following, only_one, only_other, different, self._common)
+
+    def _look(self, side: int, value: bytes) -> None:
+        self._looked_at += 1
+        attributes = orjson.loads(value)
+        twin = self._twin(1 - side, attributes["id"], attributes["source"])
+        if twin is None:
+            name = b"to" if side else b"from"
+            self._add(side, b'{"in":"%s","event":%s}' % (name, value))
+        elif side == 0 and event.differs(twin, value, _OURS):
+            self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, twin))
+
+    def _twin(self, side: int, event_id: str, source: str) -> bytes | None:
+        """The event of that identity on a side, if it was there by then."""
+        reader = self._readers[side]
+        try:
+            sequence = reader.find(event_id, source)
+        except EventNotFound:
+            return None
+        return reader.at(sequence) if sequence <= self._ends[side] else None
+
+    def _add(self, count: int, line: bytes) -> None:
+        self._counts[count] += 1
+        self._lines.append(line)
+        self._room -= len(line)

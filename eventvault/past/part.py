@@ -1,0 +1,101 @@
+"""Part of a past, taken into the present as new events: appended like any others, never over what is there.
+
+An event keeps its identity where that is free. Where the present has another event of that identity, it gets an id that
+follows from its content, and keeps the one it had as `originalid`: so whatever is taken a second time is there already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import orjson
+
+from eventvault.errors import EventNotFound, RestoreRunning
+from eventvault.event import OURS, EventDraft, differs
+from eventvault.store.interface import AppendResult, Page, ScanQuery, Taken
+
+PAGE = 1000
+
+
+class Present(Protocol):
+    """The store that the events are taken into."""
+
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult: ...
+    def get(self, event_id: str, source: str | None = None) -> bytes: ...
+    def scan(self, query: ScanQuery) -> Page: ...
+
+
+def take_part(query: ScanQuery, store: Present) -> Taken:
+    """Append every event that `query` finds, in order. What breaks off is simply done again: each page is durable.
+
+    Raises RestoreRunning where a restore changed the present meanwhile.
+    """
+    matched = appended = renamed = 0
+    present = store.scan(ScanQuery(limit=1))
+    generation, last = present.generation, present.last_sequence
+    following: int | None = query.after
+    while following is not None:
+        page = store.scan(msgspec.structs.replace(query, after=following, limit=PAGE))
+        if store.scan(ScanQuery(limit=1)).generation != generation:
+            raise RestoreRunning(
+                f"a restore came in between, after {matched} events", hint="look at what is there and ask again"
+            )
+        new, changed, last = _append([draft_of(value) for value in page.events], store, last)
+        matched, appended, renamed = matched + len(page.events), appended + new, renamed + changed
+        following = page.next
+    return Taken(matched, appended, matched - appended, renamed, last)
+
+
+def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[int, int, int]:
+    """How many were appended, how many of them with another id, and the last sequence after it."""
+    appended = renamed = 0
+    while drafts:
+        named = [_free(draft, store) for draft in drafts]
+        answer = store.append(named)
+        last, clashing = answer.last_sequence, []
+        for draft, name, result in zip(drafts, named, answer.results, strict=True):
+            appended += not result.duplicate
+            renamed += not result.duplicate and name.id != draft.id
+            if result.differs:  # somebody posted another event of that identity since it was looked at
+                clashing.append(draft)
+        drafts = clashing
+    return appended, renamed, last
+
+
+def _free(draft: EventDraft, store: Present) -> EventDraft:
+    """The draft under the first of its identities that no other event has."""
+    candidate, attempt = draft, 0
+    while True:
+        try:
+            there = store.get(candidate.id, candidate.source)
+        except EventNotFound:
+            return candidate
+        if not differs(there, candidate.body, ()):
+            return candidate
+        attempt += 1
+        candidate = renamed_draft(draft, attempt)
+
+
+def draft_of(value: bytes) -> EventDraft:
+    """An event as it is kept, as one that is to be appended: all of it but what the registry gave it."""
+    attributes = orjson.loads(value)
+    return EventDraft(
+        attributes["source"],
+        attributes["id"],
+        attributes["type"],
+        attributes.get("subject"),
+        value[: value.rindex(b',"sequence":')] + b"}",
+        (),
+    )
+
+
+def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
+    """The draft with an id that follows from its content. attempt: from 1, should even that be taken."""
+    digest = hashlib.sha256(b"\0".join((draft.source.encode(), draft.id.encode(), draft.body))).hexdigest()[:16]
+    event_id = f"{draft.id}~{digest}" + (f"-{attempt}" if attempt > 1 else "")
+    attributes = {"originalid": draft.id, **orjson.loads(draft.body), "id": event_id}
+    body = orjson.dumps({name: value for name, value in attributes.items() if name not in OURS})
+    return msgspec.structs.replace(draft, id=event_id, body=body)

@@ -1,0 +1,139 @@
+"""What two moments differ in is what a comparison of all their events finds, whatever lies between them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from eventvault import clock, event
+from eventvault.errors import GenerationLeftBehind
+from eventvault.past import diff
+from eventvault.settings import Settings
+from eventvault.store.interface import DiffQuery, Moment, ScanQuery, View
+from eventvault.store.service import StoreService
+from tests.eventvault.past.past_moments import generation_of, ids_at, post
+from tests.restoring import drafts, make_archive
+from tests.stores import running_service
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        yield service
+
+
+def differences(service: StoreService, one: View, other: View) -> tuple[list[dict[str, Any]], int]:
+    """All lines, and the last sequence that was not looked at."""
+    query = DiffQuery(one, other)
+    lines: list[dict[str, Any]] = []
+    while True:
+        page = service.diff(query)
+        found = [orjson.loads(line) for line in page.lines]
+        counts = [sum(line["in"] == side for line in found) for side in ("from", "to", "both")]
+        assert counts == [page.only_one, page.only_other, page.different]
+        lines += found
+        if page.next is None:
+            return lines, page.common
+        query = DiffQuery(one, other, page.next)
+
+
+def said(service: StoreService, one: Moment, other: Moment) -> dict[str, list[str]]:
+    """The ids on each side."""
+    lines, _ = differences(service, service.look_back(one), service.look_back(other))
+    found: dict[str, list[str]] = {"from": [], "to": [], "both": []}
+    for line in lines:
+        found[line["in"]].append((line.get("event") or line["from"])["id"])
+    return found
+
+
+def test_a_moment_and_itself_do_not_differ(service: StoreService) -> None:
+    post(service, "a", 3)
+
+    assert said(service, Moment(sequence=2), Moment(sequence=2)) == {"from": [], "to": [], "both": []}
+
+
+def test_of_one_lineage_the_later_moment_has_more(service: StoreService) -> None:
+    post(service, "a", 5)
+
+    assert said(service, Moment(sequence=2), Moment()) == {"from": [], "to": ["a-2", "a-3", "a-4"], "both": []}
+    assert said(service, Moment(), Moment(sequence=4)) == {"from": ["a-4"], "to": [], "both": []}
+
+
+def test_a_restore_is_a_difference_in_both_directions(service: StoreService) -> None:
+    post(service, "shared", 2)
+    name = service.create_backup().backup.name
+    left = generation_of(service)
+    service.append(drafts(1, "same") + drafts(1, "lost") + drafts(1, "changed", data=1))
+    service.restore(name)
+    service.append(drafts(1, "new") + drafts(1, "changed", data=2))
+    service.append([draft_like(service, left, "same-0")])
+
+    found = said(service, Moment(generation=left), Moment())
+
+    assert found == {"from": ["lost-0"], "to": ["new-0"], "both": ["changed-0"]}
+    _, common = differences(service, service.look_back(Moment(generation=left)), service.look_back(Moment()))
+    assert common == 2, "what both share was not looked at"
+
+
+def draft_like(service: StoreService, generation: str, event_id: str) -> event.EventDraft:
+    """The same event once more, as a client sends it again."""
+    view = service.look_back(Moment(generation=generation))
+    page = service.scan(ScanQuery(generation=view.generation, upto=view.sequence))
+    (attributes,) = [found for found in map(orjson.loads, page.events) if found["id"] == event_id]
+    return event.draft(attributes, clock.now())
+
+
+def test_an_archive_from_elsewhere_is_compared_event_by_event(service: StoreService) -> None:
+    make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs", 2)
+    post(service, "ours", 2)
+
+    found = said(service, Moment(archive="theirs.tar.gz"), Moment())
+
+    assert found == {"from": ["theirs-0", "theirs-1"], "to": ["ours-0", "ours-1"], "both": []}
+
+
+def test_pages_add_up_to_the_whole(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diff, "LOOKED_AT", 7)
+    make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs", 20)
+    post(service, "ours", 25)
+
+    found = said(service, Moment(archive="theirs.tar.gz"), Moment())
+
+    assert found["from"] == [f"theirs-{number}" for number in range(20)]
+    assert found["to"] == [f"ours-{number}" for number in range(25)]
+
+
+def test_any_two_moments_differ_as_their_events_do(service: StoreService) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    names = []
+    generations = [generation_of(service)]
+    for step in range(6):
+        service.append([draft for draft in drafts(6, "any", data=chance.randrange(2)) if chance.random() < 0.6])
+        post(service, f"step-{step}")
+        if chance.random() < 0.5:
+            names.append(service.create_backup().backup.name)
+        elif names:
+            service.restore(chance.choice(names))
+            generations.append(generation_of(service))
+    moments = [Moment(generation=generation) for generation in generations] + [Moment(archive=name) for name in names]
+    moments.append(Moment(sequence=service.scan(ScanQuery(limit=1)).last_sequence // 2))
+
+    for one, other in [chance.sample(moments, 2) for _ in range(8) if len(moments) > 1]:
+        before, after = set(ids_at(service, one)), set(ids_at(service, other))
+        found = said(service, one, other)
+        assert (set(found["from"]), set(found["to"])) == (before - after, after - before), (one, other)
+        assert set(found["both"]) <= before & after
+
+
+def test_what_is_not_kept_any_more_is_said(service: StoreService) -> None:
+    post(service, "a", 3)
+    there = service.look_back(Moment())
+
+    with pytest.raises(GenerationLeftBehind):
+        service.diff(DiffQuery(View("archive-0123456789abcdef", 2), there))

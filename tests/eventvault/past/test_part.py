@@ -1,0 +1,171 @@
+"""Part of a past is taken into the present: as new events, never over what is there, and as often as anybody likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from eventvault.errors import GenerationLeftBehind, RestoreRunning
+from eventvault.past import part
+from eventvault.settings import Settings
+from eventvault.store.interface import Moment, ScanQuery, Taken
+from eventvault.store.service import StoreService
+from tests.eventvault.past.past_moments import generation_of
+from tests.restoring import drafts, ids, make_archive, make_foreign_archive
+from tests.stores import running_service
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as service:
+        yield service
+
+
+def part_of(service: StoreService, moment: Moment, **filters: Any) -> ScanQuery:
+    view = service.look_back(moment)
+    return ScanQuery(generation=view.generation, upto=view.sequence, **filters)
+
+
+def events_of(service: StoreService) -> list[dict[str, Any]]:
+    return [orjson.loads(value) for value in service.scan(ScanQuery(limit=1000)).events]
+
+
+def lost(service: StoreService) -> str:
+    """The generation that a restore left behind, with six events: two types, two subjects. The present one is empty."""
+    empty = service.create_backup().backup.name
+    service.append(drafts(2, "a-one", type="a", subject="one", data={"n": 1.0}))
+    service.append(drafts(2, "a-two", type="a", subject="two"))
+    service.append(drafts(2, "b-one", type="b", subject="one"))
+    left = generation_of(service)
+    service.restore(empty)
+    return left
+
+
+def test_what_the_filter_finds_becomes_new_events_as_they_were(service: StoreService) -> None:
+    left = lost(service)
+    before = {
+        found["id"]: found
+        for found in map(orjson.loads, service.scan(part_of(service, Moment(generation=left))).events)
+    }
+    service.append(drafts(1, "present"))
+
+    taken = service.take_part(part_of(service, Moment(generation=left), type="a", subject="one"))
+
+    assert taken == Taken(matched=2, appended=2, already_there=0, renamed=0, last_sequence=3)
+    assert ids(service) == ["present-0", "a-one-0", "a-one-1"]
+    for found in events_of(service)[1:]:
+        then = before[found["id"]]
+        assert found["recordedtime"] > then["recordedtime"], "it is recorded now"
+        for ours in ("sequence", "recordedtime"):
+            del found[ours], then[ours]
+        assert list(found.items()) == list(then.items()), "all else is as it was, in its order"
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted"),
+    [
+        ({}, 6),
+        ({"type": "b"}, 2),
+        ({"subject": "two"}, 2),
+        ({"source": "eventvault"}, 6),
+        ({"source": "elsewhere"}, 0),
+        ({"after": 4}, 2),
+        ({"upto": 3}, 3),
+        ({"recorded_to": 1}, 0),
+        ({"recorded_from": 1}, 6),
+    ],
+)
+def test_every_filter_counts(service: StoreService, filters: dict[str, Any], wanted: int) -> None:
+    left = lost(service)
+
+    taken = service.take_part(msgspec.structs.replace(part_of(service, Moment(generation=left)), **filters))
+
+    assert (taken.matched, taken.appended, len(ids(service)), taken.last_sequence) == (wanted,) * 4
+
+
+def test_taking_it_again_adds_nothing(service: StoreService) -> None:
+    query = part_of(service, Moment(generation=lost(service)))
+    service.append(drafts(1, "a-one", type="a", data="another"))
+    service.take_part(query)
+    there = events_of(service)
+
+    for _ in range(3):
+        assert service.take_part(query) == Taken(6, 0, 6, 0, 7)
+    assert events_of(service) == there
+
+
+def test_what_is_there_is_never_overwritten(service: StoreService) -> None:
+    query = part_of(service, Moment(generation=lost(service)), type="a", subject="one")
+    service.append(drafts(1, "a-one", type="a", data="another"))
+
+    taken = service.take_part(query)
+
+    assert (taken.appended, taken.already_there, taken.renamed) == (2, 0, 1)
+    present, renamed, free = events_of(service)
+    assert (present["id"], present["data"]) == ("a-one-0", "another")
+    assert renamed["id"].startswith("a-one-0~")
+    assert (renamed["originalid"], renamed["data"]) == ("a-one-0", {"n": 1.0})
+    assert (free["id"], "originalid" in free) == ("a-one-1", False)
+
+
+def test_what_was_renamed_once_keeps_the_id_that_it_had_first(service: StoreService) -> None:
+    draft = part.renamed_draft(part.renamed_draft(drafts(1, "a")[0], 1), 1)
+
+    attributes = orjson.loads(draft.body)
+    assert (attributes["originalid"], attributes["id"], draft.id.count("~")) == ("a-0", draft.id, 2)
+
+
+def test_even_a_taken_name_of_a_renamed_one_is_left_alone(service: StoreService) -> None:
+    query = part_of(service, Moment(generation=lost(service)), type="a", subject="one")
+    query = msgspec.structs.replace(query, upto=1)
+    (value,) = service.scan(query).events
+    squatter = part.renamed_draft(part.draft_of(value), 1)
+    service.append(drafts(1, "a-one", type="a", data="another"))
+    service.append([msgspec.structs.replace(squatter, body=squatter.body.replace(b"1.0", b"2.0"))])
+
+    assert service.take_part(query).renamed == 1
+    assert service.take_part(query) == Taken(1, 0, 1, 0, 3)
+    assert [found["data"] for found in events_of(service)] == ["another", {"n": 2.0}, {"n": 1.0}]
+
+
+@pytest.mark.parametrize("name", ["theirs.tar.gz", "node.tar.gz"])
+def test_an_archive_from_anywhere_can_be_taken_in(service: StoreService, name: str) -> None:
+    make_archive(service.settings.backup_dir / "theirs.tar.gz", "from")
+    make_foreign_archive(service.settings.backup_dir / "node.tar.gz", 3, "from")
+    service.append(drafts(1, "ours"))
+
+    assert service.take_part(part_of(service, Moment(archive=name))).appended == 3
+    assert ids(service) == ["ours-0", "from-0", "from-1", "from-2"]
+
+
+def test_more_than_a_page_is_taken_whole(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "PAGE", 2)
+    query = part_of(service, Moment(generation=lost(service)))
+
+    assert service.take_part(query) == Taken(6, 6, 0, 0, 6)
+
+
+def test_a_restore_in_between_ends_it(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "PAGE", 2)
+    query = part_of(service, Moment(generation=lost(service)))
+    name = service.list_backups()[0].name
+    scan = service.scan
+
+    def scanned(asked: ScanQuery) -> Any:
+        if asked.after == 2:
+            service.restore(name)
+        return scan(asked)
+
+    monkeypatch.setattr(service, "scan", scanned)
+    with pytest.raises(RestoreRunning):
+        service.take_part(query)
+    assert ids(service) == [], "what the restore brought is not mixed with what was to be taken in"
+
+
+def test_what_is_not_kept_cannot_be_taken(service: StoreService) -> None:
+    with pytest.raises(GenerationLeftBehind):
+        service.take_part(ScanQuery(generation="0123456789abcdef", upto=3))
