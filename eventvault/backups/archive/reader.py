@@ -9,6 +9,7 @@ from typing import Literal
 
 from eventvault.backups.archive import layout, manifest
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.layout import Index
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.marks import find_closing, whose
 from eventvault.backups.archive.source import Opened, Source, opened
@@ -33,7 +34,7 @@ def read_manifest(path: Path) -> Manifest:
     A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
     """
     with opened(path) as archive:
-        return _peek(archive)
+        return peek(archive)[0]
 
 
 def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Manifest:
@@ -55,7 +56,7 @@ def unpack(
     Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
     """
     with opened(path, past_cache=True) as archive:
-        needed = _peek(archive).total_size
+        needed = peek(archive)[0].total_size
         check_fits(archive, needed, target.parent)
         watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
         with fresh_folder(target):
@@ -85,13 +86,14 @@ def _keep_nothing(_name: str, _size: int) -> Iterator[Write]:
     yield len
 
 
-def _peek(archive: Opened) -> Manifest:
+def peek(archive: Opened) -> tuple[Manifest, Index]:
+    """The manifest and the index of an archive of ours, as they stand there. Raises as `read_manifest` does."""
     if whose(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
     offset = find_closing(archive).index_offset
     index = parse_index(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
     last = index.entries[-1].header if index.entries else 0
-    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
+    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path), index
 
 
 def _text_at(archive: Opened, offset: int, name: str) -> bytes:
