@@ -57,8 +57,8 @@ def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
     """
     archive = Path(path)
     if reader.kind(archive) == "own":
-        manifest = msgspec.to_builtins(reader.verify(archive))
-        return {"manifest": manifest, "ignored": [], "sha256": _sha256(archive)}
+        checked = reader.verify(archive)
+        return {"manifest": msgspec.to_builtins(checked.manifest), "ignored": [], "sha256": checked.sha256}
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".restoring-") as folder:
         unpacked = foreign.unpack_foreign(archive, Path(folder) / "foreign")
         examination = examine_database(Path(folder) / "foreign")

@@ -62,8 +62,8 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
 
 
 def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
-    manifest = reader.unpack(path, folder)
-    return _stamp_own(path, folder / DATABASE_NAME, manifest.events, live, [])
+    unpacked = reader.unpack(path, folder)
+    return _stamp_own(path, folder / DATABASE_NAME, unpacked.manifest.events, live, [])
 
 
 def _stamp_own(

@@ -35,6 +35,16 @@ class Opened:
         except OSError as error:
             raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset) from error
 
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill the buffer; gives how many bytes there are, fewer only at the end. Raises ArchiveDamaged."""
+        done = 0
+        try:
+            while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
+                done += read
+        except OSError as error:
+            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset + done) from error
+        return done
+
     def crc_of(self, offset: int, length: int) -> int:
         """The CRC-32 of these bytes as they are in the file."""
         crc = 0
