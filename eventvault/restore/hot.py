@@ -45,11 +45,11 @@ class Restorer:
         self._under_way = threading.Lock()
         self._source = ""
 
-    def restore(self, archive: Path, *, staged: bool, operation: str) -> Restored:
+    def restore(self, archive: Path, *, staged: bool, operation: str, proven: str | None = None) -> Restored:
         """Restore and apply at once, or stage for the next start of the service.
 
-        operation: a request that was answered already is given the same answer. Raises RestoreRunning, NoSpace or an
-        ArchiveError; then the live data is as it was.
+        operation: a request that was answered already is given the same answer. proven: as `prepare` says.
+        Raises RestoreRunning, NoSpace or an ArchiveError; then the live data is as it was.
         """
         last = intents.read_last(self._settings.storage_dir)
         if last is not None and last.operation == operation:
@@ -60,7 +60,7 @@ class Restorer:
             )
         try:
             self._source = archive.name
-            restored = self._restore(archive, staged, operation)
+            restored = self._restore(archive, staged, operation, proven)
             self.counts["restored"] += 1
         except BaseException:
             self.counts["failed"] += 1
@@ -69,10 +69,13 @@ class Restorer:
             self._under_way.release()
         return restored
 
-    def prepare(self, archive: Path, operation: str, *, inbox: bool = False) -> Intent:
-        """Unpack and check beside the live data; what comes back only needs to be decided."""
+    def prepare(self, archive: Path, operation: str, *, inbox: bool = False, proven: str | None = None) -> Intent:
+        """Unpack and check beside the live data; what comes back only needs to be decided.
+
+        proven: the SHA-256 of the archive, where every record of it was read before.
+        """
         known = self._known()
-        arguments = {"archive": str(archive), "known": msgspec.to_builtins(known) if known else None}
+        arguments = {"archive": str(archive), "known": msgspec.to_builtins(known) if known else None, "proven": proven}
         return self._prepare("prepare_restore", arguments, archive.name, known, operation, archive if inbox else None)
 
     def prepare_in_place(self, copy: Path) -> Intent:
@@ -118,11 +121,11 @@ class Restorer:
             self.settle(intent)
         return intent
 
-    def _restore(self, archive: Path, staged: bool, operation: str) -> Restored:
+    def _restore(self, archive: Path, staged: bool, operation: str, proven: str | None) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
         log.info("BackupManager: restoring %s", archive.name)
-        intent = self.prepare(archive, operation)
+        intent = self.prepare(archive, operation, proven=proven)
         storage = self._settings.storage_dir
         try:
             if staged:

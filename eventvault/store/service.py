@@ -22,6 +22,8 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
+from eventvault.backups.scrub import Scrub
+from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import (
     ArchiveError,
@@ -81,6 +83,8 @@ class StoreService:
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.restorer = Restorer(settings, self.bus, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
+        self.verifier = Verifier(settings, self.catalogue, self.chores)
+        self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
@@ -175,6 +179,9 @@ class StoreService:
         log.info("BackupManager: %s was uploaded", name)
         return self.catalogue.record_uploaded(name, sha256=checked["sha256"])
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        return self.verifier.verify(name)
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self.backups.delete(name, force=force)
 
@@ -184,8 +191,13 @@ class StoreService:
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
         if self._is_starting():
             raise _restoring()
-        archive = Path(self.catalogue.entry(name).path)
-        restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
+        entry = self.catalogue.entry(name)
+        restored = self.restorer.restore(
+            Path(entry.path),
+            staged=staged,
+            operation=operation or secrets.token_hex(8),
+            proven=entry.sha256 if entry.proven else None,
+        )
         if not staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
@@ -251,6 +263,7 @@ class StoreService:
         if not self._started:
             self._started = True
             self.schedule.start()
+            self.scrub.start()
 
     def _fail(self, error: EventVaultError) -> None:
         if str(error) != str(self.bus.problem):

@@ -18,7 +18,7 @@ from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -50,6 +50,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "backup_manifest": (tuple[str], dict[str, Any]),
     "backup_path": (tuple[str], str),
     "adopt_upload": (tuple[str, str], BackupEntry),
+    "verify_backup": (tuple[str], BackupEntry),
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
