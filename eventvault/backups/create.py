@@ -147,15 +147,15 @@ class BackupMaker:
         """What a good backup makes room for. It is made all the same when that fails.
 
         left: the databases that restores had left behind when the checkpoint was taken. One that a restore left since
-        holds what the backup does not. Nothing goes while the database is known to be damaged: what is older may be
-        all that is good.
+        holds what the backup does not; the newest KEEP_UNDO stay in any case. Nothing goes while the database is
+        known to be damaged: what is older may be all that is good.
         """
         if self._bus.problem is not None:
             log.warning("BackupManager: nothing old was removed, as %s", self._bus.problem)
             return
         try:
             self.rotate(entry.name)
-            self._past.drop_kept(left)
+            self._past.drop_beyond(self._settings.keep_undo, left)
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: old archives could not be removed: %s", error)
 

@@ -5,7 +5,7 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ import plyvel
 from eventvault import clock, event
 from eventvault.backups.archive import foreign, reader
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, DatabaseError, DatabaseTooNew
-from eventvault.files import remove_durably, sync_tree
+from eventvault.files import no_space_said, remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
+from eventvault.store.past import copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
 
 DATABASE_NAME = "event_registry_db"
@@ -65,6 +66,37 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
         raise
 
 
+def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    """As `prepare_restore`, from a database that is kept in STORAGE_DIR: its tables by hard link, never written to.
+
+    Raises ArchiveDamaged where it cannot be opened.
+    """
+    path, folder = Path(kept), Path(staging)
+    live = msgspec.convert(known, StoreIdentity) if known else None
+    try:
+        folder.mkdir()
+        with no_space_said(f"copying {path}"):
+            copy_database(path, folder / DATABASE_NAME)
+        with _database(path, folder / DATABASE_NAME) as (db, registry):
+            answer = _begin_generation(db, registry, "undone", live)
+        (folder / DATABASE_NAME / MARK_NAME).touch()
+        sync_tree(folder)
+    except BaseException:
+        remove_durably(folder)
+        raise
+    return answer
+
+
+def _begin_generation(
+    db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Stamp a database that holds the same as its generation did, as the beginning of the next."""
+    last = registry.last_sequence
+    identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), known=live)
+    write_identity(db, identity)
+    return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
+
+
 def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: str | None) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     events = unpacked.manifest.events
@@ -80,12 +112,8 @@ def _stamp_own(
             check_records(registry, path.name, expected)
         elif registry.last_sequence != expected:
             raise _miscounted(path.name, registry.last_sequence, expected)
-        identity = registry.identity.forked(
-            at_sequence=registry.last_sequence, reason="restored", instant=clock.now(), known=live
-        )
-        write_identity(db, identity)
         (database / MARK_NAME).touch()
-        return {"events": registry.last_sequence, "notJson": 0, "notes": notes, "generation": identity.generation}
+        return _begin_generation(db, registry, "restored", live, notes)
 
 
 @contextmanager

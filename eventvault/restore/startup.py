@@ -87,7 +87,7 @@ class Startup:
     def _apply_inbox(self, archive: Path, others: list[Path], intent: Intent) -> None:
         try:
             self._restorer.inbox.pass_over(others, archive)
-            self._restorer.apply(intent)
+            intent = self._restorer.apply(intent)
         except (EventVaultError, OSError) as error:
             if intents.read_intent(self._settings.storage_dir) is not None:
                 raise
@@ -146,8 +146,7 @@ class Startup:
             except ArchiveError as error:
                 reasons.append(str(error))
                 continue
-            self._restorer.apply(intent)
-            self._restorer.settle(intent)
+            self._restorer.settle(self._restorer.apply(intent))
             return
         raise DatabaseMissing(
             f"{self._settings.database} is gone, and no archive could be restored: {'; '.join(reasons)}",
@@ -177,8 +176,7 @@ class Startup:
             raise
         finally:
             remove_durably(staging)
-        self._restorer.apply(intent)
-        self._restorer.settle(intent)
+        self._restorer.settle(self._restorer.apply(intent))
         log.info("BackupManager: the foreign database is kept in %s", archive.name)
 
     def _archive_plainly(self, copy: Path) -> Path:

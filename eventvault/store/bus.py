@@ -112,8 +112,10 @@ class EventBus:
             self._close()
             self._open()
 
-    def swap(self, change: Callable[[], None]) -> None:
+    def swap(self, change: Callable[[], None], look: Callable[[EventRegistry], None] = lambda _: None) -> None:
         """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
+
+        look: is given the old registry, where it is open, once nothing is appended to it any more.
 
         The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
         `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
@@ -123,6 +125,8 @@ class EventBus:
             consumer.stop()
         try:
             with self.steady, self.committer.held(), self._exclusive():
+                if self._registry is not None:
+                    look(self._registry)
                 self._close()
                 try:
                     change()

@@ -85,10 +85,44 @@ class Created(msgspec.Struct, frozen=True):
     duration: int
 
 
-class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restore did. at: microseconds; duration: milliseconds; source: the archive's name.
+class Undo(msgspec.Struct, frozen=True):
+    """What undoes a restore: the database that it left behind, by its name, with what it holds.
 
-    staged: nothing was applied yet, the next start of the service will.
+    events: their number, which is also the last one's sequence; None where it could not be read.
+    """
+
+    name: str
+    generation: str
+    events: int | None = None
+
+
+class LeftBehind(msgspec.Struct, frozen=True):
+    """Events that are there no more. first, last: without the data; None where they cannot be read."""
+
+    count: int
+    first: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+
+
+class KeptEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A database that a restore left behind. left: when, in microseconds. source: what was restored in its place.
+
+    size: bytes of its files; those that it shares with other databases by hard link are counted too.
+    """
+
+    name: str
+    generation: str | None
+    events: int | None
+    left: int
+    source: str | None
+    size: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
+
+    staged: nothing was applied yet, the next start of the service will. undo: what was left behind by it, None where
+    nothing that can be brought back was. left_behind: of an undo, the events that were posted since the restore.
     """
 
     source: str
@@ -100,6 +134,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     generation: str | None = None
     notes: list[str] = []
     """What was ignored or changed on the way in, in sentences."""
+    undo: Undo | None = None
+    left_behind: LeftBehind | None = None
 
 
 class Hold(Protocol):
@@ -169,3 +205,13 @@ class Store(Protocol):
 
         Raises BackupNotFound, RestoreRunning, NoSpace, or an ArchiveError; then what was there is as it was.
         """
+
+    def undo(self, name: str | None = None) -> Restored:
+        """Bring back what the newest restore left behind, or the kept database `name`; applied when this returns.
+
+        Itself it can be undone. Raises NothingToUndo, UndoNotFound, RestoreRunning, NoSpace, or ArchiveDamaged where
+        what was kept cannot be read; then what was there is as it was.
+        """
+
+    def list_undo(self) -> list[KeptEntry]:
+        """What `undo` can bring back, newest first."""

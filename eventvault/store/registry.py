@@ -269,11 +269,12 @@ class _Writing:
         return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
 
 
-def read_identity(folder: Path) -> StoreIdentity:
-    """The identity of a database that nobody has open. Raises what opening it raises."""
+def read_standing(folder: Path) -> tuple[StoreIdentity, int]:
+    """The identity and the last sequence of a database that nobody has open. Raises what opening it raises."""
     db = open_leveldb(folder)
     try:
-        return EventRegistry(db, folder).identity
+        registry = EventRegistry(db, folder)
+        return registry.identity, registry.last_sequence
     finally:
         db.close()
 

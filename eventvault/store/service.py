@@ -38,16 +38,17 @@ from eventvault.errors import (
 from eventvault.event import EventDraft
 from eventvault.files import make_folder, take_name
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import Startup
 from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
 from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
-from eventvault.store.past import Past
+from eventvault.store.past import Held, Past
 from eventvault.store.registry import AppendBatch
 
 log = logging.getLogger("BackupManager")
@@ -81,7 +82,7 @@ class StoreService:
         self.chores = Chores()
         self.past = Past(settings.storage_dir)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
-        self.restorer = Restorer(settings, self.bus, self.chores)
+        self.restorer = Restorer(settings, self.bus, self.chores, self.past)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
@@ -139,7 +140,7 @@ class StoreService:
         """See the interface. Over a socket the holder is the connection, and its end releases."""
         holder = object() if holder is None else holder
         self.past.hold(generation, holder)
-        return _Held(self, holder)
+        return Held(self.past, holder)
 
     def release(self, holder: object) -> None:
         self.past.release(holder)
@@ -203,6 +204,17 @@ class StoreService:
             self._on_started()
             self._begin_serving()
         return restored
+
+    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
+        if self._is_starting():
+            raise _restoring()
+        restored = self.restorer.undo(name, operation=operation or secrets.token_hex(8))
+        self._on_started()
+        self._begin_serving()
+        return restored
+
+    def list_undo(self) -> list[KeptEntry]:
+        return undo.entries(self.settings.storage_dir)
 
     def _kafka_consumers(self) -> list[Consumer]:
         # Imported where it is used: a store without Kafka takes over sooner without the client library.
@@ -287,21 +299,6 @@ class StoreService:
         """A database that could not be opened may open later: a disk that was full, a lock that was held."""
         closed = self.bus.registry is None and self.state in ("failed", "serving")
         return closed and not isinstance(self.bus.problem, DatabaseDamaged)
-
-
-class _Held:
-    def __init__(self, service: StoreService, holder: object) -> None:
-        self._service = service
-        self._holder = holder
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def renew(self) -> None:
-        """Nothing to do in the process that holds."""
-
-    def __exit__(self, *_: object) -> None:
-        self._service.release(self._holder)
 
 
 def _restoring() -> StoreRestoring:

@@ -16,7 +16,7 @@ import msgspec
 
 from eventvault import errors
 from eventvault.event import EventDraft
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, KeptEntry, Page, Restored, ScanQuery
 
 PROTOCOL = 2
 """Raised with each change of what travels; both ends must have the same."""
@@ -54,9 +54,12 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
+    "undo": (tuple[str | None, str], Restored),
+    "list_undo": (tuple[()], list[KeptEntry]),
 }
 """Method → the types of its arguments and of its result. The bytes of an append are its nonce. The last text of
-restore names the operation, so that a caller who asks again after a take-over is given what was done already."""
+restore and undo names the operation, so that a caller who asks again after a take-over is given what was done already.
+"""
 
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])

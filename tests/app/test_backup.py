@@ -324,3 +324,43 @@ def test_a_damaged_backup_is_said_and_marked(web: FlaskClient, backup: str) -> N
 def test_names_in_addresses_are_names_too(web: FlaskClient, path: str, name: str) -> None:
     method = "PUT" if path.endswith("pin") else "GET"
     assert web.open(f"/api/backup/{path.format(name)}", method=method).status_code == 422
+
+
+def test_a_restore_is_undone(web: FlaskClient, backup: str) -> None:
+    web.post("/api/events", json={"type": "a", "id": "lost"})
+    restored = web.post("/api/backup/restore", json={"backupName": backup}).json
+    web.post("/api/events", json={"type": "a", "id": "since", "data": 1})
+    (kept,) = web.get("/api/backup/undo").json["undo"]
+    assert restored["undo"]["name"] == kept["name"]
+    assert (kept["events"], kept["source"]) == (2, backup)
+
+    undone = web.post("/api/backup/undo")
+
+    assert undone.status_code == 200
+    assert undone.json["backupName"] == kept["name"]
+    assert undone.json["events"] == 2
+    behind = undone.json["leftBehind"]
+    assert (behind["count"], behind["first"]["id"], behind["last"]["id"]) == (1, "since", "since")
+    assert "data" not in behind["first"]
+    assert web.post("/api/backup/undo", json={"name": undone.json["undo"]["name"]}).json["events"] == 2
+
+
+def test_nothing_to_undo_is_a_conflict_that_says_what_to_do(web: FlaskClient) -> None:
+    answer = web.post("/api/backup/undo")
+
+    assert (answer.status_code, answer.json["code"]) == (409, "nothing_to_undo")
+    assert answer.json["hint"]
+    assert web.get("/api/backup/undo").json == {"success": True, "undo": []}
+
+
+def test_an_undo_of_what_is_not_kept_is_not_found(web: FlaskClient, backup: str) -> None:
+    web.post("/api/backup/restore", json={"backupName": backup})
+
+    answer = web.post("/api/backup/undo", json={"name": "../event_registry_db"})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "undo_not_found")
+
+
+@pytest.mark.parametrize("body", [{"name": 1}, {"other": "x"}])
+def test_a_body_that_an_undo_does_not_know_is_invalid(web: FlaskClient, body: dict[str, Any]) -> None:
+    assert web.post("/api/backup/undo", json=body).status_code == 422

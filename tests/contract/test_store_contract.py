@@ -18,6 +18,8 @@ from eventvault.errors import (
     BackupProtected,
     EventNotFound,
     GenerationLeftBehind,
+    NothingToUndo,
+    UndoNotFound,
 )
 from eventvault.event import EventDraft
 from eventvault.settings import Settings
@@ -125,6 +127,34 @@ def test_a_restore_brings_back_what_was_there(store: Store) -> None:
     assert ids(store) == ["a"]
     assert store.append(drafts("c")).results[0].sequence == 2
     assert store.status()["lastRestore"]["source"] == name
+
+
+def test_a_restore_can_be_undone_and_so_can_an_undo(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup().backup.name
+    store.append(drafts("b"))
+    undo = store.restore(name).undo
+    store.append(drafts("c", "d", data=1))
+    assert undo is not None
+    assert [(entry.name, entry.events, entry.source) for entry in store.list_undo()] == [(undo.name, 2, name)]
+
+    undone = store.undo()
+
+    assert (undone.source, undone.events) == (undo.name, 2)
+    assert ids(store) == ["a", "b"]
+    assert undone.left_behind is not None
+    assert undone.left_behind.count == 2
+    first, last = undone.left_behind.first or {}, undone.left_behind.last or {}
+    assert (first["id"], last["id"], "data" in first) == ("c", "d", False)
+    assert store.undo(undone.undo.name if undone.undo else None).events == 3
+    assert ids(store) == ["a", "c", "d"]
+
+
+def test_what_is_not_kept_cannot_be_undone(store: Store) -> None:
+    with pytest.raises(NothingToUndo):
+        store.undo()
+    with pytest.raises(UndoNotFound):
+        store.undo("previous-0000000000000000")
 
 
 def test_a_staged_restore_changes_nothing_yet(store: Store) -> None:

@@ -223,9 +223,9 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
         time.sleep(0.3)  # the swap takes its locks
         return take_checkpoint(database, staging, hold, **more)
 
-    def said(change: Callable[[], None]) -> None:
+    def said(*arguments: Any) -> None:
         swapping.set()
-        swap(change)
+        swap(*arguments)
 
     monkeypatch.setattr(create, "take_checkpoint", slow)
     monkeypatch.setattr(service.bus, "swap", said)
@@ -269,18 +269,32 @@ def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreSer
     assert service.past.folder(generation).is_dir()
 
 
-def test_what_a_restore_left_goes_with_the_next_good_backup(service: StoreService) -> None:
-    first = service.create_backup().backup.name
-    service.restore(first)
-    (kept,) = service.past.kept()
-    service.past._began = time.monotonic() - 3600  # readers of before had their time
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_what_restores_left_beyond_the_newest_ones_goes_with_the_next_good_backup(
+    settings_with: Callable[..., Settings], most: int
+) -> None:
+    with running_service(settings_with({"KEEP_UNDO": str(most)})) as service:
+        first = service.create_backup().backup.name
+        left = []
+        for number in range(5):
+            service.append(drafts(1, f"left-{number}"))
+            undo = service.restore(first).undo
+            assert undo is not None
+            left.append(undo.name)
+        service.past._began = time.monotonic() - 3600  # readers of before had their time
+        assert service.past.kept() == sorted(left), "nothing goes before there is a backup"
 
-    service.create_backup()
+        service.create_backup()
 
-    assert not (service.settings.storage_dir / kept).exists()
+        assert service.past.kept() == sorted(left[5 - most :])
 
 
-def test_what_a_reader_may_still_hold_goes_later_by_itself(service: StoreService) -> None:
+def test_what_a_reader_may_still_hold_goes_later_by_itself(settings_with: Callable[..., Settings]) -> None:
+    with running_service(settings_with({"KEEP_UNDO": "0"})) as service:
+        hold_and_let_go(service)
+
+
+def hold_and_let_go(service: StoreService) -> None:
     first = service.create_backup().backup.name
     service.restore(first)
     (kept,) = service.past.kept()
