@@ -152,8 +152,8 @@ class _Archive:
     def __init__(self, handle: int, about: Manifest) -> None:
         self.placed = Places()
         self.copied = 0
-        self._file = Growing(handle)
         self._modified = about.modified
+        self._file = Growing(handle)
         self._compression = about.compression
         self._entries: list[IndexEntry] = []
 
