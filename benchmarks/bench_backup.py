@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import events, memory, page, peers, report, serving
+from benchmarks import events, limits, memory, page, peers, report, serving
 from benchmarks.peers import PEERS, Peer, Result
 from tests.service import PROJECT, Service
 
@@ -143,6 +143,20 @@ def _cells(ours: Result, other: Result, wanted: tuple[float, ...]) -> Iterator[s
         yield f"{ratio:.1f}× (target {target}×: {'met' if ratio >= target else 'not met'})"
 
 
+def profile(ours: Result, alone: limits.Limits, size: int) -> list[str]:
+    """Where the time goes: each part alone on this machine, and what that makes of the whole at the very least."""
+    floors = alone.floors(size)
+    taken = {part: min(getattr(ours, part)) for part in floors}
+    words = ", ".join(f"{part} {taken[part]:.2f} s of which {floor:.2f} s" for part, floor in floors.items())
+    return [
+        "Where the time goes, each part alone:",
+        alone.table(),
+        f"By that the work itself takes at least, with all cores busy and nothing else in their way: {words}. The rest"
+        " is the start of a process, the checkpoint, `fsync`, the disk, the catalogue, for a restore opening and"
+        " swapping the database, and what else ran on the machine.",
+    ]
+
+
 def commands(used: list[Peer]) -> str:
     lines = []
     for peer in used:
@@ -189,8 +203,9 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         parts.append(ratios(ours, others))
     if missing:
         parts.append(f"Not installed here, and so not compared: {', '.join(missing)}.")
+    alone = limits.measure(states[0], folder)
     beside = ", ".join(f"{what} {min(seconds):.1f} s" for what, seconds in more.items())
-    parts += [f"Of ours besides: {beside}.", *settings]
+    parts += [f"Of ours besides: {beside}.", *settings, *profile(ours, alone, peers.size_of(states[0]))]
     if not options.only_ours:
         size = sum(path.stat().st_size for path in states[0].iterdir()) // MEGABYTE
         head = INTRODUCTION.format(events=count, size=size, rounds=options.rounds)
