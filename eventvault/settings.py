@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
@@ -124,6 +124,15 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL`, if anything changed."),
     Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` at the service's start."),
     Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
+    Declaration(
+        "ARCHIVE_COMPRESSION", _choice("fast", "small", "store"), "fast",
+        "How archives are compressed: `fast`; `small`, no larger than by `tar czf`, which takes several times as long; "
+        "`store`: not at all.",
+    ),
+    Declaration(
+        "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "(ms)"), "21600000",
+        "Milliseconds between checks of the archive that was verified longest ago, read slowly to its end; 0: none.",
+    ),
     Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
     Declaration(
         "KEEP_UNDO", _whole(0, 1000), "3",
@@ -176,6 +185,8 @@ class Settings:
     auto_backup_enabled: bool
     auto_restore_enabled: bool
     auto_backup_interval: int
+    archive_compression: Literal["fast", "small", "store"]
+    scrub_interval: int
     max_backups: int
     keep_undo: int
     auto_recover: str

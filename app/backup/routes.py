@@ -193,6 +193,17 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
     return reply({"success": True, "name": name})
 
 
+@blueprint.route("/<backup_name:name>/verify", methods=["POST"])
+@blueprint.doc(summary="Check a backup from end to end")
+@blueprint.response(200, schemas.OneBackupSchema)
+def verify_backup(name: str) -> Response:
+    """Every checksum, LevelDB's own ones, every record, the sequence without holes, as many events as it says.
+
+    422 says what is wrong with it and where; from then on it counts as good no longer.
+    """
+    return reply({"success": True, "backup": entry_of(store().verify_backup(name_in_path(name)))})
+
+
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
 @blueprint.doc(summary="Keep a backup from rotation")
 @blueprint.response(200, schemas.OneBackupSchema)

@@ -49,13 +49,13 @@ class Restorer:
         self._under_way = threading.Lock()
         self._source = ""
 
-    def restore(self, archive: Path, *, staged: bool, operation: str) -> Restored:
+    def restore(self, archive: Path, *, staged: bool, operation: str, proven: str | None = None) -> Restored:
         """Restore and apply at once, or stage for the next start of the service.
 
-        operation: a request that was answered already is given the same answer. Raises RestoreRunning, NoSpace or an
-        ArchiveError; then the live data is as it was.
+        operation: a request that was answered already is given the same answer. proven: as `prepare` says.
+        Raises RestoreRunning, NoSpace or an ArchiveError; then the live data is as it was.
         """
-        return self._alone(archive.name, operation, lambda: self._restore(archive, staged, operation))
+        return self._alone(archive.name, operation, lambda: self._restore(archive, staged, operation, proven))
 
     def undo(self, name: str | None, *, operation: str) -> Restored:
         """Bring back what the newest restore left behind, or the kept database `name`; as `restore` else.
@@ -64,10 +64,17 @@ class Restorer:
         """
         return self._alone(name or "what was left behind", operation, lambda: self._undo(name, operation))
 
-    def prepare(self, archive: Path, operation: str, *, inbox: bool = False) -> Intent:
-        """Unpack and check beside the live data; what comes back only needs to be decided."""
+    def prepare(self, archive: Path, operation: str, *, inbox: bool = False, proven: str | None = None) -> Intent:
+        """Unpack and check beside the live data; what comes back only needs to be decided.
+
+        proven: the SHA-256 of the archive, where every record of it was read before.
+        """
         known = self._known()
-        arguments = {"archive": str(archive), "known": msgspec.to_builtins(known[0]) if known else None}
+        arguments = {
+            "archive": str(archive),
+            "known": msgspec.to_builtins(known[0]) if known else None,
+            "proven": proven,
+        }
         return self._prepare("prepare_restore", arguments, archive.name, known, operation, archive if inbox else None)
 
     def prepare_in_place(self, copy: Path) -> Intent:
@@ -119,11 +126,11 @@ class Restorer:
             self.settle(intent)
         return intent
 
-    def _restore(self, archive: Path, staged: bool, operation: str) -> Restored:
+    def _restore(self, archive: Path, staged: bool, operation: str, proven: str | None) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
         log.info("BackupManager: restoring %s", archive.name)
-        intent = self.prepare(archive, operation)
+        intent = self.prepare(archive, operation, proven=proven)
         storage = self._settings.storage_dir
         try:
             if staged:

@@ -28,10 +28,14 @@ from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
 DATABASE_NAME = "event_registry_db"
 
 
-def prepare_restore(*, archive: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+def prepare_restore(
+    *, archive: str, staging: str, known: dict[str, Any] | None, proven: str | None = None
+) -> dict[str, Any]:
     """Make a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
     archive: path of the file. known: the identity of what will be left behind, None where that is not readable.
+    proven: the SHA-256 of the archive whose every record was read before: the same bytes are not read record by record
+    again.
     Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
     or NoSpace; then `staging` is gone.
     """
@@ -40,7 +44,7 @@ def prepare_restore(*, archive: str, staging: str, known: dict[str, Any] | None)
     before = path.stat()
     try:
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live)
+            answer = _prepare_own(path, folder, live, proven)
         else:
             answer = _prepare_foreign(path, folder, live)
         after = path.stat()
@@ -93,23 +97,27 @@ def _begin_generation(
     return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
-    manifest = reader.unpack(path, folder)
-    return _stamp_own(path, folder / DATABASE_NAME, manifest.events, live, [])
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: str | None) -> dict[str, Any]:
+    unpacked = reader.unpack(path, folder)
+    events = unpacked.manifest.events
+    return _stamp_own(path, folder / DATABASE_NAME, events, live, [], read=unpacked.sha256 != proven)
 
 
 def _stamp_own(
-    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
+    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str], *, read: bool = True
 ) -> dict[str, Any]:
-    """Read every record of a database of ours, and begin its new generation."""
+    """Read every record of a database of ours (read=False: only how many there are), and begin its new generation."""
     with _database(path, database) as (db, registry):
-        check_records(registry, path.name, expected)
+        if read:
+            check_records(registry, path.name, expected)
+        elif registry.last_sequence != expected:
+            raise _miscounted(path.name, registry.last_sequence, expected)
         (database / MARK_NAME).touch()
         return _begin_generation(db, registry, "restored", live, notes)
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
+def said_of(path: Path) -> Iterator[None]:
     """What is wrong with the unpacked database is said of the archive `path`."""
     try:
         yield
@@ -126,7 +134,7 @@ def _said_of(path: Path) -> Iterator[None]:
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
     """The unpacked database, opened."""
-    with _said_of(path), closing(open_checked(database)) as db:
+    with said_of(path), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
 
@@ -154,7 +162,11 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
             raise _damaged(name, f"event {sequence} is not as it was written")
         last, recorded = sequence, event.recorded_of(value)
     if last != registry.last_sequence or (expected is not None and last != expected):
-        raise _damaged(name, f"it holds {last} events; its manifest says {expected}")
+        raise _miscounted(name, last, expected)
+
+
+def _miscounted(name: str, found: int, expected: int | None) -> ArchiveDamaged:
+    return _damaged(name, f"it holds {found} events; its manifest says {expected}")
 
 
 def _damaged(name: str, what: str) -> ArchiveDamaged:
@@ -165,7 +177,7 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     folder.mkdir()
     unpacked = foreign.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
-    with _said_of(path):
+    with said_of(path):
         foreigner = is_foreign(folder / "foreign")
     if foreigner:
         return _import(folder / "foreign", folder, live, notes)

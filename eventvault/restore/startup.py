@@ -131,7 +131,7 @@ class Startup:
                 "restore one with POST /api/backup/restore",
             )
         if ours and self._settings.auto_recover == "true":
-            self._recover([Path(entry.path) for entry in ours])
+            self._recover([Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.problem is not None)])
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)

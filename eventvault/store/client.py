@@ -106,6 +106,10 @@ class StoreClient:
         entry: BackupEntry = self._call("adopt_upload", temporary, name)
         return entry
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        entry: BackupEntry = self._call("verify_backup", name)
+        return entry
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self._call("delete_backup", name, force)
 

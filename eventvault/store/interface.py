@@ -126,6 +126,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None
+    proven: bool = False
+    """Every record was read from the bytes that `sha256` is of: a restore of the same need not do it again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     problem: str | None = None
@@ -255,6 +257,13 @@ class Store(Protocol):
         """Check the archive `temporary` (a file in `BACKUP_DIR`, synced) and enter it as `name`.
 
         Raises BackupExists, or an ArchiveError that says what is wrong; then `temporary` is left to the caller.
+        """
+
+    def verify_backup(self, name: str) -> BackupEntry:
+        """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
+
+        Raises BackupNotFound, NoSpace, or an ArchiveError that says what is wrong; then the archive is marked with it
+        and counts as good no longer.
         """
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from eventvault import clock, event
 from eventvault.errors import (
+    ArchiveDamaged,
     BackupExists,
     BackupNotFound,
     BackupProtected,
@@ -227,6 +228,16 @@ class MemoryStore:
             memory_archive.unpack(Path(temporary).read_bytes())
             Path(temporary).rename(self._folder / name)
             self._entries[name] = self._described(name, label=None, origin="uploaded", created=self._now())
+            return self._entries[name]
+
+    def verify_backup(self, name: str) -> BackupEntry:
+        with self._lock:
+            entry = self._entry(name)
+            if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
+                error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
+                self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
+                raise error
+            self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
             return self._entries[name]
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from eventvault.backups import shelf
+from eventvault.backups import uploads
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
+from eventvault.backups.scrub import Scrub
+from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import (
     Cancelled,
@@ -32,8 +34,8 @@ from eventvault.errors import (
 from eventvault.event import EventDraft
 from eventvault.files import make_folder
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.past.moments import Moments
 from eventvault.past.part import take_part
+from eventvault.past.views import Views
 from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
 from eventvault.restore.startup import Startup
@@ -94,7 +96,9 @@ class StoreService:
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.restorer = Restorer(settings, self.bus, self.chores, self.past)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
-        self.moments = Moments(self.bus, self.catalogue, self.chores, self.past)
+        self.views = Views(self.bus, self.catalogue, self.chores, self.past)
+        self.verifier = Verifier(settings, self.catalogue, self.chores)
+        self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
@@ -147,11 +151,11 @@ class StoreService:
 
     def look_back(self, moment: Moment) -> View:
         self._check()
-        return self.moments.look_back(moment)
+        return self.views.look_back(moment)
 
     def diff(self, query: DiffQuery) -> DiffPage:
         self._check()
-        return self.moments.diff(query)
+        return self.views.diff(query)
 
     def take_part(self, query: ScanQuery) -> Taken:
         return take_part(query, self)
@@ -176,13 +180,16 @@ class StoreService:
         return self.catalogue.entries()
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
-        return shelf.manifest_of(self.catalogue.entry(name))
+        return uploads.manifest_of(Path(self.catalogue.entry(name).path))
 
     def backup_path(self, name: str) -> str:
         return self.catalogue.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        return shelf.adopt(self.settings, self.catalogue, self.chores, temporary, name)
+        return uploads.adopt(self.settings, self.catalogue, self.chores, Path(temporary), name)
+
+    def verify_backup(self, name: str) -> BackupEntry:
+        return self.verifier.verify(name)
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self.backups.delete(name, force=force)
@@ -193,8 +200,13 @@ class StoreService:
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
         if self._is_starting():
             raise _restoring()
-        archive = Path(self.catalogue.entry(name).path)
-        restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
+        entry = self.catalogue.entry(name)
+        restored = self.restorer.restore(
+            Path(entry.path),
+            staged=staged,
+            operation=operation or secrets.token_hex(8),
+            proven=entry.sha256 if entry.proven else None,
+        )
         if not staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
@@ -271,6 +283,7 @@ class StoreService:
         if not self._started:
             self._started = True
             self.schedule.start()
+            self.scrub.start()
 
     def _fail(self, error: EventVaultError) -> None:
         if str(error) != str(self.bus.problem):

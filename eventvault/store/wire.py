@@ -66,6 +66,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "backup_manifest": (tuple[str], dict[str, Any]),
     "backup_path": (tuple[str], str),
     "adopt_upload": (tuple[str, str], BackupEntry),
+    "verify_backup": (tuple[str], BackupEntry),
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),

@@ -306,6 +306,21 @@ def test_a_pinned_backup_is_kept(web: FlaskClient, backup: str) -> None:
     assert web.delete(f"/api/backup/{backup}").status_code == 200
 
 
+def test_a_backup_is_verified_by_request(web: FlaskClient, backup: str) -> None:
+    answer = web.post(f"/api/backup/{backup}/verify")
+    assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)
+    assert answer.json["backup"]["verified"].endswith("Z")
+    assert web.post("/api/backup/backup_2020-01-01_000000.tar.gz/verify").status_code == 404
+
+
+def test_a_damaged_backup_is_said_and_marked(web: FlaskClient, backup: str) -> None:
+    path = Path(web.get(f"/api/backup/{backup}").json["backup"]["path"])
+    path.write_bytes(path.read_bytes()[:-3] + b"abc")
+    answer = web.post(f"/api/backup/{backup}/verify")
+    assert (answer.status_code, answer.json["code"]) == (422, "archive_damaged")
+    assert web.get("/api/backup/list").json["backups"][0]["problem"] == answer.json["error"]
+
+
 @pytest.mark.parametrize("path", ["{}", "{}/download", "{}/pin"])
 @pytest.mark.parametrize("name", [".hidden.tar.gz", "a%5Cb.tar.gz", "a%00.tar.gz"])
 def test_names_in_addresses_are_names_too(web: FlaskClient, path: str, name: str) -> None:

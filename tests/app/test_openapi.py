@@ -42,7 +42,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/events", "/api/events/export", "/api/events/{event_id}", "/api/backup/create", "/api/backup/list",
         "/api/backup/restore", "/api/backup/undo", "/api/backup/diff", "/api/backup/export-metadata",
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",
-        "/api/health", "/api/health/live", "/api/health/ready",
+        "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
     } == set(document["paths"])  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from eventvault import clock, event
 from eventvault.errors import (
+    ArchiveError,
     BackupExists,
     BackupNotFound,
     BackupProtected,
@@ -96,8 +97,22 @@ def test_a_backup_is_listed_and_can_be_read(store: Store) -> None:
     assert store.backup_manifest(made.name)["label"] == "before lunch"
 
 
+def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: Store) -> None:
+    store.append(drafts("a"))
+    made = store.create_backup().backup
+
+    assert store.verify_backup(made.name).problem is None
+    with Path(made.path).open("r+b") as file:
+        file.seek(made.size // 2)
+        file.write(b"damage")
+    with pytest.raises(ArchiveError):
+        store.verify_backup(made.name)
+    assert store.list_backups()[0].problem
+    assert store.list_backups()[0].verified is None
+
+
 def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:
-    for call in (store.backup_manifest, store.backup_path, store.delete_backup, store.restore):
+    for call in (store.backup_manifest, store.backup_path, store.verify_backup, store.delete_backup, store.restore):
         with pytest.raises(BackupNotFound):
             call("backup_2024-12-27_120000.tar.gz")
 

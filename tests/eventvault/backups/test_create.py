@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -396,16 +397,16 @@ def test_an_archive_that_does_not_read_back_is_no_backup(
     service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from eventvault.backups import chores
-    from eventvault.backups.archive import writer
 
-    write = writer.write_archive
+    fsync = os.fsync
 
-    def and_flip(path: Path, *arguments: Any) -> Any:
-        written = write(path, *arguments)
-        flip(path, path.stat().st_size // 2)
-        return written
+    def and_flip(handle: int) -> None:
+        fsync(handle)
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        if ".tar.gz." in path.name:
+            flip(path, path.stat().st_size // 2)
 
-    monkeypatch.setattr(writer, "write_archive", and_flip)
+    monkeypatch.setattr(os, "fsync", and_flip)
     service.chores.run = lambda name, **arguments: getattr(chores, name)(**arguments)  # type: ignore[method-assign]
     with pytest.raises(ArchiveDamaged):
         service.create_backup()

@@ -1,4 +1,4 @@
-"""One archive in BACKUP_DIR: what it says of itself, and how one that was uploaded gets there."""
+"""Archives that come from outside: checked before they get their name. And what an archive says of itself."""
 
 from __future__ import annotations
 
@@ -20,33 +20,29 @@ from eventvault.store.interface import BackupEntry
 log = logging.getLogger("BackupManager")
 
 
-def manifest_of(entry: BackupEntry) -> dict[str, Any]:
-    """The archive's `manifest.json`; empty for a foreign or an unreadable one."""
-    path = Path(entry.path)
+def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: Path, name: str) -> BackupEntry:
+    """See `eventvault.store.interface.Store.adopt_upload`."""
+    names.check_name(name)
+    target = settings.backup_dir / name
+    if target.exists():
+        raise _exists(name)
+    checked = chores.run("verify_archive", path=str(temporary), scratch=str(settings.storage_dir))
+    try:
+        take_name(temporary, target, replace=False)
+    except FileExistsError:
+        raise _exists(name) from None
+    log.info("BackupManager: %s was uploaded", name)
+    return catalogue.record_uploaded(name, sha256=checked["sha256"])
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    """The manifest of an archive; empty for one that has none, or none that can be read."""
     try:
         own = reader.kind(path) == "own"
         manifest: dict[str, Any] = msgspec.to_builtins(reader.read_manifest(path)) if own else {}
     except ArchiveError:
         return {}
     return manifest
-
-
-def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: str, name: str) -> BackupEntry:
-    """Check the archive `temporary`, give it its name and enter it.
-
-    Raises BackupExists, or an ArchiveError; then `temporary` is left to the caller.
-    """
-    names.check_name(name)
-    target = settings.backup_dir / name
-    if target.exists():
-        raise _exists(name)
-    checked = chores.run("verify_archive", path=temporary, scratch=str(settings.storage_dir))
-    try:
-        take_name(Path(temporary), target, replace=False)
-    except FileExistsError:
-        raise _exists(name) from None
-    log.info("BackupManager: %s was uploaded", name)
-    return catalogue.record_uploaded(name, sha256=checked["sha256"])
 
 
 def _exists(name: str) -> BackupExists:

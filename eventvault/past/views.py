@@ -29,7 +29,7 @@ from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
 
 
-class Moments:
+class Views:
     """Resolves moments, and makes the databases that some of them take. Safe for many threads."""
 
     def __init__(self, bus: EventBus, catalogue: Catalogue, chores: Chores, past: Past, now: clock.Clock = clock.now):

@@ -1,0 +1,108 @@
+"""What this machine can do at most: each part of a backup alone, and what a whole one must take by that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal import isal_zlib
+
+from eventvault.backups.archive.compression import deflate
+from eventvault.backups.archive.placing import STEP, write_at
+
+_PIECE = 2 * 2**20
+_LEAST, _MOST = 50 * 10**6, 100 * 10**6
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Bytes a second, of one thread and of one for each core together."""
+
+    one: float
+    all: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """speeds: by what is done. ratio: the size of a compressed table to its size. cores: that this process may use."""
+
+    speeds: dict[str, Speed]
+    ratio: float
+    cores: int
+
+    def table(self) -> str:
+        rows = [f"| part, alone | MB/s, one thread | {self.cores} threads |", "|---|---|---|"]
+        rows += [f"| {what} | {speed.one / 1e6:,.0f} | {speed.all / 1e6:,.0f} |" for what, speed in self.speeds.items()]
+        return "\n".join(rows)
+
+    def floors(self, size: int) -> dict[str, float]:
+        """The least seconds of a database of `size` bytes, were every core busy with nothing else all the time.
+
+        A first backup hashes and compresses every file, hashes each member and the whole archive, writes it, and reads
+        it back against its hashes. A second one makes the one SHA-256 over the whole archive, on one core. A restore
+        hashes the archive, inflates, hashes and writes every file.
+        """
+        archive = size * self.ratio
+        sha, write = self.speeds["SHA-256"].all, self.speeds["write"].all
+        return {
+            "first": size / self.speeds["compress"].all + (size + 3 * archive) / sha + archive / write,
+            "second": archive / self.speeds["SHA-256"].one,
+            "restore": size / self.speeds["inflate"].all + (size + archive) / sha + size / write,
+        }
+
+
+def measure(database: Path, folder: Path) -> Limits:
+    """On up to 100 MB of the files of `database`, with files of its own in `folder`."""
+    contents = [path.read_bytes()[:_PIECE] for path in sorted(database.iterdir())[: _MOST // _PIECE]]
+    tables = [content for content in contents if content] * (1 + _LEAST // max(1, sum(map(len, contents))))
+    total = sum(map(len, tables))
+    packed = [deflate(table, "fast") for table in tables]
+    cores = len(os.sched_getaffinity(0))
+    numbered = list(enumerate(tables))
+    parts: dict[str, Callable[[tuple[int, bytes]], object]] = {
+        "compress": lambda each: deflate(each[1], "fast"),
+        "inflate": lambda each: isal_zlib.decompressobj(-15).decompress(packed[each[0]], len(each[1]) + 1),
+        "SHA-256": lambda each: hashlib.sha256(each[1]).digest(),
+        "write": lambda each: _write(folder / f"limit-{each[0]}", each[1]),
+        "copy_file_range": lambda each: _copy(folder / f"limit-{each[0]}", folder / f"copy-{each[0]}", len(each[1])),
+    }
+    speeds = {
+        what: Speed(*(_speed(part, numbered, total, count) for count in (1, cores))) for what, part in parts.items()
+    }
+    for path in folder.glob("limit-*"):
+        path.unlink()
+        path.with_name(path.name.replace("limit", "copy")).unlink()
+    return Limits(speeds, sum(map(len, packed)) / total, cores)
+
+
+def _speed(
+    part: Callable[[tuple[int, bytes]], object], pieces: Sequence[tuple[int, bytes]], total: int, threads: int
+) -> float:
+    best = 0.0
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, pieces))
+        best = max(best, total / (time.perf_counter() - began))
+    return best
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    write_at(handle, content, 0)
+    os.close(handle)
+
+
+def _copy(source: Path, target: Path, size: int) -> None:
+    reading, writing = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    done = 0
+    while done < size:
+        done += os.copy_file_range(reading, writing, min(STEP, size - done), done, done)
+    os.close(reading)
+    os.close(writing)
