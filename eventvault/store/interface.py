@@ -56,10 +56,14 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`."""
+    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`.
+
+    of: the generation whose events they are, where `generation` names a copy that was made for its readers.
+    """
 
     generation: str
     sequence: int
+    of: str | None = None
 
 
 class DiffQuery(msgspec.Struct, frozen=True):
