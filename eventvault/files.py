@@ -28,12 +28,18 @@ def sync_folder(folder: Path) -> None:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        sync_folder_handle(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder_handle(handle: int) -> None:
+    """`sync_folder` for a folder that is open already, where no descriptor may be free to open it again."""
+    try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import plyvel
 from eventvault import clock, event
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput
 from eventvault.event import Appended, EventDraft
-from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder, sync_tree
+from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
 from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity, first_identity
 
@@ -83,6 +85,8 @@ class EventRegistry:
         self._folder = folder
         self._now = now
         self._folder_changed = 0
+        self._folder_handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, self._folder_handle)
         self._check_schema()
         self.identity = self._read_identity()
         self.last_sequence, self.last_recorded = self._read_last()
@@ -188,7 +192,7 @@ class EventRegistry:
         """LevelDB makes new files without syncing its folder each time: do so before anything is acknowledged."""
         changed = self._folder.stat().st_mtime_ns
         if changed != self._folder_changed:
-            sync_folder(self._folder)
+            sync_folder_handle(self._folder_handle)
             self._folder_changed = changed
 
     def _check_schema(self) -> None:
