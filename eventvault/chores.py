@@ -32,6 +32,7 @@ CHORES = {
     "verify_archive": "eventvault.backups.chores",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",
+    "prepare_moment": "eventvault.restore.prepare_moment",
 }
 """Name of the chore → the module whose function of that name does it: keyword arguments in, a dictionary out."""
 

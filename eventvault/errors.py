@@ -146,6 +146,24 @@ class ArchiveTooNew(ArchiveError):
     code = "archive_too_new"
 
 
+class JournalDamaged(ArchiveError):
+    """A segment of the journal is damaged, forged or missing; nothing was restored."""
+
+    code = "journal_damaged"
+
+
+class JournalFailed(EventVaultError):
+    """The journal is behind: what was committed since lies in the database alone."""
+
+    code = "journal_failed"
+
+
+class MomentUnavailable(EventVaultError):
+    """A moment that cannot be restored; `window` and `nearest` (in details) say which can."""
+
+    code = "moment_unavailable"
+
+
 class DatabaseError(EventVaultError):
     """The root of what can be wrong with the event database."""
 

@@ -130,6 +130,7 @@ class Restorer:
                 intents.write_intent(storage, intent, intents.STAGED_NAME)
                 log.info("BackupManager: %s is staged for the next start of the service", archive.name)
                 return msgspec.structs.replace(intent.restored, staged=True)
+            self._bus.before_swap()  # so that hardly anything is left to do while all wait
             with self.swapping:
                 self._bus.swap(lambda: self.apply(intent))
         except BaseException:

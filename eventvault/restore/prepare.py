@@ -81,24 +81,22 @@ def _stamp_own(
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
-    """What is wrong with the unpacked database is said of the archive `path`."""
+def said_of(name: str) -> Iterator[None]:
+    """What is wrong with the unpacked database is said of the archive of that name."""
     try:
         yield
     except DatabaseTooNew as error:
-        raise ArchiveTooNew(
-            f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
-        ) from error
+        raise ArchiveTooNew(f"{name} holds a database of a later version: {error.message}", hint=error.hint) from error
     except (DatabaseError, plyvel.CorruptionError) as error:
         raise ArchiveDamaged(
-            f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
+            f"{name} holds a database that is damaged: {error}", hint="restore another archive"
         ) from error
 
 
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
     """The unpacked database, opened."""
-    with _said_of(path), closing(open_checked(database)) as db:
+    with said_of(path.name), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
 
@@ -137,7 +135,7 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     folder.mkdir()
     unpacked = foreign.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
-    with _said_of(path):
+    with said_of(path.name):
         foreigner = is_foreign(folder / "foreign")
     if foreigner:
         return _import(folder / "foreign", folder, live, notes)

@@ -44,6 +44,8 @@ class EventBus:
         self.problem: EventVaultError | None = None
         self.steady = threading.Lock()
         """Held by who needs one and the same database for long: a swap waits. Taken before any other lock here."""
+        self.before_swap: Callable[[], None] = lambda: None
+        """Called while the database is still open and nothing is written to it any more."""
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
@@ -53,16 +55,19 @@ class EventBus:
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
-    def init(self, consumers: list[Consumer]) -> None:
+    def init(self, consumers: list[Consumer], check: Callable[[EventRegistry], None] = lambda _: None) -> None:
         """Open the database, share it with the registry, start the committer and the consumers; idempotent.
 
-        Raises a DatabaseError that says why it could not be opened; then nothing was started.
+        check: looks at the registry before anything is appended. Raises a DatabaseError that says why it could not be
+        opened; then nothing was started.
         """
         if self._registry is None:
             with self._exclusive():
                 if self._registry is None:  # else a reopening that was under way brought it
                     self._open()
         if not self._started:
+            with self.writing() as registry:
+                check(registry)
             self._started = True
             self.committer.start()
             self._consumers = consumers
@@ -122,12 +127,14 @@ class EventBus:
         for consumer in consumers:
             consumer.stop()
         try:
-            with self.steady, self.committer.held(), self._exclusive():
-                self._close()
-                try:
-                    change()
-                finally:
-                    self._open()
+            with self.steady, self.committer.held():
+                self.before_swap()
+                with self._exclusive():
+                    self._close()
+                    try:
+                        change()
+                    finally:
+                        self._open()
         finally:
             for consumer in consumers:
                 consumer.start()

@@ -35,8 +35,10 @@ from eventvault.errors import (
 )
 from eventvault.event import EventDraft
 from eventvault.files import make_folder, take_name
+from eventvault.journal.keeper import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore.hot import Restorer
+from eventvault.restore.moment import Moments
 from eventvault.restore.startup import Startup
 from eventvault.settings import Settings
 from eventvault.store import keys, status
@@ -79,7 +81,10 @@ class StoreService:
         self.chores = Chores()
         self.past = Past(settings.storage_dir)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
+        self.journal = Journal(settings, self.bus, self.catalogue)
         self.restorer = Restorer(settings, self.bus, self.chores)
+        self.bus.before_swap = self.journal.hurry
+        self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
@@ -107,6 +112,7 @@ class StoreService:
         self.schedule.stop()
         self.chores.cancel()
         self.bus.stop()
+        self.journal.stop()
 
     def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
         """`append`, answered by `done` in the committer's thread."""
@@ -246,10 +252,11 @@ class StoreService:
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
     def _begin_serving(self) -> None:
-        self.bus.init(self._consumers)
+        self.bus.init(self._consumers, self.journal.check)
         self.state = "serving"
         if not self._started:
             self._started = True
+            self.journal.start()
             self.schedule.start()
 
     def _fail(self, error: EventVaultError) -> None:

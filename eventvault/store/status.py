@@ -20,7 +20,8 @@ def describe(service: StoreService) -> dict[str, Any]:
     """As `eventvault.store.interface.Store.status` says."""
     problems = list(service.restorer.inbox.problems)
     backups, catalogue_problem = _backups(service)
-    for error in (service.bus.problem, catalogue_problem, service.schedule.problem):
+    journal_problem = service.journal.problem_since(service.backups.last_made)
+    for error in (service.bus.problem, catalogue_problem, service.schedule.problem, journal_problem):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
@@ -37,6 +38,7 @@ def describe(service: StoreService) -> dict[str, Any]:
             "totalSize": sum(entry.size for entry in backups),
         },
         "kafka": service.kafka.snapshot(),
+        "journal": service.journal.status(),
         "jobs": {"autoBackup": service.schedule.describe()},
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
@@ -100,5 +102,6 @@ def _metrics(service: StoreService) -> dict[str, float]:
         "append_seconds": sizes.seconds,
         "failed_groups": sizes.failures,
         **{f"backups_{name}": count for name, count in service.backups.counts.items()},
+        **{f"journal_{name}": count for name, count in service.journal.counts.items()},
         **{f"restores_{name}": count for name, count in service.restorer.counts.items()},
     }

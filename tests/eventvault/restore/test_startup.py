@@ -135,7 +135,7 @@ def test_only_the_database_is_gone_and_it_is_lost_all_the_same(settings: Setting
 def test_it_is_lost_also_where_backups_was_made_anew_meanwhile(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))
-        shutil.rmtree(settings.backup_dir)
+        settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
         service.create_backup()
     shutil.rmtree(settings.storage_dir)
 
