@@ -61,7 +61,7 @@ upgrade:
 	@$(MAKE) lock LOCK_OPTIONS=--upgrade
 
 system-packages:
-	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz java:default-jre-headless mvn:maven
+	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target

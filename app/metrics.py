@@ -131,6 +131,16 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
     for member, name in (("count", "eventvault_backup_count"), ("totalSize", "eventvault_backup_size_bytes")):
         if isinstance(backup.get(member), int):
             yield GaugeMetricFamily(name, f"`backup.{member}` of /api/health.", value=backup[member])
+    if isinstance(backup.get("damaged"), list):
+        yield GaugeMetricFamily(
+            "eventvault_backup_damaged", "Archives that are known to be damaged.", value=len(backup["damaged"])
+        )
+    if isinstance(backup.get("oldestVerified"), int):
+        yield GaugeMetricFamily(
+            "eventvault_backup_oldest_verified_timestamp_seconds",
+            "When the archive that was verified longest ago was verified; absent where one never was.",
+            value=backup["oldestVerified"] / 1e6,
+        )
 
 
 def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[Metric]:

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from app.access import is_loopback
 from eventvault import logs
 from eventvault.errors import InvalidSettings
-from eventvault.settings import Settings, load
+from eventvault.settings import Settings, load, make_folders
 
 EXIT_BAD_SETTINGS = 78
 """sysexits.h: EX_CONFIG."""
@@ -43,9 +43,11 @@ _held: list[TextIO] = []
 
 
 def settings_or_exit() -> Settings:
-    """The environment's settings; every bad one is printed, and the process exits 78."""
+    """The environment's settings, with their folders made; every bad one is printed, and the process exits 78."""
     try:
-        return load()
+        settings = load()
+        make_folders(settings)
+        return settings
     except InvalidSettings as error:
         say(*error.details.get("problems", [error.message]), error.hint)
         raise SystemExit(EXIT_BAD_SETTINGS) from None
@@ -117,10 +119,17 @@ def forget_worker(pid: int) -> None:
 
 
 def worker_ended() -> None:
-    """A worker that outlived its master, which was killed, removes what the master would have removed."""
+    """Of workers that outlived their master, which was killed, the last removes what the master would have removed.
+
+    The lock is shared with the others for as long as they live: it can be taken anew by the last one only.
+    """
     folder = Path(os.environ.get(_METRICS, ""))
-    if os.environ.get(_MASTER) != str(os.getppid()) and folder.name.startswith(_PREFIX):
-        shutil.rmtree(folder, ignore_errors=True)
+    if os.environ.get(_MASTER) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
+        return
+    for lock in _held:
+        lock.close()
+    with contextlib.suppress(OSError):
+        _sweep(folder)
 
 
 def configured_addresses(addresses: Iterable[Any]) -> list[str]:

@@ -104,6 +104,18 @@ class RestoreRunning(EventVaultError):
     code = "restore_running"
 
 
+class NothingToUndo(EventVaultError):
+    """No restore left anything behind that is still kept."""
+
+    code = "nothing_to_undo"
+
+
+class UndoNotFound(EventVaultError):
+    """What a restore left behind under that name is not kept."""
+
+    code = "undo_not_found"
+
+
 class GenerationLeftBehind(EventVaultError):
     """A cursor points into a future that a restore has left behind."""
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eventvault.errors import InvalidSettings
+from eventvault.files import make_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder that holds `wsgi.py`; relative data folders are resolved against it."""
@@ -123,11 +124,25 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL`, if anything changed."),
     Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` at the service's start."),
     Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
+    Declaration(
+        "ARCHIVE_COMPRESSION", _choice("fast", "small", "store"), "fast",
+        "How archives are compressed: `fast`; `small`, no larger than by `tar czf`, which takes several times as long; "
+        "`store`: not at all.",
+    ),
+    Declaration(
+        "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "(ms)"), "21600000",
+        "Milliseconds between checks of the archive that was verified longest ago, read slowly to its end; 0: none.",
+    ),
     Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
     Declaration(
         "JOURNAL_INTERVAL", _whole(10, _DAY, "(ms)"), "1000",
         "Milliseconds between two segments of the journal: the most, plus the time to write one, that a lost "
         "`STORAGE_DIR` can cost.",
+    ),
+    Declaration(
+        "KEEP_UNDO", _whole(0, 1000), "3",
+        "How many databases that restores left behind are kept in `STORAGE_DIR` for `POST /api/backup/undo`. With 0, "
+        "and beyond that number, they go with the next good backup.",
     ),
     Declaration(
         "AUTO_RECOVER", Kind(_recover, "true, false or empty"), "false",
@@ -175,8 +190,11 @@ class Settings:
     auto_backup_enabled: bool
     auto_restore_enabled: bool
     auto_backup_interval: int
+    archive_compression: Literal["fast", "small", "store"]
+    scrub_interval: int
     max_backups: int
     journal_interval: int
+    keep_undo: int
     auto_recover: str
     max_body_bytes: int
     kafka_bootstrap_servers: str | None
@@ -221,6 +239,19 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             problems=problems,
         )  # fmt: skip
     return Settings(**{**values, "allowed_hosts": values["allowed_hosts"] or ()})
+
+
+def make_folders(settings: Settings) -> None:
+    """Make the three data folders where they are not there. Raises InvalidSettings that names all that cannot be."""
+    problems = []
+    for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
+        folder = getattr(settings, name.lower())
+        try:
+            make_folder(folder)
+        except OSError as error:
+            problems.append(f"{name} {folder} cannot be made: {error.strerror}")
+    if problems:
+        raise InvalidSettings("; ".join(problems), hint="name folders that the service may write to", problems=problems)
 
 
 def _clashes(values: Mapping[str, Any]) -> list[str]:

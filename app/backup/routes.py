@@ -11,6 +11,7 @@ from marshmallow import RAISE
 from app.backup import schemas
 from app.backup.download import download
 from app.backup.schemas import entry_of, name_in_path
+from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
 from app.backup.upload import receive
 from app.edge import edge, store
 from app.replies import JSON, object_body, reply
@@ -23,7 +24,7 @@ GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
-_create, _restore = schemas.CreateSchema(), schemas.RestoreSchema()
+_create, _restore, _undo = schemas.CreateSchema(), schemas.RestoreSchema(), UndoSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -47,7 +48,7 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 def create_backup() -> Response:
     """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
     asked = object_body(_create)
-    created = store().create_backup(asked.get("label") or None)
+    created = store().create_backup(asked.get("label"))
     backup = created.backup
     return reply(
         {
@@ -81,6 +82,25 @@ def restore_backup() -> Response:
     return reply(_restored(restored))
 
 
+@blueprint.route("/undo", methods=["POST"])
+@blueprint.doc(summary="Undo the newest restore", requestBody=_body(UndoSchema, required=False))
+@blueprint.response(200, UndoneSchema)
+def undo_restore() -> Response:
+    """Bring back what the newest restore left behind, or with `name` what an earlier one did.
+
+    `leftBehind` is what was posted since the restore. It is kept as well: an undo can be undone.
+    """
+    restored = store().undo(object_body(_undo).get("name"))
+    return reply({**_restored(restored), "leftBehind": left_behind_of(restored.left_behind)})
+
+
+@blueprint.route("/undo", methods=["GET"])
+@blueprint.doc(summary="List what can be brought back, newest first")
+@blueprint.response(200, UndoListSchema)
+def list_undo() -> Response:
+    return reply({"success": True, "undo": [kept_of(entry) for entry in store().list_undo()]})
+
+
 def _restored(restored: Restored) -> dict[str, Any]:
     live = f"Restore complete. The {restored.events} restored events are live; no restart is needed."
     return {
@@ -94,6 +114,7 @@ def _restored(restored: Restored) -> dict[str, Any]:
         "generation": restored.generation,
         "durationMs": restored.duration,
         "notes": restored.notes,
+        "undo": undo_of(restored.undo),
     }
 
 
@@ -146,6 +167,17 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
     """409 for a pinned one and the last good one without `?force=true`, and always for one that is being read."""
     store().delete_backup(name_in_path(name), force=asked["force"])
     return reply({"success": True, "name": name})
+
+
+@blueprint.route("/<backup_name:name>/verify", methods=["POST"])
+@blueprint.doc(summary="Check a backup from end to end")
+@blueprint.response(200, schemas.OneBackupSchema)
+def verify_backup(name: str) -> Response:
+    """Every checksum, LevelDB's own ones, every record, the sequence without holes, as many events as it says.
+
+    422 says what is wrong with it and where; from then on it counts as good no longer.
+    """
+    return reply({"success": True, "backup": entry_of(store().verify_backup(name_in_path(name)))})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])

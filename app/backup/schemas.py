@@ -126,6 +126,14 @@ class RestoreSchema(Schema):
     )
 
 
+class UndoOfSchema(ReplySchema):
+    """What undoes a restore: the database that it left behind."""
+
+    name = fields.String(required=True)
+    generation = fields.String(required=True)
+    events = fields.Integer(required=True, allow_none=True)
+
+
 class RestoredSchema(ReplySchema):
     success = fields.Boolean(required=True)
     message = fields.String(required=True)
@@ -137,6 +145,7 @@ class RestoredSchema(ReplySchema):
     generation = fields.String(required=True, allow_none=True)
     durationMs = fields.Integer(required=True)  # noqa: N815
     notes = fields.List(fields.String(), required=True)
+    undo = fields.Nested(UndoOfSchema, required=True, allow_none=True, metadata={"description": "What undoes it."})
 
 
 class BackupListSchema(ReplySchema):

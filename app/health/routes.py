@@ -12,6 +12,7 @@ from app.edge import store
 from app.errors import of_core_error
 from app.health.schemas import HealthSchema, StateSchema
 from app.replies import reply
+from eventvault import clock
 from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
 
 blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="How the service is.")
@@ -66,7 +67,7 @@ def _without_store(error: EventVaultError) -> dict[str, Any]:
 
 def _health(status: dict[str, Any]) -> dict[str, Any]:
     backup = status.get("backup") or {}
-    latest = backup.get("latest")
+    latest, oldest = backup.get("latest"), backup.get("oldestVerified")
     return {
         "success": True,
         "status": status["status"],
@@ -76,6 +77,8 @@ def _health(status: dict[str, Any]) -> dict[str, Any]:
             "count": backup.get("count", 0),
             "latest": None if latest is None else entry_of(latest),
             "totalSizeMB": megabytes(backup.get("totalSize", 0)),
+            "damaged": backup.get("damaged", []),
+            "oldestVerified": None if oldest is None else clock.format_milliseconds(oldest),
         },
         **{part: status.get(part) for part in _PARTS},
     }

@@ -18,6 +18,12 @@ class BackupHealthSchema(ReplySchema):
     available = fields.Boolean(required=True)
     count = fields.Integer(required=True)
     latest = fields.Nested(BackupSchema, required=True, allow_none=True)
+    damaged = fields.List(fields.String(), required=True, metadata={"description": "Archives known to be damaged."})
+    oldestVerified = fields.String(  # noqa: N815
+        required=True,
+        allow_none=True,
+        metadata={"format": "date-time", "description": "Since when every good archive was verified; null: one never."},
+    )
     totalSizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
 
 

@@ -19,7 +19,7 @@ import eventvault
 from app.store.scheduler import FlaskScheduler
 from eventvault import logs
 from eventvault.errors import InvalidSettings
-from eventvault.settings import Settings, load
+from eventvault.settings import Settings, load, make_folders
 from eventvault.store import wire
 from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.server import StoreServer
@@ -41,15 +41,20 @@ def main() -> int:
         return BAD_SETTINGS
     logs.setup(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        make_folders(settings)
+    except InvalidSettings as error:
+        log.error("BackupManager: %s (%s)", error, error.hint)  # noqa: TRY400 - what to do, and no traceback
+        return BAD_SETTINGS
     lock = OwnerLock(settings.storage_dir)
     if not lock.acquire():
         log.info("BackupManager: another store process is there already")
         return 0
-    _serve(settings, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
+    _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     return 0
 
 
-def _serve(settings: Settings, service_name: str, mode: str) -> None:
+def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:
     first = mode != "command" and is_first_of_service(settings.storage_dir, service_name)
     service = StoreService(
         settings,
@@ -65,6 +70,7 @@ def _serve(settings: Settings, service_name: str, mode: str) -> None:
         hello,
         socket_of(settings.storage_dir),
         linger=mode != "standalone",
+        owns=lock.holds,
         spawner=int(spawner) if spawner else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,8 +81,9 @@ def _serve(settings: Settings, service_name: str, mode: str) -> None:
     status = 1
     try:
         server.serve(listener)
-        service.stop()
-        server.drain()
+        if lock.holds():  # else what it would still acknowledge lies in a folder that is gone
+            service.stop()
+            server.drain()
         log.info("BackupManager: the store process %s ends", os.getpid())
         status = 0
     except Exception:

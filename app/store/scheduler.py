@@ -18,9 +18,9 @@ class FlaskScheduler:
         self._scheduler = APScheduler()
         self._scheduler.init_app(app)
 
-    def every(self, interval: int, delay: int, job: Callable[[], None]) -> None:
+    def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
         self._scheduler.add_job(
-            id="auto-backup",
+            id=name,
             func=job,
             trigger="interval",
             seconds=interval / 1000,

@@ -90,14 +90,19 @@ class Catalogue:
         verified = self._now() if verified is None else verified
         return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, unread=False)
 
-    def record_verified(self, name: str, *, verified: int, sha256: str | None = None) -> BackupEntry:
-        """An archive was read to its end and is good. sha256: of the whole file, if it was computed."""
+    def record_verified(
+        self, name: str, *, verified: int, sha256: str | None = None, proven: bool = False
+    ) -> BackupEntry:
+        """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
+
+        proven: every record was read, from these bytes.
+        """
         more = {} if sha256 is None else {"sha256": sha256}
-        return self._change(name, verified=verified, problem=None, unread=False, **more)
+        return self._change(name, verified=verified, problem=None, unread=False, proven=proven, **more)
 
     def record_problem(self, name: str, problem: str) -> BackupEntry:
         """An archive is damaged: it counts as good no longer, until it is verified."""
-        return self._change(name, problem=problem, verified=None, unread=False)
+        return self._change(name, problem=problem, verified=None, proven=False, unread=False)
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """A pinned archive is never removed by rotation."""
@@ -234,6 +239,7 @@ class Catalogue:
             verified=record.verified,
             pinned=record.pinned,
             sha256=record.sha256,
+            proven=record.proven,
             origin=record.origin,
             problem=record.problem,
         )

@@ -44,6 +44,7 @@ class Summary(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One archive, as long as it is the file that `identity` tells. verified: microseconds.
 
+    proven: every record was read from the bytes that `sha256` is of.
     summary: None for one without a readable manifest of ours. unread: `problem` comes from looking at it, and the next
     look may find it whole: it was still being copied, or the disk answers again.
     """
@@ -54,6 +55,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned: bool = False
     verified: int | None = None
     sha256: str | None = None
+    proven: bool = False
     problem: str | None = None
     unread: bool = False
 

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from eventvault import clock
+from eventvault.backups import tables
 from eventvault.backups.archive import foreign, reader, writer
+from eventvault.backups.archive.earlier import earlier_archives
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.errors import ArchiveDamaged, BackupsUnavailable
-from eventvault.files import remove_durably
 from eventvault.leveldb.examine import examine_database
 
 
-def write_archive(*, folder: str, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write the archive and read it back. Returns {size, sha256, verified}; {taken: true} where the name is taken.
+def write_archive(
+    *, folder: str, path: str, manifest: dict[str, Any], storage: str, earlier: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write the archive and read it back. Returns {size, sha256, verified, copied, bad}, or {taken: true}.
 
-    Raises NoSpace, BackupsUnavailable, or ArchiveDamaged when what was read back is not what was written; then nothing
-    is left of it.
+    storage: STORAGE_DIR, where it is kept which tables were read already. earlier: paths of archives that were found
+    good, newest first, whose members may be copied. bad: those of them that are so no more, as {name, problem}.
+    taken: there is something of that name. Raises NoSpace, BackupsUnavailable, or ArchiveDamaged when what was read
+    back is not what was written; then nothing is left of it.
     """
-    target = Path(path)
+    target, about = Path(path), msgspec.convert(manifest, Manifest)
+    seen = tables.tables_of(Path(folder))
+    known = tables.known_tables(Path(storage), about, seen)
+    paths = [Path(each) for each in earlier]
     try:
-        written = writer.write_archive(target, Path(folder), msgspec.convert(manifest, Manifest))
+        with earlier_archives(paths, about.store_id, about.compression) as archives:
+            written = writer.write_archive(target, Path(folder), about, known=known, earlier=archives)
     except FileExistsError:
         return {"taken": True}
     except OSError as error:
@@ -33,12 +43,9 @@ def write_archive(*, folder: str, path: str, manifest: dict[str, Any]) -> dict[s
             f"writing {target} failed: {error.strerror}",
             hint=f"see to it that {target.parent} is there and that the service may write to it",
         ) from error
-    try:
-        reader.verify(target)
-    except BaseException:
-        remove_durably(target)
-        raise
-    return {"size": written.size, "sha256": written.sha256, "verified": clock.now()}
+    tables.remember_tables(Path(storage), written.manifest, seen)
+    answer = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
+    return {**answer, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}
 
 
 def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
@@ -50,8 +57,8 @@ def verify_archive(*, path: str, scratch: str) -> dict[str, Any]:
     """
     archive = Path(path)
     if reader.kind(archive) == "own":
-        manifest = msgspec.to_builtins(reader.verify(archive))
-        return {"manifest": manifest, "ignored": [], "sha256": _sha256(archive)}
+        checked = reader.verify(archive)
+        return {"manifest": msgspec.to_builtins(checked.manifest), "ignored": [], "sha256": checked.sha256}
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".restoring-") as folder:
         unpacked = foreign.unpack_foreign(archive, Path(folder) / "foreign")
         examination = examine_database(Path(folder) / "foreign")

@@ -147,15 +147,15 @@ class BackupMaker:
         """What a good backup makes room for. It is made all the same when that fails.
 
         left: the databases that restores had left behind when the checkpoint was taken. One that a restore left since
-        holds what the backup does not. Nothing goes while the database is known to be damaged: what is older may be
-        all that is good.
+        holds what the backup does not; the newest KEEP_UNDO stay in any case. Nothing goes while the database is
+        known to be damaged: what is older may be all that is good.
         """
         if self._bus.problem is not None:
             log.warning("BackupManager: nothing old was removed, as %s", self._bus.problem)
             return
         try:
             self.rotate(entry.name)
-            self._past.drop_kept(left)
+            self._past.drop_beyond(self._settings.keep_undo, left)
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: old archives could not be removed: %s", error)
 
@@ -196,6 +196,7 @@ class BackupMaker:
             events=last,
             kafka=held["kafka"],
             label=label,
+            compression=self._settings.archive_compression,
             name="",
             created=clock.format_milliseconds(instant),
         )
@@ -209,12 +210,18 @@ class BackupMaker:
             named = msgspec.structs.replace(manifest, name=name)
             try:
                 answer = self._chores.run(
-                    "write_archive", folder=str(folder), path=str(path), manifest=msgspec.to_builtins(named)
+                    "write_archive",
+                    folder=str(folder),
+                    path=str(path),
+                    manifest=msgspec.to_builtins(named),
+                    storage=str(self._settings.storage_dir),
+                    earlier=self._earlier(),
                 )
             except BaseException:
                 remove_unfinished(path)
                 raise
             if not answer.get("taken"):
+                self._note_bad(answer["bad"])
                 return self._recorded(path, answer)
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
 
@@ -225,6 +232,19 @@ class BackupMaker:
             # The caller is told that there is no backup: then there is none.
             remove_durably(path)
             raise
+
+    def _earlier(self) -> list[str]:
+        """The archives that members may be copied from: of ours, read here and found good, newest first."""
+        entries = self._catalogue.entries()
+        good = (e for e in entries if e.events is not None and e.verified is not None and e.problem is None)
+        return [entry.path for entry in good]
+
+    def _note_bad(self, bad: list[dict[str, str]]) -> None:
+        """Earlier archives that turned out to be damaged while members were copied from them."""
+        for each in bad:
+            log.warning("BackupManager: %s is damaged: %s", each["name"], each["problem"])
+            with suppress(EventVaultError):
+                self._catalogue.record_problem(each["name"], each["problem"])
 
     def _busy(self, name: str) -> bool:
         try:

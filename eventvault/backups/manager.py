@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from filelock import FileLock
 
-from eventvault.files import make_folder
-from eventvault.settings import Settings
+from eventvault import __version__
+from eventvault.settings import Settings, make_folders
 from eventvault.store import lifeline
 from eventvault.store.client import StoreClient
 from eventvault.store.spawn import Spawner
+from eventvault.store.wire import PROTOCOL
 
 log = logging.getLogger("BackupManager")
 
@@ -41,8 +42,7 @@ class BackupManager:
     def initialize(self) -> StoreClient:
         """Idempotent, under a file lock: who comes second finds nothing to do."""
         settings = self._settings
-        for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
-            make_folder(folder)
+        make_folders(settings)
         client = StoreClient(self._spawner)
         with FileLock(str(settings.storage_dir / LOCK_NAME), timeout=_LOCK_SECONDS, thread_local=False):
             self._replace_other()
@@ -61,7 +61,8 @@ class BackupManager:
         hello = self._spawner.hello()
         if hello is None or self._spawner.mode == "command" or hello.mode == "standalone":
             return
-        if hello.service != self._spawner.service:
-            log.info("BackupManager: the store process %s of an earlier start makes way", hello.pid)
+        same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
+        if not same:
+            log.info("BackupManager: the store process %s of an earlier start or version makes way", hello.pid)
             self._spawner.end("")
             self._spawner.wait_until_gone(_END_SECONDS)

@@ -15,9 +15,9 @@ log = logging.getLogger("BackupManager")
 
 
 class Scheduler(Protocol):
-    """Runs a job every `interval` milliseconds, the first time in `delay` milliseconds; never two at once."""
+    """Runs a job of a name every `interval` milliseconds, first in `delay` milliseconds; never twice at once."""
 
-    def every(self, interval: int, delay: int, job: Callable[[], None]) -> None: ...
+    def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -45,7 +45,7 @@ class AutoBackup:
         interval = self._settings.auto_backup_interval
         delay = first_delay(interval, self._newest(), clock.now())
         log.info("BackupManager: backing up every %s ms, the first time in %s ms", interval, delay)
-        self._scheduler.every(interval, delay, self._run)
+        self._scheduler.every("auto-backup", interval, delay, self._run)
 
     def stop(self) -> None:
         if self._scheduler is not None:

@@ -200,5 +200,7 @@ def _decoded(path: Path, text: bytes) -> Header:
 
 def _damaged(path: Path, what: str) -> JournalDamaged:
     return JournalDamaged(
-        f"{path} is damaged: {what}", hint="GET /api/backup/timeline shows the moments that can be restored without it"
+        f"{path} is damaged: {what}",
+        hint="GET /api/backup/timeline shows the moments that can be restored without it",
+        segment=str(path),
     )

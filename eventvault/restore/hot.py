@@ -1,10 +1,12 @@
-"""Restore while the service runs: prepare beside the live data, then swap; only the swap makes anybody wait."""
+"""Restore and undo while the service runs: prepare beside the live data, then swap; only that makes anybody wait."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from eventvault.chores import Chores
 from eventvault.errors import DatabaseLocked, EventVaultError, NoSpace, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
+from eventvault.restore import undo
 from eventvault.restore.inbox import Inbox, seen
 from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
@@ -23,10 +26,14 @@ from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Restored
-from eventvault.store.past import KEPT_PREFIX, copy_database
-from eventvault.store.registry import MARK_NAME, read_identity
+from eventvault.store.kept import KEPT_PREFIX, Kept
+from eventvault.store.past import Past, copy_database
+from eventvault.store.registry import MARK_NAME, EventRegistry, read_standing
 
 log = logging.getLogger("BackupManager")
+
+Look = Callable[[Intent, EventRegistry], None]
+Make = Callable[[Path], dict[str, Any]]
 
 
 class Restorer:
@@ -35,63 +42,78 @@ class Restorer:
     swapping: held while the database is closed and another takes its place; nobody else opens it meanwhile.
     """
 
-    def __init__(self, settings: Settings, bus: EventBus, chores: Chores) -> None:
+    def __init__(self, settings: Settings, bus: EventBus, chores: Chores, past: Past | None = None) -> None:
         self.inbox = Inbox(settings)
         self.swapping = threading.Lock()
         self.counts = {"restored": 0, "failed": 0}
         self._settings = settings
         self._bus = bus
         self._chores = chores
+        self._past = past or Past(settings.storage_dir)
         self._under_way = threading.Lock()
         self._source = ""
 
-    def restore(self, archive: Path, *, staged: bool, operation: str) -> Restored:
+    def restore(self, archive: Path, *, staged: bool, operation: str, proven: str | None = None) -> Restored:
         """Restore and apply at once, or stage for the next start of the service.
 
-        operation: a request that was answered already is given the same answer. Raises RestoreRunning, NoSpace or an
-        ArchiveError; then the live data is as it was.
+        operation: a request that was answered already is given the same answer. proven: as `prepare` says.
+        Raises RestoreRunning, NoSpace or an ArchiveError; then the live data is as it was.
         """
-        last = intents.read_last(self._settings.storage_dir)
-        if last is not None and last.operation == operation:
-            return last.restored
-        if not self._under_way.acquire(blocking=False):
-            raise RestoreRunning(
-                f"a restore of {self._source} is under way", hint="wait until it is done: GET /api/health"
-            )
-        try:
-            self._source = archive.name
-            restored = self._restore(archive, staged, operation)
-            self.counts["restored"] += 1
-        except BaseException:
-            self.counts["failed"] += 1
-            raise
-        finally:
-            self._under_way.release()
-        return restored
+        prepare = functools.partial(self.prepare, archive, operation, proven=proven)
+        return self.run(archive.name, prepare, staged=staged, operation=operation)
 
-    def prepare(self, archive: Path, operation: str, *, inbox: bool = False) -> Intent:
-        """Unpack and check beside the live data; what comes back only needs to be decided."""
-        known = self._known()
-        arguments = {"archive": str(archive), "known": msgspec.to_builtins(known) if known else None}
-        return self._prepare("prepare_restore", arguments, archive.name, known, operation, archive if inbox else None)
+    def run(
+        self, source: str, prepare: Callable[[], Intent], *, staged: bool, operation: str, look: Look = lambda *_: None
+    ) -> Restored:
+        """`restore` of whatever `prepare` makes ready beside the live data. source: what to call it.
+
+        look: is given the intent, and the old registry where it is open, once nothing is appended to it any more.
+        """
+        return self._alone(source, operation, lambda: self._restore(source, prepare, staged, look))
+
+    def undo(self, name: str | None, *, operation: str) -> Restored:
+        """Bring back what the newest restore left behind, or the kept database `name`; as `restore` else.
+
+        Raises NothingToUndo, UndoNotFound too.
+        """
+        return self._alone(name or "what was left behind", operation, lambda: self._undo(name, operation))
+
+    def prepare(self, archive: Path, operation: str, *, inbox: bool = False, proven: str | None = None) -> Intent:
+        """Unpack and check beside the live data; what comes back only needs to be decided.
+
+        proven: the SHA-256 of the archive, where every record of it was read before.
+        """
+        known = self.known()
+        arguments = {
+            "archive": str(archive),
+            "known": msgspec.to_builtins(known[0]) if known else None,
+            "proven": proven,
+        }
+        make = self._chore("prepare_restore", arguments)
+        return self.prepare_by(make, archive.name, known, operation, inbox=archive if inbox else None)
 
     def prepare_in_place(self, copy: Path) -> Intent:
         """As `prepare`, for the private copy of a foreign database that lies in STORAGE_DIR."""
-        return self._prepare("prepare_in_place", {"copy": str(copy)}, DATABASE_NAME, None, secrets.token_hex(8), None)
+        make = self._chore("prepare_in_place", {"copy": str(copy)})
+        return self.prepare_by(make, DATABASE_NAME, None, secrets.token_hex(8))
 
-    def apply(self, intent: Intent) -> None:
+    def apply(self, intent: Intent) -> Intent:
         """Decide the intent and do it, on a database that nobody has open.
 
-        Where it fails before anything was renamed, nothing is left of it: no later start may act on it.
+        Where it fails before anything was renamed, nothing is left of it: no later start may act on it. Returns the
+        intent as it was decided.
         """
         storage, database = self._settings.storage_dir, self._settings.database
         intent = msgspec.structs.replace(intent, kept=intents.free_kept(storage, intent.kept))
+        if intent.left is not None:
+            intent = undo.with_left(intent, msgspec.structs.replace(intent.left, name=intent.kept, left=clock.now()))
         try:
             intents.write_intent(storage, intent)
             intents.swap_folders(storage, database, intent)
         except BaseException:
             intents.undo(storage, database, intent)
             raise
+        return intent
 
     def verify(self, archive: Path) -> None:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
@@ -105,6 +127,8 @@ class Restorer:
             self.inbox.put_away(Path(intent.inbox), intent.arrived)
         intents.remove_intent(storage)
         intents.drop_staged(storage)
+        if intent.undone is not None:
+            self._past.drop_kept([intent.undone])  # all of it is in the present lineage now
         restored = intent.restored
         log.info("BackupManager: %s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
                  restored.events, restored.not_json, restored.duration)  # fmt: skip
@@ -118,27 +142,81 @@ class Restorer:
             self.settle(intent)
         return intent
 
-    def _restore(self, archive: Path, staged: bool, operation: str) -> Restored:
+    def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool, look: Look) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
-        log.info("BackupManager: restoring %s", archive.name)
-        intent = self.prepare(archive, operation)
+        log.info("BackupManager: restoring %s", source)
+        intent = prepare()
         storage = self._settings.storage_dir
         try:
             if staged:
                 intents.drop_staged(storage)
                 intents.write_intent(storage, intent, intents.STAGED_NAME)
-                log.info("BackupManager: %s is staged for the next start of the service", archive.name)
-                return msgspec.structs.replace(intent.restored, staged=True)
-            self._bus.before_swap()  # so that hardly anything is left to do while all wait
+                log.info("BackupManager: %s is staged for the next start of the service", source)
+                return undo.nothing_left_of(intent.restored)
+        except BaseException:
+            remove_durably(storage / Path(intent.staged).parts[0])
+            raise
+        return self._swap(intent, None, look)
+
+    def _undo(self, name: str | None, operation: str) -> Restored:
+        target = undo.choose(self._settings.storage_dir, name)
+        log.info("BackupManager: bringing back %s", target.name)
+        known = self.known()
+        arguments = {
+            "kept": str(self._settings.storage_dir / target.name),
+            "known": msgspec.to_builtins(known[0]) if known else None,
+        }
+        with self._past.staying(target.name):
+            intent = self.prepare_by(self._chore("prepare_undo", arguments), target.name, known, operation)
+        return self._swap(msgspec.structs.replace(intent, undone=target.name), target)
+
+    def _swap(self, intent: Intent, target: Kept | None, further: Look = lambda *_: None) -> Restored:
+        """Have the bus swap the databases. What is left behind is looked at when nothing is added to it any more."""
+        storage = self._settings.storage_dir
+        decided = intent
+
+        def look(registry: EventRegistry) -> None:
+            nonlocal decided
+            further(intent, registry)
+            decided = undo.seen_at_the_end(intent, registry, target)
+
+        def change() -> None:
+            nonlocal decided
+            decided = self.apply(decided)
+
+        try:
+            self._bus.before_swap()  # so that hardly anything of it is left to do while all wait
             with self.swapping:
-                self._bus.swap(lambda: self.apply(intent))
+                self._bus.swap(change, look)
         except BaseException:
             if intents.read_intent(storage) is None:
                 remove_durably(storage / Path(intent.staged).parts[0])
             raise
-        self._settle_or_leave(intent)
-        return intent.restored
+        self._settle_or_leave(decided)
+        return decided.restored
+
+    def _alone(self, source: str, operation: str, work: Callable[[], Restored]) -> Restored:
+        """One at a time, and none twice."""
+        last = intents.read_last(self._settings.storage_dir)
+        if last is not None and last.operation == operation:
+            return last.restored
+        if not self._under_way.acquire(blocking=False):
+            raise RestoreRunning(
+                f"a restore of {self._source} is under way",
+                hint="wait until it is done: GET /api/health",
+                running=self._source,
+            )
+        try:
+            self._source = source
+            restored = work()
+            self.counts["restored"] += 1
+        except BaseException:
+            self.counts["failed"] += 1
+            raise
+        finally:
+            self._under_way.release()
+        return restored
 
     def _settle_or_leave(self, intent: Intent) -> None:
         """The new data is live: a disk too full to note it is no failure, the next start notes it."""
@@ -148,41 +226,46 @@ class Restorer:
             log.warning("BackupManager: %s was restored, but that could not be noted yet: %s", intent.restored.source,
                         error)  # fmt: skip
 
-    def _known(self) -> StoreIdentity | None:
-        """The identity of what will be left behind; None where there is nothing readable.
+    def known(self) -> tuple[StoreIdentity, int] | None:
+        """The identity and last sequence of what will be left behind; None where there is nothing readable.
 
         A database that is not open is read from a private copy: opening writes to it, and it may be damaged, another
         program's, or held.
         """
         registry = self._bus.registry
         if registry is not None:
-            return registry.identity
+            return registry.identity, registry.last_sequence
         database = self._settings.database
         if not (database / MARK_NAME).exists():
             return None
         copy = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
             copy_database(database, copy)
-            return read_identity(copy)
+            return read_standing(copy)
         except (EventVaultError, OSError, plyvel.Error):
             return None
         finally:
             remove_durably(copy)
 
-    def _prepare(
+    def _chore(self, name: str, arguments: dict[str, Any]) -> Make:
+        return lambda staging: self._chores.run(name, staging=str(staging), **arguments)
+
+    def prepare_by(
         self,
-        chore: str,
-        arguments: dict[str, Any],
+        make: Make,
         source: str,
-        known: StoreIdentity | None,
+        known: tuple[StoreIdentity, int] | None,
         operation: str,
-        inbox: Path | None,
+        *,
+        reason: str = "restored",
+        inbox: Path | None = None,
     ) -> Intent:
+        """`prepare` with whatever makes the database in the folder that it is given, and answers as a chore does."""
         began = clock.now()
         arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
-            answer = self._chores.run(chore, staging=str(staging), **arguments)
+            answer = make(staging)
         except BaseException:
             remove_durably(staging)
             raise
@@ -194,12 +277,24 @@ class Restorer:
             duration=(clock.now() - began) // 1000,
             generation=answer["generation"],
             notes=answer["notes"],
+            reason=reason,
         )
-        return Intent(
+        identity, events = known or (None, None)
+        left = Kept(
+            name=f"{KEPT_PREFIX}{identity.generation if identity else 'unread-' + secrets.token_hex(4)}",
+            generation=identity.generation if identity else None,
+            events=events,
+            left=clock.now(),
+            source=source,
+            by=restored.generation,
+            brought=restored.events,
+        )
+        intent = Intent(
             staged=f"{staging.name}/{DATABASE_NAME}",
-            kept=f"{KEPT_PREFIX}{known.generation if known else 'unread-' + secrets.token_hex(4)}",
+            kept=left.name,
             operation=operation,
             restored=restored,
             inbox=str(inbox) if inbox else None,
             arrived=arrived,
         )
+        return undo.with_left(intent, left) if self._settings.database.exists() else intent

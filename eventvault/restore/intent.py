@@ -18,6 +18,7 @@ from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably, write_durably
 from eventvault.restore.inbox import Seen
 from eventvault.store.interface import Restored
+from eventvault.store.kept import Kept, note_kept
 
 INTENT_NAME = "restore_intent.json"
 STAGED_NAME = "restore_staged.json"
@@ -31,7 +32,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     """staged, kept: paths below STORAGE_DIR, of the new database and of what becomes of the old one.
 
     operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
-    `restore/`, None where it did not come from there. arrived: which file that was.
+    `restore/`, None where it did not come from there. arrived: which file that was. left: what is to be noted of the
+    old database. undone: the name of the kept database that the new one is a copy of, where it is one.
     """
 
     staged: str
@@ -40,6 +42,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     restored: Restored
     inbox: str | None = None
     arrived: Seen | None = None
+    left: Kept | None = None
+    undone: str | None = None
 
 
 class LastRestore(msgspec.Struct, frozen=True):
@@ -101,7 +105,9 @@ def undo(storage_dir: Path, database: Path, intent: Intent) -> None:
 
 
 def note_done(storage_dir: Path, intent: Intent) -> None:
-    """Keep what was restored for `/api/health` and for a caller who asks again."""
+    """Keep what was restored for `/api/health` and for a caller who asks again, and what was left behind for `undo`."""
+    if intent.left is not None or intent.undone is not None:
+        note_kept(storage_dir, intent.left, intent.undone)
     done = LastRestore(intent.operation, intent.restored)
     write_durably(storage_dir / LAST_NAME, msgspec.json.encode(done))
 

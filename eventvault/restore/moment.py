@@ -23,16 +23,20 @@ from eventvault.files import free_bytes, make_folder
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import plan as plans
-from eventvault.restore.plan import Live, Moment, Plan, Sources, Target
+from eventvault.restore.plan import Live, Plan, Sources, Target
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.restore.prepare_moment import Order
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
-from eventvault.store.interface import BackupEntry
+from eventvault.store.interface import BackupEntry, Moment
 
 _GROWTH = 2
 """A database takes at most about so many times the bytes of the events that are put into it."""
+
+
+_UNPACKED = 4
+"""An archive that does not say how large it is when it is unpacked is taken to be so many times its size."""
 
 
 class Materialised(msgspec.Struct, frozen=True):
@@ -113,8 +117,7 @@ class Moments:
 
     def disk_needed(self, way: Plan) -> int:
         """Bytes that the restore takes in STORAGE_DIR, at most about."""
-        archive = reader.read_manifest(Path(way.archive.path)).total_size if way.archive else 0
-        return archive + _GROWTH * sum(each.header.bytes for each in way.segments)
+        return _unpacked(way.archive) + _GROWTH * sum(each.header.bytes for each in way.segments)
 
     def prepare(self, way: Plan, staging: Path, sources: Sources, reason: str | None) -> dict[str, Any]:
         """What `eventvault.restore.prepare_moment` does and returns. Raises NoSpace before anything begins."""
@@ -134,6 +137,7 @@ class Moments:
         order = Order(
             staging=str(staging),
             archive=way.archive.path if way.archive else None,
+            proven=way.archive.sha256 if way.archive and way.archive.proven else None,
             copied=way.live,
             base=way.base,
             segments=[str(each.path) for each in way.segments],
@@ -247,3 +251,12 @@ class Moments:
             why, hint="choose a moment of the window; GET /api/backup/timeline shows them all", window=window,
             nearest=nearest,
         )  # fmt: skip
+
+
+def _unpacked(archive: BackupEntry | None) -> int:
+    if archive is None:
+        return 0
+    try:
+        return reader.read_manifest(Path(archive.path)).total_size
+    except ArchiveError:
+        return _UNPACKED * archive.size

@@ -18,17 +18,6 @@ from eventvault.store.interface import BackupEntry
 Known = Mapping[str, Generation]
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for: one of `sequence` and `instant` (microseconds: events recorded up to it).
-
-    generation: None is the present lineage.
-    """
-
-    sequence: int | None = None
-    instant: int | None = None
-    generation: str | None = None
-
-
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A moment that was found: the events 1 to `sequence` of `generation`.
 

@@ -5,7 +5,7 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,25 @@ import plyvel
 from eventvault import clock, event
 from eventvault.backups.archive import foreign, reader
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, DatabaseError, DatabaseTooNew
-from eventvault.files import remove_durably, sync_tree
+from eventvault.files import no_space_said, remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
+from eventvault.store.past import copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
 
 DATABASE_NAME = "event_registry_db"
 
 
-def prepare_restore(*, archive: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+def prepare_restore(
+    *, archive: str, staging: str, known: dict[str, Any] | None, proven: str | None = None
+) -> dict[str, Any]:
     """Make a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
     archive: path of the file. known: the identity of what will be left behind, None where that is not readable.
+    proven: the SHA-256 of the archive whose every record was read before: the same bytes are not read record by record
+    again.
     Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
     or NoSpace; then `staging` is gone.
     """
@@ -39,7 +44,7 @@ def prepare_restore(*, archive: str, staging: str, known: dict[str, Any] | None)
     before = path.stat()
     try:
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live)
+            answer = _prepare_own(path, folder, live, proven)
         else:
             answer = _prepare_foreign(path, folder, live)
         after = path.stat()
@@ -61,42 +66,75 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
         raise
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
-    manifest = reader.unpack(path, folder)
-    return _stamp_own(path, folder / DATABASE_NAME, manifest.events, live, [])
+def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    """As `prepare_restore`, from a database that is kept in STORAGE_DIR: its tables by hard link, never written to.
+
+    Raises ArchiveDamaged where it cannot be opened.
+    """
+    path, folder = Path(kept), Path(staging)
+    live = msgspec.convert(known, StoreIdentity) if known else None
+    try:
+        folder.mkdir()
+        with no_space_said(f"copying {path}"):
+            copy_database(path, folder / DATABASE_NAME)
+        with _database(path, folder / DATABASE_NAME) as (db, registry):
+            answer = _begin_generation(db, registry, "undone", live)
+        (folder / DATABASE_NAME / MARK_NAME).touch()
+        sync_tree(folder)
+    except BaseException:
+        remove_durably(folder)
+        raise
+    return answer
+
+
+def _begin_generation(
+    db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None, notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Stamp a database that holds the same as its generation did, as the beginning of the next."""
+    last = registry.last_sequence
+    identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), known=live)
+    write_identity(db, identity)
+    return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
+
+
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: str | None) -> dict[str, Any]:
+    unpacked = reader.unpack(path, folder)
+    events = unpacked.manifest.events
+    return _stamp_own(path, folder / DATABASE_NAME, events, live, [], read=unpacked.sha256 != proven)
 
 
 def _stamp_own(
-    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
+    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str], *, read: bool = True
 ) -> dict[str, Any]:
-    """Read every record of a database of ours, and begin its new generation."""
+    """Read every record of a database of ours (read=False: only how many there are), and begin its new generation."""
     with _database(path, database) as (db, registry):
-        check_records(registry, path.name, expected)
-        identity = registry.identity.forked(
-            at_sequence=registry.last_sequence, reason="restored", instant=clock.now(), known=live
-        )
-        write_identity(db, identity)
+        if read:
+            check_records(registry, path.name, expected)
+        elif registry.last_sequence != expected:
+            raise _miscounted(path.name, registry.last_sequence, expected)
         (database / MARK_NAME).touch()
-        return {"events": registry.last_sequence, "notJson": 0, "notes": notes, "generation": identity.generation}
+        return _begin_generation(db, registry, "restored", live, notes)
 
 
 @contextmanager
-def said_of(name: str) -> Iterator[None]:
-    """What is wrong with the unpacked database is said of the archive of that name."""
+def said_of(path: Path) -> Iterator[None]:
+    """What is wrong with the unpacked database is said of the archive `path`."""
     try:
         yield
     except DatabaseTooNew as error:
-        raise ArchiveTooNew(f"{name} holds a database of a later version: {error.message}", hint=error.hint) from error
+        raise ArchiveTooNew(
+            f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
+        ) from error
     except (DatabaseError, plyvel.CorruptionError) as error:
         raise ArchiveDamaged(
-            f"{name} holds a database that is damaged: {error}", hint="restore another archive"
+            f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
         ) from error
 
 
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
     """The unpacked database, opened."""
-    with said_of(path.name), closing(open_checked(database)) as db:
+    with said_of(path), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
 
@@ -124,7 +162,11 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
             raise _damaged(name, f"event {sequence} is not as it was written")
         last, recorded = sequence, event.recorded_of(value)
     if last != registry.last_sequence or (expected is not None and last != expected):
-        raise _damaged(name, f"it holds {last} events; its manifest says {expected}")
+        raise _miscounted(name, last, expected)
+
+
+def _miscounted(name: str, found: int, expected: int | None) -> ArchiveDamaged:
+    return _damaged(name, f"it holds {found} events; its manifest says {expected}")
 
 
 def _damaged(name: str, what: str) -> ArchiveDamaged:
@@ -135,7 +177,7 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     folder.mkdir()
     unpacked = foreign.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
-    with said_of(path.name):
+    with said_of(path):
         foreigner = is_foreign(folder / "foreign")
     if foreigner:
         return _import(folder / "foreign", folder, live, notes)

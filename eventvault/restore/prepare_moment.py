@@ -23,13 +23,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore is to make, in `staging/event_registry_db`.
 
     staging, archive, segments: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
-    base: how many of its events are used. generation, sequence, instant: as in `eventvault.restore.plan.Target`.
-    store_id: where neither archive nor copy tells. known: all generations.
-    reason: of the new generation that begins there; None: it stays the generation that it was.
+    proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
+    generation, sequence, instant: as in `eventvault.restore.plan.Target`. store_id: where neither archive nor copy
+    tells. known: all generations. reason: of the new generation that begins there; None: it stays what it was, and
+    records of the archive, whose files are checked, are not read one by one.
     """
 
     staging: str
     archive: str | None = None
+    proven: str | None = None
     copied: bool = False
     base: int = 0
     segments: list[str] = []
@@ -59,8 +61,8 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / DATABASE_NAME
-    name = _bring_base(wanted, staging)
-    with said_of(name), closing(open_checked(database)) as db:
+    name, proven = _bring_base(wanted, staging)
+    with said_of(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
         upto = _upto(wanted, registry)
@@ -73,7 +75,7 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
             raise JournalDamaged(
                 f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows what can be"
             )
-        if wanted.reason is not None:
+        if wanted.reason is not None and not proven:
             check_records(registry, name, upto)
         identity = _identity(wanted, store_id, upto)
         write_identity(db, identity)
@@ -81,21 +83,22 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     return {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
 
 
-def _bring_base(wanted: Order, staging: Path) -> str:
-    """The database that it begins with. Returns what to call it in errors."""
+def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
+    """The database that it begins with. Returns what to call it in errors, and whether its records were read before."""
     if wanted.archive is not None:
         archive = Path(wanted.archive)
         if reader.kind(archive) != "own":
             raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
-        reader.unpack(archive, staging)
-        return archive.name
+        unpacked = reader.unpack(archive, staging)
+        return archive.name, unpacked.sha256 == wanted.proven
     if not wanted.copied:
         make_folder(staging)
         by_id = {generation.id: generation for generation in wanted.known}
         create_database(
             staging / DATABASE_NAME, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
         )
-    return "the journal" if not wanted.copied else "the present database"
+        return "the journal", True
+    return "the present database", False
 
 
 def _upto(wanted: Order, registry: EventRegistry) -> int:

@@ -66,7 +66,9 @@ def replay(db: Any, registry: EventRegistry, paths: Iterable[Path], upto: int) -
         _check_previous(found, before, registry)
         wanted = lines[max(0, last + 1 - found.first) : max(0, upto + 1 - found.first)]
         if found.first > last + 1:
-            raise JournalDamaged(f"{path} does not continue event {last}", hint="a segment before it is missing")
+            raise JournalDamaged(
+                f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
+            )
         recorded = _append(db, path, last + 1, wanted, recorded)
         last += len(wanted)
         if found.last <= upto:
@@ -79,7 +81,9 @@ def _read(path: Path) -> Segment:
     try:
         return segment.read_header(path)
     except FileNotFoundError as error:
-        raise JournalDamaged(f"{path} is missing", hint="GET /api/backup/timeline shows what is there") from error
+        raise JournalDamaged(
+            f"{path} is missing", hint="GET /api/backup/timeline shows what is there", segment=str(path)
+        ) from error
 
 
 def _append(db: Any, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
@@ -133,6 +137,7 @@ def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registr
         raise JournalDamaged(
             f"{found.path} was written after other events {said.first} to {said.last} than those that are there",
             hint="a segment or an archive was replaced; GET /api/backup/timeline shows what else can be restored",
+            segment=str(found.path),
         )
 
 
@@ -146,4 +151,5 @@ def _not_as_written(path: Path, sequence: int) -> JournalDamaged:
     return JournalDamaged(
         f"{path} is damaged: event {sequence} is not as it was written",
         hint="GET /api/backup/timeline shows the moments that can be restored without it",
+        segment=str(path),
     )

@@ -117,8 +117,10 @@ class EventBus:
             self._close()
             self._open()
 
-    def swap(self, change: Callable[[], None]) -> None:
+    def swap(self, change: Callable[[], None], look: Callable[[EventRegistry], None] = lambda _: None) -> None:
         """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
+
+        look: is given the old registry, where it is open, once nothing is appended to it any more.
 
         The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
         `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
@@ -130,6 +132,8 @@ class EventBus:
             with self.steady, self.committer.held():
                 self.before_swap()
                 with self._exclusive():
+                    if self._registry is not None:
+                        look(self._registry)
                     self._close()
                     try:
                         change()

@@ -18,7 +18,7 @@ from typing import Any
 from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store import wire
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
 from eventvault.store.nonces import Nonces
 from eventvault.store.spawn import Spawner
 
@@ -80,6 +80,10 @@ class StoreClient:
         entry: BackupEntry = self._call("adopt_upload", temporary, name)
         return entry
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        entry: BackupEntry = self._call("verify_backup", name)
+        return entry
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self._call("delete_backup", name, force)
 
@@ -90,6 +94,14 @@ class StoreClient:
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         restored: Restored = self._call("restore", name, staged, secrets.token_hex(8))
         return restored
+
+    def undo(self, name: str | None = None) -> Restored:
+        restored: Restored = self._call("undo", name, secrets.token_hex(8))
+        return restored
+
+    def list_undo(self) -> list[KeptEntry]:
+        entries: list[KeptEntry] = self._call("list_undo")
+        return entries
 
     def hold_generation(self, generation: str) -> Hold:
         """As long as the context lasts, that generation's events stay readable through `scan`."""

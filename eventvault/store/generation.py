@@ -50,6 +50,13 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         in_order = sorted(everything.values(), key=lambda generation: generation.at)
         return StoreIdentity(self.store_id, fork.id, tuple(in_order))
 
+    def last_own(self, generation: str) -> int | None:
+        """The last sequence of the present lineage that `generation` or an ancestor of it recorded.
+
+        None where the present one does not descend from it; for the present one itself the largest there can be.
+        """
+        return dict(lineage(self.by_id(), self.generation)).get(generation)
+
     def last_common(self, generation: str) -> int | None:
         """The last sequence that `generation` shares with the present one; None: it is not known.
 

@@ -70,6 +70,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None
+    proven: bool = False
+    """Every record was read from the bytes that `sha256` is of: a restore of the same need not do it again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     problem: str | None = None
@@ -83,10 +85,44 @@ class Created(msgspec.Struct, frozen=True):
     duration: int
 
 
-class Restored(msgspec.Struct, frozen=True, kw_only=True):
-    """What a restore did. at: microseconds; duration: milliseconds; source: the archive's name.
+class Undo(msgspec.Struct, frozen=True):
+    """What undoes a restore: the database that it left behind, by its name, with what it holds.
 
-    staged: nothing was applied yet, the next start of the service will.
+    events: their number, which is also the last one's sequence; None where it could not be read.
+    """
+
+    name: str
+    generation: str
+    events: int | None = None
+
+
+class LeftBehind(msgspec.Struct, frozen=True):
+    """Events that are there no more. first, last: without the data; None where they cannot be read."""
+
+    count: int
+    first: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+
+
+class KeptEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A database that a restore left behind. left: when, in microseconds. source: what was restored in its place.
+
+    size: bytes of its files; those that it shares with other databases by hard link are counted too.
+    """
+
+    name: str
+    generation: str | None
+    events: int | None
+    left: int
+    source: str | None
+    size: int
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
+
+    staged: nothing was applied yet, the next start of the service will. undo: what was left behind by it, None where
+    nothing that can be brought back was. left_behind: of an undo, the events that were posted since the restore.
     """
 
     source: str
@@ -98,6 +134,21 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     generation: str | None = None
     notes: list[str] = []
     """What was ignored or changed on the way in, in sentences."""
+    reason: str = "restored"
+    """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
+    undo: Undo | None = None
+    left_behind: LeftBehind | None = None
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A state of the registry: one of `sequence` and `instant` (microseconds: the events recorded up to it).
+
+    generation: None is the present lineage.
+    """
+
+    sequence: int | None = None
+    instant: int | None = None
+    generation: str | None = None
 
 
 class Hold(Protocol):
@@ -149,6 +200,13 @@ class Store(Protocol):
         Raises BackupExists, or an ArchiveError that says what is wrong; then `temporary` is left to the caller.
         """
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
+
+        Raises BackupNotFound, NoSpace, or an ArchiveError that says what is wrong; then the archive is marked with it
+        and counts as good no longer.
+        """
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         """Raises BackupNotFound; BackupProtected for the last good one without `force`, or one being read."""
 
@@ -160,3 +218,25 @@ class Store(Protocol):
 
         Raises BackupNotFound, RestoreRunning, NoSpace, or an ArchiveError; then what was there is as it was.
         """
+
+    def undo(self, name: str | None = None) -> Restored:
+        """Bring back what the newest restore left behind, or the kept database `name`; applied when this returns.
+
+        Itself it can be undone. Raises NothingToUndo, UndoNotFound, RestoreRunning, NoSpace, or ArchiveDamaged where
+        what was kept cannot be read; then what was there is as it was.
+        """
+
+    def list_undo(self) -> list[KeptEntry]:
+        """What `undo` can bring back, newest first."""
+
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        """As `restore`, to a moment. Raises MomentUnavailable, with the window, for one that cannot be had."""
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
+
+        Nothing is changed. Raises what the restore would raise before it begins, NoSpace excepted.
+        """
+
+    def timeline(self) -> dict[str, Any]:
+        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`."""

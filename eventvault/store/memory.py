@@ -19,6 +19,7 @@ import orjson
 
 from eventvault import clock, event
 from eventvault.errors import (
+    ArchiveDamaged,
     BackupExists,
     BackupNotFound,
     BackupProtected,
@@ -28,7 +29,8 @@ from eventvault.errors import (
 )
 from eventvault.event import Appended, EventDraft
 from eventvault.store import memory_archive
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.memory_undo import Lefts
 
 
 class MemoryStore:
@@ -45,6 +47,7 @@ class MemoryStore:
         self._forks: dict[str, int] = {}
         self._entries: dict[str, BackupEntry] = {}
         self._last_restore: Restored | None = None
+        self._lefts = Lefts()
         self.staged: str | None = None
 
     @property
@@ -139,7 +142,8 @@ class MemoryStore:
             name = self._free_name(label)
             self._folder.joinpath(name).write_bytes(memory_archive.pack(self._events))
             self._entries[name] = self._described(name, label=label, origin="created", created=began)
-            kept = {self._generation, *(generation for generation, users in self._held.items() if users)}
+            undoable = {entry.generation for entry in self._lefts.entries}
+            kept = {self._generation, *undoable, *(generation for generation, users in self._held.items() if users)}
             self._kept = {generation: events for generation, events in self._kept.items() if generation in kept}
             return Created(self._entries[name], (self._now() - began) // 1000)
 
@@ -194,6 +198,16 @@ class MemoryStore:
             self._entries[name] = self._described(name, label=None, origin="uploaded", created=self._now())
             return self._entries[name]
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        with self._lock:
+            entry = self._entry(name)
+            if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
+                error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
+                self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
+                raise error
+            self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
+            return self._entries[name]
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         with self._lock:
             entry = self._entry(name)
@@ -213,23 +227,23 @@ class MemoryStore:
         with self._lock:
             began = self._now()
             events = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
-            if staged:
-                self.staged = name
-            else:
-                self._begin_generation(events)
-            restored = Restored(
-                source=name,
-                at=began,
-                events=len(events),
-                not_json=0,
-                duration=(self._now() - began) // 1000,
-                staged=staged,
-                generation=None if staged else self._generation,
-            )
-            self._last_restore = self._last_restore if staged else restored
-            return restored
+            if not staged:
+                return self._begin_generation(events, name, began)
+            self.staged = name
+            return Restored(source=name, at=began, events=len(events), not_json=0, duration=0, staged=True)
 
-    def _begin_generation(self, events: list[bytes]) -> None:
+    def undo(self, name: str | None = None) -> Restored:
+        with self._lock:
+            behind = self._lefts.behind(self._events)
+            target = self._lefts.pop(name)
+            restored = self._begin_generation(list(self._kept[target.generation or ""]), target.name, self._now())
+            return msgspec.structs.replace(restored, left_behind=behind)
+
+    def list_undo(self) -> list[KeptEntry]:
+        return list(self._lefts.entries)
+
+    def _begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
+        undo = self._lefts.push(self._generation, len(self._events), began, source, len(events))
         shared = next(
             (number for number, (old, new) in enumerate(zip(self._events, events, strict=False)) if old != new),
             min(len(self._events), len(events)),
@@ -241,6 +255,16 @@ class MemoryStore:
         self._identities = {
             (found["source"], found["id"]): number for number, (_, found) in enumerate(_parsed(events), 1)
         }
+        self._last_restore = Restored(
+            source=source,
+            at=began,
+            events=len(events),
+            not_json=0,
+            duration=(self._now() - began) // 1000,
+            generation=self._generation,
+            undo=undo,
+        )
+        return self._last_restore
 
 
 class _Hold:

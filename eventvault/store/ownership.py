@@ -44,6 +44,15 @@ class OwnerLock:
                 self._handle = handle
                 return True
 
+    def holds(self) -> bool:
+        """Whether the lock that this process has is still the one that others find; not where STORAGE_DIR is gone."""
+        if self._handle is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._handle), self._path.stat())
+        except FileNotFoundError:
+            return False
+
 
 def is_first_of_service(storage_dir: Path, service: str) -> bool:
     """Whether no store of this start of the service has come as far as serving.

@@ -10,7 +10,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from eventvault.errors import GenerationLeftBehind
@@ -18,10 +19,9 @@ from eventvault.files import remove_durably
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Page, ScanQuery
+from eventvault.store.kept import KEPT_PREFIX, beyond, kept
 from eventvault.store.paging import scan
 
-KEPT_PREFIX = "previous-"
-"""`STORAGE_DIR/previous-<generation>` is what a restore left behind."""
 COPY_PREFIX = ".past-"
 UNHELD_SECONDS = 30.0
 """A reader whose store was taken over has this long to say again what it holds."""
@@ -37,6 +37,7 @@ class Past:
         self._holders: dict[object, str] = {}
         self._last_held: dict[str, float] = {}
         self._droppable: set[str] = set()
+        self._staying: set[str] = set()
         self._began = time.monotonic()
 
     def folder(self, generation: str) -> Path:
@@ -51,6 +52,17 @@ class Past:
             generation = self._holders.pop(holder, None)
             if generation is not None:
                 self._last_held[generation] = time.monotonic()
+
+    @contextmanager
+    def staying(self, name: str) -> Iterator[None]:
+        """The kept database `name` is not removed as long as the context lasts."""
+        with self._lock:
+            self._staying.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._staying.discard(name)
 
     def scan(self, identity: StoreIdentity, query: ScanQuery) -> Page | ScanQuery:
         """A page of the generation that `query` names, or the query to ask the present one.
@@ -88,15 +100,19 @@ class Past:
         """The names of the folders that restores left behind."""
         return sorted(folder.name for folder in self._storage_dir.glob(f"{KEPT_PREFIX}*"))
 
+    def drop_beyond(self, most: int, names: Iterable[str]) -> None:
+        """Of `names`, remove those that are not among the newest `most` that restores left behind."""
+        self.drop_kept(beyond(kept(self._storage_dir), most, names))
+
     def drop_kept(self, names: Iterable[str]) -> None:
-        """Remove what was left behind, as a good backup is there; what a reader still holds goes once it does not."""
+        """Remove what was left behind; what a reader still holds goes once it does not."""
         with self._lock:
             self._droppable.update(names)
         self._drop()
 
     def _drop(self) -> None:
         with self._lock:
-            names = [name for name in self._droppable if not self._held(name.removeprefix(KEPT_PREFIX))]
+            names = [name for name in self._droppable - self._staying if not self._held(name.removeprefix(KEPT_PREFIX))]
             self._droppable.difference_update(names)
         for name in names:
             remove_durably(self._storage_dir / name)
@@ -123,6 +139,23 @@ class Past:
             remove_durably(copy)
             raise
         return bus
+
+
+class Held:
+    """A hold in the process that has the databases."""
+
+    def __init__(self, past: Past, holder: object) -> None:
+        self._past = past
+        self._holder = holder
+
+    def __enter__(self) -> Held:
+        return self
+
+    def renew(self) -> None:
+        """Nothing to do in the process that holds."""
+
+    def __exit__(self, *_: object) -> None:
+        self._past.release(self._holder)
 
 
 def copy_database(folder: Path, target: Path) -> None:

@@ -37,12 +37,16 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     notes: Sequence[tuple[bytes, bytes]] = ()
 
 
-def open_leveldb(folder: Path, *, create: bool = False) -> Any:
-    """Open a LevelDB as EventVault always does. plyvel.IOError where another process holds it."""
+def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) -> Any:
+    """Open a LevelDB as EventVault always does. plyvel.IOError where another process holds it.
+
+    paranoid: refuse what is not sound at once, a log with a torn end among it; for private copies that are checked.
+    """
     return plyvel.DB(
         str(folder),
         create_if_missing=create,
         error_if_exists=create,
+        paranoid_checks=paranoid,
         write_buffer_size=WRITE_BUFFER_BYTES,
         lru_cache_size=CACHE_BYTES,
         bloom_filter_bits=BLOOM_BITS,
@@ -270,11 +274,12 @@ class _Writing:
         return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
 
 
-def read_identity(folder: Path) -> StoreIdentity:
-    """The identity of a database that nobody has open. Raises what opening it raises."""
+def read_standing(folder: Path) -> tuple[StoreIdentity, int]:
+    """The identity and the last sequence of a database that nobody has open. Raises what opening it raises."""
     db = open_leveldb(folder)
     try:
-        return EventRegistry(db, folder).identity
+        registry = EventRegistry(db, folder)
+        return registry.identity, registry.last_sequence
     finally:
         db.close()
 

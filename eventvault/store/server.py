@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ _ACCEPT_AGAIN_SECONDS = 0.1
 class StoreServer:
     """Serves a StoreService on a Unix socket until it is asked to end or nobody needs it any more.
 
-    linger: False for one that needs nobody to be connected. spawner: the parent that will connect first.
+    linger: False for one that needs nobody to be connected. owns: whether this process still is the owner.
+    spawner: the parent that will connect first.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class StoreServer:
         socket_path: Path,
         *,
         linger: bool = True,
+        owns: Callable[[], bool] = lambda: True,
         spawner: int | None = None,
     ) -> None:
         self._service = service
         self._hello = hello
         self._path = socket_path
         self._linger = linger
+        self._owns = owns
         self._spawner = spawner
         self._ended = threading.Event()
         self._connections: set[socket.socket] = set()
@@ -78,9 +82,14 @@ class StoreServer:
         return listener
 
     def serve(self, listener: socket.socket) -> None:
-        """Accept until `end`, or until nobody was connected for a while."""
+        """Accept until `end`, until nobody was connected for a while, or until the store is not the owner any more."""
         listener.settimeout(0.25)
         while not self._ended.is_set() and not self._lonely():
+            if not self._owns():
+                log.error("STORAGE_DIR was removed or replaced under the running store, which ends")
+                self._ended.set()
+                listener.close()
+                return
             try:
                 self._accept(listener)
             except TimeoutError:
@@ -201,6 +210,8 @@ class StoreServer:
             return self._service.pin_backup(arguments[0], pinned=arguments[1])
         if method == "restore":
             return self._service.restore(arguments[0], staged=arguments[1], operation=arguments[2])
+        if method == "undo":
+            return self._service.undo(arguments[0], operation=arguments[1])
         return getattr(self._service, method)(*arguments)
 
     def _end_for(self, service: str) -> bool:

@@ -22,6 +22,8 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
+from eventvault.backups.scrub import Scrub
+from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import (
     ArchiveError,
@@ -37,17 +39,19 @@ from eventvault.event import EventDraft
 from eventvault.files import make_folder, take_name
 from eventvault.journal.keeper import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
 from eventvault.restore.moment import Moments
+from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.startup import Startup
 from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
 from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
-from eventvault.store.past import Past
+from eventvault.store.past import Held, Past
 from eventvault.store.registry import AppendBatch
 
 log = logging.getLogger("BackupManager")
@@ -82,14 +86,17 @@ class StoreService:
         self.past = Past(settings.storage_dir)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.journal = Journal(settings, self.bus, self.catalogue)
-        self.restorer = Restorer(settings, self.bus, self.chores)
+        self.restorer = Restorer(settings, self.bus, self.chores, self.past)
         self.bus.before_swap = self.journal.hurry
         self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
+        self.verifier = Verifier(settings, self.catalogue, self.chores)
+        self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
-        self._startup = Startup(settings, self.catalogue, self.restorer)
+        self.point_in_time = PointInTime(settings, self.bus, self.catalogue, self.moments, self.restorer)
+        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.point_in_time)
         self._service_starts = service_starts
         self._on_started = on_started
         self._started = False
@@ -141,7 +148,7 @@ class StoreService:
         """See the interface. Over a socket the holder is the connection, and its end releases."""
         holder = object() if holder is None else holder
         self.past.hold(generation, holder)
-        return _Held(self, holder)
+        return Held(self.past, holder)
 
     def release(self, holder: object) -> None:
         self.past.release(holder)
@@ -181,6 +188,9 @@ class StoreService:
         log.info("BackupManager: %s was uploaded", name)
         return self.catalogue.record_uploaded(name, sha256=checked["sha256"])
 
+    def verify_backup(self, name: str) -> BackupEntry:
+        return self.verifier.verify(name)
+
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         self.backups.delete(name, force=force)
 
@@ -190,13 +200,29 @@ class StoreService:
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
         if self._is_starting():
             raise _restoring()
-        archive = Path(self.catalogue.entry(name).path)
-        restored = self.restorer.restore(archive, staged=staged, operation=operation or secrets.token_hex(8))
+        entry = self.catalogue.entry(name)
+        restored = self.restorer.restore(
+            Path(entry.path),
+            staged=staged,
+            operation=operation or secrets.token_hex(8),
+            proven=entry.sha256 if entry.proven else None,
+        )
         if not staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
             self._begin_serving()
         return restored
+
+    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
+        if self._is_starting():
+            raise _restoring()
+        restored = self.restorer.undo(name, operation=operation or secrets.token_hex(8))
+        self._on_started()
+        self._begin_serving()
+        return restored
+
+    def list_undo(self) -> list[KeptEntry]:
+        return undo.entries(self.settings.storage_dir)
 
     def _kafka_consumers(self) -> list[Consumer]:
         # Imported where it is used: a store without Kafka takes over sooner without the client library.
@@ -258,6 +284,7 @@ class StoreService:
             self._started = True
             self.journal.start()
             self.schedule.start()
+            self.scrub.start()
 
     def _fail(self, error: EventVaultError) -> None:
         if str(error) != str(self.bus.problem):
@@ -281,21 +308,6 @@ class StoreService:
         """A database that could not be opened may open later: a disk that was full, a lock that was held."""
         closed = self.bus.registry is None and self.state in ("failed", "serving")
         return closed and not isinstance(self.bus.problem, DatabaseDamaged)
-
-
-class _Held:
-    def __init__(self, service: StoreService, holder: object) -> None:
-        self._service = service
-        self._holder = holder
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def renew(self) -> None:
-        """Nothing to do in the process that holds."""
-
-    def __exit__(self, *_: object) -> None:
-        self._service.release(self._holder)
 
 
 def _restoring() -> StoreRestoring:

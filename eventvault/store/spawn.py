@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from eventvault.files import make_folder
@@ -85,10 +86,13 @@ class Spawner:
         return False
 
     def hello(self) -> wire.Hello | None:
-        """What the present store says of itself; None where there is none."""
-        with contextlib.suppress(OSError):
+        """What the present store says of itself; None where there is none. One of another protocol says protocol 0."""
+        try:
             return self._ask("hello")  # type: ignore[no-any-return]
-        return None
+        except OSError:
+            return None
+        except msgspec.MsgspecError:
+            return wire.Hello(0, "", 0, "", "service")
 
     def end(self, service: str, *, kill_hung: bool = False) -> bool:
         """Ask the present store to end, if it belongs to `service` (an empty text: whichever). False: there is none.

@@ -36,10 +36,12 @@ def describe(service: StoreService) -> dict[str, Any]:
             "count": len(backups),
             "latest": msgspec.to_builtins(backups[0]) if backups else None,
             "totalSize": sum(entry.size for entry in backups),
+            "damaged": [entry.name for entry in backups if entry.problem],
+            "oldestVerified": _oldest_verified(backups),
         },
         "kafka": service.kafka.snapshot(),
         "journal": service.journal.status(),
-        "jobs": {"autoBackup": service.schedule.describe()},
+        "jobs": {"autoBackup": service.schedule.describe(), "scrub": service.scrub.describe()},
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
     }
@@ -65,6 +67,13 @@ def _backups(service: StoreService) -> tuple[list[BackupEntry], EventVaultError 
         return [], error
     except OSError as error:
         return [], EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
+
+
+def _oldest_verified(backups: list[BackupEntry]) -> int | None:
+    """When the archive that was verified longest ago was verified, in microseconds; None: one never was, or none is."""
+    good = [entry.verified for entry in backups if entry.problem is None]
+    known = [verified for verified in good if verified is not None]
+    return min(known) if known and len(known) == len(good) else None
 
 
 def _bad_archive(entry: BackupEntry) -> dict[str, str]:
@@ -103,5 +112,6 @@ def _metrics(service: StoreService) -> dict[str, float]:
         "failed_groups": sizes.failures,
         **{f"backups_{name}": count for name, count in service.backups.counts.items()},
         **{f"journal_{name}": count for name, count in service.journal.counts.items()},
+        **{f"archives_{name}": count for name, count in service.verifier.counts.items()},
         **{f"restores_{name}": count for name, count in service.restorer.counts.items()},
     }

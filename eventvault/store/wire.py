@@ -16,9 +16,9 @@ import msgspec
 
 from eventvault import errors
 from eventvault.event import EventDraft
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, KeptEntry, Page, Restored, ScanQuery
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -50,12 +50,16 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "backup_manifest": (tuple[str], dict[str, Any]),
     "backup_path": (tuple[str], str),
     "adopt_upload": (tuple[str, str], BackupEntry),
+    "verify_backup": (tuple[str], BackupEntry),
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
+    "undo": (tuple[str | None, str], Restored),
+    "list_undo": (tuple[()], list[KeptEntry]),
 }
 """Method → the types of its arguments and of its result. The bytes of an append are its nonce. The last text of
-restore names the operation, so that a caller who asks again after a take-over is given what was done already."""
+restore and undo names the operation, so that a caller who asks again after a take-over is given what was done already.
+"""
 
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])

@@ -39,7 +39,7 @@ def left_over(settings: Settings) -> list[str]:
         (b'{"label":"migration-export"}', FORM, "migration-export"),
         (b'{"label":"migration-export"}', None, "migration-export"),
         (b'{"label":null}', "application/json", None),
-        (b'{"label":""}', "application/json", None),
+        (b'{"label":""}', "application/json", ""),
         ('{"label":"grün"}'.encode(), "application/json; charset=utf-8", "grün"),
     ],
 )
@@ -304,8 +304,63 @@ def test_a_pinned_backup_is_kept(web: FlaskClient, backup: str) -> None:
     assert web.delete(f"/api/backup/{backup}").status_code == 200
 
 
+def test_a_backup_is_verified_by_request(web: FlaskClient, backup: str) -> None:
+    answer = web.post(f"/api/backup/{backup}/verify")
+    assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)
+    assert answer.json["backup"]["verified"].endswith("Z")
+    assert web.post("/api/backup/backup_2020-01-01_000000.tar.gz/verify").status_code == 404
+
+
+def test_a_damaged_backup_is_said_and_marked(web: FlaskClient, backup: str) -> None:
+    path = Path(web.get(f"/api/backup/{backup}").json["backup"]["path"])
+    path.write_bytes(path.read_bytes()[:-3] + b"abc")
+    answer = web.post(f"/api/backup/{backup}/verify")
+    assert (answer.status_code, answer.json["code"]) == (422, "archive_damaged")
+    assert web.get("/api/backup/list").json["backups"][0]["problem"] == answer.json["error"]
+
+
 @pytest.mark.parametrize("path", ["{}", "{}/download", "{}/pin"])
 @pytest.mark.parametrize("name", [".hidden.tar.gz", "a%5Cb.tar.gz", "a%00.tar.gz"])
 def test_names_in_addresses_are_names_too(web: FlaskClient, path: str, name: str) -> None:
     method = "PUT" if path.endswith("pin") else "GET"
     assert web.open(f"/api/backup/{path.format(name)}", method=method).status_code == 422
+
+
+def test_a_restore_is_undone(web: FlaskClient, backup: str) -> None:
+    web.post("/api/events", json={"type": "a", "id": "lost"})
+    restored = web.post("/api/backup/restore", json={"backupName": backup}).json
+    web.post("/api/events", json={"type": "a", "id": "since", "data": 1})
+    (kept,) = web.get("/api/backup/undo").json["undo"]
+    assert restored["undo"]["name"] == kept["name"]
+    assert (kept["events"], kept["source"]) == (2, backup)
+
+    undone = web.post("/api/backup/undo")
+
+    assert undone.status_code == 200
+    assert undone.json["backupName"] == kept["name"]
+    assert undone.json["events"] == 2
+    behind = undone.json["leftBehind"]
+    assert (behind["count"], behind["first"]["id"], behind["last"]["id"]) == (1, "since", "since")
+    assert "data" not in behind["first"]
+    assert web.post("/api/backup/undo", json={"name": undone.json["undo"]["name"]}).json["events"] == 2
+
+
+def test_nothing_to_undo_is_a_conflict_that_says_what_to_do(web: FlaskClient) -> None:
+    answer = web.post("/api/backup/undo")
+
+    assert (answer.status_code, answer.json["code"]) == (409, "nothing_to_undo")
+    assert answer.json["hint"]
+    assert web.get("/api/backup/undo").json == {"success": True, "undo": []}
+
+
+def test_an_undo_of_what_is_not_kept_is_not_found(web: FlaskClient, backup: str) -> None:
+    web.post("/api/backup/restore", json={"backupName": backup})
+
+    answer = web.post("/api/backup/undo", json={"name": "../event_registry_db"})
+
+    assert (answer.status_code, answer.json["code"]) == (404, "undo_not_found")
+
+
+@pytest.mark.parametrize("body", [{"name": 1}, {"other": "x"}])
+def test_a_body_that_an_undo_does_not_know_is_invalid(web: FlaskClient, body: dict[str, Any]) -> None:
+    assert web.post("/api/backup/undo", json=body).status_code == 422

@@ -11,7 +11,16 @@ import orjson
 import pytest
 
 from eventvault import clock, event
-from eventvault.errors import BackupExists, BackupNotFound, BackupProtected, EventNotFound, GenerationLeftBehind
+from eventvault.errors import (
+    ArchiveError,
+    BackupExists,
+    BackupNotFound,
+    BackupProtected,
+    EventNotFound,
+    GenerationLeftBehind,
+    NothingToUndo,
+    UndoNotFound,
+)
 from eventvault.event import EventDraft
 from eventvault.settings import Settings
 from eventvault.store.interface import ScanQuery, Store
@@ -87,8 +96,22 @@ def test_a_backup_is_listed_and_can_be_read(store: Store) -> None:
     assert store.backup_manifest(made.name)["label"] == "before lunch"
 
 
+def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: Store) -> None:
+    store.append(drafts("a"))
+    made = store.create_backup().backup
+
+    assert store.verify_backup(made.name).problem is None
+    with Path(made.path).open("r+b") as file:
+        file.seek(made.size // 2)
+        file.write(b"damage")
+    with pytest.raises(ArchiveError):
+        store.verify_backup(made.name)
+    assert store.list_backups()[0].problem
+    assert store.list_backups()[0].verified is None
+
+
 def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:
-    for call in (store.backup_manifest, store.backup_path, store.delete_backup, store.restore):
+    for call in (store.backup_manifest, store.backup_path, store.verify_backup, store.delete_backup, store.restore):
         with pytest.raises(BackupNotFound):
             call("backup_2024-12-27_120000.tar.gz")
 
@@ -104,6 +127,34 @@ def test_a_restore_brings_back_what_was_there(store: Store) -> None:
     assert ids(store) == ["a"]
     assert store.append(drafts("c")).results[0].sequence == 2
     assert store.status()["lastRestore"]["source"] == name
+
+
+def test_a_restore_can_be_undone_and_so_can_an_undo(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup().backup.name
+    store.append(drafts("b"))
+    undo = store.restore(name).undo
+    store.append(drafts("c", "d", data=1))
+    assert undo is not None
+    assert [(entry.name, entry.events, entry.source) for entry in store.list_undo()] == [(undo.name, 2, name)]
+
+    undone = store.undo()
+
+    assert (undone.source, undone.events) == (undo.name, 2)
+    assert ids(store) == ["a", "b"]
+    assert undone.left_behind is not None
+    assert undone.left_behind.count == 2
+    first, last = undone.left_behind.first or {}, undone.left_behind.last or {}
+    assert (first["id"], last["id"], "data" in first) == ("c", "d", False)
+    assert store.undo(undone.undo.name if undone.undo else None).events == 3
+    assert ids(store) == ["a", "c", "d"]
+
+
+def test_what_is_not_kept_cannot_be_undone(store: Store) -> None:
+    with pytest.raises(NothingToUndo):
+        store.undo()
+    with pytest.raises(UndoNotFound):
+        store.undo("previous-0000000000000000")
 
 
 def test_a_staged_restore_changes_nothing_yet(store: Store) -> None:

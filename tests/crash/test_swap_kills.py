@@ -61,7 +61,7 @@ def identities(store: StoreService) -> list[str]:
 
 
 def leftovers(settings: Settings) -> list[str]:
-    prefixes = (".restoring-", ".checkpoint-", ".past-", ".event_registry_db", "restore_intent")
+    prefixes = (".restoring-", ".checkpoint-", ".past-", ".event_registry_db", "restore_intent", ".kept")
     return [
         path.name
         for folder in (settings.storage_dir, settings.backup_dir)
@@ -112,6 +112,25 @@ class TestKilled:
         assert True in outcomes, "no kill came after the restore was decided"
         assert check(settings, [], held)
 
+    def test_while_a_request_undoes(self, settings: Settings, new: tuple[str, list[str]], calls: str) -> None:
+        """Old and new take turns: each round undoes what the one before it brought, or tries again."""
+        name, held = new
+        with running_service(settings, service_starts=False) as store:
+            append(store, "mistaken", 4)
+            before = identities(store)
+            store.restore(name)
+        states = [held, before]
+        outcomes = []
+        for number in itertools.count(1):
+            if not killed_at(number, calls, settings, "undo"):
+                break
+            swapped = check(settings, *states)
+            outcomes.append(swapped)
+            if swapped:
+                states.reverse()
+        assert set(outcomes) == {False, True}
+        assert check(settings, [], states[1])
+
     def test_while_a_start_restores_what_lies_in_restore(
         self, settings: Settings, new: tuple[str, list[str]], calls: str
     ) -> None:
@@ -138,25 +157,57 @@ class TestKilled:
 
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
 def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    instants = random.Random(seed)
     name, held = new
+    instants, killed = seeded(), 0
     command, environment = restoring(settings, "api", name)
     began = time.monotonic()
     subprocess.run(command, env=environment, check=True)
     whole = time.monotonic() - began
-    killed = 0
     for number in range(rounds):
         with running_service(settings, service_starts=False) as store:
             append(store, f"since-{number}", 3)
             old = identities(store)
-        process = subprocess.Popen(command, env=environment)
-        try:
-            process.wait(instants.uniform(whole / 3, whole))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += 1
-        process.wait()
+        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
         check(settings, old, held)
     assert killed, "no process was killed on its way"
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
+def test_an_undo_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
+    name, states = new[0], [new[1]]
+    instants, killed = seeded(), 0
+    command, environment = restoring(settings, "undo")
+    with running_service(settings, service_starts=False) as store:
+        append(store, "mistaken", 4)
+        states = [new[1], identities(store)]
+        store.restore(name)
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True)
+    whole = time.monotonic() - began
+    states.reverse()
+    for number in range(rounds):
+        with running_service(settings, service_starts=False) as store:
+            append(store, f"since-{number}", 3)
+            states[0] = identities(store)
+        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
+        if check(settings, *states):
+            states.reverse()
+    assert killed, "no process was killed on its way"
+
+
+def seeded() -> random.Random:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+def killed_after(seconds: float, command: list[str], environment: dict[str, str]) -> bool:
+    process = subprocess.Popen(command, env=environment)
+    try:
+        process.wait(seconds)
+        killed = False
+    except subprocess.TimeoutExpired:
+        process.kill()
+        killed = True
+    process.wait()
+    return killed

@@ -59,3 +59,19 @@ def test_it_starts_anew_where_it_shall(service: Callable[..., Service], lost: st
 
     assert running.get("/api/health").json()["store"]["events"] == 0
     assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == 1
+
+
+def test_a_store_whose_folder_is_removed_makes_way_and_no_second_one_stands_beside_it(
+    service: Callable[..., Service], settings_environment: dict[str, str]
+) -> None:
+    running = service(workers=1)
+    running.post("/api/events", {"id": "a", "type": "t"})
+    before = running.stores()
+
+    shutil.rmtree(settings_environment["STORAGE_DIR"])
+
+    processes.wait_until(
+        lambda: len(running.stores()) == 1 and running.stores() != before, "the old store is still there", 60
+    )
+    running.wait_until_ready()
+    assert running.post("/api/events", {"id": "b", "type": "t"}).json()["lastSequence"] == 1

@@ -43,3 +43,21 @@ def test_bad_settings_are_all_reported_and_nothing_starts(
     assert "allowed" in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_folders_that_cannot_be_made_are_named_and_nothing_starts(
+    way: str, settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    impossible = {"BACKUP_DIR": str(tmp_path / "file" / "backups"), "RESTORE_DIR": str(tmp_path / "file" / "restore")}
+    environment = service_environment({**settings_environment, **impossible}, free_port(), "bad-folders")
+
+    ended = subprocess.run(
+        WAYS[way], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    said = ended.stderr + ended.stdout
+    assert ended.returncode == 78, said
+    assert all(folder in said for folder in impossible.values())
+    assert "Traceback" not in said

@@ -47,7 +47,8 @@ class EntryReader:
             offset = self.source.position
             self._gzip_header(layout.PLAIN_HEADER)
             yield from self._without_padding(count, zeros)
-            places.append((offset, self.source.position - offset))
+            length = self.source.position - offset
+            places.append((offset, length, self.source.archive.crc_of(offset, length)))
         self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(places))
 
     def text(self, name: str) -> bytes:

@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from isal import isal_zlib
 
+from eventvault.backups.archive.compression import Compression, deflate
 from eventvault.backups.archive.manifest import FORMAT_VERSION, MOST_FILES, Whole
 
 DATABASE = "event_registry_db"
@@ -24,6 +25,9 @@ INDEX_NAME = "INDEX.json"
 BLOCK = 512
 CHUNK = 4 * 2**20
 """The most bytes of a file that one gzip member holds; only a file's last member holds padding besides."""
+
+MOST_MEMBER = CHUNK + BLOCK + 2048
+"""The most bytes of a gzip member: what does not compress is stored, in 5 bytes more for each 64 KiB."""
 
 END_BLOCKS = bytes(2 * BLOCK)
 
@@ -52,12 +56,15 @@ class Closing(NamedTuple):
 
 
 class IndexEntry(msgspec.Struct, frozen=True, gc=False):
-    """header: offset of the member with the tar header. data: offset and length of each member with content."""
+    """header: offset of the member with the tar header.
+
+    data: offset and length in the file of each member with content, and the CRC-32 of the member's bytes as they are.
+    """
 
     name: Annotated[str, msgspec.Meta(max_length=100)]
     size: Whole
     header: Whole
-    data: tuple[tuple[Whole, Whole], ...]
+    data: tuple[tuple[Whole, Whole, Whole], ...]
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):
@@ -67,9 +74,9 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
     entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MOST_FILES + 2)]
 
 
-def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER) -> bytes:
+def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compression: Compression = "fast") -> bytes:
     """`content` as one gzip member."""
-    body = isal_zlib.compress(content, 1, -15)
+    body = deflate(content, compression)
     trailer = struct.pack("<II", isal_zlib.crc32(content), len(content) & 0xFFFFFFFF)
     return b"".join((header, body, trailer))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from eventvault import __version__, clock
+from eventvault.backups.archive.compression import Compression
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 from eventvault.store.generation import Generation
 
@@ -43,7 +44,8 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     two, as printed, None where there is no event. events: their number.
     kafka: the offsets that the events stand at. label: as it was given. name: the archive's when it was made.
     created: ISO 8601 with milliseconds; the modification time of every tar entry.
-    files: in the order of the archive; `write_archive` fills it in. written_by: program and version.
+    files: in the order of the archive; `write_archive` fills it in. compression: of the members, at least (those that
+    were copied from an earlier archive may be smaller). written_by: program and version.
     """
 
     format_version: int = FORMAT_VERSION
@@ -61,6 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     name: str
     created: str
     files: Annotated[list[FileRecord], msgspec.Meta(max_length=MOST_FILES)] = []
+    compression: Compression = "fast"
     written_by: str = f"eventvault {__version__}"
 
     @property

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from eventvault.backups.archive import layout, manifest
+from eventvault.backups.archive import inflating, layout, manifest
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.inflating import Checked
+from eventvault.backups.archive.layout import Index
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.marks import find_closing, whose
 from eventvault.backups.archive.source import Opened, Source, opened
-from eventvault.backups.archive.unpacking import check_fits, fresh_folder, unsafe
+from eventvault.backups.archive.spans import find_spans
+from eventvault.backups.archive.unpacking import check_fits, fresh_folder
 from eventvault.backups.archive.walk import Write, parse_index, walk
 from eventvault.backups.archive.watch import IsCancelled, Progress, Watch
+from eventvault.errors import ArchiveDamaged, InvalidInput
 
 
 def kind(path: Path) -> Literal["own", "foreign"]:
@@ -33,51 +37,58 @@ def read_manifest(path: Path) -> Manifest:
     A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
     """
     with opened(path) as archive:
-        return _peek(archive)
+        return peek(archive)[0]
 
 
-def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Manifest:
+def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Checked:
     """Read every byte of an archive of ours from the disk and check all of it; gives the manifest, now proven.
 
     progress: in bytes of the archive. Raises ArchiveIncomplete, ArchiveDamaged (saying what and at which byte),
     ArchiveTooNew, BackupNotFound, Cancelled.
     """
     with opened(path, past_cache=True) as archive:
-        return walk(archive, _keep_nothing, Watch(f"verifying {path}", archive.size, progress, cancelled))
+        return _read_through(archive, None, Watch(f"verifying {path}", archive.size, progress, cancelled))
 
 
 def unpack(
     path: Path, target: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None
-) -> Manifest:
+) -> Checked:
     """`verify`, while the files are written to `target/event_registry_db/`, which is on disk when this returns.
 
     target: a folder that is not there yet (FileExistsError), in one that is; on any error it is removed again.
     Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
     """
     with opened(path, past_cache=True) as archive:
-        needed = _peek(archive).total_size
-        check_fits(archive, needed, target.parent)
+        check_fits(archive, peek(archive)[0].total_size, target.parent)
         watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
         with fresh_folder(target):
             (target / layout.DATABASE).mkdir()
-            return walk(archive, _Keeper(archive, target / layout.DATABASE, needed).keep, watch)
+            return _read_through(archive, target / layout.DATABASE, watch)
 
 
-class _Keeper:
-    """Writes files into `folder`, never more than `allowed` bytes."""
+def extract(path: Path, name: str, target: Path) -> None:
+    """Write one file of the database to `target`, a new file, without reading the others; its SHA-256 is checked.
 
-    def __init__(self, archive: Opened, folder: Path, allowed: int) -> None:
-        self._archive = archive
-        self._folder = folder
-        self._left = allowed
+    Raises InvalidInput where the archive has no file of this name, else as `verify` does; then `target` is gone.
+    """
+    with opened(path) as archive:
+        try:
+            inflating.read_file(archive, find_spans(archive), name, target)
+        except KeyError:
+            raise InvalidInput(f"{path} holds no file {name!r}", hint="its manifest names the files") from None
+        except FileExistsError:
+            raise
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
-    @contextmanager
-    def keep(self, name: str, size: int) -> Iterator[Write]:
-        self._left -= size
-        if self._left < 0:
-            raise unsafe(self._archive, f"{name} is larger than {layout.MANIFEST_NAME} says")
-        with (self._folder / name).open("xb") as file:
-            yield file.write
+
+def _read_through(archive: Opened, folder: Path | None, watch: Watch) -> Checked:
+    try:
+        return inflating.read_through(archive, folder, watch)
+    except ArchiveDamaged:
+        walk(archive, _keep_nothing, Watch("looking for the damage", archive.size, None, None))
+        raise
 
 
 @contextmanager
@@ -85,13 +96,14 @@ def _keep_nothing(_name: str, _size: int) -> Iterator[Write]:
     yield len
 
 
-def _peek(archive: Opened) -> Manifest:
+def peek(archive: Opened) -> tuple[Manifest, Index]:
+    """The manifest and the index of an archive of ours, as they stand there. Raises as `read_manifest` does."""
     if whose(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
     offset = find_closing(archive).index_offset
     index = parse_index(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
     last = index.entries[-1].header if index.entries else 0
-    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
+    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path), index
 
 
 def _text_at(archive: Opened, offset: int, name: str) -> bytes:

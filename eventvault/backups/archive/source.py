@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from isal import isal_zlib
+
 from eventvault.backups.archive.watch import Watch
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, ArchiveError, ArchiveIncomplete, BackupNotFound
 
@@ -32,6 +34,23 @@ class Opened:
             return os.pread(self.handle, count, offset)
         except OSError as error:
             raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset) from error
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill the buffer; gives how many bytes there are, fewer only at the end. Raises ArchiveDamaged."""
+        done = 0
+        try:
+            while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
+                done += read
+        except OSError as error:
+            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset + done) from error
+        return done
+
+    def crc_of(self, offset: int, length: int) -> int:
+        """The CRC-32 of these bytes as they are in the file."""
+        crc = 0
+        for start in range(offset, offset + length, _READ):
+            crc = isal_zlib.crc32(self.read_at(start, min(_READ, offset + length - start)), crc)
+        return crc
 
     def damaged(self, why: str, offset: int) -> ArchiveDamaged:
         return ArchiveDamaged(f"reading {self.path} failed at byte {offset}: {why}", hint=DAMAGED_HINT)

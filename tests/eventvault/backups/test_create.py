@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import threading
@@ -221,9 +222,9 @@ def test_a_backup_and_a_restore_at_the_same_time_both_end(
         time.sleep(0.3)  # the swap takes its locks
         return take_checkpoint(database, staging, hold, **more)
 
-    def said(change: Callable[[], None]) -> None:
+    def said(*arguments: Any) -> None:
         swapping.set()
-        swap(change)
+        swap(*arguments)
 
     monkeypatch.setattr(create, "take_checkpoint", slow)
     monkeypatch.setattr(service.bus, "swap", said)
@@ -254,6 +255,7 @@ def test_a_database_that_is_opened_again_meanwhile_does_not_disturb_a_backup(ser
 def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreService) -> None:
     """The backup's checkpoint is older than the swap: it does not hold what was appended in between."""
     first = service.create_backup().backup.name
+    service.past._began = time.monotonic() - 3600  # readers of before had their time
     with stopped_chore(service, "write_archive") as reached:
         thread, made = in_thread(lambda: service.create_backup("older"))
         assert reached.wait(60)
@@ -266,18 +268,32 @@ def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreSer
     assert service.past.folder(generation).is_dir()
 
 
-def test_what_a_restore_left_goes_with_the_next_good_backup(service: StoreService) -> None:
-    first = service.create_backup().backup.name
-    service.restore(first)
-    (kept,) = service.past.kept()
-    service.past._began = time.monotonic() - 3600  # readers of before had their time
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_what_restores_left_beyond_the_newest_ones_goes_with_the_next_good_backup(
+    settings_with: Callable[..., Settings], most: int
+) -> None:
+    with running_service(settings_with({"KEEP_UNDO": str(most)})) as service:
+        first = service.create_backup().backup.name
+        left = []
+        for number in range(5):
+            service.append(drafts(1, f"left-{number}"))
+            undo = service.restore(first).undo
+            assert undo is not None
+            left.append(undo.name)
+        service.past._began = time.monotonic() - 3600  # readers of before had their time
+        assert service.past.kept() == sorted(left), "nothing goes before there is a backup"
 
-    service.create_backup()
+        service.create_backup()
 
-    assert not (service.settings.storage_dir / kept).exists()
+        assert service.past.kept() == sorted(left[5 - most :])
 
 
-def test_what_a_reader_may_still_hold_goes_later_by_itself(service: StoreService) -> None:
+def test_what_a_reader_may_still_hold_goes_later_by_itself(settings_with: Callable[..., Settings]) -> None:
+    with running_service(settings_with({"KEEP_UNDO": "0"})) as service:
+        hold_and_let_go(service)
+
+
+def hold_and_let_go(service: StoreService) -> None:
     first = service.create_backup().backup.name
     service.restore(first)
     (kept,) = service.past.kept()
@@ -380,16 +396,16 @@ def test_an_archive_that_does_not_read_back_is_no_backup(
     service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from eventvault.backups import chores
-    from eventvault.backups.archive import writer
 
-    write = writer.write_archive
+    fsync = os.fsync
 
-    def and_flip(path: Path, *arguments: Any) -> Any:
-        written = write(path, *arguments)
-        flip(path, path.stat().st_size // 2)
-        return written
+    def and_flip(handle: int) -> None:
+        fsync(handle)
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        if ".tar.gz." in path.name:
+            flip(path, path.stat().st_size // 2)
 
-    monkeypatch.setattr(writer, "write_archive", and_flip)
+    monkeypatch.setattr(os, "fsync", and_flip)
     service.chores.run = lambda name, **arguments: getattr(chores, name)(**arguments)  # type: ignore[method-assign]
     with pytest.raises(ArchiveDamaged):
         service.create_backup()

@@ -108,3 +108,16 @@ def test_a_store_of_the_command_line_restores_nothing(settings: Settings, client
 
     assert prefixes(clients[0]) == {"live": 1}
     assert archive.exists()
+
+
+def test_a_store_of_another_version_makes_way(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = BackupManager(settings, STORE_COMMAND)
+    clients.append(manager.initialize())
+    first = pid_of(clients[0])
+    monkeypatch.setattr("eventvault.backups.manager.__version__", "0.0.0+upgraded")
+
+    clients.append(manager.initialize())
+
+    assert pid_of(clients[1]) != first

@@ -20,13 +20,15 @@ NOW = 1_800_000_000_000_000
 
 
 class HandScheduler:
-    """Runs its job when the test says so."""
+    """Runs the periodic backup when the test says so, and no other job."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
         self.stopped = False
 
-    def every(self, interval: int, delay: int, job: Callable[[], None]) -> None:
+    def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
+        if name != "auto-backup":
+            return
         self.asked.append((interval, delay))
         self.run = job
 

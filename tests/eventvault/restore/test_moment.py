@@ -14,9 +14,8 @@ from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, N
 from eventvault.journal import segment
 from eventvault.restore import moment as moments
 from eventvault.restore.moment import Materialised
-from eventvault.restore.plan import Moment
 from eventvault.settings import Settings
-from eventvault.store.interface import ScanQuery
+from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, flip

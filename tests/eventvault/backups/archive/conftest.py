@@ -143,7 +143,7 @@ class Forgery:
 
     @staticmethod
     def _moved(entry: IndexEntry, offset: int) -> IndexEntry:
-        data = tuple((place - entry.header + offset, length) for place, length in entry.data)
+        data = tuple((place - entry.header + offset, length, crc) for place, length, crc in entry.data)
         return IndexEntry(entry.name, entry.size, offset, data)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.backups.archive import reader, writer
-from eventvault.errors import ArchiveUnsafe, Cancelled, DatabaseError, NoSpace, TooLarge
+from benchmarks import events
+from eventvault.backups.archive import parallel, reader, writer
+from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, Cancelled, DatabaseError, NoSpace, TooLarge
 
 PROJECT = Path(__file__).resolve().parents[4]
 
@@ -34,10 +35,11 @@ def large(staging: Path) -> Path:
     return staging
 
 
-@pytest.fixture
-def large_archive(large: Path, about, tmp_path: Path) -> Path:
+@pytest.fixture(params=["fast", "small", "store"])
+def large_archive(request, large: Path, about, tmp_path: Path) -> Path:
     path = tmp_path / "large.tar.gz"
-    writer.write_archive(path, large, about)
+    (large / "000015.ldb").write_bytes(random.Random(4).randbytes(5 * 2**20))
+    writer.write_archive(path, large, msgspec.structs.replace(about, compression=request.param))
     return path
 
 
@@ -88,6 +90,44 @@ def test_the_same_folder_gives_the_same_bytes(staging, about, tmp_path, own_byte
     content = (tmp_path / "again.tar.gz").read_bytes()
     assert content == own_bytes
     assert (written.size, written.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_the_number_of_threads_makes_no_difference(large, about, tmp_path, monkeypatch):
+    contents = set()
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(parallel, "thread_count", lambda threads=threads: threads)
+        writer.write_archive(tmp_path / f"{threads}.tar.gz", large, about)
+        contents.add((tmp_path / f"{threads}.tar.gz").read_bytes())
+    assert len(contents) == 1
+
+
+def test_small_is_no_larger_than_tar_czf_and_fast_not_much_larger(about, tmp_path):
+    folder = tmp_path / "db" / "event_registry_db"
+    events.fill(folder, 3 * 2**20)
+    subprocess.run(["tar", "czf", tmp_path / "plain.tar.gz", "-C", folder.parent, folder.name], check=True)
+    sizes = {}
+    for compression in ("small", "fast", "store"):
+        named = msgspec.structs.replace(about, compression=compression)
+        sizes[compression] = writer.write_archive(tmp_path / f"{compression}.tar.gz", folder, named).size
+    plain = (tmp_path / "plain.tar.gz").stat().st_size
+    assert sizes["small"] <= plain
+    assert sizes["small"] < sizes["fast"] < plain * 1.3
+    assert sizes["store"] >= events.folder_size(folder)
+
+
+def test_what_the_disk_changed_is_found_before_the_archive_has_its_name(large, about, tmp_path, monkeypatch):
+    """The read-back is from the file, not from what is in memory."""
+    real = os.fsync
+
+    def spoil(handle: int) -> None:
+        real(handle)
+        if os.fstat(handle).st_size > 2**20:
+            os.pwrite(handle, b"spoiled", 600_000)
+
+    monkeypatch.setattr(os, "fsync", spoil)
+    with pytest.raises(ArchiveDamaged, match="reading back"):
+        writer.write_archive(tmp_path / "a.tar.gz", large, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 
 def test_the_manifest_names_each_file_with_its_size_and_checksum(staging, about, tmp_path, database_files):

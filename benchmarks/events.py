@@ -1,0 +1,78 @@
+"""A database of plausible events, of any size, the same for the same seed: orders, payments, sensor readings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eventvault import clock, event
+from eventvault.event import EventDraft
+from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+
+_BATCH = 1000
+_TYPES = ("order.placed", "order.shipped", "payment.received", "stock.counted", "sensor.read", "account.opened")
+_WORDS = (
+    "amber", "harbour", "invoice", "lantern", "meadow", "northern", "orchard", "parcel", "quarter", "river", "silver",
+    "timber", "umbrella", "valley", "window", "yellow", "anchor", "bridge", "copper", "delta", "engine", "forest",
+    "garden", "hollow", "island", "jacket", "kettle", "ladder", "marble", "needle",
+)  # fmt: skip
+
+
+def drafts(seed: int) -> Iterator[list[EventDraft]]:
+    """Batches of events without end."""
+    chance = random.Random(seed)
+    while True:
+        instant = clock.now()
+        yield [event.draft(_event(chance), instant) for _ in range(_BATCH)]
+
+
+def fill(database: Path, size: int, seed: int = 1) -> int:
+    """Add events to the database (made where there is none) until its folder is about `size` bytes larger.
+
+    Gives the number of events in it.
+    """
+    if not database.exists():
+        create_database(database)
+    db = open_leveldb(database)
+    try:
+        registry = EventRegistry(db, database)
+        target, batches, nonce = folder_size(database) + size, drafts(seed), 0
+        while folder_size(database) < target:
+            for _ in range(5):
+                nonce += 1
+                registry.append([AppendBatch(next(batches), seed.to_bytes(2, "big") + nonce.to_bytes(6, "big"))])
+        return registry.last_sequence
+    finally:
+        db.close()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of its files, as far as they stay where they are."""
+    total = 0
+    for path in folder.iterdir():
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _event(chance: random.Random) -> dict[str, Any]:
+    kind = chance.choice(_TYPES)
+    return {
+        "type": f"com.example.{kind}",
+        "source": f"/shops/{chance.randrange(40)}",
+        "subject": f"customer-{chance.randrange(200_000)}",
+        "data": {
+            "reference": f"{chance.getrandbits(64):016x}",
+            "amount": {"value": chance.randrange(100_000) / 100, "currency": chance.choice(("EUR", "USD", "CHF"))},
+            "items": [
+                {"sku": f"{chance.choice(_WORDS)}-{chance.randrange(9999):04}", "quantity": chance.randrange(1, 9)}
+                for _ in range(chance.randrange(1, 4))
+            ],
+            "note": " ".join(chance.choices(_WORDS, k=chance.randrange(6, 20))),
+            "signature": f"{chance.getrandbits(128):032x}",
+        },
+    }

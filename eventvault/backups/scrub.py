@@ -1,0 +1,80 @@
+"""The rolling check: now and then the archive that was verified longest ago is read again, slowly.
+
+A disk forgets in silence; what is found while other archives are good costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from eventvault import clock
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.schedule import Scheduler
+from eventvault.errors import ArchiveError, Cancelled, EventVaultError
+from eventvault.settings import Settings
+from eventvault.store.interface import BackupEntry
+
+log = logging.getLogger("BackupManager")
+
+RATE = 64 * 2**20
+"""Bytes a second: a check of 1 GB takes a quarter of a minute and leaves the disk to the service."""
+FIRST_DELAY = 600_000
+"""Milliseconds from the start of the store to the first check, where SCRUB_INTERVAL is longer."""
+
+
+class Scrub:
+    """verify: checks one archive at `RATE` and enters the result in the catalogue; raises what is wrong with it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        verify: Callable[[str], BackupEntry],
+        scheduler: Scheduler | None,
+    ) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._verify = verify
+        self._scheduler = scheduler
+        self._last: dict[str, Any] = {"lastRun": None, "lastOutcome": None}
+
+    def start(self) -> None:
+        if self._enabled and self._scheduler is not None:
+            interval = self._settings.scrub_interval
+            self._scheduler.every("scrub", interval, min(interval, FIRST_DELAY), self.run)
+
+    def run(self) -> None:
+        """Check one archive; never raises: what is wrong with an archive stands in the catalogue."""
+        self._last["lastRun"] = clock.format_milliseconds(clock.now())
+        name = "no archive"
+        try:
+            chosen = choose(self._catalogue.entries())
+            if chosen is None:
+                self._last["lastOutcome"] = "skipped: there is nothing to check"
+                return
+            name = chosen.name
+            self._verify(name)
+            self._last["lastOutcome"] = f"{name} is good"
+        except Cancelled:
+            return
+        except ArchiveError as error:
+            log.warning("BackupManager: the periodic check found %s damaged: %s", name, error)
+            self._last["lastOutcome"] = f"{name} is damaged"
+        except (EventVaultError, OSError) as error:
+            log.warning("BackupManager: the periodic check of %s could not be made: %s", name, error)
+            self._last["lastOutcome"] = f"failed: {error}"
+
+    def describe(self) -> dict[str, Any]:
+        return {"enabled": self._enabled, "intervalMs": self._settings.scrub_interval, **self._last}
+
+    @property
+    def _enabled(self) -> bool:
+        return self._scheduler is not None and self._settings.scrub_interval > 0
+
+
+def choose(entries: Sequence[BackupEntry]) -> BackupEntry | None:
+    """The archive that was verified longest ago, one that never was before all; none that is known to be damaged."""
+    good = [entry for entry in entries if entry.problem is None]
+    return min(good, key=lambda entry: (entry.verified or 0, entry.created, entry.name), default=None)

@@ -1,0 +1,74 @@
+"""Verifying an archive on request or by the rolling check, and what follows from the result."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from eventvault import clock
+from eventvault.backups import tables
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.scrub import RATE
+from eventvault.chores import Chores
+from eventvault.errors import ArchiveError, ArchiveTooNew, BackupNotFound
+from eventvault.settings import Settings
+from eventvault.store.interface import BackupEntry
+
+log = logging.getLogger("BackupManager")
+
+
+class Verifier:
+    """Checks archives, one at a time, and enters what was found in the catalogue."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, chores: Chores) -> None:
+        self.counts = {"verified": 0, "damaged": 0}
+        self._settings = settings
+        self._catalogue = catalogue
+        self._chores = chores
+        self._one_at_a_time = threading.Lock()
+
+    def verify(self, name: str) -> BackupEntry:
+        """Everything: checksums, LevelDB's own, every record, the sequence, the counts.
+
+        Raises BackupNotFound, NoSpace, or the ArchiveError that says what is wrong; then it is marked with it, counts
+        as good no longer, and the next backup takes nothing from it and reads every table.
+        """
+        return self._check(name, records=True, rate=0)
+
+    def scrub(self, name: str) -> BackupEntry:
+        """As `verify`, slowly; the records are left out where they were read from the very same bytes before."""
+        return self._check(name, records=not self._catalogue.entry(name).proven, rate=RATE)
+
+    def _check(self, name: str, *, records: bool, rate: int) -> BackupEntry:
+        with self._one_at_a_time:
+            entry = self._catalogue.entry(name)
+            scratch = str(self._settings.storage_dir)
+            try:
+                answer = self._chores.run(
+                    "check_archive", archive=entry.path, scratch=scratch, records=records, rate=rate
+                )
+            except ArchiveTooNew:
+                raise
+            except ArchiveError as error:
+                self._mark(entry, error)
+                raise
+            same = entry.proven and answer["sha256"] == entry.sha256
+            self.counts["verified"] += 1
+            log.info("BackupManager: %s was verified", name)
+            return self._catalogue.record_verified(
+                name, verified=clock.now(), sha256=answer["sha256"], proven=answer["records"] or same
+            )
+
+    def _mark(self, entry: BackupEntry, error: ArchiveError) -> None:
+        """A file that was replaced or went away meanwhile is not what was read."""
+        try:
+            now = self._catalogue.entry(entry.name)
+        except BackupNotFound:
+            return
+        if now.size != entry.size or not Path(entry.path).exists():
+            return
+        self.counts["damaged"] += 1
+        tables.forget_tables(self._settings.storage_dir)
+        self._catalogue.record_problem(entry.name, error.message)
+        log.error("BackupManager: %s is damaged: %s", entry.name, error.message)

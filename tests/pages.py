@@ -1,0 +1,88 @@
+"""Runs the examples of a page of the documentation against a real service, and compares the answers that it shows.
+
+In a page, a fenced `sh` block is run by bash, all of them in one shell, in order; a fenced `json` block after one is
+what its last line answers (several objects, one a line: NDJSON). There `"…"` stands for anything; an answer may have
+more members than are shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"^```(sh|json)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_MARK = "--- the end of an example ---"
+
+
+class Example(NamedTuple):
+    """shown: the objects of the json block, empty where there is none."""
+
+    command: str
+    shown: list[Any]
+
+
+def examples(page: str) -> list[Example]:
+    """page: its name in `docs/`."""
+    found: list[Example] = []
+    for kind, text in _BLOCK.findall((PROJECT / "docs" / page).read_text()):
+        if kind == "sh":
+            found.append(Example(text, []))
+        else:
+            found[-1] = Example(found[-1].command, _objects(text))
+    return found
+
+
+def run_page(page: str, port: int) -> None:
+    """Run every example of the page. Raises AssertionError for one that fails or answers otherwise than is shown."""
+    if shutil.which("jq") is None:
+        pytest.skip("there is no jq, which the page uses")
+    there = examples(page)
+    assert there
+    for example, answer in zip(there, _answers(there, port), strict=True):
+        compare(example.shown, answer, example.command)
+
+
+def _answers(there: list[Example], port: int) -> list[str]:
+    """What the last line of each example printed."""
+    script = ["set -euo pipefail", 'curl() { command curl --fail-with-body --show-error --max-time 60 "$@"; }']
+    for example in there:
+        *before, last = example.command.replace("\\\n", " ").strip().splitlines()
+        script += [*(f"{line}" if "=" in line.split(" ")[0] else f"{line} > /dev/null" for line in before), last]
+        script.append(f"printf '\\n%s\\n' '{_MARK}'")
+    text = "\n".join(script).replace("localhost:5050", f"127.0.0.1:{port}")
+    ran = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=240, check=False)
+    assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
+    return ran.stdout.split(_MARK)[:-1]
+
+
+def compare(shown: list[Any], answer: str, command: str) -> None:
+    if shown:
+        found = [json.loads(line) for line in answer.splitlines() if line.strip()]
+        assert _shape(shown, found) == shown, f"{command}\nanswers {answer}"
+
+
+def _shape(shown: Any, found: Any) -> Any:
+    """`found` as far as it is shown."""
+    if shown == "…":
+        return shown
+    if isinstance(shown, dict) and isinstance(found, dict):
+        return {name: _shape(value, found.get(name, "missing")) for name, value in shown.items()}
+    if isinstance(shown, list) and isinstance(found, list) and len(shown) == len(found):
+        return [_shape(one, other) for one, other in zip(shown, found, strict=True)]
+    return found
+
+
+def _objects(text: str) -> list[Any]:
+    decoder, objects, position = json.JSONDecoder(), [], 0
+    while text[position:].strip():
+        position += len(text[position:]) - len(text[position:].lstrip())
+        value, position = decoder.raw_decode(text, position)
+        objects.append(value)
+    return objects
