@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from tests.service import GUNICORN, PROJECT, Service, free_port, service_environ
 
 
 @contextmanager
-def eventvault(folder: Path, workers: int) -> Iterator[Service]:
-    """The service with its data beneath `folder`, without backups that nobody asked for."""
+def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """The service with its data beneath `folder`, without backups that nobody asked for. more: further settings."""
     settings = {name: str(folder / name) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
     settings |= {"WEB_CONCURRENCY": str(workers), "AUTO_BACKUP_ENABLED": "false", "LOG_LEVEL": "warning"}
+    settings |= more or {}
     with _served(folder / "eventvault.log", settings, list(GUNICORN)) as service:
         service.wait_until_ready()
         yield service

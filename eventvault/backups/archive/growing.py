@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from isal import isal_zlib
 
-_CHUNK = 2**20
+from eventvault.backups.archive.placing import STEP, write_at
+
 _QUEUED = 8
 _FLUSH = 16 * 2**20
 _NO_COPY_RANGE = frozenset(
@@ -56,10 +57,7 @@ class Growing:
         self._thread.start()
 
     def write(self, content: bytes) -> None:
-        done = 0
-        view = memoryview(content)
-        while done < len(content):
-            done += os.pwrite(self._handle, view[done:], self.offset + done)
+        write_at(self._handle, content, self.offset)
         self._append(content, len(content))
 
     def copy(self, source: int, offset: int, length: int, crc: int, number: int) -> None:
@@ -112,7 +110,7 @@ class Growing:
             raise self._failed
 
     def _hash(self) -> None:
-        buffer = memoryview(bytearray(_CHUNK))
+        buffer = memoryview(bytearray(STEP))
         while (item := self._queue.get()) is not None:
             try:
                 if self._failed is None:
@@ -129,7 +127,7 @@ class Growing:
             return
         crc = done = 0
         while done < item.length:
-            read = os.preadv(self._handle, [buffer[: min(_CHUNK, item.length - done)]], item.offset + done)
+            read = os.preadv(self._handle, [buffer[: min(STEP, item.length - done)]], item.offset + done)
             if not read:
                 raise CopyFailed(item.number, f"{item.length - done} bytes are missing")
             self._sha256.update(buffer[:read])
@@ -148,7 +146,7 @@ def _copy(source: int, start: int, target: int, place: int, length: int) -> None
     done = 0
     try:
         while done < length:
-            copied = os.copy_file_range(source, target, length - done, start + done, place + done)
+            copied = os.copy_file_range(source, target, min(STEP, length - done), start + done, place + done)
             if not copied:
                 raise _SourceError(f"it ends at byte {start + done}, inside of a member")
             done += copied
@@ -164,9 +162,10 @@ def _copy_by_hand(source: int, start: int, target: int, place: int, length: int)
     done = 0
     while done < length:
         try:
-            content = os.pread(source, min(_CHUNK, length - done), start + done)
+            content = os.pread(source, min(STEP, length - done), start + done)
         except OSError as error:
             raise _SourceError(f"the disk says: {error.strerror}") from error
         if not content:
             raise _SourceError(f"it ends at byte {start + done}, inside of a member")
-        done += os.pwrite(target, content, place + done)
+        write_at(target, content, place + done)
+        done += len(content)

@@ -22,13 +22,13 @@ from isal import isal_zlib
 from eventvault.backups.archive import layout, tar
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.parallel import Chained, in_order, read_buffer
+from eventvault.backups.archive.placing import STEP, write_at
 from eventvault.backups.archive.source import Opened
 from eventvault.backups.archive.spans import FileSpans, Member, Spans, find_spans
 from eventvault.backups.archive.watch import Watch
 
 _IsalError = cast(type[Exception], isal_zlib.error)
 _TRAILER = struct.Struct("<II")
-_READ = 2**20
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -91,12 +91,12 @@ class _Whole:
         self._watch = watch
         self._sha256 = hashlib.sha256()
         self._end = 0
-        self._buffer = memoryview(bytearray(_READ))
+        self._buffer = memoryview(bytearray(STEP))
 
     def extend(self, end: int) -> None:
         began = self._end
         while self._end < end:
-            read = self._archive.read_into(self._buffer[: min(_READ, end - self._end)], self._end)
+            read = self._archive.read_into(self._buffer[: min(STEP, end - self._end)], self._end)
             self._sha256.update(self._buffer[:read])
             self._end += read
         self._watch.advance(end - began)
@@ -132,24 +132,21 @@ class _Writing:
         os.posix_fallocate(handle, 0, file.record.size)
 
     def write(self, file: FileSpans, number: int, content: memoryview) -> None:
-        """Write a piece of it; the last of them ends it, on disk."""
+        """Write a piece of it; with the last of them the kernel begins to bring it to the disk, and does not wait."""
         if self._folder is None:
             return
         with self._lock:
             handle, left = self._open[file.record.name]
-        done = 0
-        while done < len(content):
-            done += os.pwrite(handle, content[done:], number * layout.CHUNK + done)
+        write_at(handle, content, number * layout.CHUNK)
         with self._lock:
             handle, left = self._open[file.record.name]
             self._open[file.record.name] = (handle, left - 1)
             if left > 1:
                 return
             del self._open[file.record.name]
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with suppress(OSError):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
 
     def close(self) -> None:
         """Close what is left open; no thread may be at work any more."""

@@ -1,0 +1,204 @@
+"""`make bench-backup`: first and second backup and restore beside tar, pigz, zstd, restic and borg, in one run.
+
+BENCH_OPTIONS='--size 100 --rounds 1' makes it short; `--help` names them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import events, memory, page, peers, report, serving
+from benchmarks.peers import PEERS, Peer, Result
+from tests.service import PROJECT, Service
+
+MEGABYTE = 10**6
+PAGE = PROJECT / "docs" / "benchmarks.md"
+DATABASE = "event_registry_db"
+INTRODUCTION = """\
+Made by `make bench-backup`. {events:,} events of JSON in a LevelDB of {size:,} MB; 1 % more before the second backup.
+All programs get the same files in the same two states, with what did not change left as it was (inodes and times),
+turn about in {rounds} rounds; the best of each counts, as noise only adds. Everything is in the page cache, as in a
+service that is at work. Ours is timed as the whole request to the running service: checkpoint, archive, `fsync`,
+reading back new members from the disk and checking copied ones, catalogue; the restore is that of an archive that was
+verified, and ends when the restored events are served. The others are not made to sync. Memory is RssAnon of the
+largest process, of ours that of the one that makes, checks or unpacks the archive.
+"""
+TARGETS = {
+    "tar czf": (15, 40, 4), "tar + pigz": (7, 20, 2.5), "tar + zstd -T0": (2, 6, 2), "restic": (3.5, 1, 1.5),
+    "borg lz4": (1.5, 0.6, 2),
+}  # fmt: skip
+"""How many times faster ours is to be: first, second, restore."""
+
+
+def bring(source: Path, target: Path) -> None:
+    """Make `target` hold what `source` holds, leaving files that are the same as they are."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in target.iterdir():
+        if path.name != "LOCK" and not (source / path.name).exists():
+            path.unlink()
+    for path in source.iterdir():
+        there = target / path.name
+        if path.name != "LOCK" and not (there.exists() and filecmp.cmp(path, there, shallow=False)):
+            there.unlink(missing_ok=True)
+            shutil.copy2(path, there)
+
+
+def timed_post(
+    service: Service, address: str, body: dict[str, object] | None = None
+) -> tuple[float, dict[str, object]]:
+    began = time.perf_counter()
+    reply = service.post(address, body or {}, timeout=3600)
+    seconds = time.perf_counter() - began
+    if reply.status != 200:
+        raise SystemExit(f"{address} was answered with {reply.status}: {reply.body!r}")
+    answer: dict[str, object] = reply.json()
+    return seconds, answer
+
+
+def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, more: dict[str, list[float]]) -> None:
+    """First, second, verify, restore of the verified one, restore of one that never was verified."""
+    database = root / "STORAGE_DIR" / DATABASE
+    bring(states[0], database)
+    with serving.eventvault(root, 1) as service, memory.watched(service.mark) as most:
+        result.first.append(timed_post(service, "/api/backup/create")[0])
+    bring(states[1], database)
+    os.sync()
+    with serving.eventvault(root, 1) as service, memory.watched(service.mark) as later:
+        seconds, second = timed_post(service, "/api/backup/create")
+        result.second.append(seconds)
+        more["nothing new"].append(timed_post(service, "/api/backup/create", {"label": "again"})[0])
+        name = second["name"]
+        result.kept = sum(entry["size"] for entry in service.get("/api/backup/list").json()["backups"][1:])
+        more["verify"].append(timed_post(service, f"/api/backup/{name}/verify")[0])
+        result.restore.append(timed_post(service, "/api/backup/restore", {"backupName": name})[0])
+        oldest = service.get("/api/backup/list").json()["backups"][-1]["name"]
+        more["restore, never verified"].append(timed_post(service, "/api/backup/restore", {"backupName": oldest})[0])
+    chores = (size for seen in (most, later) for role, size in seen.items() if "chore" in role)
+    result.memory = max(result.memory, *chores)
+    shutil.rmtree(root)
+
+
+def one_round_of(peer: Peer, root: Path, states: tuple[Path, Path], result: Result) -> None:
+    places = {each: str(root / each) for each in ("data", "work", "out", "cache")}
+    for each in places.values():
+        Path(each).mkdir(parents=True)
+    bring(states[0], root / "data" / DATABASE)
+    if peer.setup:
+        peers.run(peer.setup, places)
+    for command, seconds, state in ((peer.first, result.first, 0), (peer.second, result.second, 1)):
+        bring(states[state], root / "data" / DATABASE)
+        os.sync()
+        took, used = peers.run(command, places)
+        seconds.append(took)
+        result.memory = max(result.memory, used)
+    result.kept = peers.size_of(root / "work" / peer.keeps)
+    took, used = peers.run(peer.restore, places)
+    result.restore.append(took)
+    result.memory = max(result.memory, used)
+    shutil.rmtree(root)
+
+
+def other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list[str]:
+    """ARCHIVE_COMPRESSION=small and store, once each: seconds and size of a first backup, beside tar czf."""
+    lines = []
+    for compression in ("small", "store"):
+        root = folder / compression
+        bring(states[0], root / "STORAGE_DIR" / DATABASE)
+        os.sync()
+        with serving.eventvault(root, 1, {"ARCHIVE_COMPRESSION": compression}) as service:
+            seconds, made = timed_post(service, "/api/backup/create")
+        size = int(str(made["size"]))
+        beside = f"; `tar czf` made {tar.kept / 2 / MEGABYTE:,.0f} MB in {min(tar.first):.1f} s" if tar.first else ""
+        lines.append(f"`ARCHIVE_COMPRESSION={compression}`: {size / MEGABYTE:,.0f} MB in {seconds:.1f} s{beside}.")
+        shutil.rmtree(root)
+    return lines
+
+
+def table(ours: Result, others: dict[str, Result]) -> str:
+    rows = ["| program | first s | second s | restore s | MB after both | memory MB |", "|---|---|---|---|---|---|"]
+    for name, result in {"**EventVault**": ours, **others}.items():
+        times = " | ".join(f"{min(each):.2f}" for each in (result.first, result.second, result.restore))
+        rows.append(f"| {name} | {times} | {result.kept / MEGABYTE:,.0f} | {result.memory / MEGABYTE:,.0f} |")
+    return "\n".join(rows)
+
+
+def ratios(ours: Result, others: dict[str, Result]) -> str:
+    rows = ["| EventVault against | first | second | restore |", "|---|---|---|---|"]
+    for name, wanted in TARGETS.items():
+        if name in others:
+            rows.append(f"| {name} | " + " | ".join(_cells(ours, others[name], wanted)) + " |")
+    return "\n".join(rows)
+
+
+def _cells(ours: Result, other: Result, wanted: tuple[float, ...]) -> Iterator[str]:
+    for part, target in zip(("first", "second", "restore"), wanted, strict=True):
+        ratio = min(getattr(other, part)) / min(getattr(ours, part))
+        yield f"{ratio:.1f}× (target {target}×: {'met' if ratio >= target else 'not met'})"
+
+
+def commands(used: list[Peer]) -> str:
+    lines = []
+    for peer in used:
+        parts = [part for part in (peer.setup, peer.first, peer.second, peer.restore) if part]
+        lines.append(f"# {peer.name}: {peers.version_of(peer)}\n" + "\n".join(parts))
+    return "```sh\n" + "\n\n".join(lines) + "\n```"
+
+
+def states_of(folder: Path, megabytes: int) -> tuple[tuple[Path, Path], int]:
+    """The database before and after 1 % more events, and their number at first."""
+    first, second = folder / "state-1" / DATABASE, folder / "state-2" / DATABASE
+    count = events.fill(first, megabytes * MEGABYTE, seed=1)
+    shutil.copytree(first, second)
+    events.fill(second, megabytes * MEGABYTE // 100, seed=2)
+    return (first, second), count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=1000, help="MB of database (default 1000)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each program is run (default 2)")
+    parser.add_argument("--folder", type=Path, default=None, help="where the data goes (default: the temporary folder)")
+    parser.add_argument("--only-ours", action="store_true", help="without the other programs, and without the page")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-backup-", dir=options.folder) as name:
+        run(options, Path(name))
+
+
+def run(options: argparse.Namespace, folder: Path) -> None:
+    states, count = states_of(folder, options.size)
+    used = [] if options.only_ours else [peer for peer in PEERS if peers.installed(peer)]
+    missing = [peer.name for peer in PEERS if not peers.installed(peer)]
+    ours, others = Result(), {peer.name: Result() for peer in used}
+    more: dict[str, list[float]] = {"verify": [], "nothing new": [], "restore, never verified": []}
+    for number in range(options.rounds):
+        os.sync()
+        one_round_of_ours(folder / f"ours-{number}", states, ours, more)
+        for peer in used:
+            one_round_of(peer, folder / f"peer-{number}", states, others[peer.name])
+            print(f"round {number + 1}: {peer.name} is done", flush=True)
+    settings = other_settings(folder, states, others.get("tar czf", Result()))
+    parts = [table(ours, others)]
+    if others:
+        parts.append(ratios(ours, others))
+    if missing:
+        parts.append(f"Not installed here, and so not compared: {', '.join(missing)}.")
+    beside = ", ".join(f"{what} {min(seconds):.1f} s" for what, seconds in more.items())
+    parts += [f"Of ours besides: {beside}.", *settings]
+    if not options.only_ours:
+        size = sum(path.stat().st_size for path in states[0].iterdir()) // MEGABYTE
+        head = INTRODUCTION.format(events=count, size=size, rounds=options.rounds)
+        machine = f"Measured on: {report.machine(folder)}."
+        text = "\n\n".join(["## Backups", head.strip(), machine, *parts, "The commands:", commands(used)])
+        page.write_section(PAGE, "bench-backup", text)
+    print("\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Backups of a running store that take from earlier ones, and what becomes of them when an earlier one is harmed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import events
+from eventvault.errors import EventVaultError
+from eventvault.settings import Settings
+from eventvault.store.interface import BackupEntry
+from eventvault.store.service import StoreService
+from tests.stores import running_service
+
+
+class Watched:
+    """The service, and what the chores that wrote archives answered."""
+
+    def __init__(self, service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.service = service
+        self.answers: list[dict[str, Any]] = []
+        run = service.chores.run
+
+        def noting(name: str, **arguments: Any) -> dict[str, Any]:
+            answer = run(name, **arguments)
+            if name == "write_archive":
+                self.answers.append(answer)
+            return answer
+
+        monkeypatch.setattr(service.chores, "run", noting)
+
+    def back_up(self, label: str) -> BackupEntry:
+        return self.service.create_backup(label).backup
+
+    @property
+    def copied(self) -> list[bool]:
+        """For each archive, whether most of it was copied."""
+        return [answer["copied"] > answer["size"] // 2 for answer in self.answers]
+
+
+@pytest.fixture
+def watched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    events.fill(settings.database, 3_000_000)
+    events.fill(settings.database, 1)  # opening it again turns the log into a table
+    with running_service(settings) as service:
+        yield Watched(service, monkeypatch)
+
+
+def assert_sound(watched: Watched, entry: BackupEntry) -> None:
+    assert watched.service.verify_backup(entry.name).proven
+
+
+def test_a_second_backup_copies_and_is_whole_without_the_first(watched: Watched) -> None:
+    first, second = watched.back_up("one"), watched.back_up("two")
+
+    assert watched.copied == [False, True]
+    Path(first.path).unlink()
+    assert_sound(watched, second)
+    assert watched.service.restore(second.name).events == second.events
+
+
+def test_after_a_restore_members_are_found_by_their_content(watched: Watched) -> None:
+    first = watched.back_up("one")
+    watched.service.restore(first.name)
+
+    second = watched.back_up("two")
+
+    assert watched.copied == [False, True]
+    assert_sound(watched, second)
+
+
+def test_without_the_memory_of_tables_members_are_found_by_their_content(watched: Watched, settings: Settings) -> None:
+    watched.back_up("one")
+    (settings.storage_dir / "archived_tables.json").write_bytes(b"nonsense")
+
+    second = watched.back_up("two")
+
+    assert watched.copied == [False, True]
+    assert_sound(watched, second)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, truncate, flip])
+def test_an_earlier_one_that_is_harmed_between_two_backups_does_no_harm(
+    harm: Callable[[Path], None], watched: Watched
+) -> None:
+    first = watched.back_up("one")
+    harm(Path(first.path))
+
+    second = watched.back_up("two")
+
+    assert watched.copied == [False, False]
+    assert_sound(watched, second)
+
+
+def test_a_disk_that_rots_in_silence_is_noticed_by_the_next_backup(watched: Watched) -> None:
+    """The earlier archive looks as it did when it was found good; only its bytes differ."""
+    first = watched.back_up("one")
+    path = Path(first.path)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(first.size // 2)
+        byte = file.read(1)
+        file.seek(first.size // 2)
+        file.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    second = watched.back_up("two")
+
+    assert watched.copied == [False, False]
+    found = {entry.name: entry for entry in watched.service.list_backups()}
+    assert "checksum" in (found[first.name].problem or "")
+    assert found[second.name].problem is None
+    assert_sound(watched, second)
+    third = watched.back_up("three")
+    assert watched.copied == [False, False, True]
+    assert_sound(watched, third)
+
+
+def test_damaged_archives_are_not_taken_from_and_not_counted(watched: Watched) -> None:
+    first = watched.back_up("one")
+    flip(Path(first.path))
+    with pytest.raises(EventVaultError):
+        watched.service.verify_backup(first.name)
+
+    again = watched.service.backups.create_if_changed()
+
+    assert again is not None
+    assert watched.copied == [False, False]
+
+
+def test_changing_to_small_makes_a_small_one(settings: Settings, watched: Watched) -> None:
+    import msgspec
+
+    from eventvault.backups.create import BackupMaker
+
+    first = watched.back_up("one")
+    service = watched.service
+    small = settings.__class__(**{**vars(settings), "archive_compression": "small"})
+    maker = BackupMaker(small, service.bus, service.catalogue, service.chores, service.past)
+
+    made = maker.create("two").backup
+
+    assert made.size < first.size
+    assert service.backup_manifest(made.name)["compression"] == "small"
+    assert msgspec.to_builtins(made)["problem"] is None
+    assert_sound(watched, made)
