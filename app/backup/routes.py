@@ -10,6 +10,7 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.download import download
+from app.backup.moment_schemas import RestoreAnswerSchema, RestoreSchema, TimelineSchema, wanted_of
 from app.backup.schemas import entry_of, name_in_path
 from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
 from app.backup.upload import receive
@@ -24,7 +25,7 @@ GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
-_create, _restore, _undo = schemas.CreateSchema(), schemas.RestoreSchema(), UndoSchema()
+_create, _restore, _undo = schemas.CreateSchema(), RestoreSchema(), UndoSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -73,13 +74,29 @@ def list_backups() -> Response:
 
 
 @blueprint.route("/restore", methods=["POST"])
-@blueprint.doc(summary="Restore a backup", requestBody=_body(schemas.RestoreSchema, required=True))
-@blueprint.response(200, schemas.RestoredSchema)
+@blueprint.doc(summary="Restore a backup", requestBody=_body(RestoreSchema, required=True))
+@blueprint.response(200, RestoreAnswerSchema)
 def restore_backup() -> Response:
-    """Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service."""
+    """To an archive, or to any moment: one of `backupName`, `pointInTime` and `sequence`.
+
+    Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service. With
+    `dryRun` nothing is done, and `plan` says what would be.
+    """
     asked = object_body(_restore)
-    restored = store().restore(asked["backupName"], staged=asked["apply"] == "restart")
-    return reply(_restored(restored))
+    wanted, staged = wanted_of(asked), asked["apply"] == "restart"
+    if asked["dryRun"]:
+        return reply({"success": True, "dryRun": True, "plan": store().plan_restore(wanted)})
+    if isinstance(wanted, str):
+        return reply(_restored(store().restore(wanted, staged=staged)))
+    return reply(_restored(store().restore_moment(wanted, staged=staged)))
+
+
+@blueprint.route("/timeline", methods=["GET"])
+@blueprint.doc(summary="What can be restored")
+@blueprint.response(200, TimelineSchema)
+def get_timeline() -> Response:
+    """Ready to be drawn: the window, generations with their forks, archives, segments of the journal, gaps."""
+    return reply({"success": True, **store().timeline()})
 
 
 @blueprint.route("/undo", methods=["POST"])

@@ -25,6 +25,10 @@ SEGMENT_BYTES = 8 * 2**20
 """A segment is ended when it holds this much, so that one takes little memory at any number of events."""
 
 
+FEW = 20_000
+"""What a survey finds missing counts as committed just now, when it is no more than this."""
+
+
 class Chunk(NamedTuple):
     """Events that were read and are to be written. kafka: the offsets they stand at."""
 
@@ -81,7 +85,9 @@ class SegmentWriter:
         self.folder.remove(coverage.superseded(found))
         archived = archived_prefix(self._entries(), identity)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
-        self.identity, self.upto, self._surveyed, self._newest = identity, last, last, None
+        few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
+        self.identity, self.upto, self._newest = identity, last, None
+        self._surveyed = self.holes[-1][0] - 1 if few else last
         self._keep_record(kafka)
 
     def has_tail(self) -> bool:

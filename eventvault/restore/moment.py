@@ -134,13 +134,14 @@ class Moments:
             with self._bus.steady:
                 take_checkpoint(self._settings.database, staging / DATABASE_NAME, self._held)
         identity, _ = self._identity_and_live()
+        bounds = dict(lineage(sources.known, way.target.generation))
         order = Order(
             staging=str(staging),
             archive=way.archive.path if way.archive else None,
             proven=way.archive.sha256 if way.archive and way.archive.proven else None,
             copied=way.live,
             base=way.base,
-            segments=[str(each.path) for each in way.segments],
+            segments=[(str(each.path), bounds[each.generation]) for each in way.segments],
             generation=way.target.generation,
             sequence=way.target.sequence,
             instant=way.target.instant,

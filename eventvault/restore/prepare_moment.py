@@ -22,11 +22,11 @@ from eventvault.store.registry import MARK_NAME, EventRegistry, create_database,
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore is to make, in `staging/event_registry_db`.
 
-    staging, archive, segments: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
+    staging, archive: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
     proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
-    generation, sequence, instant: as in `eventvault.restore.plan.Target`. store_id: where neither archive nor copy
-    tells. known: all generations. reason: of the new generation that begins there; None: it stays what it was, and
-    records of the archive, whose files are checked, are not read one by one.
+    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`. store_id: where
+    neither archive nor copy tells. known: all generations. reason: of the new generation that begins there; None: it
+    stays what it was, and records of the archive, whose files are checked, are not read one by one.
     """
 
     staging: str
@@ -34,7 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     proven: str | None = None
     copied: bool = False
     base: int = 0
-    segments: list[str] = []
+    segments: list[tuple[str, int]] = []
     generation: str
     sequence: int | None = None
     instant: int | None = None
@@ -69,7 +69,7 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
-        last = replay(db, registry, map(Path, wanted.segments), upto)
+        last = replay(db, registry, [(Path(path), min(each, upto)) for path, each in wanted.segments])
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:
             raise JournalDamaged(

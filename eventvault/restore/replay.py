@@ -51,8 +51,8 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
     batch.write()
 
 
-def replay(db: Any, registry: EventRegistry, paths: Iterable[Path], upto: int) -> int:
-    """Append the events of the segments `paths`, in order, up to `upto`; returns the last sequence.
+def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]]) -> int:
+    """Append the events of segments, in order, each up to the sequence beside its path; returns the last sequence.
 
     Every segment is checked against what comes before it. Raises JournalDamaged where one is damaged, forged, missing
     or does not continue what is there.
@@ -60,7 +60,7 @@ def replay(db: Any, registry: EventRegistry, paths: Iterable[Path], upto: int) -
     last = registry.last_sequence
     recorded = registry.at(last)[_RECORDED] if last else b""
     before: tuple[int, Sequence[bytes]] = (0, ())
-    for path in paths:
+    for path, upto in segments:
         found = _read(path)
         lines = segment.read_lines(found)
         _check_previous(found, before, registry)

@@ -18,7 +18,17 @@ from typing import Any
 from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store import wire
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+)
 from eventvault.store.nonces import Nonces
 from eventvault.store.spawn import Spawner
 
@@ -94,6 +104,18 @@ class StoreClient:
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         restored: Restored = self._call("restore", name, staged, secrets.token_hex(8))
         return restored
+
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        restored: Restored = self._call("restore_moment", moment, staged, secrets.token_hex(8))
+        return restored
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        plan: dict[str, Any] = self._call("plan_restore", asked)
+        return plan
+
+    def timeline(self) -> dict[str, Any]:
+        timeline: dict[str, Any] = self._call("timeline")
+        return timeline
 
     def undo(self, name: str | None = None) -> Restored:
         restored: Restored = self._call("undo", name, secrets.token_hex(8))

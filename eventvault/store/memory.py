@@ -28,8 +28,19 @@ from eventvault.errors import (
     InvalidInput,
 )
 from eventvault.event import Appended, EventDraft
-from eventvault.store import memory_archive
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store import memory_archive, memory_moments
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+)
+from eventvault.store.memory_reading import MemoryHold, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -92,7 +103,7 @@ class MemoryStore:
         last = min(len(events), len(events) if query.upto is None else query.upto)
         chosen: list[bytes] = []
         for sequence in range(query.after + 1, last + 1):
-            if _wanted(events[sequence - 1], query):
+            if wanted(events[sequence - 1], query):
                 chosen.append(events[sequence - 1])
             if len(chosen) == query.limit:
                 return Page(chosen, sequence if sequence < last else None, len(events), generation)
@@ -110,7 +121,7 @@ class MemoryStore:
         )
 
     def hold_generation(self, generation: str) -> Hold:
-        return _Hold(self._held, generation)
+        return MemoryHold(self._held, generation)
 
     def status(self) -> dict[str, Any]:
         entries = self.list_backups()
@@ -232,6 +243,32 @@ class MemoryStore:
             self.staged = name
             return Restored(source=name, at=began, events=len(events), not_json=0, duration=0, staged=True)
 
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        with self._lock:
+            generation, count = memory_moments.find(self._kept, self._generation, moment, self._now())
+            events = list(self._kept[generation][:count])
+            if staged:
+                self.staged = generation
+                return Restored(source="the journal", at=self._now(), events=count, not_json=0, duration=0, staged=True)
+            return self._begin_generation(events, "the journal", self._now())
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        with self._lock:
+            told: dict[str, Any]
+            if isinstance(asked, str):
+                events: Sequence[bytes] = memory_archive.unpack(Path(self.backup_path(asked)).read_bytes())
+                told = {"archive": asked, "generation": None, "sequence": len(events)}
+            else:
+                generation, count = memory_moments.find(self._kept, self._generation, asked, self._now())
+                events = self._kept[generation][:count]
+                told = {"archive": None, "generation": generation, "sequence": count}
+            common = memory_moments.shared(self._events, events)
+            return memory_moments.plan(self._events, common, sum(map(len, events)), **told)
+
+    def timeline(self) -> dict[str, Any]:
+        archives = [{"name": entry.name, "sequence": entry.sequence} for entry in self.list_backups()]
+        return memory_moments.timeline(self._kept, self._forks, self._generation, archives)
+
     def undo(self, name: str | None = None) -> Restored:
         with self._lock:
             behind = self._lefts.behind(self._events)
@@ -244,10 +281,7 @@ class MemoryStore:
 
     def _begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
         undo = self._lefts.push(self._generation, len(self._events), began, source, len(events))
-        shared = next(
-            (number for number, (old, new) in enumerate(zip(self._events, events, strict=False)) if old != new),
-            min(len(self._events), len(events)),
-        )
+        shared = memory_moments.shared(self._events, events)
         self._forks = {generation: min(fork, shared) for generation, fork in self._forks.items()}
         self._forks[self._generation] = shared
         self._generation = secrets.token_hex(8)
@@ -267,36 +301,8 @@ class MemoryStore:
         return self._last_restore
 
 
-class _Hold:
-    def __init__(self, held: Counter[str], generation: str) -> None:
-        self._held = held
-        self._generation = generation
-
-    def __enter__(self) -> _Hold:
-        self._held[self._generation] += 1
-        return self
-
-    def renew(self) -> None:
-        return None
-
-    def __exit__(self, *exception: object) -> None:
-        self._held[self._generation] -= 1
-
-
 def _parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     return ((value, orjson.loads(value)) for value in events)
-
-
-def _wanted(value: bytes, query: ScanQuery) -> bool:
-    attributes = orjson.loads(value)
-    recorded = event.recorded_of(value)
-    return (
-        query.type in (None, attributes["type"])
-        and query.subject in (None, attributes.get("subject"))
-        and query.source in (None, attributes["source"])
-        and (query.recorded_from is None or recorded >= query.recorded_from)
-        and (query.recorded_to is None or recorded <= query.recorded_to)
-    )
 
 
 def _restore_status(restored: Restored) -> dict[str, Any]:

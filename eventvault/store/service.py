@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from eventvault.backups import names
+from eventvault.backups import uploads
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
@@ -26,8 +24,6 @@ from eventvault.backups.scrub import Scrub
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import (
-    ArchiveError,
-    BackupExists,
     Cancelled,
     DatabaseDamaged,
     EventVaultError,
@@ -36,7 +32,7 @@ from eventvault.errors import (
     StoreUnavailable,
 )
 from eventvault.event import EventDraft
-from eventvault.files import make_folder, take_name
+from eventvault.files import make_folder
 from eventvault.journal.keeper import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore import undo
@@ -44,11 +40,22 @@ from eventvault.restore.hot import Restorer
 from eventvault.restore.moment import Moments
 from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.startup import Startup
+from eventvault.restore.timeline import timeline
 from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
 from eventvault.store.commit import Done
-from eventvault.store.interface import AppendResult, BackupEntry, Created, Hold, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import (
+    AppendResult,
+    BackupEntry,
+    Created,
+    Hold,
+    KeptEntry,
+    Moment,
+    Page,
+    Restored,
+    ScanQuery,
+)
 from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
 from eventvault.store.past import Held, Past
@@ -164,29 +171,13 @@ class StoreService:
         return self.catalogue.entries()
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
-        path = Path(self.catalogue.entry(name).path)
-        try:
-            own = reader.kind(path) == "own"
-            manifest: dict[str, Any] = msgspec.to_builtins(reader.read_manifest(path)) if own else {}
-        except ArchiveError:
-            return {}
-        return manifest
+        return uploads.manifest_of(Path(self.catalogue.entry(name).path))
 
     def backup_path(self, name: str) -> str:
         return self.catalogue.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        names.check_name(name)
-        target = self.settings.backup_dir / name
-        if target.exists():
-            raise _exists(name)
-        checked = self.chores.run("verify_archive", path=temporary, scratch=str(self.settings.storage_dir))
-        try:
-            take_name(Path(temporary), target, replace=False)
-        except FileExistsError:
-            raise _exists(name) from None
-        log.info("BackupManager: %s was uploaded", name)
-        return self.catalogue.record_uploaded(name, sha256=checked["sha256"])
+        return uploads.adopt(self.settings, self.catalogue, self.chores, Path(temporary), name)
 
     def verify_backup(self, name: str) -> BackupEntry:
         return self.verifier.verify(name)
@@ -198,27 +189,35 @@ class StoreService:
         return self.catalogue.set_pinned(name, pinned=pinned)
 
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
+        def work() -> Restored:
+            entry = self.catalogue.entry(name)
+            proven = entry.sha256 if entry.proven else None
+            return self.restorer.restore(Path(entry.path), staged=staged, operation=_named(operation), proven=proven)
+
+        return self._restored(work)
+
+    def restore_moment(self, moment: Moment, *, staged: bool = False, operation: str = "") -> Restored:
+        return self._restored(
+            lambda: self.point_in_time.restore(moment, staged=staged, operation=_named(operation)),
+        )
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        return self.point_in_time.plan(asked)
+
+    def timeline(self) -> dict[str, Any]:
+        return timeline(self.moments)
+
+    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
+        return self._restored(lambda: self.restorer.undo(name, operation=_named(operation)))
+
+    def _restored(self, work: Callable[[], Restored]) -> Restored:
         if self._is_starting():
             raise _restoring()
-        entry = self.catalogue.entry(name)
-        restored = self.restorer.restore(
-            Path(entry.path),
-            staged=staged,
-            operation=operation or secrets.token_hex(8),
-            proven=entry.sha256 if entry.proven else None,
-        )
-        if not staged:
+        restored = work()
+        if not restored.staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
             self._begin_serving()
-        return restored
-
-    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
-        if self._is_starting():
-            raise _restoring()
-        restored = self.restorer.undo(name, operation=operation or secrets.token_hex(8))
-        self._on_started()
-        self._begin_serving()
         return restored
 
     def list_undo(self) -> list[KeptEntry]:
@@ -314,5 +313,5 @@ def _restoring() -> StoreRestoring:
     return StoreRestoring("the store is starting or restoring", hint="try again in a few seconds; GET /api/health")
 
 
-def _exists(name: str) -> BackupExists:
-    return BackupExists(f"there is a backup named {name} already", hint="choose another ?name=, or delete that one")
+def _named(operation: str) -> str:
+    return operation or secrets.token_hex(8)

@@ -10,6 +10,7 @@ import msgspec
 from eventvault import clock
 from eventvault.errors import EventVaultError
 from eventvault.restore.intent import read_last
+from eventvault.store.generation import lineage
 from eventvault.store.interface import BackupEntry, Restored
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def describe(service: StoreService) -> dict[str, Any]:
         },
         "kafka": service.kafka.snapshot(),
         "journal": service.journal.status(),
+        "window": _window(service),
         "jobs": {"autoBackup": service.schedule.describe(), "scrub": service.scrub.describe()},
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
@@ -57,6 +59,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "durationMs": restored.duration,
         "generation": restored.generation,
         "notes": restored.notes,
+        "reason": restored.reason,
     }
 
 
@@ -93,6 +96,20 @@ def _store(service: StoreService) -> dict[str, Any]:
         "storeId": registry.identity.store_id if registry else None,
         "generation": registry.identity.generation if registry else None,
         "pid": os.getpid(),
+    }
+
+
+def _window(service: StoreService) -> dict[str, Any] | None:
+    """Each moment of the open database can be had: a past one is a prefix of what is there."""
+    registry = service.bus.registry
+    if registry is None:
+        return None
+    identity = registry.identity
+    born = identity.by_id()[lineage(identity.by_id(), identity.generation)[-1][0]].at
+    newest = registry.last_recorded or born
+    return {
+        "oldest": {"time": clock.format_microseconds(min(born, newest)), "sequence": 0},
+        "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
     }
 
 

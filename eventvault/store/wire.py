@@ -16,9 +16,9 @@ import msgspec
 
 from eventvault import errors
 from eventvault.event import EventDraft
-from eventvault.store.interface import AppendResult, BackupEntry, Created, KeptEntry, Page, Restored, ScanQuery
+from eventvault.store.interface import AppendResult, BackupEntry, Created, KeptEntry, Moment, Page, Restored, ScanQuery
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -54,6 +54,9 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
+    "restore_moment": (tuple[Moment, bool, str], Restored),
+    "plan_restore": (tuple[Moment | str], dict[str, Any]),
+    "timeline": (tuple[()], dict[str, Any]),
     "undo": (tuple[str | None, str], Restored),
     "list_undo": (tuple[()], list[KeptEntry]),
 }
