@@ -12,7 +12,7 @@ from eventvault import clock
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
 from eventvault.past.views import Views
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery
+from eventvault.store.interface import DiffQuery, Moment, ScanQuery
 from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post
@@ -107,13 +107,25 @@ def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept
 
 def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
-    forget_kept(service)
+    forget_kept(service, journal=True)
 
     assert ids_at(service, Moment(sequence=2, generation=left)) == ["shared-0", "shared-1"]
     for moment in (Moment(sequence=3, generation=left), Moment(instant=end, generation=left), Moment(generation=left)):
         with pytest.raises(MomentUnavailable) as caught:
             service.look_back(moment)
         assert caught.value.details["nearest"][0]["sequence"] == 2
+
+
+def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    forget_kept(service)
+
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+    assert ids_at(service, Moment(sequence=4, generation=left)) == ["shared-0", "shared-1", "left-0", "left-1"]
+    assert len(ids_at(service, Moment(generation=left))) == 5
+    view = service.look_back(Moment(generation=left))
+    page = service.diff(DiffQuery(view, service.look_back(Moment())))
+    assert (view.of, page.common, page.only_one, page.only_other) == (left, 2, 3, 1)
 
 
 def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service: StoreService) -> None:
