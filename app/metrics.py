@@ -21,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.edge import store
+from eventvault import clock
 from eventvault.errors import EventVaultError
 from eventvault.store.interface import Store
 
@@ -109,6 +110,7 @@ class StoreCollector(Collector):
         yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
         yield from _state(status)
         yield from _backups(status.get("backup") or {})
+        yield from _journal(status.get("journal") or {}, status.get("window") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
 
@@ -139,6 +141,20 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
             "When the archive that was verified longest ago was verified; absent where one never was.",
             value=backup["oldestVerified"] / 1e6,
         )
+
+
+def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[Metric]:
+    for member, name, what in (
+        ("secondsAtRisk", "eventvault_seconds_at_risk", "Age of the oldest event that is in no segment or archive."),
+        ("lastSequence", "eventvault_journal_last_sequence", "Up to here all is in a segment or an archive."),
+    ):
+        if isinstance(journal.get(member), int | float):
+            yield GaugeMetricFamily(name, what, value=journal[member])
+    for end, moment in window.items():
+        name, what = f"eventvault_window_{end}_sequence", f"The {end} sequence that can be restored."
+        yield GaugeMetricFamily(name, what, value=moment["sequence"])
+        name, what = f"eventvault_window_{end}_timestamp_seconds", f"When the {end} moment that can be restored was."
+        yield GaugeMetricFamily(name, what, value=clock.parse(moment["time"]) / 1e6)
 
 
 def _metric(name: str, value: Any) -> Iterator[Metric]:

@@ -158,6 +158,18 @@ class ArchiveTooNew(ArchiveError):
     code = "archive_too_new"
 
 
+class JournalDamaged(ArchiveError):
+    """A segment of the journal is damaged, forged or missing; nothing was restored."""
+
+    code = "journal_damaged"
+
+
+class JournalFailed(EventVaultError):
+    """The journal is behind: what was committed since lies in the database alone."""
+
+    code = "journal_failed"
+
+
 class MomentUnavailable(EventVaultError):
     """A moment that cannot be restored; `window` and `nearest` (in details) say which can."""
 

@@ -135,14 +135,19 @@ DECLARATIONS: tuple[Declaration, ...] = (
     ),
     Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
     Declaration(
+        "JOURNAL_INTERVAL", _whole(10, _DAY, "(ms)"), "1000",
+        "Milliseconds between two segments of the journal: the most, plus the time to write one, that a lost "
+        "`STORAGE_DIR` can cost.",
+    ),
+    Declaration(
         "KEEP_UNDO", _whole(0, 1000), "3",
         "How many databases that restores left behind are kept in `STORAGE_DIR` for `POST /api/backup/undo`. With 0, "
         "and beyond that number, they go with the next good backup.",
     ),
     Declaration(
         "AUTO_RECOVER", Kind(_recover, "true, false or empty"), "false",
-        "What a start does that finds no database, but archives of ours in `BACKUP_DIR`: `true` restores the newest "
-        "good one, `false` refuses to start an empty registry beside them, `empty` starts anew.",
+        "What a start does that finds no database, but archives or a journal of ours in `BACKUP_DIR`: `true` recovers "
+        "up to the last journaled event, `false` refuses to start an empty registry beside them, `empty` starts anew.",
     ),
     Declaration(
         "MAX_BODY_BYTES", _whole(1024, 2**40, "(bytes)"), "33554432",
@@ -188,6 +193,7 @@ class Settings:
     archive_compression: Literal["fast", "small", "store"]
     scrub_interval: int
     max_backups: int
+    journal_interval: int
     keep_undo: int
     auto_recover: str
     max_body_bytes: int

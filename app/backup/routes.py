@@ -10,6 +10,7 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.download import download
+from app.backup.moment_schemas import RestoreAnswerSchema, RestoreSchema, TimelineSchema, wanted_of
 from app.backup.past import diff_reply, part_reply
 from app.backup.past_schemas import DiffSchema, PartSchema, TakenSchema
 from app.backup.schemas import entry_of, name_in_path
@@ -27,7 +28,7 @@ GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
-_create, _restore, _undo = schemas.CreateSchema(), schemas.RestoreSchema(), UndoSchema()
+_create, _restore, _undo = schemas.CreateSchema(), RestoreSchema(), UndoSchema()
 _part = PartSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
@@ -79,12 +80,23 @@ def list_backups() -> Response:
 @blueprint.route("/restore", methods=["POST"])
 @blueprint.doc(
     summary="Restore a backup, or part of the past",
-    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [schemas.RestoreSchema, PartSchema]}}}},
-    responses={"200": {"description": "OK", "content": {NDJSON: {"schema": {"type": "string"}}}}},
+    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RestoreSchema, PartSchema]}}}},
+    responses={
+        "200": {
+            "description": "What was restored; with `into`: `export` the events, one a line.",
+            "content": {
+                JSON: {"schema": {"anyOf": [RestoreAnswerSchema, TakenSchema]}},
+                NDJSON: {"schema": {"type": "string"}},
+            },
+        }
+    },
 )
-@blueprint.response(200, {"anyOf": [schemas.RestoredSchema, TakenSchema]})
+@blueprint.response(200, {"anyOf": [RestoreAnswerSchema, TakenSchema]})
 def restore_backup() -> Response:
-    """Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service.
+    """To an archive, or to any moment: one of `backupName`, `pointInTime` and `sequence`.
+
+    Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service. With
+    `dryRun` nothing is done, and `plan` says what would be.
 
     With `into` only events that the `filter` finds, of any moment of the past: `present` appends them as new events,
     never over what is there; `export` answers with them as NDJSON.
@@ -93,8 +105,20 @@ def restore_backup() -> Response:
     if "into" in given:
         return part_reply(valid(_part, given))
     asked = valid(_restore, given)
-    restored = store().restore(asked["backupName"], staged=asked["apply"] == "restart")
-    return reply(_restored(restored))
+    wanted, staged = wanted_of(asked), asked["apply"] == "restart"
+    if asked["dryRun"]:
+        return reply({"success": True, "dryRun": True, "plan": store().plan_restore(wanted)})
+    if isinstance(wanted, str):
+        return reply(_restored(store().restore(wanted, staged=staged)))
+    return reply(_restored(store().restore_moment(wanted, staged=staged)))
+
+
+@blueprint.route("/timeline", methods=["GET"])
+@blueprint.doc(summary="What can be restored")
+@blueprint.response(200, TimelineSchema)
+def get_timeline() -> Response:
+    """Ready to be drawn: the window, generations with their forks, archives, segments of the journal, gaps."""
+    return reply({"success": True, **store().timeline()})
 
 
 @blueprint.route("/diff", methods=["GET"])

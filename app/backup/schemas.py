@@ -115,17 +115,6 @@ class CreatedSchema(ReplySchema):
     durationMs = fields.Integer(required=True)  # noqa: N815
 
 
-class RestoreSchema(Schema):
-    backupName = fields.String(  # noqa: N815
-        required=True, validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
-    )
-    apply = fields.String(
-        load_default="now",
-        validate=validate.OneOf(["now", "restart"]),
-        metadata={"description": "`restart` stages it: the next start of the service applies it."},
-    )
-
-
 class UndoOfSchema(ReplySchema):
     """What undoes a restore: the database that it left behind."""
 

@@ -2,17 +2,18 @@
 
 In one lineage a past moment is a prefix: all up to some sequence, found by `recordedtime`, which never decreases. So
 most moments are read from the present database, at no cost. What only a generation that was left behind had is read
-from the database that a restore kept, and what an archive holds, if nothing else does, from a copy that is unpacked.
+from the database that a restore kept, else put together beside it (`Materialise`), and what an archive holds, if
+nothing else does, from a copy that is unpacked.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,14 +30,34 @@ from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
 
 
+class Materialised(Protocol):
+    """A database that was made of a moment, which nobody has open, in `folder`."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
+Materialise = Callable[[Moment, Path], Materialised]
+"""Makes a moment into a database below a folder that is not there yet, or raises MomentUnavailable."""
+
+
 class Views:
     """Resolves moments, and makes the databases that some of them take. Safe for many threads."""
 
-    def __init__(self, bus: EventBus, catalogue: Catalogue, chores: Chores, past: Past, now: clock.Clock = clock.now):
+    def __init__(
+        self,
+        bus: EventBus,
+        catalogue: Catalogue,
+        chores: Chores,
+        past: Past,
+        materialise: Materialise | None = None,
+        now: clock.Clock = clock.now,
+    ) -> None:
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
         self._past = past
+        self._materialise = materialise
         self._now = now
         self._making = threading.Lock()
 
@@ -95,9 +116,24 @@ class Views:
     def _left_behind(self, identity: StoreIdentity, moment: Moment) -> View:
         generation = _generation(identity, moment)
         if not self._past.has(generation):
-            raise self._not_kept(identity, generation)
+            if self._materialise is None or generation not in identity.by_id():
+                raise self._not_kept(identity, generation)
+            return self._made(self._materialise, moment, generation)
         with self._past.reading(generation) as registry:
             return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
+
+    def _made(self, materialise: Materialise, moment: Moment, generation: str) -> View:
+        """What nobody keeps is put together from archives and the journal, once for all who read it."""
+        told_apart = f"{generation}:{moment.sequence}:{moment.instant}"
+        key = f"moment-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
+        with self._making:
+            if not self._past.has(key):
+                ends = moment.instant is None and moment.sequence is None
+                wanted = msgspec.structs.replace(moment, instant=self._now()) if ends else moment
+                staging = self._past.staging()
+                self._past.add(key, materialise(wanted, staging).folder, staging)
+        with self._past.reading(key) as registry:
+            return View(key, registry.last_sequence, generation)
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
         """The last sequence of the moment, in a registry that has the generation up to `bound`. Checks the window."""
@@ -169,9 +205,11 @@ class Views:
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
     """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
-    if not {query.one.generation, query.other.generation} <= identity.by_id().keys():
+    one, other = (view.of or view.generation for view in (query.one, query.other))
+    known = identity.by_id()
+    if not {one, other} <= known.keys():
         return 0
-    return msgspec.structs.replace(identity, generation=query.one.generation).last_common(query.other.generation) or 0
+    return msgspec.structs.replace(identity, generation=one).last_common(other) or 0
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:

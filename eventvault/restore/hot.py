@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import threading
@@ -27,9 +28,12 @@ from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Restored
 from eventvault.store.kept import KEPT_PREFIX, Kept
 from eventvault.store.past import Past, copy_database
-from eventvault.store.registry import MARK_NAME, read_standing
+from eventvault.store.registry import MARK_NAME, EventRegistry, read_standing
 
 log = logging.getLogger("BackupManager")
+
+Look = Callable[[Intent, EventRegistry], None]
+Make = Callable[[Path], dict[str, Any]]
 
 
 class Restorer:
@@ -55,7 +59,17 @@ class Restorer:
         operation: a request that was answered already is given the same answer. proven: as `prepare` says.
         Raises RestoreRunning, NoSpace or an ArchiveError; then the live data is as it was.
         """
-        return self._alone(archive.name, operation, lambda: self._restore(archive, staged, operation, proven))
+        prepare = functools.partial(self.prepare, archive, operation, proven=proven)
+        return self.run(archive.name, prepare, staged=staged, operation=operation)
+
+    def run(
+        self, source: str, prepare: Callable[[], Intent], *, staged: bool, operation: str, look: Look = lambda *_: None
+    ) -> Restored:
+        """`restore` of whatever `prepare` makes ready beside the live data. source: what to call it.
+
+        look: is given the intent, and the old registry where it is open, once nothing is appended to it any more.
+        """
+        return self._alone(source, operation, lambda: self._restore(source, prepare, staged, look))
 
     def undo(self, name: str | None, *, operation: str) -> Restored:
         """Bring back what the newest restore left behind, or the kept database `name`; as `restore` else.
@@ -69,17 +83,19 @@ class Restorer:
 
         proven: the SHA-256 of the archive, where every record of it was read before.
         """
-        known = self._known()
+        known = self.known()
         arguments = {
             "archive": str(archive),
             "known": msgspec.to_builtins(known[0]) if known else None,
             "proven": proven,
         }
-        return self._prepare("prepare_restore", arguments, archive.name, known, operation, archive if inbox else None)
+        make = self._chore("prepare_restore", arguments)
+        return self.prepare_by(make, archive.name, known, operation, inbox=archive if inbox else None)
 
     def prepare_in_place(self, copy: Path) -> Intent:
         """As `prepare`, for the private copy of a foreign database that lies in STORAGE_DIR."""
-        return self._prepare("prepare_in_place", {"copy": str(copy)}, DATABASE_NAME, None, secrets.token_hex(8), None)
+        make = self._chore("prepare_in_place", {"copy": str(copy)})
+        return self.prepare_by(make, DATABASE_NAME, None, secrets.token_hex(8))
 
     def apply(self, intent: Intent) -> Intent:
         """Decide the intent and do it, on a database that nobody has open.
@@ -126,53 +142,53 @@ class Restorer:
             self.settle(intent)
         return intent
 
-    def _restore(self, archive: Path, staged: bool, operation: str, proven: str | None) -> Restored:
+    def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool, look: Look) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
-        log.info("BackupManager: restoring %s", archive.name)
-        intent = self.prepare(archive, operation, proven=proven)
+        log.info("BackupManager: restoring %s", source)
+        intent = prepare()
         storage = self._settings.storage_dir
         try:
             if staged:
                 intents.drop_staged(storage)
                 intents.write_intent(storage, intent, intents.STAGED_NAME)
-                log.info("BackupManager: %s is staged for the next start of the service", archive.name)
+                log.info("BackupManager: %s is staged for the next start of the service", source)
                 return undo.nothing_left_of(intent.restored)
         except BaseException:
             remove_durably(storage / Path(intent.staged).parts[0])
             raise
-        return self._swap(intent, None)
+        return self._swap(intent, None, look)
 
     def _undo(self, name: str | None, operation: str) -> Restored:
         target = undo.choose(self._settings.storage_dir, name)
         log.info("BackupManager: bringing back %s", target.name)
-        known = self._known()
+        known = self.known()
         arguments = {
             "kept": str(self._settings.storage_dir / target.name),
             "known": msgspec.to_builtins(known[0]) if known else None,
         }
         with self._past.staying(target.name):
-            intent = self._prepare("prepare_undo", arguments, target.name, known, operation, None)
+            intent = self.prepare_by(self._chore("prepare_undo", arguments), target.name, known, operation)
         return self._swap(msgspec.structs.replace(intent, undone=target.name), target)
 
-    def _swap(self, intent: Intent, target: Kept | None) -> Restored:
+    def _swap(self, intent: Intent, target: Kept | None, further: Look = lambda *_: None) -> Restored:
         """Have the bus swap the databases. What is left behind is looked at when nothing is added to it any more."""
         storage = self._settings.storage_dir
         decided = intent
 
-        def look() -> None:
+        def look(registry: EventRegistry) -> None:
             nonlocal decided
-            if self._bus.registry is not None:
-                with self._bus.using() as registry:
-                    decided = undo.seen_at_the_end(intent, registry, target)
+            further(intent, registry)
+            decided = undo.seen_at_the_end(intent, registry, target)
 
         def change() -> None:
             nonlocal decided
             decided = self.apply(decided)
 
         try:
+            self._bus.before_swap()  # so that hardly anything of it is left to do while all wait
             with self.swapping:
-                self._bus.swap(change, before=look)
+                self._bus.swap(change, look)
         except BaseException:
             if intents.read_intent(storage) is None:
                 remove_durably(storage / Path(intent.staged).parts[0])
@@ -187,7 +203,9 @@ class Restorer:
             return last.restored
         if not self._under_way.acquire(blocking=False):
             raise RestoreRunning(
-                f"a restore of {self._source} is under way", hint="wait until it is done: GET /api/health"
+                f"a restore of {self._source} is under way",
+                hint="wait until it is done: GET /api/health",
+                running=self._source,
             )
         try:
             self._source = source
@@ -208,7 +226,7 @@ class Restorer:
             log.warning("BackupManager: %s was restored, but that could not be noted yet: %s", intent.restored.source,
                         error)  # fmt: skip
 
-    def _known(self) -> tuple[StoreIdentity, int] | None:
+    def known(self) -> tuple[StoreIdentity, int] | None:
         """The identity and last sequence of what will be left behind; None where there is nothing readable.
 
         A database that is not open is read from a private copy: opening writes to it, and it may be damaged, another
@@ -229,20 +247,25 @@ class Restorer:
         finally:
             remove_durably(copy)
 
-    def _prepare(
+    def _chore(self, name: str, arguments: dict[str, Any]) -> Make:
+        return lambda staging: self._chores.run(name, staging=str(staging), **arguments)
+
+    def prepare_by(
         self,
-        chore: str,
-        arguments: dict[str, Any],
+        make: Make,
         source: str,
         known: tuple[StoreIdentity, int] | None,
         operation: str,
-        inbox: Path | None,
+        *,
+        reason: str = "restored",
+        inbox: Path | None = None,
     ) -> Intent:
+        """`prepare` with whatever makes the database in the folder that it is given, and answers as a chore does."""
         began = clock.now()
         arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
-            answer = self._chores.run(chore, staging=str(staging), **arguments)
+            answer = make(staging)
         except BaseException:
             remove_durably(staging)
             raise
@@ -254,6 +277,7 @@ class Restorer:
             duration=(clock.now() - began) // 1000,
             generation=answer["generation"],
             notes=answer["notes"],
+            reason=reason,
         )
         identity, events = known or (None, None)
         left = Kept(

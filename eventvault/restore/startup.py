@@ -11,16 +11,20 @@ import tarfile
 import time
 from pathlib import Path
 
+import msgspec
+
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, DatabaseMissing, EventVaultError
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
+from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
+from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.settings import Settings
 from eventvault.store.registry import MARK_NAME, create_database
@@ -34,8 +38,12 @@ UPLOAD_SECONDS = 3600.0
 class Startup:
     """Makes STORAGE_DIR hold the database that is to be opened."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, restorer: Restorer) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: PointInTime
+    ) -> None:
         self._settings = settings
+        self._journal = journal
+        self._moments = moments
         self._catalogue = catalogue
         self._restorer = restorer
         self._tidied = False
@@ -124,34 +132,61 @@ class Startup:
 
     def _replace_missing(self) -> None:
         ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
-        if ours and self._settings.auto_recover == "false":
+        journaled = self._is_journaled()
+        if (ours or journaled) and self._settings.auto_recover == "false":
+            what = f"{len(ours)} archives{' and the journal' if journaled else ''}" if ours else "the journal"
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {len(ours)} archives of it",
-                hint="set AUTO_RECOVER=true to restore the newest good one, AUTO_RECOVER=empty to start anew, or "
-                "restore one with POST /api/backup/restore",
+                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {what} of it",
+                hint="set AUTO_RECOVER=true to recover all that is there, AUTO_RECOVER=empty to start anew, or "
+                "restore an archive with POST /api/backup/restore",
             )
-        if ours and self._settings.auto_recover == "true":
+        if (ours or journaled) and self._settings.auto_recover == "true":
             self._recover([Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.problem is not None)])
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)
 
+    def _is_journaled(self) -> bool:
+        """Whether there is a journal of this installation with an event in it. A foreign one counts for nothing."""
+        found, damaged = self._journal.segments()
+        record = self._journal.read_record()
+        owners = {each.header.installation for each in found} | ({record.installation} if record and damaged else set())
+        return self._catalogue.installation in owners
+
     def _recover(self, archives: list[Path]) -> None:
-        """Restore the newest that is whole. Raises DatabaseMissing where none is."""
-        reasons = []
-        for archive in archives:
-            log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database, archive.name)
+        """Up to the last event that can be had; else the newest archive that is whole.
+
+        Raises DatabaseMissing where there is none, or NoSpace.
+        """
+        reasons: list[str] = []
+        log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
+                    self._settings.backup_dir)  # fmt: skip
+        intent = self._moments.recover(reasons.append) if self._is_journaled() else None
+        for archive in archives if intent is None else []:
             try:
                 intent = self._restorer.prepare(archive, secrets.token_hex(8))
             except ArchiveError as error:
                 reasons.append(str(error))
                 continue
-            self._restorer.settle(self._restorer.apply(intent))
-            return
-        raise DatabaseMissing(
-            f"{self._settings.database} is gone, and no archive could be restored: {'; '.join(reasons)}",
-            hint="put a good archive into the restore folder and restart, or set AUTO_RECOVER=empty to start anew",
+            break
+        if intent is None:
+            raise DatabaseMissing(
+                f"{self._settings.database} is gone, and nothing could be restored: {'; '.join(reasons)}",
+                hint="put a good archive into the restore folder and restart, or set AUTO_RECOVER=empty to start anew",
+            )
+        self._recovered(intent, reasons)
+
+    def _recovered(self, intent: Intent, reasons: list[str]) -> None:
+        """Loudly, in the log and in what health shows of the last restore."""
+        restored = intent.restored
+        said = f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"
+        notes = [said, *(f"done without: {reason}" for reason in reasons), *restored.notes]
+        intent = msgspec.structs.replace(
+            intent, restored=msgspec.structs.replace(restored, notes=notes, reason="recovered")
         )
+        self._restorer.settle(self._restorer.apply(intent))
+        for note in notes:
+            log.warning("BackupManager: %s", note)
 
     def _take_over_foreign(self) -> None:
         """A Node.js database in place: archived as it is, imported aside, swapped; never written to.

@@ -66,7 +66,7 @@ def seen_at_the_end(intent: Intent, registry: EventRegistry, target: Kept | None
         intent = with_left(intent, msgspec.structs.replace(intent.left, events=registry.last_sequence))
     if target is None:
         return intent
-    behind = _left_behind(registry, posted_after(registry.identity, target))
+    behind = left_behind(registry, posted_after(registry.identity, target))
     return msgspec.structs.replace(intent, restored=msgspec.structs.replace(intent.restored, left_behind=behind))
 
 
@@ -78,7 +78,8 @@ def posted_after(identity: StoreIdentity, target: Kept) -> int:
     return (identity.last_common(target.generation) if target.generation else None) or 0
 
 
-def _left_behind(registry: EventRegistry, after: int) -> LeftBehind:
+def left_behind(registry: EventRegistry, after: int) -> LeftBehind:
+    """The events beyond `after`."""
     last = registry.last_sequence
     if last <= after:
         return LeftBehind(0)

@@ -44,6 +44,8 @@ class EventBus:
         self.problem: EventVaultError | None = None
         self.steady = threading.Lock()
         """Held by who needs one and the same database for long: a swap waits. Taken before any other lock here."""
+        self.before_swap: Callable[[], None] = lambda: None
+        """Called while the database is still open and nothing is written to it any more."""
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
@@ -53,16 +55,19 @@ class EventBus:
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
-    def init(self, consumers: list[Consumer]) -> None:
+    def init(self, consumers: list[Consumer], check: Callable[[EventRegistry], None] = lambda _: None) -> None:
         """Open the database, share it with the registry, start the committer and the consumers; idempotent.
 
-        Raises a DatabaseError that says why it could not be opened; then nothing was started.
+        check: looks at the registry before anything is appended. Raises a DatabaseError that says why it could not be
+        opened; then nothing was started.
         """
         if self._registry is None:
             with self._exclusive():
                 if self._registry is None:  # else a reopening that was under way brought it
                     self._open()
         if not self._started:
+            with self.writing() as registry:
+                check(registry)
             self._started = True
             self.committer.start()
             self._consumers = consumers
@@ -112,10 +117,10 @@ class EventBus:
             self._close()
             self._open()
 
-    def swap(self, change: Callable[[], None], before: Callable[[], None] = lambda: None) -> None:
+    def swap(self, change: Callable[[], None], look: Callable[[EventRegistry], None] = lambda _: None) -> None:
         """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
 
-        before: runs while the database is still open and nothing is written any more.
+        look: is given the old registry, where it is open, once nothing is appended to it any more.
 
         The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
         `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
@@ -125,8 +130,10 @@ class EventBus:
             consumer.stop()
         try:
             with self.steady, self.committer.held():
-                before()
+                self.before_swap()
                 with self._exclusive():
+                    if self._registry is not None:
+                        look(self._registry)
                     self._close()
                     try:
                         change()

@@ -121,6 +121,18 @@ class StoreClient:
         restored: Restored = self._call("restore", name, staged, secrets.token_hex(8))
         return restored
 
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        restored: Restored = self._call("restore_moment", moment, staged, secrets.token_hex(8))
+        return restored
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        plan: dict[str, Any] = self._call("plan_restore", asked)
+        return plan
+
+    def timeline(self) -> dict[str, Any]:
+        timeline: dict[str, Any] = self._call("timeline")
+        return timeline
+
     def undo(self, name: str | None = None) -> Restored:
         restored: Restored = self._call("undo", name, secrets.token_hex(8))
         return restored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 
 import msgspec
 
@@ -54,7 +55,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
 
         None where the present one does not descend from it; for the present one itself the largest there can be.
         """
-        return dict(_lineage(self.by_id(), self.generation)).get(generation)
+        return dict(lineage(self.by_id(), self.generation)).get(generation)
 
     def is_whole(self, generation: str, bound: int) -> bool:
         """Whether a generation is known to end at `bound` or before: what it had was brought back from there."""
@@ -66,7 +67,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     def began(self, generation: str) -> int:
         """When the lineage of `generation` began, in microseconds; that of the present one where it is not known."""
         known = self.by_id()
-        root = _lineage(known, generation if generation in known else self.generation)[-1][0]
+        root = lineage(known, generation if generation in known else self.generation)[-1][0]
         return known[root].at
 
     def last_common(self, generation: str) -> int | None:
@@ -76,13 +77,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         and gives the largest sequence there can be.
         """
         known = self.by_id()
-        if generation not in known:
-            return None
-        bounds = dict(_lineage(known, self.generation))
-        for ancestor, bound in _lineage(known, generation):
-            if ancestor in bounds:
-                return min(bound, bounds[ancestor])
-        return 0
+        return last_common(known, self.generation, generation) if generation in known else None
 
 
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
@@ -95,16 +90,25 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-_NO_BOUND = 2**63 - 1
+NO_BOUND = 2**63 - 1
 
 
-def _lineage(known: dict[str, Generation], start: str) -> list[tuple[str, int]]:
+def last_common(known: Mapping[str, Generation], one: str, other: str) -> int:
+    """The last sequence that two generations share, 0 where they have no ancestor in common."""
+    bounds = dict(lineage(known, one))
+    for ancestor, bound in lineage(known, other):
+        if ancestor in bounds:
+            return min(bound, bounds[ancestor])
+    return 0
+
+
+def lineage(known: Mapping[str, Generation], start: str) -> list[tuple[str, int]]:
     """`start` and its ancestors, each with the last of its sequences that belongs to the lineage."""
-    lineage: list[tuple[str, int]] = []
-    bound = _NO_BOUND
+    found: dict[str, int] = {}
+    bound = NO_BOUND
     current: str | None = start
-    while current is not None and current in known and current not in dict(lineage):
-        lineage.append((current, bound))
+    while current is not None and current in known and current not in found:
+        found[current] = bound
         bound = min(bound, known[current].fork_sequence)
         current = known[current].parent
-    return lineage
+    return list(found.items())

@@ -56,10 +56,14 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`."""
+    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`.
+
+    of: the generation whose events they are, where `generation` names a copy that was made for its readers.
+    """
 
     generation: str
     sequence: int
+    of: str | None = None
 
 
 class DiffQuery(msgspec.Struct, frozen=True):
@@ -190,6 +194,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     generation: str | None = None
     notes: list[str] = []
     """What was ignored or changed on the way in, in sentences."""
+    reason: str = "restored"
+    """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
     undo: Undo | None = None
     left_behind: LeftBehind | None = None
 
@@ -287,3 +293,15 @@ class Store(Protocol):
 
     def list_undo(self) -> list[KeptEntry]:
         """What `undo` can bring back, newest first."""
+
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        """As `restore`, to a moment. Raises MomentUnavailable, with the window, for one that cannot be had."""
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
+
+        Nothing is changed. Raises what the restore would raise before it begins, NoSpace excepted.
+        """
+
+    def timeline(self) -> dict[str, Any]:
+        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`."""

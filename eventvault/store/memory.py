@@ -29,7 +29,7 @@ from eventvault.errors import (
 from eventvault.event import Appended, EventDraft
 from eventvault.past.diff import diff_page
 from eventvault.past.part import take_part
-from eventvault.store import memory_archive
+from eventvault.store import memory_archive, memory_moments
 from eventvault.store.interface import (
     AppendResult,
     BackupEntry,
@@ -45,7 +45,8 @@ from eventvault.store.interface import (
     Taken,
     View,
 )
-from eventvault.store.memory_past import Events, Holding, look_back, parsed, wanted
+from eventvault.store.memory_past import Events, look_back, parsed
+from eventvault.store.memory_reading import MemoryHold, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -142,7 +143,7 @@ class MemoryStore:
         return take_part(query, self)
 
     def hold_generation(self, generation: str) -> Hold:
-        return Holding(self._held, generation)
+        return MemoryHold(self._held, generation)
 
     def status(self) -> dict[str, Any]:
         entries = self.list_backups()
@@ -264,6 +265,32 @@ class MemoryStore:
             self.staged = name
             return Restored(source=name, at=began, events=len(events), not_json=0, duration=0, staged=True)
 
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        with self._lock:
+            generation, count = memory_moments.find(self._kept, self._generation, moment, self._now())
+            events = list(self._kept[generation][:count])
+            if staged:
+                self.staged = generation
+                return Restored(source="the journal", at=self._now(), events=count, not_json=0, duration=0, staged=True)
+            return self._begin_generation(events, "the journal", self._now())
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        with self._lock:
+            told: dict[str, Any]
+            if isinstance(asked, str):
+                events: Sequence[bytes] = memory_archive.unpack(Path(self.backup_path(asked)).read_bytes())
+                told = {"archive": asked, "generation": None, "sequence": len(events)}
+            else:
+                generation, count = memory_moments.find(self._kept, self._generation, asked, self._now())
+                events = self._kept[generation][:count]
+                told = {"archive": None, "generation": generation, "sequence": count}
+            common = memory_moments.shared(self._events, events)
+            return memory_moments.plan(self._events, common, sum(map(len, events)), **told)
+
+    def timeline(self) -> dict[str, Any]:
+        archives = [{"name": entry.name, "sequence": entry.sequence} for entry in self.list_backups()]
+        return memory_moments.timeline(self._kept, self._forks, self._generation, archives)
+
     def undo(self, name: str | None = None) -> Restored:
         with self._lock:
             behind = self._lefts.behind(self._events)
@@ -276,10 +303,7 @@ class MemoryStore:
 
     def _begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
         undo = self._lefts.push(self._generation, len(self._events), began, source, len(events))
-        shared = next(
-            (number for number, (old, new) in enumerate(zip(self._events, events, strict=False)) if old != new),
-            min(len(self._events), len(events)),
-        )
+        shared = memory_moments.shared(self._events, events)
         self._forks = {generation: min(fork, shared) for generation, fork in self._forks.items()}
         self._forks[self._generation] = shared
         self._generation = secrets.token_hex(8)

@@ -1,8 +1,7 @@
-"""Moments of the past in the in-memory double, and which events a query is after."""
+"""Moments of the past in the in-memory double."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import orjson
 
 from eventvault import clock, event
 from eventvault.errors import EventNotFound, MomentUnavailable
-from eventvault.store.interface import Moment, ScanQuery, View
+from eventvault.store.interface import Moment, View
 
 
 def look_back(
@@ -57,38 +56,8 @@ class Events:
         return self._values[sequence - 1]
 
 
-class Holding:
-    """A Hold that is counted."""
-
-    def __init__(self, held: Counter[str], generation: str) -> None:
-        self._held = held
-        self._generation = generation
-
-    def __enter__(self) -> Holding:
-        self._held[self._generation] += 1
-        return self
-
-    def renew(self) -> None:
-        return None
-
-    def __exit__(self, *exception: object) -> None:
-        self._held[self._generation] -= 1
-
-
 def parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     return ((value, orjson.loads(value)) for value in events)
-
-
-def wanted(value: bytes, query: ScanQuery) -> bool:
-    attributes = orjson.loads(value)
-    recorded = event.recorded_of(value)
-    return (
-        query.type in (None, attributes["type"])
-        and query.subject in (None, attributes.get("subject"))
-        and query.source in (None, attributes["source"])
-        and (query.recorded_from is None or recorded >= query.recorded_from)
-        and (query.recorded_to is None or recorded <= query.recorded_to)
-    )
 
 
 def _unavailable(why: str, events: list[bytes], generation: str) -> MomentUnavailable:

@@ -43,8 +43,9 @@ class Lefts:
     def behind(self, events: Sequence[bytes]) -> LeftBehind:
         """Those of `events` that were posted since the newest restore."""
         since = events[self._brought :]
-        return LeftBehind(len(since), _summary(since[0]), _summary(since[-1])) if since else LeftBehind(0)
+        return LeftBehind(len(since), summary(since[0]), summary(since[-1])) if since else LeftBehind(0)
 
 
-def _summary(value: bytes) -> dict[str, Any]:
+def summary(value: bytes) -> dict[str, Any]:
+    """The event without its data."""
     return {name: it for name, it in orjson.loads(value).items() if name != "data"}

@@ -107,6 +107,11 @@ class EventRegistry:
             self.last_recorded = recorded
         return results
 
+    def begin(self, identity: StoreIdentity) -> None:
+        """Go on as another generation, durably. Only before anything was appended through this handle."""
+        write_identity(self._db, identity)
+        self.identity = identity
+
     def get(self, event_id: str, source: str | None = None) -> bytes:
         """The JSON of an event. Raises EventNotFound; InvalidInput where several sources share the id."""
         return self._at(self.find(event_id, source))

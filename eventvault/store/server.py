@@ -210,6 +210,8 @@ class StoreServer:
             return self._service.pin_backup(arguments[0], pinned=arguments[1])
         if method == "restore":
             return self._service.restore(arguments[0], staged=arguments[1], operation=arguments[2])
+        if method == "restore_moment":
+            return self._service.restore_moment(arguments[0], staged=arguments[1], operation=arguments[2])
         if method == "undo":
             return self._service.undo(arguments[0], operation=arguments[1])
         return getattr(self._service, method)(*arguments)

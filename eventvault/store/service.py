@@ -33,12 +33,16 @@ from eventvault.errors import (
 )
 from eventvault.event import EventDraft
 from eventvault.files import make_folder
+from eventvault.journal.keeper import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.past.part import take_part
 from eventvault.past.views import Views
 from eventvault.restore import undo
 from eventvault.restore.hot import Restorer
+from eventvault.restore.moment import Moments
+from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.startup import Startup
+from eventvault.restore.timeline import timeline
 from eventvault.settings import Settings
 from eventvault.store import keys, status
 from eventvault.store.bus import Consumer, EventBus
@@ -94,15 +98,19 @@ class StoreService:
         self.chores = Chores()
         self.past = Past(settings.storage_dir)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
+        self.journal = Journal(settings, self.bus, self.catalogue)
         self.restorer = Restorer(settings, self.bus, self.chores, self.past)
+        self.bus.before_swap = self.journal.hurry
+        self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
-        self.views = Views(self.bus, self.catalogue, self.chores, self.past)
+        self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments.materialise)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
-        self._startup = Startup(settings, self.catalogue, self.restorer)
+        self.point_in_time = PointInTime(settings, self.bus, self.catalogue, self.moments, self.restorer)
+        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.point_in_time)
         self._service_starts = service_starts
         self._on_started = on_started
         self._started = False
@@ -125,6 +133,7 @@ class StoreService:
         self.schedule.stop()
         self.chores.cancel()
         self.bus.stop()
+        self.journal.stop()
 
     def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
         """`append`, answered by `done` in the committer's thread."""
@@ -198,27 +207,35 @@ class StoreService:
         return self.catalogue.set_pinned(name, pinned=pinned)
 
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
+        def work() -> Restored:
+            entry = self.catalogue.entry(name)
+            proven = entry.sha256 if entry.proven else None
+            return self.restorer.restore(Path(entry.path), staged=staged, operation=_named(operation), proven=proven)
+
+        return self._restored(work)
+
+    def restore_moment(self, moment: Moment, *, staged: bool = False, operation: str = "") -> Restored:
+        return self._restored(
+            lambda: self.point_in_time.restore(moment, staged=staged, operation=_named(operation)),
+        )
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        return self.point_in_time.plan(asked)
+
+    def timeline(self) -> dict[str, Any]:
+        return timeline(self.moments)
+
+    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
+        return self._restored(lambda: self.restorer.undo(name, operation=_named(operation)))
+
+    def _restored(self, work: Callable[[], Restored]) -> Restored:
         if self._is_starting():
             raise _restoring()
-        entry = self.catalogue.entry(name)
-        restored = self.restorer.restore(
-            Path(entry.path),
-            staged=staged,
-            operation=operation or secrets.token_hex(8),
-            proven=entry.sha256 if entry.proven else None,
-        )
-        if not staged:
+        restored = work()
+        if not restored.staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
             self._begin_serving()
-        return restored
-
-    def undo(self, name: str | None = None, *, operation: str = "") -> Restored:
-        if self._is_starting():
-            raise _restoring()
-        restored = self.restorer.undo(name, operation=operation or secrets.token_hex(8))
-        self._on_started()
-        self._begin_serving()
         return restored
 
     def list_undo(self) -> list[KeptEntry]:
@@ -278,10 +295,11 @@ class StoreService:
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
     def _begin_serving(self) -> None:
-        self.bus.init(self._consumers)
+        self.bus.init(self._consumers, self.journal.check)
         self.state = "serving"
         if not self._started:
             self._started = True
+            self.journal.start()
             self.schedule.start()
             self.scrub.start()
 
@@ -311,3 +329,7 @@ class StoreService:
 
 def _restoring() -> StoreRestoring:
     return StoreRestoring("the store is starting or restoring", hint="try again in a few seconds; GET /api/health")
+
+
+def _named(operation: str) -> str:
+    return operation or secrets.token_hex(8)

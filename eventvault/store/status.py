@@ -10,6 +10,7 @@ import msgspec
 from eventvault import clock
 from eventvault.errors import EventVaultError
 from eventvault.restore.intent import read_last
+from eventvault.store.generation import lineage
 from eventvault.store.interface import BackupEntry, Restored
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def describe(service: StoreService) -> dict[str, Any]:
     """As `eventvault.store.interface.Store.status` says."""
     problems = list(service.restorer.inbox.problems)
     backups, catalogue_problem = _backups(service)
-    for error in (service.bus.problem, catalogue_problem, service.schedule.problem):
+    journal_problem = service.journal.problem_since(service.backups.last_made)
+    for error in (service.bus.problem, catalogue_problem, service.schedule.problem, journal_problem):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
@@ -39,6 +41,8 @@ def describe(service: StoreService) -> dict[str, Any]:
             "oldestVerified": _oldest_verified(backups),
         },
         "kafka": service.kafka.snapshot(),
+        "journal": service.journal.status(),
+        "window": _window(service),
         "jobs": {"autoBackup": service.schedule.describe(), "scrub": service.scrub.describe()},
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
@@ -55,6 +59,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "durationMs": restored.duration,
         "generation": restored.generation,
         "notes": restored.notes,
+        "reason": restored.reason,
     }
 
 
@@ -94,6 +99,20 @@ def _store(service: StoreService) -> dict[str, Any]:
     }
 
 
+def _window(service: StoreService) -> dict[str, Any] | None:
+    """Each moment of the open database can be had: a past one is a prefix of what is there."""
+    registry = service.bus.registry
+    if registry is None:
+        return None
+    identity = registry.identity
+    born = identity.by_id()[lineage(identity.by_id(), identity.generation)[-1][0]].at
+    newest = registry.last_recorded or born
+    return {
+        "oldest": {"time": clock.format_microseconds(min(born, newest)), "sequence": 0},
+        "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
+    }
+
+
 def _last_restore(service: StoreService) -> dict[str, Any] | None:
     last = read_last(service.settings.storage_dir)
     return restored_json(last.restored) if last else None
@@ -109,6 +128,7 @@ def _metrics(service: StoreService) -> dict[str, float]:
         "append_seconds": sizes.seconds,
         "failed_groups": sizes.failures,
         **{f"backups_{name}": count for name, count in service.backups.counts.items()},
+        **{f"journal_{name}": count for name, count in service.journal.counts.items()},
         **{f"archives_{name}": count for name, count in service.verifier.counts.items()},
         **{f"restores_{name}": count for name, count in service.restorer.counts.items()},
     }

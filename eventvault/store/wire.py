@@ -31,7 +31,7 @@ from eventvault.store.interface import (
     View,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -70,6 +70,9 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "delete_backup": (tuple[str, bool], None),
     "pin_backup": (tuple[str, bool], BackupEntry),
     "restore": (tuple[str, bool, str], Restored),
+    "restore_moment": (tuple[Moment, bool, str], Restored),
+    "plan_restore": (tuple[Moment | str], dict[str, Any]),
+    "timeline": (tuple[()], dict[str, Any]),
     "undo": (tuple[str | None, str], Restored),
     "list_undo": (tuple[()], list[KeptEntry]),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -348,7 +347,7 @@ def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
     service: StoreService, settings: Settings
 ) -> None:
     service.create_backup()
-    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
 
     status = service.status()
     assert status["status"] == "degraded"
@@ -364,7 +363,7 @@ def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
 def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
     service: StoreService, settings: Settings
 ) -> None:
-    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
     settings.backup_dir.write_text("in the way")
 
     with pytest.raises(BackupsUnavailable) as caught:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,7 +172,7 @@ def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
     scheduled: Scheduled, settings: Settings
 ) -> None:
     scheduled.service.append(drafts(2))
-    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
     settings.backup_dir.write_text("in the way")
     scheduled.scheduler.run()
 
@@ -190,7 +189,7 @@ def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run(
 ) -> None:
     scheduled.service.append(drafts(2))
     scheduled.scheduler.run()
-    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
 
     scheduled.scheduler.run()
 

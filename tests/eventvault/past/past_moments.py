@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import orjson
 
 from eventvault.event import recorded_of
@@ -32,8 +34,12 @@ def generation_of(store: Store) -> str:
     return generation
 
 
-def forget_kept(service: StoreService) -> None:
-    """What restores left behind is gone, as after KEEP_UNDO further ones."""
+def forget_kept(service: StoreService, *, journal: bool = False) -> None:
+    """What restores left behind is gone, as after KEEP_UNDO further ones. journal: and what that has too."""
+    if journal:
+        for generation in (service.settings.backup_dir / "journal").iterdir():
+            if generation.is_dir():
+                shutil.rmtree(generation)
     service.past._began -= 3600
     service.past._last_held.clear()
     service.past.drop_kept(service.past.kept())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from eventvault import clock
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
+from eventvault.past.views import Views
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery
+from eventvault.store.interface import DiffQuery, Moment, ScanQuery
 from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post
-from tests.restoring import bytes_of, ids, leftovers, make_archive, make_foreign_archive
+from tests.restoring import bytes_of, ids, leftovers, make_archive, make_database, make_foreign_archive
 from tests.stores import running_service
 
 
@@ -104,13 +107,25 @@ def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept
 
 def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: StoreService) -> None:
     left, end = restored_mistakenly(service)
-    forget_kept(service)
+    forget_kept(service, journal=True)
 
     assert ids_at(service, Moment(sequence=2, generation=left)) == ["shared-0", "shared-1"]
     for moment in (Moment(sequence=3, generation=left), Moment(instant=end, generation=left), Moment(generation=left)):
         with pytest.raises(MomentUnavailable) as caught:
             service.look_back(moment)
         assert caught.value.details["nearest"][0]["sequence"] == 2
+
+
+def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    forget_kept(service)
+
+    assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
+    assert ids_at(service, Moment(sequence=4, generation=left)) == ["shared-0", "shared-1", "left-0", "left-1"]
+    assert len(ids_at(service, Moment(generation=left))) == 5
+    view = service.look_back(Moment(generation=left))
+    page = service.diff(DiffQuery(view, service.look_back(Moment())))
+    assert (view.of, page.common, page.only_one, page.only_other) == (left, 2, 3, 1)
 
 
 def test_a_generation_that_was_brought_back_is_whole_in_the_present_one(service: StoreService) -> None:
@@ -198,3 +213,30 @@ def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Setting
     with running_service(settings) as service:
         assert not leftovers(settings.storage_dir)
         assert service.scan(ScanQuery()).events == []
+
+
+def test_what_nobody_keeps_is_made_into_a_database_once(service: StoreService) -> None:
+    left, end = restored_mistakenly(service)
+    forget_kept(service)
+    made: list[tuple[Moment, Path]] = []
+
+    class Made(NamedTuple):
+        folder: Path
+
+    def materialise(moment: Moment, staging: Path) -> Made:
+        made.append((moment, staging))
+        make_database(staging / "event_registry_db", "left", 3)
+        return Made(staging / "event_registry_db")
+
+    views = Views(service.bus, service.catalogue, service.chores, service.past, materialise)
+    for _ in range(3):
+        view = views.look_back(Moment(instant=end, generation=left))
+        assert (view.sequence, view.of) == (3, left)
+        assert ids_of(service, view) == ["left-0", "left-1", "left-2"]
+
+    assert [moment for moment, _ in made] == [Moment(instant=end, generation=left)]
+    views.look_back(Moment(generation=left))
+    assert made[-1][0].instant is not None, "the end of a generation is its latest moment"
+    with pytest.raises(MomentUnavailable):
+        views.look_back(Moment(sequence=1, generation="0123456789abcdef"))
+    assert len(made) == 2, "nothing is made of a generation that is not known"

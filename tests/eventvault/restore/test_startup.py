@@ -96,6 +96,7 @@ def test_auto_recover_restores_the_newest_good_one(
     settings_with: Callable[..., Settings], settings: Settings, lost: list[str]
 ) -> None:
     flip(settings.backup_dir / lost[1], 900)
+    shutil.rmtree(settings.backup_dir / "journal")
 
     with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
         assert prefixes(service) == {"live": 2}
@@ -106,6 +107,7 @@ def test_auto_recover_without_a_good_one_refuses(
 ) -> None:
     for name in lost:
         flip(settings.backup_dir / name, 900)
+    shutil.rmtree(settings.backup_dir / "journal")
 
     with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
         assert problem_codes(service)[:1] == ["database_missing"]
@@ -135,7 +137,7 @@ def test_only_the_database_is_gone_and_it_is_lost_all_the_same(settings: Setting
 def test_it_is_lost_also_where_backups_was_made_anew_meanwhile(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))
-        shutil.rmtree(settings.backup_dir)
+        settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
         service.create_backup()
     shutil.rmtree(settings.storage_dir)
 

@@ -1,0 +1,142 @@
+"""What segments give, as plain data: which events they hold in a lineage, what is missing, what is merged, what may go.
+
+A lineage is a generation and its ancestors, each with the last of its sequences that belongs to it
+(`eventvault.store.generation.lineage`). Nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from eventvault.journal.segment import Segment
+
+Range = tuple[int, int]
+"""The first and the last sequence, both included."""
+
+MERGE = 16
+"""So many neighbours of about the same kind become one."""
+MERGED_BYTES = 8 * 2**20
+"""A merged segment holds at most so many bytes of events, so that it is read in one piece."""
+
+
+def in_lineage(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]]) -> list[tuple[int, int, Segment]]:
+    """(first, last, segment): what each holds of the lineage, by `first`."""
+    bounds = dict(lineage)
+    held = [
+        (each.first, min(each.last, bounds[each.generation]), each)
+        for each in segments
+        if each.generation in bounds and each.first <= bounds[each.generation]
+    ]
+    return sorted(held, key=lambda item: item[:2])
+
+
+def chain(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> list[Segment]:
+    """The fewest segments that hold what follows `after` without a hole, as far as they go, at most up to `upto`."""
+    held = in_lineage(segments, lineage)
+    found: list[Segment] = []
+    position, number = after, 0
+    while position < upto:
+        best: tuple[int, Segment | None] = (position, None)
+        while number < len(held) and held[number][0] <= position + 1:
+            best = max(best, held[number][1:], key=lambda item: item[0])
+            number += 1
+        if best[1] is None:
+            break
+        found.append(best[1])
+        position = best[0]
+    return found
+
+
+def reach(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> int:
+    """The last sequence that can be had by segments alone from `after` on, at most `upto`."""
+    bounds = dict(lineage)
+    found = chain(segments, lineage, after, upto)
+    return min(upto, max(after, *(min(each.last, bounds[each.generation]) for each in found))) if found else after
+
+
+def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> list[Range]:
+    """The ranges beyond `after`, up to `upto`, that no segment of the lineage holds."""
+    holes = []
+    position = after
+    for first, last, _ in in_lineage(segments, lineage):
+        if first > upto:
+            break
+        if first > position + 1:
+            holes.append((position + 1, first - 1))
+        position = max(position, last)
+    if position < upto:
+        holes.append((position + 1, upto))
+    return holes
+
+
+def superseded(segments: Sequence[Segment]) -> list[Segment]:
+    """Those whose events another segment of their generation holds too: a merge was killed before it removed them."""
+    gone: list[Segment] = []
+    best: dict[str, int] = {}
+    for each in sorted(segments, key=lambda each: (each.generation, each.first, -each.last)):
+        if each.last <= best.get(each.generation, 0):
+            gone.append(each)
+        else:
+            best[each.generation] = each.last
+    return gone
+
+
+def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbours of one generation that are to become one segment; empty where none are.
+
+    segments: in order, none of them superseded. As `MERGE` of a kind become one of the next kind, an event is written
+    a few times at most.
+    """
+    run: list[Segment] = []
+    for each in segments:
+        if run and not (_follows(run[-1], each) and _kind(run[-1]) == _kind(each)):
+            run = []
+        run.append(each)
+        if len(run) == MERGE:
+            fitting = _fitting(run)
+            if len(fitting) > 1:
+                return fitting
+            run = run[1:]
+    return []
+
+
+def plan_removal(
+    segments: Iterable[Segment], holds: Iterable[tuple[str, int]], known: Sequence[tuple[str, int]], since: int
+) -> list[Segment]:
+    """Segments that retention removes.
+
+    holds: the lineage of the oldest kept archive that was verified, each generation with the last of its sequences
+    that the archive has. since: the recorded time of its last event, microseconds. known: the present lineage.
+
+    What the archive has is not needed any more. Nor is what belongs to a future that was left behind, and ended
+    before that archive was made: the archives that it could be restored from are gone.
+    """
+    archived, present = dict(holds), dict(known)
+    gone = []
+    for each in segments:
+        kept_for = present.get(each.generation, 0)
+        if each.last <= archived.get(each.generation, 0) or (each.first > kept_for and each.last_time < since):
+            gone.append(each)
+    return gone
+
+
+def _follows(one: Segment, other: Segment) -> bool:
+    return one.generation == other.generation and other.first == one.last + 1
+
+
+def _kind(segment: Segment) -> int:
+    """0 for one as it was written, 1 for what was merged once, 2 for what was merged of those, …"""
+    kind, merged = 0, segment.header.merged
+    while merged >= MERGE:
+        kind, merged = kind + 1, merged // MERGE
+    return kind
+
+
+def _fitting(run: Sequence[Segment]) -> list[Segment]:
+    """The first of them that fit into one segment."""
+    total = 0
+    for number, each in enumerate(run):
+        total += each.header.bytes
+        if total > MERGED_BYTES:
+            return list(run[:number])
+    return list(run)

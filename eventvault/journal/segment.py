@@ -1,0 +1,206 @@
+"""A segment: some consecutive events of one generation, as gzip-compressed JSON lines with a header line before them.
+
+The first gzip member is the header's line, the second one the events', each exactly as LevelDB holds it. The header
+has the SHA-256 of the events' lines, and that of the segment before, so that damage, a gap or a forgery shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+from isal import igzip_lib, isal_zlib
+
+from eventvault import clock, event
+from eventvault.errors import JournalDamaged
+from eventvault.files import durable_file
+from eventvault.store.generation import Generation
+
+FORMAT_VERSION = 1
+SUFFIX = ".jsonl.gz"
+
+_IsalError = cast(type[Exception], igzip_lib.IsalError)
+_NAME = re.compile(r"segment_([0-9]{19})-([0-9]{19})\.jsonl\.gz")
+_GZIP = 31
+"""zlib's `wbits` for gzip members."""
+_LEVEL = 1
+_MOST_HEADER = 4 * 2**20
+_FEED = 64 * 1024
+_HASH = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """The events from `first` to `last`, and the SHA-256 in hex of their lines."""
+
+    first: int
+    last: int
+    sha256: _HASH
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
+
+    first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
+    previous: the segment before it when it was written; None where there was none. merged: of how many it was made.
+    kafka: topic → partition → the offset that the events stand at, as it is kept in LevelDB.
+    """
+
+    format_version: int = FORMAT_VERSION
+    store_id: str
+    installation: str
+    generation: Generation
+    first: int
+    last: int
+    first_time: str
+    last_time: str
+    bytes: int
+    sha256: _HASH
+    previous: Stretch | None = None
+    merged: int = 1
+    kafka: dict[str, dict[str, Any]] = {}
+
+    @property
+    def stretch(self) -> Stretch:
+        return Stretch(self.first, self.last, self.sha256)
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A segment on disk. size: bytes of the file."""
+
+    path: Path
+    header: Header
+    size: int
+
+    @property
+    def first(self) -> int:
+        return self.header.first
+
+    @property
+    def last(self) -> int:
+        return self.header.last
+
+    @property
+    def generation(self) -> str:
+        return self.header.generation.id
+
+    @property
+    def first_time(self) -> int:
+        """Microseconds since the epoch."""
+        return clock.parse(self.header.first_time)
+
+    @property
+    def last_time(self) -> int:
+        return clock.parse(self.header.last_time)
+
+
+def name_of(first: int, last: int) -> str:
+    return f"segment_{first:019d}-{last:019d}{SUFFIX}"
+
+
+def is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def sha256_of(lines: Sequence[bytes]) -> str:
+    """Of the lines as a segment holds them: each with a newline at its end."""
+    return hashlib.sha256(_joined(lines)).hexdigest()
+
+
+def write_segment(folder: Path, about: Header, lines: Sequence[bytes]) -> Segment:
+    """Write the events `lines` (without newlines) durably into `folder`; it is on disk when this returns.
+
+    about: its `last`, times, `bytes` and `sha256` are filled in, the rest is taken as it is.
+    Raises NoSpace or OSError; then nothing is left of it. One that is there already is replaced.
+    """
+    content = _joined(lines)
+    last = about.first + len(lines) - 1
+    header = msgspec.structs.replace(
+        about,
+        last=last,
+        first_time=clock.format_microseconds(event.recorded_of(lines[0])),
+        last_time=clock.format_microseconds(event.recorded_of(lines[-1])),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    path = folder / name_of(header.first, last)
+    with durable_file(path) as file:
+        file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=_GZIP))
+        file.write(isal_zlib.compress(content, _LEVEL, wbits=_GZIP))
+        size = file.tell()
+    return Segment(path, header, size)
+
+
+def read_header(path: Path) -> Segment:
+    """A look at a segment: its header alone. Raises JournalDamaged, FileNotFoundError or OSError."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        inflater = isal_zlib.decompressobj(wbits=_GZIP)
+        text = b""
+        while not inflater.eof:
+            feed = inflater.unconsumed_tail or file.read(_FEED)
+            if not feed or len(text) > _MOST_HEADER:
+                raise _damaged(path, "its header does not end")
+            text += _inflated(path, inflater, feed, _MOST_HEADER + 1)
+    return Segment(path, _decoded(path, text), size)
+
+
+def read_lines(segment: Segment) -> list[bytes]:
+    """All events of a segment, every byte checked. Raises JournalDamaged, FileNotFoundError or OSError.
+
+    Takes as much memory as the events; what inflates to more than the header says is not inflated.
+    """
+    path, header = segment.path, segment.header
+    first = isal_zlib.decompressobj(wbits=_GZIP)
+    text = _inflated(path, first, path.read_bytes(), _MOST_HEADER + 1)
+    if not first.eof or _decoded(path, text) != header:
+        raise _damaged(path, "its header is not the one that was read before")
+    second = isal_zlib.decompressobj(wbits=_GZIP)
+    content = _inflated(path, second, first.unused_data, header.bytes + 1)
+    if len(content) != header.bytes or not second.eof:
+        raise _damaged(path, f"its events are not the {header.bytes} bytes that its header says")
+    if second.unused_data:
+        raise _damaged(path, "something follows its end")
+    if hashlib.sha256(content).hexdigest() != header.sha256:
+        raise _damaged(path, "its events do not match the checksum in its header")
+    lines = content.split(b"\n")
+    if lines.pop() or len(lines) != header.last - header.first + 1:
+        raise _damaged(path, f"it does not hold the events {header.first} to {header.last}")
+    return lines
+
+
+def _joined(lines: Sequence[bytes]) -> bytes:
+    return b"\n".join(lines) + b"\n"
+
+
+def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
+    try:
+        inflated: bytes = inflater.decompress(piece, most)
+    except _IsalError as error:
+        raise _damaged(path, f"it cannot be inflated: {error}") from error
+    return inflated
+
+
+def _decoded(path: Path, text: bytes) -> Header:
+    try:
+        header = msgspec.json.decode(text, type=Header)
+        named = name_of(header.first, header.last)
+        good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last and header.bytes >= 0
+        good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
+    except ValueError as error:
+        raise _damaged(path, f"its header is not valid: {error}") from error
+    if not good or named != path.name or header.generation.id != path.parent.name:
+        raise _damaged(path, "its header does not fit its name, or is of another version of the format")
+    return header
+
+
+def _damaged(path: Path, what: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path} is damaged: {what}",
+        hint="GET /api/backup/timeline shows the moments that can be restored without it",
+        segment=str(path),
+    )

@@ -1,0 +1,201 @@
+"""Writes segments: what the database holds and neither a segment nor a verified archive does yet.
+
+All in the caller's thread, and nothing is done for a single append: new events are read by their sequence. What is
+covered is found anew from the folders, so an archive or a segment that was deleted by hand is made up for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventvault.journal import coverage, segment
+from eventvault.journal.folder import JournalFolder, Record
+from eventvault.journal.segment import Header, Segment, Stretch
+from eventvault.kafka import offsets
+from eventvault.store import keys
+from eventvault.store.bus import EventBus
+from eventvault.store.generation import StoreIdentity, last_common, lineage
+from eventvault.store.interface import BackupEntry
+from eventvault.store.registry import EventRegistry
+
+SEGMENT_BYTES = 8 * 2**20
+"""A segment is ended when it holds this much, so that one takes little memory at any number of events."""
+
+
+FEW = 20_000
+"""What a survey finds missing counts as committed just now, when it is no more than this."""
+
+
+class Chunk(NamedTuple):
+    """Events that were read and are to be written. kafka: the offsets they stand at."""
+
+    identity: StoreIdentity
+    first: int
+    lines: list[bytes]
+    kafka: dict[str, dict[str, Any]]
+
+
+class SegmentWriter:
+    """One thread at a time. entries: what the catalogue says of the archives."""
+
+    def __init__(
+        self, folder: JournalFolder, bus: EventBus, installation: str, entries: Callable[[], list[BackupEntry]]
+    ) -> None:
+        self.folder = folder
+        self.holes: list[coverage.Range] = []
+        """What is covered by nothing, up to `upto`."""
+        self.upto = 0
+        """Up to here the registry was looked at."""
+        self.identity: StoreIdentity | None = None
+        self._bus = bus
+        self._installation = installation
+        self._entries = entries
+        self._surveyed = 0
+        self._newest: Segment | None = None
+        self._kafka: dict[str, dict[str, Any]] = {}
+
+    def look(self) -> bool:
+        """Take notice of what was committed since. False where `survey` must come first: another generation began."""
+        with self._bus.using() as registry:
+            identity, last = registry.identity, registry.last_sequence
+            kafka = kafka_of(registry.notes(keys.KAFKA)) if last == self.upto else self._kafka
+        if self.identity is None or identity.generation != self.identity.generation or self._lost():
+            return False
+        if last > self.upto:
+            grows = bool(self.holes) and self.holes[-1][0] > self._surveyed
+            first = self.holes.pop()[0] if grows else self.upto + 1
+            self.holes.append((first, last))
+            self.upto = last
+        elif kafka != self._kafka and not self.holes:
+            self._keep_record(kafka)  # offsets that moved without an event
+        return True
+
+    def survey(self) -> None:
+        """Find out from the folders what is covered, and keep a record of the present generation.
+
+        Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
+        """
+        with self._bus.using() as registry:
+            identity, last = registry.identity, registry.last_sequence
+            kafka = kafka_of(registry.notes(keys.KAFKA))
+        found, _ = self.folder.segments()
+        self.folder.remove(coverage.superseded(found))
+        archived = archived_prefix(self._entries(), identity)
+        self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
+        few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
+        self.identity, self.upto, self._newest = identity, last, None
+        self._surveyed = self.holes[-1][0] - 1 if few else last
+        self._keep_record(kafka)
+
+    def has_tail(self) -> bool:
+        """Whether what was committed since the survey is missing; it comes before what was missing then."""
+        return bool(self.holes) and self.holes[-1][0] > self._surveyed
+
+    def behind(self) -> bool:
+        """Whether what the survey found missing is still being written."""
+        return bool(self.holes) and not self.has_tail()
+
+    def write_next(self) -> bool:
+        """Write one segment of what is missing; False where another generation began meanwhile."""
+        place = len(self.holes) - 1 if self.has_tail() else 0
+        first, last = self.holes[place]
+        chunk = self._read(first, last)
+        if chunk is None:
+            return False
+        written = self._write(chunk)
+        self.holes[place : place + 1] = [(written.last + 1, last)] if written.last < last else []
+        return True
+
+    def _read(self, first: int, last: int) -> Chunk | None:
+        """None where another generation began meanwhile. Offsets are read first: they must not run ahead."""
+        with self._bus.using() as registry:
+            if self.identity is None or registry.identity.generation != self.identity.generation:
+                return None
+            kafka = kafka_of(registry.notes(keys.KAFKA))
+            return Chunk(registry.identity, first, _lines(registry, first, last), kafka)
+
+    def _write(self, chunk: Chunk) -> Segment:
+        identity = chunk.identity
+        about = Header(
+            store_id=identity.store_id,
+            installation=self._installation,
+            generation=identity.present,
+            first=chunk.first,
+            last=0,
+            first_time="",
+            last_time="",
+            bytes=0,
+            sha256="0" * 64,
+            previous=self._before(identity.generation, chunk.first),
+            kafka=chunk.kafka,
+        )
+        written = segment.write_segment(self.folder.folder_of(identity.generation), about, chunk.lines)
+        self._newest, self._kafka = written, chunk.kafka
+        return written
+
+    def _before(self, generation: str, first: int) -> Stretch | None:
+        """The segment that ends where the one that begins with `first` begins."""
+        if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
+            found, _ = self.folder.segments()
+            before = (each for each in found if (each.generation, each.last) == (generation, first - 1))
+            self._newest = next(before, None)
+        return self._newest.header.stretch if self._newest else None
+
+    def _lost(self) -> bool:
+        """Whether the folder that was written to is gone."""
+        return self._newest is not None and not self._newest.path.parent.is_dir()
+
+    def _keep_record(self, kafka: dict[str, dict[str, Any]]) -> None:
+        assert self.identity is not None
+        record = Record(installation=self._installation, registry=self.identity, sequence=self.upto, kafka=kafka)
+        known = self.folder.read_record()
+        if known is None or msgspec.structs.replace(known, sequence=self.upto) != record:
+            self.folder.write_record(record)
+        self._kafka = kafka
+
+
+def archived_prefix(entries: Iterable[BackupEntry], identity: StoreIdentity) -> int:
+    """How far archives that were made here and found good hold the present lineage."""
+    known = identity.by_id()
+    prefix = 0
+    for entry in entries:
+        if is_good(entry) and entry.generation in known and entry.sequence is not None:
+            common = last_common(known, entry.generation, identity.generation)
+            prefix = max(prefix, min(entry.sequence, common))
+    return prefix
+
+
+def is_good(entry: BackupEntry) -> bool:
+    return entry.origin == "created" and entry.problem is None and entry.verified is not None
+
+
+def kafka_of(notes: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    """The offsets among a registry's notes, as topic → partition → what is kept of it."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in notes.items():
+        topic, partition = key[len(keys.KAFKA) : -5].decode(), int.from_bytes(key[-4:], "big")
+        found.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value)
+    return found
+
+
+def notes_of(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
+    """The notes that `kafka_of` read."""
+    return {
+        offsets.offset_key(topic, int(partition)): msgspec.json.encode(value)
+        for topic, partitions in kafka.items()
+        for partition, value in partitions.items()
+    }
+
+
+def _lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:
+    lines: list[bytes] = []
+    room = SEGMENT_BYTES
+    for _, value in registry.events(first - 1, last):
+        lines.append(value)
+        room -= len(value)
+        if room <= 0:
+            break
+    return lines

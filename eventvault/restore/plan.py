@@ -1,0 +1,128 @@
+"""How to get at a moment: which archive, which segments, as plain data. Nothing here reads or writes.
+
+Events are only ever appended, so each state of a registry is a prefix of a lineage (a generation and its ancestors),
+and what holds a later state holds the earlier ones too, when it is cut. "Nothing" is an archive at sequence 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from eventvault.journal import coverage
+from eventvault.journal.segment import Segment
+from eventvault.store.generation import Generation, last_common, lineage
+from eventvault.store.interface import BackupEntry
+
+Known = Mapping[str, Generation]
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment that was found: the events 1 to `sequence` of `generation`.
+
+    sequence: None where only the archive that is to be cut at `instant` can tell it.
+    """
+
+    generation: str
+    sequence: int | None = None
+    instant: int | None = None
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The database that is open: its generation and last sequence."""
+
+    generation: str
+    sequence: int
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """What there is to restore from.
+
+    known: all generations by id. archives: those with which nothing is known to be wrong, of known generations.
+    live: None where no database is open.
+    """
+
+    known: Known
+    archives: Sequence[BackupEntry]
+    segments: Sequence[Segment]
+    live: Live | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """archive: what is unpacked, None: nothing. live: a copy of the open database is taken instead.
+
+    base: how many of its events are used; it is cut there. segments: what is put upon it, in order, up to the target.
+    """
+
+    target: Target
+    archive: BackupEntry | None = None
+    live: bool = False
+    base: int = 0
+    segments: tuple[Segment, ...] = ()
+
+    @property
+    def bytes_to_read(self) -> int:
+        return (self.archive.size if self.archive else 0) + sum(each.size for each in self.segments)
+
+
+def reachable(sources: Sources, generation: str) -> int:
+    """The last sequence of a generation that can be restored; so can each before it."""
+    line = lineage(sources.known, generation)
+    bases = [reach for _, _, reach in _bases(sources, generation)]
+    best = max(bases, default=0)
+    while (further := coverage.reach(sources.segments, line, best, line[0][1])) > best:
+        best = further
+    return best
+
+
+def plan(sources: Sources, target: Target) -> Plan | None:
+    """The best way to a target; None where there is none.
+
+    First the newest archive at or before the moment, with the segments up to it. Else whatever reads the least: the
+    journal from its beginning, or an archive beyond the moment, cut. Else a copy of the open database, cut.
+    """
+    if target.sequence is None:
+        return _cut_at_instant(sources, target)
+    upto = target.sequence
+    line = lineage(sources.known, target.generation)
+    ways = []
+    for archive, live, reach in [*_bases(sources, target.generation), (None, False, 0)]:
+        base = min(reach, upto)
+        found = coverage.chain(sources.segments, line, base, upto)
+        if coverage.reach(sources.segments, line, base, upto) < upto:
+            continue
+        way = Plan(target=target, archive=archive, live=live, base=base, segments=tuple(found))
+        exact = archive is not None and archive.sequence == base
+        rank = 2 if live else 0 if exact else 1
+        ways.append(((rank, -base if exact else way.bytes_to_read), way))
+    return min(ways, key=lambda way: way[0])[1] if ways else None
+
+
+def latest(sources: Sources, generation: str) -> Plan:
+    """The way to the last event of a generation that can be had at all."""
+    target = Target(generation=generation, sequence=reachable(sources, generation))
+    found = plan(sources, target)
+    assert found is not None, "what is reachable can be planned"
+    return found
+
+
+def _bases(sources: Sources, generation: str) -> Iterator[tuple[BackupEntry | None, bool, int]]:
+    """(archive, is it the open database, how much of the lineage it holds)."""
+    for entry in sources.archives:
+        if entry.generation is not None and entry.generation in sources.known and entry.sequence is not None:
+            common = last_common(sources.known, entry.generation, generation)
+            if common or not entry.sequence:
+                yield entry, False, min(entry.sequence, common)
+    live = sources.live
+    if live is not None and live.generation in sources.known:
+        yield None, True, min(live.sequence, last_common(sources.known, live.generation, generation))
+
+
+def _cut_at_instant(sources: Sources, target: Target) -> Plan | None:
+    """The archive that holds the most of the generation: what is sought lies between its segments."""
+    holding = [(reach, entry) for entry, _, reach in _bases(sources, target.generation) if entry is not None]
+    if not holding:
+        return None
+    reach, entry = max(holding, key=lambda each: each[0])
+    return Plan(target=target, archive=entry, base=reach)

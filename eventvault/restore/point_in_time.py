@@ -1,0 +1,171 @@
+"""Restores to a moment, what they would do, and the recovery of a database that is gone."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock
+from eventvault.backups.catalogue import Catalogue
+from eventvault.errors import ArchiveError, JournalDamaged
+from eventvault.files import free_bytes
+from eventvault.restore import plan as plans
+from eventvault.restore import speed, undo
+from eventvault.restore.hot import Restorer
+from eventvault.restore.intent import Intent
+from eventvault.restore.moment import Moments
+from eventvault.restore.plan import Plan, Sources, Target
+from eventvault.settings import Settings
+from eventvault.store import keys
+from eventvault.store.bus import EventBus
+from eventvault.store.generation import last_common
+from eventvault.store.interface import BackupEntry, Moment, Restored
+from eventvault.store.registry import EventRegistry, open_leveldb
+
+log = logging.getLogger("BackupManager")
+
+JOURNAL = "the journal"
+LIVE = "the present database"
+
+
+class PointInTime:
+    """Brings moments back through `restorer`, so that there is one restore at a time."""
+
+    def __init__(
+        self, settings: Settings, bus: EventBus, catalogue: Catalogue, moments: Moments, restorer: Restorer
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._catalogue = catalogue
+        self._moments = moments
+        self._restorer = restorer
+
+    def restore(self, moment: Moment, *, staged: bool, operation: str) -> Restored:
+        """Restore to a moment, in a new generation. Raises MomentUnavailable; as `Restorer.restore` else.
+
+        Kafka goes on behind what was taken until now: what is left behind does not come back by itself.
+        """
+
+        ways: list[Plan] = []
+
+        def prepare() -> Intent:
+            sources = self._moments.sources()
+            ways.append(self._moments.plan(self._moments.find(moment, sources), sources))
+            return self._prepare(ways[0], sources, operation, "point in time")
+
+        began = time.monotonic()
+        restored = self._restorer.run("a moment", prepare, staged=staged, operation=operation, look=self._carry_offsets)
+        if ways:
+            speed.note(self._settings.storage_dir, ways[0].bytes_to_read, time.monotonic() - began)
+        return restored
+
+    def plan(self, asked: Moment | str) -> dict[str, Any]:
+        """See `eventvault.store.interface.Store.plan_restore`."""
+        sources = self._moments.sources()
+        if isinstance(asked, str):
+            way, common = self._way_to(self._catalogue.entry(asked), sources)
+        else:
+            way = self._moments.plan(self._moments.find(asked, sources), sources)
+            common = self._common(way.target, sources)
+        size, needed = way.bytes_to_read, self._moments.disk_needed(way)
+        sequence = way.target.sequence
+        instant = None if sequence is None else self._moments.time_of(sources, way.target.generation, sequence)
+        return {
+            "generation": way.target.generation or None,
+            "sequence": sequence,
+            "time": None if instant is None else clock.format_microseconds(instant),
+            "archive": way.archive.name if way.archive else None,
+            "segments": [each.path.name for each in way.segments],
+            "presentDatabase": way.live,
+            "bytesToRead": size,
+            "diskNeeded": needed,
+            "diskFree": free_bytes(self._settings.storage_dir),
+            "predictedSeconds": speed.predict(speed.known(self._settings.storage_dir), size),
+            **self._left_behind(common),
+        }
+
+    def recover(self, refused: Callable[[str], None]) -> Intent | None:
+        """A database that is ready to take the place of one that is gone: the last event that can be had.
+
+        refused: is told of what was damaged and done without. None where there is no journal of ours, or nothing left.
+        """
+        without: set[Path] = set()
+        while True:
+            sources = _less(self._moments.sources(), without)
+            generation = self._moments.present(sources)
+            if generation is None or not (sources.segments or sources.archives):
+                return None
+            way = plans.latest(sources, generation)
+            try:
+                return self._prepare(way, sources, secrets.token_hex(8), "recovered")
+            except ArchiveError as error:
+                refused(str(error))
+                without |= _blamed(error, way)
+
+    def _prepare(self, way: Plan, sources: Sources, operation: str, reason: str) -> Intent:
+        source = way.archive.name if way.archive else LIVE if way.live else JOURNAL
+        log.info("BackupManager: going to event %s of generation %s: from %s and %s segments", way.target.sequence,
+                 way.target.generation, source, len(way.segments))  # fmt: skip
+
+        def make(staging: Path) -> dict[str, Any]:
+            return self._moments.prepare(way, staging, sources, reason)
+
+        return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason=reason)
+
+    def _carry_offsets(self, intent: Intent, registry: EventRegistry) -> None:
+        """What Kafka brought and is left behind shall not be taken once more."""
+        notes = registry.notes(keys.KAFKA)
+        if not notes:
+            return
+        with (
+            closing(open_leveldb(self._settings.storage_dir / intent.staged)) as db,
+            db.write_batch(transaction=True, sync=True) as batch,
+        ):
+            for key, value in notes.items():
+                batch.put(key, value)
+
+    def _way_to(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
+        """A restore of an archive by its name, and how many of the present events it holds."""
+        known = entry.generation is not None and entry.generation in sources.known
+        target = Target(generation=entry.generation or "", sequence=entry.sequence)
+        common = self._common(target, sources) if known else 0
+        return Plan(target=target, archive=entry, base=entry.sequence or 0), common
+
+    def _common(self, target: Target, sources: Sources) -> int:
+        """The last of the present events that the target has too."""
+        if sources.live is None:
+            return 0
+        shared = last_common(sources.known, target.generation, sources.live.generation)
+        return min(shared, sources.live.sequence if target.sequence is None else target.sequence)
+
+    def _left_behind(self, common: int) -> dict[str, Any]:
+        if self._bus.registry is None:
+            return {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None}
+        with self._bus.using() as registry:
+            behind = undo.left_behind(registry, common)
+        return {"eventsLeftBehind": behind.count, "firstLeftBehind": behind.first, "lastLeftBehind": behind.last}
+
+
+def _less(sources: Sources, without: set[Path]) -> Sources:
+    return msgspec.structs.replace(
+        sources,
+        archives=[each for each in sources.archives if Path(each.path) not in without],
+        segments=[each for each in sources.segments if each.path not in without],
+    )
+
+
+def _blamed(error: ArchiveError, way: Plan) -> set[Path]:
+    """What is done without after a failure: the segment that it names, else the archive, else all that was used."""
+    named = error.details.get("segment")
+    if named is not None:
+        return {Path(named)}
+    if way.archive is not None and not isinstance(error, JournalDamaged):
+        return {Path(way.archive.path)}
+    return {each.path for each in way.segments}

@@ -1,0 +1,115 @@
+"""A moment as a database of its own, beside the live data: unpack, cut, replay, check. A chore (eventvault.chores)."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock
+from eventvault.backups.archive import reader
+from eventvault.errors import ArchiveAlien, JournalDamaged
+from eventvault.files import make_folder, remove_durably, sync_tree
+from eventvault.restore.prepare import DATABASE_NAME, check_records, said_of
+from eventvault.restore.replay import cut, replay
+from eventvault.store.generation import Generation, StoreIdentity
+from eventvault.store.opening import open_checked
+from eventvault.store.registry import MARK_NAME, EventRegistry, create_database, write_identity
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the chore is to make, in `staging/event_registry_db`.
+
+    staging, archive: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
+    proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
+    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
+    store_id: where neither archive nor copy tells. known: all generations. reason: of the new generation that begins
+    there; None: it stays what it was, and records of the archive, whose files are checked, are not read one by one.
+    """
+
+    staging: str
+    archive: str | None = None
+    proven: str | None = None
+    copied: bool = False
+    base: int = 0
+    segments: list[tuple[str, int]] = []
+    generation: str
+    sequence: int | None = None
+    instant: int | None = None
+    store_id: str
+    known: list[Generation] = []
+    reason: str | None = None
+
+
+def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
+    """Returns {events, notJson, notes, generation, sequence}; the database is on disk then.
+
+    Raises an ArchiveError (JournalDamaged among them) that says what is wrong, or NoSpace; then `staging` is gone.
+    """
+    wanted = msgspec.convert(order, Order)
+    staging = Path(wanted.staging)
+    try:
+        answer = _prepare(wanted, staging)
+        sync_tree(staging)
+    except BaseException:
+        remove_durably(staging)
+        raise
+    return answer
+
+
+def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
+    database = staging / DATABASE_NAME
+    name, proven = _bring_base(wanted, staging)
+    with said_of(Path(name)), closing(open_checked(database)) as db:
+        registry = EventRegistry(db, database)
+        store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
+        upto = _upto(wanted, registry)
+        if registry.last_sequence > min(wanted.base, upto):
+            cut(db, registry, min(wanted.base, upto))
+            registry = EventRegistry(db, database)
+        last = replay(db, registry, [(Path(path), min(each, upto)) for path, each in wanted.segments])
+        registry = EventRegistry(db, database)
+        if last != upto or registry.last_sequence != upto:
+            raise JournalDamaged(
+                f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows what can be"
+            )
+        if wanted.reason is not None and not proven:
+            check_records(registry, name, upto)
+        identity = _identity(wanted, store_id, upto)
+        write_identity(db, identity)
+    (database / MARK_NAME).touch()
+    return {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
+
+
+def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
+    """The database that it begins with. Returns what to call it in errors, and whether its records were read before."""
+    if wanted.archive is not None:
+        archive = Path(wanted.archive)
+        if reader.kind(archive) != "own":
+            raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
+        unpacked = reader.unpack(archive, staging)
+        return archive.name, unpacked.sha256 == wanted.proven
+    if not wanted.copied:
+        make_folder(staging)
+        by_id = {generation.id: generation for generation in wanted.known}
+        create_database(
+            staging / DATABASE_NAME, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
+        )
+        return "the journal", True
+    return "the present database", False
+
+
+def _upto(wanted: Order, registry: EventRegistry) -> int:
+    if wanted.sequence is not None:
+        return wanted.sequence
+    assert wanted.instant is not None, "a target has a sequence or an instant"
+    return registry.first_recorded_at_or_after(wanted.instant + 1, min(wanted.base, registry.last_sequence)) - 1
+
+
+def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
+    identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.known))
+    if wanted.reason is None:
+        return identity
+    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), known=None)

@@ -1,0 +1,155 @@
+"""A database brought to an event exactly: what lies beyond it is cut off, what is missing comes from segments.
+
+On private copies only, without syncs: whoever keeps the result syncs it. Bulk writes of the keys that
+`EventRegistry.append` makes (docs/format.md); a replayed event's append is named by zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault.errors import JournalDamaged
+from eventvault.journal import segment
+from eventvault.journal.segment import Segment
+from eventvault.journal.writer import notes_of
+from eventvault.store import keys
+from eventvault.store.registry import EventRegistry
+
+_BATCH = 2000
+_NO_NONCE = bytes(keys.NONCE_BYTES)
+_RECORDED = slice(-29, -2)
+
+
+class _Indexed(msgspec.Struct, gc=False):
+    """The members of an event that keys are made of."""
+
+    id: str
+    source: str
+    type: str
+    sequence: int
+    subject: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Indexed).decode
+
+
+def cut(db: Any, registry: EventRegistry, upto: int) -> None:
+    """Remove every event beyond `upto`, with its keys."""
+    batch, waiting = db.write_batch(), 0
+    for sequence, value in registry.events(upto, registry.last_sequence):
+        for key in _keys_of(_decode(value), sequence):
+            batch.delete(key)
+        waiting += 1
+        if waiting == _BATCH:
+            batch.write()
+            batch, waiting = db.write_batch(), 0
+    batch.write()
+
+
+def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]]) -> int:
+    """Append the events of segments, in order, each up to the sequence beside its path; returns the last sequence.
+
+    Every segment is checked against what comes before it. Raises JournalDamaged where one is damaged, forged, missing
+    or does not continue what is there.
+    """
+    last = registry.last_sequence
+    recorded = registry.at(last)[_RECORDED] if last else b""
+    before: tuple[int, Sequence[bytes]] = (0, ())
+    for path, upto in segments:
+        found = _read(path)
+        lines = segment.read_lines(found)
+        _check_previous(found, before, registry)
+        wanted = lines[max(0, last + 1 - found.first) : max(0, upto + 1 - found.first)]
+        if found.first > last + 1:
+            raise JournalDamaged(
+                f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
+            )
+        recorded = _append(db, path, last + 1, wanted, recorded)
+        last += len(wanted)
+        if found.last <= upto:
+            _note_offsets(db, found)
+        before = (found.first, lines)
+    return last
+
+
+def _read(path: Path) -> Segment:
+    try:
+        return segment.read_header(path)
+    except FileNotFoundError as error:
+        raise JournalDamaged(
+            f"{path} is missing", hint="GET /api/backup/timeline shows what is there", segment=str(path)
+        ) from error
+
+
+def _append(db: Any, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
+    """Returns the last one's `recordedtime`, as it is printed: the text sorts as the instants do."""
+    for start in range(0, len(lines), _BATCH):
+        with db.write_batch(transaction=True) as batch:
+            put = batch.put
+            for sequence, line in enumerate(lines[start : start + _BATCH], first + start):
+                try:
+                    event = _decode(line)
+                except msgspec.MsgspecError as error:
+                    raise _not_as_written(path, sequence) from error
+                if event.sequence != sequence or line[_RECORDED] < recorded:
+                    raise _not_as_written(path, sequence)
+                recorded = line[_RECORDED]
+                event_key, identity, *indexes = _keys_of(event, sequence)
+                put(event_key, line)
+                put(identity, keys.identity_value(sequence, _NO_NONCE))
+                for index in indexes:
+                    put(index, b"")
+    return recorded
+
+
+def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
+    """The event's own key, its identity, and its indexes."""
+    found = [
+        keys.event_key(sequence),
+        keys.identity_key(event.id, event.source),
+        keys.index_key(keys.TYPE, event.type, sequence),
+        keys.index_key(keys.SOURCE, event.source, sequence),
+    ]
+    if event.subject is not None:
+        found.append(keys.index_key(keys.SUBJECT, event.subject, sequence))
+    return found
+
+
+def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry) -> None:
+    """Whether the segment was written after just these events: from the one read before, or from the database."""
+    said = found.header.previous
+    if said is None:
+        return
+    first, lines = before
+    if lines and first <= said.first and said.last < first + len(lines):
+        there = segment.sha256_of(lines[said.first - first : said.last - first + 1])
+    else:
+        digest = hashlib.sha256()
+        for _, value in registry.events(said.first - 1, said.last):
+            digest.update(value + b"\n")
+        there = digest.hexdigest()
+    if said.last != found.first - 1 or there != said.sha256:
+        raise JournalDamaged(
+            f"{found.path} was written after other events {said.first} to {said.last} than those that are there",
+            hint="a segment or an archive was replaced; GET /api/backup/timeline shows what else can be restored",
+            segment=str(found.path),
+        )
+
+
+def _note_offsets(db: Any, found: Segment) -> None:
+    with db.write_batch(transaction=True) as batch:
+        for key, value in notes_of(found.header.kafka).items():
+            batch.put(key, value)
+
+
+def _not_as_written(path: Path, sequence: int) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path} is damaged: event {sequence} is not as it was written",
+        hint="GET /api/backup/timeline shows the moments that can be restored without it",
+        segment=str(path),
+    )

@@ -1,0 +1,80 @@
+"""Moments of the in-memory double: each generation's events are all there, so every prefix of them can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventvault import clock, event
+from eventvault.errors import MomentUnavailable
+from eventvault.store.interface import Moment
+from eventvault.store.memory_undo import summary
+
+Kept = Mapping[str, Sequence[bytes]]
+
+
+def find(kept: Kept, present: str, moment: Moment, now: int) -> tuple[str, int]:
+    """(generation, how many of its events). Raises MomentUnavailable."""
+    generation = moment.generation or present
+    if generation not in kept:
+        raise unavailable(kept, present, f"generation {generation} is not known, or was pruned")
+    events = kept[generation]
+    if moment.sequence is not None:
+        count = moment.sequence
+    else:
+        assert moment.instant is not None, "a moment has a sequence or an instant"
+        count = sum(event.recorded_of(value) <= moment.instant for value in events)
+        if moment.instant > now or not count:
+            raise unavailable(kept, present, "that moment lies outside the window")
+    if not 0 <= count <= len(events):
+        raise unavailable(kept, present, f"event {count} cannot be restored")
+    return generation, count
+
+
+def window(events: Sequence[bytes], born: int) -> dict[str, Any]:
+    newest = event.recorded_of(events[-1]) if events else born
+    return {
+        "oldest": {"time": clock.format_microseconds(born), "sequence": 0},
+        "newest": {"time": clock.format_microseconds(newest), "sequence": len(events)},
+    }
+
+
+def unavailable(kept: Kept, present: str, why: str) -> MomentUnavailable:
+    bounds = window(kept[present], 0)
+    nearest = [{"generation": present, **moment} for moment in bounds.values()]
+    return MomentUnavailable(why, hint="GET /api/backup/timeline", window=bounds, nearest=nearest)
+
+
+def plan(events: Sequence[bytes], common: int, size: int, **told: Any) -> dict[str, Any]:
+    """The members of a plan. events: the present ones, of which `common` stay."""
+    behind = events[common:]
+    return {
+        **told,
+        "segments": [],
+        "bytesToRead": size,
+        "diskNeeded": size,
+        "predictedSeconds": 0.0,
+        "eventsLeftBehind": len(behind),
+        "firstLeftBehind": summary(behind[0]) if behind else None,
+        "lastLeftBehind": summary(behind[-1]) if behind else None,
+    }
+
+
+def shared(one: Sequence[bytes], other: Sequence[bytes]) -> int:
+    """How many events they begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (old, new) in pairs if old != new), min(len(one), len(other)))
+
+
+def timeline(kept: Kept, forks: Mapping[str, int], present: str, archives: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "window": window(kept[present], 0),
+        "generation": present,
+        "generations": [
+            {"id": each, "forkSequence": forks.get(each, 0), "lastSequence": len(events), "present": each == present}
+            for each, events in kept.items()
+        ],
+        "archives": list(archives),
+        "segments": [],
+        "gaps": [],
+    }

@@ -1,0 +1,41 @@
+"""Reading in the in-memory double: which events a query asks for, and holds on generations."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import orjson
+
+from eventvault import event
+from eventvault.store.interface import ScanQuery
+
+
+class MemoryHold:
+    """Counts who holds which generation."""
+
+    def __init__(self, held: Counter[str], generation: str) -> None:
+        self._held = held
+        self._generation = generation
+
+    def __enter__(self) -> MemoryHold:
+        self._held[self._generation] += 1
+        return self
+
+    def renew(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._held[self._generation] -= 1
+
+
+def wanted(value: bytes, query: ScanQuery) -> bool:
+    """Whether the filters of `query` let the event pass."""
+    attributes = orjson.loads(value)
+    recorded = event.recorded_of(value)
+    return (
+        query.type in (None, attributes["type"])
+        and query.subject in (None, attributes.get("subject"))
+        and query.source in (None, attributes["source"])
+        and (query.recorded_from is None or recorded >= query.recorded_from)
+        and (query.recorded_to is None or recorded <= query.recorded_to)
+    )

@@ -1,0 +1,104 @@
+"""A segment on disk: what goes in comes out, and nothing else passes for it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from eventvault import clock, event
+from eventvault.errors import JournalDamaged
+from eventvault.journal import segment
+from eventvault.journal.segment import Header, Segment
+from eventvault.store.generation import Generation
+
+GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
+
+
+def lines(first: int, count: int) -> list[bytes]:
+    instant = clock.parse("2026-01-31T12:00:00Z")
+    drafts = [event.draft({"type": "t", "id": f"e{number}"}, instant) for number in range(first, first + count)]
+    return [event.recorded_body(each.body, first + n, instant + first + n) for n, each in enumerate(drafts)]
+
+
+def about(first: int) -> Header:
+    return Header(store_id="s", installation="i", generation=GENERATION, first=first, last=0, first_time="",
+                  last_time="", bytes=0, sha256="0" * 64, kafka={"events": {"0": {"next": 7}}})  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Segment:
+    folder = tmp_path / GENERATION.id
+    folder.mkdir()
+    return segment.write_segment(folder, about(5), lines(5, 20))
+
+
+def test_what_was_written_is_read(written: Segment) -> None:
+    read = segment.read_header(written.path)
+
+    assert read == written
+    assert (read.first, read.last, read.header.kafka) == (5, 24, {"events": {"0": {"next": 7}}})
+    assert segment.read_lines(read) == lines(5, 20)
+
+
+def test_it_is_readable_without_this_program(written: Segment) -> None:
+    header, *events = gzip.decompress(written.path.read_bytes()).splitlines()
+
+    assert orjson.loads(header)["generation"]["id"] == GENERATION.id
+    assert [orjson.loads(line)["sequence"] for line in events] == list(range(5, 25))
+
+
+def test_each_flipped_bit_and_each_missing_end_is_found_or_harmless(written: Segment) -> None:
+    whole, good = written.path.read_bytes(), segment.read_lines(written)
+    found = 0
+    for position in range(0, len(whole) * 8, 7):
+        changed = bytearray(whole)
+        changed[position // 8] ^= 1 << position % 8
+        written.path.write_bytes(changed)
+        try:
+            read = segment.read_header(written.path)
+            assert segment.read_lines(read) == good
+            assert read.header == written.header
+        except JournalDamaged:
+            found += 1
+    assert found > len(whole)
+    for size in range(len(whole)):
+        written.path.write_bytes(whole[:size])
+        with pytest.raises(JournalDamaged):
+            segment.read_lines(segment.read_header(written.path))
+
+
+def test_what_follows_the_end_is_found(written: Segment) -> None:
+    for more in (b"\0", gzip.compress(b"{}\n"), b"text"):
+        whole = written.path.read_bytes()
+        written.path.write_bytes(whole + more)
+        with pytest.raises(JournalDamaged, match="follows its end"):
+            segment.read_lines(written)
+        written.path.write_bytes(whole)
+
+
+def test_a_segment_under_anothers_name_or_generation_is_refused(written: Segment, tmp_path: Path) -> None:
+    for name in (segment.name_of(6, 25), segment.name_of(5, 25)):
+        other = written.path.with_name(name)
+        os.link(written.path, other)
+        with pytest.raises(JournalDamaged, match="does not fit its name"):
+            segment.read_header(other)
+    elsewhere = tmp_path / "fedcba9876543210"
+    elsewhere.mkdir()
+    os.link(written.path, elsewhere / written.path.name)
+    with pytest.raises(JournalDamaged):
+        segment.read_header(elsewhere / written.path.name)
+
+
+def test_a_bomb_is_not_inflated(written: Segment) -> None:
+    header, _ = gzip.decompress(written.path.read_bytes()).split(b"\n", 1)
+    written.path.write_bytes(gzip.compress(header + b"\n") + gzip.compress(bytes(50_000_000)))
+
+    with pytest.raises(JournalDamaged, match="its events are not the"):
+        segment.read_lines(segment.read_header(written.path))
+    written.path.write_bytes(gzip.compress(bytes(50_000_000)))
+    with pytest.raises(JournalDamaged, match="header does not end"):
+        segment.read_header(written.path)
