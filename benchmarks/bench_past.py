@@ -73,7 +73,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = options_of(arguments)
-    results = report.Report("Benchmarks: the past")
+    results = report.Report("The past")
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
         folder = Path(name)
         with serving.eventvault(folder, options.workers) as service:

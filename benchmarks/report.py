@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from eventvault.files import write_durably
+from benchmarks.page import write_section
 
 LOAD_BEFORE = os.getloadavg()[0]
 """What else was going on: figures from a busy machine are worth little."""
@@ -59,6 +59,6 @@ def file_system(folder: Path) -> str:
 
 
 def write(path: Path, introduction: str, report: Report, folder: Path) -> None:
-    """Write the page durably, in place of the last one."""
-    page = f"# {report.title}\n\n{introduction}\nMeasured on: {machine(folder)}.\n\n{report.table()}"
-    write_durably(path, page.encode())
+    """Write the report's section of the page, in place of the last one; other sections stay."""
+    text = f"## {report.title}\n\n{introduction}\nMeasured on: {machine(folder)}.\n\n{report.table()}"
+    write_section(path, report.title, text)
