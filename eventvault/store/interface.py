@@ -75,10 +75,9 @@ class DiffQuery(msgspec.Struct, frozen=True):
 
 
 class DiffPage(msgspec.Struct, frozen=True):
-    """lines: JSON objects as `eventvault.past.diff` describes them. next: for the next page, None at the end.
+    """lines: JSON objects as `eventvault.past.diff` describes them, and how many of each kind. next: None at the end.
 
-    only_one, only_other, different: how many of each there are on this page. common: the last sequence that both share
-    by their lineage; what is up to it was not looked at.
+    common: the last sequence that both share by their lineage; what is up to it was not looked at.
     """
 
     lines: list[bytes]
@@ -90,10 +89,7 @@ class DiffPage(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What became of a part of the past. matched: how many events it has; of these appended, and already_there.
-
-    renamed: how many of those appended got an id of their own, as another event has theirs.
-    """
+    """How many events a part of the past has; of these appended, there already, and appended under another id."""
 
     matched: int
     appended: int
@@ -231,10 +227,7 @@ class Store(Protocol):
         """A page of the difference of two moments that `look_back` gave. Raises GenerationLeftBehind."""
 
     def take_part(self, query: ScanQuery) -> Taken:
-        """Append the events that `query` finds in the past, with `upto`, to the present; may be done again.
-
-        Raises RestoreRunning where a restore comes in between, GenerationLeftBehind; then part of it may be there.
-        """
+        """Append what `query` (with `upto`) finds in the past. Raises RestoreRunning; then part of it may be there."""
 
     def hold_generation(self, generation: str) -> Hold:
         """Keep a generation readable through `scan` with `upto`, for as long as the context lasts."""

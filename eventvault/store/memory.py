@@ -172,7 +172,7 @@ class MemoryStore:
     def create_backup(self, label: str | None = None) -> Created:
         with self._lock:
             began = self._now()
-            name = self._free_name(label)
+            name = memory_archive.free_name(label, self._now(), self._entries)
             self._folder.joinpath(name).write_bytes(memory_archive.pack(self._events))
             self._entries[name] = self._described(name, label=label, origin="created", created=began)
             undoable = {entry.generation for entry in self._lefts.entries}
@@ -180,29 +180,14 @@ class MemoryStore:
             self._kept = {generation: events for generation, events in self._kept.items() if generation in kept}
             return Created(self._entries[name], (self._now() - began) // 1000)
 
-    def _free_name(self, label: str | None) -> str:
-        letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in (label or "").lower())
-        slug = f"_{letters.strip('-')[:60]}" if letters.strip("-") else ""
-        stem = clock.from_microseconds(self._now()).strftime("backup_%Y-%m-%d_%H%M%S") + slug
-        names = (f"{stem}{suffix}.tar.gz" for suffix in ("", *(f"_{number}" for number in range(2, 100_000))))
-        return next(name for name in names if name not in self._entries)
-
     def _described(self, name: str, *, label: str | None, origin: str, created: int) -> BackupEntry:
-        path = self._folder / name
-        content = path.read_bytes()
-        events = memory_archive.unpack(content)
-        return BackupEntry(
-            name=name,
-            path=str(path),
-            size=len(content),
-            created=created,
+        return memory_archive.describe(
+            self._folder / name,
             label=label,
-            events=len(events),
-            sequence=len(events),
+            origin=origin,
+            created=created,
             generation=self._generation,
             verified=self._now(),
-            sha256=hashlib.sha256(content).hexdigest(),
-            origin=origin,
         )
 
     def list_backups(self) -> list[BackupEntry]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
 
+from eventvault import clock
 from eventvault.errors import ArchiveAlien, ArchiveDamaged
+from eventvault.store.interface import BackupEntry
 
 _MEMBER = "events.jsonl"
 
@@ -32,3 +36,33 @@ def unpack(archive: bytes) -> list[bytes]:
         raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
+
+
+def free_name(label: str | None, instant: int, taken: Container[str]) -> str:
+    """The name of a new archive, as `eventvault.backups.names` makes it."""
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in (label or "").lower())
+    slug = f"_{letters.strip('-')[:60]}" if letters.strip("-") else ""
+    stem = clock.from_microseconds(instant).strftime("backup_%Y-%m-%d_%H%M%S") + slug
+    names = (f"{stem}{suffix}.tar.gz" for suffix in ("", *(f"_{number}" for number in range(2, 100_000))))
+    return next(name for name in names if name not in taken)
+
+
+def describe(
+    path: Path, *, label: str | None, origin: str, created: int, generation: str, verified: int
+) -> BackupEntry:
+    """The entry of an archive, which is read."""
+    content = path.read_bytes()
+    events = unpack(content)
+    return BackupEntry(
+        name=path.name,
+        path=str(path),
+        size=len(content),
+        created=created,
+        label=label,
+        events=len(events),
+        sequence=len(events),
+        generation=generation,
+        verified=verified,
+        sha256=hashlib.sha256(content).hexdigest(),
+        origin=origin,
+    )

@@ -37,6 +37,7 @@ def generation_of(store: Store) -> str:
 def forget_kept(service: StoreService, *, journal: bool = False) -> None:
     """What restores left behind is gone, as after KEEP_UNDO further ones. journal: and what that has too."""
     if journal:
+        service.journal.stop()  # else a merge that is under way writes once more
         for generation in (service.settings.backup_dir / "journal").iterdir():
             if generation.is_dir():
                 shutil.rmtree(generation)

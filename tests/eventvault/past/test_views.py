@@ -113,7 +113,7 @@ def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: St
     for moment in (Moment(sequence=3, generation=left), Moment(instant=end, generation=left), Moment(generation=left)):
         with pytest.raises(MomentUnavailable) as caught:
             service.look_back(moment)
-        assert caught.value.details["nearest"][0]["sequence"] == 2
+        assert 2 in [near["sequence"] for near in caught.value.details["nearest"]]
 
 
 def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreService) -> None:
@@ -225,14 +225,14 @@ def test_what_nobody_keeps_is_made_into_a_database_once(service: StoreService) -
 
     def materialise(moment: Moment, staging: Path) -> Made:
         made.append((moment, staging))
-        make_database(staging / "event_registry_db", "left", 3)
+        make_database(staging / "event_registry_db", "made", 5)
         return Made(staging / "event_registry_db")
 
     views = Views(service.bus, service.catalogue, service.chores, service.past, materialise)
     for _ in range(3):
         view = views.look_back(Moment(instant=end, generation=left))
-        assert (view.sequence, view.of) == (3, left)
-        assert ids_of(service, view) == ["left-0", "left-1", "left-2"]
+        assert (view.sequence, view.of) == (5, left)
+        assert ids_of(service, view) == [f"made-{number}" for number in range(5)]
 
     assert [moment for moment, _ in made] == [Moment(instant=end, generation=left)]
     views.look_back(Moment(generation=left))
