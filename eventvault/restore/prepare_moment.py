@@ -24,9 +24,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     staging, archive: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
     proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
-    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`. store_id: where
-    neither archive nor copy tells. known: all generations. reason: of the new generation that begins there; None: it
-    stays what it was, and records of the archive, whose files are checked, are not read one by one.
+    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
+    store_id: where neither archive nor copy tells. known: all generations.
+    reason: of the new generation that begins there; None: it stays what it was, and records of the archive, whose
+    files are checked, are not read one by one.
     """
 
     staging: str

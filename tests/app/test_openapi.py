@@ -40,7 +40,8 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     assert document["openapi"].startswith("3.1")
     assert {
         "/api/events", "/api/events/export", "/api/events/{event_id}", "/api/backup/create", "/api/backup/list",
-        "/api/backup/restore", "/api/backup/timeline", "/api/backup/undo", "/api/backup/export-metadata", "/api/backup/upload",
+        "/api/backup/restore", "/api/backup/timeline", "/api/backup/undo", "/api/backup/export-metadata",
+        "/api/backup/upload",
         "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin", "/api/backup/{name}/verify",
         "/api/health",
         "/api/health/live", "/api/health/ready",
