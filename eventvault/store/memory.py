@@ -40,7 +40,7 @@ from eventvault.store.interface import (
     Restored,
     ScanQuery,
 )
-from eventvault.store.memory_reading import MemoryHold, wanted
+from eventvault.store.memory_reading import MemoryHold, restore_status, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -143,7 +143,7 @@ class MemoryStore:
                 "latest": entries[0] if entries else None,
                 "totalSize": sum(entry.size for entry in entries),
             },
-            "lastRestore": None if restored is None else _restore_status(restored),
+            "lastRestore": None if restored is None else restore_status(restored),
             "metrics": {},
         }
 
@@ -303,13 +303,3 @@ class MemoryStore:
 
 def _parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     return ((value, orjson.loads(value)) for value in events)
-
-
-def _restore_status(restored: Restored) -> dict[str, Any]:
-    return {
-        "source": restored.source,
-        "at": clock.format_milliseconds(restored.at),
-        "events": restored.events,
-        "notJson": restored.not_json,
-        "durationMs": restored.duration,
-    }
