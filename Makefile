@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test lint format bench bench-serve bench-backup bench-past soak docs lock upgrade clean system-packages
+.PHONY: help run worker test lint format bench bench-serve bench-backup bench-journal bench-past soak docs lock upgrade clean system-packages
 
 help:
 	@echo 'make run          the service, on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -18,7 +18,7 @@ help:
 	@echo 'make lint         ruff, mypy'
 	@echo 'make format       put the code into its form'
 	@echo 'make soak         the long form of the tests that have one'
-	@echo 'make bench        all benchmarks; make bench-serve, bench-backup, bench-past: one of them'
+	@echo 'make bench        all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past: one of them'
 	@echo 'make docs         docs/settings.md and .env.example from the declaration of the settings'
 	@echo 'make lock         requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and what the checks leave behind'
@@ -45,7 +45,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-past
+bench: bench-serve bench-backup bench-journal bench-past
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -56,6 +56,9 @@ bench-backup: $(VENV)/dev.installed
 
 bench-past: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_past $(BENCH_OPTIONS)
+
+bench-journal: $(VENV)/dev.installed
+	@exec $(BIN)/python -m benchmarks.bench_journal $(BENCH_OPTIONS)
 
 docs: $(VENV)/runtime.installed
 	@$(BIN)/python -m eventvault.settings_docs

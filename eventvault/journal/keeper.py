@@ -97,14 +97,18 @@ class Journal:
             self._thread.join(STOP_SECONDS)
         self.flush(STOP_SECONDS)
 
-    def flush(self, seconds: float = 0.0) -> bool:
+    def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
         """Write what was committed last, now. False where that failed; `problem` says why.
 
         seconds: how long what else is missing may take besides, such as the base after a restore from outside.
+        survey: look at the folders first, for what was deleted there.
         """
         self._hurried.set()
         with self._working:
             self._hurried.clear()
+            if survey:
+                self._surveyed = -SURVEY_SECONDS
+                self._guarded(0.0, survey=True)
             return self._guarded(seconds, survey=False)
 
     def hurry(self) -> None:

@@ -6,8 +6,6 @@ A moment is a state of the registry: the events 1 to some sequence of a generati
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,8 @@ from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.chores import Chores
-from eventvault.errors import ArchiveError, BackupNotFound, MomentUnavailable, NoSpace
-from eventvault.files import free_bytes, make_folder
+from eventvault.errors import ArchiveError, BackupNotFound, JournalDamaged, MomentUnavailable, NoSpace
+from eventvault.files import free_bytes, make_folder, remove_durably
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import plan as plans
@@ -35,6 +33,7 @@ _GROWTH = 2
 """A database takes at most about so many times the bytes of the events that are put into it."""
 
 
+_TRIES = 3
 _UNPACKED = 4
 """An archive that does not say how large it is when it is unpacked is taken to be so many times its size."""
 
@@ -120,7 +119,28 @@ class Moments:
         return _unpacked(way.archive) + _GROWTH * sum(each.header.bytes for each in way.segments)
 
     def prepare(self, way: Plan, staging: Path, sources: Sources, reason: str | None) -> dict[str, Any]:
-        """What `eventvault.restore.prepare_moment` does and returns. Raises NoSpace before anything begins."""
+        """What `eventvault.restore.prepare_moment` does and returns. Raises NoSpace before anything begins.
+
+        Planned anew where what it was to be made from was merged or rotated away in between.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._prepare(way, staging, sources, reason)
+            except (JournalDamaged, BackupNotFound) as error:
+                gone = error.details.get("segment", way.archive.path if way.archive else None)
+                if gone is None or Path(gone).exists():
+                    raise
+                sources = self.sources()
+                way = self.plan(way.target, sources)
+        return self._prepare(way, staging, sources, reason)
+
+    def _prepare(self, way: Plan, staging: Path, sources: Sources, reason: str | None) -> dict[str, Any]:
+        self._check_space(way)
+        if way.live:
+            self._copy_live(staging)
+        return self._chores.run("prepare_moment", order=msgspec.to_builtins(self._order(way, staging, sources, reason)))
+
+    def _check_space(self, way: Plan) -> None:
         needed, free = self.disk_needed(way), free_bytes(self._settings.storage_dir)
         if needed > free:
             raise NoSpace(
@@ -129,16 +149,24 @@ class Moments:
                 needed=needed,
                 free=free,
             )
-        if way.live:
-            make_folder(staging)
+
+    def _copy_live(self, staging: Path) -> None:
+        make_folder(staging)
+        try:
             with self._bus.steady:
-                take_checkpoint(self._settings.database, staging / DATABASE_NAME, self._held)
+                take_checkpoint(self._settings.database, staging / DATABASE_NAME, self._bus.committer.held)
+        except BaseException:
+            remove_durably(staging)
+            raise
+
+    def _order(self, way: Plan, staging: Path, sources: Sources, reason: str | None) -> Order:
         identity, _ = self._identity_and_live()
         bounds = dict(lineage(sources.known, way.target.generation))
-        order = Order(
+        archive = way.archive
+        return Order(
             staging=str(staging),
-            archive=way.archive.path if way.archive else None,
-            proven=way.archive.sha256 if way.archive and way.archive.proven else None,
+            archive=archive.path if archive else None,
+            proven=archive.sha256 if archive and archive.proven else None,
             copied=way.live,
             base=way.base,
             segments=[(str(each.path), bounds[each.generation]) for each in way.segments],
@@ -149,7 +177,6 @@ class Moments:
             known=sorted(sources.known.values(), key=lambda each: each.at),
             reason=reason,
         )
-        return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
     def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
         """When that event was recorded, as far as it can be told without reading segments or archives."""
@@ -197,11 +224,6 @@ class Moments:
         record = self._journal.read_record()
         known = identity or (record.registry if record else None)
         return known.store_id if known else ""
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        with self._bus.committer.held():
-            yield
 
     def _at_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
         born = sources.known[lineage(sources.known, generation)[-1][0]].at

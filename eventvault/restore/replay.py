@@ -21,6 +21,7 @@ from eventvault.store import keys
 from eventvault.store.registry import EventRegistry
 
 _BATCH = 2000
+_REMEMBERED = 10_000
 _NO_NONCE = bytes(keys.NONCE_BYTES)
 _RECORDED = slice(-29, -2)
 
@@ -88,6 +89,7 @@ def _read(path: Path) -> Segment:
 
 def _append(db: Any, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
     """Returns the last one's `recordedtime`, as it is printed: the text sorts as the instants do."""
+    prefixes = _Prefixes()
     for start in range(0, len(lines), _BATCH):
         with db.write_batch(transaction=True) as batch:
             put = batch.put
@@ -99,25 +101,41 @@ def _append(db: Any, path: Path, first: int, lines: Sequence[bytes], recorded: b
                 if event.sequence != sequence or line[_RECORDED] < recorded:
                     raise _not_as_written(path, sequence)
                 recorded = line[_RECORDED]
-                event_key, identity, *indexes = _keys_of(event, sequence)
-                put(event_key, line)
-                put(identity, keys.identity_value(sequence, _NO_NONCE))
-                for index in indexes:
-                    put(index, b"")
+                number = sequence.to_bytes(8, "big")
+                put(keys.EVENT + number, line)
+                put(keys.identity_key(event.id, event.source), number + _NO_NONCE)
+                for prefix in prefixes.of(event):
+                    put(prefix + number, b"")
     return recorded
+
+
+class _Prefixes:
+    """The index keys of an event without its sequence; the texts repeat, so what was made is remembered."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, bytes] = {}
+        self._sources: dict[str, bytes] = {}
+
+    def of(self, event: _Indexed) -> list[bytes]:
+        of_type = self._types.get(event.type) or _remembered(self._types, keys.TYPE, event.type)
+        of_source = self._sources.get(event.source) or _remembered(self._sources, keys.SOURCE, event.source)
+        if event.subject is None:
+            return [of_type, of_source]
+        return [of_type, of_source, keys.index_prefix(keys.SUBJECT, event.subject)]
+
+
+def _remembered(known: dict[str, bytes], index: bytes, text: str) -> bytes:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[text] = keys.index_prefix(index, text)
+    return known[text]
 
 
 def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
     """The event's own key, its identity, and its indexes."""
-    found = [
-        keys.event_key(sequence),
-        keys.identity_key(event.id, event.source),
-        keys.index_key(keys.TYPE, event.type, sequence),
-        keys.index_key(keys.SOURCE, event.source, sequence),
-    ]
-    if event.subject is not None:
-        found.append(keys.index_key(keys.SUBJECT, event.subject, sequence))
-    return found
+    number = sequence.to_bytes(8, "big")
+    indexes = [prefix + number for prefix in _Prefixes().of(event)]
+    return [keys.event_key(sequence), keys.identity_key(event.id, event.source), *indexes]
 
 
 def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry) -> None:

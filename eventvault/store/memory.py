@@ -46,7 +46,7 @@ from eventvault.store.interface import (
     View,
 )
 from eventvault.store.memory_past import Events, look_back, parsed
-from eventvault.store.memory_reading import MemoryHold, wanted
+from eventvault.store.memory_reading import MemoryHold, restore_status, wanted
 from eventvault.store.memory_undo import Lefts
 
 
@@ -165,7 +165,7 @@ class MemoryStore:
                 "latest": entries[0] if entries else None,
                 "totalSize": sum(entry.size for entry in entries),
             },
-            "lastRestore": None if restored is None else _restore_status(restored),
+            "lastRestore": None if restored is None else restore_status(restored),
             "metrics": {},
         }
 
@@ -306,13 +306,3 @@ class MemoryStore:
             undo=undo,
         )
         return self._last_restore
-
-
-def _restore_status(restored: Restored) -> dict[str, Any]:
-    return {
-        "source": restored.source,
-        "at": clock.format_milliseconds(restored.at),
-        "events": restored.events,
-        "notJson": restored.not_json,
-        "durationMs": restored.duration,
-    }

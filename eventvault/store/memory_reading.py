@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import orjson
 
-from eventvault import event
-from eventvault.store.interface import ScanQuery
+from eventvault import clock, event
+from eventvault.store.interface import Restored, ScanQuery
 
 
 class MemoryHold:
@@ -39,3 +40,14 @@ def wanted(value: bytes, query: ScanQuery) -> bool:
         and (query.recorded_from is None or recorded >= query.recorded_from)
         and (query.recorded_to is None or recorded <= query.recorded_to)
     )
+
+
+def restore_status(restored: Restored) -> dict[str, Any]:
+    """`lastRestore` of health."""
+    return {
+        "source": restored.source,
+        "at": clock.format_milliseconds(restored.at),
+        "events": restored.events,
+        "notJson": restored.not_json,
+        "durationMs": restored.duration,
+    }

@@ -44,8 +44,8 @@ from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.startup import Startup
 from eventvault.restore.timeline import timeline
 from eventvault.settings import Settings
-from eventvault.store import keys, status
-from eventvault.store.bus import Consumer, EventBus
+from eventvault.store import status
+from eventvault.store.bus import EventBus
 from eventvault.store.commit import Done
 from eventvault.store.interface import (
     AppendResult,
@@ -62,6 +62,7 @@ from eventvault.store.interface import (
     Taken,
     View,
 )
+from eventvault.store.kafka_events import consumers_of
 from eventvault.store.nonces import Nonces
 from eventvault.store.paging import scan
 from eventvault.store.past import Held, Past
@@ -108,7 +109,9 @@ class StoreService:
         self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
-        self._consumers = self._kafka_consumers() if with_kafka and self.kafka.configured else []
+        self._nonces = Nonces()
+        with_kafka = with_kafka and self.kafka.configured
+        self._consumers = consumers_of(settings, self.bus, self._nonces, self.kafka) if with_kafka else []
         self.point_in_time = PointInTime(settings, self.bus, self.catalogue, self.moments, self.restorer)
         self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.point_in_time)
         self._service_starts = service_starts
@@ -116,7 +119,6 @@ class StoreService:
         self._started = False
         self._stopping = threading.Event()
         self._tried = threading.Event()
-        self._nonces = Nonces()
 
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
@@ -215,9 +217,7 @@ class StoreService:
         return self._restored(work)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False, operation: str = "") -> Restored:
-        return self._restored(
-            lambda: self.point_in_time.restore(moment, staged=staged, operation=_named(operation)),
-        )
+        return self._restored(lambda: self.point_in_time.restore(moment, staged=staged, operation=_named(operation)))
 
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
         return self.point_in_time.plan(asked)
@@ -240,20 +240,6 @@ class StoreService:
 
     def list_undo(self) -> list[KeptEntry]:
         return undo.entries(self.settings.storage_dir)
-
-    def _kafka_consumers(self) -> list[Consumer]:
-        # Imported where it is used: a store without Kafka takes over sooner without the client library.
-        from eventvault.kafka.consumer import EventsConsumer
-
-        return [EventsConsumer(self.settings, sink=self._take, load=self._offsets, monitor=self.kafka)]
-
-    def _take(self, drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
-        """Events from Kafka and the offsets they stand at, in one write."""
-        return self.bus.committer.append(AppendBatch(drafts, self._nonces.next(), notes))
-
-    def _offsets(self) -> dict[bytes, bytes]:
-        with self.bus.using() as registry:
-            return registry.notes(keys.KAFKA)
 
     def _has_to_restore(self) -> bool:
         """Whether the start may take long: then requests are refused at once instead of kept waiting."""

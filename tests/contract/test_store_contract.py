@@ -273,3 +273,61 @@ def test_a_new_store_is_well(store: Store) -> None:
 
     assert (status["status"], status["problems"]) == ("ok", [])
     assert (status["store"]["events"], status["backup"]["count"], status["backup"]["latest"]) == (0, 0, None)
+
+
+def test_a_restore_to_a_moment_keeps_the_events_up_to_it(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    instant = event.recorded_of(store.get("b"))
+    store.append(drafts("c"))
+    left = store.scan(ScanQuery()).generation
+
+    restored = store.restore_moment(Moment(sequence=1))
+
+    assert (restored.events, ids(store)) == (1, ["a"])
+    assert restored.undo is not None
+    assert store.restore_moment(Moment(instant=instant, generation=left)).events == 2
+    assert ids(store) == ["a", "b"]
+    assert store.restore_moment(Moment(sequence=0)).events == 0
+
+
+def test_a_plan_says_what_is_left_behind_and_changes_nothing(store: Store) -> None:
+    store.append(drafts("a", "b", "c"))
+
+    plan = store.plan_restore(Moment(sequence=1))
+
+    assert (plan["sequence"], plan["eventsLeftBehind"]) == (1, 2)
+    assert (plan["firstLeftBehind"]["id"], plan["lastLeftBehind"]["id"]) == ("b", "c")
+    assert {"archive", "segments", "bytesToRead", "diskNeeded", "predictedSeconds"} <= plan.keys()
+    assert ids(store) == ["a", "b", "c"]
+    name = store.create_backup().backup.name
+    assert store.plan_restore(name)["archive"] == name
+    with pytest.raises(BackupNotFound):
+        store.plan_restore("never.tar.gz")
+
+
+def test_a_moment_that_cannot_be_had_is_answered_with_the_window(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    for moment in (
+        Moment(sequence=3),
+        Moment(sequence=1, generation="0123456789abcdef"),
+        Moment(instant=clock.now() + 10**9),
+        Moment(instant=0),
+    ):
+        with pytest.raises(MomentUnavailable) as caught:
+            store.restore_moment(moment)
+        assert caught.value.details["window"]["newest"]["sequence"] == 2
+        assert caught.value.details["nearest"]
+    assert ids(store) == ["a", "b"]
+
+
+def test_the_timeline_has_all_generations(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    left = store.scan(ScanQuery()).generation
+    store.restore_moment(Moment(sequence=1))
+
+    timeline = store.timeline()
+
+    present = store.scan(ScanQuery()).generation
+    assert timeline["window"]["newest"]["sequence"] == 1
+    assert {each["id"]: each["lastSequence"] for each in timeline["generations"]} == {left: 2, present: 1}
+    assert {"archives", "segments", "gaps"} <= timeline.keys()

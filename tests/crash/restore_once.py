@@ -1,6 +1,7 @@
 """Run as a process that is killed on its way: a store that restores in its main thread.
 
 python restore_once.py api NAME     opens the database, then restores the archive NAME of BACKUP_DIR
+python restore_once.py moment N      opens the database, then restores to event N
 python restore_once.py undo         opens the database, then undoes the newest restore
 python restore_once.py start        starts as a service does: what lies in RESTORE_DIR is restored
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from eventvault.settings import load
+from eventvault.store.interface import Moment
 from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.service import StoreService
 
@@ -30,6 +32,8 @@ def main(how: str, *names: str) -> None:
     assert store.state == "serving", store.bus.problem
     if how == "api":
         store.restore(names[0])
+    if how == "moment":
+        store.restore_moment(Moment(sequence=int(names[0])))
     if how == "undo":
         store.undo()
     store.stop()

@@ -62,9 +62,10 @@ def identities(store: StoreService) -> list[str]:
 
 def leftovers(settings: Settings) -> list[str]:
     prefixes = (".restoring-", ".checkpoint-", ".past-", ".event_registry_db", "restore_intent", ".kept")
+    folders = (settings.storage_dir, settings.backup_dir, *(settings.backup_dir / "journal").glob("*/"))
     return [
         path.name
-        for folder in (settings.storage_dir, settings.backup_dir)
+        for folder in folders
         for path in folder.iterdir()
         if path.name.startswith(prefixes) or path.name.endswith(".tmp")
     ]
@@ -169,6 +170,31 @@ def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], r
             old = identities(store)
         killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
         check(settings, old, held)
+    assert killed, "no process was killed on its way"
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(180, id="long", marks=pytest.mark.soak)])
+def test_a_restore_to_a_moment_killed_at_any_instant(
+    settings: Settings, new: tuple[str, list[str]], rounds: int
+) -> None:
+    """Across an archive and the journal, whose segments are whole after each kill too."""
+    instants, killed = seeded(), 0
+    with running_service(settings, service_starts=False) as store:
+        append(store, "journaled", 10)
+    command, environment = restoring(settings, "moment", "25")
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True)
+    whole = time.monotonic() - began
+    for number in range(rounds):
+        with running_service(settings, service_starts=False) as store:
+            append(store, f"since-{number}", 3)
+            old = identities(store)
+        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
+        check(settings, old, old[:25])
+        with running_service(settings, service_starts=False) as store:
+            assert store.journal.flush(10, survey=True)
+            assert store.journal.folder.segments()[1] == []
+            assert store.timeline()["gaps"] == []
     assert killed, "no process was killed on its way"
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.pages import run_page
 from tests.service import Service
 
-PAGES = ["past.md", "undo.md"]
+PAGES = ["journal.md", "past.md", "undo.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,118 @@
+"""`make bench-journal`: what the journal costs posts, how fast it is replayed, and how many seconds are at risk.
+
+BENCH_OPTIONS='--seconds 2 --events 50000' makes it short; `--help` names all options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from benchmarks import serving
+from benchmarks.bench_serve import event_body, posts
+from benchmarks.load import measure
+from eventvault import clock, event
+from eventvault.journal import segment
+from eventvault.journal.segment import Header
+from eventvault.restore.prepare_moment import prepare_moment
+from eventvault.store.generation import Generation
+from tests.service import Service
+
+OFF = "86400000"
+"""An interval that is never reached."""
+GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
+LINES = 20_000
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="bench-journal-") as folder:
+        compare_posts(options, Path(folder))
+        replay(options, Path(folder))
+        at_risk(options, Path(folder))
+
+
+def compare_posts(options: argparse.Namespace, folder: Path) -> None:
+    """Posts a second with the journal and without it, turn about; of the rounds the median counts."""
+    kinds = (("single posts", posts(64, 1, 200)), ("posts of 100 events", posts(16, 100, 200)))
+    with _service(folder / "on", "1000") as on, _service(folder / "off", OFF) as off:
+        for name, requests in kinds:
+            rates: dict[int, list[float]] = {on.port: [], off.port: []}
+            for _ in range(options.rounds):
+                for port, seen in rates.items():
+                    seen.append(measure(port, requests, clients=options.clients, seconds=options.seconds).rate)
+            with_it, without = (statistics.median(rates[one.port]) for one in (on, off))
+            print(f"{name}: {with_it:.0f}/s with the journal, {without:.0f}/s without it: {with_it / without:.3f}")
+
+
+def replay(options: argparse.Namespace, folder: Path) -> None:
+    """Into a fresh database, every check included, synced."""
+    journal = folder / "journal" / GENERATION.id
+    journal.mkdir(parents=True)
+    paths = [_segment(journal, first, options.events) for first in range(1, options.events + 1, LINES)]
+    order = {
+        "staging": str(folder / "replayed"), "segments": [[str(path), options.events] for path in paths],
+        "generation": GENERATION.id, "sequence": options.events, "store_id": "0" * 16, "reason": "point in time",
+        "known": [{"id": GENERATION.id, "parent": None, "forkSequence": 0, "reason": "created", "at": 1}],
+    }  # fmt: skip
+    began = time.perf_counter()
+    prepare_moment(order=order)
+    seconds = time.perf_counter() - began
+    print(f"replay: {options.events / seconds:.0f} events/s ({options.events} events in {seconds:.2f} s)")
+
+
+def at_risk(options: argparse.Namespace, folder: Path) -> None:
+    """The most seconds that were at risk under about 5,000 events a second, asked for every 100 ms."""
+    seen: list[float] = []
+    ended = threading.Event()
+    with _service(folder / "risk", "1000") as one:
+
+        def ask() -> None:
+            while not ended.wait(0.1):
+                seen.append(one.get("/api/health").json()["journal"]["secondsAtRisk"])
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            load = measure(one.port, posts(16, 100, 200), clients=4, seconds=options.risk_seconds, rate=50)
+        finally:
+            ended.set()
+            asking.join()
+    print(f"seconds at risk: at most {max(seen):.2f}, {len(seen)} looks, {100 * load.rate:.0f} events/s")
+
+
+def _segment(folder: Path, first: int, events: int) -> Path:
+    words, instant = random.Random(first), clock.now()
+    bodies = [event_body(words, 300) for _ in range(min(LINES, events + 1 - first))]
+    lines = [
+        event.recorded_body(event.draft(body, instant).body, first + number, instant)
+        for number, body in enumerate(bodies)
+    ]
+    about = Header(store_id="0" * 16, installation="bench", generation=GENERATION, first=first, last=0, first_time="",
+                   last_time="", bytes=0, sha256="0" * 64)  # fmt: skip
+    return segment.write_segment(folder, about, lines).path
+
+
+def _service(folder: Path, interval: str) -> AbstractContextManager[Service]:
+    folder.mkdir()
+    return serving.eventvault(folder, 2, {"JOURNAL_INTERVAL": interval})
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round of posts")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--events", type=int, default=1_000_000, help="that are replayed")
+    parser.add_argument("--risk-seconds", type=float, default=600.0, help="how long seconds at risk are measured")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Joins the consumer of the events topic with the registry: events and the offsets they stand at in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eventvault.event import EventDraft
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.settings import Settings
+from eventvault.store import keys
+from eventvault.store.bus import Consumer, EventBus
+from eventvault.store.interface import AppendResult
+from eventvault.store.nonces import Nonces
+from eventvault.store.registry import AppendBatch
+
+
+def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:
+    """What the bus starts once the database is open."""
+    # Imported where it is used: a store without Kafka takes over sooner without the client library.
+    from eventvault.kafka.consumer import EventsConsumer
+
+    def take(drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+        return bus.committer.append(AppendBatch(drafts, nonces.next(), notes))
+
+    def stored() -> dict[bytes, bytes]:
+        with bus.using() as registry:
+            return registry.notes(keys.KAFKA)
+
+    return [EventsConsumer(settings, sink=take, load=stored, monitor=monitor)]
