@@ -173,9 +173,8 @@ def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
         removes(path)
 
     monkeypatch.setattr(past, "remove_durably", remove)
-    monkeypatch.setattr(past, "UNHELD_SECONDS", 0.0)
+    monkeypatch.setattr(store_service.past._open[generation], "idle", 0.0)
     store_service.past.tidy()
-    monkeypatch.setattr(past, "UNHELD_SECONDS", 60.0)
     assert came
     assert [each for each in store_service.settings.storage_dir.glob(".past-*") if any(each.iterdir())]
     assert len(store_service.scan(query).events) == 10

@@ -64,7 +64,7 @@ def test_it_starts_anew_where_it_shall(service: Callable[..., Service], lost: st
 def test_a_store_whose_folder_is_removed_makes_way_and_no_second_one_stands_beside_it(
     service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
-    running = service(workers=1)
+    running = service(workers=1, environment={"AUTO_RECOVER": "empty"})
     running.post("/api/events", {"id": "a", "type": "t"})
     before = running.stores()
 
