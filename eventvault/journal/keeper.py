@@ -32,7 +32,7 @@ BASE_SECONDS = 0.5
 """How long a tick writes of what is missing since before it."""
 HURRY_SECONDS = 0.1
 STOP_SECONDS = 10.0
-"""How long a store that ends waits for its last segment."""
+"""How long a store that ends waits for the segment that is being written."""
 
 
 class RolledBack(NamedTuple):
@@ -95,7 +95,7 @@ class Journal:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
-        self.flush(STOP_SECONDS)
+        self.flush(BASE_SECONDS)
 
     def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
         """Write what was committed last, now. False where that failed; `problem` says why.

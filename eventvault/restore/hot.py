@@ -65,10 +65,7 @@ class Restorer:
     def run(
         self, source: str, prepare: Callable[[], Intent], *, staged: bool, operation: str, look: Look = lambda *_: None
     ) -> Restored:
-        """`restore` of whatever `prepare` makes ready beside the live data. source: what to call it.
-
-        look: is given the intent, and the old registry where it is open, once nothing is appended to it any more.
-        """
+        """`restore` of whatever `prepare` makes ready. look: at the old registry, when nothing is appended any more."""
         return self._alone(source, operation, lambda: self._restore(source, prepare, staged, look))
 
     def undo(self, name: str | None, *, operation: str) -> Restored:
