@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from eventvault.event import EventDraft
 from eventvault.store.generation import first_identity
 from eventvault.store.interface import ScanQuery, Store
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.store.service import StoreService
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"
 
@@ -143,3 +145,20 @@ def opened(folder: Path) -> Iterator[Any]:
     """A database that nobody has open, with plyvel alone."""
     with closing(plyvel.DB(str(folder), create_if_missing=False)) as db:
         yield db
+
+
+@contextmanager
+def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
+    """The next chore waits; the event tells that it was reached."""
+    reached, go_on = threading.Event(), threading.Event()
+    run = service.chores.run
+
+    def slow(name: str, **arguments: Any) -> dict[str, Any]:
+        reached.set()
+        assert go_on.wait(60)
+        return run(name, **arguments)
+
+    service.chores.run = slow  # type: ignore[method-assign]
+    yield reached
+    service.chores.run = run  # type: ignore[method-assign]
+    go_on.set()

@@ -62,10 +62,5 @@ def sequence_of(key: bytes) -> int:
     return int(_SEQUENCE.unpack(key[-8:])[0])
 
 
-def after_prefix(prefix: bytes) -> bytes:
-    """The first key beyond all that begin with `prefix`."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])
-
-
 def _text(text: str) -> bytes:
     return text.encode().replace(b"\x00", b"\x00\xff") + b"\x00\x01"

@@ -54,7 +54,7 @@ class Spawner:
         self.settings = settings
         self.service = service
         self.mode = mode
-        self.socket_path = settings.storage_dir / SOCKET_NAME
+        self.socket_path = socket_of(settings.storage_dir)
         self._command = list(command)
         self._failures = 0
         self._not_before = 0.0

@@ -10,9 +10,8 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,6 +47,7 @@ from tests.restoring import (
     opened,
     prefixes,
     problem_codes,
+    waiting_chore,
 )
 from tests.stores import running_service
 
@@ -59,23 +59,6 @@ def service(settings: Settings) -> Iterator[StoreService]:
     with running_service(settings) as service:
         service.append(drafts(5))
         yield service
-
-
-@contextmanager
-def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
-    """The next chore waits; the event tells that it was reached."""
-    reached, go_on = threading.Event(), threading.Event()
-    run = service.chores.run
-
-    def slow(name: str, **arguments: Any) -> dict[str, Any]:
-        reached.set()
-        assert go_on.wait(60)
-        return run(name, **arguments)
-
-    service.chores.run = slow  # type: ignore[method-assign]
-    yield reached
-    service.chores.run = run  # type: ignore[method-assign]
-    go_on.set()
 
 
 def kept(settings: Settings) -> list[Path]:

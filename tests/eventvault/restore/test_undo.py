@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from tests.restoring import (
     make_database,
     make_foreign_archive,
     prefixes,
+    waiting_chore,
 )
 from tests.stores import running_service
 
@@ -162,21 +163,6 @@ def test_what_is_not_kept_cannot_be_brought_back(service: StoreService, name: st
     with pytest.raises(UndoNotFound):
         service.undo(name)
     assert prefixes(service) == {"live": 5}
-
-
-@contextmanager
-def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
-    reached, go_on = threading.Event(), threading.Event()
-    run = service.chores.run
-
-    def slow(name: str, **arguments: Any) -> dict[str, Any]:
-        reached.set()
-        assert go_on.wait(60)
-        return run(name, **arguments)
-
-    service.chores.run = slow  # type: ignore[method-assign]
-    yield reached
-    go_on.set()
 
 
 @pytest.mark.parametrize("under_way", ["restore", "undo"])
