@@ -170,7 +170,7 @@ class Past:
             remove_durably(self._storage_dir / name)
 
     def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
-        recent = max(self._last_held.get(key, 0.0), self._began)
+        recent = max(self._last_held.get(key, self._began), self._began)
         return key in self._holders.values() or time.monotonic() - recent < idle
 
     def _bus(self, key: str) -> EventBus:
