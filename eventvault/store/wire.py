@@ -35,7 +35,8 @@ PROTOCOL = 3
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
-_CHUNK = 2**18
+_FIRST = 2**14
+"""Read at once: most frames are smaller, and the buffer that is made for it costs little."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -128,22 +129,32 @@ def receive(connection: socket.socket) -> bytes:
 
     Neither end sends a frame before the other one's is answered, so whatever arrives belongs to this one.
     """
-    parts = bytearray(_some(connection))
-    while len(parts) < _LENGTH.size:
-        parts += _some(connection)
-    (length,) = _LENGTH.unpack_from(parts)
+    head = connection.recv(_FIRST)
+    while len(head) < _LENGTH.size:
+        more = connection.recv(_FIRST) if head else b""
+        if not more:
+            raise ConnectionError("the other end closed the connection")
+        head += more
+    (length,) = _LENGTH.unpack_from(head)
     if length > FRAME_BYTES:
         raise ConnectionError(f"a frame of {length} bytes is larger than any that is sent")
-    while len(parts) < _LENGTH.size + length:
-        parts += _some(connection)
-    return bytes(memoryview(parts)[_LENGTH.size :])
+    if len(head) == _LENGTH.size + length:
+        return head[_LENGTH.size :]
+    return bytes(_whole(connection, head[_LENGTH.size :], length))
 
 
-def _some(connection: socket.socket) -> bytes:
-    chunk = connection.recv(_CHUNK)
-    if not chunk:
-        raise ConnectionError("the other end closed the connection")
-    return chunk
+def _whole(connection: socket.socket, begun: bytes, length: int) -> bytearray:
+    """A body of that length, of which `begun` is there."""
+    body = bytearray(length)
+    done = len(begun)
+    body[:done] = begun
+    with memoryview(body) as view:
+        while done < length:
+            count = connection.recv_into(view[done:])
+            if not count:
+                raise ConnectionError("the other end closed the connection")
+            done += count
+    return body
 
 
 def short_path(folder: int, name: str) -> str:
