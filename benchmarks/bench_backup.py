@@ -16,10 +16,9 @@ from pathlib import Path
 
 from benchmarks import events, limits, memory, page, peers, report, serving
 from benchmarks.peers import PEERS, Peer, Result
-from tests.service import PROJECT, Service
+from tests.service import Service
 
 MEGABYTE = 10**6
-PAGE = PROJECT / "docs" / "benchmarks.md"
 DATABASE = "event_registry_db"
 INTRODUCTION = """\
 Made by `make bench-backup`. {events:,} events of JSON in a LevelDB of {size:,} MB; 1 % more before the second backup.
@@ -211,7 +210,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         head = INTRODUCTION.format(events=count, size=size, rounds=options.rounds)
         machine = f"Measured on: {report.machine(folder)}."
         text = "\n\n".join(["## Backups", head.strip(), machine, *parts, "The commands:", commands(used)])
-        page.write_section(PAGE, "bench-backup", text)
+        page.write_section(report.PAGE, "bench-backup", text)
     print("\n\n".join(parts))
 
 

@@ -14,7 +14,7 @@ import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import serving
+from benchmarks import report, serving
 from benchmarks.bench_serve import event_body, posts
 from benchmarks.load import measure
 from eventvault import clock, event
@@ -28,17 +28,26 @@ OFF = "86400000"
 """An interval that is never reached."""
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 LINES = 20_000
+INTRODUCTION = """\
+Made by `make bench-journal`, over loopback, with a load generator of one process, 16 clients and two gunicorn workers.
+With the journal is with the default `JOURNAL_INTERVAL`, without it with one that is never reached, turn about; of the
+rounds the median counts. Replay is into a fresh database, every check of the segments included, and ends when it is
+synced. Seconds at risk is what health says, asked for ten times a second under a steady load.
+"""
 
 
 def main() -> None:
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="bench-journal-") as folder:
-        compare_posts(options, Path(folder))
-        replay(options, Path(folder))
-        at_risk(options, Path(folder))
+    results = report.Report("The journal")
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-journal-") as folder:
+        compare_posts(options, Path(folder), results)
+        replay(options, Path(folder), results)
+        at_risk(options, Path(folder), results)
+        report.write(options.page, INTRODUCTION, results, Path(folder))
+    print(f"written: {options.page}")
 
 
-def compare_posts(options: argparse.Namespace, folder: Path) -> None:
+def compare_posts(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
     """Posts a second with the journal and without it, turn about; of the rounds the median counts."""
     kinds = (("single posts", posts(64, 1, 200)), ("posts of 100 events", posts(16, 100, 200)))
     with _service(folder / "on", "1000") as on, _service(folder / "off", OFF) as off:
@@ -48,10 +57,13 @@ def compare_posts(options: argparse.Namespace, folder: Path) -> None:
                 for port, seen in rates.items():
                     seen.append(measure(port, requests, clients=options.clients, seconds=options.seconds).rate)
             with_it, without = (statistics.median(rates[one.port]) for one in (on, off))
-            print(f"{name}: {with_it:.0f}/s with the journal, {without:.0f}/s without it: {with_it / without:.3f}")
+            results.add(report.Row(f"{name}, with the journal", f"{with_it:,.0f} requests/s"))
+            results.add(report.Row(f"{name}, without it", f"{without:,.0f} requests/s"))
+            ratio = with_it / without
+            results.add(report.Row(f"{name}, with as a part of without", f"{ratio:.3f}", "0.95", ratio >= 0.95))
 
 
-def replay(options: argparse.Namespace, folder: Path) -> None:
+def replay(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
     """Into a fresh database, every check included, synced."""
     journal = folder / "journal" / GENERATION.id
     journal.mkdir(parents=True)
@@ -64,10 +76,11 @@ def replay(options: argparse.Namespace, folder: Path) -> None:
     began = time.perf_counter()
     prepare_moment(order=order)
     seconds = time.perf_counter() - began
-    print(f"replay: {options.events / seconds:.0f} events/s ({options.events} events in {seconds:.2f} s)")
+    rate = options.events / seconds
+    results.add(report.Row(f"replay of {options.events:,} events", f"{rate:,.0f} events/s", "100,000", rate >= 1e5))
 
 
-def at_risk(options: argparse.Namespace, folder: Path) -> None:
+def at_risk(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
     """The most seconds that were at risk under about 5,000 events a second, asked for every 100 ms."""
     seen: list[float] = []
     ended = threading.Event()
@@ -84,7 +97,10 @@ def at_risk(options: argparse.Namespace, folder: Path) -> None:
         finally:
             ended.set()
             asking.join()
-    print(f"seconds at risk: at most {max(seen):.2f}, {len(seen)} looks, {100 * load.rate:.0f} events/s")
+    under = f"under {100 * load.rate:,.0f} events/s for {options.risk_seconds:,.0f} s"
+    worst = max(seen)
+    said = f"{worst:.2f} s in {len(seen):,} looks"
+    results.add(report.Row(f"most seconds at risk, {under}", said, "1.5 s", worst <= 1.5))
 
 
 def _segment(folder: Path, first: int, events: int) -> Path:
@@ -111,6 +127,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--events", type=int, default=1_000_000, help="that are replayed")
     parser.add_argument("--risk-seconds", type=float, default=600.0, help="how long seconds at risk are measured")
+    parser.add_argument("--folder", type=Path, default=None, help="where the data lies (default: a temporary one)")
+    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""`make bench-past`: how fast the first page of a past moment is there, cold and warm.
+"""`make bench-past`: how fast the first page of a past moment is there, and how long a hot restore makes others wait.
 
 BENCH_OPTIONS='--size 2048' is what the targets are for; `--help` names the options.
 """
@@ -11,20 +11,26 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
 
 from benchmarks import report, serving
-from benchmarks.bench_serve import MEGABYTE, fill
-from tests.service import PROJECT, Service
+from benchmarks.bench_serve import MEGABYTE, fill, posts
+from benchmarks.load import Load, http_request
+from benchmarks.load import measure as put_under_load
+from tests.service import Service
 
-PAGE = PROJECT / "docs" / "benchmarks-past.md"
 INTRODUCTION = """\
 Made by `make bench-past`, over loopback: `GET /api/events?asOf=…&limit=100` at a moment in the middle. Cold: the
 service was just started, and nothing of the database is in the page cache, as far as the system lets a program say so.
 Warm: the median of the same page read again. A generation that was left behind is read from what a restore keeps.
+The wait that a restore brings is the slowest of the posts and gets that were due at fixed times while it went on, each
+counted from when it was due. It goes to the moment in the middle, from an archive that was verified and the journal.
 """
-COLD_SECONDS, WARM_SECONDS = 3.0, 0.05
+COLD_SECONDS, WARM_SECONDS, WAIT_SECONDS = 3.0, 0.05, 0.5
+PACE = 50
+"""Posts and gets a second, together, beside a restore."""
 
 
 def moment_in_the_middle(service: Service) -> dict[str, str]:
@@ -62,12 +68,41 @@ def measure(results: report.Report, what: str, cold: Callable[[], float], warm: 
     results.add(report.Row(f"{what}, warm", f"{again * 1e3:.1f} ms", "50 ms", again <= WARM_SECONDS))
 
 
+def timed(service: Service, address: str, body: dict[str, str]) -> float:
+    """Seconds of a POST that must succeed."""
+    began = time.perf_counter()
+    reply = service.post(address, body, timeout=3600)
+    if reply.status != 200:
+        raise SystemExit(f"POST {address} answered {reply.status}: {reply.body[:500]!r}")
+    return time.perf_counter() - began
+
+
+def wait_beside(results: report.Report, what: str, service: Service, address: str, body: dict[str, str]) -> None:
+    """Once alone, which tells how long it takes; undone; then beside posts and gets."""
+    alone = timed(service, address, body)
+    results.add(report.Row(f"{what}, alone", f"{alone:.1f} s"))
+    timed(service, "/api/backup/undo", {})
+    lasts = 2 * alone + 5
+    requests = [each for post in posts(16, 1, 200) for each in (post, http_request("GET", "/api/events?limit=1"))]
+    with ThreadPoolExecutor(1) as other:
+        load: Future[Load] = other.submit(put_under_load, service.port, requests, clients=16, seconds=lasts, rate=PACE)
+        beside = timed(service, address, body)
+        if load.done():
+            raise SystemExit(f"{what} took {beside:.1f} s, longer than the load beside it")
+        seen = load.result()
+    failed = {status: count for status, count in seen.statuses.items() if not status.startswith("2")}
+    wait = f"{seen.slowest * 1e3:.0f} ms (p50 {seen.p50 * 1e3:.1f} ms, p99 {seen.p99 * 1e3:.1f} ms)"
+    good = seen.slowest <= WAIT_SECONDS
+    results.add(report.Row(f"{what}: the longest that a post or a get waited", wait, "500 ms", good))
+    results.add(report.Row(f"{what}: requests that failed meanwhile", f"{failed or 0}", "0", not failed))
+
+
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_past", description=__doc__)
     parser.add_argument("--size", type=int, default=100, help="MB of events")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
     parser.add_argument("--folder", type=Path, default=None, help="where the data lies (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args(arguments)
 
 
@@ -77,15 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
         folder = Path(name)
         with serving.eventvault(folder, options.workers) as service:
-            empty = service.post("/api/backup/create").json()["name"]
             fill(service, options.size)
             moment = moment_in_the_middle(service)
+            name = service.post("/api/backup/create", timeout=3600).json()["name"]
+            timed(service, f"/api/backup/{name}/verify", {})
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
             said = f"a moment of {options.size:,} MB"
             present = {"asOf": moment["asOf"]}
             measure(results, said, lambda: read(service, present), lambda: read(service, present))
-            service.post("/api/backup/restore", {"backupName": empty})
+            back = {"pointInTime": moment["asOf"], "generation": moment["generation"]}
+            wait_beside(results, f"a restore into {options.size:,} MB", service, "/api/backup/restore", back)
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
             said = f"{said} in a generation that was left behind"

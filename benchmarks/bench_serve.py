@@ -17,10 +17,9 @@ from pathlib import Path
 
 from benchmarks import memory, report, serving
 from benchmarks.load import Load, http_request, measure
-from tests.service import PROJECT, Service
+from tests.service import Service
 
 MEGABYTE = 2**20
-PAGE = PROJECT / "docs" / "benchmarks.md"
 INTRODUCTION = """\
 Made by `make bench-serve`, over loopback, with a load generator of one process. Every post is durable: answered when
 the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the same workers and threads in the same
@@ -140,7 +139,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, default=None, help="where the data lies meanwhile (default: a temporary one)"
     )
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args(arguments)
 
 

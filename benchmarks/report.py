@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.page import write_section
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 LOAD_BEFORE = os.getloadavg()[0]
 """What else was going on: figures from a busy machine are worth little."""
 
