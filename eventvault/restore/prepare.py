@@ -22,7 +22,7 @@ from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
-from eventvault.store.past import copy_database
+from eventvault.store.past import check_holds, copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
 
 DATABASE_NAME = "event_registry_db"
@@ -66,10 +66,11 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
         raise
 
 
-def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least: int = 0) -> dict[str, Any]:
     """As `prepare_restore`, from a database that is kept in STORAGE_DIR: its tables by hard link, never written to.
 
-    Raises ArchiveDamaged where it cannot be opened.
+    least: how many events it must hold. Raises ArchiveDamaged where it cannot be opened, holds less, or has a block
+    that is not as it was written: each is read.
     """
     path, folder = Path(kept), Path(staging)
     live = msgspec.convert(known, StoreIdentity) if known else None
@@ -77,7 +78,9 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> di
         folder.mkdir()
         with no_space_said(f"copying {path}"):
             copy_database(path, folder / DATABASE_NAME)
+        _check_tables(path, folder / DATABASE_NAME)
         with _database(path, folder / DATABASE_NAME) as (db, registry):
+            check_holds(path, registry.last_sequence, least)
             answer = _begin_generation(db, registry, "undone", live)
         (folder / DATABASE_NAME / MARK_NAME).touch()
         sync_tree(folder)
@@ -139,7 +142,7 @@ def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]
 
 
 def _check_tables(path: Path, database: Path) -> None:
-    """Read every block with its checksum. An archive of ours has checksums of its own, a plain tar has only these."""
+    """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
     with _database(path, database) as (db, _), db.iterator(verify_checksums=True, fill_cache=False) as rows:
         for _row in rows:
             pass

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from eventvault.errors import GenerationLeftBehind, TooBusy
-from eventvault.files import remove_durably
+from eventvault.errors import DatabaseDamaged, GenerationLeftBehind, TooBusy
+from eventvault.files import remove_durably, rename_durably
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Page, ScanQuery
@@ -184,11 +184,20 @@ class Past:
         self._drop()
 
     def _drop(self) -> None:
-        with self._lock:
-            names = [name for name in self._droppable - self._staying if not self._held(name.removeprefix(KEPT_PREFIX))]
-            self._droppable.difference_update(names)
-        for name in names:
-            remove_durably(self._storage_dir / name)
+        """Under another name first: a removal that is killed half-way leaves nothing that looks like a database."""
+        gone: list[Path] = []
+        try:
+            with self._lock:
+                free = self._droppable - self._staying
+                for name in [name for name in free if not self._held(name.removeprefix(KEPT_PREFIX))]:
+                    if (self._storage_dir / name).is_dir():
+                        aside = self.staging()
+                        rename_durably(self._storage_dir / name, aside)
+                        gone.append(aside)
+                    self._droppable.discard(name)
+        finally:
+            for aside in gone:
+                remove_durably(aside)
 
     def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
         recent = max(self._last_held.get(key, self._began), self._began)
@@ -209,21 +218,29 @@ class Past:
                     except BaseException:
                         remove_durably(copy)
                         raise
-                    self._open[key] = self._opened(copy, copy, UNHELD_SECONDS, gone)
+                    self._open[key] = self._opened(copy, copy, UNHELD_SECONDS, gone, self._events_left(key))
                 return self._open[key].bus
         finally:
             _close(gone)
 
-    def _opened(self, database: Path, folder: Path, idle: float, gone: list[_Copy]) -> _Copy:
+    def _events_left(self, key: str) -> int:
+        name = self.folder(key).name
+        return next((each.events or 0 for each in kept(self._storage_dir) if each.name == name), 0)
+
+    def _opened(self, database: Path, folder: Path, idle: float, gone: list[_Copy], least: int = 0) -> _Copy:
         """In a folder of its own each time: the one before may still be on its way out.
 
-        gone: is given what makes way, to be closed once the lock is free.
+        gone: is given what makes way, to be closed once the lock is free. least: how many events it must hold.
         """
+        bus = EventBus(database)
         try:
             self._make_room(gone)
-            bus = EventBus(database)
             bus.init([])
+            with bus.using() as registry:
+                check_holds(folder, registry.last_sequence, least)
         except BaseException:
+            if bus.registry is not None:
+                bus.close()
             remove_durably(folder)
             raise
         return _Copy(bus, folder, idle)
@@ -262,6 +279,15 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self._past.release(self._holder)
+
+
+def check_holds(database: Path, events: int, least: int) -> None:
+    """Raises DatabaseDamaged where a kept database holds less than was in it when it was left."""
+    if events < least:
+        raise DatabaseDamaged(
+            f"{database} holds {events} events only, and {least} were left behind in it",
+            hint="it is not whole any more: GET /api/backup/timeline shows what else has those moments",
+        )
 
 
 def copy_database(folder: Path, target: Path) -> None:
