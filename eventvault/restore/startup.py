@@ -19,13 +19,13 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, DatabaseMissing, EventVaultError
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
-from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
-from eventvault.restore.point_in_time import PointInTime
+from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.restore.recovery import Recovery
 from eventvault.settings import Settings
 from eventvault.store.registry import MARK_NAME, create_database
 
@@ -38,13 +38,9 @@ UPLOAD_SECONDS = 3600.0
 class Startup:
     """Makes STORAGE_DIR hold the database that is to be opened."""
 
-    def __init__(
-        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: PointInTime
-    ) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, restorer: Restorer, moments: Moments) -> None:
         self._settings = settings
-        self._journal = journal
-        self._moments = moments
-        self._catalogue = catalogue
+        self._recovery = Recovery(catalogue, restorer, moments)
         self._restorer = restorer
         self._tidied = False
         self._promoted = False
@@ -131,50 +127,34 @@ class Startup:
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
-        ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
-        journaled = self._is_journaled()
-        if (ours or journaled) and self._settings.auto_recover == "false":
-            what = f"{len(ours)} archives{' and the journal' if journaled else ''}" if ours else "the journal"
+        there = self._recovery.what_is_there()
+        if there and self._settings.auto_recover == "false":
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {what} of it",
+                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {there} of it",
                 hint="set AUTO_RECOVER=true to recover all that is there, AUTO_RECOVER=empty to start anew, or "
                 "restore an archive with POST /api/backup/restore",
             )
-        if (ours or journaled) and self._settings.auto_recover == "true":
-            self._recover([Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.problem is not None)])
+        if there and self._settings.auto_recover == "true":
+            self._recover(there)
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)
 
-    def _is_journaled(self) -> bool:
-        """Whether there is a journal of this installation with an event in it. A foreign one counts for nothing."""
-        found, damaged = self._journal.segments()
-        record = self._journal.read_record()
-        owners = {each.header.installation for each in found} | ({record.installation} if record and damaged else set())
-        return self._catalogue.installation in owners
-
-    def _recover(self, archives: list[Path]) -> None:
-        """Up to the last event that can be had; else the newest archive that is whole.
-
-        Raises DatabaseMissing where there is none, or NoSpace.
-        """
-        reasons: list[str] = []
+    def _recover(self, there: str) -> None:
+        """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace."""
+        reasons: dict[str, None] = {}
         log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
                     self._settings.backup_dir)  # fmt: skip
-        intent = self._moments.recover(reasons.append) if self._is_journaled() else None
-        for archive in archives if intent is None else []:
-            try:
-                intent = self._restorer.prepare(archive, secrets.token_hex(8))
-            except ArchiveError as error:
-                reasons.append(str(error))
-                continue
-            break
+        intent = self._recovery.prepare(lambda reason: reasons.update({reason: None}))
         if intent is None:
+            why = "; ".join(reasons) or "what the journal begins with is not there"
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and nothing could be restored: {'; '.join(reasons)}",
-                hint="put a good archive into the restore folder and restart, or set AUTO_RECOVER=empty to start anew",
+                f"{self._settings.database} is gone, and nothing of it could be recovered from {there} in "
+                f"{self._settings.backup_dir}: {why}",
+                hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
+                "AUTO_RECOVER=empty to start anew",
             )
-        self._recovered(intent, reasons)
+        self._recovered(intent, list(reasons))
 
     def _recovered(self, intent: Intent, reasons: list[str]) -> None:
         """Loudly, in the log and in what health shows of the last restore."""
