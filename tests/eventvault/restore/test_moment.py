@@ -6,15 +6,17 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventvault import clock, event
 from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, NoSpace
-from eventvault.journal import segment
-from eventvault.restore import space
+from eventvault.journal import segment, tidy
+from eventvault.restore import replay, space
 from eventvault.restore.moment import Materialised
 from eventvault.settings import Settings
+from eventvault.store.generation import first_identity
 from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
@@ -201,3 +203,164 @@ def test_an_archive_that_is_damaged_is_said(service: StoreService) -> None:
     flip(Path(made.path), made.size // 2)
     with pytest.raises(ArchiveError):
         contents(service, Moment(sequence=2))
+
+
+def with_a_damaged_segment(service: StoreService) -> tuple[str, list[bytes], Path]:
+    """Events 1 to 9 of a generation that was left behind at event 3, whose segment of 4 to 6 is damaged."""
+    put(service, 3, "a")
+    name = service.create_backup().backup.name
+    put(service, 3, "b")
+    put(service, 3, "c")
+    old, left = generation(service), live(service)
+    service.restore(name)
+    damaged = next(each for each in service.journal.folder.segments()[0] if each.first == 4)
+    flip(damaged.path, -12)
+    return old, left, damaged.path
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_damaged_segment_is_named_with_the_last_whole_moment_without_it(
+    service: StoreService, *, by_time: bool
+) -> None:
+    old, left, damaged = with_a_damaged_segment(service)
+    moment = Moment(instant=event.recorded_of(left[4]), generation=old)
+
+    with pytest.raises(JournalDamaged, match=damaged.name) as caught:
+        contents(service, moment if by_time else Moment(sequence=8, generation=old))
+
+    assert [each["sequence"] for each in caught.value.details["nearest"]] == [3]
+    assert caught.value.details["window"]["newest"]["sequence"] == 3
+    assert "event 3" in caught.value.hint
+    assert contents(service, Moment(sequence=3, generation=old)) == left[:3]
+
+
+def test_the_open_database_serves_where_a_segment_is_damaged(service: StoreService) -> None:
+    put(service, 3, "a")
+    service.create_backup()
+    put(service, 3, "b")
+    put(service, 3, "c")
+    events = live(service)
+    flip(next(each for each in service.journal.folder.segments()[0] if each.first == 4).path, -12)
+
+    assert contents(service, Moment(sequence=5)) == events[:5]
+    service.restore_moment(Moment(sequence=5))
+    assert live(service) == events[:5]
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_later_archive_serves_where_a_segment_is_damaged(service: StoreService, *, by_time: bool) -> None:
+    put(service, 3, "a")
+    name = service.create_backup().backup.name
+    for number in range(3):
+        put(service, 2, f"b-{number}")
+    old, left = generation(service), live(service)
+    service.create_backup()
+    service.restore(name)
+    flip(next(each for each in service.journal.folder.segments()[0] if each.first == 6).path, -12)
+    moment = Moment(instant=event.recorded_of(left[6]), generation=old)
+
+    assert contents(service, moment if by_time else Moment(sequence=7, generation=old)) == left[:7]
+
+
+def test_a_time_beyond_what_is_left_of_a_generation_is_refused(service: StoreService) -> None:
+    put(service, 3, "shared")
+    name = service.create_backup().backup.name
+    put(service, 2, "left")
+    old, left = generation(service), live(service)
+    service.restore(name)
+    put(service, 1, "new")
+    service.journal.folder.remove([each for each in service.journal.folder.segments()[0] if each.first == 4])
+
+    for instant in (event.recorded_of(left[4]), clock.now()):
+        with pytest.raises(MomentUnavailable, match="not kept beyond event 3") as caught:
+            service.restore_moment(Moment(instant=instant, generation=old))
+        assert caught.value.details["window"]["newest"]["sequence"] == 3
+        assert 3 in [each["sequence"] for each in caught.value.details["nearest"]]
+    assert contents(service, Moment(sequence=3, generation=old)) == left[:3]
+    assert contents(service, Moment(instant=event.recorded_of(left[0]) - 1, generation=old)) == []
+
+
+def test_times_before_a_gap_can_be_had_where_only_an_archive_tells_them(service: StoreService) -> None:
+    put(service, 1, "a")
+    first = service.create_backup().backup.name
+    for number in range(5):
+        service.append(drafts(1, f"left-{number}"))
+    service.create_backup()
+    assert service.journal.flush()
+    put(service, 2, "lost")
+    put(service, 2, "beyond")
+    old, left = generation(service), live(service)
+    service.restore(first)
+    gone = [each for each in service.journal.folder.segments()[0] if each.generation == old and each.first < 9]
+    service.journal.folder.remove(gone)
+
+    for number in range(1, 5):
+        assert contents(service, Moment(instant=event.recorded_of(left[number]), generation=old)) == left[: number + 1]
+    with pytest.raises(MomentUnavailable, match="gap"):
+        contents(service, Moment(instant=event.recorded_of(left[6]), generation=old))
+    assert not (service.settings.storage_dir / ".past-0").exists()
+
+
+def merged_away(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next time somebody reads a segment here, all have just become one."""
+    read = segment.read_lines
+
+    def late(found: segment.Segment) -> list[bytes]:
+        monkeypatch.setattr(segment, "read_lines", read)
+        assert tidy.merge(service.journal.folder, service.journal.folder.segments()[0])
+        return read(found)
+
+    monkeypatch.setattr(segment, "read_lines", late)
+
+
+def test_segments_that_are_merged_while_a_moment_is_looked_for_are_found_again(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        put(service, 2, f"each-{number}")
+    old, left = generation(service), live(service)
+    service.restore_moment(Moment(sequence=0))
+    merged_away(service, monkeypatch)
+
+    assert contents(service, Moment(instant=event.recorded_of(left[3]), generation=old)) == left[:4]
+
+
+def test_a_segment_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    about = segment.Header(
+        store_id="s", installation="i", generation=first_identity(1).present, first=1, last=1, first_time="",
+        last_time="", bytes=0, sha256="0" * 64,
+    )  # fmt: skip
+    with pytest.raises(JournalDamaged, match="missing") as caught:
+        replay.lines_of(segment.Segment(tmp_path / "gone", about, 1))
+    assert caught.value.details["segment"] == str(tmp_path / "gone")
+
+
+def test_a_swap_in_between_never_makes_a_moment_of_another_generation(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(service, 3, "a")
+    name = service.create_backup().backup.name
+    put(service, 3, "b")
+    old, left = generation(service), live(service)
+    service.journal.folder.remove(service.journal.folder.segments()[0])
+    copy = service.moments._copy_live
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(service.moments, "_copy_live", copy)
+        service.restore(name)
+        put(service, 3, "other")
+        copy(*arguments)
+
+    monkeypatch.setattr(service.moments, "_copy_live", late)
+
+    assert contents(service, Moment(sequence=5, generation=old)) == left[:5]
+
+
+def test_a_plan_from_the_open_database_says_what_is_read(service: StoreService) -> None:
+    put(service, 300, "a")
+    service.journal.folder.remove(service.journal.folder.segments()[0])
+
+    plan = service.plan_restore(Moment(sequence=5))
+
+    assert plan["presentDatabase"]
+    assert plan["bytesToRead"] > 300 * 100
