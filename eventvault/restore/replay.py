@@ -40,9 +40,14 @@ _decode = msgspec.json.Decoder(_Indexed).decode
 
 
 def cut(db: Any, registry: EventRegistry, upto: int) -> None:
-    """Remove every event beyond `upto`, with its keys."""
+    """Remove every event beyond `upto`, with its keys.
+
+    LevelDB only marks what is deleted. Whoever looks for the last event would read all of it once more, and that is
+    done while everybody waits for the database to be opened: hence the compaction of the events' own range.
+    """
+    last = registry.last_sequence
     batch, waiting = db.write_batch(), 0
-    for sequence, value in registry.events(upto, registry.last_sequence):
+    for sequence, value in registry.events(upto, last):
         for key in _keys_of(_decode(value), sequence):
             batch.delete(key)
         waiting += 1
@@ -50,6 +55,7 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
             batch.write()
             batch, waiting = db.write_batch(), 0
     batch.write()
+    db.compact_range(start=keys.event_key(upto + 1), stop=keys.event_key(last + 1))
 
 
 def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]]) -> int:
