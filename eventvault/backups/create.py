@@ -21,6 +21,7 @@ from eventvault import clock, event
 from eventvault.backups import names, retention
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.catalogue_file import Identity
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.backups.installation import keep_installation
 from eventvault.backups.reading import claim_for_removal
@@ -208,6 +209,7 @@ class BackupMaker:
             if path.exists():
                 continue
             named = msgspec.structs.replace(manifest, name=name)
+            earlier = self._earlier()
             try:
                 answer = self._chores.run(
                     "write_archive",
@@ -215,13 +217,13 @@ class BackupMaker:
                     path=str(path),
                     manifest=msgspec.to_builtins(named),
                     storage=str(self._settings.storage_dir),
-                    earlier=self._earlier(),
+                    earlier=[str(self._settings.backup_dir / each) for each in earlier],
                 )
             except BaseException:
                 remove_unfinished(path)
                 raise
             if not answer.get("taken"):
-                self._note_bad(answer["bad"])
+                self._note_bad(answer["bad"], earlier)
                 return self._recorded(path, answer)
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
 
@@ -233,18 +235,22 @@ class BackupMaker:
             remove_durably(path)
             raise
 
-    def _earlier(self) -> list[str]:
+    def _earlier(self) -> dict[str, Identity]:
         """The archives that members may be copied from: of ours, read here and found good, newest first."""
         entries = self._catalogue.entries()
-        good = (e for e in entries if e.events is not None and e.verified is not None and e.problem is None)
-        return [entry.path for entry in good]
+        good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
+        found = {}
+        for entry in good:
+            with suppress(BackupNotFound):
+                found[entry.name] = self._catalogue.identity(entry.name)
+        return found
 
-    def _note_bad(self, bad: list[dict[str, str]]) -> None:
+    def _note_bad(self, bad: list[dict[str, str]], earlier: dict[str, Identity]) -> None:
         """Earlier archives that turned out to be damaged while members were copied from them."""
         for each in bad:
             log.warning("BackupManager: %s is damaged: %s", each["name"], each["problem"])
             with suppress(EventVaultError):
-                self._catalogue.record_problem(each["name"], each["problem"])
+                self._catalogue.record_problem(each["name"], each["problem"], read=earlier[each["name"]])
 
     def _busy(self, name: str) -> bool:
         try:
