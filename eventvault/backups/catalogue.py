@@ -120,10 +120,15 @@ class Catalogue:
         """A pinned archive is never removed by rotation."""
         return self._change(name, pinned=pinned)
 
-    def remove(self, name: str) -> None:
-        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound."""
+    def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
+        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound.
+
+        check: is given all archives, and raises where this one must stay. Nothing is pinned, marked or removed between
+        that and the removal.
+        """
         with self._saving:
             record = self._record(name)
+            check(self.entries())
             self._store(name, None)
             try:
                 (self._folder / name).unlink(missing_ok=True)

@@ -63,6 +63,8 @@ class BackupMaker:
         self._lock = threading.Lock()
         self._waiting: list[_Turn] = []
         self._under_way = threading.Lock()
+        self._removing = threading.Lock()
+        """Held while archives are removed: who removes is not taken for a reader by whoever else wants to."""
 
     def create(self, label: str | None = None) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then nothing is left."""
@@ -102,18 +104,19 @@ class BackupMaker:
 
     def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
-        entries = self._catalogue.entries()
-        plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
-        removed = [name for name in plan if self._remove(name)]
+        with self._removing:
+            entries = self._catalogue.entries()
+            plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
+            removed = [name for name in plan if self._rotated(name)]
         self.counts["rotated"] += len(removed)
         return removed
 
     def delete(self, name: str, *, force: bool) -> None:
         """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says."""
-        retention.check_deletion(self._catalogue.entries(), name, force=force)
-        path = Path(self._catalogue.entry(name).path)
-        with claim_for_removal(path):
-            self._catalogue.remove(name)
+        with self._removing:
+            retention.check_deletion(self._catalogue.entries(), name, force=force)
+            self._catalogue.entry(name)
+            self._remove(name, force=force)
         log.info("BackupManager: %s was deleted on request", name)
 
     def _take(self, turn: _Turn) -> None:
@@ -259,10 +262,14 @@ class BackupMaker:
         except (BackupNotFound, BackupProtected, OSError):
             return True
 
-    def _remove(self, name: str) -> bool:
+    def _remove(self, name: str, *, force: bool = False) -> None:
+        """Whether it may go is looked at again at the very moment: it may have been pinned since."""
+        with claim_for_removal(self._settings.backup_dir / name):
+            self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
+
+    def _rotated(self, name: str) -> bool:
         try:
-            with claim_for_removal(self._settings.backup_dir / name):
-                self._catalogue.remove(name)
+            self._remove(name)
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: %s stays, rotation could not remove it: %s", name, error)
             return False
