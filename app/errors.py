@@ -50,6 +50,7 @@ ANSWERS: dict[str, Answer] = {
     "archive_unsafe": Answer(422),
     "archive_alien": Answer(422),
     "archive_too_new": Answer(422),
+    "archive_unreadable": Answer(503, 5),
     "journal_damaged": Answer(422),
     "moment_unavailable": Answer(422),
     "journal_failed": Answer(503, 5),

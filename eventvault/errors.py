@@ -152,6 +152,12 @@ class ArchiveAlien(ArchiveError):
     code = "archive_alien"
 
 
+class ArchiveUnreadable(ArchiveError):
+    """The file could not be opened: its permissions, a disk, too many open files. Of its bytes that says nothing."""
+
+    code = "archive_unreadable"
+
+
 class ArchiveTooNew(ArchiveError):
     """Written by a later version of EventVault in a format that this one does not know."""
 

@@ -26,6 +26,7 @@ from eventvault.clock import Clock
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveError,
+    ArchiveIncomplete,
     BackupNotFound,
     BackupsUnavailable,
     InvalidInput,
@@ -81,6 +82,10 @@ class Catalogue:
         """One archive. Raises BackupNotFound, or InvalidInput for what is no archive's name."""
         return self._entry(name, self._record(name))
 
+    def identity(self, name: str) -> Identity:
+        """Which file has this name now; what is found in it is entered for this one. Raises BackupNotFound."""
+        return self._record(name).identity
+
     def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
         """Enter an archive that was made here and read back. verified: when, in microseconds."""
         return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, unread=False)
@@ -91,27 +96,39 @@ class Catalogue:
         return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, unread=False)
 
     def record_verified(
-        self, name: str, *, verified: int, sha256: str | None = None, proven: bool = False
+        self,
+        name: str,
+        *,
+        verified: int,
+        sha256: str | None = None,
+        proven: bool = False,
+        read: Identity | None = None,
     ) -> BackupEntry:
         """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
 
-        proven: every record was read, from these bytes.
+        proven: every record was read, from these bytes. read: the file that was read; raises ArchiveIncomplete where
+        another one has its name by now, of which nothing is known then.
         """
         more = {} if sha256 is None else {"sha256": sha256}
-        return self._change(name, verified=verified, problem=None, unread=False, proven=proven, **more)
+        return self._change(name, read, verified=verified, problem=None, unread=False, proven=proven, **more)
 
-    def record_problem(self, name: str, problem: str) -> BackupEntry:
-        """An archive is damaged: it counts as good no longer, until it is verified."""
-        return self._change(name, problem=problem, verified=None, proven=False, unread=False)
+    def record_problem(self, name: str, problem: str, *, read: Identity | None = None) -> BackupEntry:
+        """An archive is damaged: it counts as good no longer, until it is verified. read: as for `record_verified`."""
+        return self._change(name, read, problem=problem, verified=None, proven=False, unread=False)
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """A pinned archive is never removed by rotation."""
         return self._change(name, pinned=pinned)
 
-    def remove(self, name: str) -> None:
-        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound."""
+    def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
+        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound.
+
+        check: is given all archives, and raises where this one must stay. Nothing is pinned, marked or removed between
+        that and the removal.
+        """
         with self._saving:
             record = self._record(name)
+            check(self.entries())
             self._store(name, None)
             try:
                 (self._folder / name).unlink(missing_ok=True)
@@ -120,9 +137,14 @@ class Catalogue:
                 self._store(name, record)
                 raise self._unavailable(f"removing {name}", error) from error
 
-    def _change(self, name: str, **change: object) -> BackupEntry:
+    def _change(self, name: str, read: Identity | None = None, **change: object) -> BackupEntry:
         with self._saving:
-            record = msgspec.structs.replace(self._record(name), **change)
+            present = self._record(name)
+            if read is not None and present.identity != read:
+                raise ArchiveIncomplete(
+                    f"{name} was replaced or changed while it was read", hint="check it again once its copy is complete"
+                )
+            record = msgspec.structs.replace(present, **change)
             self._store(name, record)
         return self._entry(name, record)
 

@@ -26,7 +26,7 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     target = settings.backup_dir / name
     if target.exists():
         raise _exists(name)
-    checked = chores.run("verify_archive", path=str(temporary), scratch=str(settings.storage_dir))
+    checked = chores.run("check_archive", archive=str(temporary), scratch=str(settings.storage_dir), records=False)
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:

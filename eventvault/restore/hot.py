@@ -114,7 +114,7 @@ class Restorer:
 
     def verify(self, archive: Path) -> None:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
-        self._chores.run("verify_archive", path=str(archive), scratch=str(self._settings.storage_dir))
+        self._chores.run("check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), records=False)
 
     def settle(self, intent: Intent) -> None:
         """What follows the swap: note what was done, and take the archive out of `restore/`."""

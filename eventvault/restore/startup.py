@@ -21,7 +21,7 @@ from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, Database
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
-from eventvault.restore.foreign_found import is_foreign
+from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
 from eventvault.restore.point_in_time import PointInTime
@@ -122,12 +122,14 @@ class Startup:
             self._take_over_or_mark()
 
     def _take_over_or_mark(self) -> None:
+        """One that is damaged may be another program's: it stays as it is, and is taken over once repaired."""
         database = self._settings.database
         if not database.is_dir() or not any(database.iterdir()) or (database / MARK_NAME).exists():
             return
-        if is_foreign(database):
+        owner = whose(database)
+        if owner == "foreign":
             self._take_over_foreign()
-        else:
+        elif owner == "ours":
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:

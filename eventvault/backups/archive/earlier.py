@@ -19,7 +19,7 @@ from eventvault.backups.archive.compression import Compression
 from eventvault.backups.archive.layout import FOLDER_ENTRY, Index, pieces
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.source import Opened, opened
-from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
 MOST_ARCHIVES = 8
 """Of the newest ones; each keeps its file open and part of its index in memory."""
@@ -89,7 +89,7 @@ class Earlier:
         try:
             archive = self._stack.enter_context(opened(path))
             about, index = reader.peek(archive)
-        except BackupNotFound:
+        except (BackupNotFound, ArchiveUnreadable):
             return {}
         except ArchiveError as error:
             self.bad.append(Bad(path.name, error.message))

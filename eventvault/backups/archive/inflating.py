@@ -97,6 +97,8 @@ class _Whole:
         began = self._end
         while self._end < end:
             read = self._archive.read_into(self._buffer[: min(STEP, end - self._end)], self._end)
+            if not read:
+                raise self._archive.damaged("it became shorter while it was read", self._end)
             self._sha256.update(self._buffer[:read])
             self._end += read
         self._watch.advance(end - began)

@@ -276,14 +276,38 @@ def test_one_that_cannot_be_imported_stays_and_its_archives_do_not_pile_up(
 def test_a_damaged_foreign_database_stays_and_is_not_taken_for_an_empty_one(settings: Settings) -> None:
     make_foreign_database(settings.database, records=500)
     (log,) = settings.database.glob("*.log")
-    flip(log, log.stat().st_size // 2)
-    before = bytes_of(settings.database, ("EVENTVAULT", "LOCK", "LOG"))
+    whole = log.read_bytes()
+    flip(log, len(whole) // 2)
+    before = bytes_of(settings.database)
 
     with running_service(settings) as service:
         assert problem_codes(service) == ["database_damaged"]
         with pytest.raises(EventVaultError):
             service.append(drafts(1))
-    assert bytes_of(settings.database, ("EVENTVAULT", "LOCK", "LOG")) == before
+    assert bytes_of(settings.database) == before
+
+    log.write_bytes(whole)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"foreign": 500}
+
+
+@pytest.mark.parametrize("lost", ["CURRENT", "MANIFEST-000004", "000005.ldb"])
+def test_a_foreign_database_that_lost_a_file_is_left_as_it_is_and_taken_over_once_repaired(
+    lost: str, settings: Settings
+) -> None:
+    make_foreign_database(settings.database, records=500)
+    make_foreign_database(settings.database, records=500)
+    whole = (settings.database / lost).read_bytes()
+    (settings.database / lost).unlink()
+    before = bytes_of(settings.database)
+
+    with running_service(settings) as service:
+        assert problem_codes(service) == ["database_damaged"]
+    assert bytes_of(settings.database) == before
+
+    (settings.database / lost).write_bytes(whole)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"foreign": 500}
 
 
 def test_our_database_that_was_extracted_by_hand_is_simply_opened(settings: Settings, tmp_path: Path) -> None:
