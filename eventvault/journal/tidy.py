@@ -46,7 +46,8 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> bool:
     try:
         lines = [line for each in run for line in segment.read_lines(each)]
         first, last = run[0].header, run[-1].header
-        about = msgspec.structs.replace(last, first=first.first, previous=first.previous,
+        kafka = next((each.header.kafka for each in reversed(run) if each.header.kafka), {})
+        about = msgspec.structs.replace(last, first=first.first, previous=first.previous, kafka=kafka,
                                         merged=sum(each.header.merged for each in run))  # fmt: skip
         written = segment.write_segment(run[0].path.parent, about, lines)
         if segment.read_lines(segment.read_header(written.path)) != lines:
