@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import plyvel
 
@@ -19,6 +19,7 @@ from eventvault.backups.installation import keep_installation
 from eventvault.errors import EventVaultError, JournalFailed
 from eventvault.journal import tidy
 from eventvault.journal.folder import JournalFolder
+from eventvault.journal.rollback import check_rolled_back
 from eventvault.journal.writer import SegmentWriter
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
@@ -35,21 +36,12 @@ STOP_SECONDS = 10.0
 """How long a store that ends waits for the segment that is being written."""
 
 
-class RolledBack(NamedTuple):
-    """A database that held `generation` up to `sequence` only, while its journal has it up to `journaled`."""
-
-    generation: str
-    sequence: int
-    journaled: int
-
-
 class Journal:
     """Safe to use from many threads. Without `start` it writes when `flush` is called."""
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue) -> None:
         self.folder = JournalFolder(settings.backup_dir)
         self.problem: EventVaultError | None = None
-        self.rolled_back: RolledBack | None = None
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
         self._writer = SegmentWriter(self.folder, bus, catalogue.installation, catalogue.entries)
         self._bus = bus
@@ -68,22 +60,8 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def check(self, registry: EventRegistry) -> None:
-        """Begin a generation where the database holds less than its journal: it was lost, or an old copy put back.
-
-        What the journal has beyond it stays restorable, and never mixes with what comes. Call it before any append.
-        """
-        identity, last = registry.identity, registry.last_sequence
-        try:
-            found, _ = self.folder.segments()
-        except OSError:
-            return
-        journaled = max((each.last for each in found if each.generation == identity.generation), default=0)
-        if journaled <= last:
-            return
-        log.error("BackupManager: the database ends at event %s, its journal at event %s; what is missing can be "
-                  "restored from generation %s", last, journaled, identity.generation)  # fmt: skip
-        self.rolled_back = RolledBack(identity.generation, last, journaled)
-        registry.begin(identity.forked(at_sequence=last, reason="rolled back", instant=clock.now(), known=None))
+        """Begin a generation where the database holds less than what was kept of it. Call it before any append."""
+        check_rolled_back(registry, self.folder, self._catalogue)
 
     def start(self) -> None:
         with contextlib.suppress(OSError):
