@@ -16,10 +16,10 @@ import plyvel
 from eventvault import clock, event
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import keep_installation
-from eventvault.errors import EventVaultError, JournalFailed
-from eventvault.journal import tidy
+from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.rollback import check_rolled_back
+from eventvault.journal.tidy import Tidier
 from eventvault.journal.writer import SegmentWriter
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
@@ -164,10 +164,14 @@ class Journal:
         if survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS:
             self._surveyed = time.monotonic()
             self._survey()
-            identity, entries = self._writer.identity, self._catalogue.entries()
-            removed, merged = tidy.tidy(self.folder, entries, identity, lambda: not self._hurried.is_set())
-            self.counts["removed"] += removed
-            self.counts["merged"] += merged
+            self._tidy()
+
+    def _tidy(self) -> None:
+        assert self._writer.identity is not None, "a survey comes first"
+        tidier = Tidier(self.folder, lambda: not self._hurried.is_set())
+        tidier.tidy(self._catalogue.entries(), self._writer.identity)
+        self.counts["removed"] += tidier.removed
+        self.counts["merged"] += tidier.merged
 
     def _in_time(self, deadline: float) -> bool:
         return time.monotonic() < deadline and not self._hurried.is_set()
@@ -187,6 +191,20 @@ class Journal:
     def problem_since(self, made: int | None) -> EventVaultError | None:
         """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
         return None if made is not None and made > self._failed_at else self.problem
+
+    @property
+    def damage(self) -> EventVaultError | None:
+        """Segments that are damaged and held what can be written again from nowhere."""
+        lost = self._writer.lost
+        if not lost:
+            return None
+        more = f" (and {len(lost) - 1} others)" if len(lost) > 1 else ""
+        return JournalDamaged(
+            f"{lost[0].path}{more} is a damaged segment, and what it held is nowhere else: events {lost[0].first} to "
+            f"{lost[0].last} of generation {lost[0].generation}",
+            hint="GET /api/backup/timeline shows what can be restored; put a good copy of the segment beside it, or "
+            "remove it to go on without",
+        )
 
     def _fail(self, error: Exception) -> None:
         """A database that is not open is not the journal's problem: health says so already."""

@@ -105,6 +105,13 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def span_of(name: str) -> tuple[int, int]:
+    """The first and the last sequence that a segment's name says."""
+    found = _NAME.fullmatch(name)
+    assert found is not None, f"{name} is no segment's name"
+    return int(found[1]), int(found[2])
+
+
 def sha256_of(lines: Sequence[bytes]) -> str:
     """Of the lines as a segment holds them: each with a newline at its end."""
     return hashlib.sha256(_joined(lines)).hexdigest()

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder, Record
+from eventvault.journal.folder import Aside, JournalFolder, Record
 from eventvault.journal.segment import Header, Segment, Stretch
 from eventvault.kafka import offsets
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
-from eventvault.store.generation import StoreIdentity, last_common, lineage
+from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.interface import BackupEntry
 from eventvault.store.registry import EventRegistry
 
@@ -51,6 +51,8 @@ class SegmentWriter:
         self.upto = 0
         """Up to here the registry was looked at."""
         self.identity: StoreIdentity | None = None
+        self.lost: list[Aside] = []
+        """Damaged segments that held what nothing else has."""
         self._bus = bus
         self._installation = installation
         self._entries = entries
@@ -83,13 +85,17 @@ class SegmentWriter:
         Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
         """
         identity, last, kafka = self._standing()
-        found, _ = self.folder.segments()
+        found, damaged = self.folder.segments()
+        for error in damaged:
+            self.folder.set_aside(error)
         self.folder.remove(coverage.superseded(found))
-        archived = archived_prefix(self._entries(), identity)
+        entries, known = self._entries(), identity.by_id()
+        archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
         few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if few else last
+        self.lost = self._lost_for_good(found, entries, identity)
         self._keep_record()
 
     def has_tail(self) -> bool:
@@ -162,6 +168,14 @@ class SegmentWriter:
             self._newest = next(before, None)
         return self._newest.header.stretch if self._newest else None
 
+    def _lost_for_good(self, found: list[Segment], entries: list[BackupEntry], identity: StoreIdentity) -> list[Aside]:
+        aside, known = self.folder.aside(), identity.by_id()
+        kept = dict(lineage(known, identity.generation))
+        for each in aside:
+            archived = archived_prefix(entries, known, each.generation)
+            kept[each.generation] = max(kept.get(each.generation, 0), archived)
+        return coverage.lost(aside, found, kept)
+
     def _lost(self) -> bool:
         """Whether the folder that was written to is gone."""
         return self._newest is not None and not self._newest.path.parent.is_dir()
@@ -175,13 +189,12 @@ class SegmentWriter:
         self._kept = self._kafka
 
 
-def archived_prefix(entries: Iterable[BackupEntry], identity: StoreIdentity) -> int:
-    """How far archives that were made here and found good hold the present lineage."""
-    known = identity.by_id()
+def archived_prefix(entries: Iterable[BackupEntry], known: Mapping[str, Generation], generation: str) -> int:
+    """How far archives that were made here and found good hold a generation's lineage."""
     prefix = 0
     for entry in entries:
-        if is_good(entry) and entry.generation in known and entry.sequence is not None:
-            common = last_common(known, entry.generation, identity.generation)
+        if is_good(entry) and entry.generation and entry.generation in known and entry.sequence is not None:
+            common = last_common(known, entry.generation, generation)
             prefix = max(prefix, min(entry.sequence, common))
     return prefix
 
