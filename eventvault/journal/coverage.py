@@ -6,9 +6,11 @@ A lineage is a generation and its ancestors, each with the last of its sequences
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from eventvault.journal.folder import Aside
 from eventvault.journal.segment import Segment
+from eventvault.store.generation import NO_BOUND
 
 Range = tuple[int, int]
 """The first and the last sequence, both included."""
@@ -67,6 +69,20 @@ def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], aft
     if position < upto:
         holes.append((position + 1, upto))
     return holes
+
+
+def lost(damaged: Iterable[Aside], segments: Sequence[Segment], kept: Mapping[str, int]) -> list[Aside]:
+    """Damaged segments whose events are not all elsewhere.
+
+    kept: up to where a generation is in the database, which writes them again, or in a good archive.
+    """
+    return [
+        each
+        for each in damaged
+        if missing(
+            segments, [(each.generation, NO_BOUND)], max(each.first - 1, kept.get(each.generation, 0)), each.last
+        )
+    ]
 
 
 def superseded(segments: Sequence[Segment]) -> list[Segment]:

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -154,24 +153,6 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     wait_for(service, last)
     assert service.status()["status"] == "ok"
     assert journaled(service) == events(service)
-
-
-def test_a_database_that_is_behind_its_journal_begins_a_generation(quick: Settings, tmp_path: Path) -> None:
-    with running_service(quick) as service:
-        service.append(drafts(2))
-    shutil.copytree(quick.database, tmp_path / "copy")
-    with running_service(quick) as service:
-        service.append(drafts(3, "lost"))
-        before = service.status()["store"]["generation"]
-    shutil.rmtree(quick.database)
-    shutil.copytree(tmp_path / "copy", quick.database)
-
-    with running_service(quick) as service:
-        present = service.bus.registry.identity.present  # type: ignore[union-attr]
-        assert (present.parent, present.fork_sequence, present.reason) == (before, 2, "rolled back")
-        service.append(drafts(1, "anew"))
-        wait_for(service, 3)
-        assert {each.generation for each in segments(service)} == {before, present.id}
 
 
 def test_small_segments_are_merged_and_never_absent(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
