@@ -75,7 +75,11 @@ class Views:
         """As `eventvault.store.interface.Store.diff` says."""
         with self._bus.using() as registry:
             identity = registry.identity
-            with self._reading(registry, query.one) as one, self._reading(registry, query.other) as other:
+            with (
+                self._past.in_use(query.one.generation, query.other.generation),
+                self._reading(registry, query.one) as one,
+                self._reading(registry, query.other) as other,
+            ):
                 common = min(_common(identity, query), query.one.sequence, query.other.sequence)
                 return diff_page(query, one, other, common)
 

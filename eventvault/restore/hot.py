@@ -163,6 +163,7 @@ class Restorer:
         arguments = {
             "kept": str(self._settings.storage_dir / target.name),
             "known": msgspec.to_builtins(known[0]) if known else None,
+            "least": target.events or 0,
         }
         with self._past.staying(target.name):
             intent = self.prepare_by(self._chore("prepare_undo", arguments), target.name, known, operation)

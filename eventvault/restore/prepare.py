@@ -23,7 +23,7 @@ from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
-from eventvault.store.past import copy_database
+from eventvault.store.past import check_holds, copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
 
 DATABASE_NAME = "event_registry_db"
@@ -67,10 +67,11 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
         raise
 
 
-def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> dict[str, Any]:
+def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least: int = 0) -> dict[str, Any]:
     """As `prepare_restore`, from a database that is kept in STORAGE_DIR: its tables by hard link, never written to.
 
-    Raises ArchiveDamaged where it cannot be opened.
+    least: how many events it must hold. Raises ArchiveDamaged where it cannot be opened, holds less, or has a block
+    that is not as it was written: each is read.
     """
     path, folder = Path(kept), Path(staging)
     live = msgspec.convert(known, StoreIdentity) if known else None
@@ -79,6 +80,8 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None) -> di
         with no_space_said(f"copying {path}"):
             copy_database(path, folder / DATABASE_NAME)
         with _database(path, folder / DATABASE_NAME) as (db, registry):
+            _read_blocks(db)
+            check_holds(path, registry.last_sequence, least)
             answer = _begin_generation(db, registry, "undone", live)
         (folder / DATABASE_NAME / MARK_NAME).touch()
         sync_tree(folder)
@@ -148,9 +151,14 @@ def check_database(path: Path, database: Path, expected: int | None) -> None:
         # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
         open_checked(database).close()
         with closing(open_leveldb(database, paranoid=True)) as db:
-            with db.iterator(verify_checksums=True, fill_cache=False) as rows:
-                deque(rows, maxlen=0)
+            _read_blocks(db)
             check_records(EventRegistry(db, database), path.name, expected)
+
+
+def _read_blocks(db: Any) -> None:
+    """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
+    with db.iterator(verify_checksums=True, fill_cache=False) as rows:
+        deque(rows, maxlen=0)
 
 
 def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:

@@ -12,14 +12,15 @@ import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from eventvault.errors import GenerationLeftBehind, TooBusy
-from eventvault.files import remove_durably
+from eventvault.errors import DatabaseDamaged, GenerationLeftBehind, TooBusy
+from eventvault.files import remove_durably, rename_durably
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Page, ScanQuery
@@ -63,6 +64,7 @@ class Past:
         self._lock = threading.Lock()
         self._open: dict[str, _Copy] = {}
         self._holders: dict[object, str] = {}
+        self._readers: Counter[str] = Counter()
         self._last_held: dict[str, float] = {}
         self._droppable: set[str] = set()
         self._staying: set[str] = set()
@@ -126,26 +128,45 @@ class Past:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[EventRegistry]:
-        """The database under `key`, which `has`, open for as long as the context lasts."""
-        with self._bus(key).using() as registry:
+        """The database under `key`, which `has`, open for as long as the context lasts. Raises TooBusy."""
+        with self.in_use(key), self._bus(key).using() as registry:
             yield registry
+
+    @contextmanager
+    def in_use(self, *keys: str) -> Iterator[None]:
+        """None of `keys` makes way for another as long as the context lasts.
+
+        Who reads two at once says so of both before opening the first: else the second could make the first one go,
+        which waits for its readers.
+        """
+        with self._lock:
+            self._readers.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers.subtract(keys)
+                self._readers = +self._readers
+                self._last_held.update(dict.fromkeys(keys, time.monotonic()))
 
     def add(self, key: str, database: Path, folder: Path) -> None:
         """Open a database that was made for its readers; it goes, and `folder` with it, when nobody reads it."""
-        with self._lock:
-            self._last_held[key] = time.monotonic()
-            former = self._open.pop(key, None)
-            self._open[key] = self._opened(database, folder, UNREAD_SECONDS)
-        if former is not None:
-            former.close()
+        gone: list[_Copy] = []
+        try:
+            with self._lock:
+                self._last_held[key] = time.monotonic()
+                if key in self._open:
+                    gone.append(self._open.pop(key))
+                self._open[key] = self._opened(database, folder, UNREAD_SECONDS, gone)
+        finally:
+            _close(gone)
 
     def tidy(self) -> None:
         """Close and remove the copies that nobody has read for a while, and what they were made of."""
         with self._lock:
             idle = [key for key, copy in self._open.items() if not self._held(key, copy.idle)]
             copies = [self._open.pop(key) for key in idle]
-        for copy in copies:
-            copy.close()
+        _close(copies)
         self._drop()
 
     def kept(self) -> list[str]:
@@ -163,50 +184,84 @@ class Past:
         self._drop()
 
     def _drop(self) -> None:
-        with self._lock:
-            names = [name for name in self._droppable - self._staying if not self._held(name.removeprefix(KEPT_PREFIX))]
-            self._droppable.difference_update(names)
-        for name in names:
-            remove_durably(self._storage_dir / name)
+        """Under another name first: a removal that is killed half-way leaves nothing that looks like a database."""
+        gone: list[Path] = []
+        try:
+            with self._lock:
+                free = self._droppable - self._staying
+                for name in [name for name in free if not self._held(name.removeprefix(KEPT_PREFIX))]:
+                    if (self._storage_dir / name).is_dir():
+                        aside = self.staging()
+                        rename_durably(self._storage_dir / name, aside)
+                        gone.append(aside)
+                    self._droppable.discard(name)
+        finally:
+            for aside in gone:
+                remove_durably(aside)
 
     def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
         recent = max(self._last_held.get(key, self._began), self._began)
-        return key in self._holders.values() or time.monotonic() - recent < idle
+        return self._is_read(key) or time.monotonic() - recent < idle
+
+    def _is_read(self, key: str) -> bool:
+        return key in self._readers or key in self._holders.values()
 
     def _bus(self, key: str) -> EventBus:
-        with self._lock:
-            self._last_held[key] = time.monotonic()
-            if key not in self._open:
-                copy = self._storage_dir / f"{COPY_PREFIX}{key}-{secrets.token_hex(4)}"
-                try:
-                    copy_database(self.folder(key), copy)
-                except BaseException:
-                    remove_durably(copy)
-                    raise
-                self._open[key] = self._opened(copy, copy, UNHELD_SECONDS)
-            return self._open[key].bus
-
-    def _opened(self, database: Path, folder: Path, idle: float) -> _Copy:
-        """In a folder of its own each time: the one before may still be on its way out."""
+        gone: list[_Copy] = []
         try:
-            self._make_room()
-            bus = EventBus(database)
+            with self._lock:
+                self._last_held[key] = time.monotonic()
+                if key not in self._open:
+                    copy = self._storage_dir / f"{COPY_PREFIX}{key}-{secrets.token_hex(4)}"
+                    try:
+                        copy_database(self.folder(key), copy)
+                    except BaseException:
+                        remove_durably(copy)
+                        raise
+                    self._open[key] = self._opened(copy, copy, UNHELD_SECONDS, gone, self._events_left(key))
+                return self._open[key].bus
+        finally:
+            _close(gone)
+
+    def _events_left(self, key: str) -> int:
+        name = self.folder(key).name
+        return next((each.events or 0 for each in kept(self._storage_dir) if each.name == name), 0)
+
+    def _opened(self, database: Path, folder: Path, idle: float, gone: list[_Copy], least: int = 0) -> _Copy:
+        """In a folder of its own each time: the one before may still be on its way out.
+
+        gone: is given what makes way, to be closed once the lock is free. least: how many events it must hold.
+        """
+        bus = EventBus(database)
+        try:
+            self._make_room(gone)
             bus.init([])
+            with bus.using() as registry:
+                check_holds(folder, registry.last_sequence, least)
         except BaseException:
+            if bus.registry is not None:
+                bus.close()
             remove_durably(folder)
             raise
         return _Copy(bus, folder, idle)
 
-    def _make_room(self) -> None:
-        """Raises TooBusy where each that is open has a reader who holds it."""
-        free = sorted(self._open.keys() - self._holders.values(), key=lambda key: self._last_held.get(key, 0.0))
+    def _make_room(self, gone: list[_Copy]) -> None:
+        """Raises TooBusy where each that is open has a reader."""
+        free = [key for key in self._open if not self._is_read(key)]
+        free.sort(key=lambda key: self._last_held.get(key, 0.0))
         while len(self._open) >= MOST_OPEN:
             if not free:
                 raise TooBusy(
                     f"{MOST_OPEN} databases of the past are being read already",
                     hint="try again when one of their exports has ended",
                 )
-            self._open.pop(free.pop(0)).close()
+            gone.append(self._open.pop(free.pop(0)))
+
+
+def _close(copies: Iterable[_Copy]) -> None:
+    """Outside of any lock: closing waits for whoever still reads."""
+    for copy in copies:
+        copy.close()
 
 
 class Held:
@@ -224,6 +279,15 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self._past.release(self._holder)
+
+
+def check_holds(database: Path, events: int, least: int) -> None:
+    """Raises DatabaseDamaged where a kept database holds less than was in it when it was left."""
+    if events < least:
+        raise DatabaseDamaged(
+            f"{database} holds {events} events only, and {least} were left behind in it",
+            hint="it is not whole any more: GET /api/backup/timeline shows what else has those moments",
+        )
 
 
 def copy_database(folder: Path, target: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
 
 from eventvault import clock, event
-from eventvault.errors import GenerationLeftBehind
+from eventvault.errors import EventVaultError, GenerationLeftBehind, TooBusy
 from eventvault.past import diff
 from eventvault.settings import Settings
 from eventvault.store.interface import DiffQuery, Moment, ScanQuery, View
+from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
-from tests.eventvault.past.past_moments import generation_of, ids_at, post
+from tests.eventvault.past.past_moments import generation_of, ids_at, ids_of, post
 from tests.restoring import drafts, make_archive
 from tests.stores import running_service
 
@@ -137,3 +139,52 @@ def test_what_is_not_kept_any_more_is_said(service: StoreService) -> None:
 
     with pytest.raises(GenerationLeftBehind):
         service.diff(DiffQuery(View("archive-0123456789abcdef", 2), there))
+
+
+def many_generations(service: StoreService, count: int) -> list[str]:
+    """The generations that so many restores left behind, each with an event of its own."""
+    post(service, "shared")
+    name = service.create_backup().backup.name
+    found = []
+    for number in range(count):
+        found.append(generation_of(service))
+        post(service, f"left-{number}", 2)
+        service.restore(name)
+    return found
+
+
+def within_seconds(work: Callable[[], Any], seconds: float = 60) -> Any:
+    """What `work` returns or raises; fails where it hangs."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except EventVaultError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert outcome, "it hangs"
+    return outcome[0]
+
+
+def test_a_diff_beside_exports_that_leave_it_no_room_is_refused_and_hangs_nobody(
+    settings_with: Callable[..., Settings],
+) -> None:
+    with running_service(settings_with({"KEEP_UNDO": "10"})) as service:
+        generations = many_generations(service, MOST_OPEN + 1)
+        views = [service.look_back(Moment(generation=each)) for each in generations]
+        holders = [object() for _ in range(MOST_OPEN - 1)]
+        for holder, view in zip(holders, views, strict=False):
+            service.hold_generation(view.generation, holder)
+            ids_of(service, view)
+
+        refused = within_seconds(lambda: service.diff(DiffQuery(views[-2], views[-1])))
+
+        assert isinstance(refused, TooBusy)
+        within_seconds(lambda: service.release(holders[0]))
+        assert len(within_seconds(lambda: service.diff(DiffQuery(views[-2], views[-1]))).lines) == 4
+        within_seconds(service.undo)
+        assert within_seconds(lambda: service.append(drafts(1, "after"))).last_sequence == 4

@@ -20,15 +20,17 @@ from eventvault.errors import (
     RestoreRunning,
     UndoNotFound,
 )
+from eventvault.restore.replay import cut
 from eventvault.settings import Settings
-from eventvault.store.interface import LeftBehind, Restored, ScanQuery
+from eventvault.store.interface import LeftBehind, Moment, Restored, ScanQuery
 from eventvault.store.kept import NOTES_NAME
 from eventvault.store.past import copy_database
-from eventvault.store.registry import open_leveldb
+from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
 from tests.restoring import (
     bytes_of,
     drafts,
+    flip,
     ids,
     leftovers,
     make_archive,
@@ -334,3 +336,66 @@ def test_a_kept_database_that_was_removed_by_hand_is_not_offered(service: StoreS
     assert service.list_undo() == []
     with pytest.raises(NothingToUndo):
         service.undo()
+
+
+def shortened(folder: Path, upto: int) -> None:
+    """As a removal that was killed half-way may leave it: what opens, with less in it."""
+    with closing(open_leveldb(folder)) as db:
+        cut(db, EventRegistry(db, folder), upto)
+
+
+def test_a_kept_database_that_holds_less_than_was_left_is_refused(service: StoreService) -> None:
+    undo = mistaken_restore(service).undo
+    assert undo is not None
+    shortened(service.settings.storage_dir / undo.name, 6)
+
+    with pytest.raises(ArchiveError, match="6 events"):
+        service.undo()
+    with pytest.raises(DatabaseDamaged, match="6 events"):
+        service.look_back(Moment(generation=undo.generation))
+
+    assert prefixes(service) == {"live": 5}
+    assert not leftovers(service.settings.storage_dir)
+
+
+def test_a_flipped_bit_in_a_table_of_what_is_kept_is_refused_and_touches_nothing(service: StoreService) -> None:
+    service.append(drafts(300, "many", data={"text": "x" * 500}))
+    undo = mistaken_restore(service).undo
+    assert undo is not None
+    folder = service.settings.storage_dir / undo.name
+    with closing(open_leveldb(folder)) as db:
+        db.compact_range()
+    table = max(folder.glob("*.ldb"), key=lambda each: each.stat().st_size)
+    flip(table, table.stat().st_size // 2)
+    present = prefixes(service)
+
+    with pytest.raises(ArchiveError, match=undo.name):
+        service.undo()
+
+    assert prefixes(service) == present
+    assert not leftovers(service.settings.storage_dir)
+
+
+def test_a_removal_of_what_is_kept_that_dies_half_way_leaves_nothing_to_bring_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(5))
+        undo = mistaken_restore(service).undo
+        assert undo is not None
+        service.past._began -= 3600  # readers of before had their time
+        service.past._last_held.clear()
+
+        def dies(folder: Path) -> None:
+            next(folder.iterdir()).unlink()
+            raise OSError("killed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "rmtree", dies)
+            with pytest.raises(OSError, match="killed"):
+                service.past.drop_kept([undo.name])
+
+        assert service.list_undo() == []
+        assert not service.past.has(undo.generation)
+    with running_service(settings):
+        assert not leftovers(settings.storage_dir)
