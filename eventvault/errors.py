@@ -212,6 +212,18 @@ class DatabaseMissing(DatabaseError):
     code = "database_missing"
 
 
+class DatabasePresent(DatabaseError):
+    """There is a database already where one was to be recovered; it was left alone."""
+
+    code = "database_present"
+
+
+class NothingToRecover(DatabaseError):
+    """Neither an archive nor a journal of this installation is there to recover a database from."""
+
+    code = "nothing_to_recover"
+
+
 class WriteFailed(DatabaseError):
     """A write did not reach the disk for certain: it may be there or not. Sending it again settles it."""
 
@@ -234,6 +246,12 @@ class StoreRestoring(EventVaultError):
     """The store is restoring and will answer again by itself."""
 
     code = "restoring"
+
+
+class ServiceRunning(EventVaultError):
+    """What was asked for is done only while no service runs on these folders."""
+
+    code = "service_running"
 
 
 class NoSpace(EventVaultError):

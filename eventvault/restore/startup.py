@@ -24,6 +24,7 @@ from eventvault.restore import intent as intents
 from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
+from eventvault.restore.lost import Left, left_of
 from eventvault.restore.point_in_time import PointInTime
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.settings import Settings
@@ -133,29 +134,21 @@ class Startup:
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
-        ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
-        journaled = self._is_journaled()
-        if (ours or journaled) and self._settings.auto_recover == "false":
-            what = f"{len(ours)} archives{' and the journal' if journaled else ''}" if ours else "the journal"
+        left = left_of(self._catalogue, self._journal)
+        if left and self._settings.auto_recover == "false":
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {what} of it",
-                hint="set AUTO_RECOVER=true to recover all that is there, AUTO_RECOVER=empty to start anew, or "
-                "restore an archive with POST /api/backup/restore",
+                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {left} of it",
+                hint="stop the service and recover all that is there with flask --app wsgi backup recover, set "
+                "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
+                "archive with POST /api/backup/restore",
             )
-        if (ours or journaled) and self._settings.auto_recover == "true":
-            self._recover([Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.problem is not None)])
+        if left and self._settings.auto_recover == "true":
+            self._recover(left)
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)
 
-    def _is_journaled(self) -> bool:
-        """Whether there is a journal of this installation with an event in it. A foreign one counts for nothing."""
-        found, damaged = self._journal.segments()
-        record = self._journal.read_record()
-        owners = {each.header.installation for each in found} | ({record.installation} if record and damaged else set())
-        return self._catalogue.installation in owners
-
-    def _recover(self, archives: list[Path]) -> None:
+    def _recover(self, left: Left) -> None:
         """Up to the last event that can be had; else the newest archive that is whole.
 
         Raises DatabaseMissing where there is none, or NoSpace.
@@ -163,10 +156,10 @@ class Startup:
         reasons: list[str] = []
         log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
                     self._settings.backup_dir)  # fmt: skip
-        intent = self._moments.recover(reasons.append) if self._is_journaled() else None
-        for archive in archives if intent is None else []:
+        intent = self._moments.recover(reasons.append) if left.journaled else None
+        for entry in sorted(left.archives, key=lambda entry: entry.problem is not None) if intent is None else []:
             try:
-                intent = self._restorer.prepare(archive, secrets.token_hex(8))
+                intent = self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
             except ArchiveError as error:
                 reasons.append(str(error))
                 continue

@@ -1,0 +1,39 @@
+"""What is left of a database that is gone: the archives of this installation, and its journal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from eventvault.backups.catalogue import Catalogue
+from eventvault.journal.folder import JournalFolder
+from eventvault.store.interface import BackupEntry
+
+
+class Left(NamedTuple):
+    """archives: those made here, newest first. journaled: there is a journal of this installation with an event in it.
+
+    It is true where anything can be recovered. What other installations left there counts for nothing.
+    """
+
+    archives: list[BackupEntry]
+    journaled: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.archives) or self.journaled
+
+    def __str__(self) -> str:
+        counted = f"{len(self.archives)} archive{'' if len(self.archives) == 1 else 's'}" if self.archives else ""
+        return " and ".join(filter(None, [counted, "the journal" if self.journaled else ""]))
+
+
+def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:
+    """May raise BackupsUnavailable or OSError."""
+    ours = [entry for entry in catalogue.entries() if entry.origin == "created"]
+    return Left(ours, _is_journaled(catalogue, journal))
+
+
+def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:
+    found, damaged = journal.segments()
+    record = journal.read_record()
+    owners = {each.header.installation for each in found} | ({record.installation} if record and damaged else set())
+    return catalogue.installation in owners
