@@ -44,6 +44,7 @@ EXITS: dict[str, int] = {
     "archive_unsafe": NOT_VALID,
     "archive_alien": NOT_VALID,
     "archive_too_new": NOT_VALID,
+    "archive_unreadable": TRY_AGAIN,
     "journal_damaged": NOT_VALID,
     "database_damaged": NOT_VALID,
     "database_too_new": NOT_VALID,
