@@ -135,15 +135,19 @@ class Startup:
     def _replace_missing(self) -> None:
         ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
         journaled = self._is_journaled()
-        if (ours or journaled) and self._settings.auto_recover == "false":
-            what = f"{len(ours)} archives{' and the journal' if journaled else ''}" if ours else "the journal"
+        unreadable = self._catalogue.without_origin()
+        lost = bool(ours or journaled or unreadable)
+        if lost and self._settings.auto_recover == "false":
+            count = len(ours) + len(unreadable)
+            what = " and ".join([f"{count} archives"] * bool(count) + ["the journal"] * journaled)
             raise DatabaseMissing(
                 f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {what} of it",
                 hint="set AUTO_RECOVER=true to recover all that is there, AUTO_RECOVER=empty to start anew, or "
                 "restore an archive with POST /api/backup/restore",
             )
-        if (ours or journaled) and self._settings.auto_recover == "true":
-            self._recover([Path(entry.path) for entry in sorted(ours, key=lambda entry: entry.problem is not None)])
+        if lost and self._settings.auto_recover == "true":
+            archives = [*sorted(ours, key=lambda entry: entry.problem is not None), *unreadable]
+            self._recover([Path(entry.path) for entry in archives])
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)

@@ -32,6 +32,12 @@ def kind(path: Path) -> Literal["own", "foreign"]:
         return whose(archive)
 
 
+def begins_as_own(path: Path) -> bool:
+    """Whether the file begins as an archive of ours does, whatever became of the rest. Raises as `opened` does."""
+    with opened(path) as archive:
+        return layout.opening_version(archive.read_at(0, layout.BLOCK)) is not None
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest of an archive of ours, found from its end without reading the rest.
 
