@@ -21,7 +21,7 @@ from eventvault.backups.archive.source import Opened, opened
 from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
 MOST_ARCHIVES = 8
-"""Of the newest ones; each keeps its file open and part of its index in memory."""
+"""Of the newest that will do; each keeps its file open and part of its index in memory."""
 
 Content = tuple[int, str]
 """What a file holds: its size in bytes and its SHA-256 in hex."""
@@ -48,7 +48,7 @@ class Earlier:
     def __init__(self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression) -> None:
         self.bad: list[Bad] = []
         self._stack = stack
-        self._paths = list(paths[:MOST_ARCHIVES])
+        self._paths = list(paths)
         self._store_id = store_id
         self._wanted = wanted
         self._opened: dict[int, Opened] = {}
@@ -61,7 +61,7 @@ class Earlier:
         """
         missing = set(contents)
         for number, path in enumerate(self._paths):
-            if not (missing or sizes):
+            if not (missing or sizes) or len(self._opened) == MOST_ARCHIVES:
                 return
             if number not in self._contents:
                 self._contents[number] = self._look_into(number, path, contents, sizes)
@@ -86,17 +86,19 @@ class Earlier:
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]
     ) -> dict[Content, tuple[tuple[int, int, int], ...]]:
         try:
-            archive = self._stack.enter_context(opened(path))
-            about = reader.peek(archive)
-            if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
-                return {}
-            wanted = {
-                FOLDER_ENTRY + file.name: (file.size, file.sha256)
-                for file in about.files
-                if (file.size, file.sha256) in contents or file.size in sizes
-            }
-            del about
-            found = dict(_members(wanted, reader.peek_entries(archive)))
+            with ExitStack() as closing:
+                archive = closing.enter_context(opened(path))
+                about = reader.peek(archive)
+                if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
+                    return {}
+                wanted = {
+                    FOLDER_ENTRY + file.name: (file.size, file.sha256)
+                    for file in about.files
+                    if (file.size, file.sha256) in contents or file.size in sizes
+                }
+                del about
+                found = dict(_members(wanted, reader.peek_entries(archive)))
+                self._stack.enter_context(closing.pop_all())
         except (BackupNotFound, ArchiveUnreadable):
             return {}
         except ArchiveError as error:
