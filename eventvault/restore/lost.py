@@ -10,7 +10,9 @@ from eventvault.store.interface import BackupEntry
 
 
 class Left(NamedTuple):
-    """archives: those made here, newest first. journaled: there is a journal of this installation with an event in it.
+    """archives: in the order in which they are to be tried: those made here with which nothing is known to be wrong,
+    newest first, then the others, and at last those that cannot be read and may be ours. journaled: there is a journal
+    of this installation with an event in it.
 
     It is true where anything can be recovered. What other installations left there counts for nothing.
     """
@@ -29,7 +31,8 @@ class Left(NamedTuple):
 def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:
     """May raise BackupsUnavailable or OSError."""
     ours = [entry for entry in catalogue.entries() if entry.origin == "created"]
-    return Left(ours, _is_journaled(catalogue, journal))
+    ours.sort(key=lambda entry: entry.problem is not None)
+    return Left([*ours, *catalogue.without_origin()], _is_journaled(catalogue, journal))
 
 
 def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:

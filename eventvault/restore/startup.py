@@ -157,7 +157,7 @@ class Startup:
         log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
                     self._settings.backup_dir)  # fmt: skip
         intent = self._moments.recover(reasons.append) if left.journaled else None
-        for entry in sorted(left.archives, key=lambda entry: entry.problem is not None) if intent is None else []:
+        for entry in left.archives if intent is None else []:
             try:
                 intent = self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
             except ArchiveError as error:

@@ -116,6 +116,46 @@ def test_auto_recover_without_a_good_one_refuses(
     assert not settings.database.exists()
 
 
+def cut_off(settings: Settings) -> list[bytes]:
+    """All archives lose their ends; what they held."""
+    paths = sorted(settings.backup_dir.glob("*.tar.gz"))
+    whole = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, whole, strict=True):
+        path.write_bytes(content[:-100])
+    return whole
+
+
+@pytest.mark.parametrize("forgotten", [(), (".catalogue.json",), (".catalogue.json", ".installation")])
+@pytest.mark.parametrize("recover", ["false", "true"])
+def test_archives_of_ours_that_lost_their_ends_still_say_that_a_database_was_lost(
+    settings_with: Callable[..., Settings],
+    settings: Settings,
+    lost: list[str],
+    recover: str,
+    forgotten: tuple[str, ...],
+) -> None:
+    shutil.rmtree(settings.backup_dir / "journal")
+    cut_off(settings)
+    for name in forgotten:
+        (settings.backup_dir / name).unlink()
+
+    with running_service(settings_with({"AUTO_RECOVER": recover})) as service:
+        assert "database_missing" in problem_codes(service)
+        assert not settings.database.exists()
+
+
+def test_an_archive_of_another_installation_that_lost_its_end_says_nothing_of_ours(settings: Settings) -> None:
+    settings.backup_dir.mkdir(parents=True, exist_ok=True)
+    make_archive(settings.backup_dir / "other.tar.gz")
+    with running_service(settings) as service:
+        assert service.status()["status"] == "ok"
+    shutil.rmtree(settings.storage_dir)
+    cut_off(settings)
+
+    with running_service(settings) as service:
+        assert service.status()["status"] == "ok"
+
+
 def test_auto_recover_empty_starts_anew(settings_with: Callable[..., Settings], lost: list[str]) -> None:
     with running_service(settings_with({"AUTO_RECOVER": "empty"})) as service:
         assert ids(service) == []
