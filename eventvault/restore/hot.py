@@ -258,7 +258,10 @@ class Restorer:
         reason: str = "restored",
         inbox: Path | None = None,
     ) -> Intent:
-        """`prepare` with whatever makes the database in the folder that it is given, and answers as a chore does."""
+        """`prepare` with whatever makes the database in the folder that it is given, and answers as a chore does.
+
+        source: what is restored, where the answer has no `source` that says it better.
+        """
         began = clock.now()
         arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
@@ -267,6 +270,7 @@ class Restorer:
         except BaseException:
             remove_durably(staging)
             raise
+        source = answer.get("source", source)
         restored = Restored(
             source=source,
             at=clock.now(),

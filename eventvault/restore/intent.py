@@ -24,6 +24,8 @@ INTENT_NAME = "restore_intent.json"
 STAGED_NAME = "restore_staged.json"
 LAST_NAME = "last_restore.json"
 STAGING_PREFIX = ".restoring-"
+POINT_IN_TIME = "point in time"
+"""The reason of a restore to a moment."""
 
 T = TypeVar("T")
 

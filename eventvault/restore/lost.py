@@ -11,8 +11,8 @@ from eventvault.store.interface import BackupEntry
 
 class Left(NamedTuple):
     """archives: in the order in which they are to be tried: those made here with which nothing is known to be wrong,
-    newest first, then the others, and at last those that cannot be read and may be ours. journaled: there is a journal
-    of this installation with an event in it.
+    newest first, then the others, and at last those that cannot be read and may be ours. journaled: there is, or was, a
+    journal of this installation with an event in it.
 
     It is true where anything can be recovered. What other installations left there counts for nothing.
     """
@@ -38,5 +38,6 @@ def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:
 def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:
     found, damaged = journal.segments()
     record = journal.read_record()
-    owners = {each.header.installation for each in found} | ({record.installation} if record and damaged else set())
-    return catalogue.installation in owners
+    ours = record is not None and record.installation == catalogue.installation
+    had_events = ours and record is not None and (record.sequence > 0 or bool(damaged))
+    return had_events or any(each.header.installation == catalogue.installation for each in found)

@@ -6,13 +6,14 @@ and what holds a later state holds the earlier ones too, when it is cut. "Nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
-from eventvault.store.generation import Generation, last_common, lineage
+from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.interface import BackupEntry
 
 Known = Mapping[str, Generation]
@@ -40,13 +41,14 @@ class Sources(msgspec.Struct, frozen=True):
     """What there is to restore from.
 
     known: all generations by id. archives: those with which nothing is known to be wrong, of known generations.
-    live: None where no database is open.
+    live: None where no database is open. lost: (generation, first, last) of segments that are there and damaged.
     """
 
     known: Known
     archives: Sequence[BackupEntry]
     segments: Sequence[Segment]
     live: Live | None = None
+    lost: tuple[tuple[str, int, int], ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +66,45 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bytes_to_read(self) -> int:
         return (self.archive.size if self.archive else 0) + sum(each.size for each in self.segments)
+
+
+def without(sources: Sources, gone: Collection[Path]) -> Sources:
+    """What is left where those archives and segments are of no use; the events of the latter count as lost."""
+    lost = [(each.generation, each.first, each.last) for each in sources.segments if each.path in gone]
+    return msgspec.structs.replace(
+        sources,
+        archives=[each for each in sources.archives if Path(each.path) not in gone],
+        segments=[each for each in sources.segments if each.path not in gone],
+        lost=(*sources.lost, *lost),
+    )
+
+
+def only(sources: Sources, installation: str) -> Sources:
+    """What an installation made itself. Another one may have gone on from the same generation with other events."""
+    return msgspec.structs.replace(
+        sources,
+        archives=[each for each in sources.archives if each.origin == "created"],
+        segments=[each for each in sources.segments if each.header.installation == installation],
+    )
+
+
+def ends_in_a_gap(sources: Sources, generation: str, reach: int) -> bool:
+    """Whether there are events beyond what can be reached: what lies between is lost."""
+    line = lineage(sources.known, generation)
+    bounds = dict(line)
+    held = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
+    lost = [min(last, bounds[each]) for each, first, last in sources.lost if first <= bounds.get(each, 0)]
+    return any(last > reach for last in (*held, *lost))
+
+
+def is_cut_off(known: Known, generation: str, present: str, reach: int) -> bool:
+    """Whether all that is left of a generation that was left behind is what it shares with the present one.
+
+    Then nothing tells whether it had more, unless it was brought back from its end.
+    """
+    if generation == present or reach > last_common(known, present, generation):
+        return False
+    return not StoreIdentity("", present, tuple(known.values())).is_whole(generation, reach)
 
 
 def reachable(sources: Sources, generation: str) -> int:

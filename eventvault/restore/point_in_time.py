@@ -1,25 +1,19 @@
-"""Restores to a moment, what they would do, and the recovery of a database that is gone."""
+"""Restores to a moment, and what they would do."""
 
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
-from eventvault.errors import ArchiveError, JournalDamaged
 from eventvault.files import free_bytes
-from eventvault.restore import plan as plans
 from eventvault.restore import speed, undo
 from eventvault.restore.hot import Restorer
-from eventvault.restore.intent import Intent
+from eventvault.restore.intent import POINT_IN_TIME, Intent
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Plan, Sources, Target
 from eventvault.settings import Settings
@@ -55,26 +49,31 @@ class PointInTime:
 
         ways: list[Plan] = []
 
+        def make(staging: Path) -> dict[str, Any]:
+            way, answer = self._moments.make(moment, staging, POINT_IN_TIME)
+            ways.append(way)
+            return {**answer, "source": source_of(way)}
+
         def prepare() -> Intent:
-            sources = self._moments.sources()
-            ways.append(self._moments.plan(self._moments.find(moment, sources), sources))
-            return self._prepare(ways[0], sources, operation, "point in time")
+            known = self._restorer.known()
+            return self._restorer.prepare_by(make, "a moment", known, operation, reason=POINT_IN_TIME)
 
         began = time.monotonic()
         restored = self._restorer.run("a moment", prepare, staged=staged, operation=operation, look=self._carry_offsets)
         if ways:
-            speed.note(self._settings.storage_dir, ways[0].bytes_to_read, time.monotonic() - began)
+            size = self._moments.bytes_to_read(ways[0])
+            speed.note(self._settings.storage_dir, size, time.monotonic() - began)
         return restored
 
     def plan(self, asked: Moment | str) -> dict[str, Any]:
         """See `eventvault.store.interface.Store.plan_restore`."""
-        sources = self._moments.sources()
         if isinstance(asked, str):
+            sources = self._moments.sources()
             way, common = self._way_to(self._catalogue.entry(asked), sources)
         else:
-            way = self._moments.plan(self._moments.find(asked, sources), sources)
+            way, sources = self._moments.way_to(asked)
             common = self._common(way.target, sources)
-        size, needed = way.bytes_to_read, self._moments.disk_needed(way)
+        size, needed = self._moments.bytes_to_read(way), self._moments.disk_needed(way)
         sequence = way.target.sequence
         instant = None if sequence is None else self._moments.time_of(sources, way.target.generation, sequence)
         return {
@@ -90,34 +89,6 @@ class PointInTime:
             "predictedSeconds": speed.predict(speed.known(self._settings.storage_dir), size),
             **self._left_behind(common),
         }
-
-    def recover(self, refused: Callable[[str], None]) -> Intent | None:
-        """A database that is ready to take the place of one that is gone: the last event that can be had.
-
-        refused: is told of what was damaged and done without. None where there is no journal of ours, or nothing left.
-        """
-        without: set[Path] = set()
-        while True:
-            sources = _less(self._moments.sources(), without)
-            generation = self._moments.present(sources)
-            if generation is None or not (sources.segments or sources.archives):
-                return None
-            way = plans.latest(sources, generation)
-            try:
-                return self._prepare(way, sources, secrets.token_hex(8), "recovered")
-            except ArchiveError as error:
-                refused(str(error))
-                without |= _blamed(error, way)
-
-    def _prepare(self, way: Plan, sources: Sources, operation: str, reason: str) -> Intent:
-        source = way.archive.name if way.archive else LIVE if way.live else JOURNAL
-        log.info("BackupManager: going to event %s of generation %s: from %s and %s segments", way.target.sequence,
-                 way.target.generation, source, len(way.segments))  # fmt: skip
-
-        def make(staging: Path) -> dict[str, Any]:
-            return self._moments.prepare(way, staging, sources, reason)
-
-        return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason=reason)
 
     def _carry_offsets(self, intent: Intent, registry: EventRegistry) -> None:
         """What Kafka brought and is left behind shall not be taken once more."""
@@ -153,19 +124,6 @@ class PointInTime:
         return {"eventsLeftBehind": behind.count, "firstLeftBehind": behind.first, "lastLeftBehind": behind.last}
 
 
-def _less(sources: Sources, without: set[Path]) -> Sources:
-    return msgspec.structs.replace(
-        sources,
-        archives=[each for each in sources.archives if Path(each.path) not in without],
-        segments=[each for each in sources.segments if each.path not in without],
-    )
-
-
-def _blamed(error: ArchiveError, way: Plan) -> set[Path]:
-    """What is done without after a failure: the segment that it names, else the archive, else all that was used."""
-    named = error.details.get("segment")
-    if named is not None:
-        return {Path(named)}
-    if way.archive is not None and not isinstance(error, JournalDamaged):
-        return {Path(way.archive.path)}
-    return {each.path for each in way.segments}
+def source_of(way: Plan) -> str:
+    """What a restore says that it restored from."""
+    return way.archive.name if way.archive else LIVE if way.live else JOURNAL

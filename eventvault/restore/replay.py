@@ -7,7 +7,8 @@ On private copies only, without syncs: whoever keeps the result syncs it. Bulk w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
     recorded = registry.at(last)[_RECORDED] if last else b""
     before: tuple[int, Sequence[bytes]] = (0, ())
     for path, upto in segments:
-        found = _read(path)
-        lines = segment.read_lines(found)
+        with _missing_said(path):
+            found = segment.read_header(path)
+        lines = lines_of(found)
         _check_previous(found, before, registry)
         wanted = lines[max(0, last + 1 - found.first) : max(0, upto + 1 - found.first)]
         if found.first > last + 1:
@@ -84,9 +86,17 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
     return last
 
 
-def _read(path: Path) -> Segment:
+def lines_of(found: Segment) -> list[bytes]:
+    """All events of a segment, every byte checked. Raises JournalDamaged, also where the file is gone, or OSError."""
+    with _missing_said(found.path):
+        return segment.read_lines(found)
+
+
+@contextmanager
+def _missing_said(path: Path) -> Iterator[None]:
+    """A segment may be merged into another, or removed, after it was seen."""
     try:
-        return segment.read_header(path)
+        yield
     except FileNotFoundError as error:
         raise JournalDamaged(
             f"{path} is missing", hint="GET /api/backup/timeline shows what is there", segment=str(path)

@@ -24,9 +24,10 @@ from eventvault.restore import intent as intents
 from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
-from eventvault.restore.lost import Left, left_of
-from eventvault.restore.point_in_time import PointInTime
+from eventvault.restore.lost import Left
+from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.restore.recovery import Recovery
 from eventvault.settings import Settings
 from eventvault.store.registry import MARK_NAME, create_database
 
@@ -40,12 +41,10 @@ class Startup:
     """Makes STORAGE_DIR hold the database that is to be opened."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: PointInTime
+        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
     ) -> None:
         self._settings = settings
-        self._journal = journal
-        self._moments = moments
-        self._catalogue = catalogue
+        self._recovery = Recovery(catalogue, restorer, journal, moments)
         self._restorer = restorer
         self._tidied = False
         self._promoted = False
@@ -134,7 +133,7 @@ class Startup:
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
-        left = left_of(self._catalogue, self._journal)
+        left = self._recovery.what_is_left()
         if left and self._settings.auto_recover == "false":
             raise DatabaseMissing(
                 f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {left} of it",
@@ -149,27 +148,20 @@ class Startup:
         log.info("BackupManager: a new registry was created in %s", self._settings.database)
 
     def _recover(self, left: Left) -> None:
-        """Up to the last event that can be had; else the newest archive that is whole.
-
-        Raises DatabaseMissing where there is none, or NoSpace.
-        """
-        reasons: list[str] = []
+        """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace."""
+        reasons: dict[str, None] = {}
         log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
                     self._settings.backup_dir)  # fmt: skip
-        intent = self._moments.recover(reasons.append) if left.journaled else None
-        for entry in left.archives if intent is None else []:
-            try:
-                intent = self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
-            except ArchiveError as error:
-                reasons.append(str(error))
-                continue
-            break
+        intent = self._recovery.prepare(lambda reason: reasons.update({reason: None}))
         if intent is None:
+            why = "; ".join(reasons) or "what the journal begins with is not there"
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and nothing could be restored: {'; '.join(reasons)}",
-                hint="put a good archive into the restore folder and restart, or set AUTO_RECOVER=empty to start anew",
+                f"{self._settings.database} is gone, and nothing of it could be recovered from {left} in "
+                f"{self._settings.backup_dir}: {why}",
+                hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
+                "AUTO_RECOVER=empty to start anew",
             )
-        self._recovered(intent, reasons)
+        self._recovered(intent, list(reasons))
 
     def _recovered(self, intent: Intent, reasons: list[str]) -> None:
         """Loudly, in the log and in what health shows of the last restore."""

@@ -76,7 +76,8 @@ def _gaps(sources: Sources, generation: str) -> list[dict[str, Any]]:
     reach = plans.reachable(sources, generation)
     own = [(generation, dict(lineage(sources.known, generation))[generation])]
     held = coverage.in_lineage(sources.segments, own)
-    end = max((last for _, last, _ in held), default=0)
+    lost = [min(last, own[0][1]) for each, first, last in sources.lost if each == generation and first <= own[0][1]]
+    end = max((*(last for _, last, _ in held), *lost), default=0)
     if end <= reach:
         return []
     holes = coverage.missing(sources.segments, lineage(sources.known, generation), reach, end)

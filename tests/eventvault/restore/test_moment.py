@@ -12,7 +12,7 @@ import pytest
 from eventvault import clock, event
 from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, NoSpace
 from eventvault.journal import segment
-from eventvault.restore import moment as moments
+from eventvault.restore import space
 from eventvault.restore.moment import Materialised
 from eventvault.settings import Settings
 from eventvault.store.interface import Moment, ScanQuery
@@ -185,7 +185,7 @@ def test_too_little_space_is_said_before_anything_begins(
 ) -> None:
     put(service, 5, "a")
     service.create_backup()
-    monkeypatch.setattr(moments, "free_bytes", lambda _: 10)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 10)
     staging = service.settings.storage_dir / ".past-x"
 
     with pytest.raises(NoSpace) as caught:

@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventvault.errors import JournalDamaged, MomentUnavailable, NoSpace, RestoreRunning
+from eventvault.journal import segment
+from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
-from eventvault.restore import moment as moments
-from eventvault.restore import speed
+from eventvault.restore import space, speed
 from eventvault.restore.speed import Took
 from eventvault.settings import Settings
 from eventvault.store import keys
+from eventvault.store.generation import Generation
 from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import AppendBatch
 from eventvault.store.service import StoreService
@@ -124,7 +127,7 @@ def test_a_damaged_segment_stops_it_before_the_live_data(service: StoreService) 
 
 def test_a_full_disk_stops_it_before_anything_begins(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     put(service, 3, "a")
-    monkeypatch.setattr(moments, "free_bytes", lambda _: 10)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 10)
     with pytest.raises(NoSpace) as caught:
         service.restore_moment(Moment(sequence=2))
     assert caught.value.details["needed"] > 0
@@ -323,3 +326,145 @@ def test_predictions_follow_this_machines_own_restores(tmp_path: Path) -> None:
     assert [each.size for each in speed.known(tmp_path)] == list(range(10, 30))
     (tmp_path / speed.NAME).write_text("no json")
     assert speed.known(tmp_path) == []
+
+
+def with_archives_below(settings: Settings) -> tuple[list[Path], list[bytes]]:
+    """A lost installation whose journal begins after its only archive; the archives' paths, and its events."""
+    with running_service(settings) as service:
+        put(service, 3, "archived")
+        archive = Path(service.create_backup().backup.path)
+        put(service, 3, "journaled")
+        service.journal.folder.remove([each for each in service.journal.folder.segments()[0] if each.first == 1])
+        events = live(service)
+    lose(settings)
+    return [archive], events
+
+
+@pytest.mark.parametrize("harm", ["damaged", "deleted"])
+def test_what_was_lost_for_good_is_not_taken_for_an_empty_registry(recovering: Settings, harm: str) -> None:
+    archives, _ = with_archives_below(recovering)
+    for archive in archives:
+        if harm == "damaged":
+            flip(archive, 900)
+        else:
+            archive.unlink()
+
+    with running_service(recovering) as service:
+        (problem,) = service.status()["problems"]
+        assert problem["code"] == "database_missing"
+        assert "AUTO_RECOVER=empty" in problem["hint"]
+        assert not recovering.database.exists()
+
+
+def test_an_archive_that_is_put_back_lets_it_recover(recovering: Settings, tmp_path: Path) -> None:
+    (archive,), events = with_archives_below(recovering)
+    archive.rename(tmp_path / archive.name)
+    with running_service(recovering) as service:
+        assert problem_codes(service) == ["database_missing"]
+    (tmp_path / archive.name).rename(archive)
+
+    with running_service(recovering) as service:
+        assert live(service) == events
+        assert service.status()["status"] == "ok"
+
+
+def test_an_archive_with_a_known_problem_is_tried_before_giving_up(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3, "archived")
+        backup = service.create_backup().backup
+        put(service, 3, "journaled")
+        service.journal.folder.remove([each for each in service.journal.folder.segments()[0] if each.first == 1])
+        service.catalogue.record_problem(backup.name, "its disk was away")
+        events = live(service)
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert live(service) == events
+
+
+def test_a_record_alone_tells_that_there_was_something(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3, "a")
+        service.restore_moment(Moment(sequence=2))
+        service.journal.flush(survey=True)
+        service.journal.folder.remove(service.journal.folder.segments()[0])
+        service.journal.stop = lambda: None  # type: ignore[method-assign]
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert problem_codes(service) == ["database_missing"]
+
+
+def test_a_registry_that_was_empty_is_recovered_as_empty(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3, "a")
+        service.restore_moment(Moment(sequence=0))
+        service.journal.flush(survey=True)
+    lose(recovering)
+    with running_service(recovering) as service:
+        assert live(service) == []
+        assert service.status()["status"] == "ok"
+
+
+def test_what_lies_behind_a_gap_is_said_to_be_missing(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        for number in range(3):
+            put(service, 2, f"part-{number}")
+        events = live(service)
+        service.journal.folder.remove([each for each in service.journal.folder.segments()[0] if each.first == 3])
+        service.journal.stop = lambda: None  # type: ignore[method-assign]
+    lose(recovering)
+    with running_service(recovering) as service:
+        assert live(service) == events[:2]
+        assert any("beyond 2" in note for note in service.status()["lastRestore"]["notes"])
+
+
+def of_another_installation(service: StoreService, *, later: bool) -> None:
+    """Segments beside ours, as a folder that was copied in has them: of a generation that began after ours."""
+    (ours,) = service.journal.folder.segments()[0]
+    born = ours.header.generation.at + (10**9 if later else 0)
+    generation = Generation("00000000000000aa", None, 0, "created", born)
+    about = msgspec.structs.replace(ours.header, installation="another one", generation=generation, previous=None)
+    lines = [line.replace(b'"id":"a-', b'"id":"x-') for line in segment.read_lines(ours)]
+    segment.write_segment(service.journal.folder.folder_of(generation.id), about, lines)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_the_journal_of_another_installation_is_not_recovered_in_place_of_ours(
+    recovering: Settings, *, record: bool
+) -> None:
+    with running_service(recovering) as service:
+        put(service, 4, "a")
+        events = live(service)
+        of_another_installation(service, later=True)
+    if not record:
+        (recovering.backup_dir / "journal" / "registry.json").unlink()
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert live(service) == events
+        service.restore_moment(Moment(sequence=2, generation="00000000000000aa"))
+        assert b'"id":"x-1"' in live(service)[1]
+
+
+def test_a_clock_that_was_set_back_does_not_bring_a_left_generation_back(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 4, "a")
+        service.restore_moment(Moment(sequence=2))
+        put(service, 1, "b")
+        events = live(service)
+        record = service.journal.folder.read_record()
+        assert record is not None
+        (first, second) = record.registry.generations
+        back = msgspec.structs.replace(second, at=first.at - 10**9)
+        registry = msgspec.structs.replace(record.registry, generations=(back, first))
+        service.journal.stop()
+    for path in (recovering.backup_dir / "journal" / second.id).iterdir():
+        found = segment.read_header(path)
+        lines = segment.read_lines(found)
+        segment.write_segment(path.parent, msgspec.structs.replace(found.header, generation=back), lines)
+    JournalFolder(recovering.backup_dir).write_record(msgspec.structs.replace(record, registry=registry))
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert live(service) == events

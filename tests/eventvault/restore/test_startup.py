@@ -394,3 +394,18 @@ def test_an_upload_that_lost_its_process_is_removed_after_a_while(tmp_path: Path
 
     assert not old.exists()
     assert young.exists()
+
+
+def test_an_archive_without_events_is_not_recovered_where_a_newer_one_had_some(
+    settings_with: Callable[..., Settings], settings: Settings
+) -> None:
+    with running_service(settings) as service:
+        service.create_backup()
+        service.append(drafts(2))
+        damaged = Path(service.create_backup().backup.path)
+    shutil.rmtree(settings.storage_dir)
+    shutil.rmtree(settings.backup_dir / "journal")
+    flip(damaged, 900)
+
+    with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
+        assert problem_codes(service) == ["database_missing"]

@@ -1,0 +1,128 @@
+"""The recovery of a database that is gone, from all that its installation has in BACKUP_DIR.
+
+What was there and cannot be had is never taken for an empty registry: an empty one comes back only where it was empty.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault.backups.catalogue import Catalogue
+from eventvault.errors import ArchiveError, BackupNotFound, JournalDamaged
+from eventvault.journal.folder import JournalFolder
+from eventvault.restore import plan as plans
+from eventvault.restore.hot import Restorer
+from eventvault.restore.intent import Intent
+from eventvault.restore.lost import Left, left_of
+from eventvault.restore.moment import Moments
+from eventvault.restore.plan import Plan, Sources
+from eventvault.restore.point_in_time import source_of
+
+log = logging.getLogger("BackupManager")
+
+Refused = Callable[[str], None]
+"""Is told of what was damaged and done without."""
+
+
+class Recovery:
+    """Looks at BACKUP_DIR when no database is open. Methods may raise OSError and BackupsUnavailable."""
+
+    def __init__(self, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments) -> None:
+        self._catalogue = catalogue
+        self._restorer = restorer
+        self._journal = journal
+        self._moments = moments
+
+    def what_is_left(self) -> Left:
+        """What there is of a database that this installation had."""
+        return left_of(self._catalogue, self._journal)
+
+    def prepare(self, refused: Refused) -> Intent | None:
+        """A database that is ready to take the place of the one that is gone: up to the last event that can be had.
+
+        From the journal with the archives, else from the newest archive that is whole, those with a known problem at
+        the end. None where nothing that was there can be had. Raises NoSpace.
+        """
+        empty, left = self._was_empty(), self.what_is_left()
+        if left.journaled:
+            for doubtful in (False, True):
+                intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
+                if intent is not None:
+                    return intent
+        for entry in left.archives:
+            if entry.sequence == 0 and not empty:
+                refused(f"{entry.name} holds no event, and there were some")
+                continue
+            try:
+                return self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
+            except (ArchiveError, BackupNotFound) as error:
+                refused(str(error))
+        return None
+
+    def _to_the_end(self, refused: Refused, *, empty: bool, doubtful: bool) -> Intent | None:
+        """Up to the last event of the present lineage. empty: no event at all will do too."""
+        all_of_it = self._moments.sources(doubtful=doubtful)
+        generation = self._moments.present(all_of_it)
+        if generation is None:
+            return None
+        sources = self._trusted(all_of_it, generation)
+        gone: set[Path] = set()
+        while True:
+            left = plans.without(sources, gone)
+            way = plans.latest(left, generation)
+            if way.target.sequence == 0 and not empty:
+                return None
+            try:
+                intent = self._made(way, left)
+            except (ArchiveError, BackupNotFound) as error:
+                refused(str(error))
+                gone |= _blamed(error, way)
+                continue
+            if plans.ends_in_a_gap(left, generation, way.target.sequence or 0):
+                refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")
+            return intent
+
+    def _made(self, way: Plan, sources: Sources) -> Intent:
+        source = source_of(way)
+        log.info("BackupManager: going to event %s of generation %s: from %s and %s segments", way.target.sequence,
+                 way.target.generation, source, len(way.segments))  # fmt: skip
+
+        def make(staging: Path) -> dict[str, Any]:
+            return self._moments.prepare(way, staging, sources, "recovered")
+
+        operation = secrets.token_hex(8)
+        return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason="recovered")
+
+    def _trusted(self, sources: Sources, generation: str) -> Sources:
+        """What this installation made; of others only archives of older generations, which it may have begun with."""
+        ours = self._moments.ours(sources)
+        older = [each for each in sources.archives if each.origin != "created" and each.generation != generation]
+        return msgspec.structs.replace(ours, archives=[*ours.archives, *older])
+
+    def _was_empty(self) -> bool:
+        """Whether the registry had no event when it was seen last: neither its record nor anything else says so."""
+        record = self._moments.our_record()
+        sources = self._moments.sources()
+        segments = [each.generation for each in self._moments.ours(sources).segments]
+        held = [*segments, *(generation for generation, _, _ in sources.lost)]
+        entries = [each for each in self._catalogue.entries() if each.origin == "created" or each.problem is not None]
+        held += [each.generation or "" for each in entries if each.sequence != 0]
+        if record is None:
+            return not held
+        return record.sequence == 0 and not {record.registry.generation, ""} & set(held)
+
+
+def _blamed(error: ArchiveError | BackupNotFound, way: Plan) -> set[Path]:
+    """What is done without after a failure: the segment that it names, else the archive, else all that was used."""
+    named = error.details.get("segment")
+    if named is not None:
+        return {Path(named)}
+    if way.archive is not None and not isinstance(error, JournalDamaged):
+        return {Path(way.archive.path)}
+    return {each.path for each in way.segments}
