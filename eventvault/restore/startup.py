@@ -17,7 +17,14 @@ from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
-from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, DatabaseMissing, EventVaultError
+from eventvault.errors import (
+    ArchiveError,
+    ArchiveIncomplete,
+    Cancelled,
+    DatabaseDamaged,
+    DatabaseMissing,
+    EventVaultError,
+)
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
@@ -74,13 +81,19 @@ class Startup:
         self._see_to_database()
 
     def _take_inbox(self) -> None:
-        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place."""
+        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place.
+
+        Nor does one where the newest is still being copied: the next start would restore that on top.
+        """
         inbox = self._restorer.inbox
         candidates = inbox.candidates()
         for position, archive in enumerate(candidates):
             log.info("BackupManager: restoring %s", archive)
             try:
                 intent = self._restorer.prepare(archive, secrets.token_hex(8), inbox=True)
+            except ArchiveIncomplete as error:
+                inbox.refuse(archive, error)
+                return
             except ArchiveError as error:
                 inbox.refuse(archive, error)
                 continue
@@ -100,6 +113,7 @@ class Startup:
             if intents.read_intent(self._settings.storage_dir) is not None:
                 raise
             remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+            self._restorer.inbox.take_up(others)
             self._restorer.inbox.refuse(archive, _said(error))
             return
         self._restorer.settle(intent)
