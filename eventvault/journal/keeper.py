@@ -6,6 +6,7 @@ Whatever goes wrong with BACKUP_DIR is said in health and tried again; no append
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -151,8 +152,8 @@ class Journal:
 
     def _tick(self, seconds: float, *, survey: bool) -> None:
         """What was committed last; then, for so many seconds, what else is missing; then what the folders need."""
-        deadline = time.monotonic() + seconds
-        looked = clock.now()
+        began, looked = time.monotonic(), clock.now()
+        deadline = began + seconds
         if not self._writer.look():
             self._survey()
         self._note_waiting()
@@ -164,12 +165,19 @@ class Journal:
         if survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS:
             self._surveyed = time.monotonic()
             self._survey()
-            self._tidy()
+            self._tidy(due=began + self._seconds)
 
-    def _tidy(self) -> None:
+    def _tidy(self, due: float) -> None:
+        """Until the next segment is due, but a step at least: many merges must neither keep it waiting nor pile up."""
         assert self._writer.identity is not None, "a survey comes first"
-        tidier = Tidier(self.folder, lambda: not self._hurried.is_set())
-        tidier.tidy(self._catalogue.entries(), self._writer.identity)
+        asked = itertools.count()
+
+        def go_on() -> bool:
+            return not self._hurried.is_set() and (next(asked) == 0 or time.monotonic() < due)
+
+        tidier = Tidier(self.folder, self._catalogue.installation, go_on)
+        if not tidier.tidy(self._catalogue.entries(), self._writer.identity):
+            self.refresh()
         self.counts["removed"] += tidier.removed
         self.counts["merged"] += tidier.merged
 

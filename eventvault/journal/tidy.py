@@ -25,14 +25,16 @@ REMOVED_AT_ONCE = 100
 class Tidier:
     """Removes what the oldest kept archive makes needless, and merges small neighbours, step by step.
 
-    go_on: is asked before each step, which reads and writes no more than one merged segment.
+    installation: whose segments; those of others were put there by hand and stay as they are. go_on: is asked before
+    each step, which reads and writes no more than one merged segment.
     """
 
-    def __init__(self, folder: JournalFolder, go_on: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, folder: JournalFolder, installation: str, go_on: Callable[[], bool] = lambda: True) -> None:
         self.removed = 0
         self.merged = 0
         """How many segments became part of another."""
         self._folder = folder
+        self._installation = installation
         self._go_on = go_on
 
     def tidy(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> bool:
@@ -44,8 +46,11 @@ class Tidier:
         return False
 
     def _steps(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> Iterator[bool]:
-        yield from self._remove(_needless(self._folder, entries, identity))
-        yield from self._merge(self._folder.segments()[0])
+        yield from self._remove(_needless(self._folder, self._ours(), entries, identity))
+        yield from self._merge(self._ours())
+
+    def _ours(self) -> list[Segment]:
+        return [each for each in self._folder.segments()[0] if each.header.installation == self._installation]
 
     def _remove(self, gone: Sequence[Segment]) -> Iterator[bool]:
         for start in range(0, len(gone), REMOVED_AT_ONCE):
@@ -90,7 +95,9 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     return written
 
 
-def _needless(folder: JournalFolder, entries: Sequence[BackupEntry], identity: StoreIdentity) -> list[Segment]:
+def _needless(
+    folder: JournalFolder, segments: Sequence[Segment], entries: Sequence[BackupEntry], identity: StoreIdentity
+) -> list[Segment]:
     """Retention follows the archives made here; while the oldest was not verified, nothing goes."""
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
@@ -106,4 +113,4 @@ def _needless(folder: JournalFolder, entries: Sequence[BackupEntry], identity: S
     since = clock.parse(manifest.last_time) if manifest.last_time else 0
     present = [(name, min(bound, NO_BOUND)) for name, bound in lineage(identity.by_id(), identity.generation)]
     folder.remove([each for each in folder.aside() if each.last <= dict(holds).get(each.generation, 0)])
-    return coverage.plan_removal(folder.segments()[0], holds, present, since)
+    return coverage.plan_removal(segments, holds, present, since)

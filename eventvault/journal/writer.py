@@ -7,10 +7,12 @@ covered is found anew from the folders, so an archive or a segment that was dele
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import Aside, JournalFolder, Record
 from eventvault.journal.segment import Header, Segment, Stretch
@@ -88,7 +90,7 @@ class SegmentWriter:
         found, damaged = self.folder.segments()
         for error in damaged:
             self.folder.set_aside(error)
-        self.folder.remove(coverage.superseded(found))
+        found = self._without_superseded(found)
         entries, known = self._entries(), identity.by_id()
         archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
@@ -97,6 +99,24 @@ class SegmentWriter:
         self._surveyed = self.holes[-1][0] - 1 if few else last
         self.lost = self._lost_for_good(found, entries, identity)
         self._keep_record()
+
+    def _without_superseded(self, found: list[Segment]) -> list[Segment]:
+        """Remove what another segment holds too, once that was read; one that is damaged is set aside instead."""
+        by_instead: dict[Path, list[Segment]] = {}
+        for needless, instead in coverage.superseded(found):
+            by_instead.setdefault(instead.path, []).append(needless)
+        gone: set[Path] = set()
+        for instead in [each for each in found if each.path in by_instead]:
+            needless_ones = by_instead[instead.path]
+            try:
+                segment.read_lines(instead)
+            except JournalDamaged as error:
+                self.folder.set_aside(error)
+                gone.add(instead.path)
+                continue
+            self.folder.remove(needless_ones)
+            gone |= {each.path for each in needless_ones}
+        return [each for each in found if each.path not in gone]
 
     def has_tail(self) -> bool:
         """Whether what was committed since the survey is missing; it comes before what was missing then."""

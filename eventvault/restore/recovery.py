@@ -16,6 +16,7 @@ import msgspec
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import ArchiveError, BackupNotFound, JournalDamaged
 from eventvault.journal.folder import JournalFolder
+from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
@@ -94,10 +95,16 @@ class Recovery:
                  way.target.generation, source, len(way.segments))  # fmt: skip
 
         def make(staging: Path) -> dict[str, Any]:
-            return self._moments.prepare(way, staging, sources, "recovered")
+            return self._moments.prepare(way, staging, sources, "recovered", self._recorded_offsets(way))
 
         operation = secrets.token_hex(8)
         return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason="recovered")
+
+    def _recorded_offsets(self, way: Plan) -> Offsets:
+        """Where Kafka stood at the end of `way`, as far as the journal's record tells: a restore moved it, say."""
+        record = self._moments.our_record()
+        standing = (way.target.generation, way.target.sequence)
+        return record.kafka if record and (record.registry.generation, record.sequence) == standing else {}
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
         """What this installation made; of others only archives of older generations, which it may have begun with."""

@@ -7,7 +7,7 @@ On private copies only, without syncs: whoever keeps the result syncs it. Bulk w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
         recorded = _append(db, path, last + 1, wanted, recorded)
         last += len(wanted)
         if found.last <= upto:
-            _note_offsets(db, found)
+            note_offsets(db, found.header.kafka)
         before = (found.first, lines)
     return last
 
@@ -175,9 +175,10 @@ def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registr
         )
 
 
-def _note_offsets(db: Any, found: Segment) -> None:
+def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put offsets, as a segment's header or the journal's record has them."""
     with db.write_batch(transaction=True) as batch:
-        for key, value in notes_of(found.header.kafka).items():
+        for key, value in notes_of(kafka).items():
             batch.put(key, value)
 
 

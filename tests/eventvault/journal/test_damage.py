@@ -158,3 +158,17 @@ def test_a_file_that_is_on_its_way_here_is_left_alone(recovering: Settings) -> N
         survey(service)
         assert copied in [each.path for each in there(service)]
         assert problem_codes(service) == []
+
+
+def test_what_a_killed_merge_left_stays_where_the_merged_one_is_damaged(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3)
+        small = there(service)
+        lines = [line for each in small for line in segment.read_lines(each)]
+        damage(segment.write_segment(small[0].path.parent, small[0].header, lines).path)
+
+        survey(service)
+
+        assert [(each.first, each.last) for each in there(service)] == [(1, 1), (2, 2), (3, 3)]
+        assert [line for each in there(service) for line in segment.read_lines(each)] == live(service)
+        assert not problem_codes(service)

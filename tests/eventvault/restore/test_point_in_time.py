@@ -246,6 +246,19 @@ def test_offsets_come_back_with_a_lost_disk(recovering: Settings) -> None:
     assert kept == {2: StoredOffset(next=7, crc=9)}
 
 
+def test_what_was_left_behind_in_kafka_stays_so_when_the_disk_is_lost_next(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        take_from_kafka(service, 2, 2)
+        take_from_kafka(service, 3, 5)
+        service.restore_moment(Moment(sequence=2))
+        assert service.journal.flush()
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert len(live(service)) == 2
+        assert next_from_kafka(service) == 5
+
+
 def test_a_damaged_segment_costs_what_follows_it_and_is_named(recovering: Settings) -> None:
     with running_service(recovering) as service:
         for number in range(3):
