@@ -17,16 +17,17 @@ _HERE = str(Path(__file__).resolve().parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
-from app import serving  # noqa: E402  # found only with the folder of this file in the path
+from app import serving, signals  # noqa: E402  # found only with the folder of this file in the path
 
 _settings = serving.settings_or_exit()
 serving.begin_service()
+signals.end_the_newborn()
 
 wsgi_app = "wsgi:app"
 bind = serving.bind_address(_settings)
 workers = _settings.web_concurrency
 worker_class = "gthread"
-threads = 8
+threads = 24
 keepalive = 30
 graceful_timeout = 60
 control_socket_disable = True
@@ -57,7 +58,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    serving.end_in_order(worker)
+    signals.end_in_order(worker)
     serving.worker_started()
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
+import os
+import secrets
 
 import click
 from flask import Flask, Response, request
+from flask.cli import ScriptInfo
 
 from app import errors, metrics, serving
 from app.access import Access
 from app.backup.routes import blueprint as backup
+from app.cli.backup import group as backup_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach
@@ -18,6 +21,7 @@ from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.replies import OrjsonProvider
+from app.store import COMMAND
 from eventvault import __version__
 from eventvault.event_schema import JSON_SCHEMA
 from eventvault.settings import Settings
@@ -36,7 +40,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     """The application.
 
     settings: default: the environment's; bad ones are printed and the process exits 78. store: default: the one that
-    `BackupManager.initialize()` finds or starts.
+    `BackupManager.initialize()` finds or starts; for a command, whichever there is when it is first asked.
     """
     settings = settings or serving.settings_or_exit()
     _refuse_open_address(settings)
@@ -47,7 +51,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
     app.config.update(_CONFIGURATION)
     app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
-    attach(app, Edge(settings, store or _initialized(settings)))
+    attach(app, Edge(settings, store or (_for_command(settings) if _is_command() else _initialized(settings))))
     _install(app, Access(settings))
     return app
 
@@ -60,6 +64,21 @@ def _refuse_open_address(settings: Settings) -> None:
         serving.refuse_open(settings, [host])
 
 
+def _is_command() -> bool:
+    """Whether the application is made for a command of `flask` that serves nothing, its help included."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.find_object(ScriptInfo) is not None and context.info_name != "run"
+
+
+def _for_command(settings: Settings) -> Store:
+    """No service begins because somebody asks for help: a store is started with the first question, if at all."""
+    from eventvault.store.client import StoreClient
+    from eventvault.store.spawn import Spawner
+
+    service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
+    return StoreClient(Spawner(settings, COMMAND, service=service, mode="command"))
+
+
 def _initialized(settings: Settings) -> Store:
     # Imported here, as only a process that really serves needs what it brings: tests give a store of their own.
     from eventvault import logs
@@ -67,7 +86,7 @@ def _initialized(settings: Settings) -> Store:
 
     if not logging.getLogger().handlers:  # under `flask run`; gunicorn and pytest have seen to it already
         logs.setup(settings)
-    return BackupManager(settings, command=[sys.executable, "-m", "app.store"]).initialize()
+    return BackupManager(settings, command=COMMAND).initialize()
 
 
 def _install(app: Flask, access: Access) -> None:
@@ -83,6 +102,7 @@ def _install(app: Flask, access: Access) -> None:
     errors.install(app)
     metrics.install(app)
     app.register_blueprint(docs)
+    app.cli.add_command(backup_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (events, backup, health):

@@ -11,14 +11,12 @@ import fcntl
 import logging
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from app.access import is_loopback
@@ -28,9 +26,6 @@ from eventvault.settings import Settings, load, make_folders
 
 EXIT_BAD_SETTINGS = 78
 """sysexits.h: EX_CONFIG."""
-
-INTERRUPT_SECONDS = 3
-"""How long a worker that is interrupted finishes its requests."""
 
 SERVICE = "EVENTVAULT_SERVICE"
 """Names this start of the service, for all of its processes."""
@@ -177,21 +172,6 @@ def say_open(settings: Settings, hosts: Iterable[str], warn: Callable[[str], Non
             f"EventVault is open: ALLOW_UNAUTHENTICATED=true, so whoever reaches {', '.join(reach)} may read and "
             "restore everything"
         )
-
-
-def end_in_order(worker: Any) -> None:
-    """Ctrl-C and SIGQUIT: a worker answers what is under way, and ends within INTERRUPT_SECONDS all the same.
-
-    gunicorn's own handler takes a lock of the thread pool that the interrupted code may hold: seen to hang.
-    """
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        signal.alarm(INTERRUPT_SECONDS)
-        worker.handle_exit(number, frame)
-
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, interrupted)
 
 
 def worker_started() -> None:

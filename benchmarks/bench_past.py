@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks import report, serving
@@ -68,25 +69,25 @@ def measure(results: report.Report, what: str, cold: Callable[[], float], warm: 
     results.add(report.Row(f"{what}, warm", f"{again * 1e3:.1f} ms", "50 ms", again <= WARM_SECONDS))
 
 
-def timed(service: Service, address: str, body: dict[str, str]) -> float:
-    """Seconds of a POST that must succeed."""
+def timed(service: Service, address: str, body: dict[str, str]) -> tuple[float, dict[str, Any]]:
+    """Seconds of a POST that must succeed, and its answer."""
     began = time.perf_counter()
     reply = service.post(address, body, timeout=3600)
     if reply.status != 200:
         raise SystemExit(f"POST {address} answered {reply.status}: {reply.body[:500]!r}")
-    return time.perf_counter() - began
+    return time.perf_counter() - began, reply.json()
 
 
-def wait_beside(results: report.Report, what: str, service: Service, address: str, body: dict[str, str]) -> None:
-    """Once alone, which tells how long it takes; undone; then beside posts and gets."""
-    alone = timed(service, address, body)
+def wait_beside(results: report.Report, what: str, service: Service, address: str, body: dict[str, str]) -> str:
+    """Once alone, which tells how long it takes; undone; then beside posts and gets. Gives the generation left."""
+    alone, _ = timed(service, address, body)
     results.add(report.Row(f"{what}, alone", f"{alone:.1f} s"))
     timed(service, "/api/backup/undo", {})
     lasts = 2 * alone + 5
     requests = [each for post in posts(16, 1, 200) for each in (post, http_request("GET", "/api/events?limit=1"))]
     with ThreadPoolExecutor(1) as other:
         load: Future[Load] = other.submit(put_under_load, service.port, requests, clients=16, seconds=lasts, rate=PACE)
-        beside = timed(service, address, body)
+        beside, answer = timed(service, address, body)
         if load.done():
             raise SystemExit(f"{what} took {beside:.1f} s, longer than the load beside it")
         seen = load.result()
@@ -95,6 +96,8 @@ def wait_beside(results: report.Report, what: str, service: Service, address: st
     good = seen.slowest <= WAIT_SECONDS
     results.add(report.Row(f"{what}: the longest that a post or a get waited", wait, "500 ms", good))
     results.add(report.Row(f"{what}: requests that failed meanwhile", f"{failed or 0}", "0", not failed))
+    left: str = answer["undo"]["generation"]
+    return left
 
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -122,11 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             present = {"asOf": moment["asOf"]}
             measure(results, said, lambda: read(service, present), lambda: read(service, present))
             back = {"pointInTime": moment["asOf"], "generation": moment["generation"]}
-            wait_beside(results, f"a restore into {options.size:,} MB", service, "/api/backup/restore", back)
+            said_of = f"a restore into {options.size:,} MB"
+            left = {**moment, "generation": wait_beside(results, said_of, service, "/api/backup/restore", back)}
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
             said = f"{said} in a generation that was left behind"
-            measure(results, said, lambda: read(service, moment), lambda: read(service, moment))
+            measure(results, said, lambda: read(service, left), lambda: read(service, left))
         held = sum(path.stat().st_size for path in folder.rglob("*.ldb")) // MEGABYTE
         results.add(report.Row("tables on disk at the end, hard links counted each time", f"{held:,} MB"))
         report.write(options.page, INTRODUCTION, results, folder)

@@ -31,7 +31,7 @@ def drafts(seed: int) -> Iterator[list[EventDraft]]:
 def fill(database: Path, size: int, seed: int = 1) -> int:
     """Add events to the database (made where there is none) until its folder is about `size` bytes larger.
 
-    Gives the number of events in it.
+    All of it is in tables afterwards, as LevelDB leaves a database that was opened. Gives the number of events in it.
     """
     if not database.exists():
         create_database(database)
@@ -43,9 +43,11 @@ def fill(database: Path, size: int, seed: int = 1) -> int:
             for _ in range(5):
                 nonce += 1
                 registry.append([AppendBatch(next(batches), seed.to_bytes(2, "big") + nonce.to_bytes(6, "big"))])
-        return registry.last_sequence
+        last = registry.last_sequence
     finally:
         db.close()
+    open_leveldb(database).close()  # which turns the log into a table
+    return last
 
 
 def folder_size(folder: Path) -> int:

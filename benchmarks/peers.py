@@ -78,11 +78,12 @@ PEERS = (
 
 @dataclass
 class Result:
-    """Seconds, bytes kept after both backups, and the most memory of any of its processes in bytes."""
+    """Seconds, bytes kept after the first and after both backups, and the most memory of one process in bytes."""
 
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
     restore: list[float] = field(default_factory=list)
+    kept_first: int = 0
     kept: int = 0
     memory: int = 0
 

@@ -27,7 +27,7 @@ def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None
 @contextmanager
 def bare_flask(folder: Path, workers: int) -> Iterator[Service]:
     """'hello' with what `gunicorn.conf.py` says of workers, threads and kept connections, and nothing else of it."""
-    ours = _literals(PROJECT / "gunicorn.conf.py")
+    ours = plain_values(PROJECT / "gunicorn.conf.py")
     options = [
         *("--config", "python:benchmarks", "--workers", str(workers), "--worker-class", ours["worker_class"]),
         *("--threads", ours["threads"], "--keep-alive", ours["keepalive"], "--no-control-socket"),
@@ -56,7 +56,7 @@ def _answers(service: Service) -> bool:
     return False
 
 
-def _literals(path: Path) -> dict[str, str]:
+def plain_values(path: Path) -> dict[str, str]:
     """The plain assignments of a Python file: name → value as text."""
     return {
         target.id: str(node.value.value)

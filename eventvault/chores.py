@@ -29,7 +29,6 @@ log = logging.getLogger("BackupManager")
 
 CHORES = {
     "write_archive": "eventvault.backups.chores",
-    "verify_archive": "eventvault.backups.chores",
     "check_archive": "eventvault.restore.check",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",

@@ -152,6 +152,12 @@ class ArchiveAlien(ArchiveError):
     code = "archive_alien"
 
 
+class ArchiveUnreadable(ArchiveError):
+    """The file could not be opened: its permissions, a disk, too many open files. Of its bytes that says nothing."""
+
+    code = "archive_unreadable"
+
+
 class ArchiveTooNew(ArchiveError):
     """Written by a later version of EventVault in a format that this one does not know."""
 
@@ -206,6 +212,18 @@ class DatabaseMissing(DatabaseError):
     code = "database_missing"
 
 
+class DatabasePresent(DatabaseError):
+    """There is a database already where one was to be recovered; it was left alone."""
+
+    code = "database_present"
+
+
+class NothingToRecover(DatabaseError):
+    """Neither an archive nor a journal of this installation is there to recover a database from."""
+
+    code = "nothing_to_recover"
+
+
 class WriteFailed(DatabaseError):
     """A write did not reach the disk for certain: it may be there or not. Sending it again settles it."""
 
@@ -228,6 +246,12 @@ class StoreRestoring(EventVaultError):
     """The store is restoring and will answer again by itself."""
 
     code = "restoring"
+
+
+class ServiceRunning(EventVaultError):
+    """What was asked for is done only while no service runs on these folders."""
+
+    code = "service_running"
 
 
 class NoSpace(EventVaultError):

@@ -66,18 +66,6 @@ class Service:
 
         processes.wait_until(ready, "the service is not ready", seconds)
 
-    def wait_until_booted(self, workers: int, seconds: float = 60) -> None:
-        """Wait until every worker takes signals: gunicorn loses one that reaches a worker while it is being born."""
-
-        def booted(pid: int) -> bool:
-            with suppress(OSError):
-                return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
-            return False
-
-        processes.wait_until(
-            lambda: len(self.workers()) >= workers and all(map(booted, self.workers())), "a worker is missing", seconds
-        )
-
     def request(
         self,
         method: str,
@@ -188,8 +176,6 @@ def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Ca
         started.append(one)
         if wait:
             one.wait_until_ready()
-        if wait and command == GUNICORN:
-            one.wait_until_booted(workers)
         return one
 
     yield start

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 from flask import Response
 
-from app.edge import edge, store
+from app.edge import edge, long_work, store
 from app.events.reading import EXPORT_PAGE, export_reply
 from app.replies import reply
 from app.streaming import persistently, streamed
@@ -76,7 +76,8 @@ def part_reply(asked: Mapping[str, Any]) -> Response:
     query = _part_query(asked)
     if asked["into"] == "export":
         return export_reply(query)
-    taken = store().take_part(query)
+    with long_work() as vault:
+        taken = vault.take_part(query)
     return reply(
         {
             "success": True,
@@ -98,7 +99,9 @@ def _part_query(asked: Mapping[str, Any]) -> ScanQuery:
         generation=asked.get("generation"),
         archive=asked.get("backupName"),
     )
-    view, wanted = store().look_back(moment), asked.get("filter") or {}
+    with long_work() as vault:
+        view = vault.look_back(moment)
+    wanted = asked.get("filter") or {}
     return ScanQuery(
         generation=view.generation,
         after=wanted.get("fromSequence", 1) - 1,

@@ -16,7 +16,7 @@ from app.backup.past_schemas import DiffSchema, PartSchema, TakenSchema
 from app.backup.schemas import entry_of, name_in_path
 from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
 from app.backup.upload import receive
-from app.edge import edge, store
+from app.edge import edge, long_work, store
 from app.replies import JSON, given_object, object_body, reply, valid
 from app.streaming import NDJSON
 from eventvault.errors import BackupNotFound
@@ -53,7 +53,8 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 def create_backup() -> Response:
     """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
     asked = object_body(_create)
-    created = store().create_backup(asked.get("label"))
+    with long_work() as vault:
+        created = vault.create_backup(asked.get("label"))
     backup = created.backup
     return reply(
         {
@@ -106,11 +107,12 @@ def restore_backup() -> Response:
         return part_reply(valid(_part, given))
     asked = valid(_restore, given)
     wanted, staged = wanted_of(asked), asked["apply"] == "restart"
-    if asked["dryRun"]:
-        return reply({"success": True, "dryRun": True, "plan": store().plan_restore(wanted)})
-    if isinstance(wanted, str):
-        return reply(_restored(store().restore(wanted, staged=staged)))
-    return reply(_restored(store().restore_moment(wanted, staged=staged)))
+    with long_work() as vault:
+        if asked["dryRun"]:
+            return reply({"success": True, "dryRun": True, "plan": vault.plan_restore(wanted)})
+        if isinstance(wanted, str):
+            return reply(_restored(vault.restore(wanted, staged=staged)))
+        return reply(_restored(vault.restore_moment(wanted, staged=staged)))
 
 
 @blueprint.route("/timeline", methods=["GET"])
@@ -138,7 +140,9 @@ def undo_restore() -> Response:
 
     `leftBehind` is what was posted since the restore. It is kept as well: an undo can be undone.
     """
-    restored = store().undo(object_body(_undo).get("name"))
+    asked = object_body(_undo)
+    with long_work() as vault:
+        restored = vault.undo(asked.get("name"))
     return reply({**_restored(restored), "leftBehind": left_behind_of(restored.left_behind)})
 
 
@@ -225,7 +229,8 @@ def verify_backup(name: str) -> Response:
 
     422 says what is wrong with it and where; from then on it counts as good no longer.
     """
-    return reply({"success": True, "backup": entry_of(store().verify_backup(name_in_path(name)))})
+    with long_work() as vault:
+        return reply({"success": True, "backup": entry_of(vault.verify_backup(name_in_path(name)))})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])

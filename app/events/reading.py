@@ -11,7 +11,7 @@ import msgspec
 import orjson
 from flask import Response
 
-from app.edge import edge, store
+from app.edge import edge, long_work, store
 from app.replies import JSON
 from app.streaming import persistently, streamed
 from eventvault import cursor
@@ -41,7 +41,9 @@ def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
 
 def _as_of(query: ScanQuery, instant: int, generation: str | None) -> ScanQuery:
     """The query at a moment of the past. A page that continues another stays in the generation of that one."""
-    view = store().look_back(Moment(instant=instant, generation=query.generation if generation is None else generation))
+    moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
+    with long_work() as vault:
+        view = vault.look_back(moment)
     return msgspec.structs.replace(query, generation=view.generation, upto=view.sequence)
 
 

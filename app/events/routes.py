@@ -8,7 +8,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
-from app.edge import store
+from app.edge import long_work, store
 from app.events.appending import append
 from app.events.reading import EXPORT_PAGE, export_reply, page_reply, query_of
 from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListSchema, OneEventSchema, OneSchema
@@ -81,7 +81,8 @@ def _one(event_id: str, source: str | None, as_of: int | None = None) -> Respons
     value = store().get(event_id, source)
     if as_of is None:
         return _event(value)
-    store().look_back(Moment(instant=as_of))  # raises where there is no such moment
+    with long_work() as vault:
+        vault.look_back(Moment(instant=as_of))  # raises where there is no such moment
     if recorded_of(value) > as_of:
         raise EventNotFound(
             f"the event {event_id!r} was not there yet", hint="its recordedtime is later than asOf; leave that out"

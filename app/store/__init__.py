@@ -2,3 +2,8 @@
 
 It serves no HTTP. It may import the core and the scheduler, and nothing else of `app`.
 """
+
+import sys
+
+COMMAND = (sys.executable, "-m", "app.store")
+"""Starts a store process."""

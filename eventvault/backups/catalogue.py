@@ -1,7 +1,8 @@
 """Which archives there are: the folder is the truth, the catalogue adds what the folder does not show.
 
 That is: origin, pin, when an archive was last found good, its SHA-256, what is wrong with it, and its manifest's
-summary. It belongs to the very file: where that was replaced or changed, only the pin stays. What is referenced is
+summary. It belongs to the very file: where that was replaced or changed, only the pin stays, and the origin as long as
+the file does not say another itself. What is referenced is
 written before its reference and removed after it. One process, the store, keeps the catalogue.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +21,12 @@ from eventvault import clock
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.archive import reader
 from eventvault.backups.archive.manifest import Manifest
-from eventvault.backups.catalogue_file import Identity, Record, Summary
+from eventvault.backups.catalogue_file import Identity, Record, Summary, identity_of
 from eventvault.clock import Clock
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveError,
+    ArchiveIncomplete,
     BackupNotFound,
     BackupsUnavailable,
     InvalidInput,
@@ -77,9 +78,19 @@ class Catalogue:
         entries = [self._entry(name, record) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
 
+    def without_origin(self) -> list[BackupEntry]:
+        """The archives of EventVault that cannot be read and of which nothing is known: they may be ours."""
+        known = self._known()
+        unknown = [e for e in self.entries() if e.problem and (e.name not in known or known[e.name].summary is None)]
+        return [entry for entry in unknown if entry.origin == "found" and self._is_marked(entry.name)]
+
     def entry(self, name: str) -> BackupEntry:
         """One archive. Raises BackupNotFound, or InvalidInput for what is no archive's name."""
         return self._entry(name, self._record(name))
+
+    def identity(self, name: str) -> Identity:
+        """Which file has this name now; what is found in it is entered for this one. Raises BackupNotFound."""
+        return self._record(name).identity
 
     def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
         """Enter an archive that was made here and read back. verified: when, in microseconds."""
@@ -91,27 +102,39 @@ class Catalogue:
         return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, unread=False)
 
     def record_verified(
-        self, name: str, *, verified: int, sha256: str | None = None, proven: bool = False
+        self,
+        name: str,
+        *,
+        verified: int,
+        sha256: str | None = None,
+        proven: bool = False,
+        read: Identity | None = None,
     ) -> BackupEntry:
         """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
 
-        proven: every record was read, from these bytes.
+        proven: every record was read, from these bytes. read: the file that was read; raises ArchiveIncomplete where
+        another one has its name by now, of which nothing is known then.
         """
         more = {} if sha256 is None else {"sha256": sha256}
-        return self._change(name, verified=verified, problem=None, unread=False, proven=proven, **more)
+        return self._change(name, read, verified=verified, problem=None, unread=False, proven=proven, **more)
 
-    def record_problem(self, name: str, problem: str) -> BackupEntry:
-        """An archive is damaged: it counts as good no longer, until it is verified."""
-        return self._change(name, problem=problem, verified=None, proven=False, unread=False)
+    def record_problem(self, name: str, problem: str, *, read: Identity | None = None) -> BackupEntry:
+        """An archive is damaged: it counts as good no longer, until it is verified. read: as for `record_verified`."""
+        return self._change(name, read, problem=problem, verified=None, proven=False, unread=False)
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """A pinned archive is never removed by rotation."""
         return self._change(name, pinned=pinned)
 
-    def remove(self, name: str) -> None:
-        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound."""
+    def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
+        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound.
+
+        check: is given all archives, and raises where this one must stay. Nothing is pinned, marked or removed between
+        that and the removal.
+        """
         with self._saving:
             record = self._record(name)
+            check(self.entries())
             self._store(name, None)
             try:
                 (self._folder / name).unlink(missing_ok=True)
@@ -120,9 +143,14 @@ class Catalogue:
                 self._store(name, record)
                 raise self._unavailable(f"removing {name}", error) from error
 
-    def _change(self, name: str, **change: object) -> BackupEntry:
+    def _change(self, name: str, read: Identity | None = None, **change: object) -> BackupEntry:
         with self._saving:
-            record = msgspec.structs.replace(self._record(name), **change)
+            present = self._record(name)
+            if read is not None and present.identity != read:
+                raise ArchiveIncomplete(
+                    f"{name} was replaced or changed while it was read", hint="check it again once its copy is complete"
+                )
+            record = msgspec.structs.replace(present, **change)
             self._store(name, record)
         return self._entry(name, record)
 
@@ -138,18 +166,18 @@ class Catalogue:
         except OSError as error:
             raise self._unavailable(f"writing {self._folder / catalogue_file.NAME}", error) from error
         with self._lock:
-            self._loaded = _identity(self._folder / catalogue_file.NAME)
+            self._loaded = identity_of(self._folder / catalogue_file.NAME)
 
     def _known(self) -> Records:
         """What is remembered; read again where the file is another one. Never changed in place."""
         path = self._folder / catalogue_file.NAME
         with self._lock:
             try:
-                found = _identity(path)
+                found = identity_of(path)
                 if found != self._loaded:
                     loaded = catalogue_file.load(self._folder)
                     self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
-                    self._loaded = _identity(path)
+                    self._loaded = identity_of(path)
             except OSError as error:
                 raise self._unavailable(f"reading {path}", error) from error
             return self._records
@@ -180,7 +208,7 @@ class Catalogue:
             with os.scandir(self._folder) as files:
                 for file in files:
                     if file.name.endswith(names.SUFFIX) and _is_name(file.name):
-                        identity = _identity(self._folder / file.name)
+                        identity = identity_of(self._folder / file.name)
                         if identity is not None:
                             found[file.name] = identity
         except OSError as error:
@@ -191,7 +219,7 @@ class Catalogue:
         names.check_name(name)
         known = self._known().get(name)
         try:
-            identity = _identity(self._folder / name)
+            identity = identity_of(self._folder / name)
         except OSError as error:
             raise self._unavailable(f"looking at {name}", error) from error
         record = None if identity is None else self._look(name, identity, known)
@@ -208,12 +236,13 @@ class Catalogue:
             return known
         pinned = known is not None and known.pinned
         try:
-            summary = _summary(self._read_manifest(self._folder / name))
+            summary = Summary.of(self._read_manifest(self._folder / name))
         except BackupNotFound:
             return None
         except (ArchiveError, OSError, ValueError) as error:
             problem = None if self._is_foreign(name, error) else str(error)
-            return Record(identity, pinned=pinned, problem=problem, unread=problem is not None)
+            origin = known.origin if known is not None and problem is not None else "found"
+            return Record(identity, origin=origin, pinned=pinned, problem=problem, unread=problem is not None)
         ours = summary.installation == self.installation and summary.name == name
         return Record(identity, summary, origin="created" if ours else "found", pinned=pinned)
 
@@ -222,6 +251,12 @@ class Catalogue:
         try:
             return isinstance(error, ArchiveAlien) and self._kind(self._folder / name) == "foreign"
         except (ArchiveError, BackupNotFound, OSError):
+            return False
+
+    def _is_marked(self, name: str) -> bool:
+        try:
+            return reader.begins_as_own(self._folder / name)
+        except (ArchiveError, BackupNotFound):
             return False
 
     def _entry(self, name: str, record: Record) -> BackupEntry:
@@ -262,24 +297,3 @@ def _is_name(name: str) -> bool:
     except InvalidInput:
         return False
     return True
-
-
-def _identity(path: Path) -> Identity | None:
-    """None where there is no regular file."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return Identity.of(found) if stat.S_ISREG(found.st_mode) else None
-
-
-def _summary(manifest: Manifest) -> Summary:
-    return Summary(
-        installation=manifest.installation,
-        name=manifest.name,
-        created=clock.parse(manifest.created),
-        label=manifest.label,
-        events=manifest.events,
-        sequence=manifest.last_sequence,
-        generation=manifest.generation.id,
-    )

@@ -6,10 +6,13 @@ Losing it costs no archive and no event, only that knowledge; so what cannot be 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import msgspec
 
+from eventvault import clock
+from eventvault.backups.archive.manifest import Manifest
 from eventvault.files import write_durably
 
 NAME = ".catalogue.json"
@@ -29,6 +32,15 @@ class Identity(msgspec.Struct, frozen=True):
         return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
+def identity_of(path: Path) -> Identity | None:
+    """None where there is no regular file."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return Identity.of(found) if stat.S_ISREG(found.st_mode) else None
+
+
 class Summary(msgspec.Struct, frozen=True):
     """What an archive's manifest says of it, as far as lists show it. created: microseconds. name: when it was made."""
 
@@ -39,6 +51,18 @@ class Summary(msgspec.Struct, frozen=True):
     events: int
     sequence: int
     generation: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Summary:
+        return cls(
+            installation=manifest.installation,
+            name=manifest.name,
+            created=clock.parse(manifest.created),
+            label=manifest.label,
+            events=manifest.events,
+            sequence=manifest.last_sequence,
+            generation=manifest.generation.id,
+        )
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -21,6 +21,7 @@ from eventvault import clock, event
 from eventvault.backups import names, retention
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.catalogue_file import Identity
 from eventvault.backups.checkpoint import take_checkpoint
 from eventvault.backups.installation import keep_installation
 from eventvault.backups.reading import claim_for_removal
@@ -62,6 +63,8 @@ class BackupMaker:
         self._lock = threading.Lock()
         self._waiting: list[_Turn] = []
         self._under_way = threading.Lock()
+        self._removing = threading.Lock()
+        """Held while archives are removed: who removes is not taken for a reader by whoever else wants to."""
 
     def create(self, label: str | None = None) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then nothing is left."""
@@ -101,18 +104,19 @@ class BackupMaker:
 
     def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
-        entries = self._catalogue.entries()
-        plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
-        removed = [name for name in plan if self._remove(name)]
+        with self._removing:
+            entries = self._catalogue.entries()
+            plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
+            removed = [name for name in plan if self._rotated(name)]
         self.counts["rotated"] += len(removed)
         return removed
 
     def delete(self, name: str, *, force: bool) -> None:
         """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says."""
-        retention.check_deletion(self._catalogue.entries(), name, force=force)
-        path = Path(self._catalogue.entry(name).path)
-        with claim_for_removal(path):
-            self._catalogue.remove(name)
+        with self._removing:
+            retention.check_deletion(self._catalogue.entries(), name, force=force)
+            self._catalogue.entry(name)
+            self._remove(name, force=force)
         log.info("BackupManager: %s was deleted on request", name)
 
     def _take(self, turn: _Turn) -> None:
@@ -208,6 +212,7 @@ class BackupMaker:
             if path.exists():
                 continue
             named = msgspec.structs.replace(manifest, name=name)
+            earlier = self._earlier()
             try:
                 answer = self._chores.run(
                     "write_archive",
@@ -215,13 +220,13 @@ class BackupMaker:
                     path=str(path),
                     manifest=msgspec.to_builtins(named),
                     storage=str(self._settings.storage_dir),
-                    earlier=self._earlier(),
+                    earlier=[str(self._settings.backup_dir / each) for each in earlier],
                 )
             except BaseException:
                 remove_unfinished(path)
                 raise
             if not answer.get("taken"):
-                self._note_bad(answer["bad"])
+                self._note_bad(answer["bad"], earlier)
                 return self._recorded(path, answer)
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
 
@@ -233,18 +238,22 @@ class BackupMaker:
             remove_durably(path)
             raise
 
-    def _earlier(self) -> list[str]:
+    def _earlier(self) -> dict[str, Identity]:
         """The archives that members may be copied from: of ours, read here and found good, newest first."""
         entries = self._catalogue.entries()
-        good = (e for e in entries if e.events is not None and e.verified is not None and e.problem is None)
-        return [entry.path for entry in good]
+        good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
+        found = {}
+        for entry in good:
+            with suppress(BackupNotFound):
+                found[entry.name] = self._catalogue.identity(entry.name)
+        return found
 
-    def _note_bad(self, bad: list[dict[str, str]]) -> None:
+    def _note_bad(self, bad: list[dict[str, str]], earlier: dict[str, Identity]) -> None:
         """Earlier archives that turned out to be damaged while members were copied from them."""
         for each in bad:
             log.warning("BackupManager: %s is damaged: %s", each["name"], each["problem"])
             with suppress(EventVaultError):
-                self._catalogue.record_problem(each["name"], each["problem"])
+                self._catalogue.record_problem(each["name"], each["problem"], read=earlier[each["name"]])
 
     def _busy(self, name: str) -> bool:
         try:
@@ -253,10 +262,14 @@ class BackupMaker:
         except (BackupNotFound, BackupProtected, OSError):
             return True
 
-    def _remove(self, name: str) -> bool:
+    def _remove(self, name: str, *, force: bool = False) -> None:
+        """Whether it may go is looked at again at the very moment: it may have been pinned since."""
+        with claim_for_removal(self._settings.backup_dir / name):
+            self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
+
+    def _rotated(self, name: str) -> bool:
         try:
-            with claim_for_removal(self._settings.backup_dir / name):
-                self._catalogue.remove(name)
+            self._remove(name)
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: %s stays, rotation could not remove it: %s", name, error)
             return False

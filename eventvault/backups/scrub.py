@@ -1,12 +1,14 @@
 """The rolling check: now and then the archive that was verified longest ago is read again, slowly.
 
-A disk forgets in silence; what is found while other archives are good costs nothing.
+A disk forgets in silence; what is found while other archives are good costs nothing. An archive that cannot be checked
+has had its turn, too: it comes again after the others.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from eventvault import clock
@@ -38,6 +40,8 @@ class Scrub:
         self._catalogue = catalogue
         self._verify = verify
         self._scheduler = scheduler
+        self._failed: dict[str, int] = {}
+        """When the check of an archive could not be made, in microseconds."""
         self._last: dict[str, Any] = {"lastRun": None, "lastOutcome": None}
 
     def start(self) -> None:
@@ -50,31 +54,52 @@ class Scrub:
         self._last["lastRun"] = clock.format_milliseconds(clock.now())
         name = "no archive"
         try:
-            chosen = choose(self._catalogue.entries())
+            chosen = self._choose()
             if chosen is None:
                 self._last["lastOutcome"] = "skipped: there is nothing to check"
                 return
             name = chosen.name
+            self._failed[name] = clock.now()
             self._verify(name)
+            del self._failed[name]
             self._last["lastOutcome"] = f"{name} is good"
         except Cancelled:
             return
-        except ArchiveError as error:
-            log.warning("BackupManager: the periodic check found %s damaged: %s", name, error)
-            self._last["lastOutcome"] = f"{name} is damaged"
         except (EventVaultError, OSError) as error:
-            log.warning("BackupManager: the periodic check of %s could not be made: %s", name, error)
-            self._last["lastOutcome"] = f"failed: {error}"
+            self._last["lastOutcome"] = self._said(name, error)
 
     def describe(self) -> dict[str, Any]:
         return {"enabled": self._enabled, "intervalMs": self._settings.scrub_interval, **self._last}
+
+    def _choose(self) -> BackupEntry | None:
+        entries = self._catalogue.entries()
+        there = {entry.name for entry in entries}
+        self._failed = {name: instant for name, instant in self._failed.items() if name in there}
+        return choose(entries, self._failed)
+
+    def _said(self, name: str, error: EventVaultError | OSError) -> str:
+        if isinstance(error, ArchiveError) and self._is_marked(name):
+            log.warning("BackupManager: the periodic check found %s damaged: %s", name, error)
+            return f"{name} is damaged"
+        log.warning("BackupManager: the periodic check of %s could not be made: %s", name, error)
+        return f"failed: {error}"
+
+    def _is_marked(self, name: str) -> bool:
+        try:
+            return self._catalogue.entry(name).problem is not None
+        except (EventVaultError, OSError):
+            return False
 
     @property
     def _enabled(self) -> bool:
         return self._scheduler is not None and self._settings.scrub_interval > 0
 
 
-def choose(entries: Sequence[BackupEntry]) -> BackupEntry | None:
-    """The archive that was verified longest ago, one that never was before all; none that is known to be damaged."""
+def choose(entries: Sequence[BackupEntry], failed: Mapping[str, int] = MappingProxyType({})) -> BackupEntry | None:
+    """The archive that was verified longest ago, one that never was before all; none that is known to be damaged.
+
+    failed: when archives were tried in vain, in microseconds; that counts as their turn.
+    """
     good = [entry for entry in entries if entry.problem is None]
-    return min(good, key=lambda entry: (entry.verified or 0, entry.created, entry.name), default=None)
+    turns = {entry.name: max(entry.verified or 0, failed.get(entry.name, 0)) for entry in good}
+    return min(good, key=lambda entry: (turns[entry.name], entry.created, entry.name), default=None)

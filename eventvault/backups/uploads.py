@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists
-from eventvault.files import take_name
+from eventvault.files import remove_durably, take_name
 from eventvault.settings import Settings
 from eventvault.store.interface import BackupEntry
 
@@ -24,15 +25,39 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     """See `eventvault.store.interface.Store.adopt_upload`."""
     names.check_name(name)
     target = settings.backup_dir / name
-    if target.exists():
+    adopted = _is_adopted(temporary, target)
+    if adopted and catalogue.entry(name).origin == "uploaded":
+        return catalogue.entry(name)
+    if target.exists() and not adopted:
         raise _exists(name)
-    checked = chores.run("verify_archive", path=str(temporary), scratch=str(settings.storage_dir))
+    source = target if adopted else temporary
+    checked = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), records=False)
+    if adopted:
+        temporary.unlink(missing_ok=True)
+        return catalogue.record_uploaded(name, sha256=checked["sha256"])
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:
         raise _exists(name) from None
     log.info("BackupManager: %s was uploaded", name)
-    return catalogue.record_uploaded(name, sha256=checked["sha256"])
+    return _recorded(catalogue, target, checked["sha256"])
+
+
+def _recorded(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
+    try:
+        return catalogue.record_uploaded(target.name, sha256=sha256)
+    except BaseException:
+        # The client is told that it failed: then it may send it again under this name.
+        remove_durably(target)
+        raise
+
+
+def _is_adopted(temporary: Path, target: Path) -> bool:
+    """Whether a store that ended before it could answer had given the upload its name already."""
+    try:
+        return os.path.samestat(target.stat(), temporary.stat()) if temporary.exists() else target.exists()
+    except FileNotFoundError:
+        return False
 
 
 def manifest_of(path: Path) -> dict[str, Any]:

@@ -6,9 +6,11 @@ A lineage is a generation and its ancestors, each with the last of its sequences
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from eventvault.journal.folder import Aside
 from eventvault.journal.segment import Segment
+from eventvault.store.generation import NO_BOUND
 
 Range = tuple[int, int]
 """The first and the last sequence, both included."""
@@ -69,15 +71,33 @@ def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], aft
     return holes
 
 
-def superseded(segments: Sequence[Segment]) -> list[Segment]:
-    """Those whose events another segment of their generation holds too: a merge was killed before it removed them."""
-    gone: list[Segment] = []
-    best: dict[str, int] = {}
+def lost(damaged: Iterable[Aside], segments: Sequence[Segment], kept: Mapping[str, int]) -> list[Aside]:
+    """Damaged segments whose events are not all elsewhere.
+
+    kept: up to where a generation is in the database, which writes them again, or in a good archive.
+    """
+    return [
+        each
+        for each in damaged
+        if missing(
+            segments, [(each.generation, NO_BOUND)], max(each.first - 1, kept.get(each.generation, 0)), each.last
+        )
+    ]
+
+
+def superseded(segments: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
+    """(needless, instead): those whose events another segment of their generation holds too.
+
+    A merge was killed before it removed them.
+    """
+    gone: list[tuple[Segment, Segment]] = []
+    best: dict[str, Segment] = {}
     for each in sorted(segments, key=lambda each: (each.generation, each.first, -each.last)):
-        if each.last <= best.get(each.generation, 0):
-            gone.append(each)
+        instead = best.get(each.generation)
+        if instead is not None and each.last <= instead.last:
+            gone.append((each, instead))
         else:
-            best[each.generation] = each.last
+            best[each.generation] = each
     return gone
 
 
@@ -109,13 +129,15 @@ def plan_removal(
     that the archive has. since: the recorded time of its last event, microseconds. known: the present lineage.
 
     What the archive has is not needed any more. Nor is what belongs to a future that was left behind, and ended
-    before that archive was made: the archives that it could be restored from are gone.
+    before that archive was made: the archives that it could be restored from are gone. What lies on both sides of the
+    fork needs both.
     """
     archived, present = dict(holds), dict(known)
     gone = []
     for each in segments:
-        kept_for = present.get(each.generation, 0)
-        if each.last <= archived.get(each.generation, 0) or (each.first > kept_for and each.last_time < since):
+        kept_for, held = present.get(each.generation, 0), archived.get(each.generation, 0)
+        shared_is_held = each.first > kept_for or held >= kept_for
+        if each.last <= held or (each.last > kept_for and shared_is_held and each.last_time < since):
             gone.append(each)
     return gone
 

@@ -6,23 +6,30 @@ file. Safe to use from many threads and processes; only the store writes.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventvault.errors import JournalDamaged
-from eventvault.files import make_folder, remove_durably, write_durably
+from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
 from eventvault.store.generation import StoreIdentity
 
+log = logging.getLogger("BackupManager")
+
 NAME = "journal"
 RECORD_NAME = "registry.json"
 RECORD_FORMAT = 1
+DAMAGED_SUFFIX = ".damaged"
+SETTLED_SECONDS = 60.0
+"""What was written to within this time may be on its way here still, and is not called damaged."""
 _GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
@@ -39,6 +46,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     kafka: dict[str, dict[str, Any]] = {}
 
 
+class Aside(NamedTuple):
+    """A damaged segment that was set aside, and what its name says that it held."""
+
+    path: Path
+    generation: str
+    first: int
+    last: int
+
+
 class JournalFolder:
     """The journal on disk. Every method may raise OSError."""
 
@@ -52,7 +68,7 @@ class JournalFolder:
         with self._lock:
             known, self._known = self._known, {}
             damaged = []
-            for path in self._paths():
+            for path in (path for path in self._paths() if segments.is_name(path.name)):
                 try:
                     found = path.stat()
                     identity = (found.st_size, found.st_mtime_ns, found.st_ino)
@@ -67,14 +83,39 @@ class JournalFolder:
             found_all = [each for _, each in self._known.values()]
         return sorted(found_all, key=lambda each: (each.generation, each.first, -each.last)), damaged
 
+    def set_aside(self, error: JournalDamaged) -> bool:
+        """Take the damaged segment that the error names out of the journal: what it held is missing then.
+
+        It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
+        """
+        path = Path(error.details["segment"])
+        try:
+            if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
+                return False
+            rename_durably(path, path.with_name(path.name + DAMAGED_SUFFIX))
+        except FileNotFoundError:
+            return False
+        log.error("BackupManager: %s: it was set aside as %s%s; what the database has of it is written again",
+                  error, path.name, DAMAGED_SUFFIX)  # fmt: skip
+        return True
+
+    def aside(self) -> list[Aside]:
+        """The damaged segments that were set aside and are there still."""
+        names = ((path, path.name.removesuffix(DAMAGED_SUFFIX)) for path in self._paths())
+        return [
+            Aside(path, path.parent.name, *segments.span_of(name))
+            for path, name in names
+            if name != path.name and segments.is_name(name)
+        ]
+
     def folder_of(self, generation: str) -> Path:
         """The folder of a generation, made where it is missing."""
         folder = self.root / generation
         make_folder(folder)
         return folder
 
-    def remove(self, gone: Sequence[Segment]) -> None:
-        """Remove segments, and the folders of generations that have none left."""
+    def remove(self, gone: Sequence[Segment | Aside]) -> None:
+        """Remove segments, or what was set aside, and the folders of generations that have none left."""
         for each in gone:
             each.path.unlink(missing_ok=True)
         for folder in {each.path.parent for each in gone}:
@@ -99,9 +140,11 @@ class JournalFolder:
         for file in self.root.glob("**/.*.tmp"):
             file.unlink(missing_ok=True)
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> Iterator[Path]:
+        """All files of all generations, segments or not."""
         try:
             folders = [path for path in self.root.iterdir() if _GENERATION.fullmatch(path.name) and path.is_dir()]
         except FileNotFoundError:
-            return []
-        return [path for folder in folders for path in sorted(folder.iterdir()) if segments.is_name(path.name)]
+            return
+        for folder in folders:
+            yield from sorted(folder.iterdir())

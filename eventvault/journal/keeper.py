@@ -6,19 +6,21 @@ Whatever goes wrong with BACKUP_DIR is said in health and tried again; no append
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import plyvel
 
 from eventvault import clock, event
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import keep_installation
-from eventvault.errors import EventVaultError, JournalFailed
-from eventvault.journal import tidy
+from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
 from eventvault.journal.folder import JournalFolder
+from eventvault.journal.rollback import check_rolled_back
+from eventvault.journal.tidy import Tidier
 from eventvault.journal.writer import SegmentWriter
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
@@ -35,21 +37,12 @@ STOP_SECONDS = 10.0
 """How long a store that ends waits for the segment that is being written."""
 
 
-class RolledBack(NamedTuple):
-    """A database that held `generation` up to `sequence` only, while its journal has it up to `journaled`."""
-
-    generation: str
-    sequence: int
-    journaled: int
-
-
 class Journal:
     """Safe to use from many threads. Without `start` it writes when `flush` is called."""
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue) -> None:
         self.folder = JournalFolder(settings.backup_dir)
         self.problem: EventVaultError | None = None
-        self.rolled_back: RolledBack | None = None
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
         self._writer = SegmentWriter(self.folder, bus, catalogue.installation, catalogue.entries)
         self._bus = bus
@@ -68,22 +61,8 @@ class Journal:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def check(self, registry: EventRegistry) -> None:
-        """Begin a generation where the database holds less than its journal: it was lost, or an old copy put back.
-
-        What the journal has beyond it stays restorable, and never mixes with what comes. Call it before any append.
-        """
-        identity, last = registry.identity, registry.last_sequence
-        try:
-            found, _ = self.folder.segments()
-        except OSError:
-            return
-        journaled = max((each.last for each in found if each.generation == identity.generation), default=0)
-        if journaled <= last:
-            return
-        log.error("BackupManager: the database ends at event %s, its journal at event %s; what is missing can be "
-                  "restored from generation %s", last, journaled, identity.generation)  # fmt: skip
-        self.rolled_back = RolledBack(identity.generation, last, journaled)
-        registry.begin(identity.forked(at_sequence=last, reason="rolled back", instant=clock.now(), known=None))
+        """Begin a generation where the database holds less than what was kept of it. Call it before any append."""
+        check_rolled_back(registry, self.folder, self._catalogue)
 
     def start(self) -> None:
         with contextlib.suppress(OSError):
@@ -173,8 +152,8 @@ class Journal:
 
     def _tick(self, seconds: float, *, survey: bool) -> None:
         """What was committed last; then, for so many seconds, what else is missing; then what the folders need."""
-        deadline = time.monotonic() + seconds
-        looked = clock.now()
+        began, looked = time.monotonic(), clock.now()
+        deadline = began + seconds
         if not self._writer.look():
             self._survey()
         self._note_waiting()
@@ -186,10 +165,21 @@ class Journal:
         if survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS:
             self._surveyed = time.monotonic()
             self._survey()
-            identity, entries = self._writer.identity, self._catalogue.entries()
-            removed, merged = tidy.tidy(self.folder, entries, identity, lambda: not self._hurried.is_set())
-            self.counts["removed"] += removed
-            self.counts["merged"] += merged
+            self._tidy(due=began + self._seconds)
+
+    def _tidy(self, due: float) -> None:
+        """Until the next segment is due, but a step at least: many merges must neither keep it waiting nor pile up."""
+        assert self._writer.identity is not None, "a survey comes first"
+        asked = itertools.count()
+
+        def go_on() -> bool:
+            return not self._hurried.is_set() and (next(asked) == 0 or time.monotonic() < due)
+
+        tidier = Tidier(self.folder, self._catalogue.installation, go_on)
+        if not tidier.tidy(self._catalogue.entries(), self._writer.identity):
+            self.refresh()
+        self.counts["removed"] += tidier.removed
+        self.counts["merged"] += tidier.merged
 
     def _in_time(self, deadline: float) -> bool:
         return time.monotonic() < deadline and not self._hurried.is_set()
@@ -209,6 +199,20 @@ class Journal:
     def problem_since(self, made: int | None) -> EventVaultError | None:
         """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
         return None if made is not None and made > self._failed_at else self.problem
+
+    @property
+    def damage(self) -> EventVaultError | None:
+        """Segments that are damaged and held what can be written again from nowhere."""
+        lost = self._writer.lost
+        if not lost:
+            return None
+        more = f" (and {len(lost) - 1} others)" if len(lost) > 1 else ""
+        return JournalDamaged(
+            f"{lost[0].path}{more} is a damaged segment, and what it held is nowhere else: events {lost[0].first} to "
+            f"{lost[0].last} of generation {lost[0].generation}",
+            hint="GET /api/backup/timeline shows what can be restored; put a good copy of the segment beside it, or "
+            "remove it to go on without",
+        )
 
     def _fail(self, error: Exception) -> None:
         """A database that is not open is not the journal's problem: health says so already."""

@@ -46,7 +46,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
     previous: the segment before it when it was written; None where there was none. merged: of how many it was made.
-    kafka: topic → partition → the offset that the events stand at, as it is kept in LevelDB.
+    kafka: topic → partition → an offset that is not beyond the events, as it is kept in LevelDB; empty: not known.
     """
 
     format_version: int = FORMAT_VERSION
@@ -103,6 +103,13 @@ def name_of(first: int, last: int) -> str:
 
 def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
+
+
+def span_of(name: str) -> tuple[int, int]:
+    """The first and the last sequence that a segment's name says."""
+    found = _NAME.fullmatch(name)
+    assert found is not None, f"{name} is no segment's name"
+    return int(found[1]), int(found[2])
 
 
 def sha256_of(lines: Sequence[bytes]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -19,60 +19,98 @@ from eventvault.store.interface import BackupEntry
 
 log = logging.getLogger("BackupManager")
 
+REMOVED_AT_ONCE = 100
 
-def tidy(
-    folder: JournalFolder,
-    entries: Sequence[BackupEntry],
-    identity: StoreIdentity | None,
-    go_on: Callable[[], bool] = lambda: True,
-) -> tuple[int, int]:
-    """Remove what the oldest kept archive makes needless, and merge small neighbours, as long as `go_on`.
 
-    Returns how many segments were removed, and how many became part of another. Raises OSError or NoSpace.
+class Tidier:
+    """Removes what the oldest kept archive makes needless, and merges small neighbours, step by step.
+
+    installation: whose segments; those of others were put there by hand and stay as they are. go_on: is asked before
+    each step, which reads and writes no more than one merged segment.
     """
-    if identity is None:
-        return 0, 0
-    removed = _remove(folder, entries, identity)
-    merged = 0
-    while go_on() and (run := coverage.plan_merge(folder.segments()[0])):
-        if not merge(folder, run):
-            break
-        merged += len(run)
-    return removed, merged
 
+    def __init__(self, folder: JournalFolder, installation: str, go_on: Callable[[], bool] = lambda: True) -> None:
+        self.removed = 0
+        self.merged = 0
+        """How many segments became part of another."""
+        self._folder = folder
+        self._installation = installation
+        self._go_on = go_on
 
-def merge(folder: JournalFolder, run: Sequence[Segment]) -> bool:
-    """One segment in the place of several; they go once it is on disk and was read back. False where one is damaged."""
-    try:
-        lines = [line for each in run for line in segment.read_lines(each)]
-        first, last = run[0].header, run[-1].header
-        about = msgspec.structs.replace(last, first=first.first, previous=first.previous,
-                                        merged=sum(each.header.merged for each in run))  # fmt: skip
-        written = segment.write_segment(run[0].path.parent, about, lines)
-        if segment.read_lines(segment.read_header(written.path)) != lines:
-            raise JournalDamaged(f"{written.path} was read back otherwise than it was written")
-    except JournalDamaged as error:
-        log.warning("BackupManager: segments were not merged: %s", error)
+    def tidy(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> bool:
+        """Whether all was done. Raises OSError or NoSpace."""
+        steps = self._steps(entries, identity)
+        while self._go_on():
+            if next(steps, None) is None:
+                return True
         return False
+
+    def _steps(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> Iterator[bool]:
+        yield from self._remove(_needless(self._folder, self._ours(), entries, identity))
+        yield from self._merge(self._ours())
+
+    def _ours(self) -> list[Segment]:
+        return [each for each in self._folder.segments()[0] if each.header.installation == self._installation]
+
+    def _remove(self, gone: Sequence[Segment]) -> Iterator[bool]:
+        for start in range(0, len(gone), REMOVED_AT_ONCE):
+            some = gone[start : start + REMOVED_AT_ONCE]
+            self._folder.remove(some)
+            self.removed += len(some)
+            yield True
+
+    def _merge(self, there: list[Segment]) -> Iterator[bool]:
+        """One that is damaged is set aside: the next survey finds that its events are missing."""
+        while run := coverage.plan_merge(there):
+            place = there.index(run[0])
+            try:
+                there[place : place + len(run)] = [merge(self._folder, run)]
+                self.merged += len(run)
+            except JournalDamaged as error:
+                log.warning("BackupManager: segments were not merged: %s", error)
+                self._folder.set_aside(error)
+                del there[place : place + len(run)]
+            yield True
+
+
+def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
+    """One segment in the place of several; they go once it is on disk and was read back.
+
+    Raises JournalDamaged where one is damaged; then they stay.
+    """
+    lines = [line for each in run for line in segment.read_lines(each)]
+    first, last = run[0].header, run[-1].header
+    kafka = next((each.header.kafka for each in reversed(run) if each.header.kafka), {})
+    about = msgspec.structs.replace(last, first=first.first, previous=first.previous, kafka=kafka,
+                                    merged=sum(each.header.merged for each in run))  # fmt: skip
+    written = segment.write_segment(run[0].path.parent, about, lines)
+    try:
+        good = segment.read_lines(segment.read_header(written.path)) == lines
+    except JournalDamaged:
+        good = False
+    if not good:
+        folder.remove([written])
+        raise JournalDamaged(f"{written.path} was read back otherwise than it was written", segment=str(written.path))
     folder.remove(run)
-    return True
+    return written
 
 
-def _remove(folder: JournalFolder, entries: Sequence[BackupEntry], identity: StoreIdentity) -> int:
+def _needless(
+    folder: JournalFolder, segments: Sequence[Segment], entries: Sequence[BackupEntry], identity: StoreIdentity
+) -> list[Segment]:
     """Retention follows the archives made here; while the oldest was not verified, nothing goes."""
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
-        return 0
+        return []
     try:
         manifest = reader.read_manifest(folder.root.parent / ours[0].name)
     except (EventVaultError, OSError):
-        return 0
+        return []
     known = {generation.id: generation for generation in manifest.generations}
     holds = [
         (generation, min(bound, manifest.last_sequence)) for generation, bound in lineage(known, manifest.generation.id)
     ]
     since = clock.parse(manifest.last_time) if manifest.last_time else 0
     present = [(name, min(bound, NO_BOUND)) for name, bound in lineage(identity.by_id(), identity.generation)]
-    gone = coverage.plan_removal(folder.segments()[0], holds, present, since)
-    folder.remove(gone)
-    return len(gone)
+    folder.remove([each for each in folder.aside() if each.last <= dict(holds).get(each.generation, 0)])
+    return coverage.plan_removal(segments, holds, present, since)

@@ -7,35 +7,38 @@ covered is found anew from the folders, so an archive or a segment that was dele
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder, Record
+from eventvault.journal.folder import Aside, JournalFolder, Record
 from eventvault.journal.segment import Header, Segment, Stretch
 from eventvault.kafka import offsets
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
-from eventvault.store.generation import StoreIdentity, last_common, lineage
+from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.interface import BackupEntry
 from eventvault.store.registry import EventRegistry
 
 SEGMENT_BYTES = 8 * 2**20
 """A segment is ended when it holds this much, so that one takes little memory at any number of events."""
 
+Offsets = dict[str, dict[str, Any]]
+"""Topic → partition → what is kept of it."""
 
 FEW = 20_000
 """What a survey finds missing counts as committed just now, when it is no more than this."""
 
 
 class Chunk(NamedTuple):
-    """Events that were read and are to be written. kafka: the offsets they stand at."""
+    """Events that were read and are to be written."""
 
     identity: StoreIdentity
     first: int
     lines: list[bytes]
-    kafka: dict[str, dict[str, Any]]
 
 
 class SegmentWriter:
@@ -50,27 +53,32 @@ class SegmentWriter:
         self.upto = 0
         """Up to here the registry was looked at."""
         self.identity: StoreIdentity | None = None
+        self.lost: list[Aside] = []
+        """Damaged segments that held what nothing else has."""
         self._bus = bus
         self._installation = installation
         self._entries = entries
         self._surveyed = 0
         self._newest: Segment | None = None
-        self._kafka: dict[str, dict[str, Any]] = {}
+        self._kafka: Offsets = {}
+        """Offsets that stand at `upto`, or before it."""
+        self._kept: Offsets = {}
+        """Those that the newest segment or the record has."""
 
     def look(self) -> bool:
         """Take notice of what was committed since. False where `survey` must come first: another generation began."""
-        with self._bus.using() as registry:
-            identity, last = registry.identity, registry.last_sequence
-            kafka = kafka_of(registry.notes(keys.KAFKA)) if last == self.upto else self._kafka
+        identity, last, kafka = self._standing()
         if self.identity is None or identity.generation != self.identity.generation or self._lost():
             return False
+        if kafka is not None:
+            self._kafka = kafka
         if last > self.upto:
             grows = bool(self.holes) and self.holes[-1][0] > self._surveyed
             first = self.holes.pop()[0] if grows else self.upto + 1
             self.holes.append((first, last))
             self.upto = last
-        elif kafka != self._kafka and not self.holes:
-            self._keep_record(kafka)  # offsets that moved without an event
+        elif self._kafka != self._kept and not self.holes:
+            self._keep_record()  # offsets that moved without an event
         return True
 
     def survey(self) -> None:
@@ -78,17 +86,37 @@ class SegmentWriter:
 
         Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
         """
-        with self._bus.using() as registry:
-            identity, last = registry.identity, registry.last_sequence
-            kafka = kafka_of(registry.notes(keys.KAFKA))
-        found, _ = self.folder.segments()
-        self.folder.remove(coverage.superseded(found))
-        archived = archived_prefix(self._entries(), identity)
+        identity, last, kafka = self._standing()
+        found, damaged = self.folder.segments()
+        for error in damaged:
+            self.folder.set_aside(error)
+        found = self._without_superseded(found)
+        entries, known = self._entries(), identity.by_id()
+        archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
         few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
-        self.identity, self.upto, self._newest = identity, last, None
+        self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if few else last
-        self._keep_record(kafka)
+        self.lost = self._lost_for_good(found, entries, identity)
+        self._keep_record()
+
+    def _without_superseded(self, found: list[Segment]) -> list[Segment]:
+        """Remove what another segment holds too, once that was read; one that is damaged is set aside instead."""
+        by_instead: dict[Path, list[Segment]] = {}
+        for needless, instead in coverage.superseded(found):
+            by_instead.setdefault(instead.path, []).append(needless)
+        gone: set[Path] = set()
+        for instead in [each for each in found if each.path in by_instead]:
+            needless_ones = by_instead[instead.path]
+            try:
+                segment.read_lines(instead)
+            except JournalDamaged as error:
+                self.folder.set_aside(error)
+                gone.add(instead.path)
+                continue
+            self.folder.remove(needless_ones)
+            gone |= {each.path for each in needless_ones}
+        return [each for each in found if each.path not in gone]
 
     def has_tail(self) -> bool:
         """Whether what was committed since the survey is missing; it comes before what was missing then."""
@@ -110,15 +138,29 @@ class SegmentWriter:
         return True
 
     def _read(self, first: int, last: int) -> Chunk | None:
-        """None where another generation began meanwhile. Offsets are read first: they must not run ahead."""
+        """None where another generation began meanwhile."""
         with self._bus.using() as registry:
             if self.identity is None or registry.identity.generation != self.identity.generation:
                 return None
+            return Chunk(registry.identity, first, _lines(registry, first, last))
+
+    def _standing(self) -> tuple[StoreIdentity, int, Offsets | None]:
+        """The identity, the last sequence, and the offsets at it; None where a write is just being done.
+
+        Offsets must never run ahead of events: Kafka would go on behind what nothing holds. A write shows in the
+        database before it does in `last_sequence`, so they count where no event beyond that is there after they were
+        read. No lock is taken: a swap holds back writes while it waits for the journal.
+        """
+        with self._bus.using() as registry:
+            identity, last = registry.identity, registry.last_sequence
             kafka = kafka_of(registry.notes(keys.KAFKA))
-            return Chunk(registry.identity, first, _lines(registry, first, last), kafka)
+            ahead = list(registry.events(last, last + 1))
+        return identity, last, None if ahead else kafka
 
     def _write(self, chunk: Chunk) -> Segment:
+        """With the offsets where it reaches `upto`; what ends before that has none, and they are taken from others."""
         identity = chunk.identity
+        reaches = chunk.first + len(chunk.lines) - 1 == self.upto
         about = Header(
             store_id=identity.store_id,
             installation=self._installation,
@@ -130,10 +172,12 @@ class SegmentWriter:
             bytes=0,
             sha256="0" * 64,
             previous=self._before(identity.generation, chunk.first),
-            kafka=chunk.kafka,
+            kafka=self._kafka if reaches else {},
         )
         written = segment.write_segment(self.folder.folder_of(identity.generation), about, chunk.lines)
-        self._newest, self._kafka = written, chunk.kafka
+        self._newest = written
+        if reaches:
+            self._kept = self._kafka
         return written
 
     def _before(self, generation: str, first: int) -> Stretch | None:
@@ -144,26 +188,33 @@ class SegmentWriter:
             self._newest = next(before, None)
         return self._newest.header.stretch if self._newest else None
 
+    def _lost_for_good(self, found: list[Segment], entries: list[BackupEntry], identity: StoreIdentity) -> list[Aside]:
+        aside, known = self.folder.aside(), identity.by_id()
+        kept = dict(lineage(known, identity.generation))
+        for each in aside:
+            archived = archived_prefix(entries, known, each.generation)
+            kept[each.generation] = max(kept.get(each.generation, 0), archived)
+        return coverage.lost(aside, found, kept)
+
     def _lost(self) -> bool:
         """Whether the folder that was written to is gone."""
         return self._newest is not None and not self._newest.path.parent.is_dir()
 
-    def _keep_record(self, kafka: dict[str, dict[str, Any]]) -> None:
+    def _keep_record(self) -> None:
         assert self.identity is not None
-        record = Record(installation=self._installation, registry=self.identity, sequence=self.upto, kafka=kafka)
+        record = Record(installation=self._installation, registry=self.identity, sequence=self.upto, kafka=self._kafka)
         known = self.folder.read_record()
         if known is None or msgspec.structs.replace(known, sequence=self.upto) != record:
             self.folder.write_record(record)
-        self._kafka = kafka
+        self._kept = self._kafka
 
 
-def archived_prefix(entries: Iterable[BackupEntry], identity: StoreIdentity) -> int:
-    """How far archives that were made here and found good hold the present lineage."""
-    known = identity.by_id()
+def archived_prefix(entries: Iterable[BackupEntry], known: Mapping[str, Generation], generation: str) -> int:
+    """How far archives that were made here and found good hold a generation's lineage."""
     prefix = 0
     for entry in entries:
-        if is_good(entry) and entry.generation in known and entry.sequence is not None:
-            common = last_common(known, entry.generation, identity.generation)
+        if is_good(entry) and entry.generation and entry.generation in known and entry.sequence is not None:
+            common = last_common(known, entry.generation, generation)
             prefix = max(prefix, min(entry.sequence, common))
     return prefix
 
@@ -172,9 +223,9 @@ def is_good(entry: BackupEntry) -> bool:
     return entry.origin == "created" and entry.problem is None and entry.verified is not None
 
 
-def kafka_of(notes: Mapping[bytes, bytes]) -> dict[str, dict[str, Any]]:
+def kafka_of(notes: Mapping[bytes, bytes]) -> Offsets:
     """The offsets among a registry's notes, as topic → partition → what is kept of it."""
-    found: dict[str, dict[str, Any]] = {}
+    found: Offsets = {}
     for key, value in notes.items():
         topic, partition = key[len(keys.KAFKA) : -5].decode(), int.from_bytes(key[-4:], "big")
         found.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value)

@@ -23,6 +23,10 @@ BLOCK_SIZE = 32768
 HEADER = struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
+MOST_RECORD = 256 * 2**20
+"""Bytes of one record that are joined in memory: a batch of what one request may hold is far smaller, and a forged log
+must not fill the memory."""
+
 _MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
 
@@ -32,7 +36,8 @@ class Ending(StrEnum):
 
     CLEAN: with a whole record, or with zeros beyond it (space that was reserved), which LevelDB passes over too.
     TORN: with a record that is partial or bad and no whole record after it: the writer was stopped in its midst.
-    DAMAGED: with a bad record that whole records follow: bytes in the middle are not those that were written.
+    DAMAGED: with a bad record that whole records follow: bytes in the middle are not those that were written. Or with a
+    record that is longer than `MOST_RECORD`.
     """
 
     CLEAN = "clean"
@@ -68,6 +73,7 @@ class LogReader:
         self._file = file
         self._size = size if size is not None else file.seek(0, 2)
         self._bad: tuple[int, str] | None = None
+        self._too_long = False
         self._end: LogEnd | None = None
 
     @property
@@ -81,12 +87,19 @@ class LogReader:
         good = 0
         parts: list[bytes] = []
         begun = False
+        length = 0
         for offset, fragment in self._fragments():
             if problem := _misplaced(fragment.type, begun and any(parts), begun):
                 self._bad = (offset, problem)
                 break
             if fragment.type in (FULL, FIRST):
                 parts = []
+                length = 0
+            length += len(fragment.payload)
+            if length > MOST_RECORD:
+                self._bad = (offset, f"a record that is longer than {MOST_RECORD} bytes")
+                self._too_long = True
+                break
             parts.append(fragment.payload)
             begun = fragment.type in (FIRST, MIDDLE)
             if not begun:
@@ -119,6 +132,8 @@ class LogReader:
             return LogEnd(Ending.TORN, good, "a record without an end") if begun else LogEnd(Ending.CLEAN, good)
         offset, problem = self._bad
         reason = f"{problem} at offset {offset}"
+        if self._too_long:
+            return LogEnd(Ending.DAMAGED, good, reason)
         follower = self._whole_record_from(offset)
         if follower is not None:
             return LogEnd(Ending.DAMAGED, good, f"{reason}, and a good record after it at offset {follower}")

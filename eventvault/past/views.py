@@ -122,11 +122,7 @@ class Views:
         if not self._past.has(generation):
             if self._materialise is None or generation not in identity.by_id():
                 raise self._not_kept(identity, generation)
-            view = self._made(self._materialise, moment, generation)
-            if moment.sequence is None and view.sequence <= (identity.last_common(generation) or 0):
-                # Nothing tells whether it had more, which is lost: what is shared is all that can be vouched for.
-                raise self._not_kept(identity, generation)
-            return view
+            return self._made(self._materialise, moment, generation)
         with self._past.reading(generation) as registry:
             return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
 

@@ -7,37 +7,37 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from eventvault.backups.archive import reader
-from eventvault.backups.chores import verify_archive
+from eventvault.backups.archive import foreign, reader
+from eventvault.backups.archive.watch import Progress
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import remove_durably
 from eventvault.restore import prepare
+from eventvault.restore.foreign_found import is_foreign
+from eventvault.restore.foreign_import import read_foreign
 from eventvault.restore.intent import STAGING_PREFIX
-from eventvault.store.opening import open_checked
-from eventvault.store.registry import EventRegistry, open_leveldb
 
 
 def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
     """Read an archive of any origin from end to end. Returns {sha256, records}; raises an ArchiveError, or NoSpace.
 
     records: unpack it too and read every block with LevelDB's checksum, every record, the sequence without holes, as
-    many as the manifest says. What it returns as `records` is whether that was done: a foreign archive has no such
-    records. scratch: the folder in which it is unpacked. rate: at most so many bytes a second (0: no limit).
+    many as the manifest says. A foreign archive has no checksums but LevelDB's, so its records are always read. What it
+    returns as `records` is whether those of an archive of ours were. scratch: the folder in which it is unpacked.
+    rate: at most so many bytes of the archive a second (0: no limit).
     """
     path = Path(archive)
     before = path.stat()
     own = reader.kind(path) == "own"
     progress = Pace(rate).wait if rate else None
+    folder = Path(scratch) / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
     if not own:
-        sha256 = verify_archive(path=archive, scratch=scratch)["sha256"]
+        sha256 = _check_foreign(path, folder, progress)
     elif records:
-        sha256 = _check_records(path, Path(scratch) / f"{STAGING_PREFIX}{secrets.token_hex(4)}", progress)
+        sha256 = _check_records(path, folder, progress)
     else:
         sha256 = reader.verify(path, progress=progress).sha256
     after = path.stat()
@@ -63,17 +63,25 @@ class Pace:
             self._sleep(ahead)
 
 
-def _check_records(path: Path, folder: Path, progress: Callable[[int, int], None] | None) -> str:
-    database = folder / prepare.DATABASE_NAME
+def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
     try:
         unpacked = reader.unpack(path, folder, progress=progress)
+        prepare.check_database(path, folder / prepare.DATABASE_NAME, unpacked.manifest.events)
+        return unpacked.sha256
+    finally:
+        remove_durably(folder)
+
+
+def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
+    """What an import reads, read; or what a restore does, where a database of ours was packed anew."""
+    try:
+        unpacked = foreign.unpack_foreign(path, folder, progress=progress)
         with prepare.said_of(path):
-            # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
-            open_checked(database).close()
-            with closing(open_leveldb(database, paranoid=True)) as db:
-                with db.iterator(verify_checksums=True, fill_cache=False) as rows:
-                    deque(rows, maxlen=0)
-                prepare.check_records(EventRegistry(db, database), path.name, unpacked.manifest.events)
+            foreigner = is_foreign(folder)
+        if foreigner:
+            read_foreign(folder)
+        else:
+            prepare.check_database(path, folder, unpacked.manifest.events if unpacked.manifest else None)
         return unpacked.sha256
     finally:
         remove_durably(folder)

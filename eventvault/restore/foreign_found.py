@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import plyvel
 
@@ -28,27 +29,32 @@ _PUT = 1
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether `folder` holds a whole LevelDB of another program; False for ours, for none, and for a damaged one.
+    """Whether `folder` holds a whole LevelDB of another program. Raises as `whose` does."""
+    return whose(folder) == "foreign"
+
+
+def whose(folder: Path) -> Literal["ours", "foreign", "unknown"]:
+    """Whose database `folder` holds: `ours` and `foreign` are proven, `unknown` is none, or one that is damaged.
 
     Nothing in `folder` is opened or changed; the private copy lies beside it for a moment. A damaged one is for
     `open_checked` to refuse. Raises DatabaseLocked where another process holds a foreign database, DatabaseDamaged
     where damage in a table hides whose it is.
     """
     if not (folder / "CURRENT").is_file():
-        return False
+        return "unknown"
     staging = folder.parent / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
     try:
         take_checkpoint(folder, staging, nullcontext)
         if _is_ours(staging, folder):
-            return False
+            return "ours"
     except DatabaseDamaged:
         if examine_database(folder).damaged:
-            return False
+            return "unknown"
         raise
     finally:
         remove_durably(staging)
     _refuse_held(folder)
-    return True
+    return "foreign"
 
 
 def _is_ours(copy: Path, folder: Path) -> bool:
@@ -72,18 +78,30 @@ def _in_tables(copy: Path, folder: Path) -> bool:
 
 def _in_log(log: Path) -> bool:
     with log.open("rb") as file:
-        return any({keys.META_SCHEMA, keys.META_STORE} <= set(_put_keys(record)) for record in LogReader(file))
+        try:
+            return any({keys.META_SCHEMA, keys.META_STORE} <= set(_put_keys(record)) for record in LogReader(file))
+        except IndexError as error:
+            raise DatabaseDamaged(
+                f"{log.name} is damaged: it holds a batch that is cut off, under a right checksum",
+                hint="repair the database with the program that wrote it, or restore a good archive of it",
+            ) from error
 
 
 def _put_keys(batch: bytes) -> Iterator[bytes]:
-    """The keys that a WriteBatch puts. Source: `db/write_batch.cc` of LevelDB."""
+    """The keys that a WriteBatch puts. Raises IndexError for one that is cut off.
+
+    Source: `db/write_batch.cc` of LevelDB.
+    """
     position = _BATCH_HEAD.size
     while position < len(batch):
         tag = batch[position]
         key, position = _text(batch, position + 1)
         if tag == _PUT:
-            yield key
             _, position = _text(batch, position)
+        if position > len(batch):
+            raise IndexError(position)
+        if tag == _PUT:
+            yield key
 
 
 def _text(batch: bytes, position: int) -> tuple[bytes, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -78,6 +78,17 @@ def import_foreign(
         remove_durably(target)
         raise
     return make_report(importing.counts, importing.renamed, _torn_notes(examination))
+
+
+def read_foreign(folder: Path) -> None:
+    """Read every record of the LevelDB in `folder` with its checksum, as an import does, and keep nothing.
+
+    folder: a private copy, as opening it writes to it. Raises ArchiveDamaged, or ArchiveAlien as `import_foreign` does.
+    """
+    examination = _examined(folder)
+    with closing(_open_foreign(folder)) as source:
+        _check_log(folder, examination)
+        deque(_records(source), maxlen=0)
 
 
 class _Importing:

@@ -18,7 +18,7 @@ from eventvault.chores import Chores
 from eventvault.errors import DatabaseLocked, EventVaultError, NoSpace, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
-from eventvault.restore import undo
+from eventvault.restore import leaving, undo
 from eventvault.restore.inbox import Inbox, seen
 from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
@@ -32,7 +32,6 @@ from eventvault.store.registry import MARK_NAME, EventRegistry, read_standing
 
 log = logging.getLogger("BackupManager")
 
-Look = Callable[[Intent, EventRegistry], None]
 Make = Callable[[Path], dict[str, Any]]
 
 
@@ -62,11 +61,9 @@ class Restorer:
         prepare = functools.partial(self.prepare, archive, operation, proven=proven)
         return self.run(archive.name, prepare, staged=staged, operation=operation)
 
-    def run(
-        self, source: str, prepare: Callable[[], Intent], *, staged: bool, operation: str, look: Look = lambda *_: None
-    ) -> Restored:
-        """`restore` of whatever `prepare` makes ready. look: at the old registry, when nothing is appended any more."""
-        return self._alone(source, operation, lambda: self._restore(source, prepare, staged, look))
+    def run(self, source: str, prepare: Callable[[], Intent], *, staged: bool, operation: str) -> Restored:
+        """`restore` of whatever `prepare` makes ready."""
+        return self._alone(source, operation, lambda: self._restore(source, prepare, staged))
 
     def undo(self, name: str | None, *, operation: str) -> Restored:
         """Bring back what the newest restore left behind, or the kept database `name`; as `restore` else.
@@ -114,7 +111,7 @@ class Restorer:
 
     def verify(self, archive: Path) -> None:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
-        self._chores.run("verify_archive", path=str(archive), scratch=str(self._settings.storage_dir))
+        self._chores.run("check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), records=False)
 
     def settle(self, intent: Intent) -> None:
         """What follows the swap: note what was done, and take the archive out of `restore/`."""
@@ -135,11 +132,12 @@ class Restorer:
         storage = self._settings.storage_dir
         intent = intents.read_intent(storage)
         if intent is not None:
+            intent = leaving.leave_at_start(storage, self._settings.database, intent)
             intents.swap_folders(storage, self._settings.database, intent)
             self.settle(intent)
         return intent
 
-    def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool, look: Look) -> Restored:
+    def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
         log.info("BackupManager: restoring %s", source)
@@ -154,7 +152,7 @@ class Restorer:
         except BaseException:
             remove_durably(storage / Path(intent.staged).parts[0])
             raise
-        return self._swap(intent, None, look)
+        return self._swap(intent, None)
 
     def _undo(self, name: str | None, operation: str) -> Restored:
         target = undo.choose(self._settings.storage_dir, name)
@@ -169,15 +167,14 @@ class Restorer:
             intent = self.prepare_by(self._chore("prepare_undo", arguments), target.name, known, operation)
         return self._swap(msgspec.structs.replace(intent, undone=target.name), target)
 
-    def _swap(self, intent: Intent, target: Kept | None, further: Look = lambda *_: None) -> Restored:
+    def _swap(self, intent: Intent, target: Kept | None) -> Restored:
         """Have the bus swap the databases. What is left behind is looked at when nothing is added to it any more."""
         storage = self._settings.storage_dir
         decided = intent
 
         def look(registry: EventRegistry) -> None:
             nonlocal decided
-            further(intent, registry)
-            decided = undo.seen_at_the_end(intent, registry, target)
+            decided = leaving.leave(storage, intent, registry, target)
 
         def change() -> None:
             nonlocal decided

@@ -110,6 +110,12 @@ class Inbox:
                     )
                 )
 
+    def take_up(self, archives: list[Path]) -> None:
+        """What `pass_over` noted of them does not hold: the other one could not be applied."""
+        names_of = {archive.name for archive in archives}
+        with contextlib.suppress(NoSpace, OSError):
+            self._write([note for note in self._notes if note.file.name not in names_of])
+
     def put_away(self, archive: Path, arrived: Seen | None = None) -> None:
         """Move a restored archive to `restored/`. What cannot be moved is remembered instead.
 

@@ -16,6 +16,7 @@ from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, JournalDamaged, MomentUnavailable, RestoreRunning
 from eventvault.files import make_folder, remove_durably
 from eventvault.journal.folder import JournalFolder
+from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
 from eventvault.restore.finding import Finder, check_is
 from eventvault.restore.plan import Live, Plan, Sources
@@ -86,7 +87,9 @@ class Moments(Finder):
         """How a moment would be made, and of what; nothing is made."""
         return self._led_to(moment, lambda way, sources: (way, sources))
 
-    def prepare(self, way: Plan, staging: Path, sources: Sources, reason: str | None) -> dict[str, Any]:
+    def prepare(
+        self, way: Plan, staging: Path, sources: Sources, reason: str | None, kafka: Offsets | None = None
+    ) -> dict[str, Any]:
         """What `eventvault.restore.prepare_moment` does and returns. Raises NoSpace before anything begins.
 
         Raises JournalDamaged or BackupNotFound for what was merged or rotated away since it was planned, and
@@ -96,7 +99,8 @@ class Moments(Finder):
         if way.live:
             assert sources.live is not None, "a way from the open database was planned with one"
             self._copy_live(staging, sources.live)
-        return self._chores.run("prepare_moment", order=msgspec.to_builtins(self._order(way, staging, sources, reason)))
+        order = msgspec.structs.replace(self._order(way, staging, sources, reason), kafka=kafka or {})
+        return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
     def bytes_to_read(self, way: Plan) -> int:
         return way.bytes_to_read + (self._live_bytes() if way.live else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ from eventvault.restore.intent import POINT_IN_TIME, Intent
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Plan, Sources, Target
 from eventvault.settings import Settings
-from eventvault.store import keys
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import last_common
 from eventvault.store.interface import BackupEntry, Moment, Restored
-from eventvault.store.registry import EventRegistry, open_leveldb
 
 log = logging.getLogger("BackupManager")
 
@@ -59,7 +56,7 @@ class PointInTime:
             return self._restorer.prepare_by(make, "a moment", known, operation, reason=POINT_IN_TIME)
 
         began = time.monotonic()
-        restored = self._restorer.run("a moment", prepare, staged=staged, operation=operation, look=self._carry_offsets)
+        restored = self._restorer.run("a moment", prepare, staged=staged, operation=operation)
         if ways:
             size = self._moments.bytes_to_read(ways[0])
             speed.note(self._settings.storage_dir, size, time.monotonic() - began)
@@ -89,18 +86,6 @@ class PointInTime:
             "predictedSeconds": speed.predict(speed.known(self._settings.storage_dir), size),
             **self._left_behind(common),
         }
-
-    def _carry_offsets(self, intent: Intent, registry: EventRegistry) -> None:
-        """What Kafka brought and is left behind shall not be taken once more."""
-        notes = registry.notes(keys.KAFKA)
-        if not notes:
-            return
-        with (
-            closing(open_leveldb(self._settings.storage_dir / intent.staged)) as db,
-            db.write_batch(transaction=True, sync=True) as batch,
-        ):
-            for key, value in notes.items():
-                batch.put(key, value)
 
     def _way_to(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
         """A restore of an archive by its name, and how many of the present events it holds."""

@@ -5,6 +5,7 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
 from eventvault.store.past import check_holds, copy_database
-from eventvault.store.registry import MARK_NAME, EventRegistry, write_identity
+from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
 
 DATABASE_NAME = "event_registry_db"
 
@@ -78,8 +79,8 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least
         folder.mkdir()
         with no_space_said(f"copying {path}"):
             copy_database(path, folder / DATABASE_NAME)
-        _check_tables(path, folder / DATABASE_NAME)
         with _database(path, folder / DATABASE_NAME) as (db, registry):
+            _read_blocks(db)
             check_holds(path, registry.last_sequence, least)
             answer = _begin_generation(db, registry, "undone", live)
         (folder / DATABASE_NAME / MARK_NAME).touch()
@@ -113,7 +114,7 @@ def _stamp_own(
     with _database(path, database) as (db, registry):
         if read:
             check_records(registry, path.name, expected)
-        elif registry.last_sequence != expected:
+        elif expected is not None and registry.last_sequence != expected:
             raise _miscounted(path.name, registry.last_sequence, expected)
         (database / MARK_NAME).touch()
         return _begin_generation(db, registry, "restored", live, notes)
@@ -141,11 +142,23 @@ def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]
         yield db, EventRegistry(db, database)
 
 
-def _check_tables(path: Path, database: Path) -> None:
+def check_database(path: Path, database: Path, expected: int | None) -> None:
+    """Read a database of ours that was unpacked from `path`: every block with LevelDB's checksum, and every record.
+
+    expected: how many events there must be, where that is known. Raises ArchiveDamaged or ArchiveTooNew.
+    """
+    with said_of(path):
+        # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
+        open_checked(database).close()
+        with closing(open_leveldb(database, paranoid=True)) as db:
+            _read_blocks(db)
+            check_records(EventRegistry(db, database), path.name, expected)
+
+
+def _read_blocks(db: Any) -> None:
     """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
-    with _database(path, database) as (db, _), db.iterator(verify_checksums=True, fill_cache=False) as rows:
-        for _row in rows:
-            pass
+    with db.iterator(verify_checksums=True, fill_cache=False) as rows:
+        deque(rows, maxlen=0)
 
 
 def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
@@ -185,9 +198,9 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     if foreigner:
         return _import(folder / "foreign", folder, live, notes)
     (folder / "foreign").rename(folder / DATABASE_NAME)
-    _check_tables(path, folder / DATABASE_NAME)
     expected = unpacked.manifest.events if unpacked.manifest else None
-    return _stamp_own(path, folder / DATABASE_NAME, expected, live, notes)
+    check_database(path, folder / DATABASE_NAME, expected)
+    return _stamp_own(path, folder / DATABASE_NAME, expected, live, notes, read=False)
 
 
 def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from eventvault.backups.archive import reader
 from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, remove_durably, sync_tree
 from eventvault.restore.prepare import DATABASE_NAME, check_records, said_of
-from eventvault.restore.replay import cut, replay
+from eventvault.restore.replay import cut, note_offsets, replay
 from eventvault.store.generation import Generation, StoreIdentity
 from eventvault.store.opening import open_checked
 from eventvault.store.registry import MARK_NAME, EventRegistry, create_database, write_identity
@@ -27,6 +27,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
     store_id: where neither archive nor copy tells. known: all generations. reason: of the new generation that begins
     there; None: it stays what it was, and records of the archive, whose files are checked, are not read one by one.
+    kafka: offsets that stand at the target and are newer than what segments and archive have.
     """
 
     staging: str
@@ -41,6 +42,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     store_id: str
     known: list[Generation] = []
     reason: str | None = None
+    kafka: dict[str, dict[str, Any]] = {}
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
         last = replay(db, registry, [(Path(path), min(each, upto)) for path, each in wanted.segments])
+        note_offsets(db, wanted.kafka)
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:
             raise JournalDamaged(

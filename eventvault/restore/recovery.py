@@ -15,13 +15,15 @@ import msgspec
 
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import ArchiveError, BackupNotFound, JournalDamaged
+from eventvault.journal.folder import JournalFolder
+from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
+from eventvault.restore.lost import Left, left_of
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Plan, Sources
 from eventvault.restore.point_in_time import source_of
-from eventvault.store.interface import BackupEntry
 
 log = logging.getLogger("BackupManager")
 
@@ -32,19 +34,15 @@ Refused = Callable[[str], None]
 class Recovery:
     """Looks at BACKUP_DIR when no database is open. Methods may raise OSError and BackupsUnavailable."""
 
-    def __init__(self, catalogue: Catalogue, restorer: Restorer, moments: Moments) -> None:
+    def __init__(self, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments) -> None:
         self._catalogue = catalogue
         self._restorer = restorer
+        self._journal = journal
         self._moments = moments
 
-    def what_is_there(self) -> str:
-        """What there is of a database that this installation had, in words; empty where there is nothing.
-
-        Archives and journals of other installations count for nothing.
-        """
-        archives = len(self._archives())
-        said = [f"{archives} archive{'' if archives == 1 else 's'}"] if archives else []
-        return " and ".join([*said, *(["the journal"] if self._is_journaled() else [])])
+    def what_is_left(self) -> Left:
+        """What there is of a database that this installation had."""
+        return left_of(self._catalogue, self._journal)
 
     def prepare(self, refused: Refused) -> Intent | None:
         """A database that is ready to take the place of the one that is gone: up to the last event that can be had.
@@ -52,13 +50,13 @@ class Recovery:
         From the journal with the archives, else from the newest archive that is whole, those with a known problem at
         the end. None where nothing that was there can be had. Raises NoSpace.
         """
-        empty = self._was_empty()
-        if self._is_journaled():
+        empty, left = self._was_empty(), self.what_is_left()
+        if left.journaled:
             for doubtful in (False, True):
                 intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
                 if intent is not None:
                     return intent
-        for entry in self._archives():
+        for entry in left.archives:
             if entry.sequence == 0 and not empty:
                 refused(f"{entry.name} holds no event, and there were some")
                 continue
@@ -97,28 +95,22 @@ class Recovery:
                  way.target.generation, source, len(way.segments))  # fmt: skip
 
         def make(staging: Path) -> dict[str, Any]:
-            return self._moments.prepare(way, staging, sources, "recovered")
+            return self._moments.prepare(way, staging, sources, "recovered", self._recorded_offsets(way))
 
         operation = secrets.token_hex(8)
         return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason="recovered")
+
+    def _recorded_offsets(self, way: Plan) -> Offsets:
+        """Where Kafka stood at the end of `way`, as far as the journal's record tells: a restore moved it, say."""
+        record = self._moments.our_record()
+        standing = (way.target.generation, way.target.sequence)
+        return record.kafka if record and (record.registry.generation, record.sequence) == standing else {}
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
         """What this installation made; of others only archives of older generations, which it may have begun with."""
         ours = self._moments.ours(sources)
         older = [each for each in sources.archives if each.origin != "created" and each.generation != generation]
         return msgspec.structs.replace(ours, archives=[*ours.archives, *older])
-
-    def _archives(self) -> list[BackupEntry]:
-        """Those made here, the newest first; those with a known problem come last."""
-        ours = [entry for entry in self._catalogue.entries() if entry.origin == "created"]
-        return sorted(ours, key=lambda entry: entry.problem is not None)
-
-    def _is_journaled(self) -> bool:
-        """Whether there is, or was, a journal of this installation with an event in it."""
-        sources, record = self._moments.sources(), self._moments.our_record()
-        return bool(self._moments.ours(sources).segments) or (
-            record is not None and (record.sequence > 0 or bool(sources.lost))
-        )
 
     def _was_empty(self) -> bool:
         """Whether the registry had no event when it was seen last: neither its record nor anything else says so."""

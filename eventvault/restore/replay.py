@@ -7,7 +7,7 @@ On private copies only, without syncs: whoever keeps the result syncs it. Bulk w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,14 @@ _decode = msgspec.json.Decoder(_Indexed).decode
 
 
 def cut(db: Any, registry: EventRegistry, upto: int) -> None:
-    """Remove every event beyond `upto`, with its keys."""
+    """Remove every event beyond `upto`, with its keys.
+
+    LevelDB only marks what is deleted. Whoever looks for the last event would read all of it once more, and that is
+    done while everybody waits for the database to be opened: hence the compaction of the events' own range.
+    """
+    last = registry.last_sequence
     batch, waiting = db.write_batch(), 0
-    for sequence, value in registry.events(upto, registry.last_sequence):
+    for sequence, value in registry.events(upto, last):
         for key in _keys_of(_decode(value), sequence):
             batch.delete(key)
         waiting += 1
@@ -51,6 +56,7 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
             batch.write()
             batch, waiting = db.write_batch(), 0
     batch.write()
+    db.compact_range(start=keys.event_key(upto + 1), stop=keys.event_key(last + 1))
 
 
 def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]]) -> int:
@@ -75,7 +81,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
         recorded = _append(db, path, last + 1, wanted, recorded)
         last += len(wanted)
         if found.last <= upto:
-            _note_offsets(db, found)
+            note_offsets(db, found.header.kafka)
         before = (found.first, lines)
     return last
 
@@ -169,9 +175,10 @@ def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registr
         )
 
 
-def _note_offsets(db: Any, found: Segment) -> None:
+def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put offsets, as a segment's header or the journal's record has them."""
     with db.write_batch(transaction=True) as batch:
-        for key, value in notes_of(found.header.kafka).items():
+        for key, value in notes_of(kafka).items():
             batch.put(key, value)
 
 

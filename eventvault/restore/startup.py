@@ -17,12 +17,21 @@ from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.checkpoint import take_checkpoint
-from eventvault.errors import ArchiveError, Cancelled, DatabaseDamaged, DatabaseMissing, EventVaultError
+from eventvault.errors import (
+    ArchiveError,
+    ArchiveIncomplete,
+    Cancelled,
+    DatabaseDamaged,
+    DatabaseMissing,
+    EventVaultError,
+)
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
+from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
-from eventvault.restore.foreign_found import is_foreign
+from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
+from eventvault.restore.lost import Left
 from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.restore.recovery import Recovery
@@ -38,9 +47,11 @@ UPLOAD_SECONDS = 3600.0
 class Startup:
     """Makes STORAGE_DIR hold the database that is to be opened."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, restorer: Restorer, moments: Moments) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
+    ) -> None:
         self._settings = settings
-        self._recovery = Recovery(catalogue, restorer, moments)
+        self._recovery = Recovery(catalogue, restorer, journal, moments)
         self._restorer = restorer
         self._tidied = False
         self._promoted = False
@@ -70,13 +81,19 @@ class Startup:
         self._see_to_database()
 
     def _take_inbox(self) -> None:
-        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place."""
+        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place.
+
+        Nor does one where the newest is still being copied: the next start would restore that on top.
+        """
         inbox = self._restorer.inbox
         candidates = inbox.candidates()
         for position, archive in enumerate(candidates):
             log.info("BackupManager: restoring %s", archive)
             try:
                 intent = self._restorer.prepare(archive, secrets.token_hex(8), inbox=True)
+            except ArchiveIncomplete as error:
+                inbox.refuse(archive, error)
+                return
             except ArchiveError as error:
                 inbox.refuse(archive, error)
                 continue
@@ -96,6 +113,7 @@ class Startup:
             if intents.read_intent(self._settings.storage_dir) is not None:
                 raise
             remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+            self._restorer.inbox.take_up(others)
             self._restorer.inbox.refuse(archive, _said(error))
             return
         self._restorer.settle(intent)
@@ -118,29 +136,32 @@ class Startup:
             self._take_over_or_mark()
 
     def _take_over_or_mark(self) -> None:
+        """One that is damaged may be another program's: it stays as it is, and is taken over once repaired."""
         database = self._settings.database
         if not database.is_dir() or not any(database.iterdir()) or (database / MARK_NAME).exists():
             return
-        if is_foreign(database):
+        owner = whose(database)
+        if owner == "foreign":
             self._take_over_foreign()
-        else:
+        elif owner == "ours":
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
-        there = self._recovery.what_is_there()
-        if there and self._settings.auto_recover == "false":
+        left = self._recovery.what_is_left()
+        if left and self._settings.auto_recover == "false":
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {there} of it",
-                hint="set AUTO_RECOVER=true to recover all that is there, AUTO_RECOVER=empty to start anew, or "
-                "restore an archive with POST /api/backup/restore",
+                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {left} of it",
+                hint="stop the service and recover all that is there with flask --app wsgi backup recover, set "
+                "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
+                "archive with POST /api/backup/restore",
             )
-        if there and self._settings.auto_recover == "true":
-            self._recover(there)
+        if left and self._settings.auto_recover == "true":
+            self._recover(left)
             return
         create_database(self._settings.database)
         log.info("BackupManager: a new registry was created in %s", self._settings.database)
 
-    def _recover(self, there: str) -> None:
+    def _recover(self, left: Left) -> None:
         """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace."""
         reasons: dict[str, None] = {}
         log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
@@ -149,7 +170,7 @@ class Startup:
         if intent is None:
             why = "; ".join(reasons) or "what the journal begins with is not there"
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and nothing of it could be recovered from {there} in "
+                f"{self._settings.database} is gone, and nothing of it could be recovered from {left} in "
                 f"{self._settings.backup_dir}: {why}",
                 hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
                 "AUTO_RECOVER=empty to start anew",

@@ -255,7 +255,9 @@ class Store(Protocol):
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         """Check the archive `temporary` (a file in `BACKUP_DIR`, synced) and enter it as `name`.
 
-        Raises BackupExists, or an ArchiveError that says what is wrong; then `temporary` is left to the caller.
+        Asked again for the same one (a store may end before it answers), it answers as it did, or would have.
+        Raises BackupExists, NoSpace, or an ArchiveError that says what is wrong; then there is no archive of that name
+        but another's, and `temporary` is left to the caller where it is still there.
         """
 
     def verify_backup(self, name: str) -> BackupEntry:

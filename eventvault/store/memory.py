@@ -209,6 +209,8 @@ class MemoryStore:
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         with self._lock:
+            if name in self._entries and not Path(temporary).exists():
+                return self._entries[name]
             if name in self._entries:
                 raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
             memory_archive.unpack(Path(temporary).read_bytes())

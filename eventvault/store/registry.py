@@ -108,7 +108,7 @@ class EventRegistry:
         return results
 
     def begin(self, identity: StoreIdentity) -> None:
-        """Go on as another generation, durably. Only before anything was appended through this handle."""
+        """Go on as another generation, durably. Only while nothing is appended."""
         write_identity(self._db, identity)
         self.identity = identity
 

@@ -113,7 +113,7 @@ class StoreService:
         with_kafka = with_kafka and self.kafka.configured
         self._consumers = consumers_of(settings, self.bus, self._nonces, self.kafka) if with_kafka else []
         self.point_in_time = PointInTime(settings, self.bus, self.catalogue, self.moments, self.restorer)
-        self._startup = Startup(settings, self.catalogue, self.restorer, self.moments)
+        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.moments)
         self._service_starts = service_starts
         self._on_started = on_started
         self._started = False

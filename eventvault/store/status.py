@@ -22,7 +22,8 @@ def describe(service: StoreService) -> dict[str, Any]:
     problems = list(service.restorer.inbox.problems)
     backups, catalogue_problem = _backups(service)
     journal_problem = service.journal.problem_since(service.backups.last_made)
-    for error in (service.bus.problem, catalogue_problem, service.schedule.problem, journal_problem):
+    journal_problems = (journal_problem, service.journal.damage)
+    for error in (service.bus.problem, catalogue_problem, service.schedule.problem, *journal_problems):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 from app import create_app
 from eventvault.settings import load
+from eventvault.store.interface import Created
 from eventvault.store.memory import MemoryStore
+
+
+class HeldStore(MemoryStore):
+    """Backups take until the file that HOLD_BACKUPS names is removed."""
+
+    def create_backup(self, label: str | None = None) -> Created:
+        held = os.environ.get("HOLD_BACKUPS")
+        while held and Path(held).exists():
+            time.sleep(0.01)
+        return super().create_backup(label)
+
 
 settings = load()
 settings.backup_dir.mkdir(parents=True, exist_ok=True)
-app = create_app(settings, MemoryStore(settings.backup_dir))
+app = create_app(settings, HeldStore(settings.backup_dir))

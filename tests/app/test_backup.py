@@ -187,6 +187,18 @@ def test_a_range_is_sent_alone(
     assert answer.headers["Content-Range"].endswith(f"/{len(archive)}")
 
 
+@pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_download_needs_no_file_system_with_locks(
+    refusal: int, web: FlaskClient, backup: str, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(_file: object, _how: int) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    assert web.get(f"/api/backup/{backup}/download", buffered=True).data == archive
+
+
 def test_ranges_obey_their_conditions(web: FlaskClient, backup: str, archive: bytes) -> None:
     path = f"/api/backup/{backup}/download"
     tag = web.head(path, buffered=True).headers["ETag"]
@@ -195,6 +207,9 @@ def test_ranges_obey_their_conditions(web: FlaskClient, backup: str, archive: by
     assert web.get(path, buffered=True, headers={"Range": "bytes=0-1", "If-Range": '"other"'}).data == archive
     assert web.get(path, buffered=True, headers={"Range": "bytes=0-1,4-5"}).data == archive
     assert web.get(path, buffered=True, headers={"If-None-Match": tag}).status_code == 304
+    for ignored in ("lines=1-2", "bytes=5-2", "bytes=-", "bytes=a-b", "bytes", "bytes=+1-2"):
+        answer = web.get(path, buffered=True, headers={"Range": ignored})
+        assert (answer.status_code, answer.data) == (200, archive), ignored
     beyond = web.get(path, buffered=True, headers={"Range": f"bytes={len(archive)}-"})
     assert (beyond.status_code, beyond.json["code"]) == (416, "range_not_satisfiable")
     assert beyond.headers["Content-Range"] == f"bytes */{len(archive)}"

@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.client import HTTPConnection, HTTPException
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.edge import LONG_LIVED_MOST, LONG_WORK_MOST
+from benchmarks.serving import plain_values
 from tests import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -143,6 +147,26 @@ def test_bodies_have_their_bound_on_the_wire(server: Server) -> None:
     assert (status, json.loads(body)["code"]) == (413, "too_large")
     status, body = server.ask("POST", "/api/events", iter([b'{"type":', b'"a"}']), **{"Transfer-Encoding": "chunked"})
     assert status == 201
+
+
+def test_requests_that_take_long_leave_half_of_the_threads_to_the_others(serve: Serve, tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    held.touch()
+    running = serve(WEB_CONCURRENCY="1", HOLD_BACKUPS=str(held))
+    processes.wait_until(running.ready, "gunicorn does not answer")
+
+    with ThreadPoolExecutor(40) as clients:
+        backups = [clients.submit(running.ask, "POST", "/api/backup/create") for _ in range(40)]
+        refused = [each.result() for each in islice(as_completed(backups), 40 - LONG_WORK_MOST)]
+        assert {status for status, _ in refused} == {503}
+        assert json.loads(refused[0][1])["code"] == "too_busy"
+        assert running.ask("GET", "/api/health")[0] == 200
+        assert running.ask("POST", "/api/events", b'{"type":"a"}')[0] == 201
+        held.unlink()
+        answered = [each.result()[0] for each in backups]
+
+    assert answered.count(200) == LONG_WORK_MOST >= 5
+    assert int(plain_values(PROJECT / "gunicorn.conf.py")["threads"]) >= 2 * (LONG_WORK_MOST + LONG_LIVED_MOST)
 
 
 def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:

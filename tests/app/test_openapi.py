@@ -27,7 +27,7 @@ def fresh_app() -> Flask:
     settings, store = load(folders), MemoryStore(folder / "backup")
     app = create_app(settings, store)
     # schemathesis does not close what is streamed to it, so places would run out.
-    attach(app, Edge(settings, store, Slots(1_000_000)))
+    attach(app, Edge(settings, store, Slots(1_000_000, "requests")))
     return app
 
 

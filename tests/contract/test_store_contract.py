@@ -263,6 +263,7 @@ def test_an_upload_is_entered_under_its_name_once(store: Store, settings: Settin
 
     assert (entry.name, entry.origin, entry.events) == ("from-elsewhere.tar.gz", "uploaded", 1)
     assert not copy.exists()
+    assert store.adopt_upload(str(copy), "from-elsewhere.tar.gz") == entry, "the reply may have been lost"
     shutil.copyfile(made.backup.path, copy)
     with pytest.raises(BackupExists):
         store.adopt_upload(str(copy), "from-elsewhere.tar.gz")

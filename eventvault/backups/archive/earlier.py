@@ -7,7 +7,7 @@ and named: what it would have given is compressed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +16,12 @@ import msgspec
 
 from eventvault.backups.archive import compression, reader
 from eventvault.backups.archive.compression import Compression
-from eventvault.backups.archive.layout import FOLDER_ENTRY, Index, pieces
-from eventvault.backups.archive.manifest import Manifest
+from eventvault.backups.archive.layout import FOLDER_ENTRY, IndexEntry, pieces
 from eventvault.backups.archive.source import Opened, opened
-from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
 MOST_ARCHIVES = 8
-"""Of the newest ones; each keeps its file open and part of its index in memory."""
+"""Of the newest that will do; each keeps its file open and part of its index in memory."""
 
 Content = tuple[int, str]
 """What a file holds: its size in bytes and its SHA-256 in hex."""
@@ -49,7 +48,7 @@ class Earlier:
     def __init__(self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression) -> None:
         self.bad: list[Bad] = []
         self._stack = stack
-        self._paths = list(paths[:MOST_ARCHIVES])
+        self._paths = list(paths)
         self._store_id = store_id
         self._wanted = wanted
         self._opened: dict[int, Opened] = {}
@@ -62,7 +61,7 @@ class Earlier:
         """
         missing = set(contents)
         for number, path in enumerate(self._paths):
-            if not (missing or sizes):
+            if not (missing or sizes) or len(self._opened) == MOST_ARCHIVES:
                 return
             if number not in self._contents:
                 self._contents[number] = self._look_into(number, path, contents, sizes)
@@ -87,19 +86,26 @@ class Earlier:
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]
     ) -> dict[Content, tuple[tuple[int, int, int], ...]]:
         try:
-            archive = self._stack.enter_context(opened(path))
-            about, index = reader.peek(archive)
-        except BackupNotFound:
+            with ExitStack() as closing:
+                archive = closing.enter_context(opened(path))
+                about = reader.peek(archive)
+                if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
+                    return {}
+                wanted = {
+                    FOLDER_ENTRY + file.name: (file.size, file.sha256)
+                    for file in about.files
+                    if (file.size, file.sha256) in contents or file.size in sizes
+                }
+                del about
+                found = dict(_members(wanted, reader.peek_entries(archive)))
+                self._stack.enter_context(closing.pop_all())
+        except (BackupNotFound, ArchiveUnreadable):
             return {}
         except ArchiveError as error:
             self.bad.append(Bad(path.name, error.message))
             return {}
-        if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
-            return {}
         self._opened[number] = archive
-        return {
-            content: places for content, places in _members(about, index) if content in contents or content[0] in sizes
-        }
+        return found
 
 
 @contextmanager
@@ -109,9 +115,10 @@ def earlier_archives(paths: Sequence[Path], store_id: str, wanted: Compression) 
         yield Earlier(stack, paths, store_id, wanted)
 
 
-def _members(about: Manifest, index: Index) -> Iterator[tuple[Content, tuple[tuple[int, int, int], ...]]]:
-    entries = {entry.name: entry for entry in index.entries}
-    for file in about.files:
-        entry = entries.get(FOLDER_ENTRY + file.name)
-        if entry is not None and entry.size == file.size and len(entry.data) == sum(1 for _ in pieces(file.size)):
-            yield (file.size, file.sha256), entry.data
+def _members(
+    wanted: Mapping[str, Content], entries: Iterable[IndexEntry]
+) -> Iterator[tuple[Content, tuple[tuple[int, int, int], ...]]]:
+    for entry in entries:
+        content = wanted.get(entry.name)
+        if content is not None and entry.size == content[0] and len(entry.data) == sum(1 for _ in pieces(entry.size)):
+            yield content, entry.data

@@ -51,14 +51,17 @@ class EntryReader:
             places.append((offset, length, self.source.archive.crc_of(offset, length)))
         self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(places))
 
-    def text(self, name: str) -> bytes:
-        """The content of the entry begun last, which must have this name, in memory."""
+    def text(self, name: str) -> bytearray:
+        """The content of the entry begun last, which must have this name, in memory; there once."""
         entry = self.seen[-1]
         if entry.name != name:
             raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)
         if entry.size > MOST_MANIFEST_BYTES:
             raise self.source.damaged(f"{name} says it has {entry.size} bytes", entry.header)
-        return b"".join(self.content())
+        text = bytearray()
+        for piece in self.content():
+            text += piece
+        return text
 
     def end_blocks(self) -> None:
         """The end of the tar file."""

@@ -34,11 +34,13 @@ class ForeignFiles:
     """What was taken from a foreign archive.
 
     files: names of the database's files. ignored: what was left out, in the archive's words (of many, the first ones
-    and how many more). manifest: where the archive is one of ours that was packed anew; its files were checked.
+    and how many more). sha256: of the whole archive, in hex. manifest: where the archive is one of ours that was packed
+    anew; its files were checked.
     """
 
     files: list[str]
     ignored: list[str]
+    sha256: str
     manifest: Manifest | None = None
 
 
@@ -58,7 +60,7 @@ def unpack_foreign(
         source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, watch=watch)
         with fresh_folder(target):
             entries = TarEntries(source, members(source), Budget(archive, target))
-            return _Taker(archive, target, entries).take()
+            return _Taker(archive, target, entries).take(source)
 
 
 @dataclass
@@ -95,7 +97,8 @@ class _Taker:
         self._more_ignored = 0
         self._manifest: Manifest | None = None
 
-    def take(self) -> ForeignFiles:
+    def take(self, source: Source) -> ForeignFiles:
+        """Take all of it; the entries end where the bytes of `source` do."""
         for entry in self._entries:
             self._check_unique(entry)
             if not entry.folder:
@@ -107,7 +110,7 @@ class _Taker:
             self._check_manifest(about, found)
         self._move_up(found)
         more = [f"and {self._more_ignored} more"] if self._more_ignored else []
-        return ForeignFiles(sorted(found.records), self._ignored + more, about)
+        return ForeignFiles(sorted(found.records), self._ignored + more, source.digest().hex(), about)
 
     def _check_unique(self, entry: Entry) -> None:
         """No file is there twice; a folder may be named again. Digests keep this small."""

@@ -15,7 +15,10 @@ from isal import isal_zlib
 from eventvault.backups.archive.placing import STEP, write_at
 
 _QUEUED = 8
-_FLUSH = 16 * 2**20
+_FLUSH = 8 * 2**20
+"""After so many bytes it is waited for the disk: an append's sync waits for what else is on its way there. With 1 GB of
+events and 8 clients at 50 posts/s, backups back to back made the posts' p99 24 to 25 ms higher; 50 to 86 ms where the
+kernel was merely told to begin, every 16 MiB. A backup took as long: 0.62 s against 0.60 s."""
 _NO_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 )
@@ -96,7 +99,8 @@ class Growing:
             self._flush(self._hashed)
 
     def _flush(self, upto: int) -> None:
-        """Have the kernel begin to write what was hashed: `POSIX_FADV_DONTNEED` starts that and does not wait."""
+        """Write what was hashed to the disk and wait for it, then let the kernel forget its copy."""
+        os.fdatasync(self._handle)
         with suppress(OSError):
             os.posix_fadvise(self._handle, self._flushed, upto - self._flushed, os.POSIX_FADV_DONTNEED)
         self._flushed = upto

@@ -75,7 +75,7 @@ def read_file(archive: Opened, spans: Spans, name: str, target: Path) -> None:
         raise KeyError(name)
     with target.open("xb") as out:
         chained = Chained()
-        for number, member in enumerate(file.members):
+        for number, member in enumerate(file.members()):
             content = _inflated(archive, member)
             chained.update(number, content)
             out.write(content)
@@ -97,6 +97,8 @@ class _Whole:
         began = self._end
         while self._end < end:
             read = self._archive.read_into(self._buffer[: min(STEP, end - self._end)], self._end)
+            if not read:
+                raise self._archive.damaged("it became shorter while it was read", self._end)
             self._sha256.update(self._buffer[:read])
             self._end += read
         self._watch.advance(end - began)
@@ -124,11 +126,11 @@ class _Writing:
             return
         path = self._folder / file.record.name
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        if not file.members:
+        if not file.places:
             os.close(handle)
             return
         with self._lock:
-            self._open[file.record.name] = (handle, len(file.members))
+            self._open[file.record.name] = (handle, len(file.places))
         os.posix_fallocate(handle, 0, file.record.size)
 
     def write(self, file: FileSpans, number: int, content: memoryview) -> None:
@@ -163,11 +165,11 @@ def _jobs(archive: Opened, spans: Spans, writing: _Writing) -> Iterator[Callable
         block = tar.build_header(layout.FOLDER_ENTRY + file.record.name, file.record.size, modified)
         yield partial(_check_header, archive, file.header, layout.PLAIN_HEADER, block)
         writing.begin(file)
-        if not file.members:
+        if not file.places:
             yield partial(_check_empty, file)
         chained = Chained()
-        for number in range(len(file.members)):
-            yield partial(_check_member, archive, file, number, chained, writing)
+        for number, member in enumerate(file.members()):
+            yield partial(_check_member, archive, file, number, member, chained, writing)
 
 
 def _check_header(archive: Opened, place: tuple[int, int], gzip_header: bytes, block: bytes) -> _Done:
@@ -181,8 +183,9 @@ def _check_empty(file: FileSpans) -> _Done:
     return _Done(sum(file.header), file.record.sha256, Chained())
 
 
-def _check_member(archive: Opened, file: FileSpans, number: int, chained: Chained, writing: _Writing) -> _Done:
-    member = file.members[number]
+def _check_member(
+    archive: Opened, file: FileSpans, number: int, member: Member, chained: Chained, writing: _Writing
+) -> _Done:
     try:
         content = _inflated(archive, member)
         chained.update(number, content)
@@ -190,7 +193,7 @@ def _check_member(archive: Opened, file: FileSpans, number: int, chained: Chaine
         chained.give_up()
         raise
     writing.write(file, number, content)
-    if number < len(file.members) - 1:
+    if number < len(file.places) - 1:
         return _Done(member.offset + member.length)
     return _Done(member.offset + member.length, file.record.sha256, chained)
 

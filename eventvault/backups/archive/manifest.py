@@ -32,7 +32,7 @@ class FileRecord(msgspec.Struct, frozen=True, gc=False):
 
     name: Annotated[str, msgspec.Meta(max_length=80)]
     size: Whole
-    sha256: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -87,6 +87,7 @@ class _Marks(msgspec.Struct, rename="camel"):
     store_id: str
 
 
+_files = msgspec.json.Decoder(Annotated[list[FileRecord], msgspec.Meta(max_length=MOST_FILES)])
 _NAMES = tuple(known.encode_name for known in msgspec.structs.fields(Manifest))
 _Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for name in _NAMES])
 """The known members as they stand in the text: of a name that comes twice, only the last."""
@@ -97,7 +98,7 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
-def decode(content: bytes, path: Path) -> Manifest:
+def decode(content: bytes | bytearray, path: Path) -> Manifest:
     """The manifest in `content`, read from the archive `path`.
 
     Raises ArchiveTooNew for a later format, ArchiveDamaged for what is no manifest of this one.
@@ -106,8 +107,10 @@ def decode(content: bytes, path: Path) -> Manifest:
         marks = msgspec.json.decode(content, type=_Marks)
         if marks.format_version > FORMAT_VERSION:
             raise too_new(path, marks.format_version)
-        manifest = msgspec.json.decode(_known_members(content), type=Manifest)
+        small, files = _known_members(content)
+        manifest = msgspec.json.decode(small, type=Manifest)
         _ = manifest.modified
+        manifest = msgspec.structs.replace(manifest, files=_files.decode(files or b"[]"))
     except (ValueError, RecursionError, OverflowError) as error:
         raise ArchiveDamaged(
             f"reading {path} failed: its manifest.json is not valid: {error}",
@@ -126,18 +129,21 @@ def check_length(manifest: Manifest) -> None:
         ) from error
 
 
-def _known_members(content: bytes) -> bytes:
-    """The object in `content` with the known members only, and none of them longer than one of a manifest is.
+def _known_members(content: bytes | bytearray) -> tuple[bytes, msgspec.Raw]:
+    """The object in `content` with the known members but `files`, none longer than one of a manifest is; and `files`.
 
-    What is decoded takes many times the memory of its text: `kafka`, which may hold anything, most of all.
+    What is decoded takes many times the memory of its text: `kafka`, which may hold anything, most of all. `files` may
+    be long, so it stays where it stands.
     """
-    found = msgspec.json.decode(content, type=_Members)
-    members = {name: bytes(getattr(found, name)) for name in _NAMES}
-    for name, text in members.items():
+    found: Any = msgspec.json.decode(content, type=_Members)
+    texts = {name: memoryview(getattr(found, name)) for name in _NAMES if name != "files"}
+    for name, text in texts.items():
         most = _MOST_KAFKA_BYTES if name == "kafka" else _MOST_MEMBER_BYTES
-        if len(text) > most and name != "files":
+        if len(text) > most:
             raise ValueError(f"its member `{name}` has {len(text)} bytes; at most {most} are read")
-    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), text) for name, text in members.items() if text)
+    members = (b'"%b":%b' % (name.encode(), bytes(text)) for name, text in texts.items() if text)
+    files: msgspec.Raw = found.files
+    return b"{%b}" % b",".join(members), files
 
 
 def too_new(path: Path, version: int) -> ArchiveTooNew:

@@ -9,14 +9,15 @@ from typing import Literal
 
 from eventvault.backups.archive import inflating, layout, manifest
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.index import index_entries, last_header
 from eventvault.backups.archive.inflating import Checked
-from eventvault.backups.archive.layout import Index
+from eventvault.backups.archive.layout import IndexEntry
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.marks import find_closing, whose
 from eventvault.backups.archive.source import Opened, Source, opened
 from eventvault.backups.archive.spans import find_spans
 from eventvault.backups.archive.unpacking import check_fits, fresh_folder
-from eventvault.backups.archive.walk import Write, parse_index, walk
+from eventvault.backups.archive.walk import Write, walk
 from eventvault.backups.archive.watch import IsCancelled, Progress, Watch
 from eventvault.errors import ArchiveDamaged, InvalidInput
 
@@ -31,13 +32,19 @@ def kind(path: Path) -> Literal["own", "foreign"]:
         return whose(archive)
 
 
+def begins_as_own(path: Path) -> bool:
+    """Whether the file begins as an archive of ours does, whatever became of the rest. Raises as `opened` does."""
+    with opened(path) as archive:
+        return layout.opening_version(archive.read_at(0, layout.BLOCK)) is not None
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest of an archive of ours, found from its end without reading the rest.
 
     A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
     """
     with opened(path) as archive:
-        return peek(archive)[0]
+        return peek(archive)
 
 
 def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Checked:
@@ -59,7 +66,7 @@ def unpack(
     Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
     """
     with opened(path, past_cache=True) as archive:
-        check_fits(archive, peek(archive)[0].total_size, target.parent)
+        check_fits(archive, peek(archive).total_size, target.parent)
         watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
         with fresh_folder(target):
             (target / layout.DATABASE).mkdir()
@@ -96,17 +103,22 @@ def _keep_nothing(_name: str, _size: int) -> Iterator[Write]:
     yield len
 
 
-def peek(archive: Opened) -> tuple[Manifest, Index]:
-    """The manifest and the index of an archive of ours, as they stand there. Raises as `read_manifest` does."""
+def peek(archive: Opened) -> Manifest:
+    """The manifest of an archive of ours, as it stands there. Raises as `read_manifest` does."""
     if whose(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
     offset = find_closing(archive).index_offset
-    index = parse_index(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
-    last = index.entries[-1].header if index.entries else 0
-    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path), index
+    last = last_header(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
+    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
 
 
-def _text_at(archive: Opened, offset: int, name: str) -> bytes:
+def peek_entries(archive: Opened) -> Iterator[IndexEntry]:
+    """The entries of an archive of ours as its index says, one after the other. Raises as `read_manifest` does."""
+    offset = find_closing(archive).index_offset
+    yield from index_entries(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
+
+
+def _text_at(archive: Opened, offset: int, name: str) -> bytearray:
     """The content of the entry whose header member is said to begin at `offset`."""
     end = archive.size - layout.CLOSING_SIZE
     if offset >= end:

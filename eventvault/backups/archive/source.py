@@ -14,7 +14,14 @@ from pathlib import Path
 from isal import isal_zlib
 
 from eventvault.backups.archive.watch import Watch
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, ArchiveError, ArchiveIncomplete, BackupNotFound
+from eventvault.errors import (
+    ArchiveAlien,
+    ArchiveDamaged,
+    ArchiveError,
+    ArchiveIncomplete,
+    ArchiveUnreadable,
+    BackupNotFound,
+)
 
 _READ = 256 * 1024
 DAMAGED_HINT = "the archive is not what was written; restore another one, and look at the disk or copy it again"
@@ -73,7 +80,8 @@ def opened(path: Path, *, past_cache: bool = False) -> Iterator[Opened]:
     """Open an archive for reading and hold a shared lock on it.
 
     past_cache: ask the kernel to forget its copy, so that what is read is what is on the disk.
-    Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file.
+    Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file, ArchiveUnreadable where the
+    system does not let it be opened.
     """
     handle = _open(path)
     try:
@@ -98,7 +106,7 @@ def _open(path: Path) -> int:
     except FileNotFoundError as error:
         raise BackupNotFound(f"there is no archive {path}", hint="list the backups to see which there are") from error
     except OSError as error:
-        raise ArchiveError(
+        raise ArchiveUnreadable(
             f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
             hint="see to it that the service may read the file",
         ) from error

@@ -5,16 +5,17 @@ What the members hold is for whoever reads them to check; here nothing of the da
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
 from eventvault.backups.archive import layout, manifest
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.index import parse_index
 from eventvault.backups.archive.layout import Closing, Index, IndexEntry
 from eventvault.backups.archive.manifest import FileRecord, Manifest
 from eventvault.backups.archive.marks import find_closing
 from eventvault.backups.archive.source import Opened, Source
-from eventvault.backups.archive.walk import parse_index
 
 _MOST_HEADER = 4096
 
@@ -30,11 +31,16 @@ class Member(NamedTuple):
 
 
 class FileSpans(NamedTuple):
-    """A file of the database: its tar header's member (offset, length) and its data members."""
+    """A file of the database: offset and length of its tar header's member; offset, length, CRC of each data member."""
 
     record: FileRecord
     header: tuple[int, int]
-    members: tuple[Member, ...]
+    places: tuple[tuple[int, int, int], ...]
+
+    def members(self) -> Iterator[Member]:
+        """Its data members, made as they are needed: an archive may have 500,000 of them."""
+        for place, piece in zip(self.places, layout.pieces(self.record.size), strict=True):
+            yield Member(*place, *piece)
 
 
 class Spans(NamedTuple):
@@ -64,7 +70,7 @@ def find_spans(archive: Opened) -> Spans:
         raise archive.damaged(f"{layout.INDEX_NAME} and {layout.MANIFEST_NAME} differ", closing.index_offset)
     _check_names(archive, about, closing)
     named = zip(about.files, entries[1:-1], headers[1:], strict=True)
-    files = [FileSpans(record, header, _members(archive, entry)) for record, entry, header in named]
+    files = [FileSpans(record, header, _places(archive, entry)) for record, entry, header in named]
     return Spans(closing, about, headers[0], files, entries[-1].header)
 
 
@@ -106,11 +112,10 @@ def _header(archive: Opened, entry: IndexEntry, following: IndexEntry) -> tuple[
     return entry.header, length
 
 
-def _members(archive: Opened, entry: IndexEntry) -> tuple[Member, ...]:
-    pieces = list(layout.pieces(entry.size)) if entry.size <= len(entry.data) * layout.CHUNK else []
-    if len(pieces) != len(entry.data):
+def _places(archive: Opened, entry: IndexEntry) -> tuple[tuple[int, int, int], ...]:
+    if len(entry.data) != -(-entry.size // layout.CHUNK):
         raise archive.damaged(f"{layout.INDEX_NAME} has too few or too many members of {entry.name!r}", entry.header)
-    return tuple(Member(*place, *piece) for place, piece in zip(entry.data, pieces, strict=True))
+    return entry.data
 
 
 def _check_names(archive: Opened, about: Manifest, closing: Closing) -> None:

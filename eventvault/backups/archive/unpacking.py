@@ -11,7 +11,7 @@ from eventvault.backups.archive.source import Opened
 from eventvault.errors import ArchiveUnsafe, NoSpace
 from eventvault.files import free_bytes, make_folder, no_space_said, sync_folder, sync_tree
 
-_MOST_DEFLATE = 1032
+MOST_DEFLATE = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
 
 _BOMB = 100
@@ -56,7 +56,7 @@ def check_fits(archive: Opened, needed: int, folder: Path) -> None:
 
     Raises NoSpace, or ArchiveUnsafe where no archive of this size can hold so much.
     """
-    if needed > archive.size * _MOST_DEFLATE:
+    if needed > archive.size * MOST_DEFLATE:
         raise unsafe(archive, f"it says that it holds {needed} bytes, more than its {archive.size} can")
     free = _free(folder)
     if needed > free:

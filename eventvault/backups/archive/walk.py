@@ -1,7 +1,7 @@
 """The walk through a whole archive of ours: every byte is read and must be what our writer writes.
 
-The one road for verifying and for unpacking. Nothing that the index or the closing member says is relied on: they are
-compared with what was found.
+`inflating` verifies and unpacks; where that fails, this says what is wrong and at which byte. Nothing that the index or
+the closing member says is relied on: they are compared with what was found.
 """
 
 from __future__ import annotations
@@ -10,18 +10,14 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import msgspec
-
 from eventvault.backups.archive import layout, manifest
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.index import parse_index
 from eventvault.backups.archive.layout import Closing, Index, IndexEntry
 from eventvault.backups.archive.manifest import FileRecord, Manifest
 from eventvault.backups.archive.marks import find_closing
 from eventvault.backups.archive.source import Opened, Source
 from eventvault.backups.archive.watch import Watch
-
-_MOST_LISTS = 500_000
-"""Of the index, one for each gzip member: enough for 2 TB, and a bound for the memory that decoding it takes."""
 
 Write = Callable[[bytes], object]
 Keep = Callable[[str, int], AbstractContextManager[Write]]
@@ -48,16 +44,6 @@ def walk(archive: Opened, keep: Keep, watch: Watch) -> Manifest:
     if source.digest() != closing.digest:
         raise source.damaged("the SHA-256 of the whole archive is not the one in its closing member", 0)
     return about
-
-
-def parse_index(content: bytes, archive: Opened, offset: int) -> Index:
-    """The index in INDEX.json's content. Raises ArchiveDamaged."""
-    try:
-        if content.count(b"[") > _MOST_LISTS:
-            raise ValueError("it lists more members than any archive has")
-        return msgspec.json.decode(content, type=Index)
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise archive.damaged(f"{layout.INDEX_NAME} is not valid: {error}", offset) from error
 
 
 def _folder(reader: EntryReader) -> None:

@@ -57,7 +57,7 @@ def write_archive(
 
     known: SHA-256 in hex of files, by name, that need not be read to know it. earlier: what members may be copied
     from; what fails of it is in `earlier.bad` afterwards. The same folder and manifest give the same bytes, as long as
-    nothing is copied from an archive that is compressed harder. progress: in bytes of the folder's files.
+    nothing is copied from an archive of another version or that is compressed harder. progress: in bytes of the files.
     Raises FileExistsError where the name is taken, NoSpace, TooLarge, Cancelled, ArchiveDamaged where what was read
     back is not what was written; then nothing is left behind. The folder must not change meanwhile: DatabaseError
     where it did.

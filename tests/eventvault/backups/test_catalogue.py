@@ -87,6 +87,20 @@ def test_an_archive_that_is_being_copied_in_is_listed_with_its_problem_until_it_
     assert (entry.problem, entry.events, entry.origin) == (None, 42, "found")
 
 
+def test_an_archive_that_was_made_here_and_lost_its_end_is_still_one_that_was_made_here(folder: Folder) -> None:
+    path = folder.put("a.tar.gz")
+    content = path.read_bytes()
+    catalogue = folder.catalogue()
+    catalogue.record_created("a.tar.gz", sha256="5" * 64, verified=9)
+
+    path.write_bytes(content[:-10])
+    for entry in (catalogue.entry("a.tar.gz"), catalogue.entries()[0], folder.catalogue().entries()[0]):
+        assert (entry.origin, bool(entry.problem), entry.verified) == ("created", True, None)
+
+    folder.put("a.tar.gz", installation="elsewhere")
+    assert catalogue.entry("a.tar.gz").origin == "found"
+
+
 def test_a_problem_that_comes_from_a_look_is_looked_at_again_even_if_the_archive_was_pinned(folder: Folder) -> None:
     """A disk that could not be read for a moment leaves neither size nor time changed."""
     folder.put("a.tar.gz")
@@ -206,6 +220,6 @@ def test_a_real_archive_is_read_by_default_and_half_of_it_is_a_problem(tmp_path:
     assert (entry.size, entry.events, entry.origin, entry.problem) == (written.size, 42, "created", None)
     os.truncate(backups / "a.tar.gz", written.size // 2)
     (entry,) = catalogue.entries()
-    assert (entry.events, entry.origin) == (None, "found")
+    assert (entry.events, entry.origin) == (None, "created")
     assert entry.problem is not None
     assert "does not end as an archive does" in entry.problem

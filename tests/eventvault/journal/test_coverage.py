@@ -77,7 +77,9 @@ def test_as_many_of_a_kind_are_merged_and_no_more_than_fit() -> None:
 
 
 def test_what_a_killed_merge_left_is_superseded() -> None:
-    assert spans(coverage.superseded([made(1, 1), made(2, 2), made(1, 2), made(3, 3)])) == [(1, 1), (2, 2)]
+    found = coverage.superseded([made(1, 1), made(2, 2), made(1, 2), made(3, 3)])
+    assert spans([needless for needless, _ in found]) == [(1, 1), (2, 2)]
+    assert {(instead.first, instead.last) for _, instead in found} == {(1, 2)}
 
 
 def test_retention_keeps_what_the_oldest_archive_does_not_hold() -> None:
@@ -90,3 +92,11 @@ def test_retention_keeps_what_the_oldest_archive_does_not_hold() -> None:
         (1, 3, OLD), (4, 5, OLD), (6, 9, OLD), (6, 7, NEW),
     ]  # fmt: skip
     assert coverage.plan_removal(there, holds, FORKED, since=0)[2:] == [there[3]]
+
+
+def test_retention_removes_what_lies_on_both_sides_of_a_fork_once_neither_is_needed() -> None:
+    on_both = [made(4, 9, at="01")]
+
+    assert coverage.plan_removal(on_both, [(NEW, 7), (OLD, 5)], FORKED, since=1_769_860_805_000_000) == on_both
+    assert coverage.plan_removal(on_both, [(OLD, 4)], FORKED, since=1_769_860_805_000_000) == []
+    assert coverage.plan_removal(on_both, [(NEW, 7), (OLD, 5)], FORKED, since=0) == []

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from eventvault.journal import segment, writer
+from eventvault.journal import segment, tidy, writer
+from eventvault.journal.coverage import MERGE
 from eventvault.journal.keeper import Journal
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
+from eventvault.store.generation import Generation
 from eventvault.store.interface import ScanQuery
 from eventvault.store.service import StoreService
 from tests import processes
@@ -141,8 +145,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     wait_for(service, 1)
     folder = service.settings.backup_dir / "journal"
     away = folder.with_name("away")
-    folder.rename(away)
-    folder.write_text("in the way")
+    with service.journal._working:  # which would make the folder again in between
+        folder.rename(away)
+        folder.write_text("in the way")
 
     last = service.append(drafts(3, "meanwhile")).last_sequence
 
@@ -154,24 +159,6 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     wait_for(service, last)
     assert service.status()["status"] == "ok"
     assert journaled(service) == events(service)
-
-
-def test_a_database_that_is_behind_its_journal_begins_a_generation(quick: Settings, tmp_path: Path) -> None:
-    with running_service(quick) as service:
-        service.append(drafts(2))
-    shutil.copytree(quick.database, tmp_path / "copy")
-    with running_service(quick) as service:
-        service.append(drafts(3, "lost"))
-        before = service.status()["store"]["generation"]
-    shutil.rmtree(quick.database)
-    shutil.copytree(tmp_path / "copy", quick.database)
-
-    with running_service(quick) as service:
-        present = service.bus.registry.identity.present  # type: ignore[union-attr]
-        assert (present.parent, present.fork_sequence, present.reason) == (before, 2, "rolled back")
-        service.append(drafts(1, "anew"))
-        wait_for(service, 3)
-        assert {each.generation for each in segments(service)} == {before, present.id}
 
 
 def test_small_segments_are_merged_and_never_absent(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +198,61 @@ def test_what_a_killed_merge_left_is_removed(service: StoreService) -> None:
     service.journal.refresh()
 
     processes.wait_until(lambda: [(each.first, each.last) for each in segments(service)] == [(1, 3)], "they are there")
+
+
+def test_segments_of_another_installation_stay_as_they_are(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventvault.journal.keeper.SURVEY_SECONDS", 0.05)
+    service.append(drafts(1))
+    wait_for(service, 1)
+    (ours,) = segments(service)
+    line = segment.read_lines(ours)
+    generation = Generation("0" * 16, None, 0, "created", 1)
+    theirs = [
+        segment.write_segment(
+            service.journal.folder.folder_of(generation.id),
+            msgspec.structs.replace(
+                ours.header, installation="another one", generation=generation, first=number, previous=None
+            ),
+            line,
+        ).path
+        for number in range(1, MERGE + 2)
+    ]
+    service.append(drafts(1, "later"))
+    service.create_backup()
+
+    service.journal.refresh()
+    processes.wait_until(lambda: not [each for each in segments(service) if each.path not in theirs], "ours stay")
+
+    assert [path for path in theirs if not path.exists()] == []
+    assert len([each for each in segments(service) if each.generation == generation.id]) == len(theirs)
+
+
+def test_many_merges_keep_no_event_waiting(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each merge takes longer than an interval: what is committed meanwhile is in the journal before the next one."""
+    order: list[str] = []
+    real = tidy.merge
+
+    def slow(*arguments: Any) -> Segment:
+        order.append("merge")
+        service.append(drafts(1, f"beside-{len(order)}"))
+        time.sleep(0.02)  # longer than an interval
+        return real(*arguments)
+
+    with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
+        for number in range(3 * MERGE):
+            service.append(drafts(1, f"each-{number}"))
+            assert service.journal.flush()
+    write = writer.SegmentWriter.write_next
+    monkeypatch.setattr(writer.SegmentWriter, "write_next", lambda self: order.append("segment") or write(self))
+    monkeypatch.setattr(tidy, "merge", slow)
+    with running_service(settings_with({"JOURNAL_INTERVAL": "10"})) as service:
+        processes.wait_until(lambda: order.count("merge") == 3, "there was no merge")
+        processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] == 0, "something waits")
+    assert not any(one == other == "merge" for one, other in itertools.pairwise(order))
 
 
 def test_temporary_files_are_removed_at_the_start(quick: Settings) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventvault.leveldb import log as log_module
 from eventvault.leveldb.log import Ending, LogEnd, LogReader
 from tests.eventvault.leveldb.log_writer import BLOCK, HEADER, fragment, write_log
 
@@ -144,3 +145,15 @@ def test_what_leveldb_wrote_is_read_record_by_record(tmp_path: Path) -> None:
     ]
     assert reader.end == LogEnd(Ending.CLEAN, path.stat().st_size)
     assert len(records) > 50
+
+
+@pytest.mark.parametrize("after", [[], [b"more"]])
+def test_a_record_that_would_fill_the_memory_is_damage(after: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "MOST_RECORD", 3 * BLOCK)
+    whole, longer = b"a" * 3 * BLOCK, b"b" * (3 * BLOCK + 1)
+
+    found, end = read(write_log([whole, longer, *after]))
+
+    assert found == [whole]
+    assert (end.ending, end.offset) == (Ending.DAMAGED, len(write_log([whole])))
+    assert "longer than" in end.reason

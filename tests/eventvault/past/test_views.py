@@ -42,6 +42,19 @@ def test_each_sequence_gives_the_events_up_to_it(service: StoreService) -> None:
     assert len(ids_at(service, Moment())) == 3
 
 
+def test_the_very_moment_that_was_restored_is_readable_in_what_was_left_too(service: StoreService) -> None:
+    instants = [post(service, name) for name in ("a", "b", "c")]
+    first = generation_of(service)
+    for _ in range(2):
+        service.restore_moment(Moment(instant=instants[1], generation=first))
+        service.undo()
+    service.restore_moment(Moment(instant=instants[1], generation=first))
+    forget_kept(service)
+
+    assert len(ids_at(service, Moment(instant=instants[1], generation=first))) == 2
+    assert len(ids_at(service, Moment(instant=instants[2], generation=first))) == 3
+
+
 def test_what_is_appended_later_never_becomes_part_of_a_moment(service: StoreService) -> None:
     for _ in range(50):
         post(service, "a" * 5)

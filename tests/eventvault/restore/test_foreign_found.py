@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from contextlib import closing
@@ -15,6 +16,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from tests.eventvault.leveldb.log_writer import write_log
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
 VARIANTS = ["at_the_top", "dot_slash", "in_its_folder", "in_storage", "torn_log"]
@@ -112,3 +114,13 @@ def test_a_foreign_database_that_its_program_still_holds_is_refused(tmp_path: Pa
             is_foreign(source)
         holder.communicate()
     assert is_foreign(source)
+
+
+@pytest.mark.parametrize("batch", [b"\x01\x04k", b"\x01\x01k\x7fv", b"\x01\x01k", b"\x00\x80", b"\x01"])
+def test_a_batch_that_is_cut_off_under_a_right_checksum_is_damage(tmp_path: Path, batch: bytes) -> None:
+    source = make_foreign(tmp_path / "foreign", {b"k": b"1"})
+    (log,) = source.glob("*.log")
+    log.write_bytes(write_log([log.read_bytes()[7:], struct.pack("<QI", 2, 1) + batch]))
+    with pytest.raises(DatabaseDamaged, match="cut off"):
+        is_foreign(source)
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventvault.errors import NoSpace
+from eventvault.restore.intent import Intent
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.mounts import read_only
@@ -326,6 +327,44 @@ def test_a_restore_folder_that_is_gone_is_made_again(live: Settings) -> None:
         assert service.status()["status"] == "ok"
 
     assert live.restore_dir.is_dir()
+
+
+def test_a_newest_that_is_still_being_copied_does_not_bring_an_older_one_in(live: Settings) -> None:
+    """The next start would replace it at once: what was posted in between would be left behind."""
+    new = make_archive(live.restore_dir / "new.tar.gz", "new")
+    make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
+    whole = new.read_bytes()
+    os.truncate(new, len(whole) // 2)
+
+    with running_service(live) as service:
+        assert prefixes(service) == {"live": 2}
+        (problem,) = service.status()["problems"]
+        assert "new.tar.gz" in problem["message"]
+
+    new.write_bytes(whole)
+    with running_service(live) as service:
+        assert prefixes(service) == {"new": 3}
+
+
+def test_what_was_passed_over_for_one_that_could_not_be_applied_is_not_left_for_good(live: Settings) -> None:
+    new = make_archive(live.restore_dir / "new.tar.gz", "new")
+    make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
+    service = StoreService(live, service_starts=True, with_kafka=False)
+
+    def full(_: object) -> Intent:
+        raise NoSpace("noting the restore failed", hint="free some space")
+
+    service.restorer.apply = full  # type: ignore[method-assign]
+    service.initialize()
+    try:
+        assert prefixes(service) == {"live": 2}
+        assert not any("old.tar.gz" in problem["message"] for problem in service.status()["problems"])
+    finally:
+        service.stop()
+        service.bus.close()
+    new.unlink()
+    with running_service(live) as later:
+        assert prefixes(later) == {"old": 3}
 
 
 def test_a_file_without_room_to_unpack_does_not_bring_an_older_one_in(live: Settings) -> None:

@@ -153,20 +153,40 @@ def test_a_staged_moment_waits_for_the_next_start(settings_with: Callable[..., S
         assert live(service) == events[:1]
 
 
-def test_what_kafka_brought_and_is_left_behind_is_not_taken_again(service: StoreService) -> None:
-    def taken(count: int, following: int) -> None:
-        note = offsets.note("events", 0, StoredOffset(next=following))
-        service.bus.committer.append(AppendBatch(drafts(count, f"at-{following}"), b"12345678", [note]))
-        assert service.journal.flush()
+def take_from_kafka(service: StoreService, count: int, following: int) -> None:
+    note = offsets.note("events", 0, StoredOffset(next=following))
+    service.bus.committer.append(AppendBatch(drafts(count, f"at-{following}"), b"12345678", [note]))
+    assert service.journal.flush()
 
-    taken(2, 2)
-    taken(3, 5)
+
+def next_from_kafka(service: StoreService) -> int:
+    with service.bus.using() as registry:
+        return offsets.stored_offsets("events", registry.notes(keys.KAFKA))[0].next
+
+
+def test_what_kafka_brought_and_is_left_behind_is_not_taken_again(service: StoreService) -> None:
+    take_from_kafka(service, 2, 2)
+    take_from_kafka(service, 3, 5)
 
     service.restore_moment(Moment(sequence=2))
 
-    with service.bus.using() as registry:
-        kept = offsets.stored_offsets("events", registry.notes(keys.KAFKA))
-    assert kept[0].next == 5
+    assert next_from_kafka(service) == 5
+
+
+def test_a_staged_restore_goes_on_in_kafka_behind_what_was_taken_until_the_restart(settings: Settings) -> None:
+    with running_service(settings) as service:
+        take_from_kafka(service, 2, 2)
+        take_from_kafka(service, 3, 5)
+        service.restore_moment(Moment(sequence=2), staged=True)
+        take_from_kafka(service, 4, 9)
+
+    with running_service(settings) as service:
+        assert len(live(service)) == 2
+        assert next_from_kafka(service) == 9
+        (left,) = service.list_undo()
+        assert left.events == 9
+        service.undo()
+        assert len(live(service)) == 9
 
 
 def lose(settings: Settings) -> None:
@@ -224,6 +244,19 @@ def test_offsets_come_back_with_a_lost_disk(recovering: Settings) -> None:
     with running_service(recovering) as service, service.bus.using() as registry:
         kept = offsets.stored_offsets("events", registry.notes(keys.KAFKA))
     assert kept == {2: StoredOffset(next=7, crc=9)}
+
+
+def test_what_was_left_behind_in_kafka_stays_so_when_the_disk_is_lost_next(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        take_from_kafka(service, 2, 2)
+        take_from_kafka(service, 3, 5)
+        service.restore_moment(Moment(sequence=2))
+        assert service.journal.flush()
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert len(live(service)) == 2
+        assert next_from_kafka(service) == 5
 
 
 def test_a_damaged_segment_costs_what_follows_it_and_is_named(recovering: Settings) -> None:

@@ -116,6 +116,46 @@ def test_auto_recover_without_a_good_one_refuses(
     assert not settings.database.exists()
 
 
+def cut_off(settings: Settings) -> list[bytes]:
+    """All archives lose their ends; what they held."""
+    paths = sorted(settings.backup_dir.glob("*.tar.gz"))
+    whole = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, whole, strict=True):
+        path.write_bytes(content[:-100])
+    return whole
+
+
+@pytest.mark.parametrize("forgotten", [(), (".catalogue.json",), (".catalogue.json", ".installation")])
+@pytest.mark.parametrize("recover", ["false", "true"])
+def test_archives_of_ours_that_lost_their_ends_still_say_that_a_database_was_lost(
+    settings_with: Callable[..., Settings],
+    settings: Settings,
+    lost: list[str],
+    recover: str,
+    forgotten: tuple[str, ...],
+) -> None:
+    shutil.rmtree(settings.backup_dir / "journal")
+    cut_off(settings)
+    for name in forgotten:
+        (settings.backup_dir / name).unlink()
+
+    with running_service(settings_with({"AUTO_RECOVER": recover})) as service:
+        assert "database_missing" in problem_codes(service)
+        assert not settings.database.exists()
+
+
+def test_an_archive_of_another_installation_that_lost_its_end_says_nothing_of_ours(settings: Settings) -> None:
+    settings.backup_dir.mkdir(parents=True, exist_ok=True)
+    make_archive(settings.backup_dir / "other.tar.gz")
+    with running_service(settings) as service:
+        assert service.status()["status"] == "ok"
+    shutil.rmtree(settings.storage_dir)
+    cut_off(settings)
+
+    with running_service(settings) as service:
+        assert service.status()["status"] == "ok"
+
+
 def test_auto_recover_empty_starts_anew(settings_with: Callable[..., Settings], lost: list[str]) -> None:
     with running_service(settings_with({"AUTO_RECOVER": "empty"})) as service:
         assert ids(service) == []
@@ -276,14 +316,38 @@ def test_one_that_cannot_be_imported_stays_and_its_archives_do_not_pile_up(
 def test_a_damaged_foreign_database_stays_and_is_not_taken_for_an_empty_one(settings: Settings) -> None:
     make_foreign_database(settings.database, records=500)
     (log,) = settings.database.glob("*.log")
-    flip(log, log.stat().st_size // 2)
-    before = bytes_of(settings.database, ("EVENTVAULT", "LOCK", "LOG"))
+    whole = log.read_bytes()
+    flip(log, len(whole) // 2)
+    before = bytes_of(settings.database)
 
     with running_service(settings) as service:
         assert problem_codes(service) == ["database_damaged"]
         with pytest.raises(EventVaultError):
             service.append(drafts(1))
-    assert bytes_of(settings.database, ("EVENTVAULT", "LOCK", "LOG")) == before
+    assert bytes_of(settings.database) == before
+
+    log.write_bytes(whole)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"foreign": 500}
+
+
+@pytest.mark.parametrize("lost", ["CURRENT", "MANIFEST-000004", "000005.ldb"])
+def test_a_foreign_database_that_lost_a_file_is_left_as_it_is_and_taken_over_once_repaired(
+    lost: str, settings: Settings
+) -> None:
+    make_foreign_database(settings.database, records=500)
+    make_foreign_database(settings.database, records=500)
+    whole = (settings.database / lost).read_bytes()
+    (settings.database / lost).unlink()
+    before = bytes_of(settings.database)
+
+    with running_service(settings) as service:
+        assert problem_codes(service) == ["database_damaged"]
+    assert bytes_of(settings.database) == before
+
+    (settings.database / lost).write_bytes(whole)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"foreign": 500}
 
 
 def test_our_database_that_was_extracted_by_hand_is_simply_opened(settings: Settings, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.backups.archive import layout, tar, walk, writer
+from eventvault.backups.archive import layout, tar, writer
 from eventvault.backups.archive.entries import EntryReader
+from eventvault.backups.archive.index import parse_index
 from eventvault.backups.archive.layout import Closing, Index, IndexEntry
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.archive.source import Source, opened
@@ -107,7 +108,7 @@ class Forgery:
             offset = layout.parse_closing(self.content[-layout.CLOSING_SIZE :]).index_offset
             reader = EntryReader(Source(archive, offset, archive.size))
             reader.begin()
-            self.index = walk.parse_index(reader.text(layout.INDEX_NAME), archive, offset)
+            self.index = parse_index(reader.text(layout.INDEX_NAME), archive, offset)
         self.parts = {entry.name: self._part(number) for number, entry in enumerate(self.index.entries)}
 
     def _part(self, number: int) -> bytes:

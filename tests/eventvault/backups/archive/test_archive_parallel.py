@@ -116,7 +116,7 @@ def test_one_file_is_checked_and_a_damaged_one_not_left(own, tmp_path):
     with reader.opened(own) as archive:
         file = next(f for f in reader.find_spans(archive).files if f.record.name == "000005.ldb")
     damaged = bytearray(content)
-    damaged[file.members[0].offset + 40] ^= 1
+    damaged[file.places[0][0] + 40] ^= 1
     own.write_bytes(damaged)
     with pytest.raises(ArchiveDamaged):
         reader.extract(own, "000005.ldb", tmp_path / "x")

@@ -302,6 +302,21 @@ def test_progress_is_in_bytes_of_the_archive(own):
     assert seen == sorted(seen)
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("left", [0, 100, -100])
+def test_an_archive_that_becomes_shorter_while_it_is_read_is_refused_and_never_waited_for(left, own, tmp_path):
+    content = own.read_bytes()
+
+    def shorten(_done: int, _total: int) -> None:
+        os.truncate(own, left % len(content))
+
+    for read in (reader.verify, lambda path, **more: reader.unpack(path, tmp_path / "target", **more)):
+        own.write_bytes(content)
+        with pytest.raises(ArchiveError):
+            read(own, progress=shorten)
+    assert not (tmp_path / "target").exists()
+
+
 OTHERS = {
     "text": b"hello", "zip": b"PK\x03\x04" + bytes(600), "zstd": b"\x28\xb5\x2f\xfd" + bytes(600),
     "not compressed": bytes(257) + b"ustar\x0000" + bytes(800), "web page": b"<!doctype html>",

@@ -236,3 +236,29 @@ def test_few_archives_are_opened(first, tables, about, tmp_path, monkeypatch):
         archives.look_for({(70_000, known_in(tables)["000021.ldb"])}, set())
 
     assert looked == [first]
+
+
+def test_archives_that_can_give_nothing_do_not_stand_before_one_that_can(first, tables, about, tmp_path):
+    others = []
+    for number in range(2 * earlier_module.MOST_ARCHIVES):
+        others.append(tmp_path / f"other{number}.tar.gz")
+        writer.write_archive(others[-1], tables, msgspec.structs.replace(about, store_id="another"))
+
+    written, bad = write(tmp_path / "second.tar.gz", tables, about, *others, first)
+
+    assert written.copied > 2_000_000
+    assert bad == []
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_more_than_a_few_archives_are_open_at_once(first, tables, about):
+    held = open_files()
+    with earlier_archives([first] * 20, about.store_id, about.compression) as archives:
+        archives.look_for({(1, "5" * 64)}, set())
+        assert open_files() - held == earlier_module.MOST_ARCHIVES
+    with earlier_archives([first] * 20, "another", about.compression) as archives:
+        archives.look_for({(1, "5" * 64)}, set())
+        assert open_files() == held

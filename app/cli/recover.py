@@ -1,0 +1,97 @@
+"""`flask backup recover`: what a start with AUTO_RECOVER=true does about a lost database, when somebody says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import time
+from typing import Any
+
+from app.store import COMMAND
+from app.streaming import persistently
+from eventvault import errors
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.installation import installation_of
+from eventvault.journal.folder import JournalFolder
+from eventvault.restore.lost import Left, left_of
+from eventvault.settings import Settings
+from eventvault.store.client import StoreClient
+from eventvault.store.spawn import Spawner
+
+_LOOK_SECONDS = 0.05
+_END_SECONDS = 20.0
+
+
+class Recovery:
+    """Has a store of its own recover, one without Kafka, scheduler and auto-restore, and ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        service = f"recover-{os.getpid()}-{secrets.token_hex(4)}"
+        recovering = dataclasses.replace(settings, auto_recover="true")
+        self._spawner = Spawner(recovering, COMMAND, service=service, mode="command")
+
+    def check(self) -> Left:
+        """What there is to recover from. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
+        self._require_no_service()
+        database, backups = self._settings.database, self._settings.backup_dir
+        if database.is_dir() and any(database.iterdir()):
+            raise errors.DatabasePresent(
+                f"there is a database in {database}; nothing was changed",
+                hint="start the service; to go back to an earlier moment, POST /api/backup/restore",
+            )
+        try:
+            left = left_of(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
+        except OSError as error:
+            raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
+        if not left:
+            raise errors.NothingToRecover(
+                f"{backups} holds neither an archive nor a journal of this installation",
+                hint="set BACKUP_DIR to the folder that has them; an archive of another installation is restored by "
+                "putting it into RESTORE_DIR and starting the service",
+            )
+        return left
+
+    def run(self) -> dict[str, Any]:
+        """Recover; answers as `lastRestore` of health. Raises why it could not be done; then nothing was put there."""
+        client = StoreClient(self._spawner)
+        try:
+            client.ensure()
+            restored: dict[str, Any] = self._wait(client)["lastRestore"]
+            return restored
+        finally:
+            client.close()
+            if self._spawner.end(self._spawner.service):
+                self._spawner.wait_until_gone(_END_SECONDS)
+
+    def _wait(self, client: StoreClient) -> dict[str, Any]:
+        """The status of the store, once it has recovered."""
+        while True:
+            hello = self._spawner.hello()
+            if hello is not None and hello.service != self._spawner.service:
+                raise _running()
+            status = persistently(client.status)
+            state = status["store"]["state"]
+            if state == "serving":
+                return status
+            if state == "failed":
+                problem = status["problems"][0]
+                raise errors.from_wire(problem)
+            time.sleep(_LOOK_SECONDS)
+
+    def _require_no_service(self) -> None:
+        """A store that an earlier command left for the next one makes way."""
+        hello = self._spawner.hello()
+        if hello is not None and hello.mode == "command":
+            self._spawner.end("")
+            self._spawner.wait_until_gone(_END_SECONDS)
+        elif hello is not None:
+            raise _running()
+
+
+def _running() -> errors.ServiceRunning:
+    return errors.ServiceRunning(
+        "a service is running on these folders, nothing was done",
+        hint="stop the service, recover, and start it again; or start it with AUTO_RECOVER=true",
+    )

@@ -1,0 +1,66 @@
+"""What is done about a database just before another takes its place, when nothing is appended to it any more."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import plyvel
+
+from eventvault import clock
+from eventvault.errors import DatabaseDamaged, DatabaseTooNew
+from eventvault.files import sync_folder
+from eventvault.restore import intent as intents
+from eventvault.restore import undo
+from eventvault.restore.intent import POINT_IN_TIME, Intent
+from eventvault.store import keys
+from eventvault.store.kept import Kept
+from eventvault.store.opening import open_checked
+from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
+
+log = logging.getLogger("BackupManager")
+
+
+def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Kept | None) -> Intent:
+    """The intent with what `registry` holds in the end. target: the kept database that an undo brings back.
+
+    After a restore to a moment Kafka goes on behind what was taken until now: what is left behind does not come back
+    by itself.
+    """
+    if intent.restored.reason == POINT_IN_TIME:
+        _carry_offsets(storage_dir / intent.staged, registry)
+    return undo.seen_at_the_end(intent, registry, target)
+
+
+def leave_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
+    """`leave`, for a restore that a process that is gone had decided, or that was staged; done again is no harm.
+
+    A database that cannot be read is left as it is. Raises DatabaseLocked, NoSpace or OSError.
+    """
+    waits = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.kept).exists()
+    if not waits or not (database / MARK_NAME).exists():
+        return intent
+    try:
+        with closing(open_checked(database)) as db:
+            intent = leave(storage_dir, intent, EventRegistry(db, database), None)
+    except (DatabaseDamaged, DatabaseTooNew, plyvel.CorruptionError) as error:
+        log.warning("BackupManager: nothing is taken over from what is left behind: %s", error)
+        return intent
+    now = clock.now()
+    left = None if intent.left is None else msgspec.structs.replace(intent.left, left=now)
+    restored = msgspec.structs.replace(intent.restored, at=now)
+    intent = msgspec.structs.replace(intent, left=left, restored=restored)
+    intents.write_intent(storage_dir, intent)
+    return intent
+
+
+def _carry_offsets(staged: Path, registry: EventRegistry) -> None:
+    notes = registry.notes(keys.KAFKA)
+    if not notes:
+        return
+    with closing(open_leveldb(staged)) as db, db.write_batch(transaction=True, sync=True) as batch:
+        for key, value in notes.items():
+            batch.put(key, value)
+    sync_folder(staged)  # opening made files and removed some

@@ -1,0 +1,59 @@
+"""The room for requests that take long: who needs a place there, who never does, and that each place is given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.edge import LONG_WORK_MOST, Edge
+
+NOW = "2999-01-01T00:00:00Z"
+LONG = [
+    ("/api/backup/create", {}),
+    ("/api/backup/restore", {"backupName": "NAME"}),
+    ("/api/backup/restore", {"sequence": 1}),
+    ("/api/backup/restore", {"sequence": 1, "dryRun": True}),
+    ("/api/backup/restore", {"sequence": 1, "into": "present"}),
+    ("/api/backup/restore", {"backupName": "NAME", "into": "export"}),
+    ("/api/backup/undo", {}),
+    ("/api/backup/NAME/verify", {}),
+    (f"/api/events?asOf={NOW}", None),
+    (f"/api/events?id=kept&asOf={NOW}", None),
+    (f"/api/events/export?asOf={NOW}", None),
+]
+SHORT = ["/api/health", "/api/health/ready", "/api/events", "/api/events/kept", "/api/backup/list", "/metrics"]
+
+
+def ask(web: FlaskClient, path: str, body: dict[str, Any] | None, name: str) -> tuple[int, str]:
+    """(status, code of the error) of a POST with that body, or of a GET."""
+    path = path.replace("NAME", name)
+    sent = {key: name if value == "NAME" else value for key, value in (body or {}).items()}
+    answer = web.get(path, buffered=True) if body is None else web.post(path, json=sent, buffered=True)
+    given = answer.get_json(silent=True) or {}
+    return answer.status_code, given.get("code", "")
+
+
+@pytest.mark.parametrize(("path", "body"), LONG)
+def test_what_may_take_long_needs_a_place(
+    web: FlaskClient, app: Flask, backup: str, path: str, body: dict[str, Any] | None
+) -> None:
+    edge: Edge = app.extensions["eventvault"]
+    taken = [edge.long_work.take() for _ in range(LONG_WORK_MOST)]
+
+    assert ask(web, path, body, backup) == (503, "too_busy")
+    assert [web.get(short).status_code for short in SHORT] == [200] * len(SHORT)
+
+    taken[0]()
+    assert ask(web, path, body, backup)[1] != "too_busy"
+
+
+@pytest.mark.parametrize(("path", "body"), LONG)
+def test_a_place_is_given_back_whatever_comes_of_it(
+    web: FlaskClient, backup: str, path: str, body: dict[str, Any] | None
+) -> None:
+    for name in (backup, "nowhere.tar.gz"):
+        codes = {ask(web, path, body, name)[1] for _ in range(LONG_WORK_MOST + 1)}
+        assert "too_busy" not in codes

@@ -1,0 +1,33 @@
+"""Exit statuses of commands: a table that knows every error, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.cli import exits
+from eventvault import errors
+
+
+def test_the_table_knows_every_error_of_the_core() -> None:
+    assert set(exits.EXITS) == {error.code for error in errors._tree(errors.EventVaultError)}
+    assert not {0, 2} & set(exits.EXITS.values())
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_error_is_said_and_ends_the_command(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    with pytest.raises(SystemExit) as ended:
+        exits.fail(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
+    out, err = capsys.readouterr()
+
+    assert ended.value.code == exits.NO_SPACE
+    if as_json:
+        assert json.loads(out) == {
+            "success": False,
+            "code": "no_space",
+            "error": "the disk is full",
+            "hint": "make room",
+        }
+    else:
+        assert (out, err) == ("", "the disk is full\nHINT: make room\n")

@@ -1,0 +1,131 @@
+"""`flask backup recover`, as a process of its own on a lost STORAGE_DIR."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.cli import exits
+from tests import processes
+from tests.service import PROJECT, Service, service_environment
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
+
+
+@pytest.fixture
+def flask(settings_environment: dict[str, str]) -> Command:
+    """Call it to run `flask --app wsgi …` to its end; nothing of it may be left."""
+
+    def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        mark = secrets.token_hex(8)
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+            env=service_environment({**settings_environment, **environment}, 0, mark),
+            cwd=PROJECT,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        processes.wait_until(lambda: not processes.marked(mark), f"left over: {processes.marked(mark)}")
+        return done
+
+    return run
+
+
+@pytest.fixture
+def lost(service: Callable[..., Service], settings_environment: dict[str, str]) -> str:
+    """The name of a backup of two events, of three that were journaled; storage/ is gone."""
+    running = service(workers=1, environment=QUICK)
+    running.post("/api/events", [{"id": "a", "type": "t"}, {"id": "b", "type": "t"}])
+    name: str = running.post("/api/backup/create").json()["name"]
+    running.post("/api/events", {"id": "c", "type": "t"})
+    processes.wait_until(
+        lambda: running.get("/api/health").json()["journal"]["lastSequence"] == 3, "the third event is not journaled"
+    )
+    running.stop()
+    shutil.rmtree(settings_environment["STORAGE_DIR"])
+    return name
+
+
+def test_it_brings_back_what_was_journaled(flask: Command, lost: str, service: Callable[..., Service]) -> None:
+    done = flask("backup", "recover", "--yes", "--json")
+
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["success"], said["events"], said["source"], said["reason"]) == (True, 3, lost, "recovered")
+    running = service(workers=1)
+    assert [event["id"] for event in running.get("/api/events").json()["events"]] == ["a", "b", "c"]
+    assert running.get("/api/health").json()["status"] == "ok"
+
+
+def test_it_says_what_it_did_without(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
+    archive = Path(settings_environment["BACKUP_DIR"]) / lost
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    archive.write_bytes(content)
+    done = flask("backup", "recover", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert "3 events were recovered from the journal" in done.stdout
+    assert "done without: " in done.stdout
+    assert lost in done.stdout
+
+
+def test_it_asks_first(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
+    refused = flask("backup", "recover", given="n\n")
+    assert refused.returncode == 1
+    assert "1 archive and the journal" in refused.stderr
+    assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
+
+    assert flask("backup", "recover", given="y\n").returncode == 0
+
+
+@pytest.mark.parametrize("recover", ["true", "false", "empty"])
+def test_a_database_that_is_there_is_left_alone(flask: Command, lost: str, recover: str) -> None:
+    assert flask("backup", "recover", "--yes").returncode == 0
+    done = flask("backup", "recover", "--yes", "--json", AUTO_RECOVER=recover)
+
+    assert done.returncode == exits.CONFLICT
+    assert json.loads(done.stdout)["code"] == "database_present"
+
+
+def test_nothing_is_made_where_there_is_nothing_to_recover(
+    flask: Command, settings_environment: dict[str, str]
+) -> None:
+    done = flask("backup", "recover", "--yes")
+
+    assert done.returncode == exits.NOT_THERE
+    assert "HINT: set BACKUP_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
+
+
+def test_it_refuses_while_a_service_runs(flask: Command, lost: str, service: Callable[..., Service]) -> None:
+    running = service(workers=1, wait=False)
+    processes.wait_until(lambda: "database_missing" in running.log() or "is gone, and" in running.log(), "no refusal")
+    done = flask("backup", "recover", "--yes", "--json")
+
+    assert done.returncode == exits.CONFLICT
+    assert json.loads(done.stdout)["code"] == "service_running"
+    assert "flask --app wsgi backup recover" in running.get("/api/health").json()["problems"][0]["hint"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["routes"]])
+def test_looking_at_the_commands_starts_nothing(
+    flask: Command, settings_environment: dict[str, str], arguments: list[str]
+) -> None:
+    done = flask(*arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert not (Path(settings_environment["STORAGE_DIR"]) / "store.sock").exists()
+    assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()

@@ -1,0 +1,130 @@
+"""Which archives may go is decided at the very moment they go: what others do meanwhile counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from eventvault.backups import create
+from eventvault.errors import BackupNotFound, BackupProtected
+from eventvault.settings import Settings
+from eventvault.store.service import StoreService
+from tests.restoring import drafts
+from tests.stores import running_service
+
+
+@pytest.fixture
+def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
+    with running_service(settings_with({"MAX_BACKUPS": "2"})) as running:
+        running.append(drafts(1))
+        yield running
+
+
+def names(service: StoreService) -> list[str]:
+    return [entry.name for entry in service.list_backups()]
+
+
+def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Something happens after an archive was found free to go and claimed, and before it goes."""
+    claim, acted = create.claim_for_removal, list[bool]()
+
+    @contextmanager
+    def acting(path: Path) -> Iterator[None]:
+        with claim(path):
+            if not acted:
+                acted.append(True)
+                act()
+            yield
+
+    monkeypatch.setattr(create, "claim_for_removal", acting)
+
+
+def test_an_archive_that_was_pinned_meanwhile_is_not_deleted(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (service.create_backup(label).backup.name for label in ("one", "two"))
+    just_before_removal(monkeypatch, lambda: service.pin_backup(first, pinned=True))
+
+    with pytest.raises(BackupProtected, match="pinned"):
+        service.delete_backup(first)
+
+    assert set(names(service)) == {first, second}
+
+
+def test_an_archive_that_became_the_last_good_one_meanwhile_is_not_deleted(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (service.create_backup(label).backup.name for label in ("one", "two"))
+    just_before_removal(monkeypatch, lambda: service.catalogue.record_problem(second, "one byte is wrong"))
+
+    with pytest.raises(BackupProtected, match="last good"):
+        service.delete_backup(first)
+
+    assert set(names(service)) == {first, second}
+
+
+def test_an_archive_that_was_pinned_meanwhile_is_not_rotated_away(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = service.create_backup("one").backup.name
+    service.create_backup("two")
+    plan = create.retention.plan_retention
+
+    def pinned_then(*arguments: object, **more: object) -> list[str]:
+        planned = plan(*arguments, **more)  # type: ignore[arg-type]
+        service.pin_backup(first, pinned=True)
+        return planned
+
+    monkeypatch.setattr(create.retention, "plan_retention", pinned_then)
+    service.create_backup("three")
+
+    assert first in names(service)
+    assert len(names(service)) == 3
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_two_deletions_at_once_never_take_the_last_good_one(service: StoreService, round_: int) -> None:
+    made = [service.create_backup(label).backup.name for label in ("one", "two")]
+    together, refused = threading.Barrier(2), list[str]()
+
+    def delete(name: str) -> None:
+        together.wait()
+        try:
+            service.delete_backup(name)
+        except BackupProtected:
+            refused.append(name)
+
+    threads = [threading.Thread(target=delete, args=(name,)) for name in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert names(service) == refused
+    assert len(refused) == 1
+
+
+def test_the_same_archive_deleted_twice_at_once_is_gone_for_the_second(service: StoreService) -> None:
+    first = service.create_backup("one").backup.name
+    service.create_backup("two")
+    together, answers = threading.Barrier(2), list[str]()
+
+    def delete() -> None:
+        together.wait()
+        try:
+            service.delete_backup(first)
+            answers.append("deleted")
+        except BackupNotFound:
+            answers.append("not found")
+
+    threads = [threading.Thread(target=delete) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == ["deleted", "not found"]

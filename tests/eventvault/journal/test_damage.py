@@ -1,0 +1,174 @@
+"""Damaged segments: what the database has is written again, what it has not is said, and nothing else stops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventvault.journal import segment
+from eventvault.journal.segment import Segment
+from eventvault.settings import Settings
+from eventvault.store.interface import Moment, ScanQuery
+from eventvault.store.service import StoreService
+from tests.restoring import drafts, flip, problem_codes
+from tests.stores import running_service
+
+
+@pytest.fixture
+def recovering(settings_with: Callable[..., Settings]) -> Settings:
+    """Segments are written when a test says so."""
+    return settings_with({"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true"})
+
+
+def put(service: StoreService, count: int, prefix: str = "a") -> None:
+    """So many segments of an event each."""
+    for number in range(count):
+        service.append(drafts(1, f"{prefix}-{number}"))
+        assert service.journal.flush()
+
+
+def there(service: StoreService) -> list[Segment]:
+    return service.journal.folder.segments()[0]
+
+
+def live(service: StoreService) -> list[bytes]:
+    return service.scan(ScanQuery(limit=1000)).events
+
+
+def grow_old(path: Path) -> None:
+    """It was written long ago, and damaged without being written."""
+    os.utime(path, (1, 1))
+
+
+def damage(path: Path) -> None:
+    flip(path, -10)
+    grow_old(path)
+
+
+def survey(service: StoreService) -> None:
+    """One look finds damage, the next one what is missing for it, and one more sees to what is whole again."""
+    for _ in range(3):
+        assert service.journal.flush(1.0, survey=True)
+
+
+def test_what_the_database_has_is_written_again_and_merging_goes_on(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 16)
+        events, bad = live(service), there(service)[4].path
+        damage(bad)
+
+        survey(service)
+
+        (merged,) = there(service)
+        assert segment.read_lines(merged) == events
+        assert {path.name for path in bad.parent.iterdir()} == {merged.path.name, f"{bad.name}.damaged"}
+        assert problem_codes(service) == []
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert live(service) == events
+
+
+def test_a_header_that_cannot_be_read_counts_for_no_events(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3)
+        bad = there(service)[1].path
+        bad.write_bytes(b"no header")
+        grow_old(bad)
+
+        survey(service)
+
+        assert [(each.first, each.last) for each in there(service)] == [(1, 1), (2, 2), (3, 3)]
+        assert [line for each in there(service) for line in segment.read_lines(each)] == live(service)
+        assert problem_codes(service) == []
+
+
+def left_behind(service: StoreService) -> Segment:
+    """A segment with events that the database has no more."""
+    service.append(drafts(3))
+    assert service.journal.flush()
+    service.restore_moment(Moment(sequence=2))
+    (found,) = there(service)
+    return found
+
+
+def test_what_nothing_else_has_is_said_until_a_good_copy_is_there(recovering: Settings, tmp_path: Path) -> None:
+    with running_service(recovering) as service:
+        bad = left_behind(service)
+        shutil.copy(bad.path, tmp_path / "good")
+        bad.path.write_bytes(b"no header")
+        grow_old(bad.path)
+
+        survey(service)
+
+        assert problem_codes(service) == ["journal_damaged"]
+        (problem,) = service.status()["problems"]
+        assert f"events 1 to 3 of generation {bad.generation}" in problem["message"]
+        assert problem["hint"]
+        shutil.copy(tmp_path / "good", bad.path)
+        survey(service)
+        assert problem_codes(service) == []
+        service.restore_moment(Moment(sequence=3, generation=bad.generation))
+
+
+def test_what_nothing_else_has_is_said_until_it_is_removed(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        bad = left_behind(service).path
+        bad.write_bytes(b"no header")
+        grow_old(bad)
+        survey(service)
+        assert problem_codes(service) == ["journal_damaged"]
+    with running_service(recovering) as service:
+        survey(service)
+        assert problem_codes(service) == ["journal_damaged"]
+        bad.with_name(f"{bad.name}.damaged").unlink()
+        survey(service)
+        assert problem_codes(service) == []
+
+
+def test_what_an_archive_has_is_not_said_to_be_lost_and_goes_with_what_the_archive_has(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        service.append(drafts(3))
+        assert service.journal.flush()
+        (bad,) = there(service)
+        service.create_backup()
+        service.restore_moment(Moment(sequence=2))
+        bad.path.write_bytes(b"no header")
+        grow_old(bad.path)
+
+        survey(service)
+
+        assert problem_codes(service) == []
+        assert not bad.path.parent.exists()
+
+
+def test_a_file_that_is_on_its_way_here_is_left_alone(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        copied = left_behind(service).path
+        whole = copied.read_bytes()
+        copied.write_bytes(whole[:50])
+
+        survey(service)
+
+        assert copied.read_bytes() == whole[:50]
+        copied.write_bytes(whole)
+        survey(service)
+        assert copied in [each.path for each in there(service)]
+        assert problem_codes(service) == []
+
+
+def test_what_a_killed_merge_left_stays_where_the_merged_one_is_damaged(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3)
+        small = there(service)
+        lines = [line for each in small for line in segment.read_lines(each)]
+        damage(segment.write_segment(small[0].path.parent, small[0].header, lines).path)
+
+        survey(service)
+
+        assert [(each.first, each.last) for each in there(service)] == [(1, 1), (2, 2), (3, 3)]
+        assert [line for each in there(service) for line in segment.read_lines(each)] == live(service)
+        assert not problem_codes(service)
