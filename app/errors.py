@@ -87,9 +87,12 @@ _HTTP_CODES = {
     414: ("too_large", "shorten the address"),
     415: ("unsupported_media_type", "send JSON, as application/json"),
     416: ("range_not_satisfiable", "the Content-Range header says how long the file is"),
+    417: ("expectation_failed", "leave Expect out, or send 100-continue"),
     422: ("invalid", "`fields` says what is wrong"),
     429: ("too_many_requests", "wait before the next request"),
+    431: ("headers_too_large", "send fewer or shorter headers, each below 8 KiB"),
     500: ("internal_error", "the log has the details"),
+    501: ("not_implemented", "send the body as it is, with Content-Length or chunked"),
     503: ("store_unavailable", "try again in a moment"),
 }
 
@@ -125,6 +128,12 @@ def shape(code: str, error: str, hint: str, details: Mapping[str, Any] | None = 
     return {"success": False, "code": code, "error": error, "hint": hint, **(details or {})}
 
 
+def of_status(status: int, words: str) -> dict[str, Any]:
+    """The shape of an error that has a status and no code of its own."""
+    code, hint = _HTTP_CODES.get(status, ("http_error", ""))
+    return shape(code, words, hint)
+
+
 def of_core_error(error: EventVaultError) -> Response:
     answer = ANSWERS.get(error.code, ANSWERS["internal_error"])
     if answer.status == 500:
@@ -142,8 +151,7 @@ def of_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:
         return Response(status=status, headers=error.get_response().headers)
-    code, hint = _HTTP_CODES.get(status, ("http_error", ""))
-    response = reply(shape(code, _words(error, status), hint, _fields(error)), status)
+    response = reply({**of_status(status, _words(error, status)), **_fields(error)}, status)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

@@ -15,6 +15,7 @@ from app.edge import edge, long_work, store
 from app.replies import JSON
 from app.streaming import persistently, streamed
 from eventvault import cursor
+from eventvault.errors import GenerationLeftBehind
 from eventvault.store.interface import Hold, Moment, Page, ScanQuery, Store
 
 EXPORT_PAGE = 1000
@@ -60,14 +61,22 @@ def page_reply(query: ScanQuery) -> Response:
 
 
 def _filled(asked: Store, query: ScanQuery) -> Page:
-    """One page of `query.limit` events, from as many of the store's, which may be shorter, as it takes."""
+    """One page of `query.limit` events, from as many of the store's, which may be shorter, as it takes.
+
+    Its end is where the first one's is, so that a restore meanwhile leaves it in the state that it began with. Where
+    nothing was kept of that state, what was read of it is the page.
+    """
     deadline = time.monotonic() + _FILLING
-    page = asked.scan(query)
+    first = page = asked.scan(query)
+    upto = first.last_sequence if query.upto is None else query.upto
     events = page.events
     while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
-        page = asked.scan(_following(query, page, limit=query.limit - len(events), upto=query.upto))
+        try:
+            page = asked.scan(_following(query, page, limit=query.limit - len(events), upto=upto))
+        except GenerationLeftBehind:
+            break
         events = events + page.events
-    return msgspec.structs.replace(page, events=events)
+    return msgspec.structs.replace(page, events=events, last_sequence=first.last_sequence)
 
 
 def _following(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -> ScanQuery:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
 from app.edge import LONG_LIVED_MOST
 from eventvault import clock, event
 from eventvault.settings import Settings
+from eventvault.store.interface import Page, ScanQuery
 from eventvault.store.memory import MemoryStore
 
 
@@ -236,6 +239,44 @@ def test_a_cursor_of_a_future_that_was_left_behind_is_refused(web: FlaskClient, 
     assert ids(web.get("/api/events", query_string={"after": cursors[0]})) == ["e2"]
     answer = web.get("/api/events", query_string={"after": cursors[1]})
     assert (answer.status_code, answer.json["code"]) == (409, "generation_left_behind")
+
+
+@pytest.fixture
+def paging(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """The store gives two events a page at most; what stands in the list is done after its first page."""
+    between: list[Callable[[], object]] = []
+
+    def scan(query: ScanQuery) -> Page:
+        page = MemoryStore.scan(store, msgspec.structs.replace(query, limit=min(query.limit, 2)))
+        while between:
+            between.pop()()
+        return page
+
+    monkeypatch.setattr(store, "scan", scan)
+    return between
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_list_under_way_is_of_the_state_it_began_with(
+    web: FlaskClient, store: MemoryStore, paging: list[Callable[[], object]], kept: bool
+) -> None:
+    fill(store, 1)
+    name = store.create_backup().backup.name
+    store.append([event.draft({"type": "t", "id": f"later{number}"}, clock.now()) for number in range(4)])
+    left = store.status()["store"]["generation"]
+
+    def restore() -> None:
+        store.restore(name)
+        store.append([event.draft({"type": "t", "id": f"since{number}"}, clock.now()) for number in range(9)])
+        if not kept:
+            del store._kept[left]
+
+    paging.append(restore)
+    answer = web.get("/api/events")
+
+    whole = ["e1", "later0", "later1", "later2", "later3"]
+    assert (answer.status_code, ids(answer)) == (200, whole if kept else whole[:2])
+    assert (answer.json["lastSequence"], answer.json["next"] is None) == (5, kept)
 
 
 def test_long_lived_answers_are_capped_and_free_their_places(web: FlaskClient, store: MemoryStore) -> None:

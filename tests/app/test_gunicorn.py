@@ -14,12 +14,14 @@ from http.client import HTTPConnection, HTTPException
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.edge import LONG_LIVED_MOST, LONG_WORK_MOST
 from benchmarks.serving import plain_values
+from eventvault.event_schema import LONGEST_TEXT
 from tests import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -195,6 +197,45 @@ def test_ids_with_slashes_arrive_whole(server: Server) -> None:
     assert server.ask("POST", "/api/events", b'{"type":"a","id":"/a/b"}')[0] == 201
     for path in ("%2Fa%2Fb", "/a/b", "%2Fa/b"):
         assert server.ask("GET", f"/api/events/{path}")[0] == 200
+
+
+def test_the_longest_attributes_can_be_asked_for(server: Server) -> None:
+    texts = {name: sign * LONGEST_TEXT for name, sign in zip(("id", "source", "type", "subject"), "🗄🗃🗂📇", strict=True)}
+    assert server.ask("POST", "/api/events", json.dumps(texts, ensure_ascii=False).encode())[0] == 201
+
+    one, filters = {"id": texts["id"], "source": texts["source"]}, {**texts, "limit": "1", "to": "9999-12-31T23:59:59Z"}
+    del filters["id"]
+    for address in (
+        f"/api/events/{quote(texts['id'])}?{urlencode({'source': texts['source']})}",
+        f"/api/events?{urlencode(one)}",
+        f"/api/events?{urlencode(filters)}",
+    ):
+        status, answer = server.ask("GET", address)
+        assert (status, texts["id"] in answer.decode()) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"no HTTP at all\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n", 400, "malformed"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed"),
+        (b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 140_000), 414, "too_large"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: more\r\n\r\n", 417, "expectation_failed"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: %s\r\n\r\n" % (b"x" * 9000), 431, "headers_too_large"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: odd\r\n\r\n", 501, "not_implemented"),
+    ],
+)  # fmt: skip
+def test_what_gunicorn_refuses_by_itself_has_the_one_error_shape(
+    server: Server, sent: bytes, status: int, code: str
+) -> None:
+    head, _, body = server.raw(sent).partition(b"\r\n\r\n")
+    answer = json.loads(body)
+
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"Content-Type: application/json" in head
+    assert (answer["success"], answer["code"]) == (False, code)
+    assert all(answer[name] for name in ("error", "hint"))
 
 
 def test_an_upload_of_what_was_downloaded_streams_both_ways(server: Server) -> None:

@@ -194,7 +194,7 @@ def test_a_post_that_gets_no_answer_is_sent_to_nobody_else(nginx: Callable[..., 
         b"GET / HTTP/1.1\r\nHost: a b c\r\nConnection: close\r\n\r\n",
         b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
         b"\x16\x03\x01 no HTTP at all\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 40_000 + b"\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: " + b"x" * 140_000 + b"\r\nConnection: close\r\n\r\n",
     ],
     ids=["bad host", "no host", "not HTTP", "large header"],
 )
@@ -204,8 +204,18 @@ def test_what_is_no_request_gets_the_one_error_shape(front: int, sent: bytes) ->
     assert json.loads(body)["code"] == "malformed"
 
 
+def test_the_longest_id_and_source_are_passed_on(front: int, upstream: Upstream) -> None:
+    upstream.proceed.set()
+    address = f"/api/events?id={'%F0%9F%97%84' * 2048}&source={'%F0%9F%97%84' * 2048}"
+    connection = connect(front)
+    connection.request("GET", address)
+    assert connection.getresponse().status == 200
+    assert upstream.requests[0][0] == address
+    connection.close()
+
+
 def test_an_address_that_is_too_long_gets_the_one_error_shape(front: int) -> None:
-    line = b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    line = b"GET /" + b"x" * 140_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     head, _, body = exchange(front, line).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 414 ")
     assert json.loads(body)["code"] == "uri_too_long"
