@@ -6,6 +6,7 @@ file. Safe to use from many threads and processes; only the store writes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -30,6 +31,8 @@ RECORD_FORMAT = 1
 DAMAGED_SUFFIX = ".damaged"
 SETTLED_SECONDS = 60.0
 """What was written to within this time may be on its way here still, and is not called damaged."""
+_LOOKS = 5
+"""So often the folder is looked at again because files went while it was."""
 _GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
@@ -66,22 +69,35 @@ class JournalFolder:
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
         with self._lock:
-            known, self._known = self._known, {}
-            damaged = []
-            for path in (path for path in self._paths() if segments.is_name(path.name)):
-                try:
-                    found = path.stat()
-                    identity = (found.st_size, found.st_mtime_ns, found.st_ino)
-                    seen = known.get(path)
-                    read = seen[1] if seen and seen[0] == identity else segments.read_header(path)
-                except FileNotFoundError:
-                    continue  # it was merged or removed in between
-                except JournalDamaged as error:
-                    damaged.append(error)
-                    continue
-                self._known[path] = (identity, read)
-            found_all = [each for _, each in self._known.values()]
-        return sorted(found_all, key=lambda each: (each.generation, each.first, -each.last)), damaged
+            for _ in range(_LOOKS):
+                damaged, changed = self._look()
+                if not changed:
+                    break
+            found = [each for _, each in self._known.values()]
+        return sorted(found, key=lambda each: (each.generation, each.first, -each.last)), damaged
+
+    def _look(self) -> tuple[list[JournalDamaged], bool]:
+        """Read what is new. Returns what is damaged, and whether files went meanwhile.
+
+        What went may have become part of one that was not there yet when the names were listed.
+        """
+        known, self._known = self._known, {}
+        damaged: list[JournalDamaged] = []
+        changed = False
+        for path in [path for path in self._paths() if segments.is_name(path.name)]:
+            try:
+                found = path.stat()
+                identity = (found.st_size, found.st_mtime_ns, found.st_ino)
+                seen = known.get(path)
+                read = seen[1] if seen and seen[0] == identity else segments.read_header(path)
+            except FileNotFoundError:
+                changed = True
+                continue
+            except JournalDamaged as error:
+                damaged.append(error)
+                continue
+            self._known[path] = (identity, read)
+        return damaged, changed
 
     def set_aside(self, error: JournalDamaged) -> bool:
         """Take the damaged segment that the error names out of the journal: what it held is missing then.
@@ -147,4 +163,5 @@ class JournalFolder:
         except FileNotFoundError:
             return
         for folder in folders:
-            yield from sorted(folder.iterdir())
+            with contextlib.suppress(FileNotFoundError):  # it was emptied and removed in between
+                yield from sorted(folder.iterdir())
