@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import plyvel
 
 from eventvault import clock
 from eventvault.chores import Chores
-from eventvault.errors import DatabaseLocked, EventVaultError, NoSpace, RestoreRunning
+from eventvault.errors import DatabaseLocked, NoSpace, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
-from eventvault.restore import leaving, undo
+from eventvault.restore import leaving, speed, undo
 from eventvault.restore.inbox import Inbox, seen
 from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.restore.space import room_for
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.interface import Restored
 from eventvault.store.kept import KEPT_PREFIX, Kept
-from eventvault.store.past import Past, copy_database
-from eventvault.store.registry import MARK_NAME, EventRegistry, read_standing
+from eventvault.store.past import Past
+from eventvault.store.registry import EventRegistry
 
 log = logging.getLogger("BackupManager")
 
@@ -83,7 +83,12 @@ class Restorer:
             "known": msgspec.to_builtins(known[0]) if known else None,
             "proven": proven,
         }
-        make = self._chore("prepare_restore", arguments)
+        chore = self._chore("prepare_restore", arguments)
+
+        def make(staging: Path) -> dict[str, Any]:
+            with room_for(archive, self._settings.storage_dir):
+                return {"read": archive.stat().st_size, **chore(staging)}
+
         return self.prepare_by(make, archive.name, known, operation, inbox=archive if inbox else None)
 
     def prepare_in_place(self, copy: Path) -> Intent:
@@ -222,25 +227,11 @@ class Restorer:
                         error)  # fmt: skip
 
     def known(self) -> tuple[StoreIdentity, int] | None:
-        """The identity and last sequence of what will be left behind; None where there is nothing readable.
-
-        A database that is not open is read from a private copy: opening writes to it, and it may be damaged, another
-        program's, or held.
-        """
+        """The identity and last sequence of what will be left behind; None where there is nothing readable."""
         registry = self._bus.registry
         if registry is not None:
             return registry.identity, registry.last_sequence
-        database = self._settings.database
-        if not (database / MARK_NAME).exists():
-            return None
-        copy = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
-        try:
-            copy_database(database, copy)
-            return read_standing(copy)
-        except (EventVaultError, OSError, plyvel.Error):
-            return None
-        finally:
-            remove_durably(copy)
+        return leaving.standing(self._settings.storage_dir, self._settings.database)
 
     def _chore(self, name: str, arguments: dict[str, Any]) -> Make:
         return lambda staging: self._chores.run(name, staging=str(staging), **arguments)
@@ -257,7 +248,8 @@ class Restorer:
     ) -> Intent:
         """`prepare` with whatever makes the database in the folder that it is given, and answers as a chore does.
 
-        source: what is restored, where the answer has no `source` that says it better.
+        source: what is restored, where the answer has no `source` that says it better. How long it takes to make is
+        kept for predictions where the answer says how many bytes were `read`.
         """
         began = clock.now()
         arrived = seen(inbox) if inbox else None
@@ -267,6 +259,8 @@ class Restorer:
         except BaseException:
             remove_durably(staging)
             raise
+        if "read" in answer:
+            speed.note(self._settings.storage_dir, answer["read"], (clock.now() - began) / 1e6)
         source = answer.get("source", source)
         restored = Restored(
             source=source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from contextlib import closing
 from pathlib import Path
 
@@ -10,17 +11,36 @@ import msgspec
 import plyvel
 
 from eventvault import clock
-from eventvault.errors import DatabaseDamaged, DatabaseTooNew
-from eventvault.files import sync_folder
+from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventVaultError
+from eventvault.files import remove_durably, sync_folder
 from eventvault.restore import intent as intents
 from eventvault.restore import undo
 from eventvault.restore.intent import POINT_IN_TIME, Intent
 from eventvault.store import keys
+from eventvault.store.generation import StoreIdentity
 from eventvault.store.kept import Kept
 from eventvault.store.opening import open_checked
-from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
+from eventvault.store.past import copy_database
+from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, read_standing
 
 log = logging.getLogger("BackupManager")
+
+
+def standing(storage_dir: Path, database: Path) -> tuple[StoreIdentity, int] | None:
+    """The identity and last sequence of a database that is not open; None where there is nothing readable.
+
+    It is read from a private copy: opening writes to it, and it may be damaged, another program's, or held.
+    """
+    if not (database / MARK_NAME).exists():
+        return None
+    copy = storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
+    try:
+        copy_database(database, copy)
+        return read_standing(copy)
+    except (EventVaultError, OSError, plyvel.Error):
+        return None
+    finally:
+        remove_durably(copy)
 
 
 def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Kept | None) -> Intent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,11 +140,10 @@ class Moments(Finder):
 
     def _live_bytes(self) -> int:
         found = 0
-        for file in self._settings.database.iterdir():
-            try:
-                found += file.stat().st_size
-            except FileNotFoundError:
-                continue  # it was compacted away
+        with contextlib.suppress(FileNotFoundError):  # a swap may be under way
+            for file in self._settings.database.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # it was compacted away
+                    found += file.stat().st_size
         return found
 
     def _copy_live(self, staging: Path, live: Live) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +43,15 @@ class PointInTime:
         Kafka goes on behind what was taken until now: what is left behind does not come back by itself.
         """
 
-        ways: list[Plan] = []
-
         def make(staging: Path) -> dict[str, Any]:
             way, answer = self._moments.make(moment, staging, POINT_IN_TIME)
-            ways.append(way)
-            return {**answer, "source": source_of(way)}
+            return {**answer, "source": source_of(way), "read": self._moments.bytes_to_read(way)}
 
         def prepare() -> Intent:
             known = self._restorer.known()
             return self._restorer.prepare_by(make, "a moment", known, operation, reason=POINT_IN_TIME)
 
-        began = time.monotonic()
-        restored = self._restorer.run("a moment", prepare, staged=staged, operation=operation)
-        if ways:
-            size = self._moments.bytes_to_read(ways[0])
-            speed.note(self._settings.storage_dir, size, time.monotonic() - began)
-        return restored
+        return self._restorer.run("a moment", prepare, staged=staged, operation=operation)
 
     def plan(self, asked: Moment | str) -> dict[str, Any]:
         """See `eventvault.store.interface.Store.plan_restore`."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from eventvault.errors import (
     NoSpace,
     RestoreRunning,
 )
-from eventvault.restore import prepare
+from eventvault.restore import prepare, space, speed
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.interface import ScanQuery
@@ -454,3 +455,44 @@ def test_a_restore_of_a_database_that_another_process_holds_names_it(settings: S
             processes.wait_until(lambda: service.state == "serving", "it does not go on by itself")
             assert prefixes(service) == {"restored": 3}
             assert service.status()["status"] == "ok"
+
+
+def test_a_disk_without_room_for_the_archive_is_said_with_the_bytes_before_anything_begins(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = service.create_backup().backup.name
+    before = ids(service)
+    monkeypatch.setattr(space, "free_bytes", lambda _: 10)
+    service.chores.cancel()  # nothing is begun
+
+    with pytest.raises(NoSpace) as caught:
+        service.restore(name)
+
+    assert caught.value.details["needed"] > caught.value.details["free"] == 10
+    assert ids(service) == before
+
+
+def test_a_disk_that_fills_up_while_a_foreign_archive_is_unpacked_is_said_with_the_bytes(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_foreign_archive(service.settings.backup_dir / "node.tar.gz")
+
+    def full(*_: object, **__: object) -> dict[str, Any]:
+        raise NoSpace("unpacking failed", hint="free some")
+
+    monkeypatch.setattr(service.chores, "run", full)
+    with pytest.raises(NoSpace, match="unpacking failed") as caught:
+        service.restore("node.tar.gz")
+
+    assert caught.value.details["needed"] > 0
+    assert caught.value.details["free"] > 0
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_restores_of_archives_teach_how_long_a_restore_takes(service: StoreService, *, staged: bool) -> None:
+    backup = service.create_backup().backup
+
+    service.restore(backup.name, staged=staged, operation="one")
+    service.restore(backup.name, operation="one")
+
+    assert [took.size for took in speed.known(service.settings.storage_dir)] == [backup.size] * (2 if staged else 1)
