@@ -96,7 +96,9 @@ def test_a_number_that_cannot_be_kept_exactly_is_refused(web: FlaskClient) -> No
 def test_what_is_nested_too_deeply_is_refused(web: FlaskClient) -> None:
     def posted(depth: int) -> int:
         data = "[" * depth + "]" * depth
-        return web.post("/api/events", data=f'{{"type":"a","data":{data}}}', content_type="application/json").status_code
+        return web.post(
+            "/api/events", data=f'{{"type":"a","data":{data}}}', content_type="application/json"
+        ).status_code
 
     assert (posted(250), posted(400)) == (201, 422)
 
