@@ -41,6 +41,7 @@ ANSWERS: dict[str, Answer] = {
     "backup_protected": Answer(409),
     "restore_running": Answer(409),
     "nothing_to_undo": Answer(409),
+    "partition_not_stopped": Answer(409),
     "generation_left_behind": Answer(409),
     "database_present": Answer(409),
     "nothing_to_recover": Answer(409),

@@ -20,6 +20,7 @@ from app.edge import Edge, attach
 from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
+from app.kafka.routes import blueprint as kafka
 from app.replies import OrjsonProvider
 from app.store import COMMAND
 from eventvault import __version__
@@ -105,5 +106,5 @@ def _install(app: Flask, access: Access) -> None:
     app.cli.add_command(backup_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, health):
+    for blueprint in (events, backup, kafka, health):
         api.register_blueprint(blueprint)

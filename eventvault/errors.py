@@ -104,6 +104,12 @@ class RestoreRunning(EventVaultError):
     code = "restore_running"
 
 
+class PartitionNotStopped(EventVaultError):
+    """Kafka's partition is not one that was stopped: there is no loss in it to accept."""
+
+    code = "partition_not_stopped"
+
+
 class NothingToUndo(EventVaultError):
     """No restore left anything behind that is still kept."""
 

@@ -91,7 +91,10 @@ class EventsConsumer:
             self._thread = None
 
     def accept_loss(self, partition: int) -> None:
-        """Take a stopped partition up again, at its present beginning; nothing that is stored is stored twice."""
+        """Take a stopped partition up again, at its present beginning; nothing that is stored is stored twice.
+
+        Returns at once. While no broker answers, or nothing can be written, it is not forgotten.
+        """
         self._accepted.put(partition)
 
     def _run(self, stopping: threading.Event) -> None:
@@ -262,12 +265,20 @@ class _Consuming:
         partition = self._accepted.get()
         if partition not in self._positions.stopped():
             return
-        look = self._positions.look
-        low, _ = self._positions.bounds(partition)
-        beginning = StoredOffset(next=low, topic_id=look.topic_id, cluster_id=look.cluster_id)
-        self._sink([], [offsets.note(self._topic, partition, beginning)])
+        try:
+            low = self._begin_anew(self._positions, partition)
+        except Exception:
+            self._accepted.put(partition)
+            raise
         log.warning("the loss in partition %d of %s was accepted: it begins at %d", partition, self._topic, low)
         raise BeginAgain
+
+    def _begin_anew(self, positions: Positions, partition: int) -> int:
+        """Keep the partition's present beginning, which is returned, as the offset that comes next."""
+        low, _ = positions.bounds(partition)
+        beginning = StoredOffset(next=low, topic_id=positions.look.topic_id, cluster_id=positions.look.cluster_id)
+        self._sink([], [offsets.note(self._topic, partition, beginning)])
+        return low
 
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 from eventvault.kafka.look import TopicLook
 from eventvault.kafka.offsets import StoredOffset
 
-ACCEPT = (
-    "bring the topic back as it was; or accept the loss: the partition is then read from its present beginning, "
-    "and what is stored already is not stored twice (docs/kafka.md)"
-)
+
+def accept(partition: int) -> str:
+    """What can be done about a stopped partition."""
+    return (
+        f"bring the topic back as it was; or accept the loss with POST /api/kafka/partitions/{partition}/accept-loss: "
+        "the partition is then read from its present beginning, and what is stored already is not stored twice"
+    )
 
 
 class Problem(NamedTuple):
@@ -37,18 +40,20 @@ def judge(topic: str, partition: int, stored: StoredOffset, look: TopicLook, low
         return Problem(
             "kafka_cluster_changed",
             f"{where} is in the cluster {look.cluster_id}, the stored offset {stored.next} in {stored.cluster_id}",
-            ACCEPT,
+            accept(partition),
         )
     if stored.next > high:
         return Problem(
-            "kafka_topic_truncated", f"{where} ends at offset {high}, and was taken up to {stored.next} already", ACCEPT
+            "kafka_topic_truncated",
+            f"{where} ends at offset {high}, and was taken up to {stored.next} already",
+            accept(partition),
         )
     if stored.next < low:
         return Problem(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were taken",
-            ACCEPT,
+            accept(partition),
         )
     return None
 
@@ -57,7 +62,7 @@ def recreated(topic: str, partition: int) -> Problem:
     return Problem(
         "kafka_topic_recreated",
         f"the topic {topic} was deleted and created anew: the stored offset of partition {partition} means another one",
-        ACCEPT,
+        accept(partition),
     )
 
 
@@ -65,7 +70,7 @@ def diverged(topic: str, partition: int, offset: int) -> Problem:
     return Problem(
         "kafka_topic_diverged",
         f"partition {partition} of the topic {topic} has another message at offset {offset} than the one taken there",
-        ACCEPT,
+        accept(partition),
     )
 
 
@@ -73,7 +78,7 @@ def out_of_range(topic: str, partition: int, reason: str) -> Problem:
     return Problem(
         "kafka_offset_out_of_range",
         f"partition {partition} of the topic {topic} no longer has the offset that comes next: {reason}",
-        ACCEPT,
+        accept(partition),
     )
 
 

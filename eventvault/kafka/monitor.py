@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventvault import clock
+from eventvault.errors import PartitionNotStopped
 from eventvault.kafka.judgement import Problem
 from eventvault.kafka.look import dead_letter_topic
 from eventvault.settings import Settings
@@ -122,6 +123,18 @@ class KafkaMonitor:
                 self._note_error(stopped[partition].message)
         for partition in stopped.keys() - known.keys():
             log.error("%s; nothing is taken from it any more: %s", stopped[partition].message, stopped[partition].hint)
+
+    def check_stopped(self, partition: int) -> None:
+        """Raises PartitionNotStopped for a partition that was not stopped, or where Kafka is not used."""
+        with self._lock:
+            known = partition in self._stopped
+        if not known:
+            raise PartitionNotStopped(
+                f"partition {partition} of the topic {self._topic} is not stopped"
+                if self.configured
+                else "events are not taken from Kafka: KAFKA_BOOTSTRAP_SERVERS is not set",
+                hint="stoppedPartitions in the kafka part of GET /api/health names those that are",
+            )
 
     def problems(self) -> list[dict[str, Any]]:
         """What makes health degraded: `code`, `message`, `hint` each. Empty: nothing."""

@@ -137,6 +137,9 @@ class StoreClient:
         restored: Restored = self._call("undo", name, secrets.token_hex(8))
         return restored
 
+    def accept_loss(self, partition: int) -> None:
+        self._call("accept_loss", partition)
+
     def list_undo(self) -> list[KeptEntry]:
         entries: list[KeptEntry] = self._call("list_undo")
         return entries

@@ -284,6 +284,9 @@ class Store(Protocol):
         what was kept cannot be read; then what was there is as it was.
         """
 
+    def accept_loss(self, partition: int) -> None:
+        """Have a stopped partition of Kafka go on at its present beginning, in a moment. Raises PartitionNotStopped."""
+
     def list_undo(self) -> list[KeptEntry]:
         """What `undo` can bring back, newest first."""
 

@@ -25,6 +25,7 @@ from eventvault.errors import (
     EventNotFound,
     GenerationLeftBehind,
     InvalidInput,
+    PartitionNotStopped,
 )
 from eventvault.event import Appended, EventDraft
 from eventvault.past.diff import diff_page
@@ -66,6 +67,7 @@ class MemoryStore:
         self._last_restore: Restored | None = None
         self._lefts = Lefts()
         self.staged: str | None = None
+        self.stopped_partitions: set[int] = set()
 
     @property
     def _events(self) -> list[bytes]:
@@ -282,6 +284,13 @@ class MemoryStore:
             target = self._lefts.pop(name)
             restored = self._begin_generation(list(self._kept[target.generation or ""]), target.name, self._now())
             return msgspec.structs.replace(restored, left_behind=behind)
+
+    def accept_loss(self, partition: int) -> None:
+        if partition not in self.stopped_partitions:
+            raise PartitionNotStopped(
+                f"partition {partition} is not stopped", hint="GET /api/health names those that are"
+            )
+        self.stopped_partitions.remove(partition)
 
     def list_undo(self) -> list[KeptEntry]:
         return list(self._lefts.entries)

@@ -238,6 +238,12 @@ class StoreService:
             self._begin_serving()
         return restored
 
+    def accept_loss(self, partition: int) -> None:
+        self._check()
+        self.kafka.check_stopped(partition)
+        for consumer in self._consumers:
+            consumer.accept_loss(partition)
+
     def list_undo(self) -> list[KeptEntry]:
         return undo.entries(self.settings.storage_dir)
 

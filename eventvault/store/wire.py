@@ -31,7 +31,7 @@ from eventvault.store.interface import (
     View,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -75,6 +75,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "plan_restore": (tuple[Moment | str], dict[str, Any]),
     "timeline": (tuple[()], dict[str, Any]),
     "undo": (tuple[str | None, str], Restored),
+    "accept_loss": (tuple[int], None),
     "list_undo": (tuple[()], list[KeptEntry]),
 }
 """Method → the types of its arguments and of its result. The bytes of an append are its nonce. The last text of

@@ -20,6 +20,7 @@ from eventvault.errors import (
     GenerationLeftBehind,
     MomentUnavailable,
     NothingToUndo,
+    PartitionNotStopped,
     UndoNotFound,
 )
 from eventvault.event import EventDraft
@@ -331,3 +332,8 @@ def test_the_timeline_has_all_generations(store: Store) -> None:
     assert timeline["window"]["newest"]["sequence"] == 1
     assert {each["id"]: each["lastSequence"] for each in timeline["generations"]} == {left: 2, present: 1}
     assert {"archives", "segments", "gaps"} <= timeline.keys()
+
+
+def test_there_is_no_loss_to_accept_where_no_partition_is_stopped(store: Store) -> None:
+    with pytest.raises(PartitionNotStopped):
+        store.accept_loss(0)

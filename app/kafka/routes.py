@@ -1,0 +1,31 @@
+"""The routes of `/api/kafka`."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import fields
+
+from app.edge import store
+from app.replies import ReplySchema, reply
+
+blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="The events that come from Kafka.")
+
+
+class AcceptedLossSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    partition = fields.Integer(required=True)
+    message = fields.String(required=True)
+
+
+@blueprint.route("/partitions/<int(max=2147483647):partition>/accept-loss", methods=["POST"])
+@blueprint.doc(summary="Go on with a stopped partition")
+@blueprint.response(202, AcceptedLossSchema)
+def accept_loss(partition: int) -> Response:
+    """It is read from its present beginning, in a moment; what is stored already is not stored twice.
+
+    409 for a partition that is not stopped, and where events are not taken from Kafka.
+    """
+    store().accept_loss(partition)
+    message = "the partition is read from its present beginning; GET /api/health shows when it goes on"
+    return reply({"success": True, "partition": partition, "message": message}, 202)
