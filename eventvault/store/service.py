@@ -45,6 +45,7 @@ from eventvault.restore.startup import Startup
 from eventvault.restore.timeline import timeline
 from eventvault.settings import Settings
 from eventvault.store import status
+from eventvault.store.beginning import may_take_long
 from eventvault.store.bus import EventBus
 from eventvault.store.commit import Done
 from eventvault.store.interface import (
@@ -122,7 +123,7 @@ class StoreService:
 
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
-        self.state = "restoring" if self._has_to_restore() else "starting"
+        self.state = "restoring" if self._may_take_long() else "starting"
         with self.restorer.swapping:
             self._try_to_open()
         self._tried.set()
@@ -247,12 +248,8 @@ class StoreService:
     def list_undo(self) -> list[KeptEntry]:
         return undo.entries(self.settings.storage_dir)
 
-    def _has_to_restore(self) -> bool:
-        """Whether the start may take long: then requests are refused at once instead of kept waiting."""
-        with contextlib.suppress(OSError):
-            inbox = self._service_starts and self.settings.auto_restore_enabled
-            return inbox and any(self.settings.restore_dir.glob("*.tar.gz"))
-        return False
+    def _may_take_long(self) -> bool:
+        return may_take_long(self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts)
 
     def _is_starting(self) -> bool:
         if self.state == "starting":

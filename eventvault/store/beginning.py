@@ -1,0 +1,38 @@
+"""Whether a start may take long: then requests are refused at once, instead of each holding a thread while it waits.
+
+Nothing is opened for that. What `eventvault.restore.startup` really does it decides by itself, with the same rules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from eventvault.backups.catalogue import Catalogue
+from eventvault.errors import EventVaultError
+from eventvault.journal.folder import JournalFolder
+from eventvault.restore.intent import STAGED_NAME
+from eventvault.restore.lost import left_of
+from eventvault.settings import Settings
+from eventvault.store.registry import MARK_NAME
+
+
+def may_take_long(settings: Settings, catalogue: Catalogue, journal: JournalFolder, *, service_starts: bool) -> bool:
+    """Something is restored, recovered or imported before the database is opened. service_starts: no take-over."""
+    with contextlib.suppress(OSError, EventVaultError):
+        if service_starts and _waits_for_the_start(settings):
+            return True
+        if not _holds_anything(settings.database):
+            return settings.auto_recover == "true" and bool(left_of(catalogue, journal))
+        return not (settings.database / MARK_NAME).exists()
+    return False
+
+
+def _waits_for_the_start(settings: Settings) -> bool:
+    """A restore that was staged, or an archive in `restore/`."""
+    inbox = settings.auto_restore_enabled and any(settings.restore_dir.glob("*.tar.gz"))
+    return inbox or (settings.storage_dir / STAGED_NAME).exists()
+
+
+def _holds_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
