@@ -55,7 +55,10 @@ def _choice(*values: str) -> Kind:
 
 
 def _path(text: str) -> Path:
-    return (PROJECT / Path(text).expanduser()).resolve()
+    try:
+        return (PROJECT / Path(text).expanduser()).resolve()
+    except RuntimeError as error:  # the home of somebody that there is not, or links in a circle
+        raise ValueError(text) from error
 
 
 def _recover(text: str) -> str:
@@ -95,6 +98,8 @@ _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
 _FOLDER = Kind(_path, "a folder's path; a relative one starts beside wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
+_LARGEST_BODY = 2**27
+"""Bytes: as JSON a text may be six times as long, and a frame to the store holds 2**30 (`eventvault.store.wire`)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "up to the last journaled event, `false` refuses to start an empty registry beside them, `empty` starts anew.",
     ),
     Declaration(
-        "MAX_BODY_BYTES", _whole(1024, 2**40, "(bytes)"), "33554432",
+        "MAX_BODY_BYTES", _whole(1024, _LARGEST_BODY, "(bytes)"), "33554432",
         "The largest request body; above it the answer is 413. Uploads of archives are not bounded by it.",
     ),
     Declaration(
@@ -242,7 +247,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the three data folders where they are not there. Raises InvalidSettings that names all that cannot be."""
+    """Make the three data folders where they are not there. Raises InvalidSettings that names all that cannot be.
+
+    Without STORAGE_DIR nothing can be done; where only another one cannot be written to, the service says so in health.
+    """
     problems = []
     for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
         folder = getattr(settings, name.lower())
@@ -250,6 +258,8 @@ def make_folders(settings: Settings) -> None:
             make_folder(folder)
         except OSError as error:
             problems.append(f"{name} {folder} cannot be made: {error.strerror}")
+    if settings.storage_dir.is_dir() and not os.access(settings.storage_dir, os.W_OK | os.X_OK):
+        problems.append(f"STORAGE_DIR {settings.storage_dir} cannot be written to")
     if problems:
         raise InvalidSettings("; ".join(problems), hint="name folders that the service may write to", problems=problems)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mounts import read_only
 from tests.service import PROJECT, free_port, service_environment
 
 BAD = {
@@ -60,4 +61,23 @@ def test_folders_that_cannot_be_made_are_named_and_nothing_starts(
     said = ended.stderr + ended.stdout
     assert ended.returncode == 78, said
     assert all(folder in said for folder in impossible.values())
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_storage_folder_that_cannot_be_written_to_is_named_and_nothing_starts(
+    way: str, settings_environment: dict[str, str]
+) -> None:
+    storage = Path(settings_environment["STORAGE_DIR"])
+    storage.mkdir(parents=True)
+    environment = service_environment(settings_environment, free_port(), "read-only-storage")
+
+    with read_only(storage):
+        ended = subprocess.run(
+            WAYS[way], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    said = ended.stderr + ended.stdout
+    assert ended.returncode == 78, said
+    assert f"STORAGE_DIR {storage} cannot be written to" in said
     assert "Traceback" not in said

@@ -67,6 +67,8 @@ def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> Non
         ("WEB_CONCURRENCY", "0"),
         ("AUTO_RECOVER", "perhaps"),
         ("MAX_BODY_BYTES", "1"),
+        ("MAX_BODY_BYTES", str(2**28)),
+        ("STORAGE_DIR", "~nobody-of-that-name/x"),
         ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
         ("KAFKA_BOOTSTRAP_SERVERS", "broker:0"),
         ("KAFKA_BOOTSTRAP_SERVERS", "one:9092,,two:9092"),
