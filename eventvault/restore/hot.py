@@ -40,6 +40,7 @@ class Restorer:
     """Restores archives into the database of `bus`; one restore at a time.
 
     swapping: held while the database is closed and another takes its place; nobody else opens it meanwhile.
+    running: what is being restored, and since when in microseconds.
     """
 
     def __init__(self, settings: Settings, bus: EventBus, chores: Chores, past: Past | None = None) -> None:
@@ -51,7 +52,7 @@ class Restorer:
         self._chores = chores
         self._past = past or Past(settings.storage_dir)
         self._under_way = threading.Lock()
-        self._source = ""
+        self.running: tuple[str, int] | None = None
 
     def restore(self, archive: Path, *, staged: bool, operation: str, proven: str | None = None) -> Restored:
         """Restore and apply at once, or stage for the next start of the service.
@@ -200,19 +201,19 @@ class Restorer:
         if last is not None and last.operation == operation:
             return last.restored
         if not self._under_way.acquire(blocking=False):
+            other = self.running[0] if self.running else "something"
             raise RestoreRunning(
-                f"a restore of {self._source} is under way",
-                hint="wait until it is done: GET /api/health",
-                running=self._source,
+                f"a restore of {other} is under way", hint="wait: jobs.restore in GET /api/health", running=other
             )
         try:
-            self._source = source
+            self.running = source, clock.now()
             restored = work()
             self.counts["restored"] += 1
         except BaseException:
             self.counts["failed"] += 1
             raise
         finally:
+            self.running = None
             self._under_way.release()
         return restored
 

@@ -44,7 +44,11 @@ def describe(service: StoreService) -> dict[str, Any]:
         "kafka": service.kafka.snapshot(),
         "journal": service.journal.status(),
         "window": _window(service),
-        "jobs": {"autoBackup": service.schedule.describe(), "scrub": service.scrub.describe()},
+        "jobs": {
+            "autoBackup": service.schedule.describe(),
+            "scrub": service.scrub.describe(),
+            "restore": _running_restore(service),
+        },
         "lastRestore": _last_restore(service),
         "metrics": _metrics(service),
     }
@@ -111,6 +115,16 @@ def _window(service: StoreService) -> dict[str, Any] | None:
     return {
         "oldest": {"time": clock.format_microseconds(min(born, newest)), "sequence": 0},
         "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
+    }
+
+
+def _running_restore(service: StoreService) -> dict[str, Any]:
+    """One that was asked for while the service runs; of a start's own restore `status` speaks."""
+    source, since = service.restorer.running or (None, None)
+    return {
+        "running": source is not None,
+        "source": source,
+        "since": None if since is None else clock.format_milliseconds(since),
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from eventvault import clock
 from eventvault.errors import (
     ArchiveError,
     ArchiveTooNew,
@@ -176,6 +177,26 @@ def test_two_at_once_are_one_and_a_conflict(service: StoreService) -> None:
     assert prefixes(service) == {"restored": 3}
     service.restore("b.tar.gz")
     assert prefixes(service) == {"other": 3}
+
+
+def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> None:
+    make_archive(service.settings.backup_dir / "a.tar.gz")
+    idle = {"running": False, "source": None, "since": None}
+    assert service.status()["jobs"]["restore"] == idle
+
+    began = clock.now() // 1000 * 1000
+    with waiting_chore(service) as reached:
+        thread = threading.Thread(target=service.restore, args=("a.tar.gz",))
+        thread.start()
+        assert reached.wait(60)
+        status = service.status()
+    thread.join(60)
+
+    running = status["jobs"]["restore"]
+    assert (running["running"], running["source"]) == (True, "a.tar.gz")
+    assert began <= clock.parse(running["since"]) <= clock.now()
+    assert status["status"] == "ok"
+    assert service.status()["jobs"]["restore"] == idle
 
 
 def test_the_same_request_that_is_sent_again_is_answered_and_not_done_again(service: StoreService) -> None:
