@@ -93,6 +93,16 @@ def test_a_number_that_cannot_be_kept_exactly_is_refused(web: FlaskClient) -> No
     assert (answer.status_code, set(answer.json["fields"])) == (422, {"data"})
 
 
+def test_what_is_nested_too_deeply_is_refused(web: FlaskClient) -> None:
+    def posted(depth: int) -> int:
+        data = "[" * depth + "]" * depth
+        return web.post(
+            "/api/events", data=f'{{"type":"a","data":{data}}}', content_type="application/json"
+        ).status_code
+
+    assert (posted(250), posted(400)) == (201, 422)
+
+
 def test_an_empty_array_stores_nothing(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 3)
     answer = web.post("/api/events", json=[])
