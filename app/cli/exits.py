@@ -34,6 +34,7 @@ EXITS: dict[str, int] = {
     "backup_protected": CONFLICT,
     "restore_running": CONFLICT,
     "generation_left_behind": CONFLICT,
+    "partition_not_stopped": CONFLICT,
     "forbidden": CONFLICT,
     "malformed": NOT_VALID,
     "invalid": NOT_VALID,

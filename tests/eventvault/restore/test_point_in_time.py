@@ -137,7 +137,7 @@ def test_a_full_disk_stops_it_before_anything_begins(service: StoreService, monk
 def test_a_second_restore_is_refused_and_names_the_first(service: StoreService) -> None:
     put(service, 3, "a")
     with service.restorer._under_way:
-        service.restorer._source = "a moment"
+        service.restorer.running = "a moment", 0
         with pytest.raises(RestoreRunning) as caught:
             service.restore_moment(Moment(sequence=2))
     assert caught.value.details["running"] == "a moment"
