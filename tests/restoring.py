@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,16 @@ def bytes_of(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, bytes]:
 
 def problem_codes(store: Store) -> list[str]:
     return [problem["code"] for problem in store.status()["problems"]]
+
+
+def put_in_the_way(folder: Path) -> None:
+    """A file where a folder was, though the journal of a running service makes the folder anew when it is due."""
+    for attempt in itertools.count():
+        with suppress(FileNotFoundError):
+            folder.rename(folder.with_name(f"deleted-{attempt}"))
+        with suppress(IsADirectoryError, FileExistsError), folder.open("x") as file:
+            file.write("in the way")
+            return
 
 
 def leftovers(*folders: Path) -> list[str]:

@@ -32,6 +32,7 @@ from tests.restoring import (
     make_text_archive,
     opened,
     prefixes,
+    put_in_the_way,
 )
 from tests.stores import running_service
 
@@ -363,8 +364,7 @@ def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
 def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
     service: StoreService, settings: Settings
 ) -> None:
-    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
-    settings.backup_dir.write_text("in the way")
+    put_in_the_way(settings.backup_dir)
 
     with pytest.raises(BackupsUnavailable) as caught:
         service.create_backup()

@@ -13,7 +13,7 @@ from eventvault.errors import BackupsUnavailable, NoSpace
 from eventvault.settings import Settings
 from eventvault.store.registry import create_database
 from eventvault.store.service import StoreService
-from tests.restoring import drafts
+from tests.restoring import drafts, put_in_the_way
 
 HOUR = 3_600_000
 NOW = 1_800_000_000_000_000
@@ -172,8 +172,7 @@ def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
     scheduled: Scheduled, settings: Settings
 ) -> None:
     scheduled.service.append(drafts(2))
-    settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
-    settings.backup_dir.write_text("in the way")
+    put_in_the_way(settings.backup_dir)
     scheduled.scheduler.run()
 
     assert scheduled.service.status()["status"] == "degraded"

@@ -20,6 +20,7 @@ from eventvault.settings import Settings
 from eventvault.store.interface import BackupEntry
 from eventvault.store.registry import open_leveldb
 from eventvault.store.service import StoreService
+from tests.restoring import put_in_the_way
 from tests.stores import running_service
 
 
@@ -214,8 +215,7 @@ def test_the_rolling_check_finds_damage_although_the_records_were_read_before(se
 def test_the_rolling_check_survives_what_cannot_be_checked(service: StoreService, settings: Settings) -> None:
     append(service, 1)
     service.create_backup()
-    settings.backup_dir.rename(settings.backup_dir.with_name("elsewhere"))
-    settings.backup_dir.write_text("no folder")
+    put_in_the_way(settings.backup_dir)
 
     service.scrub.run()
 
