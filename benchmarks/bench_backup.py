@@ -12,10 +12,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import events, limits, memory, page, peers, report, serving
 from benchmarks.peers import PEERS, Peer, Result
+from tests import processes
 from tests.service import Service
 
 MEGABYTE = 10**6
@@ -24,10 +26,11 @@ INTRODUCTION = """\
 Made by `make bench-backup`. {events:,} events of JSON in a LevelDB of {size:,} MB; 1 % more before the second backup.
 All programs get the same files in the same two states, all of it in tables, with what did not change left as it was
 (inodes and times), turn about in {rounds} rounds; the best of each counts, as noise only adds. Everything is in the
-page cache, as in a service that is at work. Ours is timed as the whole request to the running service: checkpoint,
-archive, `fsync`, reading back new members from the disk and checking copied ones, catalogue; the restore is that of
-an archive that was verified, and ends when the restored events are served. The others are not made to sync. Memory is
-RssAnon of the largest process, of ours that of the one that makes, checks or unpacks the archive.
+page cache and the journal has caught up, as in a service that is at work. Ours is timed as the whole request to the
+running service: checkpoint, archive, `fsync`, reading back new members from the disk and checking copied ones,
+catalogue; the restore is that of an archive that was verified, and ends when the restored events are served. The others
+are not made to sync. Memory is RssAnon of the largest process, of ours that of the one that makes, checks or unpacks
+the archive.
 """
 TARGETS = {
     "tar czf": (15, 40, 4), "tar + pigz": (7, 20, 2.5), "tar + zstd -T0": (2, 6, 2), "restic": (3.5, 1, 1.5),
@@ -50,6 +53,21 @@ def bring(source: Path, target: Path) -> None:
             shutil.copy2(path, there)
 
 
+@contextmanager
+def at_work(root: Path, more: dict[str, str] | None = None) -> Iterator[Service]:
+    """The service once its journal has what was brought from outside, as that of a service that is at work has."""
+    with serving.eventvault(root, 1, more) as service:
+        processes.wait_until(lambda: journaled(service), "the journal does not catch up", seconds=3600)
+        os.sync()
+        yield service
+
+
+def journaled(service: Service) -> bool:
+    health = service.get("/api/health").json()
+    upto: int | None = health["journal"]["lastSequence"]
+    return upto == health["store"]["lastSequence"]
+
+
 def timed_post(
     service: Service, address: str, body: dict[str, object] | None = None
 ) -> tuple[float, dict[str, object]]:
@@ -66,12 +84,10 @@ def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, mor
     """First, second, verify, restore of the verified one, restore of one that never was verified."""
     database = root / "STORAGE_DIR" / DATABASE
     bring(states[0], database)
-    os.sync()
-    with serving.eventvault(root, 1) as service, memory.watched(service.mark) as most:
+    with at_work(root) as service, memory.watched(service.mark) as most:
         result.first.append(timed_post(service, "/api/backup/create")[0])
     bring(states[1], database)
-    os.sync()
-    with serving.eventvault(root, 1) as service, memory.watched(service.mark) as later:
+    with at_work(root) as service, memory.watched(service.mark) as later:
         seconds, second = timed_post(service, "/api/backup/create")
         result.second.append(seconds)
         more["nothing new"].append(timed_post(service, "/api/backup/create", {"label": "again"})[0])
@@ -114,8 +130,7 @@ def other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list
     for compression in ("small", "store"):
         root = folder / compression
         bring(states[0], root / "STORAGE_DIR" / DATABASE)
-        os.sync()
-        with serving.eventvault(root, 1, {"ARCHIVE_COMPRESSION": compression}) as service:
+        with at_work(root, {"ARCHIVE_COMPRESSION": compression}) as service:
             seconds, made = timed_post(service, "/api/backup/create")
         size = int(str(made["size"]))
         beside = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from eventvault.event import EventDraft
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 
 _BATCH = 1000
+_CALM_SECONDS = 3.0
+"""A compaction writes a table every fraction of a second."""
 _TYPES = ("order.placed", "order.shipped", "payment.received", "stock.counted", "sensor.read", "account.opened")
 _WORDS = (
     "amber", "harbour", "invoice", "lantern", "meadow", "northern", "orchard", "parcel", "quarter", "river", "silver",
@@ -31,7 +34,8 @@ def drafts(seed: int) -> Iterator[list[EventDraft]]:
 def fill(database: Path, size: int, seed: int = 1) -> int:
     """Add events to the database (made where there is none) until its folder is about `size` bytes larger.
 
-    All of it is in tables afterwards, as LevelDB leaves a database that was opened. Gives the number of events in it.
+    All of it is in tables afterwards, and LevelDB has nothing left to compact, as in a database that had a moment of
+    rest. Gives the number of events in it.
     """
     if not database.exists():
         create_database(database)
@@ -46,8 +50,25 @@ def fill(database: Path, size: int, seed: int = 1) -> int:
         last = registry.last_sequence
     finally:
         db.close()
-    open_leveldb(database).close()  # which turns the log into a table
+    _settle(database)
     return last
+
+
+def _settle(database: Path) -> None:
+    """Open it, which turns the log into a table and compacts what waits for it, until its tables stay as they are."""
+    db = open_leveldb(database)
+    try:
+        seen, since = _tables(database), time.monotonic()
+        while time.monotonic() - since < _CALM_SECONDS:
+            time.sleep(0.1)
+            if (now := _tables(database)) != seen:
+                seen, since = now, time.monotonic()
+    finally:
+        db.close()
+
+
+def _tables(database: Path) -> set[str]:
+    return {path.name for path in database.glob("*.ldb")}
 
 
 def folder_size(folder: Path) -> int:
