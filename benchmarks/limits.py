@@ -36,6 +36,16 @@ class Limits:
     ratio: float
     cores: int
 
+    def or_better(self, other: Limits | None) -> Limits:
+        """The better of both for each part: what else runs on the machine only takes away."""
+        if other is None:
+            return self
+        best = {
+            what: Speed(max(one.one, other.speeds[what].one), max(one.all, other.speeds[what].all))
+            for what, one in self.speeds.items()
+        }
+        return Limits(best, self.ratio, self.cores)
+
     def table(self) -> str:
         rows = [f"| part, alone | MB/s, one thread | {self.cores} threads |", "|---|---|---|"]
         rows += [f"| {what} | {speed.one / 1e6:,.0f} | {speed.all / 1e6:,.0f} |" for what, speed in self.speeds.items()]
