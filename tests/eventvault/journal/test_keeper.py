@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -235,9 +236,11 @@ def test_many_merges_keep_no_event_waiting(
     """Each merge takes longer than an interval: what is committed meanwhile is in the journal before the next one."""
     order: list[str] = []
     real = tidy.merge
+    begun = threading.Event()
 
     def slow(*arguments: Any) -> Segment:
         order.append("merge")
+        assert begun.wait(60)
         service.append(drafts(1, f"beside-{len(order)}"))
         time.sleep(0.02)  # longer than an interval
         return real(*arguments)
@@ -250,6 +253,7 @@ def test_many_merges_keep_no_event_waiting(
     monkeypatch.setattr(writer.SegmentWriter, "write_next", lambda self: order.append("segment") or write(self))
     monkeypatch.setattr(tidy, "merge", slow)
     with running_service(settings_with({"JOURNAL_INTERVAL": "10"})) as service:
+        begun.set()
         processes.wait_until(lambda: order.count("merge") == 3, "there was no merge")
         processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] == 0, "something waits")
     assert not any(one == other == "merge" for one, other in itertools.pairwise(order))
