@@ -19,9 +19,10 @@ from eventvault.backups.archive import writer
 from eventvault.backups.archive.manifest import Manifest
 from eventvault.event import EventDraft
 from eventvault.store.generation import first_identity
-from eventvault.store.interface import ScanQuery, Store
+from eventvault.store.interface import Store
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"
 

@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from app.backup.schemas import RestoredSchema, check_name
 from app.replies import ReplySchema
 from eventvault import clock
-from eventvault.store.interface import Moment
+from eventvault.store.values import Moment
 
 _LARGEST = 2**63 - 1
 _WAYS = ("backupName", "pointInTime", "sequence")

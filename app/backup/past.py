@@ -15,7 +15,8 @@ from app.events.reading import EXPORT_PAGE, export_reply
 from app.replies import reply
 from app.streaming import persistently, streamed
 from eventvault.past.naming import moment_of
-from eventvault.store.interface import DiffPage, DiffQuery, Hold, Moment, ScanQuery, Store
+from eventvault.store.interface import Hold, Store
+from eventvault.store.values import DiffPage, DiffQuery, Moment, ScanQuery
 
 
 def diff_reply(one: str, other: str) -> Response:

@@ -20,7 +20,7 @@ from app.edge import edge, long_work, store
 from app.replies import JSON, given_object, object_body, reply, valid
 from app.streaming import NDJSON
 from eventvault.errors import BackupNotFound
-from eventvault.store.interface import BackupEntry, Restored
+from eventvault.store.values import BackupEntry, Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
 

@@ -18,7 +18,8 @@ from app.replies import CHUNK, read_some
 from eventvault import json_text
 from eventvault.errors import BackupExists, MalformedInput
 from eventvault.files import TEMPORARY_SUFFIX, make_folder, no_space_said
-from eventvault.store.interface import BackupEntry, Store
+from eventvault.store.interface import Store
+from eventvault.store.values import BackupEntry
 
 _FORM = "multipart/form-data"
 _FIELD = "file"

@@ -12,7 +12,7 @@ from app.replies import read_body, reply
 from eventvault import clock, cloudevents_http, event, event_schema
 from eventvault.errors import InvalidInput
 from eventvault.event import Appended, EventDraft
-from eventvault.store.interface import ScanQuery
+from eventvault.store.values import ScanQuery
 
 _MOST_PROBLEMS = 20
 """Invalid events that one answer describes; a hundred thousand wrong ones are said by the first few."""

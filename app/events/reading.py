@@ -16,7 +16,8 @@ from app.replies import JSON
 from app.streaming import persistently, streamed
 from eventvault import cursor
 from eventvault.errors import GenerationLeftBehind
-from eventvault.store.interface import Hold, Moment, Page, ScanQuery, Store
+from eventvault.store.interface import Hold, Store
+from eventvault.store.values import Moment, Page, ScanQuery
 
 EXPORT_PAGE = 1000
 

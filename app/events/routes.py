@@ -16,7 +16,7 @@ from app.replies import JSON
 from app.streaming import NDJSON
 from eventvault.errors import EventNotFound
 from eventvault.event import recorded_of
-from eventvault.store.interface import Moment
+from eventvault.store.values import Moment
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
 

@@ -33,7 +33,7 @@ from eventvault.errors import (
     NoSpace,
 )
 from eventvault.files import sync_folder
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 Records = dict[str, Record]
 

@@ -32,8 +32,8 @@ from eventvault.kafka import offsets
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
-from eventvault.store.interface import BackupEntry, Created
 from eventvault.store.past import Past
+from eventvault.store.values import BackupEntry, Created
 
 log = logging.getLogger("BackupManager")
 

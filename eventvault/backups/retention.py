@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eventvault.errors import BackupProtected
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 
 def plan_retention(

@@ -16,7 +16,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.schedule import Scheduler
 from eventvault.errors import ArchiveError, Cancelled, EventVaultError
 from eventvault.settings import Settings
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

@@ -16,7 +16,7 @@ from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists
 from eventvault.files import remove_durably, take_name
 from eventvault.settings import Settings
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

@@ -14,7 +14,7 @@ from eventvault.backups.scrub import RATE
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.settings import Settings
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

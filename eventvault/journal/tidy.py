@@ -15,7 +15,7 @@ from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import Segment
 from eventvault.journal.writer import is_good
 from eventvault.store.generation import NO_BOUND, StoreIdentity, lineage
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

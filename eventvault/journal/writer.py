@@ -20,8 +20,8 @@ from eventvault.kafka import offsets
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
-from eventvault.store.interface import BackupEntry
 from eventvault.store.registry import EventRegistry
+from eventvault.store.values import BackupEntry
 
 SEGMENT_BYTES = 8 * 2**20
 """A segment is ended when it holds this much, so that one takes little memory at any number of events."""

@@ -16,7 +16,7 @@ import orjson
 
 from eventvault import event
 from eventvault.errors import EventNotFound
-from eventvault.store.interface import DiffPage, DiffQuery
+from eventvault.store.values import DiffPage, DiffQuery
 
 PAGE_BYTES = 8 * 2**20
 LOOKED_AT = 5_000

@@ -6,7 +6,7 @@ import re
 
 from eventvault import clock
 from eventvault.errors import InvalidInput
-from eventvault.store.interface import Moment
+from eventvault.store.values import Moment
 
 LARGEST = 2**63 - 1
 _ARCHIVE = (".tar.gz", ".tar.gz.age")

@@ -15,7 +15,7 @@ import orjson
 
 from eventvault.errors import EventNotFound, RestoreRunning
 from eventvault.event import OURS, EventDraft, differs
-from eventvault.store.interface import AppendResult, Page, ScanQuery, Taken
+from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
 PAGE = 1000
 

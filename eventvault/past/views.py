@@ -25,9 +25,9 @@ from eventvault.past.diff import diff_page
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.interface import BackupEntry, DiffPage, DiffQuery, Moment, View
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
+from eventvault.store.values import BackupEntry, DiffPage, DiffQuery, Moment, View
 
 
 class Materialised(Protocol):

@@ -23,8 +23,8 @@ from eventvault.restore.plan import Live, Plan, Sources, Target
 from eventvault.restore.replay import lines_of
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
-from eventvault.store.interface import BackupEntry, Moment
 from eventvault.store.registry import EventRegistry
+from eventvault.store.values import BackupEntry, Moment
 
 _NUMBERS = re.compile("[0-9]{19}")
 

@@ -25,10 +25,10 @@ from eventvault.restore.space import room_for
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.interface import Restored
 from eventvault.store.kept import KEPT_PREFIX, Kept
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
+from eventvault.store.values import Restored
 
 log = logging.getLogger("BackupManager")
 

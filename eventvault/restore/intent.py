@@ -17,8 +17,8 @@ import msgspec
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably, write_durably
 from eventvault.restore.inbox import Seen
-from eventvault.store.interface import Restored
 from eventvault.store.kept import Kept, note_kept
+from eventvault.store.values import Restored
 
 INTENT_NAME = "restore_intent.json"
 STAGED_NAME = "restore_staged.json"

@@ -20,7 +20,7 @@ from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.kept import Kept
 from eventvault.store.opening import open_checked
-from eventvault.store.past import copy_database
+from eventvault.store.past_copy import copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, read_standing
 
 log = logging.getLogger("BackupManager")

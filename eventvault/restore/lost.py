@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from eventvault.backups.catalogue import Catalogue
 from eventvault.journal.folder import JournalFolder
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 
 class Left(NamedTuple):

@@ -27,7 +27,7 @@ from eventvault.restore.space import check_space, unpacked_bytes
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import lineage
-from eventvault.store.interface import Moment
+from eventvault.store.values import Moment
 
 log = logging.getLogger("BackupManager")
 

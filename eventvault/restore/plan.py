@@ -14,7 +14,7 @@ import msgspec
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 Known = Mapping[str, Generation]
 

@@ -17,7 +17,7 @@ from eventvault.restore.plan import Plan, Sources, Target
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import last_common
-from eventvault.store.interface import BackupEntry, Moment, Restored
+from eventvault.store.values import BackupEntry, Moment, Restored
 
 log = logging.getLogger("BackupManager")
 

@@ -23,7 +23,7 @@ from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
-from eventvault.store.past import check_holds, copy_database
+from eventvault.store.past_copy import check_holds, copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
 
 DATABASE_NAME = "event_registry_db"

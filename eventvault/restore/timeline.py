@@ -11,7 +11,7 @@ from eventvault.restore import plan as plans
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Sources
 from eventvault.store.generation import Generation, lineage
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 
 def timeline(moments: Moments) -> dict[str, Any]:

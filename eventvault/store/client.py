@@ -18,13 +18,15 @@ from typing import Any
 from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.store import wire
-from eventvault.store.interface import (
+from eventvault.store.interface import Hold
+from eventvault.store.nonces import Nonces
+from eventvault.store.spawn import Spawner
+from eventvault.store.values import (
     AppendResult,
     BackupEntry,
     Created,
     DiffPage,
     DiffQuery,
-    Hold,
     KeptEntry,
     Moment,
     Page,
@@ -33,8 +35,6 @@ from eventvault.store.interface import (
     Taken,
     View,
 )
-from eventvault.store.nonces import Nonces
-from eventvault.store.spawn import Spawner
 
 PATIENCE_SECONDS = 15.0
 """How long a request waits for a store, one that takes over included, before it is answered with 503."""

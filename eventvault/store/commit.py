@@ -18,8 +18,8 @@ import plyvel
 
 from eventvault.errors import EventVaultError, NoSpace, StoreStopping, WriteFailed
 from eventvault.event import Appended
-from eventvault.store.interface import AppendResult
 from eventvault.store.registry import AppendBatch, EventRegistry
+from eventvault.store.values import AppendResult
 
 log = logging.getLogger("EventBus")
 

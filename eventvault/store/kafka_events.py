@@ -9,9 +9,9 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.bus import Consumer, EventBus
-from eventvault.store.interface import AppendResult
 from eventvault.store.nonces import Nonces
 from eventvault.store.registry import AppendBatch
+from eventvault.store.values import AppendResult
 
 
 def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:

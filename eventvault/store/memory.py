@@ -6,7 +6,6 @@ folder, because the edge sends them from disk. For tests of what stands above th
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 from collections import Counter
@@ -18,10 +17,6 @@ import msgspec
 
 from eventvault import clock, event
 from eventvault.errors import (
-    ArchiveDamaged,
-    BackupExists,
-    BackupNotFound,
-    BackupProtected,
     EventNotFound,
     GenerationLeftBehind,
     InvalidInput,
@@ -30,14 +25,18 @@ from eventvault.errors import (
 from eventvault.event import Appended, EventDraft
 from eventvault.past.diff import diff_page
 from eventvault.past.part import take_part
-from eventvault.store import memory_archive, memory_moments
-from eventvault.store.interface import (
+from eventvault.store import memory_moments
+from eventvault.store.interface import Hold
+from eventvault.store.memory_backups import MemoryBackups
+from eventvault.store.memory_past import Events, look_back, parsed
+from eventvault.store.memory_reading import MemoryHold, restore_status, wanted
+from eventvault.store.memory_undo import Lefts
+from eventvault.store.values import (
     AppendResult,
     BackupEntry,
     Created,
     DiffPage,
     DiffQuery,
-    Hold,
     KeptEntry,
     Moment,
     Page,
@@ -46,16 +45,12 @@ from eventvault.store.interface import (
     Taken,
     View,
 )
-from eventvault.store.memory_past import Events, look_back, parsed
-from eventvault.store.memory_reading import MemoryHold, restore_status, wanted
-from eventvault.store.memory_undo import Lefts
 
 
 class MemoryStore:
     """folder: where the archives are written; it must exist. now: the clock, in microseconds."""
 
     def __init__(self, folder: Path, now: clock.Clock = clock.now) -> None:
-        self._folder = folder
         self._now = now
         self._lock = threading.RLock()
         self._generation = secrets.token_hex(8)
@@ -63,7 +58,7 @@ class MemoryStore:
         self._held: Counter[str] = Counter()
         self._identities: dict[tuple[str, str], int] = {}
         self._forks: dict[str, int] = {}
-        self._entries: dict[str, BackupEntry] = {}
+        self._backups = MemoryBackups(folder, now)
         self._last_restore: Restored | None = None
         self._lefts = Lefts()
         self.staged: str | None = None
@@ -133,7 +128,7 @@ class MemoryStore:
             return look_back(moment, self._kept, self._generation, self._open_archive, self._now())
 
     def _open_archive(self, name: str) -> str:
-        self._kept[f"archive-{name}"] = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
+        self._kept[f"archive-{name}"] = self._backups.events(name)
         return f"archive-{name}"
 
     def diff(self, query: DiffQuery) -> DiffPage:
@@ -174,81 +169,42 @@ class MemoryStore:
     def create_backup(self, label: str | None = None) -> Created:
         with self._lock:
             began = self._now()
-            name = memory_archive.free_name(label, self._now(), self._entries)
-            self._folder.joinpath(name).write_bytes(memory_archive.pack(self._events))
-            self._entries[name] = self._described(name, label=label, origin="created", created=began)
+            entry = self._backups.create(label, self._events, self._generation)
             undoable = {entry.generation for entry in self._lefts.entries}
             kept = {self._generation, *undoable, *(generation for generation, users in self._held.items() if users)}
             self._kept = {generation: events for generation, events in self._kept.items() if generation in kept}
-            return Created(self._entries[name], (self._now() - began) // 1000)
-
-    def _described(self, name: str, *, label: str | None, origin: str, created: int) -> BackupEntry:
-        return memory_archive.describe(
-            self._folder / name,
-            label=label,
-            origin=origin,
-            created=created,
-            generation=self._generation,
-            verified=self._now(),
-        )
+            return Created(entry, (self._now() - began) // 1000)
 
     def list_backups(self) -> list[BackupEntry]:
-        present = [entry for entry in self._entries.values() if Path(entry.path).exists()]
-        return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
-
-    def _entry(self, name: str) -> BackupEntry:
-        for entry in self.list_backups():
-            if entry.name == name:
-                return entry
-        raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")
+        return self._backups.entries()
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
-        entry = self._entry(name)
+        entry = self._backups.entry(name)
         return {"events": entry.events, "lastSequence": entry.sequence, "label": entry.label}
 
     def backup_path(self, name: str) -> str:
-        return self._entry(name).path
+        return self._backups.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         with self._lock:
-            if name in self._entries and not Path(temporary).exists():
-                return self._entries[name]
-            if name in self._entries:
-                raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
-            memory_archive.unpack(Path(temporary).read_bytes())
-            Path(temporary).rename(self._folder / name)
-            self._entries[name] = self._described(name, label=None, origin="uploaded", created=self._now())
-            return self._entries[name]
+            return self._backups.adopt(Path(temporary), name, self._generation)
 
     def verify_backup(self, name: str) -> BackupEntry:
         with self._lock:
-            entry = self._entry(name)
-            if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
-                error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
-                self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
-                raise error
-            self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
-            return self._entries[name]
+            return self._backups.verify(name)
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         with self._lock:
-            entry = self._entry(name)
-            if not force and (entry.pinned or len(self.list_backups()) == 1):
-                why = "is pinned" if entry.pinned else "is the last good backup"
-                raise BackupProtected(f"{name} {why}", hint="add ?force=true to delete it all the same")
-            Path(entry.path).unlink()
-            del self._entries[name]
+            self._backups.delete(name, force=force)
 
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
         with self._lock:
-            entry = msgspec.structs.replace(self._entry(name), pinned=pinned)
-            self._entries[name] = entry
-            return entry
+            return self._backups.pin(name, pinned=pinned)
 
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         with self._lock:
             began = self._now()
-            events = memory_archive.unpack(Path(self.backup_path(name)).read_bytes())
+            events = self._backups.events(name)
             if not staged:
                 return self._begin_generation(events, name, began)
             self.staged = name
@@ -267,7 +223,7 @@ class MemoryStore:
         with self._lock:
             told: dict[str, Any]
             if isinstance(asked, str):
-                events: Sequence[bytes] = memory_archive.unpack(Path(self.backup_path(asked)).read_bytes())
+                events: Sequence[bytes] = self._backups.events(asked)
                 told = {"archive": asked, "generation": None, "sequence": len(events)}
             else:
                 generation, count = memory_moments.find(self._kept, self._generation, asked, self._now())

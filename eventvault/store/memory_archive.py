@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eventvault import clock
 from eventvault.errors import ArchiveAlien, ArchiveDamaged
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 _MEMBER = "events.jsonl"
 

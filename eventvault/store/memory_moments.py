@@ -7,8 +7,8 @@ from typing import Any
 
 from eventvault import clock, event
 from eventvault.errors import MomentUnavailable
-from eventvault.store.interface import Moment
 from eventvault.store.memory_undo import summary
+from eventvault.store.values import Moment
 
 Kept = Mapping[str, Sequence[bytes]]
 

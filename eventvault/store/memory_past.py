@@ -9,7 +9,7 @@ import orjson
 
 from eventvault import clock, event
 from eventvault.errors import EventNotFound, MomentUnavailable
-from eventvault.store.interface import Moment, View
+from eventvault.store.values import Moment, View
 
 
 def look_back(

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from eventvault import clock, event
-from eventvault.store.interface import Restored, ScanQuery
+from eventvault.store.values import Restored, ScanQuery
 
 
 class MemoryHold:

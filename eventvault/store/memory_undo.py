@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from eventvault.errors import NothingToUndo, UndoNotFound
-from eventvault.store.interface import KeptEntry, LeftBehind, Undo
+from eventvault.store.values import KeptEntry, LeftBehind, Undo
 
 KEEP_UNDO = 3
 """How many of the generations that were left behind are kept; those beyond go at once."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eventvault.store import keys
-from eventvault.store.interface import Page, ScanQuery
 from eventvault.store.registry import EventRegistry, attributes_of
+from eventvault.store.values import Page, ScanQuery
 
 PAGE_BYTES = 8 * 2**20
 """A page ends when it holds this much, so that large events never make a frame that does not fit."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter
@@ -19,14 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from eventvault.errors import DatabaseDamaged, GenerationLeftBehind, TooBusy
+from eventvault.errors import GenerationLeftBehind, TooBusy
 from eventvault.files import remove_durably, rename_durably
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.interface import Page, ScanQuery
 from eventvault.store.kept import KEPT_PREFIX, beyond, kept
 from eventvault.store.paging import scan
+from eventvault.store.past_copy import check_holds, copy_database
 from eventvault.store.registry import EventRegistry
+from eventvault.store.values import Page, ScanQuery
 
 COPY_PREFIX = ".past-"
 _GENERATION = re.compile("[0-9a-f]{16}")
@@ -279,26 +279,3 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         self._past.release(self._holder)
-
-
-def check_holds(database: Path, events: int, least: int) -> None:
-    """Raises DatabaseDamaged where a kept database holds less than was in it when it was left."""
-    if events < least:
-        raise DatabaseDamaged(
-            f"{database} holds {events} events only, and {least} were left behind in it",
-            hint="it is not whole any more: GET /api/backup/timeline shows what else has those moments",
-        )
-
-
-def copy_database(folder: Path, target: Path) -> None:
-    """A private, openable copy of a database that nobody has open: tables by hard link, the rest by bytes."""
-    remove_durably(target)
-    target.mkdir()
-    for file in folder.iterdir():
-        if file.suffix in (".ldb", ".sst"):
-            try:
-                (target / file.name).hardlink_to(file)
-            except OSError:
-                shutil.copyfile(file, target / file.name)
-        elif file.name == "CURRENT" or file.name.startswith("MANIFEST-") or file.suffix == ".log":
-            shutil.copyfile(file, target / file.name)

@@ -19,8 +19,8 @@ from eventvault import errors
 from eventvault.event import EventDraft
 from eventvault.files import sync_folder
 from eventvault.store import wire
-from eventvault.store.interface import AppendResult
 from eventvault.store.service import StoreService
+from eventvault.store.values import AppendResult
 
 log = logging.getLogger("EventBus")
 

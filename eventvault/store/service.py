@@ -6,10 +6,7 @@ locks) → EventBus.init() (opens LevelDB, shares the handle, starts the consume
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +20,6 @@ from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import Scrub
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
-from eventvault.errors import (
-    Cancelled,
-    DatabaseDamaged,
-    EventVaultError,
-    StoreRestoring,
-    StoreStopping,
-    StoreUnavailable,
-)
 from eventvault.event import EventDraft
 from eventvault.files import make_folder
 from eventvault.journal.keeper import Journal
@@ -48,13 +37,19 @@ from eventvault.store import status
 from eventvault.store.beginning import may_take_long
 from eventvault.store.bus import EventBus
 from eventvault.store.commit import Done
-from eventvault.store.interface import (
+from eventvault.store.interface import Hold
+from eventvault.store.kafka_events import consumers_of
+from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.nonces import Nonces
+from eventvault.store.paging import scan
+from eventvault.store.past import Held, Past
+from eventvault.store.registry import AppendBatch
+from eventvault.store.values import (
     AppendResult,
     BackupEntry,
     Created,
     DiffPage,
     DiffQuery,
-    Hold,
     KeptEntry,
     Moment,
     Page,
@@ -63,17 +58,6 @@ from eventvault.store.interface import (
     Taken,
     View,
 )
-from eventvault.store.kafka_events import consumers_of
-from eventvault.store.nonces import Nonces
-from eventvault.store.paging import scan
-from eventvault.store.past import Held, Past
-from eventvault.store.registry import AppendBatch
-
-log = logging.getLogger("BackupManager")
-
-TICK_SECONDS = 1.0
-STARTING_SECONDS = 10.0
-"""How long a request waits for a store that is opening the database, as one that takes over does."""
 
 
 class StoreService:
@@ -95,7 +79,6 @@ class StoreService:
         self.settings = settings
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
             make_folder(folder)
-        self.state = "starting"
         self.bus = EventBus(settings.database)
         self.chores = Chores()
         self.past = Past(settings.storage_dir)
@@ -117,22 +100,27 @@ class StoreService:
         self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.moments)
         self._service_starts = service_starts
         self._on_started = on_started
-        self._started = False
-        self._stopping = threading.Event()
-        self._tried = threading.Event()
+        self.lifecycle = Lifecycle(
+            self.bus,
+            self.restorer.swapping,
+            prepare=self._prepare,
+            open_database=self._open_database,
+            on_serving=self._on_serving,
+            each_second=self.past.tidy,
+        )
 
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
-        self.state = "restoring" if self._may_take_long() else "starting"
-        with self.restorer.swapping:
-            self._try_to_open()
-        self._tried.set()
-        threading.Thread(target=self._tick, name="ticker", daemon=True).start()
+        self.lifecycle.start(may_take_long=self._may_take_long())
+
+    @property
+    def state(self) -> str:
+        """`starting`, `restoring`, `serving`, `failed` or `stopping`."""
+        return self.lifecycle.state
 
     def stop(self) -> None:
         """Cancel long operations, stop the consumers, commit what is queued. The handle stays for the end."""
-        self.state = "stopping"
-        self._stopping.set()
+        self.lifecycle.stop()
         self.schedule.stop()
         self.chores.cancel()
         self.bus.stop()
@@ -140,33 +128,33 @@ class StoreService:
 
     def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
         """`append`, answered by `done` in the committer's thread."""
-        refusal = self._refusal()
+        refusal = self.lifecycle.refusal()
         if refusal is not None:
             done(refusal)
         else:
             self.bus.committer.submit(AppendBatch(drafts, nonce), done)
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
-        self._check()
+        self.lifecycle.check()
         return self.bus.committer.append(AppendBatch(drafts, self._nonces.next()))
 
     def get(self, event_id: str, source: str | None = None) -> bytes:
-        self._check()
+        self.lifecycle.check()
         with self.bus.using() as registry:
             return registry.get(event_id, source)
 
     def scan(self, query: ScanQuery) -> Page:
-        self._check()
+        self.lifecycle.check()
         with self.bus.using() as registry:
             page = self.past.scan(registry.identity, query)
             return page if isinstance(page, Page) else scan(registry, page)
 
     def look_back(self, moment: Moment) -> View:
-        self._check()
+        self.lifecycle.check()
         return self.views.look_back(moment)
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        self._check()
+        self.lifecycle.check()
         return self.views.diff(query)
 
     def take_part(self, query: ScanQuery) -> Taken:
@@ -185,7 +173,7 @@ class StoreService:
         return status.describe(self)
 
     def create_backup(self, label: str | None = None) -> Created:
-        self._check()
+        self.lifecycle.check()
         return self.backups.create(label)
 
     def list_backups(self) -> list[BackupEntry]:
@@ -230,17 +218,16 @@ class StoreService:
         return self._restored(lambda: self.restorer.undo(name, operation=_named(operation)))
 
     def _restored(self, work: Callable[[], Restored]) -> Restored:
-        if self._is_starting():
-            raise _restoring()
+        self.lifecycle.check_started()
         restored = work()
         if not restored.staged:
             # Where the start itself had come to nothing: a store that takes over now must not restore once more.
             self._on_started()
-            self._begin_serving()
+            self.lifecycle.serve()
         return restored
 
     def accept_loss(self, partition: int) -> None:
-        self._check()
+        self.lifecycle.check()
         self.kafka.check_stopped(partition)
         for consumer in self._consumers:
             consumer.accept_loss(partition)
@@ -251,73 +238,17 @@ class StoreService:
     def _may_take_long(self) -> bool:
         return may_take_long(self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts)
 
-    def _is_starting(self) -> bool:
-        if self.state == "starting":
-            self._tried.wait(STARTING_SECONDS)
-        return self.state in ("starting", "restoring")
+    def _prepare(self) -> None:
+        self._startup.run(service_starts=self._service_starts)
+        self._on_started()
 
-    def _refusal(self) -> EventVaultError | None:
-        if self._is_starting():
-            return _restoring()
-        if self.state == "serving":
-            return None
-        if self.state == "stopping":
-            return StoreStopping("the store is stopping", hint="send the request again")
-        return self.bus.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
-
-    def _check(self) -> None:
-        refusal = self._refusal()
-        if refusal is not None:
-            raise refusal
-
-    def _try_to_open(self) -> None:
-        try:
-            self._startup.run(service_starts=self._service_starts)
-            self._on_started()
-            self._begin_serving()
-        except Cancelled:
-            self.state = "stopping"
-        except EventVaultError as error:
-            self._fail(error)
-        except Exception as error:
-            log.exception("BackupManager: the store cannot start")
-            self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
-
-    def _begin_serving(self) -> None:
+    def _open_database(self) -> None:
         self.bus.init(self._consumers, self.journal.check)
-        self.state = "serving"
-        if not self._started:
-            self._started = True
-            self.journal.start()
-            self.schedule.start()
-            self.scrub.start()
 
-    def _fail(self, error: EventVaultError) -> None:
-        if str(error) != str(self.bus.problem):
-            log.error("BackupManager: %s (%s)", error, error.hint)
-        self.bus.problem = error
-        self.state = "failed"
-
-    def _tick(self) -> None:
-        """What is looked after every second: a database that could not be opened, copies that nobody reads."""
-        while not self._stopping.wait(TICK_SECONDS):
-            with contextlib.suppress(OSError):
-                self.past.tidy()
-            if self._worth_trying() and self.restorer.swapping.acquire(blocking=False):
-                try:
-                    if self._worth_trying():
-                        self._try_to_open()
-                finally:
-                    self.restorer.swapping.release()
-
-    def _worth_trying(self) -> bool:
-        """A database that could not be opened may open later: a disk that was full, a lock that was held."""
-        closed = self.bus.registry is None and self.state in ("failed", "serving")
-        return closed and not isinstance(self.bus.problem, DatabaseDamaged)
-
-
-def _restoring() -> StoreRestoring:
-    return StoreRestoring("the store is starting or restoring", hint="try again in a few seconds; GET /api/health")
+    def _on_serving(self) -> None:
+        self.journal.start()
+        self.schedule.start()
+        self.scrub.start()
 
 
 def _named(operation: str) -> str:

@@ -11,7 +11,7 @@ from eventvault import clock
 from eventvault.errors import EventVaultError
 from eventvault.restore.intent import read_last
 from eventvault.store.generation import lineage
-from eventvault.store.interface import BackupEntry, Restored
+from eventvault.store.values import BackupEntry, Restored
 
 if TYPE_CHECKING:
     from eventvault.store.service import StoreService

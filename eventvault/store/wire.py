@@ -16,7 +16,7 @@ import msgspec
 
 from eventvault import errors
 from eventvault.event import EventDraft
-from eventvault.store.interface import (
+from eventvault.store.values import (
     AppendResult,
     BackupEntry,
     Created,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app import create_app
 from eventvault.settings import load
-from eventvault.store.interface import Created
 from eventvault.store.memory import MemoryStore
+from eventvault.store.values import Created
 
 
 class HeldStore(MemoryStore):

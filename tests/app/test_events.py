@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from app.edge import LONG_LIVED_MOST
 from eventvault import clock, event
 from eventvault.settings import Settings
-from eventvault.store.interface import Page, ScanQuery
 from eventvault.store.memory import MemoryStore
+from eventvault.store.values import Page, ScanQuery
 
 
 def fill(store: MemoryStore, count: int, **attributes: str) -> None:

@@ -25,8 +25,9 @@ from eventvault.errors import (
 )
 from eventvault.event import EventDraft
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery, Store
+from eventvault.store.interface import Store
 from eventvault.store.memory import MemoryStore
+from eventvault.store.values import Moment, ScanQuery
 from tests.stores import running_client, running_service
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 
 from eventvault.settings import load
-from eventvault.store.interface import Moment
 from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment
 
 SERVICE = "the-one-that-is-killed"
 

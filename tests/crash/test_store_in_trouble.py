@@ -16,8 +16,8 @@ from eventvault.event import EventDraft, draft
 from eventvault.settings import Settings
 from eventvault.store import opening, past, wire
 from eventvault.store.client import StoreClient
-from eventvault.store.interface import ScanQuery
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 from tests import processes
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from eventvault.event import draft
 from eventvault.settings import Settings
-from eventvault.store.interface import ScanQuery
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 from tests.service import PROJECT
 from tests.stores import running_service
 

@@ -18,7 +18,7 @@ from eventvault.errors import (
     BackupNotFound,
     InvalidInput,
 )
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 from tests.eventvault.backups.archive_folder import NOON, Folder, listed, manifest
 
 

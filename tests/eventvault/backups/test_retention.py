@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventvault.backups.retention import check_deletion, plan_retention, why_protected
 from eventvault.errors import BackupProtected
-from eventvault.store.interface import BackupEntry
+from eventvault.store.values import BackupEntry
 
 
 def entry(number: int, **more: Any) -> BackupEntry:

@@ -12,8 +12,8 @@ import pytest
 from benchmarks import events
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings
-from eventvault.store.interface import BackupEntry
 from eventvault.store.service import StoreService
+from eventvault.store.values import BackupEntry
 from tests.stores import running_service
 
 

@@ -17,9 +17,9 @@ from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound
 from eventvault.leveldb.examine import file_numbers
 from eventvault.restore.check import Pace, check_archive
 from eventvault.settings import Settings
-from eventvault.store.interface import BackupEntry
 from eventvault.store.registry import open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import BackupEntry
 from tests.restoring import put_in_the_way
 from tests.stores import running_service
 

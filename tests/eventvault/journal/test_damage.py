@@ -12,8 +12,8 @@ import pytest
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery
 from tests.restoring import drafts, flip, problem_codes
 from tests.stores import running_service
 

@@ -19,8 +19,8 @@ from eventvault.journal.keeper import Journal
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.generation import Generation
-from eventvault.store.interface import ScanQuery
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 from tests import processes
 from tests.restoring import drafts, make_archive
 from tests.stores import running_service

@@ -13,9 +13,9 @@ from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.settings import Settings
 from eventvault.store import keys
-from eventvault.store.interface import ScanQuery
 from eventvault.store.registry import AppendBatch, EventRegistry
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 from tests.restoring import drafts
 from tests.stores import running_service
 

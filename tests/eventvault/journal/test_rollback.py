@@ -11,8 +11,8 @@ import pytest
 
 from eventvault.settings import Settings
 from eventvault.store.generation import Generation
-from eventvault.store.interface import Moment
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment
 from tests import processes
 from tests.restoring import drafts, ids, problem_codes
 from tests.stores import running_service

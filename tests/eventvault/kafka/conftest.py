@@ -15,7 +15,7 @@ from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, stored_offsets
 from eventvault.settings import Settings
-from eventvault.store.interface import AppendResult
+from eventvault.store.values import AppendResult
 
 
 class MemoryRegistry:

@@ -16,8 +16,8 @@ from eventvault.event import EventDraft
 from eventvault.kafka import consumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.store import keys
-from eventvault.store.interface import AppendResult
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.store.values import AppendResult
 
 consumer.BATCH_MESSAGES = 100
 

@@ -7,8 +7,9 @@ import shutil
 import orjson
 
 from eventvault.event import recorded_of
-from eventvault.store.interface import Moment, ScanQuery, Store, View
+from eventvault.store.interface import Store
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery, View
 from tests.restoring import drafts
 
 

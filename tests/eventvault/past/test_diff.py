@@ -14,9 +14,9 @@ from eventvault import clock, event
 from eventvault.errors import EventVaultError, GenerationLeftBehind, TooBusy
 from eventvault.past import diff
 from eventvault.settings import Settings
-from eventvault.store.interface import DiffQuery, Moment, ScanQuery, View
 from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
+from eventvault.store.values import DiffQuery, Moment, ScanQuery, View
 from tests.eventvault.past.past_moments import generation_of, ids_at, ids_of, post
 from tests.restoring import drafts, make_archive
 from tests.stores import running_service

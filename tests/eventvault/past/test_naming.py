@@ -7,7 +7,7 @@ import pytest
 from eventvault import clock
 from eventvault.errors import InvalidInput
 from eventvault.past.naming import moment_of
-from eventvault.store.interface import Moment
+from eventvault.store.values import Moment
 
 INSTANT = clock.parse("2026-01-31T12:34:56.789Z")
 GENERATION = "0123456789abcdef"

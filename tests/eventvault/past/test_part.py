@@ -12,8 +12,8 @@ import pytest
 from eventvault.errors import GenerationLeftBehind, RestoreRunning
 from eventvault.past import part
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery, Taken
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery, Taken
 from tests.eventvault.past.past_moments import generation_of
 from tests.restoring import drafts, ids, make_archive, make_foreign_archive
 from tests.stores import running_service

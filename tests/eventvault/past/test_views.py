@@ -12,9 +12,9 @@ from eventvault import clock
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
 from eventvault.past.views import Views
 from eventvault.settings import Settings
-from eventvault.store.interface import DiffQuery, Moment, ScanQuery
 from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
+from eventvault.store.values import DiffQuery, Moment, ScanQuery
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post
 from tests.restoring import bytes_of, ids, leftovers, make_archive, make_database, make_foreign_archive
 from tests.stores import running_service

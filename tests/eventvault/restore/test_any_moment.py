@@ -18,9 +18,9 @@ from eventvault import event
 from eventvault.chores import CHORES
 from eventvault.errors import MomentUnavailable, NothingToUndo
 from eventvault.settings import Settings
-from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery
 from tests.restoring import drafts, leftovers
 
 FEW, MANY = 25, 400

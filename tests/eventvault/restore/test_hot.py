@@ -32,9 +32,9 @@ from eventvault.errors import (
 from eventvault.restore import prepare, space, speed
 from eventvault.settings import Settings
 from eventvault.store import keys
-from eventvault.store.interface import ScanQuery
 from eventvault.store.registry import open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import ScanQuery
 from tests import processes
 from tests.restoring import (
     bytes_of,
@@ -260,8 +260,8 @@ def test_a_retry_of_a_start_does_not_apply_what_was_staged_meanwhile(
         with pytest.raises(DatabaseMissing):
             service.append(drafts(1))
         service.restore(name, staged=True)
-        service._try_to_open()
-        service._try_to_open()
+        service.lifecycle.try_to_open()
+        service.lifecycle.try_to_open()
         assert service.state == "failed"
     with running_service(settings) as service:
         assert prefixes(service) == {"live": 2}

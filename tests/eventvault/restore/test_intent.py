@@ -15,7 +15,7 @@ from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.restore import intent as intents
 from eventvault.restore.intent import Intent
 from eventvault.settings import PROJECT, Settings, load
-from eventvault.store.interface import Restored
+from eventvault.store.values import Restored
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service
 

@@ -17,9 +17,9 @@ from eventvault.restore import replay, space
 from eventvault.restore.moment import Materialised
 from eventvault.settings import Settings
 from eventvault.store.generation import first_identity
-from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery
 from tests.restoring import drafts, flip, leftovers
 from tests.stores import running_service
 

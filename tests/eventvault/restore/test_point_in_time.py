@@ -19,9 +19,9 @@ from eventvault.restore.speed import Took
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.generation import Generation
-from eventvault.store.interface import Moment, ScanQuery
 from eventvault.store.registry import AppendBatch
 from eventvault.store.service import StoreService
+from eventvault.store.values import Moment, ScanQuery
 from tests.restoring import drafts, flip, leftovers, problem_codes
 from tests.stores import running_service
 

@@ -306,7 +306,7 @@ def test_one_that_cannot_be_imported_stays_and_its_archives_do_not_pile_up(
         with running_service(settings) as service:
             assert problem_codes(service) == ["database_damaged"]
             for _ in range(3):
-                service._try_to_open()
+                service.lifecycle.try_to_open()
             assert service.list_backups() == []
             assert bytes_of(settings.database) == before
     with running_service(settings) as service:

@@ -22,11 +22,11 @@ from eventvault.errors import (
 )
 from eventvault.restore.replay import cut
 from eventvault.settings import Settings
-from eventvault.store.interface import LeftBehind, Moment, Restored, ScanQuery
 from eventvault.store.kept import NOTES_NAME
-from eventvault.store.past import copy_database
+from eventvault.store.past_copy import copy_database
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
+from eventvault.store.values import LeftBehind, Moment, Restored, ScanQuery
 from tests.restoring import (
     bytes_of,
     drafts,

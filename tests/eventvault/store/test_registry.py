@@ -12,9 +12,9 @@ import pytest
 from eventvault import clock, event
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput
 from eventvault.store import keys
-from eventvault.store.interface import ScanQuery
 from eventvault.store.paging import scan
 from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.store.values import ScanQuery
 
 
 @pytest.fixture
