@@ -36,6 +36,21 @@ def ids(store: Store) -> list[str]:
     return [orjson.loads(value)["id"] for value in store.scan(ScanQuery(limit=1000)).events]
 
 
+def put(service: StoreService, count: int, prefix: str) -> None:
+    """Append, and write a segment of the journal with it."""
+    service.append(drafts(count, prefix, subject=f"of {prefix}"))
+    assert service.journal.flush()
+
+
+def live(service: StoreService) -> list[bytes]:
+    return service.scan(ScanQuery(limit=1000)).events
+
+
+def generation(service: StoreService) -> str:
+    found: str = service.status()["store"]["generation"]
+    return found
+
+
 def prefixes(store: Store) -> dict[str, int]:
     """How many events there are of each prefix that was given to `drafts`."""
     found: dict[str, int] = {}

@@ -13,8 +13,8 @@ from eventvault.journal import segment
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment, ScanQuery
-from tests.restoring import drafts, flip, problem_codes
+from eventvault.store.values import Moment
+from tests.restoring import drafts, flip, live, problem_codes
 from tests.stores import running_service
 
 
@@ -33,10 +33,6 @@ def put(service: StoreService, count: int, prefix: str = "a") -> None:
 
 def there(service: StoreService) -> list[Segment]:
     return service.journal.folder.segments()[0]
-
-
-def live(service: StoreService) -> list[bytes]:
-    return service.scan(ScanQuery(limit=1000)).events
 
 
 def grow_old(path: Path) -> None:

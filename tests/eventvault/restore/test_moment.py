@@ -19,8 +19,8 @@ from eventvault.settings import Settings
 from eventvault.store.generation import first_identity
 from eventvault.store.registry import EventRegistry, open_leveldb
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment, ScanQuery
-from tests.restoring import drafts, flip, leftovers
+from eventvault.store.values import Moment
+from tests.restoring import drafts, flip, generation, leftovers, live, put
 from tests.stores import running_service
 
 
@@ -29,20 +29,6 @@ def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
     """Segments are written when a test says so."""
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
         yield service
-
-
-def put(service: StoreService, count: int, prefix: str) -> None:
-    service.append(drafts(count, prefix, subject=f"of {prefix}"))
-    assert service.journal.flush()
-
-
-def live(service: StoreService) -> list[bytes]:
-    return service.scan(ScanQuery(limit=1000)).events
-
-
-def generation(service: StoreService) -> str:
-    found: str = service.status()["store"]["generation"]
-    return found
 
 
 _numbers = itertools.count()

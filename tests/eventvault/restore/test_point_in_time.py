@@ -21,8 +21,8 @@ from eventvault.store import keys
 from eventvault.store.generation import Generation
 from eventvault.store.registry import AppendBatch
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment, ScanQuery
-from tests.restoring import drafts, flip, leftovers, problem_codes
+from eventvault.store.values import Moment
+from tests.restoring import drafts, flip, generation, leftovers, live, problem_codes, put
 from tests.stores import running_service
 
 SLOW = {"JOURNAL_INTERVAL": "3600000"}
@@ -33,20 +33,6 @@ def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
     """Segments are written when a test says so."""
     with running_service(settings_with(SLOW)) as service:
         yield service
-
-
-def put(service: StoreService, count: int, prefix: str) -> None:
-    service.append(drafts(count, prefix))
-    assert service.journal.flush()
-
-
-def live(service: StoreService) -> list[bytes]:
-    return service.scan(ScanQuery(limit=1000)).events
-
-
-def generation(service: StoreService) -> str:
-    found: str = service.status()["store"]["generation"]
-    return found
 
 
 def test_a_restore_to_a_moment_begins_a_generation_there(service: StoreService) -> None:
