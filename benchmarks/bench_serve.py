@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import statistics
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +24,15 @@ from benchmarks.load import Load, http_request, measure
 from tests.service import Service
 
 MEGABYTE = 2**20
+KILLS, KILL_EVERY = 5, 3.0
+"""How often each process is killed, and how many seconds lie between."""
 INTRODUCTION = """\
 Made by `make bench-serve`, over loopback, with a load generator of one process. Every post is durable: answered when
 the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the same workers and threads in the same
 run, turn about with what is compared to it; of the rounds the median counts. Latencies beside a backup are those of
 posts that are due at fixed times, each counted from when it was due, so a stall counts for every post that it holds
-up. Memory is `RssAnon`: what a process holds itself, without the tables that LevelDB maps.
+up; so are those beside a `kill -9`. Memory is `RssAnon`: what a process holds itself, without the tables that LevelDB
+maps.
 """
 
 
@@ -104,6 +111,28 @@ def cost_of_a_backup(options: argparse.Namespace, service: Service, results: rep
         results.add(report.Row(f"{paced}, {when}", times))
     added = (busy.p99 - idle.p99) * 1e3
     results.add(report.Row("what a backup adds to the p99 of a post", f"{added:.1f} ms", "10 ms", added < 10))
+    times = busy.p99 / idle.p99
+    results.add(report.Row("the p99 beside a backup, as a multiple of that without", f"{times:.2f}", "2", times <= 2))
+
+
+def kills(options: argparse.Namespace, service: Service, results: report.Report) -> None:
+    """How long posts wait for a service of which a process is killed again and again."""
+    requests, seconds = posts(64, 1, 200), KILLS * KILL_EVERY
+    for role, running in (("store", service.stores), ("worker", service.workers)):
+        with ThreadPoolExecutor(1) as beside:
+            load = beside.submit(measure, service.port, requests, clients=8, seconds=seconds, rate=options.pace)
+            for _ in range(KILLS):
+                time.sleep(KILL_EVERY / 2)
+                os.kill(running()[0], signal.SIGKILL)
+                time.sleep(KILL_EVERY / 2)
+            seen = load.result()
+        lost = seen.statuses.pop("hung up", 0) if role == "worker" else 0
+        wait = f"{seen.slowest * 1e3:,.0f} ms"
+        what = f"kill -9 of a {role}, {KILLS} times: the longest that a post waited"
+        results.add(report.Row(what, wait, "2,000 ms", seen.slowest <= 2))
+        failed = {status: count for status, count in seen.statuses.items() if not status.startswith("2")}
+        said = f"{failed or 0}" + (f", and {lost} connections that the worker held" if lost else "")
+        results.add(report.Row(f"kill -9 of a {role}: requests that failed", said, "0", not failed))
 
 
 def memory_of_backup_and_restore(service: Service, results: report.Report) -> None:
@@ -153,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with serving.eventvault(folder, options.workers) as service:
             fill(service, options.size)
             cost_of_a_backup(options, service, results)
+            kills(options, service, results)
             memory_of_backup_and_restore(service, results)
         report.write(options.page, INTRODUCTION, results, folder)
     print(f"written: {options.page}")
