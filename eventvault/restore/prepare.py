@@ -170,13 +170,15 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
     for sequence, value in registry.events(0, registry.last_sequence):
         if sequence != last + 1:
             raise _damaged(name, f"event {last + 1} is missing")
+        before = recorded
         try:
-            good = orjson.loads(value)["sequence"] == sequence and event.recorded_of(value) >= recorded
+            recorded = event.recorded_of(value)
+            good = orjson.loads(value)["sequence"] == sequence and recorded >= before
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             good = False
         if not good:
             raise _damaged(name, f"event {sequence} is not as it was written")
-        last, recorded = sequence, event.recorded_of(value)
+        last = sequence
     if last != registry.last_sequence or (expected is not None and last != expected):
         raise _miscounted(name, last, expected)
 
