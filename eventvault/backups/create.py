@@ -38,6 +38,8 @@ from eventvault.store.values import BackupEntry, Created
 log = logging.getLogger("BackupManager")
 
 CHECKPOINT_PREFIX = ".checkpoint-"
+A_LOOK_SECONDS = 0.5
+"""How long a removal waits for whoever reads the archive: a look at its manifest is over then."""
 
 
 class _Turn:
@@ -257,14 +259,14 @@ class BackupMaker:
 
     def _busy(self, name: str) -> bool:
         try:
-            with claim_for_removal(self._settings.backup_dir / name):
+            with claim_for_removal(self._settings.backup_dir / name, A_LOOK_SECONDS):
                 return False
         except (BackupNotFound, BackupProtected, OSError):
             return True
 
     def _remove(self, name: str, *, force: bool = False) -> None:
         """Whether it may go is looked at again at the very moment: it may have been pinned since."""
-        with claim_for_removal(self._settings.backup_dir / name):
+        with claim_for_removal(self._settings.backup_dir / name, A_LOOK_SECONDS):
             self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
 
     def _rotated(self, name: str) -> bool:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from eventvault.errors import BackupNotFound, BackupProtected
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_LOOK_AGAIN_SECONDS = 0.02
 
 
 @contextmanager
@@ -29,18 +31,26 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def claim_for_removal(path: Path) -> Iterator[None]:
+def claim_for_removal(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Nobody reads the archive, and nobody begins to until this is left: then it may be removed.
 
-    Does not wait. Raises BackupProtected where it is being read, BackupNotFound where there is none.
+    patience: how many seconds whoever reads it has to come to an end. Raises BackupProtected where it is being read,
+    BackupNotFound where there is none.
     """
-    try:
-        with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield
-    except _Held:
-        raise BackupProtected(
-            f"{path.name} is being read and was not removed", hint="try again when its download or check has ended"
-        ) from None
+    deadline = time.monotonic() + patience
+    with ExitStack() as claim:
+        while True:
+            try:
+                claim.enter_context(_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                break
+            except _Held:
+                if time.monotonic() >= deadline:
+                    raise BackupProtected(
+                        f"{path.name} is being read and was not removed",
+                        hint="try again when its download or check has ended",
+                    ) from None
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        yield
 
 
 class _Held(Exception):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from eventvault.backups import create
+from eventvault.backups import create, reading
 from eventvault.errors import BackupNotFound, BackupProtected
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -33,8 +35,8 @@ def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], objec
     claim, acted = create.claim_for_removal, list[bool]()
 
     @contextmanager
-    def acting(path: Path) -> Iterator[None]:
-        with claim(path):
+    def acting(path: Path, patience: float) -> Iterator[None]:
+        with claim(path, patience):
             if not acted:
                 acted.append(True)
                 act()
@@ -84,6 +86,19 @@ def test_an_archive_that_was_pinned_meanwhile_is_not_rotated_away(
 
     assert first in names(service)
     assert len(names(service)) == 3
+
+
+def test_a_deletion_waits_for_whoever_only_looks_at_the_archive(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (service.create_backup(label).backup.name for label in ("one", "two"))
+    with ExitStack() as reader:
+        reader.enter_context(reading.reading(service.settings.backup_dir / first))
+        waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: reader.close())
+        monkeypatch.setattr(reading, "time", waiting)
+        service.delete_backup(first)
+
+    assert names(service) == [second]
 
 
 @pytest.mark.parametrize("round_", range(5))
