@@ -107,16 +107,18 @@ class Finder:
     def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
         """An instant led to `sequence`. Raises MomentUnavailable where nothing tells whether there was more by then.
 
-        That is so at the last event that can be had, where what follows it is lost: in a gap, or beyond the fork of a
-        generation that was left behind and of which nothing else is kept.
+        That is so at the last event that can be had, where what follows it is lost: in a gap, before a fork that lies
+        further, or beyond the fork of a generation that was left behind and of which nothing else is kept.
         """
         reach = plans.reachable(sources, generation)
         if sequence < reach:
             return
         if plans.ends_in_a_gap(sources, generation, reach):
             raise self.unavailable("that moment lies in a gap of the journal", sources, generation)
+        if plans.goes_on(sources.known, generation, reach):
+            raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
         present = self.present(sources)
-        if present is not None and plans.is_cut_off(sources.known, generation, present, reach):
+        if present is not None and plans.is_cut_off(sources, generation, present, reach):
             raise self.unavailable(
                 f"generation {generation} is not kept beyond event {reach}, where it was left behind",
                 sources,

@@ -97,14 +97,26 @@ def ends_in_a_gap(sources: Sources, generation: str, reach: int) -> bool:
     return any(last > reach for last in (*held, *lost))
 
 
-def is_cut_off(known: Known, generation: str, present: str, reach: int) -> bool:
-    """Whether all that is left of a generation that was left behind is what it shares with the present one.
+def goes_on(known: Known, generation: str, reach: int) -> bool:
+    """Whether a generation had events beyond `reach` for certain, as what forks off it, or itself does, forks later."""
+    bounds = dict(lineage(known, generation))
+    forks = ((each.fork_sequence, bounds[each.parent]) for each in known.values() if each.parent in bounds)
+    return any(min(fork) > reach for fork in forks)
+
+
+def is_cut_off(sources: Sources, generation: str, present: str, reach: int) -> bool:
+    """Whether all that is left of a generation that was left behind is what it shares with others.
 
     Then nothing tells whether it had more, unless it was brought back from its end.
     """
-    if generation == present or reach > last_common(known, present, generation):
+    if generation == present:
         return False
-    return not StoreIdentity("", present, tuple(known.values())).is_whole(generation, reach)
+    shared = reach <= last_common(sources.known, present, generation)
+    archived = any(each.generation == generation and (each.sequence or 0) >= reach for each in sources.archives)
+    journaled = any(each.generation == generation and each.last >= reach for each in sources.segments)
+    if not shared and (archived or journaled):
+        return False
+    return not StoreIdentity("", present, tuple(sources.known.values())).is_whole(generation, reach)
 
 
 def reachable(sources: Sources, generation: str) -> int:

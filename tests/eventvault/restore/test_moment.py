@@ -266,6 +266,29 @@ def test_a_time_beyond_what_is_left_of_a_generation_is_refused(service: StoreSer
     assert contents(service, Moment(instant=event.recorded_of(left[0]) - 1, generation=old)) == []
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_time_at_a_fork_is_refused_where_what_followed_by_then_is_lost(
+    service: StoreService, *, goes_on: bool
+) -> None:
+    """The five have the same time, and all that is left of them is what an archive of another generation shares."""
+    put(service, 5, "of-one-time")
+    asked, left = generation(service), live(service)
+    service.restore_moment(Moment(sequence=3))
+    service.create_backup()
+    if goes_on:
+        service.restore_moment(Moment(sequence=5, generation=asked))
+        asked = generation(service)
+        put(service, 1, "later")
+    service.restore_moment(Moment(sequence=0))
+    service.journal.folder.remove(service.journal.folder.segments()[0])
+
+    with pytest.raises(MomentUnavailable, match="event 3 by then is lost" if goes_on else "not kept beyond event 3"):
+        service.restore_moment(Moment(instant=event.recorded_of(left[0]), generation=asked))
+    assert live(service) == []
+    assert contents(service, Moment(sequence=3, generation=asked)) == left[:3]
+    assert contents(service, Moment(instant=event.recorded_of(left[0]) - 1, generation=asked)) == []
+
+
 def test_times_before_a_gap_can_be_had_where_only_an_archive_tells_them(service: StoreService) -> None:
     put(service, 1, "a")
     first = service.create_backup().backup.name
