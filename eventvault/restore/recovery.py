@@ -51,7 +51,7 @@ class Recovery:
         the end. None where nothing that was there can be had. Raises NoSpace.
         """
         empty, left = self._was_empty(), self.what_is_left()
-        if left.journaled:
+        if left.journaled or empty:
             for doubtful in (False, True):
                 intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
                 if intent is not None:

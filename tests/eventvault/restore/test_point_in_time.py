@@ -414,6 +414,20 @@ def test_a_record_alone_tells_that_there_was_something(recovering: Settings) -> 
         assert problem_codes(service) == ["database_missing"]
 
 
+def test_it_is_recovered_as_empty_also_where_archives_hold_more_and_no_segment_is_left(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 3, "a")
+        service.create_backup()
+        service.restore_moment(Moment(sequence=0))
+        service.journal.flush(survey=True)
+        service.journal.folder.remove(service.journal.folder.segments()[0])
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert live(service) == []
+        assert service.status()["lastRestore"]["reason"] == "recovered"
+
+
 def test_a_registry_that_was_empty_is_recovered_as_empty(recovering: Settings) -> None:
     with running_service(recovering) as service:
         put(service, 3, "a")
