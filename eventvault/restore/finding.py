@@ -192,23 +192,26 @@ class Finder:
         if live is not None and upto:
             with self._open(live) as registry:
                 sequence = registry.first_recorded_at_or_after(instant + 1, upto) - 1
-            if sequence < upto or upto == reach:
+            if sequence < upto:
                 return Target(generation=generation, sequence=sequence)
-        return self._in_segments(generation, instant, reach, sources)
+        return self._in_segments(generation, instant, reach, sources, upto)
 
-    def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
-        """Where the instant lies within or right behind a segment; else only an archive can tell."""
+    def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
+        """Where the instant lies within or right behind a segment; else only an archive can tell.
+
+        recorded: so many events were recorded by then, by what the open database has.
+        """
         line = lineage(sources.known, generation)
         held = [each for each in coverage.in_lineage(sources.segments, line) if each[0] <= reach]
-        begun = [item for item in held if item[2].first_time <= instant]
+        begun = [item for item in held if item[1] > recorded and item[2].first_time <= instant]
         if begun:
             first, last, newest = max(begun, key=lambda item: item[1])
             lines = lines_of(newest)[first - newest.first : last - newest.first + 1]
-            sequence = first - 1 + bisect.bisect_right(lines, instant, key=event.recorded_of)
-            if sequence < last or last >= reach or any(item[0] == last + 1 for item in held):
-                return Target(generation=generation, sequence=min(sequence, reach))
-        elif held and held[0][0] == 1:
-            return Target(generation=generation, sequence=0)
+            recorded = first - 1 + bisect.bisect_right(lines, instant, key=event.recorded_of)
+            if recorded < last:
+                return Target(generation=generation, sequence=min(recorded, reach))
+        if recorded >= reach or any(item[0] == recorded + 1 for item in held):
+            return Target(generation=generation, sequence=min(recorded, reach))
         return Target(generation=generation, instant=instant)
 
 

@@ -289,6 +289,24 @@ def test_a_time_at_a_fork_is_refused_where_what_followed_by_then_is_lost(
     assert contents(service, Moment(instant=event.recorded_of(left[0]) - 1, generation=asked)) == []
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_time_of_which_only_the_open_database_has_the_events_is_told_by_it(
+    service: StoreService, *, archived: bool
+) -> None:
+    put(service, 2, "a")
+    if archived:
+        service.create_backup()
+    put(service, 2, "b")
+    put(service, 2, "left")
+    asked, left = generation(service), live(service)
+    service.restore_moment(Moment(sequence=4))
+    service.journal.folder.remove([each for each in service.journal.folder.segments()[0] if each.first < 5])
+
+    for count in (4, 6):
+        moment = Moment(instant=event.recorded_of(left[count - 1]), generation=asked)
+        assert contents(service, moment) == left[:count]
+
+
 def test_times_before_a_gap_can_be_had_where_only_an_archive_tells_them(service: StoreService) -> None:
     put(service, 1, "a")
     first = service.create_backup().backup.name
