@@ -165,6 +165,18 @@ class Series:
                 assert not self.named(generation, count), self.done  # retention took it in between
                 continue
             assert found == self.model[generation][:count], self.done
+            if count:
+                self.check_time(generation, event.recorded_of(found[-1]))
+
+    def check_time(self, generation: str, instant: int) -> None:
+        """A time is refused only where it is not known what followed by then: at the last event that can be had."""
+        by_then = sum(event.recorded_of(line) <= instant for line in self.model[generation])
+        try:
+            found = self.contents(Moment(instant=instant, generation=generation))
+        except MomentUnavailable:
+            assert not self.named(generation, by_then + 1), self.done
+            return
+        assert found == self.model[generation][:by_then], self.done
 
     def contents(self, moment: Moment) -> list[bytes]:
         staging = self.settings.storage_dir / f".past-{secrets.token_hex(4)}"
