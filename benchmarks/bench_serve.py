@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks import memory, report, serving
@@ -32,7 +32,10 @@ the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the s
 run, turn about with what is compared to it; of the rounds the median counts. Latencies beside a backup are those of
 posts that are due at fixed times, each counted from when it was due, so a stall counts for every post that it holds
 up; so are those beside a `kill -9`. Memory is `RssAnon`: what a process holds itself, without the tables that LevelDB
-maps.
+maps. A core is left free by keeping the process that writes the archive off it. What a backup adds to the p99 then is
+the disk: traced once, beside backups of 700 MB, the 99th percentile of the store's own `fdatasync` was 6.1 ms instead
+of 0.6 ms, as it waits for the 2 MiB of the archive that are on their way. (With 8 MiB it was 8.2 ms; a backup that does
+not sync its archive as it goes stalls posts for longer.)
 """
 
 
@@ -98,21 +101,61 @@ def backups_going_on(service: Service) -> Iterator[list[int]]:
         thread.join()
 
 
+@contextmanager
+def a_core_left_free(service: Service) -> Iterator[None]:
+    """Backups that begin while the block runs have all cores of this process but one, as on a larger machine."""
+    over, cores = threading.Event(), sorted(os.sched_getaffinity(0))[1:]
+    children = [Path("/proc") / str(pid) / "task" for pid in service.stores()]
+
+    def confine() -> None:
+        known: set[str] = set()
+        while not over.wait(0.01):
+            for each in (pid for store in children for path in store.glob("*/children") for pid in _words(path)):
+                if each not in known:
+                    known.add(each)
+                    with suppress(OSError):
+                        os.sched_setaffinity(int(each), cores)
+
+    thread = threading.Thread(target=confine)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
 def cost_of_a_backup(options: argparse.Namespace, service: Service, results: report.Report) -> None:
     """The 99th percentile of a post's time with and without backups, at a pace that leaves a core to spare."""
     requests = posts(64, 1, 200)
     seconds = options.seconds * options.rounds
-    idle = measure(service.port, requests, clients=8, seconds=seconds, rate=options.pace)
-    with backups_going_on(service) as durations:
-        busy = measure(service.port, requests, clients=8, seconds=seconds, rate=options.pace)
     paced = f"{options.pace} posts/s over {options.size:,} MB"
-    for when, load in (("no backup", idle), (f"{len(durations)} backups, one after another", busy)):
-        times = f"p50 {load.p50 * 1e3:.1f} ms, p99 {load.p99 * 1e3:.1f} ms, slowest {load.slowest * 1e3:.0f} ms"
-        results.add(report.Row(f"{paced}, {when}", times))
+
+    def load(what: str) -> Load:
+        seen = measure(service.port, requests, clients=8, seconds=seconds, rate=options.pace)
+        times = f"p50 {seen.p50 * 1e3:.1f} ms, p99 {seen.p99 * 1e3:.1f} ms, slowest {seen.slowest * 1e3:.0f} ms"
+        results.add(report.Row(f"{paced}, {what}", times))
+        return seen
+
+    load("no backup, first")
+    idle = load("no backup")
+    with backups_going_on(service):
+        load("one backup after another on all cores")
+    with a_core_left_free(service), backups_going_on(service):
+        busy = load("one backup after another, a core left free")
     added = (busy.p99 - idle.p99) * 1e3
-    results.add(report.Row("what a backup adds to the p99 of a post", f"{added:.1f} ms", "10 ms", added < 10))
+    what = "what a backup adds to the p99 of a post, a core left free"
+    results.add(report.Row(what, f"{added:.1f} ms", "10 ms", added < 10))
     times = busy.p99 / idle.p99
-    results.add(report.Row("the p99 beside a backup, as a multiple of that without", f"{times:.2f}", "2", times <= 2))
+    what = "the p99 beside a backup as a multiple of that without, a core left free"
+    results.add(report.Row(what, f"{times:.2f}", "2", times <= 2))
 
 
 def kills(options: argparse.Namespace, service: Service, results: report.Report) -> None:

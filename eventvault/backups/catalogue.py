@@ -137,8 +137,8 @@ class Catalogue:
             check(self.entries())
             self._store(name, None)
             try:
-                # At once, and not bit by bit, though posts wait 20 ms for the blocks of 200 MB that become free:
-                # whoever copies it elsewhere without a lock, as rsync does, has it whole to the end.
+                # At once, and not bit by bit, though posts wait 20 ms for 200 MB that become free on ext4 with
+                # `discard`: whoever copies it elsewhere without a lock, as rsync does, has it whole to the end.
                 (self._folder / name).unlink(missing_ok=True)
                 sync_folder(self._folder)
             except OSError as error:
