@@ -204,13 +204,12 @@ class Finder:
         line = lineage(sources.known, generation)
         held = [each for each in coverage.in_lineage(sources.segments, line) if each[0] <= reach]
         begun = [item for item in held if item[1] > recorded and item[2].first_time <= instant]
+        last = recorded
         if begun:
             first, last, newest = max(begun, key=lambda item: item[1])
             lines = lines_of(newest)[first - newest.first : last - newest.first + 1]
             recorded = first - 1 + bisect.bisect_right(lines, instant, key=event.recorded_of)
-            if recorded < last:
-                return Target(generation=generation, sequence=min(recorded, reach))
-        if recorded >= reach or any(item[0] == recorded + 1 for item in held):
+        if recorded < last or recorded >= reach or any(item[0] == recorded + 1 for item in held):
             return Target(generation=generation, sequence=min(recorded, reach))
         return Target(generation=generation, instant=instant)
 
