@@ -62,8 +62,8 @@ def compare_single_posts(options: argparse.Namespace, folder: Path, results: rep
             for server, sent, loads in ((bare, [http_request("GET", "/")], hello), (service, requests, ours)):
                 loads.append(measure(server.port, sent, clients=options.clients, seconds=options.seconds))
         batches = measure(service.port, posts(16, 100, 200), clients=options.clients, seconds=options.seconds)
-    answers = [item for load in (*hello, *ours, batches) for item in load.statuses.items()]
-    failed = [f"{count} x {status}" for status, count in answers if not status.startswith("2")]
+    answers = [item for load in (*hello, *ours, batches) for item in load.failed.items()]
+    failed = [f"{count} x {status}" for status, count in answers]
     first, second = (statistics.median(load.rate for load in loads) for loads in (hello, ours))
     ratio = second / first
     with_clients = f"{options.clients} clients, {options.workers} workers"
@@ -169,11 +169,11 @@ def kills(options: argparse.Namespace, service: Service, results: report.Report)
                 os.kill(running()[0], signal.SIGKILL)
                 time.sleep(KILL_EVERY / 2)
             seen = load.result()
-        lost = seen.statuses.pop("hung up", 0) if role == "worker" else 0
         wait = f"{seen.slowest * 1e3:,.0f} ms"
         what = f"kill -9 of a {role}, {KILLS} times: the longest that a post waited"
         results.add(report.Row(what, wait, "2,000 ms", seen.slowest <= 2))
-        failed = {status: count for status, count in seen.statuses.items() if not status.startswith("2")}
+        failed = seen.failed
+        lost = failed.pop("hung up", 0) if role == "worker" else 0
         said = f"{failed or 0}" + (f", and {lost} connections that the worker held" if lost else "")
         results.add(report.Row(f"kill -9 of a {role}: requests that failed", said, "0", not failed))
 

@@ -34,8 +34,7 @@ def drafts(seed: int) -> Iterator[list[EventDraft]]:
 def fill(database: Path, size: int, seed: int = 1) -> int:
     """Add events to the database (made where there is none) until its folder is about `size` bytes larger.
 
-    All of it is in tables afterwards, and LevelDB has nothing left to compact, as in a database that had a moment of
-    rest. Gives the number of events in it.
+    All of it is in tables afterwards, as LevelDB leaves a database that was opened. Gives the number of events in it.
     """
     if not database.exists():
         create_database(database)
@@ -50,12 +49,12 @@ def fill(database: Path, size: int, seed: int = 1) -> int:
         last = registry.last_sequence
     finally:
         db.close()
-    _settle(database)
+    open_leveldb(database).close()  # which turns the log into a table
     return last
 
 
-def _settle(database: Path) -> None:
-    """Open it, which turns the log into a table and compacts what waits for it, until its tables stay as they are."""
+def settle(database: Path) -> None:
+    """Let LevelDB compact what waits for it, until the tables stay as they are: the database had a moment of rest."""
     db = open_leveldb(database)
     try:
         seen, since = _tables(database), time.monotonic()

@@ -36,10 +36,8 @@ class Limits:
     ratio: float
     cores: int
 
-    def or_better(self, other: Limits | None) -> Limits:
+    def or_better(self, other: Limits) -> Limits:
         """The better of both for each part: what else runs on the machine only takes away."""
-        if other is None:
-            return self
         best = {
             what: Speed(max(one.one, other.speeds[what].one), max(one.all, other.speeds[what].all))
             for what, one in self.speeds.items()

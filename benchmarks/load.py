@@ -33,6 +33,11 @@ class Load:
     def rate(self) -> float:
         return self.requests / self.seconds
 
+    @property
+    def failed(self) -> dict[str, int]:
+        """How many answers there were of each status that is no success, and how often the server hung up."""
+        return {status: count for status, count in self.statuses.items() if not status.startswith("2")}
+
 
 def http_request(method: str, path: str, body: bytes = b"") -> bytes:
     """The bytes of a request that keeps its connection alive."""
