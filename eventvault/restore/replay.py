@@ -22,6 +22,8 @@ from eventvault.store import keys
 from eventvault.store.registry import EventRegistry
 
 _BATCH = 2000
+_WAITING_BYTES = 64 * 2**20
+"""Twice the write buffer: what waits fills whole memtables."""
 _REMEMBERED = 10_000
 _NO_NONCE = bytes(keys.NONCE_BYTES)
 _RECORDED = slice(-29, -2)
@@ -66,7 +68,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
     or does not continue what is there.
     """
     last = registry.last_sequence
-    recorded = registry.at(last)[_RECORDED] if last else b""
+    writer = _Writer(db, registry.at(last)[_RECORDED] if last else b"")
     before: tuple[int, Sequence[bytes]] = (0, ())
     for path, upto in segments:
         with _missing_said(path):
@@ -78,11 +80,12 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
             raise JournalDamaged(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
-        recorded = _append(db, path, last + 1, wanted, recorded)
+        writer.append(path, last + 1, wanted)
         last += len(wanted)
         if found.last <= upto:
             note_offsets(db, found.header.kafka)
         before = (found.first, lines)
+    writer.close()
     return last
 
 
@@ -103,26 +106,62 @@ def _missing_said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _append(db: Any, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
-    """Returns the last one's `recordedtime`, as it is printed: the text sorts as the instants do."""
-    prefixes = _Prefixes()
-    for start in range(0, len(lines), _BATCH):
-        with db.write_batch(transaction=True) as batch:
-            put = batch.put
-            for sequence, line in enumerate(lines[start : start + _BATCH], first + start):
-                try:
-                    event = _decode(line)
-                except msgspec.MsgspecError as error:
-                    raise _not_as_written(path, sequence) from error
-                if event.sequence != sequence or line[_RECORDED] < recorded:
-                    raise _not_as_written(path, sequence)
-                recorded = line[_RECORDED]
-                number = sequence.to_bytes(8, "big")
-                put(keys.EVENT + number, line)
-                put(keys.identity_key(event.id, event.source), number + _NO_NONCE)
-                for prefix in prefixes.of(event):
-                    put(prefix + number, b"")
-    return recorded
+class _Writer:
+    """Puts replayed events; their identities and indexes wait, so that LevelDB has little to merge.
+
+    A memtable that overlaps no table becomes one that is not merged again (`Version::PickLevelForMemTableOutput` of
+    LevelDB). Events come in the order of their keys, so those of a memtable do, unless keys of another kind are
+    in it; those of one kind are put together, whenever `_WAITING_BYTES` of them wait, and by `close`.
+    """
+
+    def __init__(self, db: Any, recorded: bytes) -> None:
+        """recorded: `recordedtime` of the event before, as it is printed: the text sorts as the instants do."""
+        self._db = db
+        self._recorded = recorded
+        self._prefixes = _Prefixes()
+        self._identities: list[Any] = []
+        self._indexes: list[Any] = []
+        self._waiting_bytes = 0
+
+    def append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
+        """Raises JournalDamaged where a line of the segment `path` is not what comes next."""
+        for start in range(0, len(lines), _BATCH):
+            self._append(path, first + start, lines[start : start + _BATCH])
+            if self._waiting_bytes >= _WAITING_BYTES:
+                self._put_waiting()
+
+    def close(self) -> None:
+        self._put_waiting()
+
+    def _append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
+        events, identities, indexes = (self._db.write_batch() for _ in range(3))
+        put_event, put_identity, put_index = events.put, identities.put, indexes.put
+        recorded, prefixes_of = self._recorded, self._prefixes.of
+        for sequence, line in enumerate(lines, first):
+            try:
+                event = _decode(line)
+            except msgspec.MsgspecError as error:
+                raise _not_as_written(path, sequence) from error
+            if event.sequence != sequence or line[_RECORDED] < recorded:
+                raise _not_as_written(path, sequence)
+            recorded = line[_RECORDED]
+            number = sequence.to_bytes(8, "big")
+            put_event(keys.EVENT + number, line)
+            put_identity(keys.identity_key(event.id, event.source), number + _NO_NONCE)
+            for prefix in prefixes_of(event):
+                put_index(prefix + number, b"")
+        self._recorded = recorded
+        events.write()
+        for batch, waiting in ((identities, self._identities), (indexes, self._indexes)):
+            waiting.append(batch)
+            self._waiting_bytes += batch.approximate_size()
+
+    def _put_waiting(self) -> None:
+        for waiting in (self._identities, self._indexes):
+            for batch in waiting:
+                batch.write()
+            waiting.clear()
+        self._waiting_bytes = 0
 
 
 class _Prefixes:
