@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import plyvel
 
@@ -37,6 +37,14 @@ STOP_SECONDS = 10.0
 """How long a store that ends waits for the segment that is being written."""
 
 
+class _Waiting(NamedTuple):
+    """An event, and when it was recorded: microseconds since the epoch."""
+
+    generation: str
+    sequence: int
+    recorded: int
+
+
 class Journal:
     """Safe to use from many threads. Without `start` it writes when `flush` is called."""
 
@@ -56,8 +64,8 @@ class Journal:
         self._surveyed = -SURVEY_SECONDS
         self._failed_at = 0
         self._looked = clock.now()
-        self._waiting_since: int | None = None
-        """When the oldest event that is covered by nothing was recorded, where that is known."""
+        self._waiting: _Waiting | None = None
+        """The oldest event that is covered by nothing, as far as was looked."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def check(self, registry: EventRegistry) -> None:
@@ -116,7 +124,7 @@ class Journal:
         covered = self._covered()
         if registry is None or covered is None or registry.last_sequence <= covered:
             return 0.0
-        since = self._looked if self._waiting_since is None else self._waiting_since
+        since = self._waiting.recorded if self._waiting else self._looked
         return max(0.0, round((clock.now() - since) / 1e6, 3))
 
     def _covered(self) -> int | None:
@@ -147,7 +155,7 @@ class Journal:
             return False
         if self.problem is not None:
             log.info("BackupManager: the journal is written again")
-        self.problem, self._waiting_since = None, None
+        self.problem = None
         return True
 
     def _tick(self, seconds: float, *, survey: bool) -> None:
@@ -161,19 +169,21 @@ class Journal:
             if not self._writer.write_next():
                 break
             self.counts["segments"] += 1
+            self._note_waiting()
         self._looked = looked
         if survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS:
             self._surveyed = time.monotonic()
             self._survey()
-            self._tidy(due=began + self._seconds)
+            self._note_waiting()
+            self._tidy(until=began + self._seconds / 2)
 
-    def _tidy(self, due: float) -> None:
-        """Until the next segment is due, but a step at least: many merges must neither keep it waiting nor pile up."""
+    def _tidy(self, until: float) -> None:
+        """Begin steps until then, but one at least: many must neither keep the next segment waiting nor pile up."""
         assert self._writer.identity is not None, "a survey comes first"
         asked = itertools.count()
 
         def go_on() -> bool:
-            return not self._hurried.is_set() and (next(asked) == 0 or time.monotonic() < due)
+            return not self._hurried.is_set() and (next(asked) == 0 or time.monotonic() < until)
 
         tidier = Tidier(self.folder, self._catalogue.installation, go_on)
         if not tidier.tidy(self._catalogue.entries(), self._writer.identity):
@@ -190,11 +200,17 @@ class Journal:
         self._writer.survey()
 
     def _note_waiting(self) -> None:
-        """Keep in mind since when the oldest event waits; it is only asked for when writing fails."""
-        holes = self._writer.holes
-        if holes and self._waiting_since is None:
-            with self._bus.using() as registry:
-                self._waiting_since = event.recorded_of(registry.at(holes[0][0]))
+        """Keep in mind since when the oldest event waits."""
+        writer = self._writer
+        if not writer.holes or writer.identity is None:
+            self._waiting = None
+            return
+        generation, sequence = writer.identity.generation, writer.holes[0][0]
+        if self._waiting is not None and self._waiting[:2] == (generation, sequence):
+            return
+        with self._bus.using() as registry:
+            if registry.identity.generation == generation:
+                self._waiting = _Waiting(generation, sequence, event.recorded_of(registry.at(sequence)))
 
     def problem_since(self, made: int | None) -> EventVaultError | None:
         """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
