@@ -30,8 +30,8 @@ GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 LINES = 20_000
 INTRODUCTION = """\
 Made by `make bench-journal`, over loopback, with a load generator of one process, 16 clients and two gunicorn workers.
-With the journal is with the default `JOURNAL_INTERVAL`, without it with one that is never reached, turn about; of the
-rounds the median counts. Replay is into a fresh database, every check of the segments included, and ends when it is
+With the journal is with the default `JOURNAL_INTERVAL`, without it with one that is never reached, turn about in short
+rounds, as a round differs more from the next one than the two do; the median counts. Replay is into a fresh database, every check of the segments included, and ends when it is
 synced. Seconds at risk is what health says, asked for ten times a second under a steady load.
 """
 
@@ -53,14 +53,18 @@ def compare_posts(options: argparse.Namespace, folder: Path, results: report.Rep
     with _service(folder / "on", "1000") as on, _service(folder / "off", OFF) as off:
         for name, requests in kinds:
             rates: dict[int, list[float]] = {on.port: [], off.port: []}
-            for _ in range(options.rounds):
-                for port, seen in rates.items():
-                    seen.append(measure(port, requests, clients=options.clients, seconds=options.seconds).rate)
-            with_it, without = (statistics.median(rates[one.port]) for one in (on, off))
-            results.add(report.Row(f"{name}, with the journal", f"{with_it:,.0f} requests/s"))
-            results.add(report.Row(f"{name}, without it", f"{without:,.0f} requests/s"))
-            ratio = with_it / without
+            for number in range(options.rounds):
+                for port in (on.port, off.port) if number % 2 else (off.port, on.port):
+                    rates[port].append(measure(port, requests, clients=options.clients, seconds=options.seconds).rate)
+            ratio = statistics.median(rates[on.port]) / statistics.median(rates[off.port])
+            results.add(report.Row(f"{name}, with the journal", _spread(rates[on.port])))
+            results.add(report.Row(f"{name}, without it", _spread(rates[off.port])))
             results.add(report.Row(f"{name}, with as a part of without", f"{ratio:.3f}", "0.95", ratio >= 0.95))
+
+
+def _spread(rates: list[float]) -> str:
+    low, median, high = statistics.quantiles(rates, n=4)
+    return f"{median:,.0f} requests/s ({low:,.0f} to {high:,.0f} in the middle half of {len(rates)} rounds)"
 
 
 def replay(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
@@ -122,8 +126,8 @@ def _service(folder: Path, interval: str) -> AbstractContextManager[Service]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round of posts")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each round of posts")
+    parser.add_argument("--rounds", type=int, default=60, help="at least 2")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--events", type=int, default=1_000_000, help="that are replayed")
     parser.add_argument("--risk-seconds", type=float, default=600.0, help="how long seconds at risk are measured")
