@@ -31,8 +31,9 @@ LINES = 20_000
 INTRODUCTION = """\
 Made by `make bench-journal`, over loopback, with a load generator of one process, 16 clients and two gunicorn workers.
 With the journal is with the default `JOURNAL_INTERVAL`, without it with one that is never reached, turn about in short
-rounds, as a round differs more from the next one than the two do; the median counts. Replay is into a fresh database, every check of the segments included, and ends when it is
-synced. Seconds at risk is what health says, asked for ten times a second under a steady load.
+rounds, as a round differs more from the next one than the two do; the median counts. Replay is into a fresh database,
+every check of the segments included, and ends when it is synced. Seconds at risk is what health says, asked for ten
+times a second under a steady load.
 """
 
 
