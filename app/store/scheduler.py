@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -17,8 +18,23 @@ class FlaskScheduler:
         app.config.update(SCHEDULER_API_ENABLED=False, SCHEDULER_TIMEZONE="UTC")
         self._scheduler = APScheduler()
         self._scheduler.init_app(app)
+        self._stopped = False
+        self._lock = threading.Lock()
+        """APScheduler waits for ever when it is shut down while it is started."""
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
+        """Nothing happens after `stop`."""
+        with self._lock:
+            if not self._stopped:
+                self._add(name, interval, delay, job)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._scheduler.running:
+                self._scheduler.shutdown(wait=False)
+
+    def _add(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
         self._scheduler.add_job(
             id=name,
             func=job,
@@ -31,7 +47,3 @@ class FlaskScheduler:
         )
         if not self._scheduler.running:
             self._scheduler.start()
-
-    def stop(self) -> None:
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)

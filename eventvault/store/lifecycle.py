@@ -26,6 +26,8 @@ log = logging.getLogger("BackupManager")
 TICK_SECONDS = 1.0
 STARTING_SECONDS = 10.0
 """How long a request waits for a store that is opening the database, as one that takes over does."""
+STOP_SECONDS = 3.0
+"""How long a store that ends waits for a database that is just being opened."""
 
 
 class Lifecycle:
@@ -53,6 +55,8 @@ class Lifecycle:
         self._on_serving = on_serving
         self._each_second = each_second
         self._served = False
+        self._serving = threading.Lock()
+        """Held while the store comes to serve: a stop meets all that was begun then, or nothing is."""
         self._stopping = threading.Event()
         self._tried = threading.Event()
 
@@ -65,8 +69,12 @@ class Lifecycle:
         threading.Thread(target=self._tick, name="ticker", daemon=True).start()
 
     def stop(self) -> None:
-        self.state = "stopping"
+        """Nothing is begun any more once this returns, unless the database takes longer to open than is waited."""
         self._stopping.set()
+        came_to_it = self._serving.acquire(timeout=STOP_SECONDS)
+        self.state = "stopping"
+        if came_to_it:
+            self._serving.release()
 
     def try_to_open(self) -> None:
         """The caller holds `swapping`."""
@@ -82,11 +90,15 @@ class Lifecycle:
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
     def serve(self) -> None:
-        self._open_database()
-        self.state = "serving"
-        if not self._served:
-            self._served = True
-            self._on_serving()
+        """Raises why the database cannot be opened, or Cancelled where the store is stopping."""
+        with self._serving:
+            if self._stopping.is_set():
+                raise Cancelled("the store is stopping", hint="send the request again")
+            self._open_database()
+            self.state = "serving"
+            if not self._served:
+                self._served = True
+                self._on_serving()
 
     def refusal(self) -> EventVaultError | None:
         """Why a request cannot be served now; None where it can."""

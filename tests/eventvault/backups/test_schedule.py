@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,8 +26,10 @@ class HandScheduler:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
         self.stopped = False
+        self.asked_late = False
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
+        self.asked_late = self.asked_late or self.stopped
         if name != "auto-backup":
             return
         self.asked.append((interval, delay))
@@ -74,6 +77,32 @@ def test_the_first_run_is_when_the_newest_backup_is_one_interval_old(newest: int
 def test_it_is_asked_for_once_with_the_interval_of_the_settings(scheduled: Scheduled) -> None:
     assert scheduled.scheduler.asked == [(HOUR, HOUR)]
     assert scheduled.job == {"enabled": True, "intervalMs": HOUR, "lastRun": None, "lastOutcome": None}
+
+
+def test_a_store_that_is_stopped_while_it_starts_schedules_nothing_afterwards(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Scheduled(settings)
+    lifecycle, real = one.service.lifecycle, one.service.bus.init
+    opening = threading.Event()
+
+    def init(*arguments: Any) -> None:
+        opening.set()
+        assert lifecycle._stopping.wait(60)
+        real(*arguments)
+
+    monkeypatch.setattr(one.service.bus, "init", init)
+    starting = threading.Thread(target=one.service.initialize)
+    starting.start()
+    assert opening.wait(60)
+
+    one.service.stop()
+    starting.join(60)
+    one.service.bus.close()
+
+    assert one.scheduler.stopped
+    assert not one.scheduler.asked_late
+    assert one.service.state == "stopping"
 
 
 def test_the_newest_backup_of_an_earlier_run_counts(settings: Settings) -> None:

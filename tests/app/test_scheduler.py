@@ -1,0 +1,21 @@
+"""The scheduler of the store process."""
+
+from __future__ import annotations
+
+import threading
+
+from app.store.scheduler import FlaskScheduler
+
+
+def test_what_is_asked_for_is_run_until_it_is_stopped_and_never_afterwards() -> None:
+    scheduler = FlaskScheduler()
+    ran = threading.Event()
+    late: list[str] = []
+
+    scheduler.every("soon", 3_600_000, 0, ran.set)
+    assert ran.wait(60)
+    scheduler.stop()
+    scheduler.every("late", 3_600_000, 0, lambda: late.append("ran"))
+
+    assert "APScheduler" not in {thread.name for thread in threading.enumerate()}
+    assert not late
