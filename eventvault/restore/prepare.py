@@ -8,25 +8,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import orjson
 import plyvel
 
-from eventvault import clock, event
+from eventvault import clock
 from eventvault.backups.archive import foreign, reader
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, DatabaseError, DatabaseTooNew
 from eventvault.files import no_space_said, remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
+from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
 from eventvault.store.past_copy import check_holds, copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
 
 DATABASE_NAME = "event_registry_db"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def prepare_restore(
@@ -151,14 +153,25 @@ def check_database(path: Path, database: Path, expected: int | None) -> None:
         # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
         open_checked(database).close()
         with closing(open_leveldb(database, paranoid=True)) as db:
-            _read_blocks(db)
-            check_records(EventRegistry(db, database), path.name, expected)
+            registry = EventRegistry(db, database)
+            check_records(registry, path.name, expected)
+            _read_blocks(db, stop=keys.event_key(1))
+            _read_blocks(db, start=keys.event_key(registry.last_sequence + 1))
 
 
-def _read_blocks(db: Any) -> None:
+def _read_blocks(db: Any, *, start: bytes | None = None, stop: bytes | None = None) -> None:
     """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
-    with db.iterator(verify_checksums=True, fill_cache=False) as rows:
+    with db.iterator(start=start, stop=stop, verify_checksums=True, fill_cache=False, include_value=False) as rows:
         deque(rows, maxlen=0)
+
+
+class _Stored(msgspec.Struct, gc=False):
+    """All of the JSON is checked as it is decoded, but for the UTF-8 of what is passed over."""
+
+    sequence: int
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
 
 
 def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
@@ -166,21 +179,31 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
 
     Raises ArchiveDamaged that says where.
     """
-    last, recorded = 0, 0
+    last, instant, ending = 0, _EPOCH, b"none ends so"
     for sequence, value in registry.events(0, registry.last_sequence):
         if sequence != last + 1:
             raise _damaged(name, f"event {last + 1} is missing")
-        before = recorded
+        before = instant
         try:
-            recorded = event.recorded_of(value)
-            good = orjson.loads(value)["sequence"] == sequence and recorded >= before
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            if not value.endswith(ending):
+                instant, ending = _recorded(value)
+            good = _decode(value).sequence == sequence and instant >= before and bool(value.isascii() or value.decode())
+        except (msgspec.MsgspecError, TypeError, ValueError):
             good = False
         if not good:
             raise _damaged(name, f"event {sequence} is not as it was written")
         last = sequence
     if last != registry.last_sequence or (expected is not None and last != expected):
         raise _miscounted(name, last, expected)
+
+
+def _recorded(value: bytes) -> tuple[datetime, bytes]:
+    """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
+    said = value[-29:-2]
+    ending = b',"recordedtime":"%s"}' % said
+    if not value.endswith(ending):
+        raise ValueError("recordedtime is not the last member")
+    return datetime.fromisoformat(said.decode()), ending
 
 
 def _miscounted(name: str, found: int, expected: int | None) -> ArchiveDamaged:
