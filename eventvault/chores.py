@@ -30,6 +30,7 @@ log = logging.getLogger("BackupManager")
 CHORES = {
     "write_archive": "eventvault.backups.chores",
     "check_archive": "eventvault.restore.check",
+    "check_part": "eventvault.restore.records",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",
     "prepare_moment": "eventvault.restore.prepare_moment",
@@ -121,7 +122,7 @@ def _said(name: str, error: Exception) -> errors.EventVaultError:
 def main(name: str, parent: int) -> None:
     """The child: one chore, then the end."""
     end_with_parent(parent)
-    os.nice(NICENESS)
+    os.nice(max(0, NICENESS - os.nice(0)))  # not twice, where a chore has chores of its own
     chore = getattr(importlib.import_module(CHORES[name]), name)
     arguments = orjson.loads(sys.stdin.buffer.read())
     try:

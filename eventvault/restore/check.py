@@ -19,6 +19,7 @@ from eventvault.restore import prepare
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import read_foreign
 from eventvault.restore.intent import STAGING_PREFIX
+from eventvault.restore.records import said_of
 
 
 def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
     """What an import reads, read; or what a restore does, where a database of ours was packed anew."""
     try:
         unpacked = foreign.unpack_foreign(path, folder, progress=progress)
-        with prepare.said_of(path):
+        with said_of(path):
             foreigner = is_foreign(folder)
         if foreigner:
             read_foreign(folder)

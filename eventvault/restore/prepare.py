@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import plyvel
 
 from eventvault import clock
 from eventvault.backups.archive import foreign, reader
-from eventvault.errors import ArchiveDamaged, ArchiveIncomplete, ArchiveTooNew, DatabaseError, DatabaseTooNew
+from eventvault.errors import ArchiveIncomplete
 from eventvault.files import no_space_said, remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
+from eventvault.restore.records import check_count, check_records, check_together, said_of
 from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity, first_identity
 from eventvault.store.opening import open_checked
@@ -28,7 +27,6 @@ from eventvault.store.past_copy import check_holds, copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
 
 DATABASE_NAME = "event_registry_db"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def prepare_restore(
@@ -113,28 +111,12 @@ def _stamp_own(
     path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str], *, read: bool = True
 ) -> dict[str, Any]:
     """Read every record of a database of ours (read=False: only how many there are), and begin its new generation."""
+    if read:
+        check_together(path, database, expected)
     with _database(path, database) as (db, registry):
-        if read:
-            check_records(registry, path.name, expected)
-        elif expected is not None and registry.last_sequence != expected:
-            raise _miscounted(path.name, registry.last_sequence, expected)
+        check_count(path.name, registry.last_sequence, expected)
         (database / MARK_NAME).touch()
         return _begin_generation(db, registry, "restored", live, notes)
-
-
-@contextmanager
-def said_of(path: Path) -> Iterator[None]:
-    """What is wrong with the unpacked database is said of the archive `path`."""
-    try:
-        yield
-    except DatabaseTooNew as error:
-        raise ArchiveTooNew(
-            f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
-        ) from error
-    except (DatabaseError, plyvel.CorruptionError) as error:
-        raise ArchiveDamaged(
-            f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
-        ) from error
 
 
 @contextmanager
@@ -163,55 +145,6 @@ def _read_blocks(db: Any, *, start: bytes | None = None, stop: bytes | None = No
     """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
     with db.iterator(start=start, stop=stop, verify_checksums=True, fill_cache=False, include_value=False) as rows:
         deque(rows, maxlen=0)
-
-
-class _Stored(msgspec.Struct, gc=False):
-    """All of the JSON is checked as it is decoded, but for the UTF-8 of what is passed over."""
-
-    sequence: int
-
-
-_decode = msgspec.json.Decoder(_Stored).decode
-
-
-def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
-    """Read every record: JSON, the sequence without holes, `recordedtime` never decreasing, as many as promised.
-
-    Raises ArchiveDamaged that says where.
-    """
-    last, instant, ending = 0, _EPOCH, b"none ends so"
-    for sequence, value in registry.events(0, registry.last_sequence):
-        if sequence != last + 1:
-            raise _damaged(name, f"event {last + 1} is missing")
-        before = instant
-        try:
-            if not value.endswith(ending):
-                instant, ending = _recorded(value)
-            good = _decode(value).sequence == sequence and instant >= before and bool(value.isascii() or value.decode())
-        except (msgspec.MsgspecError, TypeError, ValueError):
-            good = False
-        if not good:
-            raise _damaged(name, f"event {sequence} is not as it was written")
-        last = sequence
-    if last != registry.last_sequence or (expected is not None and last != expected):
-        raise _miscounted(name, last, expected)
-
-
-def _recorded(value: bytes) -> tuple[datetime, bytes]:
-    """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
-    said = value[-29:-2]
-    ending = b',"recordedtime":"%s"}' % said
-    if not value.endswith(ending):
-        raise ValueError("recordedtime is not the last member")
-    return datetime.fromisoformat(said.decode()), ending
-
-
-def _miscounted(name: str, found: int, expected: int | None) -> ArchiveDamaged:
-    return _damaged(name, f"it holds {found} events; its manifest says {expected}")
-
-
-def _damaged(name: str, what: str) -> ArchiveDamaged:
-    return ArchiveDamaged(f"{name} is damaged: {what}", hint="restore another archive; this one is kept as it is")
 
 
 def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:

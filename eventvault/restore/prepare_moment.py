@@ -12,7 +12,8 @@ from eventvault import clock
 from eventvault.backups.archive import reader
 from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, remove_durably, sync_tree
-from eventvault.restore.prepare import DATABASE_NAME, check_records, said_of
+from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.restore.records import check_records, said_of
 from eventvault.restore.replay import cut, note_offsets, replay
 from eventvault.store.generation import Generation, StoreIdentity
 from eventvault.store.opening import open_checked

@@ -161,7 +161,7 @@ def test_what_was_verified_is_not_read_record_by_record_again(
         return getattr(prepare, name)(**arguments) if name == "prepare_restore" else run(name, **arguments)
 
     monkeypatch.setattr(service.chores, "run", here)
-    monkeypatch.setattr(prepare, "check_records", lambda *_: read.append("read"))
+    monkeypatch.setattr(prepare, "check_together", lambda *_: read.append("read"))
 
     assert service.restore(made.name).events == 20
     assert read == []

@@ -6,14 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
+from eventvault.errors import ArchiveIncomplete
 from eventvault.restore import prepare
-from eventvault.store import keys
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
-from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
+from tests.restoring import make_archive, make_foreign_archive, make_foreign_database
 
 
 def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
@@ -66,39 +64,3 @@ def test_a_private_copy_in_storage_is_imported(tmp_path: Path) -> None:
 
     assert answer["events"] == 4
     assert (tmp_path / "staging" / prepare.DATABASE_NAME / "CURRENT").exists()
-
-
-def spoil(folder: Path, sequence: int, change: dict[str, Any] | None) -> None:
-    with closing(open_leveldb(folder)) as db:
-        key = keys.event_key(sequence)
-        if change is None:
-            db.delete(key)
-        else:
-            db.put(key, orjson.dumps({**orjson.loads(db.get(key)), **change}))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (None, "event 2 is missing"),
-        ({"sequence": 3}, "event 2 is not as it was written"),
-        ({"recordedtime": "1999-01-01T00:00:00.000000Z"}, "event 2 is not as it was written"),
-    ],
-)
-def test_every_record_is_read(tmp_path: Path, change: dict[str, Any] | None, words: str) -> None:
-    make_database(tmp_path / "db")
-    spoil(tmp_path / "db", 2, change)
-    with closing(open_leveldb(tmp_path / "db")) as db:
-        registry = EventRegistry(db, tmp_path / "db")
-        with pytest.raises(ArchiveDamaged, match=words):
-            prepare.check_records(registry, "a.tar.gz", 3)
-
-
-def test_as_many_as_the_manifest_promises_must_be_there(tmp_path: Path) -> None:
-    make_database(tmp_path / "db")
-    with closing(open_leveldb(tmp_path / "db")) as db:
-        registry = EventRegistry(db, tmp_path / "db")
-        prepare.check_records(registry, "a.tar.gz", 3)
-        prepare.check_records(registry, "a.tar.gz", None)
-        with pytest.raises(ArchiveDamaged, match="holds 3 events; its manifest says 4"):
-            prepare.check_records(registry, "a.tar.gz", 4)

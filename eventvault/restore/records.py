@@ -1,0 +1,152 @@
+"""Reading every record of a database of ours: one by one, or each core a part of them.
+
+LevelDB lets one process open a database. So each further one opens a copy, whose tables are hard links.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import plyvel
+
+from eventvault.backups.archive.parallel import thread_count
+from eventvault.chores import Chores
+from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseError, DatabaseTooNew
+from eventvault.files import remove_durably
+from eventvault.store.opening import open_checked
+from eventvault.store.past_copy import copy_database
+from eventvault.store.registry import EventRegistry
+
+PART_EVENTS = 100_000
+"""Less is not worth a process of its own."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Stored(msgspec.Struct, gc=False):
+    """All of the JSON is checked as it is decoded, but for the UTF-8 of what is passed over."""
+
+    sequence: int
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+
+
+@contextmanager
+def said_of(path: Path) -> Iterator[None]:
+    """What is wrong with the unpacked database is said of the archive `path`."""
+    try:
+        yield
+    except DatabaseTooNew as error:
+        raise ArchiveTooNew(
+            f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
+        ) from error
+    except (DatabaseError, plyvel.CorruptionError) as error:
+        raise ArchiveDamaged(
+            f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
+        ) from error
+
+
+def check_together(path: Path, database: Path, expected: int | None) -> None:
+    """`check_records` of a database that was unpacked from `path` and that nobody has open, by all cores.
+
+    Copies lie beside it meanwhile. Raises ArchiveDamaged or ArchiveTooNew, or OSError.
+    """
+    with said_of(path), closing(open_checked(database)) as db:
+        registry = EventRegistry(db, database)
+        first, *others = _parts(registry.last_sequence)
+        if not others:
+            check_records(registry, path.name, expected)
+            return
+    chores = Chores()
+    copies = {database.with_name(f".part-{number}"): part for number, part in enumerate(others)}
+    try:
+        for copy in copies:
+            copy_database(database, copy)
+        with ThreadPoolExecutor(len(copies)) as pool:
+            asked = [
+                pool.submit(chores.run, "check_part", archive=path.name, database=str(copy), after=after, upto=upto)
+                for copy, (after, upto) in copies.items()
+            ]
+            try:
+                _check_part(path, database, *first)
+                for each in asked:
+                    each.result()
+            finally:
+                chores.cancel()
+    finally:
+        for copy in copies:
+            remove_durably(copy)
+    check_count(path.name, others[-1][1], expected)
+
+
+def check_part(*, archive: str, database: str, after: int, upto: int) -> dict[str, Any]:
+    """The chore that reads one part, of a copy of its own. archive: its name, for errors."""
+    _check_part(Path(archive), Path(database), after, upto)
+    return {}
+
+
+def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
+    with said_of(path), closing(open_checked(database)) as db:
+        check_part_of(EventRegistry(db, database), path.name, after, upto)
+
+
+def _parts(last: int) -> list[tuple[int, int]]:
+    """(after, upto) of parts that are of about the same size."""
+    count = max(1, min(thread_count(), last // PART_EVENTS))
+    ends = [last * number // count for number in range(count + 1)]
+    return list(itertools.pairwise(ends))
+
+
+def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
+    """Read every record: JSON, the sequence without holes, `recordedtime` never decreasing, as many as promised.
+
+    Raises ArchiveDamaged that says where.
+    """
+    check_part_of(registry, name, 0, registry.last_sequence)
+    check_count(name, registry.last_sequence, expected)
+
+
+def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> None:
+    """`check_records` for the events beyond `after`, up to `upto`, and that they follow the one before them."""
+    last, instant, ending = max(0, after - 1), _EPOCH, b"none ends so"
+    for sequence, value in registry.events(last, upto):
+        if sequence != last + 1:
+            raise damaged(name, f"event {last + 1} is missing")
+        before = instant
+        try:
+            if not value.endswith(ending):
+                instant, ending = _recorded(value)
+            good = _decode(value).sequence == sequence and instant >= before and bool(value.isascii() or value.decode())
+        except (msgspec.MsgspecError, TypeError, ValueError):
+            good = False
+        if not good:
+            raise damaged(name, f"event {sequence} is not as it was written")
+        last = sequence
+    if last != upto:
+        raise damaged(name, f"event {last + 1} is missing")
+
+
+def check_count(name: str, found: int, expected: int | None) -> None:
+    """expected: how many events there must be, where that is known."""
+    if expected is not None and found != expected:
+        raise damaged(name, f"it holds {found} events; its manifest says {expected}")
+
+
+def damaged(name: str, what: str) -> ArchiveDamaged:
+    return ArchiveDamaged(f"{name} is damaged: {what}", hint="restore another archive; this one is kept as it is")
+
+
+def _recorded(value: bytes) -> tuple[datetime, bytes]:
+    """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
+    said = value[-29:-2]
+    ending = b',"recordedtime":"%s"}' % said
+    if not value.endswith(ending):
+        raise ValueError("recordedtime is not the last member")
+    return datetime.fromisoformat(said.decode()), ending
