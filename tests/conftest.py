@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.service", "tests.stores", "tests.kafka_broker", "tests.nginx"]
+
+
+def pytest_configure() -> None:
+    """Of `make test &` a shell has SIGINT ignored, and the services that the tests interrupt would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
