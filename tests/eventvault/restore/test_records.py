@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Callable
 from contextlib import closing
@@ -100,6 +101,21 @@ def test_as_many_as_the_manifest_promises_must_be_there_and_nothing_is_left_besi
         check(database, EVENTS + 1)
 
     assert list(database.parent.iterdir()) == [database]
+
+
+@pytest.mark.parametrize("check", ["together"], indirect=True)
+def test_no_copies_are_made_where_they_would_need_as_much_room_as_the_database(
+    database: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    monkeypatch.setattr(records, "copy_database", lambda *_: pytest.fail("a copy of all bytes"))
+
+    check(database, EVENTS)
+    with pytest.raises(ArchiveDamaged, match="its manifest says 8"):
+        check(database, EVENTS + 1)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4])
