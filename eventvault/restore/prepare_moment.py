@@ -13,7 +13,7 @@ from eventvault.backups.archive import reader
 from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, remove_durably, sync_tree
 from eventvault.restore.prepare import DATABASE_NAME
-from eventvault.restore.records import check_records, said_of
+from eventvault.restore.records import check_together, said_of
 from eventvault.restore.replay import cut, note_offsets, replay
 from eventvault.store.generation import Generation, StoreIdentity
 from eventvault.store.opening import open_checked
@@ -65,6 +65,8 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / DATABASE_NAME
     name, proven = _bring_base(wanted, staging)
+    if wanted.reason is not None and not proven:
+        _check_base(wanted, name, database)
     with said_of(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
@@ -79,8 +81,6 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
             raise JournalDamaged(
                 f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows what can be"
             )
-        if wanted.reason is not None and not proven:
-            check_records(registry, name, upto)
         identity = _identity(wanted, store_id, upto)
         write_identity(db, identity)
     (database / MARK_NAME).touch()
@@ -103,6 +103,14 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
         )
         return "the journal", True
     return "the present database", False
+
+
+def _check_base(wanted: Order, name: str, database: Path) -> None:
+    """Every record that is used of what it begins with; those of segments are checked as they are replayed."""
+    with said_of(Path(name)), closing(open_checked(database)) as db:
+        registry = EventRegistry(db, database)
+        used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
+    check_together(Path(name), database, upto=used)
 
 
 def _upto(wanted: Order, registry: EventRegistry) -> int:

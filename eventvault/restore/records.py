@@ -6,7 +6,7 @@ LevelDB lets one process open a database. So each further one opens a copy, whos
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -26,6 +26,8 @@ from eventvault.store.registry import EventRegistry
 
 PART_EVENTS = 100_000
 """Less is not worth a process of its own."""
+Part = tuple[int, int]
+"""Events beyond the first number, up to the second."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -53,38 +55,44 @@ def said_of(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_together(path: Path, database: Path, expected: int | None) -> None:
+def check_together(path: Path, database: Path, expected: int | None = None, *, upto: int | None = None) -> None:
     """`check_records` of a database that was unpacked from `path` and that nobody has open, by all cores.
 
-    Copies lie beside it meanwhile; where they would not be hard links there are none, and one core reads it all.
-    Raises ArchiveDamaged or ArchiveTooNew, or OSError.
+    upto: the last event that is read (None: all are). Copies lie beside it meanwhile; where they would not be hard
+    links there are none, and one core reads it all. Raises ArchiveDamaged or ArchiveTooNew, or OSError.
     """
     with said_of(path), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
-        first, *others = _parts(registry.last_sequence)
+        check_count(path.name, registry.last_sequence, expected)
+        upto = registry.last_sequence if upto is None else upto
+        first, *others = _parts(upto)
         if not others or not _has_links(database):
-            check_records(registry, path.name, expected)
+            check_part_of(registry, path.name, 0, upto)
             return
-    chores = Chores()
     copies = {database.with_name(f".part-{number}"): part for number, part in enumerate(others)}
     try:
         for copy in copies:
             copy_database(database, copy)
-        with ThreadPoolExecutor(len(copies)) as pool:
-            asked = [
-                pool.submit(chores.run, "check_part", archive=path.name, database=str(copy), after=after, upto=upto)
-                for copy, (after, upto) in copies.items()
-            ]
-            try:
-                _check_part(path, database, *first)
-                for each in asked:
-                    each.result()
-            finally:
-                chores.cancel()
+        _check_parts(path, database, first, copies)
     finally:
         for copy in copies:
             remove_durably(copy)
-    check_count(path.name, others[-1][1], expected)
+
+
+def _check_parts(path: Path, database: Path, first: Part, copies: Mapping[Path, Part]) -> None:
+    """The first part here, the others in processes of their own; the first error ends them all."""
+    chores = Chores()
+    with ThreadPoolExecutor(len(copies)) as pool:
+        asked = [
+            pool.submit(chores.run, "check_part", archive=path.name, database=str(copy), after=after, upto=upto)
+            for copy, (after, upto) in copies.items()
+        ]
+        try:
+            _check_part(path, database, *first)
+            for each in asked:
+                each.result()
+        finally:
+            chores.cancel()
 
 
 def check_part(*, archive: str, database: str, after: int, upto: int) -> dict[str, Any]:
@@ -109,8 +117,8 @@ def _has_links(database: Path) -> bool:
     return True
 
 
-def _parts(last: int) -> list[tuple[int, int]]:
-    """(after, upto) of parts that are of about the same size."""
+def _parts(last: int) -> list[Part]:
+    """All events up to `last`, in parts of about the same size."""
     count = max(1, min(thread_count(), last // PART_EVENTS))
     ends = [last * number // count for number in range(count + 1)]
     return list(itertools.pairwise(ends))

@@ -6,12 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from eventvault.errors import ArchiveIncomplete
+from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.restore import prepare
+from eventvault.restore.prepare_moment import prepare_moment
+from eventvault.store import keys
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
-from tests.restoring import make_archive, make_foreign_archive, make_foreign_database
+from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
 
 
 def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
@@ -64,3 +67,25 @@ def test_a_private_copy_in_storage_is_imported(tmp_path: Path) -> None:
 
     assert answer["events"] == 4
     assert (tmp_path / "staging" / prepare.DATABASE_NAME / "CURRENT").exists()
+
+
+@pytest.mark.parametrize(("sequence", "restored"), [(3, True), (4, False), (5, False)])
+def test_of_what_a_moment_is_taken_from_the_records_up_to_it_are_read(
+    tmp_path: Path, sequence: int, restored: bool
+) -> None:
+    database = tmp_path / "staging" / prepare.DATABASE_NAME
+    identity = make_database(database, events=5)
+    with closing(open_leveldb(database)) as db:
+        db.put(keys.event_key(4), db.get(keys.event_key(5)))
+    order = {
+        "staging": str(database.parent), "copied": True, "base": 5, "generation": identity.generation,
+        "sequence": sequence, "store_id": identity.store_id, "reason": "point in time",
+        "known": msgspec.to_builtins(identity.generations),
+    }  # fmt: skip
+
+    if restored:
+        assert prepare_moment(order=order)["events"] == sequence
+    else:
+        with pytest.raises(ArchiveDamaged, match="event 4 is not as it was written"):
+            prepare_moment(order=order)
+        assert not database.parent.exists()
