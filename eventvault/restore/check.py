@@ -67,7 +67,8 @@ class Pace:
 def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
     try:
         unpacked = reader.unpack(path, folder, progress=progress)
-        prepare.check_database(path, folder / prepare.DATABASE_NAME, unpacked.manifest.events)
+        database, events = folder / prepare.DATABASE_NAME, unpacked.manifest.events
+        prepare.check_database(path, database, events, gently=progress is not None)
         return unpacked.sha256
     finally:
         remove_durably(folder)
@@ -82,7 +83,8 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
         if foreigner:
             read_foreign(folder)
         else:
-            prepare.check_database(path, folder, unpacked.manifest.events if unpacked.manifest else None)
+            events = unpacked.manifest.events if unpacked.manifest else None
+            prepare.check_database(path, folder, events, gently=progress is not None)
         return unpacked.sha256
     finally:
         remove_durably(folder)

@@ -69,7 +69,7 @@ def check_together(path: Path, database: Path, expected: int | None = None, *, u
         if not others or not _has_links(database):
             check_part_of(registry, path.name, 0, upto)
             return
-    copies = {database.with_name(f".part-{number}"): part for number, part in enumerate(others)}
+    copies = {database.with_name(f"{database.name}.part-{number}"): part for number, part in enumerate(others)}
     try:
         for copy in copies:
             copy_database(database, copy)
@@ -108,7 +108,7 @@ def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
 
 def _has_links(database: Path) -> bool:
     """Whether the file system has hard links: a copy of all bytes needs room that nobody reckoned with."""
-    probe = database.with_name(".link")
+    probe = database.with_name(f"{database.name}.link")
     try:
         probe.hardlink_to(database / "CURRENT")
     except OSError:
