@@ -48,7 +48,9 @@ _PR_SET_PDEATHSIG = 1
 class Chores:
     """Runs chores; `cancel` kills those under way, and their callers get Cancelled."""
 
-    def __init__(self) -> None:
+    def __init__(self, niceness: int = NICENESS) -> None:
+        """niceness: by how much less urgent than this process they are; 0 for the chores of a chore."""
+        self._niceness = niceness
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._cancelled = False
@@ -59,7 +61,7 @@ class Chores:
             if self._cancelled:
                 raise _cancelled(name)
             child = subprocess.Popen(
-                [sys.executable, "-m", "eventvault.chores", name, str(os.getpid())],
+                [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(self._niceness)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=Path(__file__).resolve().parent.parent,
@@ -119,10 +121,10 @@ def _said(name: str, error: Exception) -> errors.EventVaultError:
     return errors.EventVaultError(f"{name} failed: {error}", hint="the log says more")
 
 
-def main(name: str, parent: int) -> None:
+def main(name: str, parent: int, niceness: int) -> None:
     """The child: one chore, then the end."""
     end_with_parent(parent)
-    os.nice(max(0, NICENESS - os.nice(0)))  # not twice, where a chore has chores of its own
+    os.nice(niceness)
     chore = getattr(importlib.import_module(CHORES[name]), name)
     arguments = orjson.loads(sys.stdin.buffer.read())
     try:
@@ -133,4 +135,4 @@ def main(name: str, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -20,6 +20,8 @@ DEFAULT_SOURCE = "eventvault"
 
 OURS = frozenset({"sequence", "recordedtime"})
 """What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
+RECORDED = slice(-29, -2)
+"""Where a value in LevelDB has its `recordedtime`, as it is printed."""
 
 
 class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -70,7 +72,7 @@ def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
 
 def recorded_of(value: bytes) -> int:
     """The `recordedtime`, in microseconds since the epoch, of a value in LevelDB."""
-    return clock.parse(value[-29:-2].decode())
+    return clock.parse(value[RECORDED].decode())
 
 
 def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:

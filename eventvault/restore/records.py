@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import plyvel
 
+from eventvault import event
 from eventvault.backups.archive.parallel import thread_count
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseError, DatabaseTooNew
@@ -81,7 +82,7 @@ def check_together(path: Path, database: Path, expected: int | None = None, *, u
 
 def _check_parts(path: Path, database: Path, first: Part, copies: Mapping[Path, Part]) -> None:
     """The first part here, the others in processes of their own; the first error ends them all."""
-    chores = Chores()
+    chores = Chores(niceness=0)
     with ThreadPoolExecutor(len(copies)) as pool:
         asked = [
             pool.submit(chores.run, "check_part", archive=path.name, database=str(copy), after=after, upto=upto)
@@ -165,7 +166,7 @@ def damaged(name: str, what: str) -> ArchiveDamaged:
 
 def _recorded(value: bytes) -> tuple[datetime, bytes]:
     """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
-    said = value[-29:-2]
+    said = value[event.RECORDED]
     ending = b',"recordedtime":"%s"}' % said
     if not value.endswith(ending):
         raise ValueError("recordedtime is not the last member")

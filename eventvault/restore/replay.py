@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from eventvault.errors import JournalDamaged
+from eventvault.event import RECORDED
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
 from eventvault.journal.writer import notes_of
@@ -26,7 +27,6 @@ _WAITING_BYTES = 64 * 2**20
 """Twice the write buffer: what waits fills whole memtables."""
 _REMEMBERED = 10_000
 _NO_NONCE = bytes(keys.NONCE_BYTES)
-_RECORDED = slice(-29, -2)
 
 
 class _Indexed(msgspec.Struct, gc=False):
@@ -68,7 +68,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
     or does not continue what is there.
     """
     last = registry.last_sequence
-    writer = _Writer(db, registry.at(last)[_RECORDED] if last else b"")
+    writer = _Writer(db, registry.at(last)[RECORDED] if last else b"")
     before: tuple[int, Sequence[bytes]] = (0, ())
     for path, upto in segments:
         with _missing_said(path):
@@ -85,7 +85,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
         if found.last <= upto:
             note_offsets(db, found.header.kafka)
         before = (found.first, lines)
-    writer.close()
+    writer.put_waiting()
     return last
 
 
@@ -111,7 +111,7 @@ class _Writer:
 
     A memtable that overlaps no table becomes one that is not merged again (`Version::PickLevelForMemTableOutput` of
     LevelDB). Events come in the order of their keys, so those of a memtable do, unless keys of another kind are
-    in it; those of one kind are put together, whenever `_WAITING_BYTES` of them wait, and by `close`.
+    in it; those of one kind are put together, whenever `_WAITING_BYTES` of them wait, and at the end.
     """
 
     def __init__(self, db: Any, recorded: bytes) -> None:
@@ -128,10 +128,15 @@ class _Writer:
         for start in range(0, len(lines), _BATCH):
             self._append(path, first + start, lines[start : start + _BATCH])
             if self._waiting_bytes >= _WAITING_BYTES:
-                self._put_waiting()
+                self.put_waiting()
 
-    def close(self) -> None:
-        self._put_waiting()
+    def put_waiting(self) -> None:
+        """To be called at the end: all is in the database then."""
+        for waiting in (self._identities, self._indexes):
+            for batch in waiting:
+                batch.write()
+            waiting.clear()
+        self._waiting_bytes = 0
 
     def _append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
         events, identities, indexes = (self._db.write_batch() for _ in range(3))
@@ -142,9 +147,9 @@ class _Writer:
                 event = _decode(line)
             except msgspec.MsgspecError as error:
                 raise _not_as_written(path, sequence) from error
-            if event.sequence != sequence or line[_RECORDED] < recorded:
+            if event.sequence != sequence or line[RECORDED] < recorded:
                 raise _not_as_written(path, sequence)
-            recorded = line[_RECORDED]
+            recorded = line[RECORDED]
             number = sequence.to_bytes(8, "big")
             put_event(keys.EVENT + number, line)
             put_identity(keys.identity_key(event.id, event.source), number + _NO_NONCE)
@@ -155,13 +160,6 @@ class _Writer:
         for batch, waiting in ((identities, self._identities), (indexes, self._indexes)):
             waiting.append(batch)
             self._waiting_bytes += batch.approximate_size()
-
-    def _put_waiting(self) -> None:
-        for waiting in (self._identities, self._indexes):
-            for batch in waiting:
-                batch.write()
-            waiting.clear()
-        self._waiting_bytes = 0
 
 
 class _Prefixes:

@@ -59,7 +59,7 @@ def index_key(index: bytes, text: str, sequence: int) -> bytes:
 
 def sequence_of(key: bytes) -> int:
     """The sequence that an event's key or an index key ends in."""
-    return int(_SEQUENCE.unpack(key[-8:])[0])
+    return int.from_bytes(key[-8:], "big")
 
 
 def _text(text: str) -> bytes:

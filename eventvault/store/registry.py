@@ -141,7 +141,7 @@ class EventRegistry:
         """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
         with self._rows(start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False) as rows:
             for key, value in rows:
-                yield int.from_bytes(key[1:], "big"), value
+                yield keys.sequence_of(key), value
 
     def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
         """The sequences of the events in an index, beyond `after`, up to `upto`."""
