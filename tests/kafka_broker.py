@@ -87,9 +87,13 @@ class Kafka:
         key: bytes | None = None,
         headers: Any = None,
     ) -> None:
-        """Produce, and return when the broker has all of it."""
+        """Produce, and return when the broker has all of it, in this order.
+
+        Idempotent, for the order: a partition that was just created can refuse a first batch, for it has no leader
+        yet, and take the second one that is on its way already.
+        """
         if self._producer is None:
-            self._producer = Producer({**self._config, "acks": "all", "linger.ms": 1})
+            self._producer = Producer({**self._config, "enable.idempotence": True, "linger.ms": 1})
         failed: list[KafkaError] = []
 
         def delivered(error: KafkaError | None, _: Message) -> None:
