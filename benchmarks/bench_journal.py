@@ -19,7 +19,7 @@ from benchmarks.bench_serve import event_body, posts
 from benchmarks.load import measure
 from eventvault import clock, event
 from eventvault.journal import segment
-from eventvault.journal.segment import Header
+from eventvault.journal.segment import About
 from eventvault.restore.prepare_moment import prepare_moment
 from eventvault.store.generation import Generation
 from tests.service import Service
@@ -115,8 +115,7 @@ def _segment(folder: Path, first: int, events: int) -> Path:
         event.recorded_body(event.draft(body, instant).body, first + number, instant)
         for number, body in enumerate(bodies)
     ]
-    about = Header(store_id="0" * 16, installation="bench", generation=GENERATION, first=first, last=0, first_time="",
-                   last_time="", bytes=0, sha256="0" * 64)  # fmt: skip
+    about = About(store_id="0" * 16, installation="bench", generation=GENERATION, first=first)
     return segment.write_segment(folder, about, lines).path
 
 

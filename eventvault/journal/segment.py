@@ -41,12 +41,12 @@ class Stretch(msgspec.Struct, frozen=True):
     sha256: _HASH
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
+class About(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a segment says of itself and its events do not.
 
-    first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
-    previous: the segment before it when it was written; None where there was none. merged: of how many it was made.
-    kafka: topic → partition → an offset that is not beyond the events, as it is kept in LevelDB; empty: not known.
+    first: the first event's sequence. previous: the segment before it when it was written; None where there was none.
+    merged: of how many it was made. kafka: topic → partition → an offset that is not beyond the events, as it is kept
+    in LevelDB; empty: not known.
     """
 
     format_version: int = FORMAT_VERSION
@@ -54,14 +54,22 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     installation: str
     generation: Generation
     first: int
+    previous: Stretch | None = None
+    merged: int = 1
+    kafka: dict[str, dict[str, Any]] = {}
+
+
+class Header(About, frozen=True, kw_only=True, rename="camel"):
+    """All that a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
+
+    first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
+    """
+
     last: int
     first_time: str
     last_time: str
     bytes: int
     sha256: _HASH
-    previous: Stretch | None = None
-    merged: int = 1
-    kafka: dict[str, dict[str, Any]] = {}
 
     @property
     def stretch(self) -> Stretch:
@@ -117,16 +125,16 @@ def sha256_of(lines: Sequence[bytes]) -> str:
     return hashlib.sha256(_joined(lines)).hexdigest()
 
 
-def write_segment(folder: Path, about: Header, lines: Sequence[bytes]) -> Segment:
+def write_segment(folder: Path, about: About, lines: Sequence[bytes]) -> Segment:
     """Write the events `lines` (without newlines) durably into `folder`; it is on disk when this returns.
 
-    about: its `last`, times, `bytes` and `sha256` are filled in, the rest is taken as it is.
+    about: what a Header says of the events is found anew.
     Raises NoSpace or OSError; then nothing is left of it. One that is there already is replaced.
     """
     content = _joined(lines)
     last = about.first + len(lines) - 1
-    header = msgspec.structs.replace(
-        about,
+    header = Header(
+        **{name: getattr(about, name) for name in About.__struct_fields__},
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),

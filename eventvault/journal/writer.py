@@ -15,7 +15,7 @@ import msgspec
 from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import Aside, JournalFolder, Record
-from eventvault.journal.segment import Header, Segment, Stretch
+from eventvault.journal.segment import About, Segment, Stretch
 from eventvault.kafka import offsets
 from eventvault.store import keys
 from eventvault.store.bus import EventBus
@@ -161,16 +161,11 @@ class SegmentWriter:
         """With the offsets where it reaches `upto`; what ends before that has none, and they are taken from others."""
         identity = chunk.identity
         reaches = chunk.first + len(chunk.lines) - 1 == self.upto
-        about = Header(
+        about = About(
             store_id=identity.store_id,
             installation=self._installation,
             generation=identity.present,
             first=chunk.first,
-            last=0,
-            first_time="",
-            last_time="",
-            bytes=0,
-            sha256="0" * 64,
             previous=self._before(identity.generation, chunk.first),
             kafka=self._kafka if reaches else {},
         )

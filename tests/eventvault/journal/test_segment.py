@@ -12,7 +12,7 @@ import pytest
 from eventvault import clock, event
 from eventvault.errors import JournalDamaged
 from eventvault.journal import segment
-from eventvault.journal.segment import Header, Segment
+from eventvault.journal.segment import About, Segment
 from eventvault.store.generation import Generation
 
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
@@ -24,9 +24,9 @@ def lines(first: int, count: int) -> list[bytes]:
     return [event.recorded_body(each.body, first + n, instant + first + n) for n, each in enumerate(drafts)]
 
 
-def about(first: int) -> Header:
-    return Header(store_id="s", installation="i", generation=GENERATION, first=first, last=0, first_time="",
-                  last_time="", bytes=0, sha256="0" * 64, kafka={"events": {"0": {"next": 7}}})  # fmt: skip
+def about(first: int) -> About:
+    kafka = {"events": {"0": {"next": 7}}}
+    return About(store_id="s", installation="i", generation=GENERATION, first=first, kafka=kafka)
 
 
 @pytest.fixture

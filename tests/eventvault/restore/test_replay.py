@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from eventvault import clock, event
 from eventvault.journal import segment
-from eventvault.journal.segment import Header
+from eventvault.journal.segment import About
 from eventvault.restore import replay
 from eventvault.store import keys
 from eventvault.store.generation import Generation
@@ -40,12 +39,11 @@ def content(folder: Path) -> dict[bytes, bytes]:
 
 def segments(folder: Path, lines: list[bytes]) -> list[Path]:
     folder.mkdir()
-    about: dict[str, Any] = {"store_id": "0" * 16, "installation": "i", "generation": GENERATION, "last": 0,
-                             "first_time": "", "last_time": "", "bytes": 0, "sha256": "0" * 64}  # fmt: skip
-    return [
-        segment.write_segment(folder, Header(**about, first=start + 1), lines[start : start + 1200]).path
-        for start in range(0, len(lines), 1200)
-    ]
+    paths = []
+    for start in range(0, len(lines), 1200):
+        about = About(store_id="0" * 16, installation="i", generation=GENERATION, first=start + 1)
+        paths.append(segment.write_segment(folder, about, lines[start : start + 1200]).path)
+    return paths
 
 
 @pytest.mark.parametrize("waiting", [replay._WAITING_BYTES, 300_000, 1])
