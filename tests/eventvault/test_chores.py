@@ -1,0 +1,59 @@
+"""The child processes of the store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from eventvault.chores import NICENESS, Chores
+from eventvault.errors import ArchiveError, Cancelled
+
+LEAST_URGENT = 19
+
+
+class Argument:
+    """One that looks about before it is told; the child is there then, and waits for it."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def __str__(self) -> str:
+        self._look()
+        return "/nowhere"
+
+
+def niceness(pid: int = 0) -> int:
+    return os.getpriority(os.PRIO_PROCESS, pid)
+
+
+@pytest.mark.parametrize("less_urgent", [NICENESS, 0])
+def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent: int, tmp_path: Path) -> None:
+    archive = tmp_path / "archive.tar.gz"
+    os.mkfifo(archive)
+    begun: list[int] = []
+
+    def look() -> None:
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        begun.append(int(children[-1]))
+
+    with ThreadPoolExecutor(1) as pool:
+        chores = Chores(niceness=less_urgent)
+        said = pool.submit(chores.run, "check_archive", archive=str(archive), scratch=Argument(look), records=False)
+        with archive.open("wb"):  # it opens once the chore reads
+            seen = niceness(begun[0])
+        with pytest.raises(ArchiveError):
+            said.result(60)
+    assert seen == min(LEAST_URGENT, niceness() + less_urgent)
+
+
+def test_a_chore_that_is_cancelled_says_so_and_nothing_more_is_begun() -> None:
+    chores = Chores()
+    with pytest.raises(Cancelled, match="check_archive was cancelled"):
+        chores.run("check_archive", archive=Argument(chores.cancel))
+    with pytest.raises(Cancelled):
+        chores.run("check_archive", archive=Argument(lambda: pytest.fail("a process was begun")))
