@@ -29,7 +29,6 @@ from eventvault.errors import (
     ArchiveIncomplete,
     BackupNotFound,
     BackupsUnavailable,
-    InvalidInput,
     NoSpace,
 )
 from eventvault.files import sync_folder
@@ -209,7 +208,7 @@ class Catalogue:
         try:
             with os.scandir(self._folder) as files:
                 for file in files:
-                    if file.name.endswith(names.SUFFIX) and _is_name(file.name):
+                    if names.is_name(file.name):
                         identity = identity_of(self._folder / file.name)
                         if identity is not None:
                             found[file.name] = identity
@@ -291,11 +290,3 @@ class Catalogue:
 def _with(records: Records, name: str, record: Record | None) -> Records:
     others = {other: value for other, value in records.items() if other != name}
     return others if record is None else {**others, name: record}
-
-
-def _is_name(name: str) -> bool:
-    try:
-        names.check_name(name)
-    except InvalidInput:
-        return False
-    return True

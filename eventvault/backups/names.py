@@ -50,6 +50,11 @@ def instant_of(name: str) -> int | None:
     return clock.to_microseconds(instant)
 
 
+def is_name(name: str) -> bool:
+    """Whether it may be an archive's."""
+    return _problem(name) is None
+
+
 def check_name(name: object) -> str:
     """The name, if it may be an archive's. Raises InvalidInput that says what is wrong with it."""
     problem = _problem(name)
