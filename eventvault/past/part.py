@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from eventvault.errors import EventNotFound, RestoreRunning
-from eventvault.event import OURS, EventDraft, differs
+from eventvault.event import OURS, EventDraft, differs, encoded
 from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
 PAGE = 1000
@@ -97,5 +97,5 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     digest = hashlib.sha256(b"\0".join((draft.source.encode(), draft.id.encode(), draft.body))).hexdigest()[:16]
     event_id = f"{draft.id}~{digest}" + (f"-{attempt}" if attempt > 1 else "")
     attributes = {"originalid": draft.id, **orjson.loads(draft.body), "id": event_id}
-    body = orjson.dumps({name: value for name, value in attributes.items() if name not in OURS})
+    body = encoded({name: value for name, value in attributes.items() if name not in OURS})
     return msgspec.structs.replace(draft, id=event_id, body=body)

@@ -109,12 +109,20 @@ class Committer:
             self._thread.join()
 
     def _run(self) -> None:
-        while group := self._gather():
-            for done, answer in self._answers(group):
-                try:
-                    done(answer)
-                except Exception:
-                    log.exception("an append was answered, but its caller could not be told")
+        while self._run_once():
+            pass  # and nothing of a group is kept while the next one is waited for
+
+    def _run_once(self) -> bool:
+        """Wait for a group and write it. False: there will be none."""
+        group = self._gather()
+        if not group:
+            return False
+        for done, answer in self._answers(group):
+            try:
+                done(answer)
+            except Exception:
+                log.exception("an append was answered, but its caller could not be told")
+        return True
 
     def _answers(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
         """What to tell each caller. This thread must outlive whatever goes wrong: nothing is appended without it."""

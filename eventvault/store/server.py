@@ -138,15 +138,7 @@ class StoreServer:
         holder = object()
         try:
             while True:
-                frame = wire.receive(connection)
-                with self._lock:
-                    self._answering += 1
-                try:
-                    self._answer(connection, frame, holder)
-                finally:
-                    with self._lock:
-                        self._answering -= 1
-                        self._idle.notify_all()
+                self._answer_next(connection, holder)
         except (OSError, msgspec.MsgspecError, KeyError) as error:
             if not isinstance(error, OSError):
                 log.warning("a connection was closed because it sent what is no request: %s", error)
@@ -156,6 +148,18 @@ class StoreServer:
                 self._connections.discard(connection)
                 self._lonely_since = time.monotonic()
             connection.close()
+
+    def _answer_next(self, connection: socket.socket, holder: object) -> None:
+        """Nothing of a request is kept while the next one is waited for."""
+        frame = wire.receive(connection)
+        with self._lock:
+            self._answering += 1
+        try:
+            self._answer(connection, frame, holder)
+        finally:
+            with self._lock:
+                self._answering -= 1
+                self._idle.notify_all()
 
     def _answer(self, connection: socket.socket, frame: bytes, holder: object) -> None:
         method, arguments = wire.read_request(frame)
