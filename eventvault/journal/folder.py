@@ -50,12 +50,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Aside(NamedTuple):
-    """A damaged segment that was set aside, and what its name says that it held."""
+    """A segment that was set aside as damaged, or cannot be read, and what its name says that it holds."""
 
     path: Path
     generation: str
     first: int
     last: int
+
+
+def told_by_name(path: Path) -> Aside:
+    return Aside(path, path.parent.name, *segments.span_of(path.name.removesuffix(DAMAGED_SUFFIX)))
 
 
 class JournalFolder:
@@ -65,6 +69,7 @@ class JournalFolder:
         self.root = backup_dir / NAME
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[tuple[int, int, int], Segment]] = {}
+        self._suspects: set[Path] = set()
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
@@ -96,15 +101,21 @@ class JournalFolder:
             except JournalDamaged as error:
                 damaged.append(error)
                 continue
+            except OSError as error:  # the others are of use without it
+                damaged.append(segments.unreadable(path, error))
+                continue
             self._known[path] = (identity, read)
         return damaged, changed
 
     def set_aside(self, error: JournalDamaged) -> bool:
         """Take the damaged segment that the error names out of the journal: what it held is missing then.
 
-        It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
+        It is kept under a name that is no segment's, for a look. False where it is gone, was written to just now, or
+        cannot be read: then it may be good.
         """
         path = Path(error.details["segment"])
+        if error.details.get("unreadable"):
+            return False
         try:
             if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
                 return False
@@ -118,11 +129,18 @@ class JournalFolder:
     def aside(self) -> list[Aside]:
         """The damaged segments that were set aside and are there still."""
         names = ((path, path.name.removesuffix(DAMAGED_SUFFIX)) for path in self._paths())
-        return [
-            Aside(path, path.parent.name, *segments.span_of(name))
-            for path, name in names
-            if name != path.name and segments.is_name(name)
-        ]
+        return [told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
+
+    def suspect(self, path: Path) -> None:
+        """Have a segment that somebody met damaged read again, by who may set it aside."""
+        self._suspects.add(path)
+
+    def is_suspect(self, path: Path) -> bool:
+        return path in self._suspects
+
+    def clear(self, path: Path) -> None:
+        """It is good."""
+        self._suspects.discard(path)
 
     def folder_of(self, generation: str) -> Path:
         """The folder of a generation, made where it is missing."""

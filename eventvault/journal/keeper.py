@@ -10,6 +10,7 @@ import itertools
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import plyvel
@@ -18,10 +19,11 @@ from eventvault import clock, event
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import keep_installation
 from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
+from eventvault.journal.checking import RollingCheck
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.rollback import check_rolled_back
 from eventvault.journal.tidy import Tidier
-from eventvault.journal.writer import SegmentWriter
+from eventvault.journal.writer import Covered, SegmentWriter
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.registry import EventRegistry
@@ -33,16 +35,22 @@ SURVEY_SECONDS = 10.0
 BASE_SECONDS = 0.5
 """How long a tick writes of what is missing since before it."""
 HURRY_SECONDS = 0.1
+EVENTS, FOLDERS = "events", "folders"
+"""What the journal does: write what is missing, and see after what it has."""
 STOP_SECONDS = 10.0
 """How long a store that ends waits for the segment that is being written."""
 
 
 class _Waiting(NamedTuple):
-    """An event, and when it was recorded: microseconds since the epoch."""
+    """An event, and since when it waits: recorded, in microseconds since the epoch, and seen first (monotonic seconds).
+
+    Both, as the clock may be set back: then an event can have been recorded in the future.
+    """
 
     generation: str
     sequence: int
     recorded: int
+    seen: float
 
 
 class Journal:
@@ -50,9 +58,9 @@ class Journal:
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue) -> None:
         self.folder = JournalFolder(settings.backup_dir)
-        self.problem: EventVaultError | None = None
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
         self._writer = SegmentWriter(self.folder, bus, catalogue.installation, catalogue.entries)
+        self._rolling_check = RollingCheck(self.folder, catalogue.installation)
         self._bus = bus
         self._catalogue = catalogue
         self._settings = settings
@@ -62,8 +70,11 @@ class Journal:
         self._hurried = threading.Event()
         """Set while somebody waits for `_working`: what can wait does."""
         self._surveyed = -SURVEY_SECONDS
+        self._problems: dict[str, EventVaultError] = {}
+        """What failed when it was done last, of EVENTS and FOLDERS: one that goes well tells nothing of the other."""
         self._failed_at = 0
-        self._looked = clock.now()
+        self._looked = time.monotonic()
+        """When a look began after which nothing that was missing stayed so, as far as it was to be written at once."""
         self._waiting: _Waiting | None = None
         """The oldest event that is covered by nothing, as far as was looked."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -83,6 +94,8 @@ class Journal:
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
         self.flush(BASE_SECONDS)
+        with self._working:
+            self._guarded(EVENTS, self._keep_record)
 
     def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
         """Write what was committed last, now. False where that failed; `problem` says why.
@@ -95,8 +108,8 @@ class Journal:
             self._hurried.clear()
             if survey:
                 self._surveyed = -SURVEY_SECONDS
-                self._guarded(0.0, survey=True)
-            return self._guarded(seconds, survey=False)
+                self._write(0.0, survey=True)
+            return self._write(seconds, survey=False)
 
     def hurry(self) -> None:
         """`flush` for whoever keeps others waiting meanwhile."""
@@ -108,60 +121,74 @@ class Journal:
 
     def status(self) -> dict[str, Any]:
         """The member `journal` of `/api/health`; answers at once."""
-        identity = self._writer.identity
+        covered, registry = self._writer.covered, self._bus.registry
+        if registry is not None and not _is_of(covered, registry):
+            covered = None
+        present = registry.identity.generation if registry else None
         return {
             "state": "failed" if self.problem else "behind" if self._writer.behind() else "ok",
-            "generation": identity.generation if identity else None,
-            "lastSequence": self._covered(),
+            "generation": covered.generation if covered else present,
+            "lastSequence": covered.last if covered else None,
             "secondsAtRisk": self.seconds_at_risk(),
             "intervalMs": round(self._seconds * 1000),
             "segmentsWritten": self.counts["segments"],
         }
 
     def seconds_at_risk(self) -> float:
-        """The age of the oldest committed event that neither a segment nor an archive has, at most."""
-        registry = self._bus.registry
-        covered = self._covered()
-        if registry is None or covered is None or registry.last_sequence <= covered:
-            return 0.0
-        since = self._waiting.recorded if self._waiting else self._looked
-        return max(0.0, round((clock.now() - since) / 1e6, 3))
+        """The age of the oldest committed event that neither a segment nor an archive has, at most.
 
-    def _covered(self) -> int | None:
-        """Up to here everything is covered."""
-        writer = self._writer
-        if writer.identity is None:
-            return None
-        holes = writer.holes
-        return holes[0][0] - 1 if holes else writer.upto
+        What is not known to be covered counts as not covered: before the first look at the folders, and after a
+        restore until the journal has noticed it.
+        """
+        registry, covered = self._bus.registry, self._writer.covered
+        if registry is None:
+            return 0.0
+        known = covered if _is_of(covered, registry) else None
+        if registry.last_sequence <= (known.last if known else 0):
+            return 0.0
+        waiting = self._waiting if known else None
+        unseen = time.monotonic() - (waiting.seen if waiting else self._looked)
+        recorded = (clock.now() - waiting.recorded) / 1e6 if waiting else 0.0
+        return round(max(unseen, recorded), 3)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
             with self._working:
-                good = self._guarded(BASE_SECONDS, survey=True)
+                good = self._write(BASE_SECONDS, survey=True)
             if not (good and self._writer.holes):
                 self._stopping.wait(max(0.001, self._seconds - (time.monotonic() - began)))
 
-    def _guarded(self, seconds: float, *, survey: bool) -> bool:
+    @property
+    def problem(self) -> EventVaultError | None:
+        """Why the journal is behind, or does not see after what it has; None: it does."""
+        return self._problems.get(EVENTS) or self._problems.get(FOLDERS)
+
+    def _write(self, seconds: float, *, survey: bool) -> bool:
+        """What is missing, and then what the folders need, when it is time for that. False where either failed."""
+        began = time.monotonic()
+        if not self._guarded(EVENTS, lambda: self._write_events(began + seconds)):
+            return False
+        due = survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS
+        return not due or self._guarded(FOLDERS, lambda: self._see_after_folders(began + self._seconds / 2))
+
+    def _guarded(self, part: str, work: Callable[[], None]) -> bool:
         try:
-            self._tick(seconds, survey=survey)
+            work()
         except (EventVaultError, OSError, plyvel.Error) as error:
-            self._fail(error)
+            self._fail(part, error)
             return False
         except Exception as error:
             log.exception("BackupManager: the journal could not be written in a way that nobody thought of")
-            self._fail(error)
+            self._fail(part, error)
             return False
-        if self.problem is not None:
+        if self._problems.pop(part, None) is not None and not self._problems:
             log.info("BackupManager: the journal is written again")
-        self.problem = None
         return True
 
-    def _tick(self, seconds: float, *, survey: bool) -> None:
-        """What was committed last; then, for so many seconds, what else is missing; then what the folders need."""
-        began, looked = time.monotonic(), clock.now()
-        deadline = began + seconds
+    def _write_events(self, deadline: float) -> None:
+        """What was committed last; then, until the deadline, what else is missing."""
+        looked = time.monotonic()
         if not self._writer.look():
             self._survey()
         self._note_waiting()
@@ -171,11 +198,18 @@ class Journal:
             self.counts["segments"] += 1
             self._note_waiting()
         self._looked = looked
-        if survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS:
-            self._surveyed = time.monotonic()
-            self._survey()
-            self._note_waiting()
-            self._tidy(until=began + self._seconds / 2)
+
+    def _see_after_folders(self, until: float) -> None:
+        self._surveyed = time.monotonic()
+        if not self._hurried.is_set():
+            self._rolling_check.step()
+        self._survey()
+        self._note_waiting()
+        self._tidy(until)
+
+    def _keep_record(self) -> None:
+        if self._writer.identity is not None:
+            self._writer.keep_record()
 
     def _tidy(self, until: float) -> None:
         """Begin steps until then, but one at least: many must neither keep the next segment waiting nor pile up."""
@@ -210,7 +244,8 @@ class Journal:
             return
         with self._bus.using() as registry:
             if registry.identity.generation == generation:
-                self._waiting = _Waiting(generation, sequence, event.recorded_of(registry.at(sequence)))
+                recorded = event.recorded_of(registry.at(sequence))
+                self._waiting = _Waiting(generation, sequence, recorded, time.monotonic())
 
     def problem_since(self, made: int | None) -> EventVaultError | None:
         """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
@@ -218,25 +253,30 @@ class Journal:
 
     @property
     def damage(self) -> EventVaultError | None:
-        """Segments that are damaged and held what can be written again from nowhere."""
+        """Segments that are damaged, or cannot be read, and held what can be written again from nowhere."""
         lost = self._writer.lost
         if not lost:
             return None
         more = f" (and {len(lost) - 1} others)" if len(lost) > 1 else ""
         return JournalDamaged(
-            f"{lost[0].path}{more} is a damaged segment, and what it held is nowhere else: events {lost[0].first} to "
-            f"{lost[0].last} of generation {lost[0].generation}",
-            hint="GET /api/backup/timeline shows what can be restored; put a good copy of the segment beside it, or "
-            "remove it to go on without",
+            f"{lost[0].path}{more} is damaged or cannot be read, and what this segment held is nowhere else: events "
+            f"{lost[0].first} to {lost[0].last} of generation {lost[0].generation}",
+            hint="GET /api/backup/timeline shows what can be restored; let the service read it, put a good copy of the "
+            "segment beside it, or remove it to go on without",
         )
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, part: str, error: Exception) -> None:
         """A database that is not open is not the journal's problem: health says so already."""
         self.counts["failures"] += 1
         self._failed_at = clock.now()
         if self._bus.registry is None:
             return
         message = f"the journal could not be written: {error}"
-        if self.problem is None or self.problem.message != message:
+        known = self._problems.get(part)
+        if known is None or known.message != message:
             log.warning("BackupManager: %s", message)
-        self.problem = JournalFailed(message, hint="see to it that BACKUP_DIR is there, writable and not full")
+        self._problems[part] = JournalFailed(message, hint="see to it that BACKUP_DIR is there, writable and not full")
+
+
+def _is_of(covered: Covered | None, registry: EventRegistry) -> bool:
+    return covered is not None and covered.generation == registry.identity.generation

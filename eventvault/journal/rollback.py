@@ -14,7 +14,7 @@ from eventvault import clock
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal.folder import JournalFolder
+from eventvault.journal.folder import JournalFolder, told_by_name
 from eventvault.store.generation import Generation
 from eventvault.store.registry import EventRegistry
 
@@ -46,10 +46,13 @@ def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue:
 def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:
     """Sequences that there were of a generation, as segments, archives, the record, and what forks off it tell."""
     known: dict[str, Generation] = {}
-    for each in folder.segments()[0]:
+    found, damaged = folder.segments()
+    for each in found:
         known[each.generation] = each.header.generation
         if each.generation == generation:
             yield each.last
+    names = [*(told_by_name(Path(error.details["segment"])) for error in damaged), *folder.aside()]
+    yield from (each.last for each in names if each.generation == generation)
     record = folder.read_record()
     if record is not None:
         known |= record.registry.by_id()

@@ -165,13 +165,13 @@ def read_header(path: Path) -> Segment:
 
 
 def read_lines(segment: Segment) -> list[bytes]:
-    """All events of a segment, every byte checked. Raises JournalDamaged, FileNotFoundError or OSError.
+    """All events of a segment, every byte checked. Raises JournalDamaged or FileNotFoundError.
 
     Takes as much memory as the events; what inflates to more than the header says is not inflated.
     """
     path, header = segment.path, segment.header
     first = isal_zlib.decompressobj(wbits=_GZIP)
-    text = _inflated(path, first, path.read_bytes(), _MOST_HEADER + 1)
+    text = _inflated(path, first, _content(path), _MOST_HEADER + 1)
     if not first.eof or _decoded(path, text) != header:
         raise _damaged(path, "its header is not the one that was read before")
     second = isal_zlib.decompressobj(wbits=_GZIP)
@@ -186,6 +186,25 @@ def read_lines(segment: Segment) -> list[bytes]:
     if lines.pop() or len(lines) != header.last - header.first + 1:
         raise _damaged(path, f"it does not hold the events {header.first} to {header.last}")
     return lines
+
+
+def unreadable(path: Path, error: OSError) -> JournalDamaged:
+    """What is said of a segment that the disk does not give: not that it is damaged."""
+    return JournalDamaged(
+        f"{path} cannot be read: {error.strerror or error}",
+        hint="see to it that the service may read it, and that its disk is sound",
+        segment=str(path),
+        unreadable=True,
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 
 from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import Aside, JournalFolder, Record
+from eventvault.journal.folder import Aside, JournalFolder, Record, told_by_name
 from eventvault.journal.segment import About, Segment, Stretch
 from eventvault.kafka import offsets
 from eventvault.store import keys
@@ -41,8 +41,18 @@ class Chunk(NamedTuple):
     lines: list[bytes]
 
 
+class Covered(NamedTuple):
+    """Up to `last` all events of a generation, and of what it forks from, are in a segment or a verified archive."""
+
+    generation: str
+    last: int
+
+
 class SegmentWriter:
-    """One thread at a time. entries: what the catalogue says of the archives."""
+    """One thread at a time, but `covered` may be read from any. entries: what the catalogue says of the archives.
+
+    Segments of other installations count for nothing: they may have gone on from the same generation with other events.
+    """
 
     def __init__(
         self, folder: JournalFolder, bus: EventBus, installation: str, entries: Callable[[], list[BackupEntry]]
@@ -53,8 +63,10 @@ class SegmentWriter:
         self.upto = 0
         """Up to here the registry was looked at."""
         self.identity: StoreIdentity | None = None
+        self.covered: Covered | None = None
+        """None until the first survey."""
         self.lost: list[Aside] = []
-        """Damaged segments that held what nothing else has."""
+        """Segments that are damaged, or cannot be read, and held what nothing else has."""
         self._bus = bus
         self._installation = installation
         self._entries = entries
@@ -73,12 +85,14 @@ class SegmentWriter:
         if kafka is not None:
             self._kafka = kafka
         if last > self.upto:
-            grows = bool(self.holes) and self.holes[-1][0] > self._surveyed
-            first = self.holes.pop()[0] if grows else self.upto + 1
+            first = self.holes.pop()[0] if self.has_tail() else self.upto + 1
             self.holes.append((first, last))
-            self.upto = last
+            began, self.upto = self.upto == 0, last
+            self._publish()
+            if began:
+                self.keep_record()  # from now on it is not to be taken for an empty one
         elif self._kafka != self._kept and not self.holes:
-            self._keep_record()  # offsets that moved without an event
+            self.keep_record()  # offsets that moved without an event
         return True
 
     def survey(self) -> None:
@@ -90,32 +104,37 @@ class SegmentWriter:
         found, damaged = self.folder.segments()
         for error in damaged:
             self.folder.set_aside(error)
-        found = self._without_superseded(found)
+        unreadable = [told_by_name(Path(e.details["segment"])) for e in damaged if e.details.get("unreadable")]
+        found = self._without_superseded([each for each in found if self._is_ours(each)])
         entries, known = self._entries(), identity.by_id()
         archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
         few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if few else last
-        self.lost = self._lost_for_good(found, entries, identity)
-        self._keep_record()
+        self._publish()
+        self.lost = self._lost_for_good([*self.folder.aside(), *unreadable], found, entries, identity)
+        self.keep_record()
 
     def _without_superseded(self, found: list[Segment]) -> list[Segment]:
-        """Remove what another segment holds too, once that was read; one that is damaged is set aside instead."""
+        """Remove what another segment holds too, once that was read; one that is damaged is set aside instead.
+
+        Where the two have different events both stay: neither is needless.
+        """
         by_instead: dict[Path, list[Segment]] = {}
-        for needless, instead in coverage.superseded(found):
-            by_instead.setdefault(instead.path, []).append(needless)
+        for each, instead in coverage.superseded(found):
+            by_instead.setdefault(instead.path, []).append(each)
         gone: set[Path] = set()
         for instead in [each for each in found if each.path in by_instead]:
-            needless_ones = by_instead[instead.path]
             try:
-                segment.read_lines(instead)
+                lines = segment.read_lines(instead)
             except JournalDamaged as error:
                 self.folder.set_aside(error)
                 gone.add(instead.path)
                 continue
-            self.folder.remove(needless_ones)
-            gone |= {each.path for each in needless_ones}
+            needless = [each for each in by_instead[instead.path] if _same(each, lines[each.first - instead.first :])]
+            self.folder.remove(needless)
+            gone |= {each.path for each in needless}
         return [each for each in found if each.path not in gone]
 
     def has_tail(self) -> bool:
@@ -135,6 +154,7 @@ class SegmentWriter:
             return False
         written = self._write(chunk)
         self.holes[place : place + 1] = [(written.last + 1, last)] if written.last < last else []
+        self._publish()
         return True
 
     def _read(self, first: int, last: int) -> Chunk | None:
@@ -180,28 +200,38 @@ class SegmentWriter:
         if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
             found, _ = self.folder.segments()
             before = (each for each in found if (each.generation, each.last) == (generation, first - 1))
-            self._newest = next(before, None)
+            self._newest = next(filter(self._is_ours, before), None)
         return self._newest.header.stretch if self._newest else None
 
-    def _lost_for_good(self, found: list[Segment], entries: list[BackupEntry], identity: StoreIdentity) -> list[Aside]:
-        aside, known = self.folder.aside(), identity.by_id()
+    def _lost_for_good(
+        self, useless: list[Aside], found: list[Segment], entries: list[BackupEntry], identity: StoreIdentity
+    ) -> list[Aside]:
+        known = identity.by_id()
         kept = dict(lineage(known, identity.generation))
-        for each in aside:
+        for each in useless:
             archived = archived_prefix(entries, known, each.generation)
             kept[each.generation] = max(kept.get(each.generation, 0), archived)
-        return coverage.lost(aside, found, kept)
+        return coverage.lost(useless, found, kept)
 
     def _lost(self) -> bool:
         """Whether the folder that was written to is gone."""
         return self._newest is not None and not self._newest.path.parent.is_dir()
 
-    def _keep_record(self) -> None:
+    def keep_record(self) -> None:
+        """Have the journal's record say what was looked at last; after the first survey. Raises NoSpace or OSError."""
         assert self.identity is not None
         record = Record(installation=self._installation, registry=self.identity, sequence=self.upto, kafka=self._kafka)
-        known = self.folder.read_record()
-        if known is None or msgspec.structs.replace(known, sequence=self.upto) != record:
+        if self.folder.read_record() != record:
             self.folder.write_record(record)
         self._kept = self._kafka
+
+    def _publish(self) -> None:
+        assert self.identity is not None
+        last = self.holes[0][0] - 1 if self.holes else self.upto
+        self.covered = Covered(self.identity.generation, last)
+
+    def _is_ours(self, each: Segment) -> bool:
+        return each.header.installation == self._installation
 
 
 def archived_prefix(entries: Iterable[BackupEntry], known: Mapping[str, Generation], generation: str) -> int:
@@ -234,6 +264,11 @@ def notes_of(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
         for topic, partitions in kafka.items()
         for partition, value in partitions.items()
     }
+
+
+def _same(each: Segment, lines: list[bytes]) -> bool:
+    """Whether a segment has the first of these lines."""
+    return segment.sha256_of(lines[: each.last - each.first + 1]) == each.header.sha256
 
 
 def _lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:

@@ -6,7 +6,6 @@ A moment is a state of the registry: the events 1 to some sequence of a generati
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError, MomentUnavailable, RestoreRunning
 from eventvault.journal import coverage
-from eventvault.journal.folder import JournalFolder, Record
+from eventvault.journal.folder import JournalFolder, Record, told_by_name
 from eventvault.restore import plan as plans
 from eventvault.restore.plan import Live, Plan, Sources, Target
 from eventvault.restore.replay import lines_of
@@ -25,8 +24,6 @@ from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.registry import EventRegistry
 from eventvault.store.values import BackupEntry, Moment
-
-_NUMBERS = re.compile("[0-9]{19}")
 
 
 class Finder:
@@ -49,7 +46,7 @@ class Finder:
         for entry in entries:
             if entry.generation not in known:
                 known = {**self._generations_of(entry), **known}
-        lost = [_range_in_name(Path(error.details["segment"])) for error in damaged]
+        lost = [told_by_name(Path(error.details["segment"]))[1:] for error in damaged]
         return Sources(known, entries, segments, live, tuple(lost))
 
     def our_record(self) -> Record | None:
@@ -96,6 +93,17 @@ class Finder:
         if target.sequence is not None:
             self.check_end(sources, generation, target.sequence)
         return target
+
+    def way(self, moment: Moment, sources: Sources) -> tuple[Plan, Sources]:
+        """The plan to a moment, and what it was made with: what this installation made itself, where that leads there.
+
+        Another one may have gone on from a copy, in the same generation with other events. Errors as for `find`.
+        """
+        ours = self.ours(sources)
+        try:
+            return self.plan(self.find(moment, ours), ours), ours
+        except MomentUnavailable:
+            return self.plan(self.find(moment, sources), sources), sources
 
     def plan(self, target: Target, sources: Sources) -> Plan:
         """Raises MomentUnavailable where what is left does not lead there."""
@@ -223,8 +231,3 @@ def check_is(live: Live, registry: EventRegistry | None) -> None:
 def _held_by(live: Live, sources: Sources, generation: str) -> int:
     """The last event of a generation that the open database holds."""
     return min(live.sequence, last_common(sources.known, live.generation, generation))
-
-
-def _range_in_name(path: Path) -> tuple[str, int, int]:
-    first, last = _NUMBERS.findall(path.name)
-    return path.parent.name, int(first), int(last)

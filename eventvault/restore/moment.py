@@ -119,7 +119,7 @@ class Moments(Finder):
         while True:
             sources = plans.without(self.sources(), gone)
             try:
-                return work(self.plan(self.find(moment, sources), sources), sources)
+                return work(*self.way(moment, sources))
             except MomentUnavailable as error:
                 if damage is None:
                     raise
@@ -128,6 +128,7 @@ class Moments(Finder):
                 named = Path(error.details.get("segment", ""))
                 if named.is_file():
                     log.warning("BackupManager: looking for a way without it: %s", error)
+                    self._journal.suspect(named)
                     damage = damage or error
                     gone.add(named)
                     continue

@@ -120,13 +120,17 @@ def is_cut_off(sources: Sources, generation: str, present: str, reach: int) -> b
 
 
 def reachable(sources: Sources, generation: str) -> int:
-    """The last sequence of a generation that can be restored; so can each before it."""
+    """The last sequence of a generation that can be restored; so can each before it.
+
+    What lies beyond the open database in its own generation is another installation's, which went on from a copy.
+    """
     line = lineage(sources.known, generation)
     bases = [reach for _, _, reach in _bases(sources, generation)]
     best = max(bases, default=0)
     while (further := coverage.reach(sources.segments, line, best, line[0][1])) > best:
         best = further
-    return best
+    live = sources.live
+    return min(best, live.sequence) if live is not None and live.generation == generation else best
 
 
 def plan(sources: Sources, target: Target) -> Plan | None:

@@ -84,6 +84,8 @@ class Recovery:
             except (ArchiveError, BackupNotFound) as error:
                 refused(str(error))
                 gone |= _blamed(error, way)
+                if "segment" in error.details:
+                    self._journal.suspect(Path(error.details["segment"]))
                 continue
             if plans.ends_in_a_gap(left, generation, way.target.sequence or 0):
                 refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.journal import segment
+from eventvault.journal import checking, segment
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -168,3 +168,59 @@ def test_what_a_killed_merge_left_stays_where_the_merged_one_is_damaged(recoveri
         assert [(each.first, each.last) for each in there(service)] == [(1, 1), (2, 2), (3, 3)]
         assert [line for each in there(service) for line in segment.read_lines(each)] == live(service)
         assert not problem_codes(service)
+
+
+def test_damage_that_a_restore_met_is_written_again(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 5)
+        left, bad = live(service), there(service)[1].path
+        damage(bad)
+
+        service.restore_moment(Moment(sequence=4))
+        assert bad.exists()
+        survey(service)
+
+        assert bad.with_name(bad.name + ".damaged").exists()
+        assert problem_codes(service) == []
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert live(service) == left[:4]
+
+
+def test_damage_that_nobody_meets_is_found_in_time(recovering: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "EVERY_SECONDS", 0.0)
+    with running_service(recovering) as service:
+        put(service, 3)
+        left, bad = live(service), there(service)[1].path
+        damage(bad)
+
+        survey(service)
+
+        assert bad.with_name(bad.name + ".damaged").exists()
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert live(service) == left
+
+
+def test_one_that_cannot_be_read_stops_nothing_else(recovering: Settings) -> None:
+    with running_service(recovering) as service:
+        put(service, 4)
+        left = live(service)
+        service.restore_moment(Moment(sequence=1))
+        put(service, 1, "later")
+        bad = next(each.path for each in there(service) if each.first == 3)
+        bad.unlink()
+        bad.mkdir()
+
+        survey(service)
+
+        (problem,) = service.status()["problems"]
+        assert (problem["code"], "cannot be read" in problem["message"]) == ("journal_damaged", True)
+        assert service.timeline()["window"]["newest"]["sequence"] == 2
+        put(service, 1, "more")
+        expected = live(service)
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert live(service) == expected
+        service.restore_moment(Moment(sequence=2, generation=bad.parent.name))
+        assert live(service) == left[:2]

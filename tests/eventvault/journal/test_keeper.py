@@ -13,10 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventvault import clock
 from eventvault.journal import segment, tidy, writer
 from eventvault.journal.coverage import MERGE
-from eventvault.journal.keeper import Journal
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.generation import Generation
@@ -260,31 +258,6 @@ def test_many_merges_keep_no_event_waiting(
     assert not any(one == other == "merge" for one, other in itertools.pairwise(order))
 
 
-def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
-    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at_risk: list[float] = []
-    real = tidy.merge
-
-    def asking(*arguments: Any) -> Segment:
-        service.append(drafts(1, "meanwhile"))
-        at_risk.append(service.journal.seconds_at_risk() - (clock.now() - began) / 1e6)
-        return real(*arguments)
-
-    monkeypatch.setattr(tidy, "merge", asking)
-    with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
-        for number in range(MERGE):
-            service.append(drafts(1, f"each-{number}"))
-            assert service.journal.flush()
-        service.append(drafts(1, "last"))
-        processes.wait_until(lambda: service.journal.seconds_at_risk() > 0.1, "it does not age")
-        began = clock.now()
-        assert service.journal.flush(survey=True)
-
-    assert len(at_risk) == 1
-    assert at_risk[0] <= 0.001  # as it is rounded
-
-
 def test_temporary_files_are_removed_at_the_start(quick: Settings) -> None:
     with running_service(quick) as service:
         service.append(drafts(1))
@@ -293,10 +266,3 @@ def test_temporary_files_are_removed_at_the_start(quick: Settings) -> None:
     os.link(found.path, left)
     with running_service(quick):
         assert not left.exists()
-
-
-def test_a_journal_that_is_not_started_costs_nothing_but_says_what_is_at_risk(service: StoreService) -> None:
-    journal = Journal(service.settings, service.bus, service.catalogue)
-    assert journal.seconds_at_risk() == 0.0
-    assert journal.flush()
-    assert journal.status()["state"] == "ok"

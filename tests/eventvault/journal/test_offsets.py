@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from eventvault.store import keys
 from eventvault.store.registry import AppendBatch, EventRegistry
 from eventvault.store.service import StoreService
 from eventvault.store.values import ScanQuery
+from tests import processes
 from tests.restoring import drafts
 from tests.stores import running_service
 
@@ -24,6 +26,14 @@ from tests.stores import running_service
 def recovering(settings_with: Callable[..., Settings]) -> Settings:
     """Segments are written when a test says so."""
     return settings_with({"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true"})
+
+
+@contextmanager
+def quiet(settings: Settings) -> Iterator[StoreService]:
+    """A service whose journal has written once by itself, and does so no more."""
+    with running_service(settings) as service:
+        processes.wait_until(lambda: service.journal._surveyed > 0, "the journal did not begin")
+        yield service
 
 
 def take(service: StoreService, count: int, following: int) -> None:
@@ -53,7 +63,7 @@ def recovered(settings: Settings) -> tuple[int, int | None]:
 
 
 def test_what_is_committed_while_a_segment_is_written_is_taken_again(recovering: Settings) -> None:
-    with running_service(recovering) as service:
+    with quiet(recovering) as service:
         assert service.journal.flush()
         take(service, 10, 10)
         assert service.journal._writer.look()
@@ -67,7 +77,7 @@ def test_what_is_committed_while_a_segment_is_written_is_taken_again(recovering:
 def test_a_write_that_only_the_database_knows_of_yet_is_taken_again(
     recovering: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running_service(recovering) as service:
+    with quiet(recovering) as service:
         take(service, 10, 10)
         assert service.journal.flush()
         take(service, 1, 11)
@@ -86,7 +96,7 @@ def test_a_write_that_only_the_database_knows_of_yet_is_taken_again(
 
 def test_of_many_segments_the_last_one_has_the_offsets(recovering: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1000)
-    with running_service(recovering) as service:
+    with quiet(recovering) as service:
         take(service, 2, 2)
         assert service.journal.flush()
         take(service, 50, 52)
@@ -102,7 +112,7 @@ def test_of_many_segments_the_last_one_has_the_offsets(recovering: Settings, mon
 
 def test_offsets_come_back_once_everything_is_journaled(recovering: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1000)
-    with running_service(recovering) as service:
+    with quiet(recovering) as service:
         take(service, 50, 50)
         assert service.journal.flush()
         killed(service)
@@ -111,7 +121,7 @@ def test_offsets_come_back_once_everything_is_journaled(recovering: Settings, mo
 
 
 def test_a_merge_keeps_the_newest_offsets(recovering: Settings) -> None:
-    with running_service(recovering) as service:
+    with quiet(recovering) as service:
         for number in range(1, 17):
             take(service, 1, number)
             assert service.journal.flush()

@@ -14,7 +14,7 @@ from eventvault.store.generation import Generation
 from eventvault.store.service import StoreService
 from eventvault.store.values import Moment
 from tests import processes
-from tests.restoring import drafts, ids, problem_codes
+from tests.restoring import drafts, flip, ids, problem_codes
 from tests.stores import running_service
 
 
@@ -155,3 +155,19 @@ def test_a_database_that_cannot_be_compared_begins_a_generation_too(quick: Setti
         assert ids(service) == ["before-0", "before-1", "anew-0", "later-0"]
         service.restore_moment(Moment(sequence=5, generation=lost))
         assert ids(service)[2:] == ["lost-0", "lost-1", "lost-2"]
+
+
+@pytest.mark.parametrize("set_aside", [True, False])
+def test_a_database_that_is_behind_a_damaged_segment_begins_a_generation(quick: Settings, set_aside: bool) -> None:
+    with put_back(quick) as service:
+        service.append(drafts(3, "lost"))
+        wait_for(service, 5)
+        lost = present(service).id
+    (quick.backup_dir / "journal" / "registry.json").unlink()
+    segment = max((quick.backup_dir / "journal" / lost).iterdir())
+    flip(segment, 3)
+    if set_aside:
+        segment.rename(segment.with_name(segment.name + ".damaged"))
+
+    with running_service(quick) as service:
+        assert (present(service).parent, present(service).fork_sequence) == (lost, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -392,3 +393,24 @@ def test_a_plan_from_the_open_database_says_what_is_read(service: StoreService) 
 
     assert plan["presentDatabase"]
     assert plan["bytesToRead"] > 300 * 100
+
+
+def test_what_this_installation_made_comes_before_a_copy_that_went_on_elsewhere(
+    settings_with: Callable[..., Settings], settings: Settings, tmp_path: Path
+) -> None:
+    elsewhere = settings_with({"STORAGE_DIR": str(tmp_path / "copy"), "BACKUP_DIR": str(tmp_path / "its-backups")})
+    with running_service(settings) as service:
+        put(service, 2, "common")
+    shutil.copytree(settings.storage_dir, elsewhere.storage_dir)
+    (elsewhere.storage_dir / ".installation").unlink()
+    with running_service(elsewhere) as service:
+        put(service, 3, "theirs")
+        made = Path(service.create_backup().backup.path)
+    shutil.copy(made, settings.backup_dir)
+    with running_service(settings) as service:
+        put(service, 4, "ours")
+        left = live(service)
+
+        service.restore_moment(Moment(sequence=5))
+
+        assert live(service) == left[:5]

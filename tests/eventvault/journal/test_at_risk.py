@@ -1,0 +1,118 @@
+"""For how long what was committed is in the database alone: never said to be less than it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from eventvault import clock
+from eventvault.journal import tidy
+from eventvault.journal.coverage import MERGE
+from eventvault.journal.keeper import Journal
+from eventvault.journal.segment import Segment
+from eventvault.settings import Settings
+from eventvault.store.service import StoreService
+from tests import processes
+from tests.restoring import drafts, generation, put_in_the_way
+from tests.stores import running_service
+
+HOUR = 3_600 * 1_000_000
+
+
+@pytest.fixture
+def quick(settings_with: Callable[..., Settings]) -> Settings:
+    return settings_with({"JOURNAL_INTERVAL": "10"})
+
+
+def wait_for_risk(service: StoreService) -> None:
+    """Until health says that something has been at risk for a while; it never does where the figure stays 0."""
+    processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0.2, "nothing is said to be at risk")
+
+
+def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_risk: list[float] = []
+    real = tidy.merge
+
+    def asking(*arguments: Any) -> Segment:
+        service.append(drafts(1, "meanwhile"))
+        at_risk.append(service.journal.seconds_at_risk() - (clock.now() - began) / 1e6)
+        return real(*arguments)
+
+    monkeypatch.setattr(tidy, "merge", asking)
+    with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
+        for number in range(MERGE):
+            service.append(drafts(1, f"each-{number}"))
+            assert service.journal.flush()
+        service.append(drafts(1, "last"))
+        processes.wait_until(lambda: service.journal.seconds_at_risk() > 0.1, "it does not age")
+        began = clock.now()
+        assert service.journal.flush(survey=True)
+
+    assert len(at_risk) == 1
+    assert at_risk[0] <= 0.001  # as it is rounded
+
+
+def test_what_a_journal_never_looked_at_is_at_risk(quick: Settings) -> None:
+    with running_service(quick) as service:
+        service.append(drafts(1))
+    put_in_the_way(quick.backup_dir / "journal")
+    with running_service(quick) as service:
+        service.append(drafts(1, "more"))
+        wait_for_risk(service)
+        assert service.status()["journal"]["state"] == "failed"
+        assert service.status()["journal"]["lastSequence"] is None
+
+
+def test_what_comes_after_a_restore_is_at_risk_though_more_was_kept_before_it(quick: Settings) -> None:
+    with running_service(quick) as service:
+        service.append(drafts(1))
+        name = service.create_backup().backup.name
+        service.append(drafts(50, "left behind"))
+        processes.wait_until(lambda: service.status()["journal"]["lastSequence"] == 51, "it is not in the journal")
+        put_in_the_way(quick.backup_dir / "journal")
+        service.restore(name)
+        service.append(drafts(1, "later"))
+
+        wait_for_risk(service)
+
+        assert service.status()["journal"]["generation"] == generation(service)
+        assert service.status()["journal"]["lastSequence"] is None
+
+
+def test_a_clock_that_was_set_back_hides_no_risk(quick: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_service(quick) as service:
+        real = clock.now
+        monkeypatch.setattr(service.bus.registry, "_now", lambda: real() + HOUR)
+        service.append(drafts(1, "before"))
+        processes.wait_until(lambda: service.status()["journal"]["lastSequence"] == 1, "it is not in the journal")
+        monkeypatch.undo()
+        put_in_the_way(quick.backup_dir / "journal")
+
+        service.append(drafts(1, "after"))
+
+        wait_for_risk(service)
+        monkeypatch.undo()
+
+
+def test_a_registry_without_events_risks_nothing(quick: Settings) -> None:
+    with running_service(quick):
+        pass
+    put_in_the_way(quick.backup_dir / "journal")
+    with running_service(quick) as service:
+        processes.wait_until(lambda: service.status()["journal"]["state"] == "failed", "it does not fail")
+        assert service.status()["journal"]["secondsAtRisk"] == 0.0
+
+
+def test_a_journal_that_is_not_started_says_what_is_at_risk(quick: Settings) -> None:
+    with running_service(quick) as service:
+        journal = Journal(service.settings, service.bus, service.catalogue)
+        assert journal.seconds_at_risk() == 0.0
+        service.append(drafts(1))
+        assert journal.seconds_at_risk() > 0
+        assert journal.flush()
+        assert journal.seconds_at_risk() == 0.0
+        assert journal.status()["state"] == "ok"
