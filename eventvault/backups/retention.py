@@ -28,7 +28,7 @@ def plan_retention(
     Only archives made here are counted and removed. Of those, all go that are older than the `keep` newest good
     ones, damaged ones among them; but none that is pinned, busy, or protected as the last of its kind.
     """
-    ours = sorted((entry for entry in entries if entry.origin == "created"), key=_age, reverse=True)
+    ours = _newest_first([entry for entry in entries if entry.origin == "created"])
     good = [entry for entry in ours if entry.problem is None]
     if keep < 1 or len(good) < keep:
         return []
@@ -68,5 +68,14 @@ def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | N
     return None
 
 
-def _age(entry: BackupEntry) -> tuple[int, int, str]:
-    return (entry.created, entry.sequence or 0, entry.name)
+def _newest_first(entries: Sequence[BackupEntry]) -> list[BackupEntry]:
+    """By when they were made, but within a generation by what they hold: the clock may have been set back between."""
+    latest: dict[str | None, int] = {}
+    made: dict[str, int] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.sequence or 0, entry.created)):
+        made[entry.name] = entry.created
+        if entry.generation is not None:
+            made[entry.name] = latest[entry.generation] = max(latest.get(entry.generation, 0), entry.created)
+    return sorted(
+        entries, key=lambda each: (made[each.name], each.sequence or 0, each.created, each.name), reverse=True
+    )

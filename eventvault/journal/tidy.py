@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import Segment
 from eventvault.journal.writer import is_good
-from eventvault.store.generation import NO_BOUND, StoreIdentity, lineage
+from eventvault.store.generation import Generation, StoreIdentity, lineage
 from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
@@ -102,15 +102,35 @@ def _needless(
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
         return []
+    known = identity.by_id()
+    good = [entry for entry in ours if is_good(entry) and entry.generation in known]
     try:
-        manifest = reader.read_manifest(folder.root.parent / ours[0].name)
+        manifests = [
+            reader.read_manifest(folder.root.parent / name) for name in {ours[0].name, *_earliest(good, known)}
+        ]
     except (EventVaultError, OSError):
         return []
-    known = {generation.id: generation for generation in manifest.generations}
-    holds = [
-        (generation, min(bound, manifest.last_sequence)) for generation, bound in lineage(known, manifest.generation.id)
-    ]
-    since = clock.parse(manifest.last_time) if manifest.last_time else 0
-    present = [(name, min(bound, NO_BOUND)) for name, bound in lineage(identity.by_id(), identity.generation)]
-    folder.remove([each for each in folder.aside() if each.last <= dict(holds).get(each.generation, 0)])
-    return coverage.plan_removal(segments, holds, present, since)
+    present = lineage(known, identity.generation)
+    needless = list(segments)
+    aside = folder.aside()
+    for manifest in manifests:
+        holds = _held({each.id: each for each in manifest.generations}, manifest.generation.id, manifest.last_sequence)
+        since = clock.parse(manifest.last_time) if manifest.last_time else 0
+        needless = coverage.plan_removal(needless, holds.items(), present, since)
+        aside = [each for each in aside if each.last <= holds.get(each.generation, 0)]
+    folder.remove(aside)
+    return needless
+
+
+def _earliest(archives: Sequence[BackupEntry], known: Mapping[str, Generation]) -> Iterator[str]:
+    """Names of those that hold less than any other: one of each branch. A clock that was set back does not matter."""
+    holds = {each.name: _held(known, each.generation or "", each.sequence or 0) for each in archives}
+    for name, mine in holds.items():
+        others = (other for other in holds.values() if other != mine)
+        if not any(all(bound <= mine.get(each, 0) for each, bound in other.items()) for other in others):
+            yield name
+
+
+def _held(known: Mapping[str, Generation], generation: str, last: int) -> dict[str, int]:
+    """Generation → the last of its events in an archive of that generation that ends at `last`."""
+    return {each: min(bound, last) for each, bound in lineage(known, generation)}

@@ -102,6 +102,12 @@ def test_the_one_just_made_stays_although_the_clock_was_set_back() -> None:
     assert plan_retention(entries, 3, just_made="000.tar.gz") == names(1)
 
 
+def test_those_made_after_the_clock_was_set_back_are_not_the_oldest() -> None:
+    before = [entry(50, generation="g", sequence=100), entry(60, generation="g", sequence=200)]
+    after = [entry(1, generation="g", sequence=300), entry(2, generation="g", sequence=400)]
+    assert plan_retention([*before, *after], 2) == names(50, 60)
+
+
 def test_only_those_that_would_go_are_asked_whether_they_are_read() -> None:
     asked: list[str] = []
 
