@@ -17,13 +17,17 @@ from app.backup.schemas import entry_of, name_in_path
 from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
 from app.backup.upload import receive
 from app.edge import edge, long_work, store
+from app.query import refuse_repeated, takes
 from app.replies import JSON, given_object, object_body, reply, valid
 from app.streaming import NDJSON
 from eventvault.errors import BackupNotFound
 from eventvault.store.values import BackupEntry, Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
+blueprint.before_request(refuse_repeated)
 
+ASYNC = "async"
+"""Taken by what may take long, and not acted upon: it is answered when it is done."""
 GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
@@ -50,6 +54,7 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 @blueprint.route("/create", methods=["POST"])
 @blueprint.doc(summary="Back up now", requestBody=_body(schemas.CreateSchema, required=False))
 @blueprint.response(200, schemas.CreatedSchema)
+@takes(ASYNC, body=True)
 def create_backup() -> Response:
     """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
     asked = object_body(_create)
@@ -74,6 +79,7 @@ def create_backup() -> Response:
 @blueprint.route("/list", methods=["GET"])
 @blueprint.doc(summary="List the backups, newest first")
 @blueprint.response(200, schemas.BackupListSchema)
+@takes()
 def list_backups() -> Response:
     return reply({"success": True, "backups": [entry_of(entry) for entry in store().list_backups()]})
 
@@ -93,6 +99,7 @@ def list_backups() -> Response:
     },
 )
 @blueprint.response(200, {"anyOf": [RestoreAnswerSchema, TakenSchema]})
+@takes(ASYNC, body=True)
 def restore_backup() -> Response:
     """To an archive, or to any moment: one of `backupName`, `pointInTime` and `sequence`.
 
@@ -118,6 +125,7 @@ def restore_backup() -> Response:
 @blueprint.route("/timeline", methods=["GET"])
 @blueprint.doc(summary="What can be restored")
 @blueprint.response(200, TimelineSchema)
+@takes()
 def get_timeline() -> Response:
     """Ready to be drawn: the window, generations with their forks, archives, segments of the journal, gaps."""
     return reply({"success": True, **store().timeline()})
@@ -135,6 +143,7 @@ def diff_moments(asked: dict[str, Any]) -> Response:
 @blueprint.route("/undo", methods=["POST"])
 @blueprint.doc(summary="Undo the newest restore", requestBody=_body(UndoSchema, required=False))
 @blueprint.response(200, UndoneSchema)
+@takes(ASYNC, body=True)
 def undo_restore() -> Response:
     """Bring back what the newest restore left behind, or with `name` what an earlier one did.
 
@@ -149,6 +158,7 @@ def undo_restore() -> Response:
 @blueprint.route("/undo", methods=["GET"])
 @blueprint.doc(summary="List what can be brought back, newest first")
 @blueprint.response(200, UndoListSchema)
+@takes()
 def list_undo() -> Response:
     return reply({"success": True, "undo": [kept_of(entry) for entry in store().list_undo()]})
 
@@ -173,6 +183,7 @@ def _restored(restored: Restored) -> dict[str, Any]:
 @blueprint.route("/export-metadata", methods=["GET"])
 @blueprint.doc(summary="What a migration needs to know")
 @blueprint.response(200, schemas.ExportedMetadataSchema)
+@takes()
 def export_metadata() -> Response:
     backups = [entry_of(entry) for entry in store().list_backups()]
     created = sorted(backup["created"] for backup in backups)
@@ -189,6 +200,7 @@ def export_metadata() -> Response:
 @blueprint.route("/upload", methods=["POST"])
 @blueprint.doc(summary="Take an archive in", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
 @blueprint.response(201, schemas.OneBackupSchema)
+@takes(ASYNC, "name")
 def upload_backup() -> Response:
     """The archive's bytes as the body with `?name=`, or multipart with a field `file`; 409 when the name is taken."""
     return reply({"success": True, "backup": entry_of(receive(edge()))}, 201)
@@ -197,6 +209,7 @@ def upload_backup() -> Response:
 @blueprint.route("/<backup_name:name>", methods=["GET"])
 @blueprint.doc(summary="One backup with its manifest")
 @blueprint.response(200, schemas.ManifestSchema)
+@takes()
 def get_backup(name: str) -> Response:
     manifest = store().backup_manifest(name_in_path(name))
     return reply({"success": True, "backup": entry_of(_entry(name)), "manifest": manifest})
@@ -206,6 +219,7 @@ def get_backup(name: str) -> Response:
 @blueprint.doc(summary="Download a backup")
 @blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
 @blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The range asked for.", success=True)
+@takes()
 def download_backup(name: str) -> Response:
     """With `Range`, `If-Range` and `If-None-Match`; the ETag is the archive's SHA-256 where that is known."""
     return download(edge(), name_in_path(name))
@@ -224,6 +238,7 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
 @blueprint.route("/<backup_name:name>/verify", methods=["POST"])
 @blueprint.doc(summary="Check a backup from end to end")
 @blueprint.response(200, schemas.OneBackupSchema)
+@takes(ASYNC)
 def verify_backup(name: str) -> Response:
     """Every checksum, LevelDB's own ones, every record, the sequence without holes, as many events as it says.
 
@@ -236,6 +251,7 @@ def verify_backup(name: str) -> Response:
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
 @blueprint.doc(summary="Keep a backup from rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
+@takes()
 def pin_backup(name: str) -> Response:
     return _pinned(name, pinned=True)
 
@@ -243,6 +259,7 @@ def pin_backup(name: str) -> Response:
 @blueprint.route("/<backup_name:name>/pin", methods=["DELETE"])
 @blueprint.doc(summary="Give a backup back to rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
+@takes()
 def unpin_backup(name: str) -> Response:
     return _pinned(name, pinned=False)
 

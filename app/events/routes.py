@@ -12,6 +12,7 @@ from app.edge import long_work, store
 from app.events.appending import append
 from app.events.reading import EXPORT_PAGE, export_reply, page_reply, query_of
 from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListSchema, OneEventSchema, OneSchema
+from app.query import refuse_repeated, takes
 from app.replies import JSON
 from app.streaming import NDJSON
 from eventvault.errors import EventNotFound
@@ -19,6 +20,7 @@ from eventvault.event import recorded_of
 from eventvault.store.values import Moment
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
+blueprint.before_request(refuse_repeated)
 
 _EVENT = {"$ref": "#/components/schemas/Event"}
 _MANY = {"type": "array", "items": _EVENT}
@@ -37,6 +39,7 @@ _BODY = {
 @blueprint.doc(summary="Append one event or several", requestBody=_BODY)
 @blueprint.response(201, AppendedSchema)
 @blueprint.alt_response(200, schema=AppendedSchema, description="All were there already.", success=True)
+@takes()
 def post_events() -> Response:
     """One event, an array of them or NDJSON; CloudEvents in structured, batch or binary mode.
 

@@ -7,9 +7,11 @@ from flask_smorest import Blueprint
 from marshmallow import fields
 
 from app.edge import store
+from app.query import refuse_repeated, takes
 from app.replies import ReplySchema, reply
 
 blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="The events that come from Kafka.")
+blueprint.before_request(refuse_repeated)
 
 
 class AcceptedLossSchema(ReplySchema):
@@ -21,6 +23,7 @@ class AcceptedLossSchema(ReplySchema):
 @blueprint.route("/partitions/<int(max=2147483647):partition>/accept-loss", methods=["POST"])
 @blueprint.doc(summary="Go on with a stopped partition")
 @blueprint.response(202, AcceptedLossSchema)
+@takes()
 def accept_loss(partition: int) -> Response:
     """It is read from its present beginning, in a moment; what is stored already is not stored twice.
 
