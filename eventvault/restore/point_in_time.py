@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from eventvault import clock
+from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
+from eventvault.errors import ArchiveDamaged
 from eventvault.files import free_bytes
 from eventvault.restore import speed, undo
 from eventvault.restore.hot import Restorer
@@ -56,8 +58,10 @@ class PointInTime:
     def plan(self, asked: Moment | str) -> dict[str, Any]:
         """See `eventvault.store.interface.Store.plan_restore`."""
         if isinstance(asked, str):
+            entry = self._catalogue.entry(asked)
+            check_known(entry)
             sources = self._moments.sources()
-            way, common = self._way_to(self._catalogue.entry(asked), sources)
+            way, common = self._way_to(entry, sources)
         else:
             way, sources = self._moments.way_to(asked)
             common = self._common(way.target, sources)
@@ -98,6 +102,17 @@ class PointInTime:
         with self._bus.using() as registry:
             behind = undo.left_behind(registry, common)
         return {"eventsLeftBehind": behind.count, "firstLeftBehind": behind.first, "lastLeftBehind": behind.last}
+
+
+def check_known(entry: BackupEntry) -> None:
+    """Raises the ArchiveError that a restore would, as far as the archive's two ends and what is known of it tell."""
+    path = Path(entry.path)
+    if reader.kind(path) == "own":
+        reader.read_manifest(path)
+    if entry.problem is not None:
+        raise ArchiveDamaged(
+            entry.problem, hint="restore another archive; POST /api/backup/<name>/verify checks this one again"
+        )
 
 
 def source_of(way: Plan) -> str:

@@ -129,7 +129,8 @@ class Store(Protocol):
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
         """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
 
-        Nothing is changed. Raises what the restore would raise before it begins, NoSpace excepted.
+        Nothing is changed. Raises what the restore would raise before it begins, NoSpace excepted, and the ArchiveError
+        of an archive that is known to be damaged or whose ends show it.
         """
 
     def timeline(self) -> dict[str, Any]:

@@ -308,6 +308,16 @@ def test_a_plan_says_what_is_left_behind_and_changes_nothing(store: Store) -> No
         store.plan_restore("never.tar.gz")
 
 
+def test_a_plan_promises_nothing_of_an_archive_that_is_cut_off(store: Store) -> None:
+    store.append(drafts("a"))
+    made = store.create_backup().backup
+    Path(made.path).write_bytes(Path(made.path).read_bytes()[: made.size // 2])
+
+    for call in (store.plan_restore, store.restore):
+        with pytest.raises(ArchiveError):
+            call(made.name)
+
+
 def test_a_moment_that_cannot_be_had_is_answered_with_the_window(store: Store) -> None:
     store.append(drafts("a", "b"))
     for moment in (

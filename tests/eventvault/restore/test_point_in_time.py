@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventvault.errors import JournalDamaged, MomentUnavailable, NoSpace, RestoreRunning
+from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, NoSpace, RestoreRunning
 from eventvault.journal import segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
@@ -90,6 +91,42 @@ def test_a_plan_says_what_a_restore_would_do_and_does_nothing(service: StoreServ
     named = service.plan_restore(name)
     assert (named["archive"], named["segments"], named["eventsLeftBehind"]) == (name, [], 6)
     assert service.plan_restore(Moment(sequence=9))["firstLeftBehind"] is None
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    "spoil", [cut, lambda path: path.write_bytes(b""), lambda path: path.write_text("no archive at all")]
+)
+def test_a_plan_of_an_archive_that_is_none_says_what_its_restore_would(
+    service: StoreService, spoil: Callable[[Path], object]
+) -> None:
+    put(service, 3, "a")
+    made = service.create_backup().backup
+    spoil(Path(made.path))
+
+    with pytest.raises(ArchiveError) as told:
+        service.plan_restore(made.name)
+    with pytest.raises(ArchiveError) as done:
+        service.restore(made.name)
+
+    assert (told.value.code, told.value.message) == (done.value.code, done.value.message)
+
+
+def test_a_plan_of_an_archive_that_was_found_to_be_damaged_says_so(service: StoreService) -> None:
+    put(service, 3, "a")
+    made = service.create_backup().backup
+    flip(Path(made.path), made.size // 2)
+    with pytest.raises(ArchiveError):
+        service.verify_backup(made.name)
+
+    with pytest.raises(ArchiveError) as told:
+        service.plan_restore(made.name)
+
+    assert told.value.message == service.catalogue.entry(made.name).problem
+    assert told.value.hint
 
 
 def test_a_damaged_segment_stops_it_before_the_live_data(service: StoreService) -> None:
