@@ -253,6 +253,7 @@ class Restorer:
         kept for predictions where the answer says how many bytes were `read`.
         """
         began = clock.now()
+        dropped = intents.dropped(self._settings.storage_dir)
         arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
@@ -270,7 +271,7 @@ class Restorer:
             not_json=answer["notJson"],
             duration=(clock.now() - began) // 1000,
             generation=answer["generation"],
-            notes=answer["notes"],
+            notes=[*answer["notes"], *dropped],
             reason=reason,
         )
         identity, events = known or (None, None)

@@ -135,6 +135,14 @@ def drop_staged(storage_dir: Path) -> None:
         remove_durably(storage_dir / Path(staged.staged).parts[0])
 
 
+def dropped(storage_dir: Path) -> list[str]:
+    """The note of a restore that takes the place of one that waits for a restart; none where none does."""
+    staged = read_intent(storage_dir, STAGED_NAME)
+    if staged is None:
+        return []
+    return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]
+
+
 def remove_leftovers(storage_dir: Path) -> None:
     """Remove staging folders that no intent names: those of a process that was killed while it prepared."""
     intents = [read_intent(storage_dir, name) for name in (INTENT_NAME, STAGED_NAME)]

@@ -29,7 +29,7 @@ from eventvault.store import memory_moments
 from eventvault.store.interface import Hold
 from eventvault.store.memory_backups import MemoryBackups
 from eventvault.store.memory_past import Events, look_back, parsed
-from eventvault.store.memory_reading import MemoryHold, restore_status, wanted
+from eventvault.store.memory_reading import MemoryHold, dropped, restore_status, staged_status, wanted
 from eventvault.store.memory_undo import Lefts
 from eventvault.store.values import (
     AppendResult,
@@ -61,7 +61,7 @@ class MemoryStore:
         self._backups = MemoryBackups(folder, now)
         self._last_restore: Restored | None = None
         self._lefts = Lefts()
-        self.staged: str | None = None
+        self.staged: Restored | None = None
         self.stopped_partitions: set[int] = set()
 
     @property
@@ -155,7 +155,9 @@ class MemoryStore:
                 "generation": self._generation,
             },
             "kafka": None,
-            "jobs": None,
+            "jobs": {
+                "restore": {"running": False, "source": None, "since": None, "staged": staged_status(self.staged)}
+            },
             "backup": {
                 "available": True,
                 "count": len(entries),
@@ -207,16 +209,14 @@ class MemoryStore:
             events = self._backups.events(name)
             if not staged:
                 return self._begin_generation(events, name, began)
-            self.staged = name
-            return Restored(source=name, at=began, events=len(events), not_json=0, duration=0, staged=True)
+            return self._stage(events, name)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
         with self._lock:
             generation, count = memory_moments.find(self._kept, self._generation, moment, self._now())
             events = list(self._kept[generation][:count])
             if staged:
-                self.staged = generation
-                return Restored(source="the journal", at=self._now(), events=count, not_json=0, duration=0, staged=True)
+                return self._stage(events, "the journal")
             return self._begin_generation(events, "the journal", self._now())
 
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
@@ -253,6 +253,18 @@ class MemoryStore:
     def list_undo(self) -> list[KeptEntry]:
         return list(self._lefts.entries)
 
+    def _stage(self, events: list[bytes], source: str) -> Restored:
+        self.staged = Restored(
+            source=source,
+            at=self._now(),
+            events=len(events),
+            not_json=0,
+            duration=0,
+            staged=True,
+            notes=dropped(self.staged),
+        )
+        return self.staged
+
     def _begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
         undo = self._lefts.push(self._generation, len(self._events), began, source, len(events))
         shared = memory_moments.shared(self._events, events)
@@ -271,5 +283,7 @@ class MemoryStore:
             duration=(self._now() - began) // 1000,
             generation=self._generation,
             undo=undo,
+            notes=dropped(self.staged),
         )
+        self.staged = None
         return self._last_restore

@@ -42,6 +42,18 @@ def wanted(value: bytes, query: ScanQuery) -> bool:
     )
 
 
+def staged_status(staged: Restored | None) -> dict[str, Any] | None:
+    """`jobs.restore.staged` of health."""
+    if staged is None:
+        return None
+    return {"source": staged.source, "since": clock.format_milliseconds(staged.at), "events": staged.events}
+
+
+def dropped(staged: Restored | None) -> list[str]:
+    """The note of a restore that takes the place of one that waits for a restart."""
+    return [] if staged is None else [f"a restore of {staged.source} that was staged was dropped for this one"]
+
+
 def restore_status(restored: Restored) -> dict[str, Any]:
     """`lastRestore` of health."""
     return {

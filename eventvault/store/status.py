@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from eventvault import clock
-from eventvault.errors import EventVaultError
-from eventvault.restore.intent import read_last
+from eventvault.errors import DatabaseDamaged, EventVaultError
+from eventvault.restore.intent import STAGED_NAME, read_intent, read_last
 from eventvault.store.generation import lineage
 from eventvault.store.values import BackupEntry, Restored
 
@@ -125,6 +126,23 @@ def _running_restore(service: StoreService) -> dict[str, Any]:
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
+        "staged": _staged_restore(service.settings.storage_dir),
+    }
+
+
+def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
+    """One that waits for the next start. What cannot be read is told by the start or the restore that comes upon it."""
+    try:
+        staged = read_intent(storage_dir, STAGED_NAME)
+    except (DatabaseDamaged, OSError):
+        return None
+    if staged is None:
+        return None
+    restored = staged.restored
+    return {
+        "source": restored.source,
+        "since": clock.format_milliseconds(restored.at),
+        "events": restored.events,
     }
 
 

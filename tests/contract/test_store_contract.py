@@ -194,6 +194,32 @@ def test_a_staged_restore_changes_nothing_yet(store: Store) -> None:
     assert ids(store) == ["a", "b"]
 
 
+def staged_of(store: Store) -> Any:
+    return store.status()["jobs"]["restore"]["staged"]
+
+
+def test_a_staged_restore_is_shown_and_whatever_drops_it_says_so(store: Store) -> None:
+    store.append(drafts("a"))
+    name = store.create_backup().backup.name
+    store.append(drafts("b"))
+    assert staged_of(store) is None
+    assert store.restore(name).notes == []
+
+    first = store.restore(name, staged=True)
+    assert (first.notes, staged_of(store)["source"], staged_of(store)["events"]) == ([], name, 1)
+    assert staged_of(store)["since"] == clock.format_milliseconds(first.at)
+    (note,) = store.restore_moment(Moment(sequence=0), staged=True).notes
+    assert name in note
+    assert staged_of(store)["events"] == 0
+    (note,) = store.undo().notes
+    assert "staged" in note
+    assert staged_of(store) is None
+    store.restore(name, staged=True)
+    (note,) = store.restore(name).notes
+    assert name in note
+    assert staged_of(store) is None
+
+
 def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(store: Store) -> None:
     store.append(drafts("a", "b"))
     name = store.create_backup().backup.name

@@ -30,6 +30,7 @@ from eventvault.errors import (
     RestoreRunning,
 )
 from eventvault.restore import prepare, space, speed
+from eventvault.restore.intent import STAGED_NAME
 from eventvault.settings import Settings
 from eventvault.store import keys
 from eventvault.store.registry import open_leveldb
@@ -182,7 +183,7 @@ def test_two_at_once_are_one_and_a_conflict(service: StoreService) -> None:
 
 def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "a.tar.gz")
-    idle = {"running": False, "source": None, "since": None}
+    idle = {"running": False, "source": None, "since": None, "staged": None}
     assert service.status()["jobs"]["restore"] == idle
 
     began = clock.now() // 1000 * 1000
@@ -241,10 +242,29 @@ def test_a_restore_that_is_applied_drops_one_that_was_staged(settings: Settings)
         make_archive(settings.backup_dir / "a.tar.gz", "staged")
         make_archive(settings.backup_dir / "b.tar.gz", "applied")
         service.restore("a.tar.gz", staged=True)
-        service.restore("b.tar.gz")
+        (note,) = service.restore("b.tar.gz").notes
+        assert "a.tar.gz" in note
+        assert service.status()["lastRestore"]["notes"] == [note]
         assert not leftovers(settings.storage_dir)
     with running_service(settings) as service:
         assert prefixes(service) == {"applied": 3}
+
+
+def test_a_staged_one_is_shown_until_it_is_applied(settings: Settings) -> None:
+    with running_service(settings) as service:
+        make_archive(settings.backup_dir / "a.tar.gz")
+        service.restore("a.tar.gz", staged=True)
+    with running_service(settings, service_starts=False) as service:
+        staged = service.status()["jobs"]["restore"]["staged"]
+        assert (staged["source"], staged["events"]) == ("a.tar.gz", 3)
+    with running_service(settings) as service:
+        assert service.status()["jobs"]["restore"]["staged"] is None
+
+
+def test_health_answers_whatever_lies_where_a_staged_one_would(service: StoreService) -> None:
+    (service.settings.storage_dir / STAGED_NAME).write_bytes(b"{")
+
+    assert service.status()["jobs"]["restore"]["staged"] is None
 
 
 def test_a_retry_of_a_start_does_not_apply_what_was_staged_meanwhile(
