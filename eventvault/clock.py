@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,10 @@ from datetime import UTC, datetime, timedelta
 Clock = Callable[[], int]
 """Gives the present instant as microseconds since 1970-01-01T00:00:00Z."""
 
+_DAY = 86_400
+_LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
+_LEAP = re.compile(r"(.+[0-9]{2}:[0-9]{2}:)60([.,Z+-].*)")
+_BEYOND = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,5 +54,25 @@ def parse(text: str) -> int:
     return to_microseconds(instant)
 
 
+def parse_given(text: str, *, up: bool = False) -> int:
+    """`parse` of what somebody gave: also with a small `t` or `z`, or a `+` that a query string made a space.
+
+    Digits beyond the microsecond are cut; up: they are rounded up, so that what lies before the instant stays before
+    it. A leap second, 23:59:60 in UTC, is the first second of the next day, as clocks count it. Raises as `parse` does.
+    """
+    text = text.upper()
+    lost = _LOST_PLUS.fullmatch(text)
+    text = f"{lost[1]}+{lost[2]}" if lost else text
+    beyond = bool(up and _BEYOND.search(text))
+    leap = _LEAP.fullmatch(text)
+    if leap is None:
+        return parse(text) + beyond
+    instant = parse(f"{leap[1]}59{leap[2]}") + 1_000_000
+    if instant // 1_000_000 % _DAY:
+        raise ValueError(f"{text!r} is no leap second: there are none but 23:59:60 in UTC")
+    return instant + beyond
+
+
 def _seconds_text(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    there = time.gmtime(seconds)
+    return f"{there.tm_year:04d}{time.strftime('-%m-%dT%H:%M:%S', there)}"  # %Y does not pad

@@ -8,30 +8,24 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import RestoredSchema, check_name
+from app.events.schemas import Instant
 from app.replies import ReplySchema
-from eventvault import clock
 from eventvault.store.values import Moment
 
 _LARGEST = 2**63 - 1
 _WAYS = ("backupName", "pointInTime", "sequence")
 
 
-def _instant(text: str) -> None:
-    try:
-        clock.parse(text)
-    except (ValueError, OverflowError):
-        raise ValidationError(
-            "Not an instant: give ISO 8601 with an offset, such as 2024-12-27T12:34:56.789Z."
-        ) from None
-
-
 class RestoreSchema(Schema):
     backupName = fields.String(  # noqa: N815
         validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
     )
-    pointInTime = fields.String(  # noqa: N815
-        validate=_instant,
-        metadata={"description": "Instead: the events recorded up to it.", "example": "2024-12-27T12:34:56.789Z"},
+    pointInTime = Instant(  # noqa: N815
+        metadata={
+            "format": "date-time",
+            "description": "Instead: the events recorded up to it.",
+            "example": "2024-12-27T12:34:56.789Z",
+        }
     )
     sequence = fields.Integer(
         strict=True,
@@ -66,8 +60,7 @@ def wanted_of(asked: dict[str, Any]) -> Moment | str:
     if "backupName" in asked:
         name: str = asked["backupName"]
         return name
-    instant = clock.parse(asked["pointInTime"]) if "pointInTime" in asked else None
-    return Moment(sequence=asked.get("sequence"), instant=instant, generation=asked.get("generation"))
+    return Moment(sequence=asked.get("sequence"), instant=asked.get("pointInTime"), generation=asked.get("generation"))
 
 
 class RestoreAnswerSchema(RestoredSchema):

@@ -29,7 +29,7 @@ class PartFilterSchema(Schema):
     type = fields.String()
     subject = fields.String()
     source = fields.String()
-    recorded_from = Instant(data_key="from", metadata={"format": "date-time", "description": "Inclusive."})
+    recorded_from = Instant(up=True, data_key="from", metadata={"format": "date-time", "description": "Inclusive."})
     recorded_to = Instant(data_key="to", metadata={"format": "date-time", "description": "Inclusive."})
     fromSequence = fields.Integer(strict=True, validate=validate.Range(1, LARGEST))  # noqa: N815
     toSequence = fields.Integer(strict=True, validate=_SEQUENCE)  # noqa: N815

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +10,21 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from app.replies import ReplySchema
 from eventvault import clock
 
-_LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
-
 
 class Instant(fields.String):
-    """An RFC 3339 instant as microseconds since the epoch; a `+` that the query string made a space is put back."""
+    """An RFC 3339 instant as microseconds since the epoch; a `+` that the query string made a space is put back.
+
+    up: what is finer than a microsecond is rounded up, for the least instant of a range; else it is cut.
+    """
+
+    def __init__(self, *, up: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self._up = up
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> Any:
         text: str = super()._deserialize(value, attr, data, **options)
-        lost = _LOST_PLUS.fullmatch(text)
         try:
-            return clock.parse(f"{lost[1]}+{lost[2]}" if lost else text)
+            return clock.parse_given(text, up=self._up)
         except (ValueError, OverflowError):
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
 
@@ -32,7 +35,7 @@ class FilterSchema(Schema):
     subject = fields.String()
     source = fields.String()
     recorded_from = Instant(
-        data_key="from", metadata={"format": "date-time", "description": "Least `recordedtime`, inclusive."}
+        up=True, data_key="from", metadata={"format": "date-time", "description": "Least `recordedtime`, inclusive."}
     )
     recorded_to = Instant(
         data_key="to", metadata={"format": "date-time", "description": "Greatest `recordedtime`, inclusive."}

@@ -11,7 +11,6 @@ from eventvault.store.values import Moment
 LARGEST = 2**63 - 1
 _ARCHIVE = (".tar.gz", ".tar.gz.age")
 _GENERATION = re.compile(r"([0-9a-f]{16})@(.*)", re.DOTALL)
-_LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
 
 
 def moment_of(text: str, name: str) -> Moment:
@@ -28,9 +27,8 @@ def moment_of(text: str, name: str) -> Moment:
         return Moment(generation=generation)
     if re.fullmatch(r"[0-9]{1,19}", rest) and int(rest) <= LARGEST:
         return Moment(sequence=int(rest), generation=generation)
-    lost = _LOST_PLUS.fullmatch(rest)
     try:
-        return Moment(instant=clock.parse(f"{lost[1]}+{lost[2]}" if lost else rest), generation=generation)
+        return Moment(instant=clock.parse_given(rest), generation=generation)
     except (ValueError, OverflowError):
         raise InvalidInput(
             f"{text[:80]!r} is no moment",

@@ -371,6 +371,15 @@ def test_one_event_as_of_a_moment(web: FlaskClient) -> None:
     assert web.get(f"/api/events?id=2&asOf={before}").status_code == 404
 
 
+def test_an_instant_finer_than_a_microsecond_leaves_out_what_lies_before_it(web: FlaskClient) -> None:
+    instant = recorded(web, "1")
+    finer = instant.replace("Z", "9z")
+
+    for query, found in ((f"from={instant}", ["1"]), (f"from={finer}", []), (f"to={finer}", ["1"])):
+        assert ids(web.get(f"/api/events?{query}")) == found, query
+    assert ids(web.get(f"/api/events?asOf={finer}")) == ["1"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -57,6 +57,19 @@ def test_a_restore_by_time_with_any_offset(web: FlaskClient, three: list[str]) -
     assert post(web, pointInTime=three[0], apply="restart").json["restartRequired"] is True
 
 
+def test_a_moment_is_read_alike_with_and_without_into(web: FlaskClient, three: list[str]) -> None:
+    for way in ("{}z", "{} 00:00", "{}9z", "{}+00:00"):
+        moment = way.format(three[1][:-1])
+        assert post(web, pointInTime=moment, dryRun=True).json["plan"]["sequence"] == 2, moment
+        assert post(web, pointInTime=moment, into="export").data.count(b"\n") == 2, moment
+
+
+def test_a_part_from_an_instant_finer_than_a_microsecond_begins_behind_it(web: FlaskClient, three: list[str]) -> None:
+    finer = three[1].replace("Z", "1Z")
+
+    assert post(web, sequence=3, into="export", filter={"from": finer}).data.count(b"\n") == 1
+
+
 def test_a_dry_run_answers_with_the_plan(web: FlaskClient, three: list[str]) -> None:
     reply = post(web, sequence=1, dryRun=True).json
 

@@ -46,6 +46,44 @@ def test_what_is_no_instant_with_an_offset_is_refused(text: str) -> None:
         clock.parse(text)
 
 
+@given(st.integers(clock.parse("0001-01-01T00:00:00Z"), LAST))
+def test_every_year_has_four_digits(instant: int) -> None:
+    assert clock.parse(clock.format_microseconds(instant)) == instant
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("2026-11-28T05:17:31z", "2026-11-28T05:17:31Z"),
+        ("2026-11-28t05:17:31.5z", "2026-11-28T05:17:31.5Z"),
+        ("2026-11-28T05:17:31 01:00", "2026-11-28T04:17:31Z"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.25Z", "2017-01-01T00:00:00.25Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+    ],
+)
+def test_what_rfc_3339_allows_is_an_instant_where_somebody_gives_one(text: str, same: str) -> None:
+    assert clock.parse_given(text) == clock.parse(same)
+
+
+def test_digits_beyond_the_microsecond_are_cut_or_rounded_up() -> None:
+    there = clock.parse("2026-11-28T05:17:31.171526Z")
+    assert clock.parse_given("2026-11-28T05:17:31.1715269Z") == there
+    assert clock.parse_given("2026-11-28T05:17:31.1715269Z", up=True) == there + 1
+    assert clock.parse_given("2026-11-28T05:17:31.1715260001+00:00", up=True) == there + 1
+    assert clock.parse_given("2026-11-28T05:17:31.171526000Z", up=True) == there
+    assert clock.parse_given("2026-11-28T05:17:31.171526Z", up=True) == there
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-28T05:17:60Z", "2026-11-28T23:59:61Z", "2026-11-28T23:59:60", "2026-11-28T23:59:60+01:00", "", "z"],
+)
+def test_what_is_no_leap_second_is_no_instant(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        clock.parse_given(text)
+
+
 def test_a_naive_datetime_is_refused() -> None:
     with pytest.raises(TypeError):
         clock.to_microseconds(datetime(2026, 1, 31))  # noqa: DTZ001

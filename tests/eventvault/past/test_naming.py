@@ -23,6 +23,8 @@ GENERATION = "0123456789abcdef"
         ("2026-01-31T12:34:56.789Z", Moment(instant=INSTANT)),
         ("2026-01-31T13:34:56.789+01:00", Moment(instant=INSTANT)),
         ("2026-01-31T13:34:56.789 01:00", Moment(instant=INSTANT)),
+        ("2026-01-31t12:34:56.789z", Moment(instant=INSTANT)),
+        ("2026-01-31T12:34:56.7890009Z", Moment(instant=INSTANT)),
         (f"{GENERATION}@", Moment(generation=GENERATION)),
         (f"{GENERATION}@42", Moment(sequence=42, generation=GENERATION)),
         (f"{GENERATION}@2026-01-31T12:34:56.789Z", Moment(instant=INSTANT, generation=GENERATION)),
