@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 
 import click
 from flask import Flask, Response, request
@@ -13,6 +14,7 @@ from flask.cli import ScriptInfo
 from app import errors, metrics, serving
 from app.access import Access
 from app.backup.routes import blueprint as backup
+from app.cli import exits
 from app.cli.backup import group as backup_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
@@ -24,6 +26,7 @@ from app.kafka.routes import blueprint as kafka
 from app.replies import OrjsonProvider
 from app.store import COMMAND
 from eventvault import __version__
+from eventvault.errors import InvalidSettings
 from eventvault.event_schema import JSON_SCHEMA
 from eventvault.settings import Settings
 from eventvault.store.interface import Store
@@ -43,7 +46,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     settings: default: the environment's; bad ones are printed and the process exits 78. store: default: the one that
     `BackupManager.initialize()` finds or starts; for a command, whichever there is when it is first asked.
     """
-    settings = settings or serving.settings_or_exit()
+    settings = settings or _settings()
     _refuse_open_address(settings)
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
@@ -55,6 +58,16 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     attach(app, Edge(settings, store or (_for_command(settings) if _is_command() else _initialized(settings))))
     _install(app, Access(settings))
     return app
+
+
+def _settings() -> Settings:
+    """What a command prints with `--json` is JSON here too. Its options are not parsed yet: hence the arguments."""
+    if not (_is_command() and "--json" in sys.argv):
+        return serving.settings_or_exit()
+    try:
+        return serving.made_settings()
+    except InvalidSettings as error:
+        exits.fail(error, as_json=True)
 
 
 def _refuse_open_address(settings: Settings) -> None:

@@ -37,12 +37,17 @@ _LOCK = "lock"
 _held: list[TextIO] = []
 
 
+def made_settings() -> Settings:
+    """The environment's settings, with their folders made. Raises InvalidSettings."""
+    settings = load()
+    make_folders(settings)
+    return settings
+
+
 def settings_or_exit() -> Settings:
-    """The environment's settings, with their folders made; every bad one is printed, and the process exits 78."""
+    """`made_settings`; every bad one is printed, and the process exits 78."""
     try:
-        settings = load()
-        make_folders(settings)
-        return settings
+        return made_settings()
     except InvalidSettings as error:
         say(*error.details.get("problems", [error.message]), error.hint)
         raise SystemExit(EXIT_BAD_SETTINGS) from None

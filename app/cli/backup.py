@@ -9,14 +9,14 @@ from flask.cli import AppGroup
 
 from app.cli import exits
 from app.edge import edge
-from eventvault.errors import EventVaultError
+from eventvault.errors import EventVaultError, InvalidInput
 
 group = AppGroup("backup", help="Backups and recovery.")
 
 
 @group.command("recover")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors included.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors included; needs --yes.")
 def recover(*, yes: bool, as_json: bool) -> None:
     """Recover a lost STORAGE_DIR from BACKUP_DIR, up to the last journaled event.
 
@@ -24,6 +24,9 @@ def recover(*, yes: bool, as_json: bool) -> None:
     """
     from app.cli.recover import Recovery  # not above: gunicorn's workers load this module, and need nothing of it
 
+    if as_json and not yes:
+        asked = InvalidInput("with --json nothing is asked, and nothing was done", hint="add --yes")
+        exits.fail(asked, as_json=True)
     recovery = Recovery(edge().settings)
     try:
         left = recovery.check()

@@ -90,6 +90,29 @@ def test_it_asks_first(flask: Command, lost: str, settings_environment: dict[str
     assert flask("backup", "recover", given="y\n").returncode == 0
 
 
+def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
+    for given in ("", "y\n"):
+        done = flask("backup", "recover", "--json", given=given)
+
+        assert done.returncode == exits.NOT_VALID, done.stderr
+        said = json.loads(done.stdout)
+        assert (said["success"], said["code"]) == (False, "invalid")
+        assert "--yes" in said["hint"]
+    assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
+
+
+def test_bad_settings_are_said_as_json_too(flask: Command) -> None:
+    done = flask("backup", "recover", "--yes", "--json", MAX_BODY_BYTES="abc", MAX_BACKUPS="0")
+
+    assert done.returncode == exits.BAD_SETTINGS
+    said = json.loads(done.stdout)
+    assert (said["success"], said["code"], bool(said["hint"])) == (False, "invalid_settings", True)
+    assert all(name in " ".join(said["problems"]) for name in ("MAX_BODY_BYTES", "MAX_BACKUPS"))
+    plain = flask("backup", "recover", "--yes", MAX_BACKUPS="0")
+    assert (plain.returncode, plain.stdout) == (exits.BAD_SETTINGS, "")
+    assert "MAX_BACKUPS" in plain.stderr
+
+
 @pytest.mark.parametrize("recover", ["true", "false", "empty"])
 def test_a_database_that_is_there_is_left_alone(flask: Command, lost: str, recover: str) -> None:
     assert flask("backup", "recover", "--yes").returncode == 0
