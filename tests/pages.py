@@ -8,6 +8,7 @@ more members than are shown.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"^```(sh|json)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BEGINNING = re.compile(r"^    (.*\bmake run\b.*)$", re.MULTILINE)
 _MARK = "--- the end of an example ---"
 
 
@@ -29,14 +31,30 @@ class Example(NamedTuple):
 
 
 def examples(page: str) -> list[Example]:
-    """page: its name in `docs/`."""
+    """page: its path in the project."""
     found: list[Example] = []
-    for kind, text in _BLOCK.findall((PROJECT / "docs" / page).read_text()):
+    for kind, text in _BLOCK.findall((PROJECT / page).read_text()):
         if kind == "sh":
             found.append(Example(text, []))
         else:
             found[-1] = Example(found[-1].command, _objects(text))
     return found
+
+
+def own_registry(page: str, temporary: Path) -> dict[str, str]:
+    """The settings of the registry that the page begins with, before its first example; empty where it names none.
+
+    They are what its `make run` is given; its folder is made in `temporary`.
+    """
+    found = _BEGINNING.search((PROJECT / page).read_text().partition("```sh")[0])
+    if found is None:
+        return {}
+    script = f"make() {{ printf '%s\\n' \"$@\"; }}\n{found[1]}"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    ran = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, check=True)
+    target, *settings = ran.stdout.split()
+    assert target == "run"
+    return dict(each.split("=", 1) for each in settings)
 
 
 def run_page(page: str, port: int) -> None:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.pages import run_page
+from tests.pages import own_registry, run_page
 from tests.service import Service
 
-PAGES = ["journal.md", "past.md", "undo.md"]
+PAGES = ["docs/journal.md", "docs/past.md", "docs/undo.md"]
+FOLDERS = {"STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"}
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_do_what_it_says(service: Callable[..., Service], page: str) -> None:
-    run_page(page, service(environment={"AUTO_BACKUP_ENABLED": "false"}).port)
+def test_the_examples_of_a_page_do_what_it_says_with_the_registry_that_it_begins_with(
+    service: Callable[..., Service], tmp_path: Path, page: str
+) -> None:
+    own = own_registry(page, tmp_path)
+    assert own.keys() == FOLDERS
+    assert all(Path(folder).is_relative_to(tmp_path) for folder in own.values())
+    run_page(page, service(environment=own).port)
+
+
+def test_the_readme_does_what_it_says_also_with_a_registry_that_was_used_before(
+    service: Callable[..., Service],
+) -> None:
+    port = service().port
+    for _ in range(2):
+        run_page("README.md", port)
