@@ -6,15 +6,23 @@ A moment is a state of the registry: the events 1 to some sequence of a generati
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from eventvault import clock, event
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
-from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError, MomentUnavailable, RestoreRunning
+from eventvault.errors import (
+    ArchiveError,
+    BackupNotFound,
+    DatabaseDamaged,
+    EventVaultError,
+    MomentUnavailable,
+    RestoreRunning,
+)
 from eventvault.journal import coverage
 from eventvault.journal.folder import JournalFolder, Record, told_by_name
 from eventvault.restore import plan as plans
@@ -24,6 +32,8 @@ from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.registry import EventRegistry
 from eventvault.store.values import BackupEntry, Moment
+
+log = logging.getLogger("BackupManager")
 
 
 class Finder:
@@ -137,7 +147,7 @@ class Finder:
         """When that event was recorded, as far as it can be told without reading segments or archives."""
         live = sources.live
         if sequence and live and sequence <= _held_by(live, sources, generation):
-            with self._open(live) as registry:
+            with suppress(DatabaseDamaged), self._open(live) as registry:
                 return event.recorded_of(registry.at(sequence))
         line = lineage(sources.known, generation)
         if sequence == 0:
@@ -197,12 +207,22 @@ class Finder:
             raise self.unavailable("that moment lies in the future", sources, generation)
         live = sources.live
         upto = _held_by(live, sources, generation) if live else 0
-        if live is not None and upto:
+        sequence = self._recorded_by(live, instant, upto) if live is not None and upto else 0
+        if sequence is not None and sequence < upto:
+            return Target(generation=generation, sequence=sequence)
+        return self._in_segments(generation, instant, reach, sources, sequence or 0)
+
+    def _recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
+        """How many of the first `upto` events were recorded by then; None where the open database is damaged there.
+
+        That is when a restore is needed most: the journal and the archives tell it too.
+        """
+        try:
             with self._open(live) as registry:
-                sequence = registry.first_recorded_at_or_after(instant + 1, upto) - 1
-            if sequence < upto:
-                return Target(generation=generation, sequence=sequence)
-        return self._in_segments(generation, instant, reach, sources, upto)
+                return registry.first_recorded_at_or_after(instant + 1, upto) - 1
+        except DatabaseDamaged as error:
+            log.warning("BackupManager: the moment is looked for without the open database: %s", error)
+            return None
 
     def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
         """Where the instant lies within or right behind a segment; else only an archive can tell.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -47,10 +48,21 @@ def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Ke
     """The intent with what `registry` holds in the end. target: the kept database that an undo brings back.
 
     After a restore to a moment Kafka goes on behind what was taken until now: what is left behind does not come back
-    by itself.
+    by itself. Offsets that cannot be read for damage are not carried: then it does.
     """
     if intent.restored.reason == POINT_IN_TIME:
-        _carry_offsets(storage_dir / intent.staged, registry)
+        try:
+            notes = registry.notes(keys.KAFKA)
+        except (DatabaseDamaged, plyvel.CorruptionError) as error:
+            log.warning("BackupManager: Kafka goes on where it stood at the moment of the restore: %s", error)
+            said = (
+                "the database that was left is damaged where Kafka's offsets are: events are taken again from there on"
+            )
+            intent = msgspec.structs.replace(
+                intent, restored=msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, said])
+            )
+        else:
+            _carry_offsets(storage_dir / intent.staged, notes)
     return undo.seen_at_the_end(intent, registry, target)
 
 
@@ -76,8 +88,7 @@ def leave_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
     return intent
 
 
-def _carry_offsets(staged: Path, registry: EventRegistry) -> None:
-    notes = registry.notes(keys.KAFKA)
+def _carry_offsets(staged: Path, notes: Mapping[bytes, bytes]) -> None:
     if not notes:
         return
     with closing(open_leveldb(staged)) as db, db.write_batch(transaction=True, sync=True) as batch:
