@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+
+LARGEST_SEQUENCE = 2**63 - 1
+YEAR_10000 = 253_402_300_800_000_000
+"""Microseconds since the epoch: the first instant that cannot be printed."""
 
 
 class Generation(msgspec.Struct, frozen=True, rename="camel"):
     """parent: the generation it forks from, None for the first. fork_sequence: the last sequence they share.
 
-    reason: why it began (`created`, `restored`, `imported`). at: microseconds since the epoch.
+    reason: why it began (`created`, `restored`, `imported`). at: microseconds since the epoch. The bounds hold for what
+    is read: an archive that comes from elsewhere may say anything.
     """
 
     id: str
     parent: str | None
-    fork_sequence: int
+    fork_sequence: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEQUENCE)]
     reason: str
-    at: int
+    at: Annotated[int, msgspec.Meta(ge=0, lt=YEAR_10000)]
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
@@ -90,7 +96,7 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
-NO_BOUND = 2**63 - 1
+NO_BOUND = LARGEST_SEQUENCE
 
 
 def last_common(known: Mapping[str, Generation], one: str, other: str) -> int:

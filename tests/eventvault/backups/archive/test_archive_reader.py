@@ -208,6 +208,16 @@ def test_a_manifest_without_an_instant_is_refused(created, forgery, tmp_path, ow
     assert_refused(seal(tmp_path / "a.tar.gz", forgery), tmp_path / "target", match="not valid")
 
 
+@pytest.mark.parametrize("wrong", [{"at": 10**17 * 3}, {"at": -1}, {"fork_sequence": -1}])
+def test_a_generation_that_no_timeline_could_show_is_refused(wrong, forgery, tmp_path, own):
+    good = reader.read_manifest(own)
+    text = manifest.encode(
+        msgspec.structs.replace(good, generations=[msgspec.structs.replace(each, **wrong) for each in good.generations])
+    )
+    forgery.parts["manifest.json"] = forgery.entry("manifest.json", text)
+    assert_refused(seal(tmp_path / "a.tar.gz", forgery), tmp_path / "target", match="not valid")
+
+
 LONG = {
     "kafka": b'"kafka": {"x": [' + b"[]," * 400_000 + b"0]}",
     "kafka given twice": b'"kafka": {"x": [' + b"[]," * 400_000 + b'0]}, "kafka": {"y": "' + b"y" * 2**20 + b'"}',
