@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import RestoredSchema, check_name
-from app.events.schemas import Instant
+from app.events.schemas import GENERATION_ID, Instant
 from app.replies import ReplySchema
 from eventvault.store.values import Moment
 
@@ -33,7 +32,7 @@ class RestoreSchema(Schema):
         metadata={"description": "Instead: the events up to this one."},
     )
     generation = fields.String(
-        validate=validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id of a generation."),
+        validate=GENERATION_ID,
         metadata={"description": "With a moment: the generation it is of. Default: the present lineage."},
     )
     apply = fields.String(

@@ -62,8 +62,8 @@ def _next(asked: Store, holds: tuple[Hold, Hold], query: DiffQuery) -> DiffPage:
 def _summary(query: DiffQuery, common: int, counts: list[int]) -> bytes:
     said = {
         "in": "summary",
-        "from": {"generation": query.one.of or query.one.generation, "sequence": query.one.sequence},
-        "to": {"generation": query.other.of or query.other.generation, "sequence": query.other.sequence},
+        "from": {"generation": query.one.generation_id, "sequence": query.one.sequence},
+        "to": {"generation": query.other.generation_id, "sequence": query.other.sequence},
         "commonSequence": common,
         "onlyInFrom": counts[0],
         "onlyInTo": counts[1],

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import check_name
-from app.events.schemas import Instant
+from app.events.schemas import GENERATION_ID, Instant
 from app.replies import ReplySchema
 from eventvault.past.naming import LARGEST
 
@@ -44,7 +44,9 @@ class PartSchema(Schema):
     )
     point_in_time = Instant(data_key="pointInTime", metadata={"format": "date-time"})
     sequence = fields.Integer(strict=True, validate=_SEQUENCE)
-    generation = fields.String(metadata={"description": "Of this generation instead of the present lineage."})
+    generation = fields.String(
+        validate=GENERATION_ID, metadata={"description": "Of this generation instead of the present lineage."}
+    )
     filter = fields.Nested(PartFilterSchema, allow_none=True)
 
     @validates_schema

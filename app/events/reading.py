@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -25,8 +25,19 @@ _FILLING = 1.0
 """Seconds after which a page that filters leave short is answered as it is, with its `next`."""
 
 
-def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
-    """A ScanQuery of the validated query string. Raises InvalidInput for a bad cursor, MomentUnavailable."""
+class Reading(NamedTuple):
+    """What is read. generation: what the answer and its cursor call it, None: as the page does.
+
+    The query of a moment may name a copy that was made for its readers. That goes after a while, and its name is
+    nobody's business: each page asks for its moment anew.
+    """
+
+    query: ScanQuery
+    generation: str | None = None
+
+
+def query_of(asked: Mapping[str, Any], limit: int) -> Reading:
+    """What the validated query string asks for. Raises InvalidInput for a bad cursor, MomentUnavailable."""
     after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
     query = ScanQuery(
         after=after.sequence,
@@ -38,25 +49,27 @@ def query_of(asked: Mapping[str, Any], limit: int) -> ScanQuery:
         recorded_from=asked.get("recorded_from"),
         recorded_to=asked.get("recorded_to"),
     )
-    return _as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else query
+    return _as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else Reading(query)
 
 
-def _as_of(query: ScanQuery, instant: int, generation: str | None) -> ScanQuery:
+def _as_of(query: ScanQuery, instant: int, generation: str | None) -> Reading:
     """The query at a moment of the past. A page that continues another stays in the generation of that one."""
     moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
     with long_work() as vault:
         view = vault.look_back(moment)
-    return msgspec.structs.replace(query, generation=view.generation, upto=view.sequence)
+    return Reading(msgspec.structs.replace(query, generation=view.generation, upto=view.sequence), view.generation_id)
 
 
-def page_reply(query: ScanQuery) -> Response:
+def page_reply(reading: Reading) -> Response:
+    query = reading.query
     page = _filled(store(), query)
-    following = b"null" if page.next is None else orjson.dumps(cursor.encode(page.generation, page.next))
+    generation = reading.generation or page.generation
+    following = b"null" if page.next is None else orjson.dumps(cursor.encode(generation, page.next))
     body = b'{"success":true,"events":[%s],"next":%s,"lastSequence":%d,"generation":%s}' % (
         b",".join(page.events),
         following,
         page.last_sequence if query.upto is None else query.upto,
-        orjson.dumps(page.generation),
+        orjson.dumps(generation),
     )
     return Response(body, content_type=JSON)
 

@@ -68,7 +68,7 @@ def get_events(asked: dict[str, Any]) -> Response:
 @blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event a line.")
 def export_events(asked: dict[str, Any]) -> Response:
     """Everything there is when the request arrives, or was there `asOf`, streamed as NDJSON, of any size."""
-    return export_reply(query_of(asked, EXPORT_PAGE))
+    return export_reply(query_of(asked, EXPORT_PAGE).query)
 
 
 @blueprint.route("/<event_id:event_id>", methods=["GET"])

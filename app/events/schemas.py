@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from app.replies import ReplySchema
 from eventvault import clock
+
+GENERATION_ID = validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id of a generation.")
 
 
 class Instant(fields.String):
@@ -45,7 +48,8 @@ class FilterSchema(Schema):
         metadata={"format": "date-time", "description": "The registry as it was then: what was recorded up to it."},
     )
     generation = fields.String(
-        metadata={"description": "With `asOf`: of this generation, also one that a restore left behind."}
+        validate=GENERATION_ID,
+        metadata={"description": "With `asOf`: of this generation, also one that a restore left behind."},
     )
 
     @validates_schema

@@ -24,7 +24,7 @@ from eventvault.errors import GenerationLeftBehind, MomentUnavailable
 from eventvault.past.diff import diff_page
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.store.bus import EventBus
-from eventvault.store.generation import StoreIdentity
+from eventvault.store.generation import StoreIdentity, is_id
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
 from eventvault.store.values import BackupEntry, DiffPage, DiffQuery, Moment, View
@@ -119,7 +119,7 @@ class Views:
 
     def _left_behind(self, identity: StoreIdentity, moment: Moment) -> View:
         generation = _generation(identity, moment)
-        if not self._past.has(generation):
+        if not (is_id(generation) and self._past.has(generation)):
             if self._materialise is None or generation not in identity.by_id():
                 raise self._not_kept(identity, generation)
             return self._made(self._materialise, moment, generation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated
@@ -11,6 +12,7 @@ import msgspec
 LARGEST_SEQUENCE = 2**63 - 1
 YEAR_10000 = 253_402_300_800_000_000
 """Microseconds since the epoch: the first instant that cannot be printed."""
+_ID = re.compile("[0-9a-f]{16}")
 
 
 class Generation(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,6 +96,11 @@ def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
 
 def new_id() -> str:
     return secrets.token_hex(8)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an id. The keys of databases that are made for their readers have another one."""
+    return bool(_ID.fullmatch(text))
 
 
 NO_BOUND = LARGEST_SEQUENCE

@@ -7,6 +7,7 @@ from typing import Any
 
 from eventvault import clock, event
 from eventvault.errors import MomentUnavailable
+from eventvault.store.generation import is_id
 from eventvault.store.memory_undo import summary
 from eventvault.store.values import Moment
 
@@ -16,7 +17,7 @@ Kept = Mapping[str, Sequence[bytes]]
 def find(kept: Kept, present: str, moment: Moment, now: int) -> tuple[str, int]:
     """(generation, how many of its events). Raises MomentUnavailable."""
     generation = moment.generation or present
-    if generation not in kept:
+    if generation not in kept or not is_id(generation):
         raise unavailable(kept, present, f"generation {generation} is not known, or was pruned")
     events = kept[generation]
     if moment.sequence is not None:

@@ -9,6 +9,7 @@ import orjson
 
 from eventvault import clock, event
 from eventvault.errors import EventNotFound, MomentUnavailable
+from eventvault.store.generation import is_id
 from eventvault.store.values import Moment, View
 
 
@@ -24,7 +25,7 @@ def look_back(
         return View(key, len(kept[key]))
     generation = present if moment.generation is None else moment.generation
     events = kept.get(generation)
-    if events is None:
+    if events is None or not is_id(generation):
         raise _unavailable(f"the generation {generation!r} is not kept", kept[present], present)
     if moment.sequence is not None:
         if not 0 <= moment.sequence <= len(events):

@@ -7,7 +7,6 @@ made a database of them (`add`).
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 import time
@@ -21,7 +20,7 @@ import msgspec
 from eventvault.errors import GenerationLeftBehind, TooBusy
 from eventvault.files import remove_durably, rename_durably
 from eventvault.store.bus import EventBus
-from eventvault.store.generation import StoreIdentity
+from eventvault.store.generation import StoreIdentity, is_id
 from eventvault.store.kept import KEPT_PREFIX, beyond, kept
 from eventvault.store.paging import scan
 from eventvault.store.past_copy import check_holds, copy_database
@@ -29,7 +28,6 @@ from eventvault.store.registry import EventRegistry
 from eventvault.store.values import Page, ScanQuery
 
 COPY_PREFIX = ".past-"
-_GENERATION = re.compile("[0-9a-f]{16}")
 UNHELD_SECONDS = 30.0
 """A reader whose store was taken over has this long to say again what it holds."""
 
@@ -124,7 +122,7 @@ class Past:
         with self._lock:
             if key in self._open:
                 return True
-        return bool(_GENERATION.fullmatch(key)) and self.folder(key).is_dir()
+        return is_id(key) and self.folder(key).is_dir()
 
     @contextmanager
     def reading(self, key: str) -> Iterator[EventRegistry]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from eventvault.event import Appended
+from eventvault.store.generation import is_id
 
 
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
@@ -58,6 +59,11 @@ class View(msgspec.Struct, frozen=True):
     generation: str
     sequence: int
     of: str | None = None
+
+    @property
+    def generation_id(self) -> str | None:
+        """What an answer calls its generation; None for an archive's copy, whose events may be of none known here."""
+        return self.of or (self.generation if is_id(self.generation) else None)
 
 
 class DiffQuery(msgspec.Struct, frozen=True):

@@ -457,6 +457,8 @@ def test_part_of_the_past_is_exported(web: FlaskClient, backup: str) -> None:
         {"into": "present", "sequence": 1, "backupName": "a.tar.gz"},
         {"into": "present", "backupName": "a.tar.gz", "generation": "0123456789abcdef"},
         {"into": "present", "sequence": -1},
+        {"into": "present", "generation": "moment-0123456789abcdef"},
+        {"into": "export", "sequence": 1, "generation": "moment-0123456789abcdef"},
         {"into": "present", "sequence": 1, "filter": {"colour": "red"}},
         {"into": "present", "sequence": 1, "filter": {"from": "yesterday"}},
         {"into": "export", "sequence": 99},

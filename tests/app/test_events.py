@@ -388,6 +388,7 @@ def test_an_instant_finer_than_a_microsecond_leaves_out_what_lies_before_it(web:
         "asOf=2500-01-01T00:00:00Z",
         "asOf=1990-01-01T00:00:00Z",
         "asOf=2026-01-31T12:34:56Z&generation=nobody",
+        "asOf=2026-01-31T12:34:56Z&generation=moment-0123456789abcdef",
         "generation=0123456789abcdef",
         "asOf=2026-01-31T12:34:56Z&generation=x&id=1",
     ],

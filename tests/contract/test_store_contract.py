@@ -257,6 +257,22 @@ def test_a_generation_that_nobody_knows_is_refused_whatever_it_is_called(store: 
             store.scan(ScanQuery(generation=generation, upto=1))
 
 
+def test_the_name_of_an_archives_copy_is_no_generation(store: Store, settings: Settings) -> None:
+    store.append(drafts("a"))
+    copy = settings.backup_dir / ".upload-1.tmp"
+    shutil.copyfile(store.create_backup().backup.path, copy)
+    store.adopt_upload(str(copy), "from-elsewhere.tar.gz")
+
+    view = store.look_back(Moment(archive="from-elsewhere.tar.gz"))
+
+    assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == ["a"]
+    assert view.generation_id is None
+    moment = Moment(sequence=1, generation=view.generation)
+    for ask in (store.look_back, store.restore_moment, store.plan_restore):
+        with pytest.raises(MomentUnavailable):
+            ask(moment)
+
+
 def test_the_last_good_backup_is_deleted_only_by_force(store: Store) -> None:
     store.append(drafts("a"))
     older, newer = store.create_backup("one").backup.name, store.create_backup("two").backup.name
