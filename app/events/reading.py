@@ -15,7 +15,7 @@ from app.edge import edge, long_work, store
 from app.replies import JSON
 from app.streaming import persistently, streamed
 from eventvault import cursor
-from eventvault.errors import GenerationLeftBehind
+from eventvault.errors import GenerationLeftBehind, InvalidInput
 from eventvault.store.interface import Hold, Store
 from eventvault.store.values import Moment, Page, ScanQuery
 
@@ -57,7 +57,26 @@ def _as_of(query: ScanQuery, instant: int, generation: str | None) -> Reading:
     moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
     with long_work() as vault:
         view = vault.look_back(moment)
+        if generation is not None and query.generation not in (None, generation):
+            _check_shared(query, generation, vault.last_common(query.generation, generation))
     return Reading(msgspec.structs.replace(query, generation=view.generation, upto=view.sequence), view.generation_id)
+
+
+def _check_shared(query: ScanQuery, generation: str, common: int | None) -> None:
+    """A page of one generation goes on in another as far as they are the same, up to `common`, and no further."""
+    if common is None:
+        raise InvalidInput(
+            f"the cursor is of generation {query.generation}, which is not known here",
+            hint="give the `next` of an earlier answer, or a sequence number; leave it out to begin at the beginning",
+            fields={"after": ["Of a generation that is not known."]},
+        )
+    if query.after > common:
+        raise GenerationLeftBehind(
+            f"the cursor is of generation {query.generation}, which shares nothing beyond event {common} with that one",
+            hint="leave out `generation` to go on where the cursor is, or `after` to begin at the beginning",
+            generation=generation,
+            forkSequence=common,
+        )
 
 
 def page_reply(reading: Reading) -> Response:

@@ -210,10 +210,7 @@ class Views:
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
     """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
     one, other = (view.of or view.generation for view in (query.one, query.other))
-    known = identity.by_id()
-    if not {one, other} <= known.keys():
-        return 0
-    return msgspec.structs.replace(identity, generation=one).last_common(other) or 0
+    return identity.last_common(other, one) or 0
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:

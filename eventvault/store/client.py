@@ -73,6 +73,10 @@ class StoreClient:
         view: View = self._call("look_back", moment)
         return view
 
+    def last_common(self, one: str, other: str) -> int | None:
+        sequence: int | None = self._call("last_common", one, other)
+        return sequence
+
     def diff(self, query: DiffQuery) -> DiffPage:
         page: DiffPage = self._call("diff", query)
         return page

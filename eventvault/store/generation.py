@@ -78,14 +78,15 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         root = lineage(known, generation if generation in known else self.generation)[-1][0]
         return known[root].at
 
-    def last_common(self, generation: str) -> int | None:
-        """The last sequence that `generation` shares with the present one; None: it is not known.
+    def last_common(self, generation: str, other: str | None = None) -> int | None:
+        """The last sequence that `generation` shares with `other`, or with the present one; None: it is not known.
 
         A generation in the present one's own past shares all up to the fork; the present one itself has no bound
         and gives the largest sequence there can be.
         """
         known = self.by_id()
-        return last_common(known, self.generation, generation) if generation in known else None
+        other = self.generation if other is None else other
+        return last_common(known, other, generation) if {generation, other} <= known.keys() else None
 
 
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:

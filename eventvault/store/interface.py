@@ -54,6 +54,9 @@ class Store(Protocol):
         BackupNotFound, an ArchiveError or NoSpace where it takes an archive.
         """
 
+    def last_common(self, one: str, other: str) -> int | None:
+        """The last sequence that two generations share; None where one of them is not known."""
+
     def diff(self, query: DiffQuery) -> DiffPage:
         """A page of the difference of two moments that `look_back` gave. Raises GenerationLeftBehind."""
 

@@ -131,6 +131,12 @@ class MemoryStore:
         self._kept[f"archive-{name}"] = self._backups.events(name)
         return f"archive-{name}"
 
+    def last_common(self, one: str, other: str) -> int | None:
+        with self._lock:
+            if not {one, other} <= self._kept.keys():
+                return None
+            return memory_moments.shared(self._kept[one], self._kept[other])
+
     def diff(self, query: DiffQuery) -> DiffPage:
         with self._lock:
             one, other = (Events(self._kept[view.generation]) for view in (query.one, query.other))

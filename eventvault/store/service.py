@@ -153,6 +153,11 @@ class StoreService:
         self.lifecycle.check()
         return self.views.look_back(moment)
 
+    def last_common(self, one: str, other: str) -> int | None:
+        self.lifecycle.check()
+        with self.bus.using() as registry:
+            return registry.identity.last_common(one, other)
+
     def diff(self, query: DiffQuery) -> DiffPage:
         self.lifecycle.check()
         return self.views.diff(query)

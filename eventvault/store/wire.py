@@ -31,7 +31,7 @@ from eventvault.store.values import (
     View,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised with each change of what travels; both ends must have the same."""
 
 FRAME_BYTES = 2**30
@@ -59,6 +59,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "get": (tuple[str, str | None], bytes),
     "scan": (tuple[ScanQuery], Page),
     "look_back": (tuple[Moment], View),
+    "last_common": (tuple[str, str], int | None),
     "diff": (tuple[DiffQuery], DiffPage),
     "take_part": (tuple[ScanQuery], Taken),
     "status": (tuple[()], dict[str, Any]),

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.edge import LONG_LIVED_MOST
-from eventvault import clock, event
+from eventvault import clock, cursor, event
 from eventvault.settings import Settings
 from eventvault.store.memory import MemoryStore
 from eventvault.store.values import Page, ScanQuery
@@ -353,6 +353,27 @@ def test_pages_of_a_moment_stay_in_their_generation_across_a_restore(web: FlaskC
     named = web.get("/api/events", query_string={"asOf": instant, "generation": first["generation"]}).json
     assert [each["id"] for each in named["events"]] == ["shared", "left-0", "left-1", "left-2"]
     assert [each["id"] for each in web.get(f"/api/events?asOf={instant}").json["events"]] == ["shared"]
+
+
+def test_a_cursor_of_another_generation_goes_on_as_far_as_both_are_the_same(web: FlaskClient) -> None:
+    recorded(web, "shared")
+    name = web.post("/api/backup/create").json["name"]
+    left = [recorded(web, f"left-{number}") for number in range(4)][-1]
+    cursors = [web.get(f"/api/events?asOf={left}&limit={limit}").json["next"] for limit in (1, 3)]
+    web.post("/api/backup/restore", json={"backupName": name})
+    now = [recorded(web, f"since-{number}") for number in range(2)][-1]
+    present = web.get("/api/events").json["generation"]
+    asked = {"asOf": now, "generation": present}
+
+    shared, beyond = (web.get("/api/events", query_string={**asked, "after": after}) for after in cursors)
+    unknown = web.get("/api/events", query_string={**asked, "after": cursor.encode("0" * 16, 1)})
+
+    assert [each["id"] for each in shared.json["events"]] == ["since-0", "since-1"]
+    assert (beyond.status_code, beyond.json["code"]) == (409, "generation_left_behind")
+    assert (beyond.json["generation"], beyond.json["forkSequence"]) == (present, 1)
+    assert (unknown.status_code, unknown.json["code"], list(unknown.json["fields"])) == (422, "invalid", ["after"])
+    exported = web.get("/api/events/export", query_string={**asked, "after": cursors[1]})
+    assert exported.status_code == 409
 
 
 def test_filters_hold_for_a_moment_too(web: FlaskClient) -> None:

@@ -233,6 +233,21 @@ def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(store: St
         store.scan(ScanQuery(after=3, generation=old))
 
 
+def test_two_generations_share_what_was_there_when_they_forked(store: Store) -> None:
+    store.append(drafts("a", "b"))
+    name = store.create_backup().backup.name
+    found = []
+    for event_id in ("c", "d"):
+        store.append(drafts(event_id))
+        found.append(store.scan(ScanQuery()).generation)
+        store.restore(name)
+    present = store.scan(ScanQuery()).generation
+
+    assert store.last_common(*found) == store.last_common(found[1], found[0]) == 2
+    assert store.last_common(found[0], present) == store.last_common(present, found[0]) == 2
+    assert store.last_common(found[0], "0" * 16) is store.last_common("0" * 16, present) is None
+
+
 def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(store: Store) -> None:
     store.append(drafts("a", "b"))
     name = store.create_backup().backup.name
