@@ -2,16 +2,16 @@
 
 In one lineage a past moment is a prefix: all up to some sequence, found by `recordedtime`, which never decreases. So
 most moments are read from the present database, at no cost. What only a generation that was left behind had is read
-from the database that a restore kept, else put together beside it (`Materialise`), and what an archive holds, if
+from the database that a restore kept, else put together beside it (`Maker`), and what an archive holds, if
 nothing else does, from a copy that is unpacked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
 from eventvault.errors import GenerationLeftBehind, MomentUnavailable
 from eventvault.past.diff import diff_page
+from eventvault.past.making import Making
+from eventvault.restore.plan import Plan, Sources
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity, is_id
@@ -37,8 +39,15 @@ class Materialised(Protocol):
     def folder(self) -> Path: ...
 
 
-Materialise = Callable[[Moment, Path], Materialised]
-"""Makes a moment into a database below a folder that is not there yet, or raises MomentUnavailable."""
+class Maker(Protocol):
+    """Makes what no database has any more of archives and the journal, as `eventvault.restore.moment.Moments` does."""
+
+    def way_to(self, moment: Moment) -> tuple[Plan, Sources]: ...
+    def materialise(self, moment: Moment, staging: Path) -> Materialised: ...
+
+
+_REMEMBERED = 1000
+"""Moments of which it is known what they come to, so that a further page of one does not look for it again."""
 
 
 class Views:
@@ -50,16 +59,17 @@ class Views:
         catalogue: Catalogue,
         chores: Chores,
         past: Past,
-        materialise: Materialise | None = None,
+        maker: Maker,
         now: clock.Clock = clock.now,
     ) -> None:
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
         self._past = past
-        self._materialise = materialise
+        self._maker = maker
         self._now = now
-        self._making = threading.Lock()
+        self._making = Making(past)
+        self._resolved: dict[Moment, Moment] = {}
 
     def look_back(self, moment: Moment) -> View:
         """As `eventvault.store.interface.Store.look_back` says."""
@@ -120,24 +130,32 @@ class Views:
     def _left_behind(self, identity: StoreIdentity, moment: Moment) -> View:
         generation = _generation(identity, moment)
         if not (is_id(generation) and self._past.has(generation)):
-            if self._materialise is None or generation not in identity.by_id():
+            if generation not in identity.by_id():
                 raise self._not_kept(identity, generation)
-            return self._made(self._materialise, moment, generation)
+            return self._made(moment, generation)
         with self._past.reading(generation) as registry:
             return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
 
-    def _made(self, materialise: Materialise, moment: Moment, generation: str) -> View:
-        """What nobody keeps is put together from archives and the journal, once for all who read it."""
-        told_apart = f"{generation}:{moment.sequence}:{moment.instant}"
-        key = f"moment-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
-        with self._making:
-            if not self._past.has(key):
-                ends = moment.instant is None and moment.sequence is None
-                wanted = msgspec.structs.replace(moment, instant=self._now()) if ends else moment
-                staging = self._past.staging()
-                self._past.add(key, materialise(wanted, staging).folder, staging)
-        with self._past.reading(key) as registry:
-            return View(key, registry.last_sequence, generation)
+    def _made(self, moment: Moment, generation: str) -> View:
+        """What nobody keeps is put together from archives and the journal, once for all who read the same state."""
+        wanted = self._resolved.get(moment)
+        if wanted is None or not self._past.has(_key_of(wanted)):
+            if len(self._resolved) >= _REMEMBERED:
+                self._resolved.clear()
+            wanted = self._resolved[moment] = self._resolve(moment)
+        key = _key_of(wanted)
+        return View(key, self._making.last_of(key, partial(self._materialised, wanted)), generation)
+
+    def _resolve(self, moment: Moment) -> Moment:
+        """The moment by its sequence, where that can be told before it is made: many instants mean the same state."""
+        if moment.sequence is not None:
+            return moment
+        wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
+        sequence = self._maker.way_to(wanted)[0].target.sequence
+        return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
+
+    def _materialised(self, moment: Moment, staging: Path) -> Path:
+        return self._maker.materialise(moment, staging).folder
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
         """The last sequence of the moment, in a registry that has the generation up to `bound`. Checks the window."""
@@ -198,19 +216,23 @@ class Views:
         found = archive.stat()
         told_apart = f"{archive.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
         key = f"archive-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
-        with self._making:
-            if not self._past.has(key):
-                staging = self._past.staging()
-                self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
-                self._past.add(key, staging / DATABASE_NAME, staging)
-        with self._past.reading(key) as registry:
-            return View(key, registry.last_sequence)
+
+        def unpack(staging: Path) -> Path:
+            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
+            return staging / DATABASE_NAME
+
+        return View(key, self._making.last_of(key, unpack))
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
     """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
     one, other = (view.of or view.generation for view in (query.one, query.other))
     return identity.last_common(other, one) or 0
+
+
+def _key_of(moment: Moment) -> str:
+    told_apart = f"{moment.generation}:{moment.sequence}:{moment.instant}"
+    return f"moment-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:

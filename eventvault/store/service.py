@@ -88,7 +88,7 @@ class StoreService:
         self.bus.before_swap = self.journal.hurry
         self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
-        self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments.materialise)
+        self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)

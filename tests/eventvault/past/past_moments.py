@@ -35,6 +35,16 @@ def generation_of(store: Store) -> str:
     return generation
 
 
+def restored_mistakenly(service: StoreService) -> tuple[str, int]:
+    """The generation that was left behind and the instant of its last event. Both share the first two events."""
+    post(service, "shared", 2)
+    name = service.create_backup().backup.name
+    left, end = generation_of(service), post(service, "left", 3)
+    service.restore(name)
+    post(service, "since")
+    return left, end
+
+
 def forget_kept(service: StoreService, *, journal: bool = False) -> None:
     """What restores left behind is gone, as after KEEP_UNDO further ones. journal: and what that has too."""
     if journal:

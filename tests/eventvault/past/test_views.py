@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from eventvault import clock
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
-from eventvault.past.views import Views
 from eventvault.settings import Settings
 from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
 from eventvault.store.values import DiffQuery, Moment, ScanQuery
-from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post
-from tests.restoring import bytes_of, ids, leftovers, make_archive, make_database, make_foreign_archive
+from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post, restored_mistakenly
+from tests.restoring import bytes_of, ids, leftovers, make_archive, make_foreign_archive
 from tests.stores import running_service
 
 
@@ -93,16 +90,6 @@ def test_a_moment_that_there_is_not_is_refused_with_those_there_are(service: Sto
     assert caught.value.hint
     for near in caught.value.details["nearest"]:
         assert near in window.values()
-
-
-def restored_mistakenly(service: StoreService) -> tuple[str, int]:
-    """The generation that was left behind and the instant of its last event. Both share the first two events."""
-    post(service, "shared", 2)
-    name = service.create_backup().backup.name
-    left, end = generation_of(service), post(service, "left", 3)
-    service.restore(name)
-    post(service, "since")
-    return left, end
 
 
 def test_a_moment_of_a_generation_that_was_left_behind_is_read_from_what_is_kept(service: StoreService) -> None:
@@ -226,30 +213,3 @@ def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Setting
     with running_service(settings) as service:
         assert not leftovers(settings.storage_dir)
         assert service.scan(ScanQuery()).events == []
-
-
-def test_what_nobody_keeps_is_made_into_a_database_once(service: StoreService) -> None:
-    left, end = restored_mistakenly(service)
-    forget_kept(service)
-    made: list[tuple[Moment, Path]] = []
-
-    class Made(NamedTuple):
-        folder: Path
-
-    def materialise(moment: Moment, staging: Path) -> Made:
-        made.append((moment, staging))
-        make_database(staging / "event_registry_db", "made", 5)
-        return Made(staging / "event_registry_db")
-
-    views = Views(service.bus, service.catalogue, service.chores, service.past, materialise)
-    for _ in range(3):
-        view = views.look_back(Moment(instant=end, generation=left))
-        assert (view.sequence, view.of) == (5, left)
-        assert ids_of(service, view) == [f"made-{number}" for number in range(5)]
-
-    assert [moment for moment, _ in made] == [Moment(instant=end, generation=left)]
-    views.look_back(Moment(generation=left))
-    assert made[-1][0].instant is not None, "the end of a generation is its latest moment"
-    with pytest.raises(MomentUnavailable):
-        views.look_back(Moment(sequence=1, generation="0123456789abcdef"))
-    assert len(made) == 2, "nothing is made of a generation that is not known"
