@@ -29,6 +29,7 @@ from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity, is_id
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
+from eventvault.store.unavailable import unavailable
 from eventvault.store.values import BackupEntry, DiffPage, DiffQuery, Moment, View
 
 
@@ -131,7 +132,7 @@ class Views:
         generation = _generation(identity, moment)
         if not (is_id(generation) and self._past.has(generation)):
             if generation not in identity.by_id():
-                raise self._not_kept(identity, generation)
+                raise self._not_known(identity, generation)
             return self._made(moment, generation)
         with self._past.reading(generation) as registry:
             return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
@@ -178,29 +179,25 @@ class Views:
         oldest = _said(_oldest(registry, generation), 0)
         newest = _said(event.recorded_of(registry.at(bound)) if bound else _oldest(registry, generation), bound)
         early = moment.instant is not None and moment.instant < _oldest(registry, generation)
-        return MomentUnavailable(
+        return unavailable(
             f"there is no such moment in generation {generation}: {why}",
             hint=f"ask for a moment from {oldest['time']} to {newest['time']}, or up to event {bound}",
-            window={"oldest": oldest, "newest": newest},
-            nearest=[oldest if early else newest],
             generation=generation,
+            window={"oldest": oldest, "newest": newest},
+            before=early or (moment.sequence is not None and moment.sequence < 0),
         )
 
-    def _not_kept(self, identity: StoreIdentity, generation: str) -> MomentUnavailable:
-        common = identity.last_common(generation)
+    def _not_known(self, identity: StoreIdentity, generation: str) -> MomentUnavailable:
         with self._bus.using() as registry:
-            nearest = _said(event.recorded_of(registry.at(common)), common) if common else None
             window = {
                 "oldest": _said(_oldest(registry, identity.generation), 0),
                 "newest": _said(registry.last_recorded, registry.last_sequence),
             }
-        why = "is not known here" if common is None else f"is not kept beyond event {common}, where it was left behind"
-        return MomentUnavailable(
-            f"there is no such moment: the generation {generation[:80]} {why}",
+        return unavailable(
+            f"there is no such moment: the generation {generation[:80]} is not known here",
             hint="GET /api/backup/undo names the generations that are kept; leave it out for the present one",
-            window=window,
-            nearest=[nearest] if nearest else [],
             generation=identity.generation,
+            window=window,
         )
 
     def _in_archive(self, entry: BackupEntry) -> View:

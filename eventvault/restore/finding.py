@@ -31,6 +31,7 @@ from eventvault.restore.replay import lines_of
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.store.registry import EventRegistry
+from eventvault.store.unavailable import unavailable
 from eventvault.store.values import BackupEntry, Moment
 
 log = logging.getLogger("BackupManager")
@@ -96,7 +97,10 @@ class Finder:
         reach = plans.reachable(sources, generation)
         if moment.sequence is not None:
             if not 0 <= moment.sequence <= reach:
-                raise self.unavailable(f"event {moment.sequence} cannot be restored", sources, generation)
+                before = moment.sequence < 0
+                raise self.unavailable(
+                    f"event {moment.sequence} cannot be restored", sources, generation, before=before
+                )
             return Target(generation=generation, sequence=moment.sequence)
         assert moment.instant is not None, "a moment has a sequence or an instant"
         target = self._at_instant(generation, moment.instant, reach, sources)
@@ -162,16 +166,15 @@ class Finder:
         reach = plans.reachable(sources, generation)
         return {"oldest": self._moment(sources, generation, 0), "newest": self._moment(sources, generation, reach)}
 
-    def unavailable(self, why: str, sources: Sources, generation: str | None) -> MomentUnavailable:
+    def unavailable(
+        self, why: str, sources: Sources, generation: str | None, *, before: bool = False
+    ) -> MomentUnavailable:
+        """before: the moment lies before all that can be had."""
         asked = generation or self.present(sources)
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
-        window = self.window(sources, asked)
-        nearest = [{"generation": asked, **moment} for moment in (window["oldest"], window["newest"])]
-        return MomentUnavailable(
-            why, hint="choose a moment of the window; GET /api/backup/timeline shows them all", window=window,
-            nearest=nearest,
-        )  # fmt: skip
+        hint = "choose a moment of the window; GET /api/backup/timeline shows them all"
+        return unavailable(why, hint=hint, generation=asked, window=self.window(sources, asked), before=before)
 
     def _moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
         instant = self.time_of(sources, generation, sequence)
@@ -202,7 +205,7 @@ class Finder:
         born = sources.known[lineage(sources.known, generation)[-1][0]].at
         newest = self.time_of(sources, generation, reach)
         if instant < min(born, newest or born):
-            raise self.unavailable("that moment lies before the registry began", sources, generation)
+            raise self.unavailable("that moment lies before the registry began", sources, generation, before=True)
         if instant > max(clock.now(), newest or 0):
             raise self.unavailable("that moment lies in the future", sources, generation)
         live = sources.live

@@ -9,6 +9,7 @@ from eventvault import clock, event
 from eventvault.errors import MomentUnavailable
 from eventvault.store.generation import is_id
 from eventvault.store.memory_undo import summary
+from eventvault.store.unavailable import unavailable
 from eventvault.store.values import Moment
 
 Kept = Mapping[str, Sequence[bytes]]
@@ -18,7 +19,7 @@ def find(kept: Kept, present: str, moment: Moment, now: int) -> tuple[str, int]:
     """(generation, how many of its events). Raises MomentUnavailable."""
     generation = moment.generation or present
     if generation not in kept or not is_id(generation):
-        raise unavailable(kept, present, f"generation {generation} is not known, or was pruned")
+        raise outside(f"generation {generation} is not known, or was pruned", kept[present], present)
     events = kept[generation]
     if moment.sequence is not None:
         count = moment.sequence
@@ -26,9 +27,9 @@ def find(kept: Kept, present: str, moment: Moment, now: int) -> tuple[str, int]:
         assert moment.instant is not None, "a moment has a sequence or an instant"
         count = sum(event.recorded_of(value) <= moment.instant for value in events)
         if moment.instant > now or not count:
-            raise unavailable(kept, present, "that moment lies outside the window")
+            raise outside("that moment lies outside the window", events, generation, before=not count)
     if not 0 <= count <= len(events):
-        raise unavailable(kept, present, f"event {count} cannot be restored")
+        raise outside(f"event {count} cannot be restored", events, generation, before=count < 0)
     return generation, count
 
 
@@ -40,10 +41,9 @@ def window(events: Sequence[bytes], born: int) -> dict[str, Any]:
     }
 
 
-def unavailable(kept: Kept, present: str, why: str) -> MomentUnavailable:
-    bounds = window(kept[present], 0)
-    nearest = [{"generation": present, **moment} for moment in bounds.values()]
-    return MomentUnavailable(why, hint="GET /api/backup/timeline", window=bounds, nearest=nearest)
+def outside(why: str, events: Sequence[bytes], generation: str, *, before: bool = False) -> MomentUnavailable:
+    bounds = window(events, 0)
+    return unavailable(why, hint="GET /api/backup/timeline", generation=generation, window=bounds, before=before)
 
 
 def plan(events: Sequence[bytes], common: int, size: int, **told: Any) -> dict[str, Any]:

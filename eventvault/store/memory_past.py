@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from eventvault import clock, event
-from eventvault.errors import EventNotFound, MomentUnavailable
+from eventvault.errors import EventNotFound
 from eventvault.store.generation import is_id
+from eventvault.store.memory_moments import outside
 from eventvault.store.values import Moment, View
 
 
@@ -26,15 +27,17 @@ def look_back(
     generation = present if moment.generation is None else moment.generation
     events = kept.get(generation)
     if events is None or not is_id(generation):
-        raise _unavailable(f"the generation {generation!r} is not kept", kept[present], present)
+        raise outside(f"the generation {generation!r} is not kept", kept[present], present)
     if moment.sequence is not None:
         if not 0 <= moment.sequence <= len(events):
-            raise _unavailable(f"event {moment.sequence} is not there", events, generation)
+            before = moment.sequence < 0
+            raise outside(f"event {moment.sequence} is not there", events, generation, before=before)
         return View(generation, moment.sequence)
     if moment.instant is None:
         return View(generation, len(events))
-    if moment.instant > now or (events and moment.instant < event.recorded_of(events[0])):
-        raise _unavailable(f"{clock.format_microseconds(moment.instant)} is outside of it", events, generation)
+    early = bool(events) and moment.instant < event.recorded_of(events[0])
+    if moment.instant > now or early:
+        raise outside(f"{clock.format_microseconds(moment.instant)} is outside of it", events, generation, before=early)
     return View(generation, sum(event.recorded_of(value) <= moment.instant for value in events))
 
 
@@ -59,15 +62,3 @@ class Events:
 
 def parsed(events: Sequence[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
     return ((value, orjson.loads(value)) for value in events)
-
-
-def _unavailable(why: str, events: list[bytes], generation: str) -> MomentUnavailable:
-    times = [clock.format_microseconds(event.recorded_of(value)) for value in events] or [clock.format_microseconds(0)]
-    oldest, newest = {"time": times[0], "sequence": 0}, {"time": times[-1], "sequence": len(events)}
-    return MomentUnavailable(
-        f"there is no such moment: {why}",
-        hint=f"ask for a moment from {times[0]} to {times[-1]}",
-        window={"oldest": oldest, "newest": newest},
-        nearest=[newest],
-        generation=generation,
-    )

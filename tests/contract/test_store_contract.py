@@ -377,16 +377,20 @@ def test_a_plan_promises_nothing_of_an_archive_that_is_cut_off(store: Store) -> 
 
 def test_a_moment_that_cannot_be_had_is_answered_with_the_window(store: Store) -> None:
     store.append(drafts("a", "b"))
-    for moment in (
-        Moment(sequence=3),
-        Moment(sequence=1, generation="0123456789abcdef"),
-        Moment(instant=clock.now() + 10**9),
-        Moment(instant=0),
+    present = store.scan(ScanQuery()).generation
+    for moment, nearest in (
+        (Moment(sequence=3), 2),
+        (Moment(sequence=1, generation="0123456789abcdef"), 2),
+        (Moment(instant=clock.now() + 10**9), 2),
+        (Moment(instant=0), 0),
     ):
-        with pytest.raises(MomentUnavailable) as caught:
-            store.restore_moment(moment)
-        assert caught.value.details["window"]["newest"]["sequence"] == 2
-        assert caught.value.details["nearest"]
+        for ask in (store.restore_moment, store.plan_restore, store.look_back):
+            with pytest.raises(MomentUnavailable) as caught:
+                ask(moment)
+            assert caught.value.details["window"]["newest"]["sequence"] == 2
+            (near,) = caught.value.details["nearest"]
+            assert (near.keys(), near["generation"]) == ({"generation", "time", "sequence"}, present)
+            assert near["sequence"] == nearest
     assert ids(store) == ["a", "b"]
 
 

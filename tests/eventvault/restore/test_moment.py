@@ -139,16 +139,18 @@ def test_a_forged_segment_is_found_by_the_next_one(service: StoreService) -> Non
 
 def test_what_cannot_be_had_is_said_with_what_can(service: StoreService) -> None:
     put(service, 3, "a")
-    for moment in (
-        Moment(sequence=4),
-        Moment(sequence=1, generation="0123456789abcdef"),
-        Moment(instant=clock.now() + 60_000_000),
-        Moment(instant=clock.parse("2020-01-01T00:00:00Z")),
+    for moment, nearest in (
+        (Moment(sequence=4), 3),
+        (Moment(sequence=-1), 0),
+        (Moment(sequence=1, generation="0123456789abcdef"), 3),
+        (Moment(instant=clock.now() + 60_000_000), 3),
+        (Moment(instant=clock.parse("2020-01-01T00:00:00Z")), 0),
     ):
         with pytest.raises(MomentUnavailable) as caught:
             contents(service, moment)
         assert caught.value.details["window"]["newest"]["sequence"] == 3
-        assert [each["sequence"] for each in caught.value.details["nearest"]] == [0, 3]
+        (near,) = caught.value.details["nearest"]
+        assert (near["generation"], near["sequence"]) == (generation(service), nearest)
 
 
 def test_a_gap_is_none_of_the_moments_that_can_be_had(service: StoreService) -> None:
@@ -162,11 +164,12 @@ def test_a_gap_is_none_of_the_moments_that_can_be_had(service: StoreService) -> 
     gone.path.unlink()
 
     assert contents(service, Moment(sequence=4, generation=old)) == left[:4]
-    for moment in (Moment(sequence=6, generation=old), Moment(sequence=8, generation=old)):
-        with pytest.raises(MomentUnavailable):
+    within = Moment(instant=event.recorded_of(left[5]), generation=old)
+    for moment in (Moment(sequence=6, generation=old), Moment(sequence=8, generation=old), within):
+        with pytest.raises(MomentUnavailable, match="gap" if moment is within else "event") as caught:
             contents(service, moment)
-    with pytest.raises(MomentUnavailable, match="gap"):
-        contents(service, Moment(instant=event.recorded_of(left[5]), generation=old))
+        (near,) = caught.value.details["nearest"]
+        assert (near["generation"], near["sequence"]) == (old, 4), "beyond the gap nothing can be had"
 
 
 def test_too_little_space_is_said_before_anything_begins(
