@@ -6,6 +6,7 @@ Source of the attribute names and of what is required: CloudEvents 1.0.2, sectio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ OURS = frozenset({"sequence", "recordedtime"})
 """What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
 RECORDED = slice(-29, -2)
 """Where a value in LevelDB has its `recordedtime`, as it is printed."""
+
+_FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
+"""How a body begins whose `time` was filled in: `draft` puts what it fills in before what was given."""
 
 
 class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -91,6 +95,21 @@ def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
     return any(name not in old or old[name] != value for name, value in new.items()) or any(
         name not in new and name not in filled for name in old
     )
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two events of one identity, as they are kept or their bodies, have the same content; ours is none.
+
+    A `time` that was filled in is none either, as one that is sent again without it is filled in with another. A sender
+    who gave a `time` of that form as the first attribute cannot be told from one who gave none.
+    """
+    pairs = ((one, other), (without_filled_time(one), without_filled_time(other)))
+    return any(not differs(*pair, tuple(OURS)) for pair in pairs)
+
+
+def without_filled_time(value: bytes) -> bytes:
+    """An event as it is kept, or its body, less a `time` that `draft` filled in."""
+    return _FILLED_TIME.sub(rb"\1", value)
 
 
 def _defaults(given: Mapping[str, Any], instant: int) -> dict[str, Any]:

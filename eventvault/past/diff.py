@@ -4,7 +4,7 @@ What both have by their lineage is not looked at. Beyond it each event of the on
 identity (`source`, `id`), and the other way round: so an event that was sent again after a restore is in both.
 
 Lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
-differs; `sequence` and `recordedtime` are no content.
+differs; what the registry gave (`sequence`, `recordedtime`, a `time` that was filled in) is no content.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from eventvault.store.values import DiffPage, DiffQuery
 PAGE_BYTES = 8 * 2**20
 LOOKED_AT = 5_000
 """A page ends after so many events, found the same or not, so that one call stays short."""
-
-_OURS = tuple(event.OURS)
 
 
 class Reader(Protocol):
@@ -78,7 +76,7 @@ class _Page:
         if twin is None:
             name = b"to" if side else b"from"
             self._add(side, b'{"in":"%s","event":%s}' % (name, value))
-        elif side == 0 and event.differs(twin, value, _OURS):
+        elif side == 0 and not event.same(twin, value):
             self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, twin))
 
     def _twin(self, side: int, event_id: str, source: str) -> bytes | None:

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from eventvault.errors import EventNotFound, RestoreRunning
-from eventvault.event import OURS, EventDraft, differs, encoded
+from eventvault.event import OURS, EventDraft, encoded, same, without_filled_time
 from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
 PAGE = 1000
@@ -73,29 +73,36 @@ def _free(draft: EventDraft, store: Present) -> EventDraft:
             there = store.get(candidate.id, candidate.source)
         except EventNotFound:
             return candidate
-        if not differs(there, candidate.body, ()):
+        if same(there, candidate.body):
             return candidate
         attempt += 1
         candidate = renamed_draft(draft, attempt)
 
 
 def draft_of(value: bytes) -> EventDraft:
-    """An event as it is kept, as one that is to be appended: all of it but what the registry gave it."""
+    """An event as it is kept, as one that is to be appended: all of it but what the registry gave it.
+
+    A `time` that was filled in stays, and is said to be: the append must find the same to differ as `same` does.
+    """
     attributes = orjson.loads(value)
+    body = value[: value.rindex(b',"sequence":')] + b"}"
+    timed = "time" in attributes and without_filled_time(body) == body
     return EventDraft(
         attributes["source"],
         attributes["id"],
         attributes["type"],
         attributes.get("subject"),
-        value[: value.rindex(b',"sequence":')] + b"}",
-        (),
+        body,
+        () if timed else ("time",),
     )
 
 
 def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     """The draft with an id that follows from its content. attempt: from 1, should even that be taken."""
-    digest = hashlib.sha256(b"\0".join((draft.source.encode(), draft.id.encode(), draft.body))).hexdigest()[:16]
+    content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
+    digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
     event_id = f"{draft.id}~{digest}" + (f"-{attempt}" if attempt > 1 else "")
-    attributes = {"originalid": draft.id, **orjson.loads(draft.body), "id": event_id}
+    attributes = orjson.loads(draft.body)
+    attributes |= {"originalid": attributes.get("originalid", draft.id), "id": event_id}
     body = encoded({name: value for name, value in attributes.items() if name not in OURS})
     return msgspec.structs.replace(draft, id=event_id, body=body)

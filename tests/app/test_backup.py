@@ -441,6 +441,17 @@ def test_part_of_the_past_is_taken_into_the_present(web: FlaskClient) -> None:
     assert [each["id"] for each in web.get("/api/events").json["events"]] == ["3"]
 
 
+def test_what_was_posted_again_after_a_restore_is_there_already(web: FlaskClient) -> None:
+    left = lost_events(web)
+    web.post("/api/events", json={"type": "a", "id": "3"})
+
+    asked = {"into": "present", "generation": left, "filter": {"fromSequence": 3}}
+    taken = web.post("/api/backup/restore", json=asked).json
+
+    assert (taken["appended"], taken["alreadyThere"], taken["renamed"]) == (0, 1, 0)
+    assert lines_of(web.get(f"/api/backup/diff?from={left}@"))[-1]["different"] == 0
+
+
 def test_part_of_the_past_is_exported(web: FlaskClient, backup: str) -> None:
     web.post("/api/events", json={"type": "b", "id": "2"})
     now = web.get("/api/events").json["events"][-1]["recordedtime"]

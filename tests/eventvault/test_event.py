@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
+import pytest
+
+from eventvault import event
 from tests.processes import own_memory
 
 EVENTS = 20_000
@@ -30,3 +34,27 @@ def test_many_drafts_take_about_as_much_memory_as_their_text() -> None:
         taken = own_memory(keeping.pid)
         keeping.communicate()
     assert taken < 40 * 2**20, f"{taken / EVENTS:,.0f} bytes each, of about 230 characters"
+
+
+def stored(instant: int, **attributes: object) -> bytes:
+    return event.recorded_body(event.draft({"type": "t", "id": "a", **attributes}, instant).body, instant, instant)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"data": 1}, {"specversion": "1.0"}, {"source": "s", "subject": "s"}])
+def test_a_time_that_was_filled_in_does_not_tell_two_events_apart(attributes: dict[str, object]) -> None:
+    assert event.same(stored(1, **attributes), stored(2, **attributes))
+    assert not event.same(stored(1, **attributes), stored(2, **{**attributes, "data": 2}))
+    assert not event.same(stored(1, **attributes), stored(2, **attributes, extension="x"))
+
+
+@pytest.mark.parametrize("second", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000002Z", None])
+def test_a_time_that_a_sender_gave_does(second: str | None) -> None:
+    one, other = stored(1, time="2026-01-31T12:00:00.000001Z"), stored(2, **({"time": second} if second else {}))
+    assert event.same(one, one)
+    assert not event.same(one, other)
+    assert not event.same(other, one)
+
+
+def test_an_event_is_the_same_in_another_order() -> None:
+    one = stored(1, data=1)
+    assert event.same(one, orjson.dumps(dict(reversed(orjson.loads(one).items()))))

@@ -81,6 +81,17 @@ def test_a_restore_is_a_difference_in_both_directions(service: StoreService) -> 
     assert common == 2, "what both share was not looked at"
 
 
+def test_an_event_that_was_sent_again_without_a_time_is_no_difference(service: StoreService) -> None:
+    name = service.create_backup().backup.name
+    left = generation_of(service)
+    for time in ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00Z"):
+        service.append(drafts(1, "filled-in") + drafts(1, "given", time=time))
+        if generation_of(service) == left:
+            service.restore(name)
+
+    assert said(service, Moment(generation=left), Moment()) == {"from": [], "to": [], "both": ["given-0"]}
+
+
 def draft_like(service: StoreService, generation: str, event_id: str) -> event.EventDraft:
     """The same event once more, as a client sends it again."""
     view = service.look_back(Moment(generation=generation))

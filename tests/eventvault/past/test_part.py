@@ -9,6 +9,7 @@ import msgspec
 import orjson
 import pytest
 
+from eventvault import clock, event
 from eventvault.errors import GenerationLeftBehind, RestoreRunning
 from eventvault.past import part
 from eventvault.settings import Settings
@@ -110,6 +111,47 @@ def test_what_is_there_is_never_overwritten(service: StoreService) -> None:
     assert renamed["id"].startswith("a-one-0~")
     assert (renamed["originalid"], renamed["data"]) == ("a-one-0", {"n": 1.0})
     assert (free["id"], "originalid" in free) == ("a-one-1", False)
+
+
+def test_an_event_that_was_sent_again_without_a_time_is_there_already(service: StoreService) -> None:
+    query = part_of(service, Moment(generation=lost(service)), type="a", subject="one")
+    service.append(drafts(2, "a-one", type="a", subject="one", data={"n": 1.0}))
+
+    assert service.take_part(query) == Taken(2, 0, 2, 0, 2)
+
+
+def test_an_event_with_another_time_of_its_sender_is_another_event(service: StoreService) -> None:
+    empty = service.create_backup().backup.name
+    service.append(drafts(1, "both-given", time="2026-01-31T12:00:00.000001Z") + drafts(1, "once-given"))
+    left = generation_of(service)
+    service.restore(empty)
+    for name in ("both-given", "once-given"):
+        service.append(drafts(1, name, time="2026-01-31T12:00:00.000002Z"))
+
+    assert service.take_part(part_of(service, Moment(generation=left))) == Taken(2, 2, 0, 2, 4)
+
+
+def test_a_renamed_event_that_was_sent_again_is_there_already(service: StoreService) -> None:
+    empty = service.create_backup().backup.name
+    queries = []
+    for _ in range(2):
+        service.append(drafts(1, "a", data="lost"))
+        left = generation_of(service)
+        service.restore(empty)
+        queries.append(part_of(service, Moment(generation=left)))
+    service.append(drafts(1, "a", data="present"))
+
+    assert [service.take_part(query) for query in queries] == [Taken(1, 1, 0, 1, 2), Taken(1, 0, 1, 0, 2)]
+
+
+def test_an_event_without_a_time_is_there_already_where_its_export_was_posted(service: StoreService) -> None:
+    make_foreign_archive(service.settings.backup_dir / "node.tar.gz", 1, "from")
+    query = part_of(service, Moment(archive="node.tar.gz"))
+    (exported,) = map(orjson.loads, service.scan(query).events)
+    assert "time" not in exported
+    service.append([event.draft(exported, clock.now())])
+
+    assert service.take_part(query) == Taken(1, 0, 1, 0, 1)
 
 
 def test_what_was_renamed_once_keeps_the_id_that_it_had_first(service: StoreService) -> None:
