@@ -7,8 +7,10 @@ follows from its content, and keeps the one it had as `originalid`: so whatever 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -18,6 +20,8 @@ from eventvault.event import OURS, EventDraft, encoded, same, without_filled_tim
 from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
 PAGE = 1000
+_ENDING = re.compile(r"~[0-9a-f]{16}(-[0-9]+)?\Z")
+"""What `renamed_draft` puts behind an id."""
 
 
 class Present(Protocol):
@@ -103,6 +107,22 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
     event_id = f"{draft.id}~{digest}" + (f"-{attempt}" if attempt > 1 else "")
     attributes = orjson.loads(draft.body)
-    attributes |= {"originalid": attributes.get("originalid", draft.id), "id": event_id}
+    if not _was_renamed(attributes):
+        theirs = attributes.get("originalid")
+        if theirs is not None:
+            attributes[_free_name(attributes)] = theirs
+        attributes["originalid"] = draft.id
+    attributes["id"] = event_id
     body = encoded({name: value for name, value in attributes.items() if name not in OURS})
     return msgspec.structs.replace(draft, id=event_id, body=body)
+
+
+def _was_renamed(attributes: Mapping[str, Any]) -> bool:
+    """Whether an event has its id from here already, and so `originalid` is the one that it had first."""
+    ending = _ENDING.search(attributes["id"])
+    return ending is not None and attributes["id"] == f"{attributes.get('originalid')}{ending[0]}"
+
+
+def _free_name(attributes: Mapping[str, Any]) -> str:
+    """What an `originalid` that the sender gave is called instead: `originalid2`, `originalid3`, …."""
+    return next(name for number in count(2) if (name := f"originalid{number}") not in attributes)

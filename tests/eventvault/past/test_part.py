@@ -161,6 +161,22 @@ def test_what_was_renamed_once_keeps_the_id_that_it_had_first(service: StoreServ
     assert (attributes["originalid"], attributes["id"], draft.id.count("~")) == ("a-0", draft.id, 2)
 
 
+def test_a_renamed_event_keeps_its_id_and_the_original_one_that_its_sender_gave(service: StoreService) -> None:
+    empty = service.create_backup().backup.name
+    service.append(drafts(1, "a", originalid="legacy-7", originalid2="older", data="lost"))
+    left = generation_of(service)
+    service.restore(empty)
+    service.append(drafts(1, "a", data="present"))
+    query = part_of(service, Moment(generation=left))
+
+    assert service.take_part(query).renamed == 1
+    assert service.take_part(query) == Taken(1, 0, 1, 0, 2)
+    renamed = events_of(service)[-1]
+    assert [renamed[name] for name in ("originalid", "originalid2", "originalid3")] == ["a-0", "older", "legacy-7"]
+    again = part.renamed_draft(part.draft_of(service.scan(ScanQuery(after=1)).events[0]), 1)
+    assert orjson.loads(again.body) == {**orjson.loads(again.body), "originalid": "a-0", "originalid3": "legacy-7"}
+
+
 def test_even_a_taken_name_of_a_renamed_one_is_left_alone(service: StoreService) -> None:
     query = part_of(service, Moment(generation=lost(service)), type="a", subject="one")
     query = msgspec.structs.replace(query, upto=1)
