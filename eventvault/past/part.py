@@ -17,6 +17,7 @@ import orjson
 
 from eventvault.errors import EventNotFound, RestoreRunning
 from eventvault.event import OURS, EventDraft, encoded, same, without_filled_time
+from eventvault.event_schema import LONGEST_TEXT
 from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
 PAGE = 1000
@@ -105,7 +106,7 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     """The draft with an id that follows from its content. attempt: from 1, should even that be taken."""
     content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
-    event_id = f"{draft.id}~{digest}" + (f"-{attempt}" if attempt > 1 else "")
+    event_id = _named(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
     attributes = orjson.loads(draft.body)
     if not _was_renamed(attributes):
         theirs = attributes.get("originalid")
@@ -119,8 +120,13 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
 
 def _was_renamed(attributes: Mapping[str, Any]) -> bool:
     """Whether an event has its id from here already, and so `originalid` is the one that it had first."""
-    ending = _ENDING.search(attributes["id"])
-    return ending is not None and attributes["id"] == f"{attributes.get('originalid')}{ending[0]}"
+    first, ending = attributes.get("originalid"), _ENDING.search(attributes["id"])
+    return isinstance(first, str) and ending is not None and attributes["id"] == _named(first, ending[0])
+
+
+def _named(event_id: str, ending: str) -> str:
+    """An id and what is put behind it, cut to the length that an id may have. The ending is of the whole id."""
+    return event_id[: LONGEST_TEXT - len(ending)] + ending
 
 
 def _free_name(attributes: Mapping[str, Any]) -> str:

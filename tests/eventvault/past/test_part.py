@@ -9,7 +9,7 @@ import msgspec
 import orjson
 import pytest
 
-from eventvault import clock, event
+from eventvault import clock, event, event_schema
 from eventvault.errors import GenerationLeftBehind, RestoreRunning
 from eventvault.past import part
 from eventvault.settings import Settings
@@ -175,6 +175,18 @@ def test_a_renamed_event_keeps_its_id_and_the_original_one_that_its_sender_gave(
     assert [renamed[name] for name in ("originalid", "originalid2", "originalid3")] == ["a-0", "older", "legacy-7"]
     again = part.renamed_draft(part.draft_of(service.scan(ScanQuery(after=1)).events[0]), 1)
     assert orjson.loads(again.body) == {**orjson.loads(again.body), "originalid": "a-0", "originalid3": "legacy-7"}
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 1000])
+def test_a_renamed_event_can_be_posted_however_long_its_id_was(attempt: int) -> None:
+    (long,), (longer,) = (drafts(1, "é" * (event_schema.LONGEST_TEXT - 3) + end) for end in "xy")
+
+    renamed = part.renamed_draft(long, attempt)
+
+    assert event_schema.validate(orjson.loads(renamed.body)) == []
+    assert len(renamed.id) == event_schema.LONGEST_TEXT
+    assert renamed.id != part.renamed_draft(longer, attempt).id
+    assert orjson.loads(part.renamed_draft(renamed, attempt).body)["originalid"] == long.id
 
 
 def test_even_a_taken_name_of_a_renamed_one_is_left_alone(service: StoreService) -> None:
