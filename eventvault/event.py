@@ -80,6 +80,12 @@ def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
     return body[:-1] + stamp
 
 
+def attributes_of(value: bytes) -> dict[str, Any]:
+    """An event's JSON as a dictionary."""
+    attributes: dict[str, Any] = orjson.loads(value)
+    return attributes
+
+
 def recorded_of(value: bytes) -> int:
     """The `recordedtime`, in microseconds since the epoch, of a value in LevelDB."""
     return clock.parse(value[RECORDED].decode())

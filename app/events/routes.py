@@ -15,8 +15,6 @@ from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListS
 from app.query import refuse_repeated, takes
 from app.replies import JSON
 from app.streaming import NDJSON
-from eventvault.errors import EventNotFound
-from eventvault.event import recorded_of
 from eventvault.store.values import Moment
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
@@ -81,17 +79,8 @@ def get_event(asked: dict[str, Any], event_id: str) -> Response:
 
 
 def _one(event_id: str, source: str | None, as_of: int | None = None) -> Response:
-    value = store().get(event_id, source)
-    if as_of is None:
-        return _event(value)
-    with long_work() as vault:
-        vault.look_back(Moment(instant=as_of))  # raises where there is no such moment
-    if recorded_of(value) > as_of:
-        raise EventNotFound(
-            f"the event {event_id!r} was not there yet", hint="its recordedtime is later than asOf; leave that out"
-        )
-    return _event(value)
-
-
-def _event(value: bytes) -> Response:
+    if as_of is not None:
+        with long_work() as vault:
+            vault.look_back(Moment(instant=as_of))  # raises where there is no such moment
+    value = store().get(event_id, source, as_of)
     return Response(b'{"success":true,"event":%s}' % value, content_type=JSON)

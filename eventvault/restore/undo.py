@@ -14,10 +14,11 @@ import msgspec
 import plyvel
 
 from eventvault.errors import DatabaseDamaged, NothingToUndo, UndoNotFound
+from eventvault.event import attributes_of
 from eventvault.restore.intent import Intent
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.kept import Kept, kept
-from eventvault.store.registry import EventRegistry, attributes_of
+from eventvault.store.registry import EventRegistry
 from eventvault.store.values import KeptEntry, LeftBehind, Restored, Undo
 
 _NOT_SUMMARISED = ("data", "data_base64")

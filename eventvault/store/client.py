@@ -61,8 +61,8 @@ class StoreClient:
         result: AppendResult = self._call("append", drafts, self._nonces.next())
         return result
 
-    def get(self, event_id: str, source: str | None = None) -> bytes:
-        value: bytes = self._call("get", event_id, source)
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        value: bytes = self._call("get", event_id, source, recorded_to)
         return value
 
     def scan(self, query: ScanQuery) -> Page:

@@ -41,8 +41,11 @@ class Store(Protocol):
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
         """Append all drafts or none, durably: when this returns they are on disk."""
 
-    def get(self, event_id: str, source: str | None = None) -> bytes:
-        """The event's JSON. Raises EventNotFound, or InvalidInput where several sources share the id."""
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        """The event's JSON. Raises EventNotFound, or InvalidInput where several sources share the id.
+
+        recorded_to: only what was recorded by then counts (microseconds, inclusive).
+        """
 
     def scan(self, query: ScanQuery) -> Page:
         """Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is not kept."""

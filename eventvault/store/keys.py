@@ -7,6 +7,8 @@ and keys sort as the texts do (the encoding is that of FoundationDB's tuple laye
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from itertools import islice
 
 SCHEMA_VERSION = 1
 """Raised when a database written by this version cannot be read by an earlier one."""
@@ -46,6 +48,12 @@ def identity_value(sequence: int, nonce: bytes) -> bytes:
 
 def read_identity_value(value: bytes) -> tuple[int, bytes]:
     return _IDENTITY_VALUE.unpack(value)
+
+
+def first_two_sequences(identity_values: Iterable[bytes], upto: int) -> list[int]:
+    """Of the sequences in them those up to `upto`, and no more than it takes to tell whether there are several."""
+    sequences = (read_identity_value(value)[0] for value in identity_values)
+    return list(islice((sequence for sequence in sequences if sequence <= upto), 2))
 
 
 def index_prefix(index: bytes, text: str) -> bytes:

@@ -85,11 +85,13 @@ class MemoryStore:
         self._identities[draft.source, draft.id] = len(self._events)
         return Appended(len(self._events), recorded)
 
-    def get(self, event_id: str, source: str | None = None) -> bytes:
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         found = [
             value
             for value, attributes in parsed(self._events)
-            if attributes["id"] == event_id and source in (None, attributes["source"])
+            if attributes["id"] == event_id
+            and source in (None, attributes["source"])
+            and (recorded_to is None or event.recorded_of(value) <= recorded_to)
         ]
         if not found:
             raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")

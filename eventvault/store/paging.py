@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from eventvault.event import attributes_of
 from eventvault.store import keys
-from eventvault.store.registry import EventRegistry, attributes_of
+from eventvault.store.registry import EventRegistry
 from eventvault.store.values import Page, ScanQuery
 
 PAGE_BYTES = 8 * 2**20

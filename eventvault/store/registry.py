@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import orjson
 import plyvel
 
 from eventvault import clock, event
@@ -17,7 +16,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, In
 from eventvault.event import Appended, EventDraft
 from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
 from eventvault.store import keys
-from eventvault.store.generation import StoreIdentity, first_identity
+from eventvault.store.generation import NO_BOUND, StoreIdentity, first_identity
 
 WRITE_BUFFER_BYTES = 32 * 2**20
 CACHE_BYTES = 32 * 2**20
@@ -112,22 +111,29 @@ class EventRegistry:
         write_identity(self._db, identity)
         self.identity = identity
 
-    def get(self, event_id: str, source: str | None = None) -> bytes:
-        """The JSON of an event. Raises EventNotFound; InvalidInput where several sources share the id."""
-        return self._at(self.find(event_id, source))
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        """The JSON of an event, of those recorded up to `recorded_to` (microseconds, None: of all).
 
-    def find(self, event_id: str, source: str | None = None) -> int:
-        """The sequence of an identity; errors as in `get`."""
+        Raises EventNotFound; InvalidInput where several sources share the id.
+        """
+        upto = NO_BOUND
+        if recorded_to is not None:
+            upto = self.first_recorded_at_or_after(recorded_to + 1, self.last_sequence) - 1
+        return self._at(self.find(event_id, source, upto))
+
+    def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
+        """The sequence of an identity, of those up to `upto`; errors as in `get`."""
         if source is not None:
             value = self._get(keys.identity_key(event_id, source))
-            found = [] if value is None else [value]
+            found = keys.first_two_sequences([] if value is None else [value], upto)
         else:
             with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
-                found = [value for value, _ in zip(values, range(2), strict=False)]
+                found = keys.first_two_sequences(values, upto)
         if not found:
             raise EventNotFound(
                 f"no event has the id {event_id!r}" + (f" and the source {source!r}" if source is not None else ""),
-                hint="GET /api/events lists the events that are there",
+                hint="GET /api/events lists the events that are there"
+                + ("" if upto == NO_BOUND else "; it may be there without asOf, recorded later"),
             )
         if len(found) > 1:
             raise InvalidInput(
@@ -135,7 +141,7 @@ class EventRegistry:
                 hint="say which one is meant with ?source=",
                 fields={"source": ["required, because the id is not unique"]},
             )
-        return keys.read_identity_value(found[0])[0]
+        return found[0]
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
         """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
@@ -291,9 +297,3 @@ def read_standing(folder: Path) -> tuple[StoreIdentity, int]:
 def write_identity(db: Any, identity: StoreIdentity) -> None:
     """Stamp an open database, durably."""
     db.put(keys.META_STORE, msgspec.json.encode(identity), sync=True)
-
-
-def attributes_of(value: bytes) -> dict[str, Any]:
-    """An event's JSON as a dictionary."""
-    attributes: dict[str, Any] = orjson.loads(value)
-    return attributes

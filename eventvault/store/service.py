@@ -138,10 +138,10 @@ class StoreService:
         self.lifecycle.check()
         return self.bus.committer.append(AppendBatch(drafts, self._nonces.next()))
 
-    def get(self, event_id: str, source: str | None = None) -> bytes:
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         self.lifecycle.check()
         with self.bus.using() as registry:
-            return registry.get(event_id, source)
+            return registry.get(event_id, source, recorded_to)
 
     def scan(self, query: ScanQuery) -> Page:
         self.lifecycle.check()

@@ -56,7 +56,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "end": (tuple[str], bool),
     "hold_generation": (tuple[str], None),
     "append": (tuple[list[EventDraft], bytes], AppendResult),
-    "get": (tuple[str, str | None], bytes),
+    "get": (tuple[str, str | None, int | None], bytes),
     "scan": (tuple[ScanQuery], Page),
     "look_back": (tuple[Moment], View),
     "last_common": (tuple[str, str], int | None),

@@ -390,6 +390,17 @@ def test_one_event_as_of_a_moment(web: FlaskClient) -> None:
 
     assert web.get(f"/api/events?id=2&asOf={after}").json["event"]["id"] == "2"
     assert web.get(f"/api/events?id=2&asOf={before}").status_code == 404
+    assert web.get(f"/api/events?id=never&asOf={before}").status_code == 404
+
+
+def test_an_id_that_only_one_source_had_at_a_moment(web: FlaskClient) -> None:
+    then = recorded(web, "1")
+    recorded(web, "2")
+    web.post("/api/events", json={"type": "a", "id": "1", "source": "elsewhere"})
+
+    assert web.get(f"/api/events?id=1&asOf={then}").json["event"]["source"] == "eventvault"
+    assert web.get(f"/api/events?id=1&source=elsewhere&asOf={then}").status_code == 404
+    assert web.get("/api/events?id=1").status_code == 422
 
 
 def test_an_instant_finer_than_a_microsecond_leaves_out_what_lies_before_it(web: FlaskClient) -> None:

@@ -18,6 +18,7 @@ from eventvault.errors import (
     BackupProtected,
     EventNotFound,
     GenerationLeftBehind,
+    InvalidInput,
     MomentUnavailable,
     NothingToUndo,
     PartitionNotStopped,
@@ -67,6 +68,26 @@ def test_what_was_appended_can_be_had_by_its_id(store: Store) -> None:
     assert (found["data"], found["sequence"]) == ({"n": 1}, 1)
     with pytest.raises(EventNotFound):
         store.get("b")
+
+
+def test_an_id_means_the_event_that_was_there_by_then(store: Store) -> None:
+    (before,) = store.append(drafts("other")).results
+    (first,) = store.append(drafts("a", source="one")).results
+    while store.append(drafts("b", source=f"at {clock.now()}")).results[0].recorded == first.recorded:
+        pass
+    store.append(drafts("a", source="two"))
+
+    assert orjson.loads(store.get("a", recorded_to=first.recorded))["source"] == "one"
+    assert orjson.loads(store.get("a", "one", first.recorded))["source"] == "one"
+    for source in (None, "one"):
+        with pytest.raises(EventNotFound):
+            store.get("a", source, before.recorded - 1)
+    with pytest.raises(EventNotFound):
+        store.get("a", "two", first.recorded)
+    for instant in (clock.now(), None):
+        with pytest.raises(InvalidInput):
+            store.get("a", recorded_to=instant)
+        assert orjson.loads(store.get("a", "two", instant))["source"] == "two"
 
 
 def test_a_duplicate_names_the_first(store: Store) -> None:
