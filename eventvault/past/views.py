@@ -50,6 +50,9 @@ class Maker(Protocol):
 _REMEMBERED = 1000
 """Moments of which it is known what they come to, so that a further page of one does not look for it again."""
 
+_UNPACKED = "archive-"
+"""How the key of what was unpacked of an archive begins."""
+
 
 class Views:
     """Resolves moments, and makes the databases that some of them take. Safe for many threads."""
@@ -104,9 +107,8 @@ class Views:
             with self._past.reading(view.generation) as past:
                 yield past
         else:
-            raise GenerationLeftBehind(
-                f"generation {view.generation[:80]} was left behind, and is not kept any more", hint="ask again"
-            )
+            said = f"generation {view.generation_id}" if view.generation_id else "what was unpacked of an archive"
+            raise GenerationLeftBehind(f"{said} is not kept any more", hint="ask again")
 
     def _wait_for_writers(self, moment: Moment) -> None:
         """An append that is under way may have its instant already: it belongs to a moment that is not before it."""
@@ -207,12 +209,12 @@ class Views:
                 return self.look_back(Moment(sequence=entry.sequence, generation=entry.generation))
             except MomentUnavailable:
                 pass
-        return self._unpacked(Path(entry.path))
+        return msgspec.structs.replace(self._unpacked(Path(entry.path)), of=entry.generation)
 
     def _unpacked(self, archive: Path) -> View:
         found = archive.stat()
         told_apart = f"{archive.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
-        key = f"archive-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
+        key = f"{_UNPACKED}{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
             self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
@@ -223,7 +225,11 @@ class Views:
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
     """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
-    one, other = (view.of or view.generation for view in (query.one, query.other))
+    # An archive may say what it likes of its lineage.
+    one, other = (
+        view.generation if view.generation.startswith(_UNPACKED) else view.of or view.generation
+        for view in (query.one, query.other)
+    )
     return identity.last_common(other, one) or 0
 
 

@@ -129,9 +129,9 @@ class MemoryStore:
         with self._lock:
             return look_back(moment, self._kept, self._generation, self._open_archive, self._now())
 
-    def _open_archive(self, name: str) -> str:
-        self._kept[f"archive-{name}"] = self._backups.events(name)
-        return f"archive-{name}"
+    def _open_archive(self, name: str) -> View:
+        events = self._kept[f"archive-{name}"] = self._backups.events(name)
+        return View(f"archive-{name}", len(events), self._backups.entry(name).generation)
 
     def last_common(self, one: str, other: str) -> int | None:
         with self._lock:

@@ -15,15 +15,14 @@ from eventvault.store.values import Moment, View
 
 
 def look_back(
-    moment: Moment, kept: Mapping[str, list[bytes]], present: str, open_archive: Callable[[str], str], now: int
+    moment: Moment, kept: Mapping[str, list[bytes]], present: str, open_archive: Callable[[str], View], now: int
 ) -> View:
     """As `eventvault.store.interface.Store.look_back` says.
 
-    kept: the events of each generation that can be read. open_archive: makes a generation of an archive, by its name.
+    kept: the events of each generation that can be read. open_archive: makes an archive readable, by its name.
     """
     if moment.archive is not None:
-        key = open_archive(moment.archive)
-        return View(key, len(kept[key]))
+        return open_archive(moment.archive)
     generation = present if moment.generation is None else moment.generation
     events = kept.get(generation)
     if events is None or not is_id(generation):

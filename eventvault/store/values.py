@@ -53,7 +53,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True):
     """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`.
 
-    of: the generation whose events they are, where `generation` names a copy that was made for its readers.
+    of: the generation whose events they are, where `generation` names a copy that was made for its readers; None for
+    that of a foreign archive.
     """
 
     generation: str
@@ -62,7 +63,7 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def generation_id(self) -> str | None:
-        """What an answer calls its generation; None for an archive's copy, whose events may be of none known here."""
+        """What an answer calls its generation; None for a foreign archive's copy, whose events are of none."""
         return self.of or (self.generation if is_id(self.generation) else None)
 
 

@@ -411,6 +411,8 @@ def test_two_moments_are_compared(web: FlaskClient) -> None:
     ]  # fmt: skip
     assert (summary["in"], summary["onlyInFrom"], summary["onlyInTo"], summary["different"]) == ("summary", 3, 1, 0)
     assert summary["from"] == {"generation": left, "sequence": 3}
+    name = web.get("/api/backup/list").json["backups"][0]["name"]
+    assert lines_of(web.get(f"/api/backup/diff?from={name}"))[-1]["from"] == {"generation": left, "sequence": 0}
     assert len(lines_of(web.get(f"/api/backup/diff?from={left}@2"))) == 4
 
 

@@ -193,6 +193,9 @@ def test_a_moment_of_the_past_is_read_as_it_was(store: Store) -> None:
     }.items():
         view = store.look_back(moment)
         assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == there, moment
+        assert view.generation_id == (
+            old if moment.archive or moment.generation else store.scan(ScanQuery()).generation
+        )
     for moment in (Moment(sequence=4), Moment(instant=2**55), Moment(instant=1), Moment(sequence=1, generation="x")):
         with pytest.raises(MomentUnavailable) as caught:
             store.look_back(moment)
@@ -302,7 +305,7 @@ def test_the_name_of_an_archives_copy_is_no_generation(store: Store, settings: S
     view = store.look_back(Moment(archive="from-elsewhere.tar.gz"))
 
     assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == ["a"]
-    assert view.generation_id is None
+    assert view.generation_id != view.generation
     moment = Moment(sequence=1, generation=view.generation)
     for ask in (store.look_back, store.restore_moment, store.plan_restore):
         with pytest.raises(MomentUnavailable):

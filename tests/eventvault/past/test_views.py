@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -170,6 +172,24 @@ def test_any_other_archive_is_unpacked_once(service: StoreService) -> None:
     assert ids(service) == ["ours-0"]
     with pytest.raises(BackupNotFound):
         service.look_back(Moment(archive="never.tar.gz"))
+
+
+def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(service: StoreService) -> None:
+    post(service, "a", 3)
+    made = Path(service.create_backup().backup.path)
+    shutil.copyfile(made, made.with_name("copy.tar.gz"))
+    make_archive(made.with_name("theirs.tar.gz"), "theirs")
+    make_foreign_archive(made.with_name("node.tar.gz"), 2, "node")
+    post(service, "later")
+
+    copy, theirs, node = (service.look_back(Moment(archive=f"{name}.tar.gz")) for name in ("copy", "theirs", "node"))
+
+    assert copy.generation_id == generation_of(service)
+    assert theirs.generation_id == service.catalogue.entry("theirs.tar.gz").generation != copy.generation_id
+    assert node.generation_id is None
+    page = service.diff(DiffQuery(copy, service.look_back(Moment())))
+    assert (page.only_one, page.only_other, page.different) == (0, 1, 0)
+    assert page.common == 0, "an archive may say what it likes of its lineage: it was looked at from the beginning"
 
 
 def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> None:
