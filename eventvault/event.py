@@ -6,6 +6,7 @@ Source of the attribute names and of what is required: CloudEvents 1.0.2, sectio
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,9 @@ OURS = frozenset({"sequence", "recordedtime"})
 """What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
 RECORDED = slice(-29, -2)
 """Where a value in LevelDB has its `recordedtime`, as it is printed."""
+
+members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+"""An event's attributes and ours, each as its JSON text, exactly: an imported event may hold numbers of any size."""
 
 _FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
 """How a body begins whose `time` was filled in: `draft` puts what it fills in before what was given."""
@@ -96,9 +100,9 @@ def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
 
     An attribute that is filled in where a sender leaves it out never counts as a difference by its absence.
     """
-    old = {name: value for name, value in orjson.loads(stored).items() if name not in OURS}
-    new = {name: value for name, value in orjson.loads(sent).items() if name not in filled}
-    return any(name not in old or old[name] != value for name, value in new.items()) or any(
+    old = {name: value for name, value in members(stored).items() if name not in OURS}
+    new = {name: value for name, value in members(sent).items() if name not in filled}
+    return any(name not in old or not _equal(old[name], value) for name, value in new.items()) or any(
         name not in new and name not in filled for name in old
     )
 
@@ -116,6 +120,19 @@ def same(one: bytes, other: bytes) -> bool:
 def without_filled_time(value: bytes) -> bytes:
     """An event as it is kept, or its body, less a `time` that `draft` filled in."""
     return _FILLED_TIME.sub(rb"\1", value)
+
+
+def _equal(one: msgspec.Raw, other: msgspec.Raw) -> bool:
+    """Whether two JSON texts mean the same: neither are `true` and 1, nor 1 and 1.0, nor any two whole numbers."""
+    return bytes(one) == bytes(other) or _canonical(one) == _canonical(other)
+
+
+def _canonical(text: msgspec.Raw) -> str:
+    """Equal for what means the same. The standard library's parser, as that has whole numbers of any size."""
+    try:
+        return json.dumps(json.loads(bytes(text)), sort_keys=True)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested as deeply
+        return bytes(text).decode()
 
 
 def _defaults(given: Mapping[str, Any], instant: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from eventvault.errors import EventNotFound, RestoreRunning
-from eventvault.event import OURS, EventDraft, encoded, same, without_filled_time
+from eventvault.event import OURS, EventDraft, members, same, without_filled_time
 from eventvault.event_schema import LONGEST_TEXT
 from eventvault.store.values import AppendResult, Page, ScanQuery, Taken
 
@@ -107,21 +107,25 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
     event_id = _named(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
-    attributes = orjson.loads(draft.body)
-    if not _was_renamed(attributes):
-        theirs = attributes.get("originalid")
-        if theirs is not None:
+    attributes = members(draft.body)
+    theirs = attributes.get("originalid")
+    if not _was_renamed(draft.id, theirs):
+        if theirs is not None and bytes(theirs) != b"null":
             attributes[_free_name(attributes)] = theirs
-        attributes["originalid"] = draft.id
-    attributes["id"] = event_id
-    body = encoded({name: value for name, value in attributes.items() if name not in OURS})
+        attributes["originalid"] = _text(draft.id)
+    attributes["id"] = _text(event_id)
+    body = msgspec.json.encode({name: value for name, value in attributes.items() if name not in OURS})
     return msgspec.structs.replace(draft, id=event_id, body=body)
 
 
-def _was_renamed(attributes: Mapping[str, Any]) -> bool:
+def _was_renamed(event_id: str, original: msgspec.Raw | None) -> bool:
     """Whether an event has its id from here already, and so `originalid` is the one that it had first."""
-    first, ending = attributes.get("originalid"), _ENDING.search(attributes["id"])
-    return isinstance(first, str) and ending is not None and attributes["id"] == _named(first, ending[0])
+    first, ending = None if original is None else orjson.loads(bytes(original)), _ENDING.search(event_id)
+    return isinstance(first, str) and ending is not None and event_id == _named(first, ending[0])
+
+
+def _text(value: str) -> msgspec.Raw:
+    return msgspec.Raw(orjson.dumps(value))
 
 
 def _named(event_id: str, ending: str) -> str:

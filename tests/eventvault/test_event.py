@@ -58,3 +58,31 @@ def test_a_time_that_a_sender_gave_does(second: str | None) -> None:
 def test_an_event_is_the_same_in_another_order() -> None:
     one = stored(1, data=1)
     assert event.same(one, orjson.dumps(dict(reversed(orjson.loads(one).items()))))
+
+
+DEEP = b"[" * 600 + b"]" * 600
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"true", b"1"),
+        (b"1", b"1.0"),
+        (b"[0]", b"[false]"),
+        (b"123456789012345678901234567890", b"123456789012345678901234567891"),
+        (DEEP, b"[" + DEEP + b"]"),
+    ],
+    ids=["true and 1", "1 and 1.0", "0 and false within", "whole numbers beyond 64 bits", "nested deeply"],
+)
+def test_what_python_takes_for_equal_need_not_be_the_same(one: bytes, other: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert event.same(kept % one, kept % one)
+    assert not event.same(kept % one, kept % other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(b'{"a":1,"b":2}', b'{"b": 2, "a": 1}'), (b"1.50", b"1.5"), (b'"\\u00e9"', '"é"'.encode())]
+)
+def test_what_means_the_same_is_the_same_however_it_is_written(one: bytes, other: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert event.same(kept % one, kept % other)

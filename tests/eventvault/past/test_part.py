@@ -239,3 +239,14 @@ def test_a_restore_in_between_ends_it(service: StoreService, monkeypatch: pytest
 def test_what_is_not_kept_cannot_be_taken(service: StoreService) -> None:
     with pytest.raises(GenerationLeftBehind):
         service.take_part(ScanQuery(generation="0123456789abcdef", upto=3))
+
+
+@pytest.mark.parametrize("data", [b"123456789012345678901234567890", b"[" * 600 + b"]" * 600])
+def test_a_renamed_event_keeps_what_it_has_to_the_last_digit(data: bytes) -> None:
+    """What was imported from elsewhere may hold what a post may not."""
+    value = (
+        b'{"type":"t","id":"a","source":"s","data":%s,"sequence":1,"recordedtime":"2026-01-31T12:34:56.789012Z"}' % data
+    )
+    renamed = part.renamed_draft(part.draft_of(value), 1)
+    assert b'"data":%s' % data in renamed.body
+    assert renamed.body.startswith(b'{"type":"t","id":"a~')
