@@ -124,7 +124,9 @@ def _needless(
 
 def _earliest(archives: Sequence[BackupEntry], known: Mapping[str, Generation]) -> Iterator[str]:
     """Names of those that hold less than any other: one of each branch. A clock that was set back does not matter."""
-    holds = {each.name: _held(known, each.generation or "", each.sequence or 0) for each in archives}
+    by_sequence = sorted(archives, key=lambda each: each.sequence or 0, reverse=True)
+    first = {each.generation or "": each for each in by_sequence}  # of a generation the last one put there is the first
+    holds = {each.name: _held(known, generation, each.sequence or 0) for generation, each in first.items()}
     for name, mine in holds.items():
         others = (other for other in holds.values() if other != mine)
         if not any(all(bound <= mine.get(each, 0) for each, bound in other.items()) for other in others):
