@@ -10,6 +10,8 @@ import logging
 import secrets
 from pathlib import Path
 
+import msgspec
+
 from eventvault.errors import BackupsUnavailable, NoSpace
 from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
@@ -22,13 +24,15 @@ NAME = ".installation"
 def installation_of(settings: Settings) -> str:
     """The id, made at the first call. The one in BACKUP_DIR counts, STORAGE_DIR holds a second copy.
 
+    Where both are gone the journal's record tells it: BACKUP_DIR was copied without its hidden files.
+
     A folder that cannot be written to keeps nobody from serving: the id is written there by a later backup.
     """
     known = []
     for place in _places(settings):
         with contextlib.suppress(OSError):
             known.append(_read(place))
-    identity = next(filter(None, known), None) or secrets.token_hex(8)
+    identity = next(filter(None, known), None) or _told_by_journal(settings.backup_dir) or secrets.token_hex(8)
     try:
         keep_installation(settings, identity)
     except (BackupsUnavailable, NoSpace) as error:
@@ -51,6 +55,19 @@ def keep_installation(settings: Settings, identity: str) -> None:
             f"the id of this installation could not be written: {error}",
             hint="see to it that BACKUP_DIR and STORAGE_DIR can be made, read and written by the service",
         ) from error
+
+
+class _Record(msgspec.Struct):
+    """Of the journal's record (`eventvault.journal.folder.Record`) what is needed here."""
+
+    installation: str
+
+
+def _told_by_journal(backup_dir: Path) -> str | None:
+    try:
+        return msgspec.json.decode((backup_dir / "journal" / "registry.json").read_bytes(), type=_Record).installation
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _places(settings: Settings) -> list[Path]:

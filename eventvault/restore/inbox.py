@@ -2,7 +2,8 @@
 
 What is half-copied, damaged or alien stays where it is and is named in `problems`. A file that cannot be moved away
 is remembered, so that it is applied once; so are those that were passed over for a newer one. What was found is kept
-on disk: a store that takes over says the same of the files that are still there.
+on disk: a store that takes over says the same of the files that are still there. A second copy lies in BACKUP_DIR: when
+STORAGE_DIR is lost, an old file must not be restored in the place of what can be recovered.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Inbox:
         self._enabled = settings.auto_restore_enabled
         self._folder = settings.restore_dir
         self._memory = settings.storage_dir / MEMORY_NAME
+        self._second = settings.backup_dir / f".{MEMORY_NAME}"
         self._notes = self._remembered()
         self._unreadable: list[dict[str, str]] = []
 
@@ -158,13 +160,18 @@ class Inbox:
 
     def _write(self, notes: list[Note]) -> None:
         self._notes = notes
-        write_durably(self._memory, msgspec.json.encode(notes))
+        content = msgspec.json.encode(notes)
+        try:
+            write_durably(self._second, content)
+        except (NoSpace, OSError) as error:  # backups may be away; this must not keep the service from starting
+            log.warning("BackupManager: what was done with %s is kept in one place only: %s", self._folder, error)
+        write_durably(self._memory, content)
 
     def _remembered(self) -> list[Note]:
-        try:
-            return msgspec.json.decode(self._memory.read_bytes(), type=list[Note])
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return []
+        for place in (self._memory, self._second):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                return msgspec.json.decode(place.read_bytes(), type=list[Note])
+        return []
 
 
 def seen(path: Path, *, moved: bool = False) -> Seen:

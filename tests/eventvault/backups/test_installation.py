@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 import pytest
 
 from eventvault.backups.installation import NAME, installation_of, keep_installation
 from eventvault.errors import BackupsUnavailable
 from eventvault.settings import Settings
+from tests.restoring import drafts, prefixes
+from tests.stores import running_service
 
 
 def test_it_is_made_once_and_kept_in_both_folders(settings: Settings) -> None:
@@ -64,4 +67,22 @@ def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settin
         keep_installation(settings, first)
     settings.backup_dir.unlink()
     keep_installation(settings, first)
+    assert (settings.backup_dir / NAME).read_text() == first
+
+
+def test_the_journal_tells_it_where_backups_were_copied_without_hidden_files(
+    settings_with: Callable[..., Settings],
+) -> None:
+    settings = settings_with({"AUTO_RECOVER": "true"})
+    with running_service(settings) as service:
+        service.append(drafts(3))
+        service.create_backup()
+        service.append(drafts(2, "later"))
+    first = (settings.backup_dir / NAME).read_text()
+    shutil.rmtree(settings.storage_dir)
+    for hidden in settings.backup_dir.glob(".*"):
+        hidden.unlink()
+
+    with running_service(settings) as service:
+        assert prefixes(service) == {"live": 3, "later": 2}
     assert (settings.backup_dir / NAME).read_text() == first
