@@ -108,7 +108,11 @@ class BackupMaker:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
         with self._removing:
             entries = self._catalogue.entries()
-            plan = retention.plan_retention(entries, self._settings.max_backups, self._busy, just_made=just_made)
+            registry = self._bus.registry
+            present = registry.identity.generation if registry is not None else None
+            plan = retention.plan_retention(
+                entries, self._settings.max_backups, self._busy, just_made=just_made, present=present
+            )
             removed = [name for name in plan if self._rotated(name)]
         self.counts["rotated"] += len(removed)
         return removed

@@ -18,17 +18,19 @@ def plan_retention(
     busy: Callable[[str], bool] = lambda _name: False,
     *,
     just_made: str | None = None,
+    present: str | None = None,
 ) -> list[str]:
     """Names of the archives that rotation removes, oldest first.
 
     entries: all archives there are, in any order. keep: how many good ones made here stay, at least 1. busy: whether
     an archive of that name is being read; asked only about those that would go. just_made: stays, although a clock
-    that was set back may make it look like the oldest.
+    that was set back may make it look like the oldest. present: the present generation; what was made in it was made
+    after all others, whatever the clock said then.
 
     Only archives made here are counted and removed. Of those, all go that are older than the `keep` newest good
     ones, damaged ones among them; but none that is pinned, busy, or protected as the last of its kind.
     """
-    ours = _newest_first([entry for entry in entries if entry.origin == "created"])
+    ours = _newest_first([entry for entry in entries if entry.origin == "created"], present)
     good = [entry for entry in ours if entry.problem is None]
     if keep < 1 or len(good) < keep:
         return []
@@ -68,14 +70,21 @@ def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | N
     return None
 
 
-def _newest_first(entries: Sequence[BackupEntry]) -> list[BackupEntry]:
-    """By when they were made, but within a generation by what they hold: the clock may have been set back between."""
-    latest: dict[str | None, int] = {}
-    made: dict[str, int] = {}
+def _newest_first(entries: Sequence[BackupEntry], present: str | None) -> list[BackupEntry]:
+    """By when they were made, but within a generation by what they hold: the clock may have been changed between.
+
+    One of an unknown generation cannot be read; it counts among those of the present one by its time.
+    """
+    latest: dict[str, int] = {}
+    places: dict[str, tuple[bool, int, int]] = {}
+    mine = sorted((each.created, each.sequence or 0) for each in entries if each.generation == present)
     for entry in sorted(entries, key=lambda entry: (entry.sequence or 0, entry.created)):
-        made[entry.name] = entry.created
-        if entry.generation is not None:
-            made[entry.name] = latest[entry.generation] = max(latest.get(entry.generation, 0), entry.created)
-    return sorted(
-        entries, key=lambda each: (made[each.name], each.sequence or 0, each.created, each.name), reverse=True
-    )
+        if entry.generation is None:
+            before = [sequence for created, sequence in mine if created <= entry.created]
+            places[entry.name] = (bool(before), max(before, default=0), entry.created)
+        elif entry.generation == present:
+            places[entry.name] = (True, entry.sequence or 0, entry.created)
+        else:
+            latest[entry.generation] = max(latest.get(entry.generation, 0), entry.created)
+            places[entry.name] = (False, latest[entry.generation], entry.sequence or 0)
+    return sorted(entries, key=lambda each: (*places[each.name], each.name), reverse=True)

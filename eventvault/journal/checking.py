@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ EVERY_SECONDS = 24 * 60 * 60.0
 
 
 class RollingCheck:
-    """Reads a segment that was not read for a day with each step, and those that were met damaged.
+    """Reads one segment that was not read for a day with each step, and those that were met damaged.
 
     What is damaged is set aside; the survey that follows finds its events missing. installation: whose segments are
     looked at. One that is first seen after the first step was just written, and read back if it was merged.
@@ -29,6 +30,7 @@ class RollingCheck:
 
     def step(self) -> None:
         """May raise OSError."""
+        self._folder.try_again()
         there = [each for each in self._folder.segments()[0] if each.header.installation == self._installation]
         due = self._due(there)
         for each in there:
@@ -39,7 +41,8 @@ class RollingCheck:
         now = self._now()
         known, unknown = (self._read, now) if self._read is not None else ({}, now - EVERY_SECONDS)
         self._read = {each.path: known.get(each.path, unknown) for each in there}
-        longest = min(there, key=lambda each: (self._read or {})[each.path], default=None)
+        # At random, so that many short lives of a store do not begin with the same ones.
+        longest = min(there, key=lambda each: (known.get(each.path, unknown), random.random()), default=None)
         if longest is None or self._read[longest.path] > now - EVERY_SECONDS:
             return None
         self._read[longest.path] = now

@@ -36,6 +36,10 @@ _LOOKS = 5
 _GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
+_Identity = tuple[int, int, int]
+"""Which file it is: size, modified in nanoseconds, inode."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Which registry this is the journal of: its generations, with parents, forks and reasons, and the present one.
 
@@ -58,6 +62,11 @@ class Aside(NamedTuple):
     last: int
 
 
+def _identity_of(path: Path) -> _Identity:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 def told_by_name(path: Path) -> Aside:
     return Aside(path, path.parent.name, *segments.span_of(path.name.removesuffix(DAMAGED_SUFFIX)))
 
@@ -68,8 +77,9 @@ class JournalFolder:
     def __init__(self, backup_dir: Path) -> None:
         self.root = backup_dir / NAME
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[tuple[int, int, int], Segment]] = {}
+        self._known: dict[Path, tuple[_Identity, Segment]] = {}
         self._suspects: set[Path] = set()
+        self._unreadable: dict[Path, tuple[_Identity, JournalDamaged]] = {}
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
@@ -91,8 +101,11 @@ class JournalFolder:
         changed = False
         for path in [path for path in self._paths() if segments.is_name(path.name)]:
             try:
-                found = path.stat()
-                identity = (found.st_size, found.st_mtime_ns, found.st_ino)
+                identity = _identity_of(path)
+                shut = self._unreadable.get(path)
+                if shut is not None and shut[0] == identity:
+                    damaged.append(shut[1])
+                    continue
                 seen = known.get(path)
                 read = seen[1] if seen and seen[0] == identity else segments.read_header(path)
             except FileNotFoundError:
@@ -110,11 +123,13 @@ class JournalFolder:
     def set_aside(self, error: JournalDamaged) -> bool:
         """Take the damaged segment that the error names out of the journal: what it held is missing then.
 
-        It is kept under a name that is no segment's, for a look. False where it is gone, was written to just now, or
-        cannot be read: then it may be good.
+        It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
+        One that cannot be read may be good: it stays, and counts as damaged until `try_again` can read it.
         """
         path = Path(error.details["segment"])
         if error.details.get("unreadable"):
+            with self._lock, contextlib.suppress(OSError):
+                self._unreadable[path] = (_identity_of(path), error)
             return False
         try:
             if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
@@ -130,6 +145,13 @@ class JournalFolder:
         """The damaged segments that were set aside and are there still."""
         names = ((path, path.name.removesuffix(DAMAGED_SUFFIX)) for path in self._paths())
         return [told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
+
+    def try_again(self) -> None:
+        """Read what could not be read, for the disk may answer again."""
+        for path in list(self._unreadable):
+            with contextlib.suppress(JournalDamaged, OSError):
+                segments.read_lines(segments.read_header(path))
+                self._unreadable.pop(path, None)
 
     def suspect(self, path: Path) -> None:
         """Have a segment that somebody met damaged read again, by who may set it aside."""

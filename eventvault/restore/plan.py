@@ -13,7 +13,7 @@ import msgspec
 
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
-from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
+from eventvault.store.generation import NO_BOUND, Generation, StoreIdentity, last_common, lineage
 from eventvault.store.values import BackupEntry
 
 Known = Mapping[str, Generation]
@@ -94,7 +94,7 @@ def ends_in_a_gap(sources: Sources, generation: str, reach: int) -> bool:
     bounds = dict(line)
     held = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
     lost = [min(last, bounds[each]) for each, first, last in sources.lost if first <= bounds.get(each, 0)]
-    return any(last > reach for last in (*held, *lost))
+    return any(min(last, _end(sources, generation)) > reach for last in (*held, *lost))
 
 
 def goes_on(known: Known, generation: str, reach: int) -> bool:
@@ -120,17 +120,22 @@ def is_cut_off(sources: Sources, generation: str, present: str, reach: int) -> b
 
 
 def reachable(sources: Sources, generation: str) -> int:
-    """The last sequence of a generation that can be restored; so can each before it.
-
-    What lies beyond the open database in its own generation is another installation's, which went on from a copy.
-    """
+    """The last sequence of a generation that can be restored; so can each before it."""
     line = lineage(sources.known, generation)
     bases = [reach for _, _, reach in _bases(sources, generation)]
     best = max(bases, default=0)
     while (further := coverage.reach(sources.segments, line, best, line[0][1])) > best:
         best = further
+    return min(best, _end(sources, generation))
+
+
+def _end(sources: Sources, generation: str) -> int:
+    """The last sequence that there is of the open database's generation; any, of another one.
+
+    What lies beyond was posted since it was looked at, or by another installation that went on from a copy.
+    """
     live = sources.live
-    return min(best, live.sequence) if live is not None and live.generation == generation else best
+    return live.sequence if live is not None and live.generation == generation else NO_BOUND
 
 
 def plan(sources: Sources, target: Target) -> Plan | None:

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from eventvault.backups.catalogue import Catalogue
-from eventvault.errors import ArchiveError, BackupNotFound, JournalDamaged
-from eventvault.journal.folder import JournalFolder
+from eventvault.errors import ArchiveError, BackupNotFound, BackupsUnavailable, EventVaultError, JournalDamaged
+from eventvault.journal.folder import JournalFolder, told_by_name
 from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
 from eventvault.restore.hot import Restorer
@@ -24,6 +24,7 @@ from eventvault.restore.lost import Left, left_of
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Plan, Sources
 from eventvault.restore.point_in_time import source_of
+from eventvault.store.generation import lineage
 
 log = logging.getLogger("BackupManager")
 
@@ -48,14 +49,19 @@ class Recovery:
         """A database that is ready to take the place of the one that is gone: up to the last event that can be had.
 
         From the journal with the archives, else from the newest archive that is whole, those with a known problem at
-        the end. None where nothing that was there can be had. Raises NoSpace.
+        the end. None where nothing that was there can be had. Raises NoSpace, and BackupsUnavailable where a segment
+        cannot be read now that may hold more: what is damaged is done without, but this may be good.
         """
+        self._journal.try_again()
         empty, left = self._was_empty(), self.what_is_left()
         if left.journaled or empty:
             for doubtful in (False, True):
                 intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
                 if intent is not None:
                     return intent
+        unreadable = [error for error in self._journal.segments()[1] if error.details.get("unreadable")]
+        if unreadable:
+            raise _not_now(unreadable[0])
         for entry in left.archives:
             if entry.sequence == 0 and not empty:
                 refused(f"{entry.name} holds no event, and there were some")
@@ -77,11 +83,14 @@ class Recovery:
         while True:
             left = plans.without(sources, gone)
             way = plans.latest(left, generation)
+            self._check_readable(left, way)
             if way.target.sequence == 0 and not empty:
                 return None
             try:
                 intent = self._made(way, left)
             except (ArchiveError, BackupNotFound) as error:
+                if error.details.get("unreadable"):
+                    raise _not_now(error) from error
                 refused(str(error))
                 gone |= _blamed(error, way)
                 if "segment" in error.details:
@@ -90,6 +99,15 @@ class Recovery:
             if plans.ends_in_a_gap(left, generation, way.target.sequence or 0):
                 refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")
             return intent
+
+    def _check_readable(self, sources: Sources, way: Plan) -> None:
+        """Raises BackupsUnavailable where what lies beyond the end of `way` may be in a segment that cannot be read."""
+        bounds = dict(lineage(sources.known, way.target.generation))
+        for error in self._journal.segments()[1]:
+            held = told_by_name(Path(error.details["segment"]))
+            wanted = min(held.last, bounds.get(held.generation, 0))
+            if error.details.get("unreadable") and wanted > (way.target.sequence or 0):
+                raise _not_now(error)
 
     def _made(self, way: Plan, sources: Sources) -> Intent:
         source = source_of(way)
@@ -125,6 +143,13 @@ class Recovery:
         if record is None:
             return not held
         return record.sequence == 0 and not {record.registry.generation, ""} & set(held)
+
+
+def _not_now(error: EventVaultError) -> BackupsUnavailable:
+    return BackupsUnavailable(
+        f"the database is gone, and not all that there is of it can be read: {error}",
+        hint="let the service read it, and it recovers by itself; or move it away to go on without what it holds",
+    )
 
 
 def _blamed(error: ArchiveError | BackupNotFound, way: Plan) -> set[Path]:

@@ -108,6 +108,19 @@ def test_those_made_after_the_clock_was_set_back_are_not_the_oldest() -> None:
     assert plan_retention([*before, *after], 2) == names(50, 60)
 
 
+def test_those_of_the_present_generation_are_the_newest_although_an_older_one_is_from_the_future() -> None:
+    left = [entry(number, generation="left", sequence=place) for place, number in enumerate((1, 2, 900, 4))]
+    now = [entry(number, generation="present", sequence=number) for number in (5, 6)]
+    assert plan_retention([*left, *now], 3, present="present") == names(1, 2, 900)
+
+
+def test_one_that_cannot_be_read_is_as_old_as_its_time_says() -> None:
+    there = [entry(number, generation="present", sequence=number) for number in (1, 3, 5)]
+    there.append(entry(4, problem="damaged"))
+    assert plan_retention(there, 1, present="present") == names(1, 3, 4)
+    assert plan_retention(there, 2, present="present") == names(1)
+
+
 def test_only_those_that_would_go_are_asked_whether_they_are_read() -> None:
     asked: list[str] = []
 

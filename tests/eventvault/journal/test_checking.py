@@ -48,12 +48,12 @@ def test_each_is_read_once_a_day_one_with_each_step(tmp_path: Path, read: list[i
     for _ in range(4):
         check.step()
         now[0] += 1
-    assert read == [1, 2]
+    assert sorted(read) == [1, 2]
 
     now[0] = EVERY_SECONDS + 0.5
     check.step()
     check.step()
-    assert read == [1, 2, 1]
+    assert read == [*read[:2], read[0]]
 
 
 def test_one_that_was_just_written_is_read_a_day_later(tmp_path: Path, read: list[int]) -> None:

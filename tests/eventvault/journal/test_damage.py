@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from eventvault.store.values import Moment
+from tests import processes
 from tests.restoring import drafts, flip, live, problem_codes
 from tests.stores import running_service
 
@@ -224,3 +226,77 @@ def test_one_that_cannot_be_read_stops_nothing_else(recovering: Settings) -> Non
         assert live(service) == expected
         service.restore_moment(Moment(sequence=2, generation=bad.parent.name))
         assert live(service) == left[:2]
+
+
+@pytest.fixture
+def bad_sectors(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Inodes of segments of which the disk gives the header and not the rest."""
+    bad: set[int] = set()
+    read = segment._content
+
+    def failing(path: Path) -> bytes:
+        if path.stat().st_ino in bad:
+            raise segment.unreadable(path, OSError(errno.EIO, os.strerror(errno.EIO)))
+        return read(path)
+
+    monkeypatch.setattr(segment, "_content", failing)
+    monkeypatch.setattr(checking, "EVERY_SECONDS", 0.0)
+    return bad
+
+
+def test_what_the_disk_does_not_give_any_more_is_written_again(recovering: Settings, bad_sectors: set[int]) -> None:
+    with running_service(recovering) as service:
+        put(service, 3)
+        left, bad = live(service), there(service)[1].path
+        bad_sectors.add(bad.stat().st_ino)
+        survey(service)
+
+        assert bad.stat().st_ino not in bad_sectors
+        assert problem_codes(service) == []
+    shutil.rmtree(recovering.storage_dir)
+    with running_service(recovering) as service:
+        assert live(service) == left
+
+
+def test_what_the_disk_does_not_give_and_nothing_else_has_is_said_until_it_does(
+    recovering: Settings, bad_sectors: set[int]
+) -> None:
+    with running_service(recovering) as service:
+        put(service, 3)
+        left, events = there(service)[0].generation, live(service)
+        service.restore_moment(Moment(sequence=1))
+        bad_sectors |= {each.path.stat().st_ino for each in there(service) if each.first == 3}
+        survey(service)
+
+        assert problem_codes(service) == ["journal_damaged"]
+        bad_sectors.clear()
+        survey(service)
+        assert problem_codes(service) == []
+        service.restore_moment(Moment(sequence=3, generation=left))
+        assert live(service) == events
+
+
+@pytest.mark.parametrize("which", [2, slice(None)], ids=["one", "all"])
+def test_a_recovery_waits_for_what_cannot_be_read(recovering: Settings, which: int | slice) -> None:
+    with running_service(recovering) as service:
+        put(service, 1)
+        service.create_backup()
+        put(service, 3, "later")
+        expected, found = live(service), [each.path for each in there(service) if each.last > 1]
+    shutil.rmtree(recovering.storage_dir)
+    away = recovering.backup_dir / "away"
+    away.mkdir()
+    for path in found[which] if isinstance(which, slice) else [found[which]]:
+        path.rename(away / path.name)
+        path.mkdir()
+
+    with running_service(recovering) as service:
+        (problem,) = service.status()["problems"]
+        assert (problem["code"], "cannot be read" in problem["message"]) == ("backups_unavailable", True)
+        assert not recovering.database.exists()
+        for path in away.iterdir():
+            (found[0].parent / path.name).rmdir()
+            path.rename(found[0].parent / path.name)
+
+        processes.wait_until(lambda: service.status()["store"]["state"] == "serving", "it did not recover by itself")
+        assert live(service) == expected

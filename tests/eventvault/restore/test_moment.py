@@ -417,3 +417,20 @@ def test_what_this_installation_made_comes_before_a_copy_that_went_on_elsewhere(
         service.restore_moment(Moment(sequence=5))
 
         assert live(service) == left[:5]
+
+
+def test_an_event_that_comes_while_it_is_looked_about_makes_no_gap(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(service, 3, "a")
+    left = live(service)
+    listed = service.journal.folder.segments
+    later = iter([None])
+
+    def slow() -> Any:
+        for _ in later:
+            put(service, 1, "meanwhile")
+        return listed()
+
+    monkeypatch.setattr(service.journal.folder, "segments", slow)
+    assert contents(service, Moment(instant=clock.now())) == left
