@@ -104,9 +104,7 @@ class Restorer:
         intent as it was decided.
         """
         storage, database = self._settings.storage_dir, self._settings.database
-        intent = msgspec.structs.replace(intent, kept=intents.free_kept(storage, intent.kept))
-        if intent.left is not None:
-            intent = undo.with_left(intent, msgspec.structs.replace(intent.left, name=intent.kept, left=clock.now()))
+        intent = undo.with_free_name(storage, intent)
         try:
             intents.write_intent(storage, intent)
             intents.swap_folders(storage, database, intent)
@@ -125,8 +123,8 @@ class Restorer:
         intents.note_done(storage, intent)
         if intent.inbox is not None:
             self.inbox.put_away(Path(intent.inbox), intent.arrived)
+        intents.drop_staged(storage)  # before the intent goes: a start would take up what this one takes the place of
         intents.remove_intent(storage)
-        intents.drop_staged(storage)
         if intent.undone is not None:
             self._past.drop_kept([intent.undone])  # all of it is in the present lineage now
         restored = intent.restored

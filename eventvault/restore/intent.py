@@ -1,8 +1,9 @@
 """The swap of the database, as an intent on disk: killed at any instant, the next start finishes it.
 
 Order: the new database lies beside the old one, checked and synced → the intent is written → the old folder is
-renamed away → the new one takes its name → what was restored is noted → the archive leaves `restore/` → the intent
-is removed. Each step may be done again; before the intent is written nothing has changed.
+renamed away → the new one takes its name → what was restored is noted → the archive leaves `restore/` → the restore
+that was staged before is dropped → the intent is removed. Each step may be done again; before the intent is written
+nothing has changed.
 """
 
 from __future__ import annotations
@@ -116,15 +117,6 @@ def note_done(storage_dir: Path, intent: Intent) -> None:
 
 def remove_intent(storage_dir: Path, name: str = INTENT_NAME) -> None:
     remove_durably(storage_dir / name)
-
-
-def promote_staged(storage_dir: Path) -> None:
-    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done.
-
-    What was decided already must be finished before: an intent is never overwritten.
-    """
-    if (storage_dir / STAGED_NAME).exists() and not (storage_dir / INTENT_NAME).exists():
-        rename_durably(storage_dir / STAGED_NAME, storage_dir / INTENT_NAME)
 
 
 def drop_staged(storage_dir: Path) -> None:

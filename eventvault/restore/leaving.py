@@ -13,7 +13,7 @@ import plyvel
 
 from eventvault import clock
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventVaultError
-from eventvault.files import remove_durably, sync_folder
+from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore import intent as intents
 from eventvault.restore import undo
 from eventvault.restore.intent import POINT_IN_TIME, Intent
@@ -64,6 +64,20 @@ def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Ke
         else:
             _carry_offsets(storage_dir / intent.staged, notes)
     return undo.seen_at_the_end(intent, registry, target)
+
+
+def promote_staged(storage_dir: Path) -> None:
+    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done.
+
+    What was decided already must be finished before: an intent is never overwritten. Since it was staged another
+    restore may have left the same generation behind, which has its name.
+    """
+    staged = intents.read_intent(storage_dir, intents.STAGED_NAME)
+    if staged is None or (storage_dir / intents.INTENT_NAME).exists():
+        return
+    if (storage_dir / staged.kept).exists():
+        intents.write_intent(storage_dir, undo.with_free_name(storage_dir, staged), intents.STAGED_NAME)
+    rename_durably(storage_dir / intents.STAGED_NAME, storage_dir / intents.INTENT_NAME)
 
 
 def leave_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:

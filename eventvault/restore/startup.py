@@ -28,6 +28,7 @@ from eventvault.errors import (
 from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
+from eventvault.restore import leaving
 from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
@@ -67,8 +68,8 @@ class Startup:
             make_folder(folder)
         self._restorer.finish_pending()
         if service_starts and not self._promoted:
+            leaving.promote_staged(self._settings.storage_dir)
             self._promoted = True
-            intents.promote_staged(self._settings.storage_dir)
             self._restorer.finish_pending()
         if not self._tidied:
             self._tidied = True

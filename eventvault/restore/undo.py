@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import plyvel
 
+from eventvault import clock
 from eventvault.errors import DatabaseDamaged, NothingToUndo, UndoNotFound
 from eventvault.event import attributes_of
-from eventvault.restore.intent import Intent
+from eventvault.restore.intent import Intent, free_kept
 from eventvault.store.generation import StoreIdentity
 from eventvault.store.kept import Kept, kept
 from eventvault.store.registry import EventRegistry
@@ -56,6 +57,14 @@ def with_left(intent: Intent, left: Kept) -> Intent:
     """The intent of a restore that leaves `left` behind."""
     restored = msgspec.structs.replace(intent.restored, undo=undo_of(left))
     return msgspec.structs.replace(intent, kept=left.name, left=left, restored=restored)
+
+
+def with_free_name(storage_dir: Path, intent: Intent) -> Intent:
+    """The intent, just before it is decided: what it leaves behind, now, gets a name that nothing has."""
+    name = free_kept(storage_dir, intent.kept)
+    if intent.left is None:
+        return msgspec.structs.replace(intent, kept=name)
+    return with_left(intent, msgspec.structs.replace(intent.left, name=name, left=clock.now()))
 
 
 def seen_at_the_end(intent: Intent, registry: EventRegistry, target: Kept | None) -> Intent:

@@ -116,6 +116,30 @@ class TestKilled:
         assert True in outcomes, "no kill came after the restore was decided"
         assert check(settings, [], held)
 
+    def test_while_a_request_restores_and_another_restore_waits_for_the_next_start(
+        self, settings: Settings, new: tuple[str, list[str]], calls: str
+    ) -> None:
+        """The next start of the service takes up the one that waits where the request was not done, else never."""
+        name, held = new
+        with running_service(settings, service_starts=False) as store:
+            append(store, "waiting", 1)
+            waiting, staged = store.create_backup().backup.name, identities(store)
+        outcomes = []
+        for number in itertools.count(1):
+            with running_service(settings, service_starts=False) as store:
+                append(store, f"since-{number}", 3)
+                store.restore(waiting, staged=True)
+            if not killed_at(number, calls, settings, "api", name):
+                break
+            with running_service(settings, service_starts=False) as store:
+                done = identities(store) == held
+            with running_service(settings) as store:
+                assert identities(store) == (held if done else staged)
+                assert store.status()["problems"] == []
+            assert leftovers(settings) == []
+            outcomes.append(done)
+        assert set(outcomes) == {False, True}
+
     def test_while_a_request_undoes(self, settings: Settings, new: tuple[str, list[str]], calls: str) -> None:
         """Old and new take turns: each round undoes what the one before it brought, or tries again."""
         name, held = new

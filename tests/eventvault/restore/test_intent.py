@@ -13,6 +13,7 @@ import pytest
 
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.restore import intent as intents
+from eventvault.restore import leaving
 from eventvault.restore.intent import Intent
 from eventvault.settings import PROJECT, Settings, load
 from eventvault.store.values import Restored
@@ -21,6 +22,8 @@ from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
 INTENT = Intent(staged=".restoring-aa/event_registry_db", kept="previous-g0", operation="o", restored=RESTORED)
+WAITING = msgspec.structs.replace(INTENT, staged=".restoring-bb/event_registry_db", operation="waiting")
+"""A restore that was staged before: what it would leave behind has the same name."""
 
 
 def prepare(storage: Path) -> None:
@@ -39,6 +42,8 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp
     (template / "restore").mkdir()
     (template / "restore" / "a.tar.gz").write_bytes(b"an archive")
     (template / "intent.json").write_bytes(msgspec.json.encode(INTENT))
+    make_database(template / "storage" / WAITING.staged, "waiting", 1)
+    intents.write_intent(template / "storage", WAITING, intents.STAGED_NAME)
     program = Path(__file__).with_name("swap_killed.py")
 
     subprocess.run([sys.executable, program, template, target], check=True, env={"PYTHONPATH": str(PROJECT)})
@@ -68,7 +73,11 @@ def outcome(folder: Path) -> str:
     assert (settings.restore_dir / "a.tar.gz").exists() is not new
     assert (settings.restore_dir / "restored" / "a.tar.gz").exists() is new
     assert intents.read_intent(settings.storage_dir) is None
-    assert not leftovers(settings.storage_dir)
+    left = [] if new else [str(settings.storage_dir / ".restoring-bb")]
+    assert leftovers(settings.storage_dir) == left
+    if new:
+        with running_service(settings) as service:
+            assert prefixes(service) == {"restored": 3}, "it took the place of what was staged"
     return "restored" if new else "live"
 
 
@@ -107,6 +116,23 @@ def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
     assert intents.free_kept(tmp_path, "previous-g0").startswith("previous-g0-")
 
 
+def test_what_a_staged_restore_leaves_behind_takes_a_free_name_too(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        service.restore("a.tar.gz", staged=True)
+        staged = intents.read_intent(settings.storage_dir, intents.STAGED_NAME)
+    assert staged is not None
+    (settings.storage_dir / staged.kept).mkdir()
+
+    with running_service(settings) as service:
+        assert prefixes(service) == {"restored": 3}
+        (kept,) = [each for each in service.list_undo() if each.events]
+        assert kept.name.startswith(f"{staged.kept}-")
+        assert kept.events == 2
+        assert service.undo().events == 2
+
+
 def test_an_intent_of_a_failed_swap_is_taken_back_while_nothing_was_renamed(tmp_path: Path) -> None:
     prepare(tmp_path)
     intents.write_intent(tmp_path, INTENT)
@@ -134,10 +160,10 @@ def test_what_is_staged_never_overwrites_what_is_decided(tmp_path: Path) -> None
     intents.write_intent(tmp_path, INTENT)
     intents.write_intent(tmp_path, later, intents.STAGED_NAME)
 
-    intents.promote_staged(tmp_path)
+    leaving.promote_staged(tmp_path)
     assert intents.read_intent(tmp_path) == INTENT
     intents.remove_intent(tmp_path)
-    intents.promote_staged(tmp_path)
+    leaving.promote_staged(tmp_path)
     assert intents.read_intent(tmp_path) == later
 
 
