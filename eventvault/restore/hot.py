@@ -14,18 +14,19 @@ import msgspec
 
 from eventvault import clock
 from eventvault.chores import Chores
-from eventvault.errors import DatabaseLocked, NoSpace, RestoreRunning
+from eventvault.errors import DatabaseLocked, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
 from eventvault.restore import leaving, speed, undo
-from eventvault.restore.inbox import Inbox, seen
+from eventvault.restore.inbox import seen
 from eventvault.restore.intent import Intent
 from eventvault.restore.prepare import DATABASE_NAME
+from eventvault.restore.settling import Settler
 from eventvault.restore.space import room_for
 from eventvault.settings import Settings
 from eventvault.store.bus import EventBus
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.kept import KEPT_PREFIX, Kept
+from eventvault.store.kept import Kept
 from eventvault.store.past import Past
 from eventvault.store.registry import EventRegistry
 from eventvault.store.values import Restored
@@ -35,21 +36,17 @@ log = logging.getLogger("BackupManager")
 Make = Callable[[Path], dict[str, Any]]
 
 
-class Restorer:
+class Restorer(Settler):
     """Restores archives into the database of `bus`; one restore at a time.
 
-    swapping: held while the database is closed and another takes its place; nobody else opens it meanwhile.
     running: what is being restored, and since when in microseconds.
     """
 
     def __init__(self, settings: Settings, bus: EventBus, chores: Chores, past: Past | None = None) -> None:
-        self.inbox = Inbox(settings)
-        self.swapping = threading.Lock()
+        super().__init__(settings, past or Past(settings.storage_dir))
         self.counts = {"restored": 0, "failed": 0}
-        self._settings = settings
         self._bus = bus
         self._chores = chores
-        self._past = past or Past(settings.storage_dir)
         self._under_way = threading.Lock()
         self.running: tuple[str, int] | None = None
 
@@ -117,30 +114,6 @@ class Restorer:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
         self._chores.run("check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), records=False)
 
-    def settle(self, intent: Intent) -> None:
-        """What follows the swap: note what was done, and take the archive out of `restore/`."""
-        storage = self._settings.storage_dir
-        intents.note_done(storage, intent)
-        if intent.inbox is not None:
-            self.inbox.put_away(Path(intent.inbox), intent.arrived)
-        intents.drop_staged(storage)  # before the intent goes: a start would take up what this one takes the place of
-        intents.remove_intent(storage)
-        if intent.undone is not None:
-            self._past.drop_kept([intent.undone])  # all of it is in the present lineage now
-        restored = intent.restored
-        log.info("BackupManager: %s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
-                 restored.events, restored.not_json, restored.duration)  # fmt: skip
-
-    def finish_pending(self) -> Intent | None:
-        """Finish the restore that a killed process had decided. No handle may be open on the database."""
-        storage = self._settings.storage_dir
-        intent = intents.read_intent(storage)
-        if intent is not None:
-            intent = leaving.leave_at_start(storage, self._settings.database, intent)
-            intents.swap_folders(storage, self._settings.database, intent)
-            self.settle(intent)
-        return intent
-
     def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
@@ -149,7 +122,7 @@ class Restorer:
         storage = self._settings.storage_dir
         try:
             if staged:
-                intents.drop_staged(storage)
+                intents.drop_staged(storage, intent)
                 intents.write_intent(storage, intent, intents.STAGED_NAME)
                 log.info("BackupManager: %s is staged for the next start of the service", source)
                 return undo.nothing_left_of(intent.restored)
@@ -188,15 +161,16 @@ class Restorer:
             self._bus.before_swap()  # so that hardly anything of it is left to do while all wait
             with self.swapping:
                 self._bus.swap(change, look)
+                self.settle_or_leave(decided)
         except BaseException:
             if intents.read_intent(storage) is None:
                 remove_durably(storage / Path(intent.staged).parts[0])
             raise
-        self._settle_or_leave(decided)
         return decided.restored
 
     def _alone(self, source: str, operation: str, work: Callable[[], Restored]) -> Restored:
-        """One at a time, and none twice."""
+        """One at a time, and none twice. Nothing begins before what was done is noted."""
+        self.settle_pending()
         last = intents.read_last(self._settings.storage_dir)
         if last is not None and last.operation == operation:
             return last.restored
@@ -216,14 +190,6 @@ class Restorer:
             self.running = None
             self._under_way.release()
         return restored
-
-    def _settle_or_leave(self, intent: Intent) -> None:
-        """The new data is live: a disk too full to note it is no failure, the next start notes it."""
-        try:
-            self.settle(intent)
-        except (OSError, NoSpace) as error:
-            log.warning("BackupManager: %s was restored, but that could not be noted yet: %s", intent.restored.source,
-                        error)  # fmt: skip
 
     def known(self) -> tuple[StoreIdentity, int] | None:
         """The identity and last sequence of what will be left behind; None where there is nothing readable."""
@@ -251,7 +217,7 @@ class Restorer:
         kept for predictions where the answer says how many bytes were `read`.
         """
         began = clock.now()
-        dropped = intents.dropped(self._settings.storage_dir)
+        waiting = intents.read_intent(self._settings.storage_dir, intents.STAGED_NAME)
         arrived = seen(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{intents.STAGING_PREFIX}{secrets.token_hex(4)}"
         try:
@@ -269,19 +235,10 @@ class Restorer:
             not_json=answer["notJson"],
             duration=(clock.now() - began) // 1000,
             generation=answer["generation"],
-            notes=[*answer["notes"], *dropped],
+            notes=[*answer["notes"], *intents.dropped(waiting)],
             reason=reason,
         )
-        identity, events = known or (None, None)
-        left = Kept(
-            name=f"{KEPT_PREFIX}{identity.generation if identity else 'unread-' + secrets.token_hex(4)}",
-            generation=identity.generation if identity else None,
-            events=events,
-            left=clock.now(),
-            source=source,
-            by=restored.generation,
-            brought=restored.events,
-        )
+        left = leaving.expected(known, restored)
         intent = Intent(
             staged=f"{staging.name}/{DATABASE_NAME}",
             kept=left.name,
@@ -289,5 +246,6 @@ class Restorer:
             restored=restored,
             inbox=str(inbox) if inbox else None,
             arrived=arrived,
+            drops=waiting.staged if waiting else None,
         )
         return undo.with_left(intent, left) if self._settings.database.exists() else intent

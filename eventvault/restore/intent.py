@@ -9,6 +9,7 @@ nothing has changed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,8 @@ STAGING_PREFIX = ".restoring-"
 POINT_IN_TIME = "point in time"
 """The reason of a restore to a moment."""
 
+log = logging.getLogger("BackupManager")
+
 T = TypeVar("T")
 
 
@@ -36,7 +39,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
     `restore/`, None where it did not come from there. arrived: which file that was. left: what is to be noted of the
-    old database. undone: the name of the kept database that the new one is a copy of, where it is one.
+    old database. undone: the name of the kept database that the new one is a copy of, where it is one. drops: the
+    `staged` of the restore that waited for the next start when this one was prepared; a later one is not dropped.
     """
 
     staged: str
@@ -47,6 +51,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     arrived: Seen | None = None
     left: Kept | None = None
     undone: str | None = None
+    drops: str | None = None
 
 
 class LastRestore(msgspec.Struct, frozen=True):
@@ -86,7 +91,10 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
             )
         rename_durably(database, kept)
     rename_durably(staged, database)
-    remove_durably(staged.parent)
+    try:
+        remove_durably(staged.parent)
+    except OSError as error:
+        log.warning("BackupManager: %s is left over until the next start: %s", staged.parent, error)
 
 
 def free_kept(storage_dir: Path, kept: str) -> str:
@@ -119,17 +127,21 @@ def remove_intent(storage_dir: Path, name: str = INTENT_NAME) -> None:
     remove_durably(storage_dir / name)
 
 
-def drop_staged(storage_dir: Path) -> None:
+def is_decided(storage_dir: Path) -> bool:
+    """Whether there is an intent, readable or not."""
+    return (storage_dir / INTENT_NAME).exists()
+
+
+def drop_staged(storage_dir: Path, newer: Intent) -> None:
     """A newer restore takes the place of one that waits for a restart."""
-    staged = read_intent(storage_dir, STAGED_NAME)
-    if staged is not None:
+    staged = read_intent(storage_dir, STAGED_NAME) if newer.drops is not None else None
+    if staged is not None and staged.staged == newer.drops:
         remove_intent(storage_dir, STAGED_NAME)
         remove_durably(storage_dir / Path(staged.staged).parts[0])
 
 
-def dropped(storage_dir: Path) -> list[str]:
-    """The note of a restore that takes the place of one that waits for a restart; none where none does."""
-    staged = read_intent(storage_dir, STAGED_NAME)
+def dropped(staged: Intent | None) -> list[str]:
+    """The note of a restore that takes the place of `staged`, which waits for a restart; none where none does."""
     if staged is None:
         return []
     return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]

@@ -19,10 +19,11 @@ from eventvault.restore import undo
 from eventvault.restore.intent import POINT_IN_TIME, Intent
 from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.kept import Kept
+from eventvault.store.kept import KEPT_PREFIX, Kept
 from eventvault.store.opening import open_checked
 from eventvault.store.past_copy import copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, read_standing
+from eventvault.store.values import Restored
 
 log = logging.getLogger("BackupManager")
 
@@ -42,6 +43,20 @@ def standing(storage_dir: Path, database: Path) -> tuple[StoreIdentity, int] | N
         return None
     finally:
         remove_durably(copy)
+
+
+def expected(known: tuple[StoreIdentity, int] | None, restored: Restored) -> Kept:
+    """What `restored` will leave behind, as far as it is known before nothing is appended to it any more."""
+    identity, events = known or (None, None)
+    return Kept(
+        name=f"{KEPT_PREFIX}{identity.generation if identity else 'unread-' + secrets.token_hex(4)}",
+        generation=identity.generation if identity else None,
+        events=events,
+        left=clock.now(),
+        source=restored.source,
+        by=restored.generation,
+        brought=restored.events,
+    )
 
 
 def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Kept | None) -> Intent:

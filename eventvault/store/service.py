@@ -106,7 +106,7 @@ class StoreService:
             prepare=self._prepare,
             open_database=self._open_database,
             on_serving=self._on_serving,
-            each_second=self.past.tidy,
+            each_second=self._each_second,
         )
 
     def initialize(self) -> None:
@@ -249,6 +249,10 @@ class StoreService:
 
     def _open_database(self) -> None:
         self.bus.init(self._consumers, self.journal.check)
+
+    def _each_second(self) -> None:
+        self.restorer.each_second()
+        self.past.tidy()
 
     def _on_serving(self) -> None:
         self.journal.start()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,21 @@ from eventvault.restore import intent as intents
 from eventvault.restore import leaving
 from eventvault.restore.intent import Intent
 from eventvault.settings import PROJECT, Settings, load
+from eventvault.store import lifecycle
+from eventvault.store.service import StoreService
 from eventvault.store.values import Restored
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service
 
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
-INTENT = Intent(staged=".restoring-aa/event_registry_db", kept="previous-g0", operation="o", restored=RESTORED)
-WAITING = msgspec.structs.replace(INTENT, staged=".restoring-bb/event_registry_db", operation="waiting")
+INTENT = Intent(
+    staged=".restoring-aa/event_registry_db",
+    kept="previous-g0",
+    operation="o",
+    restored=RESTORED,
+    drops=".restoring-bb/event_registry_db",
+)
+WAITING = msgspec.structs.replace(INTENT, staged=INTENT.drops, operation="waiting", drops=None)
 """A restore that was staged before: what it would leave behind has the same name."""
 
 
@@ -202,6 +211,93 @@ def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_
         ".restoring-aa", ".restoring-cc", "previous-g0",
     ]  # fmt: skip
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.fixture
+def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreService]:
+    """A store that restored `a.tar.gz` by the operation `one`, when the disk was too full to note it."""
+    monkeypatch.setattr(lifecycle, "TICK_SECONDS", 3600)
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz", "first")
+        make_archive(settings.backup_dir / "b.tar.gz", "second")
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
+            service.restore("a.tar.gz", operation="one")
+        assert service.status()["lastRestore"] is None
+        yield service
+
+
+def test_a_restore_that_could_not_be_noted_does_not_take_the_place_of_one_that_is_staged_later(
+    settings: Settings, unnoted: StoreService
+) -> None:
+    unnoted.restore("b.tar.gz", staged=True)
+    assert unnoted.status()["lastRestore"]["source"] == "a.tar.gz", "it is noted first"
+    unnoted.stop()
+    unnoted.bus.close()
+    with running_service(settings) as service:
+        assert prefixes(service) == {"second": 3}
+        assert [entry.events for entry in service.list_undo()] == [3, 2]
+
+
+def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: StoreService) -> None:
+    unnoted.restorer.each_second()
+
+    assert unnoted.status()["lastRestore"]["source"] == "a.tar.gz"
+    assert intents.read_intent(unnoted.settings.storage_dir) is None
+
+
+def test_a_restore_that_could_not_be_noted_is_not_done_again_for_who_asks_again(unnoted: StoreService) -> None:
+    unnoted.append(drafts(1, "after"))
+
+    assert unnoted.restore("a.tar.gz", operation="one").events == 3
+    assert prefixes(unnoted) == {"first": 3, "after": 1}
+
+
+def test_no_restore_begins_while_the_one_before_cannot_be_noted(
+    unnoted: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
+        unnoted.restorer.each_second()
+        with pytest.raises(NoSpace):
+            unnoted.restore("b.tar.gz", staged=True)
+
+    assert prefixes(unnoted) == {"first": 3}
+    assert unnoted.status()["jobs"]["restore"]["staged"] is None
+
+
+def test_a_restore_drops_no_restore_that_was_staged_after_it(tmp_path: Path) -> None:
+    later = msgspec.structs.replace(WAITING, staged=".restoring-cc/event_registry_db")
+    for staged, dropped in ((later, False), (WAITING, True)):
+        intents.write_intent(tmp_path, staged, intents.STAGED_NAME)
+        intents.drop_staged(tmp_path, INTENT)
+        assert (intents.read_intent(tmp_path, intents.STAGED_NAME) is None) is dropped
+
+
+def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        remove = intents.remove_durably
+
+        def stuck(path: Path) -> None:
+            if path.name.startswith(intents.STAGING_PREFIX):
+                raise OSError(errno.EIO, "a bad disk")
+            remove(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, "remove_durably", stuck)
+            restored = service.restore("a.tar.gz")
+        assert restored.undo is not None
+        assert restored.undo.name == service.list_undo()[0].name
+        assert prefixes(service) == {"restored": 3}
+        assert leftovers(settings.storage_dir)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"restored": 3}
+        assert not leftovers(settings.storage_dir)
 
 
 @pytest.mark.parametrize("failing", ["write_durably", "rename_durably"])
