@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
+from eventvault.backups.archive.source import opened
 from eventvault.chores import Chores
 from eventvault.errors import DatabaseLocked, RestoreRunning
 from eventvault.files import remove_durably
@@ -84,8 +85,8 @@ class Restorer(Settler):
         chore = self._chore("prepare_restore", arguments)
 
         def make(staging: Path) -> dict[str, Any]:
-            with room_for(archive, self._settings.storage_dir):
-                return {"read": archive.stat().st_size, **chore(staging)}
+            with opened(archive) as held, room_for(archive, self._settings.storage_dir):  # rotation passes over it
+                return {"read": held.size, **chore(staging)}
 
         return self.prepare_by(make, archive.name, known, operation, inbox=archive if inbox else None)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.backups.archive import foreign, reader
-from eventvault.errors import ArchiveIncomplete
+from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import no_space_said, remove_durably, sync_tree
 from eventvault.restore.foreign_found import is_foreign
 from eventvault.restore.foreign_import import import_foreign
@@ -38,24 +38,33 @@ def prepare_restore(
     proven: the SHA-256 of the archive whose every record was read before: the same bytes are not read record by record
     again.
     Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
-    or NoSpace; then `staging` is gone.
+    BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
     live = msgspec.convert(known, StoreIdentity) if known else None
-    before = path.stat()
+    before = _seen(path)
     try:
         if reader.kind(path) == "own":
             answer = _prepare_own(path, folder, live, proven)
         else:
             answer = _prepare_foreign(path, folder, live)
-        after = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if _seen(path) != before:
             raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
         sync_tree(folder)
     except BaseException:
         remove_durably(folder)
         raise
     return answer
+
+
+def _seen(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise BackupNotFound(
+            f"there is no archive {path}: {error.strerror}", hint="list the backups to see which there are"
+        ) from error
+    return found.st_size, found.st_mtime_ns
 
 
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:

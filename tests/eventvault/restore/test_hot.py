@@ -21,6 +21,7 @@ from eventvault.errors import (
     ArchiveError,
     ArchiveTooNew,
     BackupNotFound,
+    BackupProtected,
     DatabaseDamaged,
     DatabaseLocked,
     DatabaseMissing,
@@ -179,6 +180,45 @@ def test_two_at_once_are_one_and_a_conflict(service: StoreService) -> None:
     assert prefixes(service) == {"restored": 3}
     service.restore("b.tar.gz")
     assert prefixes(service) == {"other": 3}
+
+
+def test_an_archive_is_not_removed_while_it_is_restored(service: StoreService) -> None:
+    name = service.create_backup().backup.name
+    service.create_backup()
+    with waiting_chore(service) as reached:
+        thread = threading.Thread(target=service.restore, args=(name,))
+        thread.start()
+        assert reached.wait(60)
+        with pytest.raises(BackupProtected):
+            service.delete_backup(name)
+    thread.join(60)
+
+    assert service.status()["lastRestore"]["source"] == name
+    service.delete_backup(name)
+
+
+def test_an_archive_that_goes_away_just_before_it_is_read_is_not_found(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = service.settings.backup_dir / "a.tar.gz"
+    restore, run = service.restorer.restore, service.chores.run
+
+    def late(archive: Path, **more: Any) -> Any:
+        path.unlink()
+        return restore(archive, **more)
+
+    def later(name: str, **arguments: Any) -> dict[str, Any]:
+        path.unlink()
+        return run(name, **arguments)
+
+    for where, change in ((service.restorer, ("restore", late)), (service.chores, ("run", later))):
+        make_archive(path)
+        with monkeypatch.context() as patched:
+            patched.setattr(where, *change)
+            with pytest.raises(BackupNotFound):
+                service.restore("a.tar.gz")
+    assert prefixes(service) == {"live": 5}
+    assert not leftovers(service.settings.storage_dir)
 
 
 def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> None:
