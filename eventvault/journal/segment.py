@@ -29,6 +29,8 @@ _GZIP = 31
 """zlib's `wbits` for gzip members."""
 _LEVEL = 1
 _MOST_HEADER = 4 * 2**20
+_MOST_BYTES = 256 * 2**20
+"""More than the events of a segment ever are: it is ended at 8 MiB, and one event is as large as a request at most."""
 _FEED = 64 * 1024
 _HASH = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -223,12 +225,17 @@ def _decoded(path: Path, text: bytes) -> Header:
     try:
         header = msgspec.json.decode(text, type=Header)
         named = name_of(header.first, header.last)
-        good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last and header.bytes >= 0
+        good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last
+        good = good and 0 <= header.bytes <= _MOST_BYTES
         good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
     except ValueError as error:
         raise _damaged(path, f"its header is not valid: {error}") from error
     if not good or named != path.name or header.generation.id != path.parent.name:
-        raise _damaged(path, "its header does not fit its name, or is of another version of the format")
+        raise _damaged(
+            path,
+            "its header does not fit its name, tells of more than a segment holds, or is of "
+            "another version of the format",
+        )
     return header
 
 

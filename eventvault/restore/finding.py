@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import plyvel
+
 from eventvault import clock, event
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
@@ -151,7 +153,7 @@ class Finder:
         """When that event was recorded, as far as it can be told without reading segments or archives."""
         live = sources.live
         if sequence and live and sequence <= _held_by(live, sources, generation):
-            with suppress(DatabaseDamaged), self._open(live) as registry:
+            with suppress(DatabaseDamaged, plyvel.Error), self._open(live) as registry:
                 return event.recorded_of(registry.at(sequence))
         line = lineage(sources.known, generation)
         if sequence == 0:
@@ -223,7 +225,7 @@ class Finder:
         try:
             with self._open(live) as registry:
                 return registry.first_recorded_at_or_after(instant + 1, upto) - 1
-        except DatabaseDamaged as error:
+        except (DatabaseDamaged, plyvel.Error) as error:
             log.warning("BackupManager: the moment is looked for without the open database: %s", error)
             return None
 

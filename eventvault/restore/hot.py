@@ -133,9 +133,9 @@ class Restorer(Settler):
         return self._swap(intent, None)
 
     def _undo(self, name: str | None, operation: str) -> Restored:
-        target = undo.choose(self._settings.storage_dir, name)
-        log.info("BackupManager: bringing back %s", target.name)
         known = self.known()
+        target = undo.choose(self._settings.storage_dir, name, known[0] if known else None)
+        log.info("BackupManager: bringing back %s", target.name)
         arguments = {
             "kept": str(self._settings.storage_dir / target.name),
             "known": msgspec.to_builtins(known[0]) if known else None,

@@ -68,7 +68,7 @@ def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Ke
     if intent.restored.reason == POINT_IN_TIME:
         try:
             notes = registry.notes(keys.KAFKA)
-        except (DatabaseDamaged, plyvel.CorruptionError) as error:
+        except (DatabaseDamaged, plyvel.Error) as error:
             log.warning("BackupManager: Kafka goes on where it stood at the moment of the restore: %s", error)
             said = (
                 "the database that was left is damaged where Kafka's offsets are: events are taken again from there on"

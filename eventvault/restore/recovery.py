@@ -98,7 +98,15 @@ class Recovery:
                 continue
             if plans.ends_in_a_gap(left, generation, way.target.sequence or 0):
                 refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")
+            elif (last := self._last_known(generation)) > (way.target.sequence or 0):
+                refused(f"the events up to {last}, which there were and which neither an archive nor the journal has")
             return intent
+
+    def _last_known(self, generation: str) -> int:
+        """The last event of a generation that there was, by the journal's record and what was set aside as damaged."""
+        record = self._moments.our_record()
+        recorded = record.sequence if record is not None and record.registry.generation == generation else 0
+        return max([recorded, *(each.last for each in self._journal.aside() if each.generation == generation)])
 
     def _check_readable(self, sources: Sources, way: Plan) -> None:
         """Raises BackupsUnavailable where what lies beyond the end of `way` may be in a segment that cannot be read."""

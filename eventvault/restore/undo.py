@@ -17,7 +17,7 @@ from eventvault import clock
 from eventvault.errors import DatabaseDamaged, NothingToUndo, UndoNotFound
 from eventvault.event import attributes_of
 from eventvault.restore.intent import Intent, free_kept
-from eventvault.store.generation import StoreIdentity
+from eventvault.store.generation import NO_RESTORE, StoreIdentity
 from eventvault.store.kept import Kept, kept
 from eventvault.store.registry import EventRegistry
 from eventvault.store.values import KeptEntry, LeftBehind, Restored, Undo
@@ -30,11 +30,14 @@ def entries(storage_dir: Path) -> list[KeptEntry]:
     return [_entry(storage_dir, each) for each in _undoable(storage_dir)]
 
 
-def choose(storage_dir: Path, name: str | None) -> Kept:
-    """The kept database `name`, or the newest. Raises UndoNotFound or NothingToUndo."""
+def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) -> Kept:
+    """The kept database `name`, or what the restore left that the present one, `identity`, is of.
+
+    Raises UndoNotFound or NothingToUndo.
+    """
     there = _undoable(storage_dir)
     if name is None and there:
-        return there[0]
+        return _left_by_newest(there, identity)
     for each in there:
         if each.name == name:
             return each
@@ -45,6 +48,22 @@ def choose(storage_dir: Path, name: str | None) -> Kept:
     raise NothingToUndo(
         "there is nothing to undo: no restore has left anything behind that is still kept",
         hint="restore a backup with POST /api/backup/restore; KEEP_UNDO says how many databases are kept for an undo",
+    )
+
+
+def _left_by_newest(there: list[Kept], identity: StoreIdentity | None) -> Kept:
+    """Not merely the one that was left last: the newest restore may have left nothing that can be brought back."""
+    if identity is None or there[0].by is None:
+        return there[0]
+    known, present = identity.by_id(), identity.present
+    while present.reason in NO_RESTORE and present.parent in known:
+        present = known[present.parent]
+    for each in there:
+        if each.by == present.id:
+            return each
+    raise NothingToUndo(
+        "the newest restore has left nothing behind that can be brought back",
+        hint=f"GET /api/backup/undo names what earlier restores left; give the name, such as {there[0].name}",
     )
 
 
@@ -94,7 +113,7 @@ def left_behind(registry: EventRegistry, after: int) -> LeftBehind:
     if last <= after:
         return LeftBehind(0)
     first_event = last_event = None
-    with contextlib.suppress(plyvel.CorruptionError, DatabaseDamaged):
+    with contextlib.suppress(plyvel.Error, DatabaseDamaged):
         first_event, last_event = _summary(registry.at(after + 1)), _summary(registry.at(last))
     return LeftBehind(last - after, first_event, last_event)
 

@@ -12,6 +12,8 @@ import msgspec
 LARGEST_SEQUENCE = 2**63 - 1
 YEAR_10000 = 253_402_300_800_000_000
 """Microseconds since the epoch: the first instant that cannot be printed."""
+NO_RESTORE = frozenset({"rolled back", "unchecked"})
+"""Reasons of generations that began in a database as it was found."""
 _ID = re.compile("[0-9a-f]{16}")
 
 

@@ -6,6 +6,7 @@ import gzip
 import os
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 
@@ -101,4 +102,12 @@ def test_a_bomb_is_not_inflated(written: Segment) -> None:
         segment.read_lines(segment.read_header(written.path))
     written.path.write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(JournalDamaged, match="header does not end"):
+        segment.read_header(written.path)
+
+
+def test_a_header_that_tells_of_more_than_fits_into_a_segment_is_not_believed(written: Segment) -> None:
+    header = msgspec.structs.replace(written.header, bytes=10**12)
+    content = gzip.compress(msgspec.json.encode(header) + b"\n") + gzip.compress(b"\0" * 10**6)
+    written.path.write_bytes(content)
+    with pytest.raises(JournalDamaged, match="more than a segment holds"):
         segment.read_header(written.path)

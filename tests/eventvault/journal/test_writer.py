@@ -88,3 +88,22 @@ def test_a_registry_of_which_only_the_record_is_left_is_never_taken_for_an_empty
         assert problem_codes(service) == ["database_missing"]
         with pytest.raises(DatabaseMissing):
             service.append(drafts(1))
+
+
+@pytest.mark.parametrize("harm", ["removed", "set aside"])
+def test_a_recovery_says_what_there_was_and_is_nowhere_any_more(recovering: Settings, harm: str) -> None:
+    with running_service(recovering) as service:
+        for number in range(2):
+            service.append(drafts(1, f"{number}"))
+            wait_for(service, number + 1)
+        newest = max(each.path for each in service.journal.folder.segments()[0])
+    if harm == "removed":
+        newest.unlink()
+    else:
+        newest.rename(newest.with_name(newest.name + ".damaged"))
+        (recovering.backup_dir / "journal" / "registry.json").unlink()
+    shutil.rmtree(recovering.storage_dir)
+
+    with running_service(recovering) as service:
+        assert len(live(service)) == 1
+        assert [note for note in service.status()["lastRestore"]["notes"] if "the events up to 2" in note]

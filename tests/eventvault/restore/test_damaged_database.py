@@ -10,7 +10,7 @@ import plyvel
 import pytest
 
 from eventvault import event
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, NothingToUndo
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.settings import Settings
@@ -67,7 +67,10 @@ def test_a_moment_comes_back_without_the_events_of_the_damaged_database(quiet: S
         assert service.status()["store"]["state"] == "serving"
 
 
-def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(quiet: Settings) -> None:
+@pytest.mark.parametrize("error", [plyvel.CorruptionError, plyvel.IOError])
+def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(
+    quiet: Settings, error: type[Exception]
+) -> None:
     lines = filled(quiet)
     with running_service(quiet) as service:
         registry = service.bus.registry
@@ -76,7 +79,7 @@ def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(quiet: 
 
         def damaged(prefix: bytes) -> dict[bytes, bytes]:
             if prefix == keys.KAFKA:
-                raise plyvel.CorruptionError("block checksum mismatch")
+                raise error("block checksum mismatch")
             return read(prefix)
 
         registry.notes = damaged  # type: ignore[method-assign]
@@ -85,3 +88,26 @@ def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(quiet: 
 
         assert live(service) == lines[:2]
         assert [note for note in restored.notes if "Kafka's offsets" in note]
+
+
+def test_an_undo_brings_back_what_the_newest_restore_left_or_nothing(quiet: Settings) -> None:
+    with running_service(quiet) as service:
+        service.append(drafts(3, "first"))
+        name = service.create_backup().backup.name
+        service.append(drafts(1, "left by the first restore"))
+        service.restore(name)
+        service.append(drafts(5, "months of work"))
+        newer = service.create_backup().backup.name
+    (quiet.database / "CURRENT").write_text("nonsense")
+    with running_service(quiet) as service:
+        assert service.restore(newer).undo is None
+        before = live(service)
+
+        with pytest.raises(NothingToUndo, match="newest restore") as caught:
+            service.undo()
+
+        assert live(service) == before
+        (kept,) = service.list_undo()
+        assert kept.name in caught.value.hint
+        service.undo(kept.name)
+        assert len(live(service)) == 4
