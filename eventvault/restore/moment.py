@@ -119,18 +119,22 @@ class Moments(Finder):
         while True:
             sources = plans.without(self.sources(), gone)
             try:
-                return work(*self.way(moment, sources))
+                way, sources = self.way(moment, sources)
+                return work(way, sources)
             except MomentUnavailable as error:
                 if damage is None:
                     raise
                 raise _stopped_by(damage, error) from error
             except JournalDamaged as error:
-                named = Path(error.details.get("segment", ""))
-                if named.is_file():
-                    log.warning("BackupManager: looking for a way without it: %s", error)
-                    self._journal.suspect(named)
+                named = blamed = Path(error.details.get("segment", ""))
+                if "archive" in error.details:
+                    blamed = plans.at_odds(sources, way.target.generation, Path(error.details["archive"]), named)
+                if blamed.is_file():
+                    log.warning("BackupManager: looking for a way without %s: %s", blamed, error)
+                    if blamed == named:
+                        self._journal.suspect(named)
                     damage = damage or error
-                    gone.add(named)
+                    gone.add(blamed)
                     continue
                 last_error: JournalDamaged | BackupNotFound | RestoreRunning = error
             except (BackupNotFound, RestoreRunning) as error:

@@ -79,6 +79,15 @@ def without(sources: Sources, gone: Collection[Path]) -> Sources:
     )
 
 
+def at_odds(sources: Sources, generation: str, archive: Path, segment: Path) -> Path:
+    """Which of two that have different events is done without: the one without which more can be had.
+
+    Where it is all the same that is the archive: one of a copy that went on elsewhere says nothing of that, while
+    segments hang together.
+    """
+    return max((archive, segment), key=lambda gone: reachable(without(sources, {gone}), generation))
+
+
 def only(sources: Sources, installation: str) -> Sources:
     """What an installation made itself. Another one may have gone on from the same generation with other events."""
     return msgspec.structs.replace(

@@ -74,7 +74,8 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
-        last = replay(db, registry, [(Path(path), min(each, upto)) for path, each in wanted.segments])
+        segments = [(Path(path), min(each, upto)) for path, each in wanted.segments]
+        last = replay(db, registry, segments, archive=wanted.archive)
         note_offsets(db, wanted.kafka)
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:

@@ -89,11 +89,12 @@ class Recovery:
             try:
                 intent = self._made(way, left)
             except (ArchiveError, BackupNotFound) as error:
-                if error.details.get("unreadable"):
+                if isinstance(error, JournalDamaged) and error.details.get("unreadable"):
+                    self._journal.set_aside(error)  # known before anything is unpacked, when this is tried again
                     raise _not_now(error) from error
                 refused(str(error))
-                gone |= _blamed(error, way)
-                if "segment" in error.details:
+                gone |= _blamed(error, way, left)
+                if "segment" in error.details and Path(error.details["segment"]) in gone:
                     self._journal.suspect(Path(error.details["segment"]))
                 continue
             if plans.ends_in_a_gap(left, generation, way.target.sequence or 0):
@@ -160,9 +161,11 @@ def _not_now(error: EventVaultError) -> BackupsUnavailable:
     )
 
 
-def _blamed(error: ArchiveError | BackupNotFound, way: Plan) -> set[Path]:
+def _blamed(error: ArchiveError | BackupNotFound, way: Plan, sources: Sources) -> set[Path]:
     """What is done without after a failure: the segment that it names, else the archive, else all that was used."""
-    named = error.details.get("segment")
+    named, other = error.details.get("segment"), error.details.get("archive")
+    if named is not None and other is not None:
+        return {plans.at_odds(sources, way.target.generation, Path(other), Path(named))}
     if named is not None:
         return {Path(named)}
     if way.archive is not None and not isinstance(error, JournalDamaged):

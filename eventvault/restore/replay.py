@@ -61,20 +61,25 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
     db.compact_range(start=keys.event_key(upto + 1), stop=keys.event_key(last + 1))
 
 
-def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]]) -> int:
+def replay(
+    db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]], *, archive: str | None = None
+) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; returns the last sequence.
 
-    Every segment is checked against what comes before it. Raises JournalDamaged where one is damaged, forged, missing
-    or does not continue what is there.
+    archive: the path of what the database was unpacked from. Every segment is checked against what comes before it.
+    Raises JournalDamaged where one is damaged, forged, missing or does not continue what is there; with the `archive`
+    too where that may be what is wrong.
     """
     last = registry.last_sequence
     writer = _Writer(db, registry.at(last)[RECORDED] if last else b"")
     before: tuple[int, Sequence[bytes]] = (0, ())
+    base = {} if archive is None else {"archive": archive}
     for path, upto in segments:
         with _missing_said(path):
             found = segment.read_header(path)
         lines = lines_of(found)
-        _check_previous(found, before, registry)
+        _check_previous(found, before, registry, base)
+        _check_overlap(found, lines, registry, last, base)
         wanted = lines[max(0, last + 1 - found.first) : max(0, upto + 1 - found.first)]
         if found.first > last + 1:
             raise JournalDamaged(
@@ -84,7 +89,7 @@ def replay(db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]
         last += len(wanted)
         if found.last <= upto:
             note_offsets(db, found.header.kafka)
-        before = (found.first, lines)
+        before, base = (found.first, lines), {}
     writer.put_waiting()
     return last
 
@@ -191,8 +196,13 @@ def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
     return [keys.event_key(sequence), keys.identity_key(event.id, event.source), *indexes]
 
 
-def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry) -> None:
-    """Whether the segment was written after just these events: from the one read before, or from the database."""
+def _check_previous(
+    found: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry, base: Mapping[str, str]
+) -> None:
+    """Whether the segment was written after just these events: from the one read before, or from the database.
+
+    base: what the error says of the archive that the latter is of.
+    """
     said = found.header.previous
     if said is None:
         return
@@ -209,6 +219,23 @@ def _check_previous(found: Segment, before: tuple[int, Sequence[bytes]], registr
             f"{found.path} was written after other events {said.first} to {said.last} than those that are there",
             hint="a segment or an archive was replaced; GET /api/backup/timeline shows what else can be restored",
             segment=str(found.path),
+            **base,
+        )
+
+
+def _check_overlap(
+    found: Segment, lines: Sequence[bytes], registry: EventRegistry, last: int, base: Mapping[str, str]
+) -> None:
+    """Whether the last event that is there already is the segment's too, where the segment has it.
+
+    A copy of the database that went on elsewhere has others of the same sequences, and archives of the same generation.
+    """
+    if found.first <= last <= found.last and lines[last - found.first] != registry.at(last):
+        raise JournalDamaged(
+            f"{found.path} has another event {last} than {base.get('archive', 'what is there')}",
+            hint="one of them was replaced; GET /api/backup/timeline shows what else can be restored",
+            segment=str(found.path),
+            **base,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -515,6 +516,34 @@ def test_the_journal_of_another_installation_is_not_recovered_in_place_of_ours(
         assert live(service) == events
         service.restore_moment(Moment(sequence=2, generation="00000000000000aa"))
         assert b'"id":"x-1"' in live(service)[1]
+
+
+@pytest.mark.parametrize("parts", [(10,), (3, 7)])
+def test_an_archive_of_a_copy_that_went_on_elsewhere_is_not_mixed_with_our_journal(
+    recovering: Settings, tmp_path: Path, parts: tuple[int, ...]
+) -> None:
+    """Its last event lies within our segment, or right before one."""
+    with running_service(recovering) as service:
+        put(service, 5, "shared")
+    folders = {f"{name}_dir": tmp_path / "elsewhere" / name for name in ("storage", "backup", "restore")}
+    shutil.copytree(recovering.storage_dir, folders["storage_dir"])
+    with running_service(dataclasses.replace(recovering, **folders)) as elsewhere:
+        put(elsewhere, 3, "theirs")
+        archive = Path(elsewhere.create_backup().backup.path)
+    with running_service(recovering) as service:
+        for number, count in enumerate(parts):
+            put(service, count, f"ours-{number}")
+        events, left = live(service), generation(service)
+        shutil.copy(archive, recovering.backup_dir)
+        service.restore_moment(Moment(sequence=2))
+        service.restore_moment(Moment(sequence=15, generation=left))
+        assert live(service) == events
+        restored = [entry.name for entry in service.list_backups()]
+        assert restored == [archive.name], "it is what a way would begin with"
+    lose(recovering)
+
+    with running_service(recovering) as service:
+        assert live(service) == events
 
 
 def test_a_clock_that_was_set_back_does_not_bring_a_left_generation_back(recovering: Settings) -> None:
