@@ -14,7 +14,7 @@ from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
 from eventvault.journal.folder import JournalFolder
-from eventvault.restore.lost import Left, left_of
+from eventvault.restore.lost import Left, is_lost, left_of
 from eventvault.settings import Settings
 from eventvault.store.client import StoreClient
 from eventvault.store.spawn import Spawner
@@ -36,15 +36,12 @@ class Recovery:
         """What there is to recover from. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
         self._require_no_service()
         database, backups = self._settings.database, self._settings.backup_dir
-        if database.is_dir() and any(database.iterdir()):
+        left = self._left()
+        if not is_lost(database, lambda: left):
             raise errors.DatabasePresent(
                 f"there is a database in {database}; nothing was changed",
                 hint="start the service; to go back to an earlier moment, POST /api/backup/restore",
             )
-        try:
-            left = left_of(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
-        except OSError as error:
-            raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
         if not left:
             raise errors.NothingToRecover(
                 f"{backups} holds neither an archive nor a journal of this installation",
@@ -64,6 +61,13 @@ class Recovery:
             client.close()
             if self._spawner.end(self._spawner.service):
                 self._spawner.wait_until_gone(_END_SECONDS)
+
+    def _left(self) -> Left:
+        backups = self._settings.backup_dir
+        try:
+            return left_of(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
+        except OSError as error:
+            raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
 
     def _wait(self, client: StoreClient) -> dict[str, Any]:
         """The status of the store, once it has recovered."""

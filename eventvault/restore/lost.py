@@ -1,7 +1,9 @@
-"""What is left of a database that is gone: the archives of this installation, and its journal."""
+"""Whether the database is gone, and what is left of it: the archives of this installation, and its journal."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from eventvault.backups.catalogue import Catalogue
@@ -26,6 +28,19 @@ class Left(NamedTuple):
     def __str__(self) -> str:
         counted = f"{len(self.archives)} archive{'' if len(self.archives) == 1 else 's'}" if self.archives else ""
         return " and ".join(filter(None, [counted, "the journal" if self.journaled else ""]))
+
+
+def is_lost(database: Path, left: Callable[[], Left]) -> bool:
+    """Whether there is no database: no folder, an empty one, or what a removal under a running store left of it.
+
+    LevelDB writes CURRENT when it makes a database, and is never without it afterwards; a store that still runs makes
+    other files anew. Where nothing is left to recover from (`left`), such a folder may be all that there is: it stays.
+    """
+    if not database.exists():
+        return True
+    if not database.is_dir():
+        return False
+    return not any(database.iterdir()) or (not (database / "CURRENT").exists() and bool(left()))
 
 
 def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:

@@ -25,18 +25,28 @@ from eventvault.errors import (
     DatabaseMissing,
     EventVaultError,
 )
-from eventvault.files import TEMPORARY_SUFFIX, durable_file, make_folder, remove_durably, sync_tree, write_durably
+from eventvault.files import (
+    TEMPORARY_SUFFIX,
+    durable_file,
+    make_folder,
+    remove_durably,
+    rename_durably,
+    sync_tree,
+    write_durably,
+)
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore import intent as intents
 from eventvault.restore import leaving
 from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
-from eventvault.restore.lost import Left
+from eventvault.restore.lost import Left, is_lost
 from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.restore.recovery import Recovery
 from eventvault.settings import Settings
+from eventvault.store.kept import KEPT_PREFIX
+from eventvault.store.opening import check_free
 from eventvault.store.registry import MARK_NAME, create_database
 
 log = logging.getLogger("BackupManager")
@@ -131,7 +141,7 @@ class Startup:
         database = self._settings.database
         if database.is_dir() and not any(database.iterdir()):
             database.rmdir()
-        if not database.exists():
+        if is_lost(database, self._recovery.what_is_left):
             self._replace_missing()
         else:
             self._take_over_or_mark()
@@ -148,10 +158,14 @@ class Startup:
             write_durably(database / MARK_NAME, b"")
 
     def _replace_missing(self) -> None:
+        """A rest of the database that is there still is kept, whatever takes its place."""
+        database = self._settings.database
+        check_free(database)
         left = self._recovery.what_is_left()
         if left and self._settings.auto_recover == "false":
+            rest = " but for a rest without CURRENT" if database.exists() else ""
             raise DatabaseMissing(
-                f"{self._settings.database} is gone, and {self._settings.backup_dir} holds {left} of it",
+                f"{database} is gone{rest}, and {self._settings.backup_dir} holds {left} of it",
                 hint="stop the service and recover all that is there with flask --app wsgi backup recover, set "
                 "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
                 "archive with POST /api/backup/restore",
@@ -159,8 +173,12 @@ class Startup:
         if left and self._settings.auto_recover == "true":
             self._recover(left)
             return
-        create_database(self._settings.database)
-        log.info("BackupManager: a new registry was created in %s", self._settings.database)
+        if database.exists():
+            kept = database.with_name(f"{KEPT_PREFIX}unread-{secrets.token_hex(4)}")
+            rename_durably(database, kept)
+            log.warning("BackupManager: what was left of %s is kept in %s", database, kept)
+        create_database(database)
+        log.info("BackupManager: a new registry was created in %s", database)
 
     def _recover(self, left: Left) -> None:
         """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace."""
@@ -182,7 +200,8 @@ class Startup:
         """Loudly, in the log and in what health shows of the last restore."""
         restored = intent.restored
         said = f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"
-        notes = [said, *(f"done without: {reason}" for reason in reasons), *restored.notes]
+        kept = [f"what was left there is kept in {intent.kept}"] if self._settings.database.exists() else []
+        notes = [said, *kept, *(f"done without: {reason}" for reason in reasons), *restored.notes]
         intent = msgspec.structs.replace(
             intent, restored=msgspec.structs.replace(restored, notes=notes, reason="recovered")
         )

@@ -6,13 +6,13 @@ Nothing is opened for that. What `eventvault.restore.startup` really does it dec
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import functools
 
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import EventVaultError
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.intent import STAGED_NAME
-from eventvault.restore.lost import left_of
+from eventvault.restore.lost import is_lost, left_of
 from eventvault.settings import Settings
 from eventvault.store.registry import MARK_NAME
 
@@ -22,8 +22,9 @@ def may_take_long(settings: Settings, catalogue: Catalogue, journal: JournalFold
     with contextlib.suppress(OSError, EventVaultError):
         if service_starts and _waits_for_the_start(settings):
             return True
-        if not _holds_anything(settings.database):
-            return settings.auto_recover == "true" and bool(left_of(catalogue, journal))
+        left = functools.partial(left_of, catalogue, journal)
+        if is_lost(settings.database, left):
+            return settings.auto_recover == "true" and bool(left())
         return not (settings.database / MARK_NAME).exists()
     return False
 
@@ -32,7 +33,3 @@ def _waits_for_the_start(settings: Settings) -> bool:
     """A restore that was staged, or an archive in `restore/`."""
     inbox = settings.auto_restore_enabled and any(settings.restore_dir.glob("*.tar.gz"))
     return inbox or (settings.storage_dir / STAGED_NAME).exists()
-
-
-def _holds_anything(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())

@@ -74,6 +74,12 @@ def lock_holder(lock: Path) -> int | None:
     return None
 
 
+def check_free(folder: Path) -> None:
+    """Raises DatabaseLocked where another process has the database in `folder` open, whatever else is wrong with it."""
+    if lock_holder(folder / "LOCK") is not None:
+        raise _locked(folder)
+
+
 def _locked(folder: Path) -> DatabaseLocked:
     holder = lock_holder(folder / "LOCK")
     who = f"the process {holder}" if holder else "another process"

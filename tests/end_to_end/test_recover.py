@@ -68,6 +68,20 @@ def test_it_brings_back_what_was_journaled(flask: Command, lost: str, service: C
     assert running.get("/api/health").json()["status"] == "ok"
 
 
+def test_it_keeps_the_rest_of_a_database_that_a_removal_left(
+    flask: Command, lost: str, settings_environment: dict[str, str]
+) -> None:
+    storage = Path(settings_environment["STORAGE_DIR"])
+    (storage / "event_registry_db").mkdir(parents=True)
+    (storage / "event_registry_db" / "000123.log").write_bytes(b"rest")
+    done = flask("backup", "recover", "--yes")
+
+    assert done.returncode == 0, done.stderr
+    assert "3 events were recovered" in done.stdout
+    assert "is kept in previous-unread-" in done.stdout
+    assert [file.read_bytes() for file in storage.glob("previous-unread-*/000123.log")] == [b"rest"]
+
+
 def test_it_says_what_it_did_without(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
     archive = Path(settings_environment["BACKUP_DIR"]) / lost
     content = bytearray(archive.read_bytes())
