@@ -15,7 +15,7 @@ import msgspec
 from eventvault import clock
 from eventvault.backups.archive.source import opened
 from eventvault.chores import Chores
-from eventvault.errors import DatabaseLocked, RestoreRunning
+from eventvault.errors import DatabaseLocked, EventVaultError, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import intent as intents
 from eventvault.restore import leaving, speed, undo
@@ -102,6 +102,11 @@ class Restorer(Settler):
         intent as it was decided.
         """
         storage, database = self._settings.storage_dir, self._settings.database
+        if not (storage / intent.staged).is_dir():
+            # An intent without it counts as one whose swap was done already.
+            raise EventVaultError(
+                f"{storage / intent.staged} is gone before it was used", hint="send the request again"
+            )
         intent = undo.with_free_name(storage, intent)
         try:
             intents.write_intent(storage, intent)

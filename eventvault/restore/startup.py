@@ -81,7 +81,7 @@ class Startup:
             leaving.promote_staged(self._settings.storage_dir)
             self._promoted = True
             self._restorer.finish_pending()
-        if not self._tidied:
+        if not self._tidied and self._restorer.running is None:  # what is being prepared is no leftover
             self._tidied = True
             intents.remove_leftovers(self._settings.storage_dir)
             remove_temporary(self._settings.backup_dir)

@@ -577,3 +577,26 @@ def test_restores_of_archives_teach_how_long_a_restore_takes(service: StoreServi
     service.restore(backup.name, operation="one")
 
     assert [took.size for took in speed.known(service.settings.storage_dir)] == [backup.size] * (2 if staged else 1)
+
+
+def test_a_restore_whose_preparation_is_gone_fails_and_changes_nothing(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.append(drafts(2))
+    name = service.create_backup().backup.name
+    service.append(drafts(1, "more"))
+    before = ids(service)
+    prepare = service.restorer.prepare
+
+    def losing(*arguments: Any, **more: Any) -> Any:
+        intent = prepare(*arguments, **more)
+        shutil.rmtree((service.settings.storage_dir / intent.staged).parent)
+        return intent
+
+    monkeypatch.setattr(service.restorer, "prepare", losing)
+    with pytest.raises(EventVaultError, match="is gone before it was used"):
+        service.restore(name)
+
+    assert ids(service) == before
+    assert service.list_undo() == []
+    assert service.status()["lastRestore"] is None
