@@ -14,7 +14,16 @@ from typing import Any
 import msgspec
 
 from eventvault.backups.catalogue import Catalogue
-from eventvault.errors import ArchiveError, BackupNotFound, BackupsUnavailable, EventVaultError, JournalDamaged
+from eventvault.backups.catalogue_file import Identity, identity_of
+from eventvault.errors import (
+    ArchiveError,
+    ArchiveUnreadable,
+    BackupNotFound,
+    BackupsUnavailable,
+    DatabaseMissing,
+    EventVaultError,
+    JournalDamaged,
+)
 from eventvault.journal.folder import JournalFolder, told_by_name
 from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
@@ -24,28 +33,85 @@ from eventvault.restore.lost import Left, left_of
 from eventvault.restore.moment import Moments
 from eventvault.restore.plan import Plan, Sources
 from eventvault.restore.point_in_time import source_of
+from eventvault.settings import Settings
 from eventvault.store.generation import lineage
 
 log = logging.getLogger("BackupManager")
 
-Refused = Callable[[str], None]
+Refused = Callable[[EventVaultError | str], None]
 """Is told of what was damaged and done without."""
 
 
 class Recovery:
     """Looks at BACKUP_DIR when no database is open. Methods may raise OSError and BackupsUnavailable."""
 
-    def __init__(self, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
+    ) -> None:
+        self._settings = settings
         self._catalogue = catalogue
         self._restorer = restorer
         self._journal = journal
         self._moments = moments
+        self._warned = ""
+        self._in_vain: tuple[dict[Path, Identity | None], DatabaseMissing] | None = None
+        """What there was when nothing of it could be recovered, and what was said of that."""
 
     def what_is_left(self) -> Left:
         """What there is of a database that this installation had."""
         return left_of(self._catalogue, self._journal)
 
-    def prepare(self, refused: Refused) -> Intent | None:
+    def recover(self, left: Left) -> None:
+        """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace.
+
+        A start is tried again every second: all that was read in vain is read again only once it is not the same any
+        more, or where an archive could not even be opened.
+        """
+        database, backups = self._settings.database, self._settings.backup_dir
+        there = self._sources_seen()
+        if self._in_vain is not None and self._in_vain[0] == there:
+            raise self._in_vain[1].with_traceback(None)  # else it would grow with each second
+        self._warn(f"{database} is gone, recovering it from {backups}")
+        refused: list[EventVaultError | str] = []
+        intent = self._prepare(refused.append)
+        reasons = list(dict.fromkeys(map(str, refused)))
+        if intent is None:
+            why = "; ".join(reasons) or "what the journal begins with is not there"
+            missing = DatabaseMissing(
+                f"{database} is gone, and nothing of it could be recovered from {left} in {backups}: {why}",
+                hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
+                "AUTO_RECOVER=empty to start anew",
+            )
+            if not any(isinstance(each, ArchiveUnreadable) for each in refused):
+                self._in_vain = there, missing
+            raise missing
+        self._apply(intent, reasons)
+
+    def _warn(self, text: str) -> None:
+        """Once, however often the start is tried."""
+        if text != self._warned:
+            log.warning("BackupManager: %s", text)
+        self._warned = text
+
+    def _apply(self, intent: Intent, reasons: list[str]) -> None:
+        """Loudly, in the log and in what health shows of the last restore."""
+        restored = intent.restored
+        said = f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"
+        kept = [f"what was left there is kept in {intent.kept}"] if self._settings.database.exists() else []
+        notes = [said, *kept, *(f"done without: {reason}" for reason in reasons), *restored.notes]
+        intent = msgspec.structs.replace(
+            intent, restored=msgspec.structs.replace(restored, notes=notes, reason="recovered")
+        )
+        self._restorer.settle(self._restorer.apply(intent))
+        for note in notes:
+            log.warning("BackupManager: %s", note)
+
+    def _sources_seen(self) -> dict[Path, Identity | None]:
+        """The archives and the files of the journal, as they look: what they lead to is the same until that changes."""
+        archives = [Path(entry.path) for entry in self._catalogue.entries()]
+        return {path: identity_of(path) for path in (*archives, *self._journal.root.rglob("*"))}
+
+    def _prepare(self, refused: Refused) -> Intent | None:
         """A database that is ready to take the place of the one that is gone: up to the last event that can be had.
 
         From the journal with the archives, else from the newest archive that is whole, those with a known problem at
@@ -69,7 +135,7 @@ class Recovery:
             try:
                 return self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
             except (ArchiveError, BackupNotFound) as error:
-                refused(str(error))
+                refused(error)
         return None
 
     def _to_the_end(self, refused: Refused, *, empty: bool, doubtful: bool) -> Intent | None:
@@ -92,7 +158,7 @@ class Recovery:
                 if isinstance(error, JournalDamaged) and error.details.get("unreadable"):
                     self._journal.set_aside(error)  # known before anything is unpacked, when this is tried again
                     raise _not_now(error) from error
-                refused(str(error))
+                refused(error)
                 gone |= _blamed(error, way, left)
                 if "segment" in error.details and Path(error.details["segment"]) in gone:
                     self._journal.suspect(Path(error.details["segment"]))

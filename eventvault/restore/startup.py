@@ -11,8 +11,6 @@ import tarfile
 import time
 from pathlib import Path
 
-import msgspec
-
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
@@ -40,7 +38,7 @@ from eventvault.restore import leaving
 from eventvault.restore.foreign_found import whose
 from eventvault.restore.hot import Restorer
 from eventvault.restore.intent import Intent
-from eventvault.restore.lost import Left, is_lost
+from eventvault.restore.lost import is_lost
 from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.restore.recovery import Recovery
@@ -62,7 +60,7 @@ class Startup:
         self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
     ) -> None:
         self._settings = settings
-        self._recovery = Recovery(catalogue, restorer, journal, moments)
+        self._recovery = Recovery(settings, catalogue, restorer, journal, moments)
         self._restorer = restorer
         self._tidied = False
         self._promoted = False
@@ -171,7 +169,7 @@ class Startup:
                 "archive with POST /api/backup/restore",
             )
         if left and self._settings.auto_recover == "true":
-            self._recover(left)
+            self._recovery.recover(left)
             return
         if database.exists():
             kept = database.with_name(f"{KEPT_PREFIX}unread-{secrets.token_hex(4)}")
@@ -179,35 +177,6 @@ class Startup:
             log.warning("BackupManager: what was left of %s is kept in %s", database, kept)
         create_database(database)
         log.info("BackupManager: a new registry was created in %s", database)
-
-    def _recover(self, left: Left) -> None:
-        """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace."""
-        reasons: dict[str, None] = {}
-        log.warning("BackupManager: %s is gone, recovering it from %s", self._settings.database,
-                    self._settings.backup_dir)  # fmt: skip
-        intent = self._recovery.prepare(lambda reason: reasons.update({reason: None}))
-        if intent is None:
-            why = "; ".join(reasons) or "what the journal begins with is not there"
-            raise DatabaseMissing(
-                f"{self._settings.database} is gone, and nothing of it could be recovered from {left} in "
-                f"{self._settings.backup_dir}: {why}",
-                hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
-                "AUTO_RECOVER=empty to start anew",
-            )
-        self._recovered(intent, list(reasons))
-
-    def _recovered(self, intent: Intent, reasons: list[str]) -> None:
-        """Loudly, in the log and in what health shows of the last restore."""
-        restored = intent.restored
-        said = f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"
-        kept = [f"what was left there is kept in {intent.kept}"] if self._settings.database.exists() else []
-        notes = [said, *kept, *(f"done without: {reason}" for reason in reasons), *restored.notes]
-        intent = msgspec.structs.replace(
-            intent, restored=msgspec.structs.replace(restored, notes=notes, reason="recovered")
-        )
-        self._restorer.settle(self._restorer.apply(intent))
-        for note in notes:
-            log.warning("BackupManager: %s", note)
 
     def _take_over_foreign(self) -> None:
         """A Node.js database in place: archived as it is, imported aside, swapped; never written to.
