@@ -234,7 +234,7 @@ def test_a_damaged_present_is_undone_too(settings: Settings) -> None:
     with running_service(settings) as service:
         service.append(drafts(5))
         mistaken_restore(service)
-    (settings.database / "CURRENT").unlink()
+    (settings.database / "CURRENT").write_text("nonsense")
 
     with running_service(settings) as service:
         with pytest.raises(DatabaseDamaged):
