@@ -10,6 +10,9 @@ from datetime import UTC, datetime, timedelta
 Clock = Callable[[], int]
 """Gives the present instant as microseconds since 1970-01-01T00:00:00Z."""
 
+YEAR_10000 = 253_402_300_800_000_000
+"""The first instant that RFC 3339 cannot say, in microseconds since the epoch."""
+
 _DAY = 86_400
 _LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
 _LEAP = re.compile(r"(.+[0-9]{2}:[0-9]{2}:)60([.,Z+-].*)")

@@ -77,7 +77,7 @@ def _newest_first(entries: Sequence[BackupEntry], present: str | None) -> list[B
     """
     latest: dict[str, int] = {}
     places: dict[str, tuple[bool, int, int]] = {}
-    mine = sorted((each.created, each.sequence or 0) for each in entries if each.generation == present)
+    mine = [(each.created, each.sequence or 0) for each in entries if each.generation == present]
     for entry in sorted(entries, key=lambda entry: (entry.sequence or 0, entry.created)):
         if entry.generation is None:
             before = [sequence for created, sequence in mine if created <= entry.created]

@@ -31,7 +31,7 @@ class RollingCheck:
     def step(self) -> None:
         """May raise OSError."""
         self._folder.try_again()
-        there = [each for each in self._folder.segments()[0] if each.header.installation == self._installation]
+        there = self._folder.segments_of(self._installation)
         due = self._due(there)
         for each in there:
             if self._folder.is_suspect(each.path) or each is due:
@@ -40,12 +40,12 @@ class RollingCheck:
     def _due(self, there: Sequence[Segment]) -> Segment | None:
         now = self._now()
         known, unknown = (self._read, now) if self._read is not None else ({}, now - EVERY_SECONDS)
-        self._read = {each.path: known.get(each.path, unknown) for each in there}
+        read = self._read = {each.path: known.get(each.path, unknown) for each in there}
         # At random, so that many short lives of a store do not begin with the same ones.
-        longest = min(there, key=lambda each: (known.get(each.path, unknown), random.random()), default=None)
-        if longest is None or self._read[longest.path] > now - EVERY_SECONDS:
+        longest = min(there, key=lambda each: (read[each.path], random.random()), default=None)
+        if longest is None or read[longest.path] > now - EVERY_SECONDS:
             return None
-        self._read[longest.path] = now
+        read[longest.path] = now
         return longest
 
     def _check(self, each: Segment) -> None:

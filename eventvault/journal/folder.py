@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,11 +16,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventvault.errors import JournalDamaged
+from eventvault.backups.catalogue_file import Identity
+from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
-from eventvault.store.generation import StoreIdentity
+from eventvault.store.generation import StoreIdentity, is_id
 
 log = logging.getLogger("BackupManager")
 
@@ -33,11 +33,6 @@ SETTLED_SECONDS = 60.0
 """What was written to within this time may be on its way here still, and is not called damaged."""
 _LOOKS = 5
 """So often the folder is looked at again because files went while it was."""
-_GENERATION = re.compile(r"[0-9a-f]{16}")
-
-
-_Identity = tuple[int, int, int]
-"""Which file it is: size, modified in nanoseconds, inode."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -62,12 +57,17 @@ class Aside(NamedTuple):
     last: int
 
 
-def _identity_of(path: Path) -> _Identity:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def told_by(error: JournalDamaged) -> Aside:
+    """The segment that an error is about."""
+    return _told_by_name(Path(error.details["segment"]))
 
 
-def told_by_name(path: Path) -> Aside:
+def is_unreadable(error: EventVaultError) -> bool:
+    """Whether the disk did not give a segment, which may be good: not that it is damaged."""
+    return bool(error.details.get("unreadable"))
+
+
+def _told_by_name(path: Path) -> Aside:
     return Aside(path, path.parent.name, *segments.span_of(path.name.removesuffix(DAMAGED_SUFFIX)))
 
 
@@ -77,9 +77,9 @@ class JournalFolder:
     def __init__(self, backup_dir: Path) -> None:
         self.root = backup_dir / NAME
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[_Identity, Segment]] = {}
+        self._known: dict[Path, tuple[Identity, Segment]] = {}
         self._suspects: set[Path] = set()
-        self._unreadable: dict[Path, tuple[_Identity, JournalDamaged]] = {}
+        self._unreadable: dict[Path, tuple[Identity, JournalDamaged]] = {}
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
@@ -91,6 +91,10 @@ class JournalFolder:
             found = [each for _, each in self._known.values()]
         return sorted(found, key=lambda each: (each.generation, each.first, -each.last)), damaged
 
+    def segments_of(self, installation: str) -> list[Segment]:
+        """Those that an installation wrote; others may have gone on from the same generation with other events."""
+        return [each for each in self.segments()[0] if each.header.installation == installation]
+
     def _look(self) -> tuple[list[JournalDamaged], bool]:
         """Read what is new. Returns what is damaged, and whether files went meanwhile.
 
@@ -101,7 +105,7 @@ class JournalFolder:
         changed = False
         for path in [path for path in self._paths() if segments.is_name(path.name)]:
             try:
-                identity = _identity_of(path)
+                identity = Identity.of(path.stat())
                 shut = self._unreadable.get(path)
                 if shut is not None and shut[0] == identity:
                     damaged.append(shut[1])
@@ -127,9 +131,9 @@ class JournalFolder:
         One that cannot be read may be good: it stays, and counts as damaged until `try_again` can read it.
         """
         path = Path(error.details["segment"])
-        if error.details.get("unreadable"):
+        if is_unreadable(error):
             with self._lock, contextlib.suppress(OSError):
-                self._unreadable[path] = (_identity_of(path), error)
+                self._unreadable[path] = (Identity.of(path.stat()), error)
             return False
         try:
             if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
@@ -144,7 +148,7 @@ class JournalFolder:
     def aside(self) -> list[Aside]:
         """The damaged segments that were set aside and are there still."""
         names = ((path, path.name.removesuffix(DAMAGED_SUFFIX)) for path in self._paths())
-        return [told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
+        return [_told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
 
     def try_again(self) -> None:
         """Read what could not be read, for the disk may answer again."""
@@ -199,7 +203,7 @@ class JournalFolder:
     def _paths(self) -> Iterator[Path]:
         """All files of all generations, segments or not."""
         try:
-            folders = [path for path in self.root.iterdir() if _GENERATION.fullmatch(path.name) and path.is_dir()]
+            folders = [path for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
         except FileNotFoundError:
             return
         for folder in folders:

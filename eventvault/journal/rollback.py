@@ -14,7 +14,7 @@ from eventvault import clock
 from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal.folder import JournalFolder, told_by_name
+from eventvault.journal.folder import JournalFolder, told_by
 from eventvault.store.generation import Generation
 from eventvault.store.registry import EventRegistry
 
@@ -51,7 +51,7 @@ def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Itera
         known[each.generation] = each.header.generation
         if each.generation == generation:
             yield each.last
-    names = [*(told_by_name(Path(error.details["segment"])) for error in damaged), *folder.aside()]
+    names = [*map(told_by, damaged), *folder.aside()]
     yield from (each.last for each in names if each.generation == generation)
     record = folder.read_record()
     if record is not None:

@@ -46,11 +46,9 @@ class Tidier:
         return False
 
     def _steps(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> Iterator[bool]:
-        yield from self._remove(_needless(self._folder, self._ours(), entries, identity))
-        yield from self._merge(self._ours())
-
-    def _ours(self) -> list[Segment]:
-        return [each for each in self._folder.segments()[0] if each.header.installation == self._installation]
+        ours = self._folder.segments_of(self._installation)
+        yield from self._remove(_needless(self._folder, ours, entries, identity))
+        yield from self._merge(self._folder.segments_of(self._installation))
 
     def _remove(self, gone: Sequence[Segment]) -> Iterator[bool]:
         for start in range(0, len(gone), REMOVED_AT_ONCE):

@@ -14,7 +14,7 @@ import msgspec
 
 from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import Aside, JournalFolder, Record, told_by_name
+from eventvault.journal.folder import Aside, JournalFolder, Record, is_unreadable, told_by
 from eventvault.journal.segment import About, Segment, Stretch
 from eventvault.kafka import offsets
 from eventvault.store import keys
@@ -104,8 +104,8 @@ class SegmentWriter:
         found, damaged = self.folder.segments()
         for error in damaged:
             self.folder.set_aside(error)
-        unreadable = [told_by_name(Path(e.details["segment"])) for e in damaged if e.details.get("unreadable")]
-        found = self._without_superseded([each for each in found if self._is_ours(each)])
+        unreadable = [told_by(error) for error in damaged if is_unreadable(error)]
+        found = self._without_superseded([e for e in found if e.header.installation == self._installation])
         entries, known = self._entries(), identity.by_id()
         archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
@@ -198,9 +198,9 @@ class SegmentWriter:
     def _before(self, generation: str, first: int) -> Stretch | None:
         """The segment that ends where the one that begins with `first` begins."""
         if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
-            found, _ = self.folder.segments()
-            before = (each for each in found if (each.generation, each.last) == (generation, first - 1))
-            self._newest = next(filter(self._is_ours, before), None)
+            ours = self.folder.segments_of(self._installation)
+            before = (each for each in ours if (each.generation, each.last) == (generation, first - 1))
+            self._newest = next(before, None)
         return self._newest.header.stretch if self._newest else None
 
     def _lost_for_good(
@@ -229,9 +229,6 @@ class SegmentWriter:
         assert self.identity is not None
         last = self.holes[0][0] - 1 if self.holes else self.upto
         self.covered = Covered(self.identity.generation, last)
-
-    def _is_ours(self, each: Segment) -> bool:
-        return each.header.installation == self._installation
 
 
 def archived_prefix(entries: Iterable[BackupEntry], known: Mapping[str, Generation], generation: str) -> int:

@@ -21,8 +21,6 @@ Headers = list[tuple[str, bytes | None]]
 _STRUCTURED = "application/cloudevents"
 _PREFIX = "ce_"
 _LONGEST_REASON = 1_000
-_YEAR_10000 = 253_402_300_800_000
-"""Milliseconds since the epoch. A producer may say anything; later than this no RFC 3339 instant can."""
 
 
 class Unreadable(Exception):
@@ -53,7 +51,7 @@ def to_draft(record: Record) -> EventDraft:
         raise Unreadable("; ".join(str(problem) for problem in problems)[:_LONGEST_REASON])
     if attributes.get("id") is None:
         attributes["id"] = derived_id(record)
-    dated = record.timestamp is not None and 0 <= record.timestamp < _YEAR_10000
+    dated = record.timestamp is not None and 0 <= record.timestamp < clock.YEAR_10000 // 1000
     instant = record.timestamp * 1000 if dated and record.timestamp is not None else clock.now()
     try:
         return draft(attributes, instant)

@@ -26,7 +26,7 @@ from eventvault.errors import (
     RestoreRunning,
 )
 from eventvault.journal import coverage
-from eventvault.journal.folder import JournalFolder, Record, told_by_name
+from eventvault.journal.folder import JournalFolder, Record, told_by
 from eventvault.restore import plan as plans
 from eventvault.restore.plan import Live, Plan, Sources, Target
 from eventvault.restore.replay import lines_of
@@ -59,7 +59,7 @@ class Finder:
         for entry in entries:
             if entry.generation not in known:
                 known = {**self._generations_of(entry), **known}
-        lost = [told_by_name(Path(error.details["segment"]))[1:] for error in damaged]
+        lost = [told_by(error)[1:] for error in damaged]
         return Sources(known, entries, segments, live, tuple(lost))
 
     def our_record(self) -> Record | None:

@@ -19,7 +19,7 @@ from eventvault.restore import undo
 from eventvault.restore.intent import POINT_IN_TIME, Intent
 from eventvault.store import keys
 from eventvault.store.generation import StoreIdentity
-from eventvault.store.kept import KEPT_PREFIX, Kept
+from eventvault.store.kept import Kept, name_of
 from eventvault.store.opening import open_checked
 from eventvault.store.past_copy import copy_database
 from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, read_standing
@@ -48,9 +48,10 @@ def standing(storage_dir: Path, database: Path) -> tuple[StoreIdentity, int] | N
 def expected(known: tuple[StoreIdentity, int] | None, restored: Restored) -> Kept:
     """What `restored` will leave behind, as far as it is known before nothing is appended to it any more."""
     identity, events = known or (None, None)
+    generation = identity.generation if identity else None
     return Kept(
-        name=f"{KEPT_PREFIX}{identity.generation if identity else 'unread-' + secrets.token_hex(4)}",
-        generation=identity.generation if identity else None,
+        name=name_of(generation),
+        generation=generation,
         events=events,
         left=clock.now(),
         source=restored.source,

@@ -24,7 +24,7 @@ from eventvault.errors import (
     EventVaultError,
     JournalDamaged,
 )
-from eventvault.journal.folder import JournalFolder, told_by_name
+from eventvault.journal.folder import JournalFolder, is_unreadable, told_by
 from eventvault.journal.writer import Offsets
 from eventvault.restore import plan as plans
 from eventvault.restore.hot import Restorer
@@ -125,7 +125,7 @@ class Recovery:
                 intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
                 if intent is not None:
                     return intent
-        unreadable = [error for error in self._journal.segments()[1] if error.details.get("unreadable")]
+        unreadable = list(filter(is_unreadable, self._journal.segments()[1]))
         if unreadable:
             raise _not_now(unreadable[0])
         for entry in left.archives:
@@ -155,7 +155,7 @@ class Recovery:
             try:
                 intent = self._made(way, left)
             except (ArchiveError, BackupNotFound) as error:
-                if isinstance(error, JournalDamaged) and error.details.get("unreadable"):
+                if isinstance(error, JournalDamaged) and is_unreadable(error):
                     self._journal.set_aside(error)  # known before anything is unpacked, when this is tried again
                     raise _not_now(error) from error
                 refused(error)
@@ -179,9 +179,9 @@ class Recovery:
         """Raises BackupsUnavailable where what lies beyond the end of `way` may be in a segment that cannot be read."""
         bounds = dict(lineage(sources.known, way.target.generation))
         for error in self._journal.segments()[1]:
-            held = told_by_name(Path(error.details["segment"]))
+            held = told_by(error)
             wanted = min(held.last, bounds.get(held.generation, 0))
-            if error.details.get("unreadable") and wanted > (way.target.sequence or 0):
+            if is_unreadable(error) and wanted > (way.target.sequence or 0):
                 raise _not_now(error)
 
     def _made(self, way: Plan, sources: Sources) -> Intent:

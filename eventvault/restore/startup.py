@@ -43,7 +43,7 @@ from eventvault.restore.moment import Moments
 from eventvault.restore.prepare import DATABASE_NAME
 from eventvault.restore.recovery import Recovery
 from eventvault.settings import Settings
-from eventvault.store.kept import KEPT_PREFIX
+from eventvault.store.kept import name_of
 from eventvault.store.opening import check_free
 from eventvault.store.registry import MARK_NAME, create_database
 
@@ -172,7 +172,7 @@ class Startup:
             self._recovery.recover(left)
             return
         if database.exists():
-            kept = database.with_name(f"{KEPT_PREFIX}unread-{secrets.token_hex(4)}")
+            kept = database.with_name(name_of(None))
             rename_durably(database, kept)
             log.warning("BackupManager: what was left of %s is kept in %s", database, kept)
         create_database(database)

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import msgspec
 
-LARGEST_SEQUENCE = 2**63 - 1
-YEAR_10000 = 253_402_300_800_000_000
-"""Microseconds since the epoch: the first instant that cannot be printed."""
+from eventvault import clock
+
+NO_BOUND = 2**63 - 1
+"""No sequence is beyond it."""
 NO_RESTORE = frozenset({"rolled back", "unchecked"})
 """Reasons of generations that began in a database as it was found."""
 _ID = re.compile("[0-9a-f]{16}")
@@ -26,9 +27,9 @@ class Generation(msgspec.Struct, frozen=True, rename="camel"):
 
     id: str
     parent: str | None
-    fork_sequence: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEQUENCE)]
+    fork_sequence: Annotated[int, msgspec.Meta(ge=0, le=NO_BOUND)]
     reason: str
-    at: Annotated[int, msgspec.Meta(ge=0, lt=YEAR_10000)]
+    at: Annotated[int, msgspec.Meta(ge=0, lt=clock.YEAR_10000)]
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,9 +105,6 @@ def new_id() -> str:
 def is_id(text: str) -> bool:
     """Whether a text has the form of an id. The keys of databases that are made for their readers have another one."""
     return bool(_ID.fullmatch(text))
-
-
-NO_BOUND = LARGEST_SEQUENCE
 
 
 def last_common(known: Mapping[str, Generation], one: str, other: str) -> int:

@@ -8,6 +8,7 @@ what took its place. Without it nothing but that is lost.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     brought: int = 0
     undone: bool = False
+
+
+def name_of(generation: str | None) -> str:
+    """Of the folder in which a database of that generation is kept; None: of one that cannot be read."""
+    return KEPT_PREFIX + (generation or f"unread-{secrets.token_hex(4)}")
 
 
 def kept(storage_dir: Path) -> list[Kept]:
