@@ -17,12 +17,12 @@ _HERE = str(Path(__file__).resolve().parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
-from app import refusals, serving, signals  # noqa: E402  # found only with the folder of this file in the path
+from app import gunicorn_patches, serving, signals  # noqa: E402  # found only with the folder of this file in the path
 
 _settings = serving.settings_or_exit()
 serving.begin_service()
 signals.end_the_newborn()
-refusals.install()
+gunicorn_patches.install()
 
 wsgi_app = "wsgi:app"
 bind = serving.bind_address(_settings)
@@ -31,7 +31,7 @@ worker_class = "gthread"
 threads = 24
 keepalive = 30
 graceful_timeout = 60
-limit_request_line = refusals.LONGEST_REQUEST_LINE
+limit_request_line = gunicorn_patches.LONGEST_REQUEST_LINE
 control_socket_disable = True
 loglevel = _settings.log_level
 

@@ -27,7 +27,7 @@ from app.replies import OrjsonProvider
 from app.store import COMMAND
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
-from eventvault.event_schema import JSON_SCHEMA
+from eventvault.events.schema import JSON_SCHEMA
 from eventvault.settings import Settings
 from eventvault.store.interface import Store
 
@@ -86,8 +86,8 @@ def _is_command() -> bool:
 
 def _for_command(settings: Settings) -> Store:
     """No service begins because somebody asks for help: a store is started with the first question, if at all."""
-    from eventvault.store.client import StoreClient
-    from eventvault.store.spawn import Spawner
+    from eventvault.store.process.spawn import Spawner
+    from eventvault.store.rpc.client import StoreClient
 
     service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
     return StoreClient(Spawner(settings, COMMAND, service=service, mode="command"))
@@ -96,7 +96,7 @@ def _for_command(settings: Settings) -> Store:
 def _initialized(settings: Settings) -> Store:
     # Imported here, as only a process that really serves needs what it brings: tests give a store of their own.
     from eventvault import logs
-    from eventvault.backups.manager import BackupManager
+    from eventvault.backup_manager import BackupManager
 
     if not logging.getLogger().handlers:  # under `flask run`; gunicorn and pytest have seen to it already
         logs.setup(settings)

@@ -181,13 +181,13 @@ def say_open(settings: Settings, hosts: Iterable[str], warn: Callable[[str], Non
 
 def worker_started() -> None:
     """Hold the store from now on: this process is born after the fork, threads and sockets begin here."""
-    from eventvault.store import lifeline
+    from eventvault.store.process import lifeline
 
     lifeline.start_all(parent=int(os.environ.get(_MASTER) or os.getppid()))
 
 
 def end_service(settings: Settings) -> None:
     """The master ends: the store of this start is asked to end at once."""
-    from eventvault.store import lifeline
+    from eventvault.store.process import lifeline
 
     lifeline.end_store(settings, os.environ.get(SERVICE, ""))

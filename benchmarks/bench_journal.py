@@ -17,11 +17,12 @@ from pathlib import Path
 from benchmarks import report, serving
 from benchmarks.bench_serve import event_body, posts
 from benchmarks.load import measure
-from eventvault import clock, event
+from eventvault import clock
+from eventvault.database.generation import Generation
+from eventvault.events import event
 from eventvault.journal import segment
-from eventvault.journal.segment import About
-from eventvault.restore.prepare_moment import prepare_moment
-from eventvault.store.generation import Generation
+from eventvault.journal.segment import SegmentInfo
+from eventvault.restore.moments.build_chore import prepare_moment
 from tests.service import Service
 
 OFF = "86400000"
@@ -115,7 +116,7 @@ def _segment(folder: Path, first: int, events: int) -> Path:
         event.recorded_body(event.draft(body, instant).body, first + number, instant)
         for number, body in enumerate(bodies)
     ]
-    about = About(store_id="0" * 16, installation="bench", generation=GENERATION, first=first)
+    about = SegmentInfo(store_id="0" * 16, installation="bench", generation=GENERATION, first=first)
     return segment.write_segment(folder, about, lines).path
 
 

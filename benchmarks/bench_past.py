@@ -124,8 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             present = {"asOf": moment["asOf"]}
             measure(results, said, lambda: read(service, present), lambda: read(service, present))
             back = {"pointInTime": moment["asOf"], "generation": moment["generation"]}
-            said_of = f"a restore into {options.size:,} MB"
-            left = {**moment, "generation": wait_beside(results, said_of, service, "/api/backup/restore", back)}
+            description = f"a restore into {options.size:,} MB"
+            left = {
+                **moment,
+                "generation": wait_beside(results, description, service, "/api/backup/restore", back),
+            }
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
             said = f"{said} in a generation that was left behind"

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eventvault import clock, event
-from eventvault.event import EventDraft
-from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault import clock
+from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.events import event
+from eventvault.events.event import EventDraft
 
 _BATCH = 1000
 _CALM_SECONDS = 3.0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from eventvault.backups.archive.compression import deflate
-from eventvault.backups.archive.placing import STEP, write_at
+from eventvault.archive.compression import deflate
+from eventvault.archive.placing import STEP, write_at
 
 _PIECE = 2 * 2**20
 _LEAST, _MOST = 50 * 10**6, 100 * 10**6

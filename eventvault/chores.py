@@ -33,7 +33,7 @@ CHORES = {
     "check_part": "eventvault.restore.records",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",
-    "prepare_moment": "eventvault.restore.prepare_moment",
+    "prepare_moment": "eventvault.restore.moments.build_chore",
     "prepare_undo": "eventvault.restore.prepare",
 }
 """Name of the chore → the module whose function of that name does it: keyword arguments in, a dictionary out."""

@@ -15,10 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from eventvault import data_folders
 from eventvault.errors import NoSpace
-
-TEMPORARY_SUFFIX = ".tmp"
-"""What is left over with this ending after a crash may be removed by whoever owns the folder."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,7 +57,7 @@ def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     On leaving without an exception it is synced and takes its name; on an exception it is removed.
     replace=False: raises FileExistsError where the name is taken. A full disk raises NoSpace.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
     try:
         with no_space_said(f"writing {path}"), temporary.open("x+b") as file:
             yield file

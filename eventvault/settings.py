@@ -99,7 +99,7 @@ _FOLDER = Kind(_path, "a folder's path; a relative one starts beside wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
 _LARGEST_BODY = 2**27
-"""Bytes: as JSON a text may be six times as long, and a frame to the store holds 2**30 (`eventvault.store.wire`)."""
+"""Bytes: as JSON a text may be six times as long, and a frame to the store holds 2**30 (`store.rpc.wire`)."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from typing import Any
 import orjson
 import plyvel
 
-from eventvault import clock, event
-from eventvault.backups.archive import writer
-from eventvault.backups.archive.manifest import Manifest
-from eventvault.event import EventDraft
-from eventvault.store.generation import first_identity
+from eventvault import clock
+from eventvault.archive import writer
+from eventvault.archive.manifest import Manifest
+from eventvault.database.generation import first_identity
+from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.database.values import ScanQuery
+from eventvault.events import event
+from eventvault.events.event import EventDraft
 from eventvault.store.interface import Store
-from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.store.service import StoreService
-from eventvault.store.values import ScanQuery
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.backups.manager import BackupManager
+from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings, load
-from eventvault.store import lifeline
-from eventvault.store.client import StoreClient
+from eventvault.store.process import lifeline
+from eventvault.store.rpc.client import StoreClient
 from eventvault.store.service import StoreService
 from tests import processes
 
@@ -51,7 +51,7 @@ def running_client(settings: Settings) -> Iterator[StoreClient]:
 
 
 def wait_until_gone(pid: int) -> None:
-    from eventvault.store.spawn import reap
+    from eventvault.store.process.spawn import reap
 
     def gone() -> bool:
         reap()

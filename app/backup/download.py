@@ -14,7 +14,7 @@ from flask import Response, request
 from werkzeug.wsgi import FileWrapper
 
 from app.edge import Edge
-from eventvault.backups.reading import reading
+from eventvault.archive.locks import reading
 from eventvault.store.interface import Store
 
 CHUNK = 256 * 1024

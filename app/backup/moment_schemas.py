@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from app.backup.schemas import RestoredSchema, check_name
 from app.events.schemas import GENERATION_ID, Instant
 from app.replies import ReplySchema
-from eventvault.store.values import Moment
+from eventvault.restore.values import Moment
 
 _LARGEST = 2**63 - 1
 _WAYS = ("backupName", "pointInTime", "sequence")

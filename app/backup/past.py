@@ -14,9 +14,11 @@ from app.edge import edge, long_work, store
 from app.events.reading import EXPORT_PAGE, export_reply
 from app.replies import reply
 from app.streaming import persistently, streamed
-from eventvault.past.naming import moment_of
-from eventvault.store.interface import Hold, Store
-from eventvault.store.values import DiffPage, DiffQuery, Moment, ScanQuery
+from eventvault.database.values import ScanQuery
+from eventvault.past.moment_text import moment_of
+from eventvault.past.values import DiffPage, DiffQuery
+from eventvault.restore.values import Moment
+from eventvault.store.interface import GenerationHold, Store
 
 
 def diff_reply(one: str, other: str) -> Response:
@@ -28,7 +30,7 @@ def diff_reply(one: str, other: str) -> Response:
     release = edge().long_lived.take()
     try:
         asked = store()
-        query = DiffQuery(asked.look_back(before), asked.look_back(after))
+        query = DiffQuery(asked.resolve_moment(before), asked.resolve_moment(after))
         first = asked.diff(query)
         return streamed(_lines(asked, query, first), release, "diff.ndjson")
     except BaseException:
@@ -53,7 +55,7 @@ def _lines(asked: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
     yield _summary(query, page.common, counts)
 
 
-def _next(asked: Store, holds: tuple[Hold, Hold], query: DiffQuery) -> DiffPage:
+def _next(asked: Store, holds: tuple[GenerationHold, GenerationHold], query: DiffQuery) -> DiffPage:
     for hold in holds:
         hold.renew()
     return asked.diff(query)
@@ -78,7 +80,7 @@ def part_reply(asked: Mapping[str, Any]) -> Response:
     if asked["into"] == "export":
         return export_reply(query)
     with long_work() as vault:
-        taken = vault.take_part(query)
+        taken = vault.copy_events_to_present(query)
     return reply(
         {
             "success": True,
@@ -101,7 +103,7 @@ def _part_query(asked: Mapping[str, Any]) -> ScanQuery:
         archive=asked.get("backupName"),
     )
     with long_work() as vault:
-        view = vault.look_back(moment)
+        view = vault.resolve_moment(moment)
     wanted = asked.get("filter") or {}
     return ScanQuery(
         generation=view.generation,

@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from app.backup.schemas import check_name
 from app.events.schemas import GENERATION_ID, Instant
 from app.replies import ReplySchema
-from eventvault.past.naming import LARGEST
+from eventvault.past.moment_text import LARGEST
 
 _MOMENT = (
     "An instant with an offset, a sequence, the name of an archive, or `now`; `<generation>@` may stand before an "

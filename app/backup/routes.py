@@ -20,8 +20,9 @@ from app.edge import edge, long_work, store
 from app.query import refuse_repeated, takes
 from app.replies import JSON, given_object, object_body, reply, valid
 from app.streaming import NDJSON
+from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupNotFound
-from eventvault.store.values import BackupEntry, Restored
+from eventvault.restore.values import Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
 blueprint.before_request(refuse_repeated)

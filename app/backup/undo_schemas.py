@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 
 from app.backup.schemas import Moment, RestoredSchema
 from app.replies import ReplySchema
-from eventvault.store.values import KeptEntry, LeftBehind, Undo
+from eventvault.restore.values import KeptEntry, LeftBehind, Undo
 
 
 class UndoSchema(Schema):

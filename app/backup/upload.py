@@ -15,11 +15,11 @@ from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, Ne
 from app.backup.schemas import upload_name
 from app.edge import Edge
 from app.replies import CHUNK, read_some
-from eventvault import json_text
+from eventvault import data_folders, json_text
+from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupExists, MalformedInput
-from eventvault.files import TEMPORARY_SUFFIX, make_folder, no_space_said
+from eventvault.files import make_folder, no_space_said
 from eventvault.store.interface import Store
-from eventvault.store.values import BackupEntry
 
 _FORM = "multipart/form-data"
 _FIELD = "file"
@@ -54,7 +54,7 @@ def _free_name(store: Store, name: str | None) -> str:
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     make_folder(folder)
-    path = folder / f".upload.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    path = folder / f".upload.{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
     try:
         with no_space_said(f"taking an upload into {folder}"), path.open("xb") as file:
             yield path, file

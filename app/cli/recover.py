@@ -14,10 +14,10 @@ from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
 from eventvault.journal.folder import JournalFolder
-from eventvault.restore.lost import Left, is_lost, left_of
+from eventvault.restore.start.lost import Left, is_lost, left_of
 from eventvault.settings import Settings
-from eventvault.store.client import StoreClient
-from eventvault.store.spawn import Spawner
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
 
 _LOOK_SECONDS = 0.05
 _END_SECONDS = 20.0

@@ -9,10 +9,11 @@ from flask import Request, Response
 from app.edge import store
 from app.events.schemas import problem_fields
 from app.replies import read_body, reply
-from eventvault import clock, cloudevents_http, event, event_schema
+from eventvault import clock
+from eventvault.database.values import ScanQuery
 from eventvault.errors import InvalidInput
-from eventvault.event import Appended, EventDraft
-from eventvault.store.values import ScanQuery
+from eventvault.events import cloudevents_http, event, schema
+from eventvault.events.event import Appended, EventDraft
 
 _MOST_PROBLEMS = 20
 """Invalid events that one answer describes; a hundred thousand wrong ones are said by the first few."""
@@ -38,7 +39,7 @@ def _event_headers(asked: Request) -> dict[str, str]:
 
 
 def _require_valid(posted: cloudevents_http.Posted) -> None:
-    problems = event_schema.validate_many(posted.events)
+    problems = schema.validate_many(posted.events)
     if not problems:
         return
     said = dict(list(problems.items())[:_MOST_PROBLEMS])
@@ -62,7 +63,7 @@ def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
             f"event {len(drafts)} cannot be kept exactly: {error}",
             hint="send whole numbers beyond 64 bits as text, and flatten what is nested more than 250 deep",
             fields=problem_fields(
-                {len(drafts): [event_schema.Problem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
+                {len(drafts): [schema.Problem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
             ),
         ) from None
     return drafts

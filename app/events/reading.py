@@ -14,10 +14,11 @@ from flask import Response
 from app.edge import edge, long_work, store
 from app.replies import JSON
 from app.streaming import persistently, streamed
-from eventvault import cursor
+from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import GenerationLeftBehind, InvalidInput
-from eventvault.store.interface import Hold, Store
-from eventvault.store.values import Moment, Page, ScanQuery
+from eventvault.events import cursor
+from eventvault.restore.values import Moment
+from eventvault.store.interface import GenerationHold, Store
 
 EXPORT_PAGE = 1000
 
@@ -56,7 +57,7 @@ def _as_of(query: ScanQuery, instant: int, generation: str | None) -> Reading:
     """The query at a moment of the past. A page that continues another stays in the generation of that one."""
     moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
     with long_work() as vault:
-        view = vault.look_back(moment)
+        view = vault.resolve_moment(moment)
         if generation is not None and query.generation not in (None, generation):
             _check_shared(query, generation, vault.last_common(query.generation, generation))
     return Reading(msgspec.structs.replace(query, generation=view.generation, upto=view.sequence), view.generation_id)
@@ -145,6 +146,6 @@ def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
             page = persistently(partial(_next, asked, hold, _following(query, page, limit=query.limit, upto=upto)))
 
 
-def _next(asked: Store, hold: Hold, query: ScanQuery) -> Page:
+def _next(asked: Store, hold: GenerationHold, query: ScanQuery) -> Page:
     hold.renew()
     return asked.scan(query)

@@ -15,7 +15,7 @@ from app.events.schemas import AppendedSchema, EventsSchema, FilterSchema, ListS
 from app.query import refuse_repeated, takes
 from app.replies import JSON
 from app.streaming import NDJSON
-from eventvault.store.values import Moment
+from eventvault.restore.values import Moment
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
 blueprint.before_request(refuse_repeated)
@@ -81,6 +81,6 @@ def get_event(asked: dict[str, Any], event_id: str) -> Response:
 def _one(event_id: str, source: str | None, as_of: int | None = None) -> Response:
     if as_of is not None:
         with long_work() as vault:
-            vault.look_back(Moment(instant=as_of))  # raises where there is no such moment
+            vault.resolve_moment(Moment(instant=as_of))  # raises where there is no such moment
     value = store().get(event_id, source, as_of)
     return Response(b'{"success":true,"event":%s}' % value, content_type=JSON)

@@ -20,11 +20,11 @@ from app.store.scheduler import FlaskScheduler
 from eventvault import logs
 from eventvault.errors import InvalidSettings
 from eventvault.settings import Settings, load, make_folders
-from eventvault.store import wire
-from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
-from eventvault.store.server import StoreServer
+from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
+from eventvault.store.rpc import wire
+from eventvault.store.rpc.server import StoreServer
 from eventvault.store.service import StoreService
-from eventvault.store.spawn import SPAWNER_VARIABLE, socket_of
 
 log = logging.getLogger("BackupManager")
 

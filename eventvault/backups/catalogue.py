@@ -17,11 +17,12 @@ from typing import Literal
 
 import msgspec
 
-from eventvault import clock
+from eventvault import clock, data_folders
+from eventvault.archive import reader
+from eventvault.archive.manifest import Manifest
 from eventvault.backups import catalogue_file, names
-from eventvault.backups.archive import reader
-from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue_file import Identity, Record, Summary, identity_of
+from eventvault.backups.entry import BackupEntry
 from eventvault.clock import Clock
 from eventvault.errors import (
     ArchiveAlien,
@@ -32,7 +33,6 @@ from eventvault.errors import (
     NoSpace,
 )
 from eventvault.files import sync_folder
-from eventvault.store.values import BackupEntry
 
 Records = dict[str, Record]
 
@@ -41,7 +41,7 @@ class Catalogue:
     """The archives in `backup_dir`. Safe to use from many threads.
 
     installation: the id of this installation, as it stands in the manifests of its archives. read_manifest, kind: how
-    to look into an archive (`eventvault.backups.archive.reader`). Every method may raise BackupsUnavailable.
+    to look into an archive (`eventvault.archive.reader`). Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Catalogue:
         return self._change(name, pinned=pinned)
 
     def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
-        """Remove the archive and what is known of it. The caller holds `claim_for_removal`. Raises BackupNotFound.
+        """Remove the archive and what is known of it. The caller holds `exclusive_lock`. Raises BackupNotFound.
 
         check: is given all archives, and raises where this one must stay. Nothing is pinned, marked or removed between
         that and the removal.
@@ -165,13 +165,13 @@ class Catalogue:
         try:
             catalogue_file.save(self._folder, records)
         except OSError as error:
-            raise self._unavailable(f"writing {self._folder / catalogue_file.NAME}", error) from error
+            raise self._unavailable(f"writing {self._folder / data_folders.CATALOGUE}", error) from error
         with self._lock:
-            self._loaded = identity_of(self._folder / catalogue_file.NAME)
+            self._loaded = identity_of(self._folder / data_folders.CATALOGUE)
 
     def _known(self) -> Records:
         """What is remembered; read again where the file is another one. Never changed in place."""
-        path = self._folder / catalogue_file.NAME
+        path = self._folder / data_folders.CATALOGUE
         with self._lock:
             try:
                 found = identity_of(path)

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from eventvault import clock
-from eventvault.backups.archive.manifest import Manifest
+from eventvault import clock, data_folders
+from eventvault.archive.manifest import Manifest
 from eventvault.files import write_durably
 
-NAME = ".catalogue.json"
-DAMAGED_NAME = ".catalogue.damaged.json"
 FORMAT = 1
 
 
@@ -94,7 +92,7 @@ def load(folder: Path) -> dict[str, Record]:
 
     Such a one is kept beside it for a look. Raises OSError where the file cannot be opened.
     """
-    path = folder / NAME
+    path = folder / data_folders.CATALOGUE
     try:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except FileNotFoundError:
@@ -102,7 +100,7 @@ def load(folder: Path) -> dict[str, Record]:
     except msgspec.DecodeError:
         document = None
     if document is None or document.format != FORMAT:
-        path.replace(folder / DAMAGED_NAME)
+        path.replace(folder / data_folders.DAMAGED_CATALOGUE)
         return {}
     return dict(document.archives)
 
@@ -110,4 +108,4 @@ def load(folder: Path) -> dict[str, Record]:
 def save(folder: Path, records: dict[str, Record]) -> None:
     """Write all records, durably. Raises NoSpace or OSError; then what was there stays."""
     document = _Document(FORMAT, dict(sorted(records.items())))
-    write_durably(folder / NAME, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    write_durably(folder / data_folders.CATALOGUE, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

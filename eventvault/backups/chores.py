@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
-from eventvault.backups import tables
-from eventvault.backups.archive import writer
-from eventvault.backups.archive.earlier import earlier_archives
-from eventvault.backups.archive.manifest import Manifest
+from eventvault.archive import writer
+from eventvault.archive.manifest import Manifest
+from eventvault.archive.reuse import earlier_archives
+from eventvault.backups import table_digests
 from eventvault.errors import BackupsUnavailable
 
 
@@ -27,8 +27,8 @@ def write_archive(
     back is not what was written; then nothing is left of it.
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)
-    seen = tables.tables_of(Path(folder))
-    known = tables.known_tables(Path(storage), about, seen)
+    seen = table_digests.tables_of(Path(folder))
+    known = table_digests.known_tables(Path(storage), about, seen)
     paths = [Path(each) for each in earlier]
     try:
         with earlier_archives(paths, about.store_id, about.compression) as archives:
@@ -40,6 +40,6 @@ def write_archive(
             f"writing {target} failed: {error.strerror}",
             hint=f"see to it that {target.parent} is there and that the service may write to it",
         ) from error
-    tables.remember_tables(Path(storage), written.manifest, seen)
+    table_digests.remember_tables(Path(storage), written.manifest, seen)
     answer = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
     return {**answer, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}

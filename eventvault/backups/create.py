@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,27 +17,26 @@ from typing import Any
 
 import msgspec
 
-from eventvault import clock, event
+from eventvault import clock, data_folders
+from eventvault.archive.locks import exclusive_lock
+from eventvault.archive.manifest import Manifest
 from eventvault.backups import names, retention
-from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.catalogue_file import Identity
-from eventvault.backups.checkpoint import take_checkpoint
+from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import keep_installation
-from eventvault.backups.reading import claim_for_removal
 from eventvault.chores import Chores
+from eventvault.database import keys
+from eventvault.database.bus import EventBus
+from eventvault.database.checkpoint import take_checkpoint
 from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError, StoreUnavailable
-from eventvault.files import TEMPORARY_SUFFIX, remove_durably
+from eventvault.events import event
+from eventvault.files import remove_durably
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
-from eventvault.store import keys
-from eventvault.store.bus import EventBus
-from eventvault.store.past import Past
-from eventvault.store.values import BackupEntry, Created
 
 log = logging.getLogger("BackupManager")
 
-CHECKPOINT_PREFIX = ".checkpoint-"
 A_LOOK_SECONDS = 0.5
 """How long a removal waits for whoever reads the archive: a look at its manifest is over then."""
 
@@ -51,15 +50,26 @@ class _Turn:
 
 
 class BackupMaker:
-    """Makes backups of the database of `bus` into BACKUP_DIR, and removes old ones."""
+    """Makes backups of the database of `bus` into BACKUP_DIR, and removes old ones.
 
-    def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue, chores: Chores, past: Past) -> None:
+    on_checkpoint: called when a checkpoint is taken, while no restore can swap the database; the function that it
+    returns is called once the backup was made.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: EventBus,
+        catalogue: Catalogue,
+        chores: Chores,
+        on_checkpoint: Callable[[], Callable[[], None]] = lambda: lambda: None,
+    ) -> None:
         self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
         self._settings = settings
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
-        self._past = past
+        self._on_checkpoint = on_checkpoint
         self.last_made: int | None = None
         """When this process made its newest backup, in microseconds."""
         self._lock = threading.Lock()
@@ -136,11 +146,11 @@ class BackupMaker:
 
     def _make(self, turn: _Turn) -> Created:
         began = clock.now()
-        staging = self._settings.storage_dir / f"{CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
+        staging = self._settings.storage_dir / f"{data_folders.CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
         try:
             keep_installation(self._settings, self._catalogue.installation)
-            with self._bus.steady:
-                left = self._past.kept()
+            with self._bus.swap_lock:
+                on_made = self._on_checkpoint()
                 checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn))
             manifest = self._manifest(turn.label, checkpoint.held, began)
             entry = self._archive(checkpoint.folder, manifest)
@@ -150,22 +160,20 @@ class BackupMaker:
         log.info("BackupManager: %s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                  duration)  # fmt: skip
         self.last_made = clock.now()
-        self._tidy(entry, left)
+        self._tidy(entry, on_made)
         return Created(entry, duration)
 
-    def _tidy(self, entry: BackupEntry, left: list[str]) -> None:
-        """What a good backup makes room for. It is made all the same when that fails.
+    def _tidy(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
+        """Remove what a good backup makes needless. A failure here does not make the backup fail.
 
-        left: the databases that restores had left behind when the checkpoint was taken. One that a restore left since
-        holds what the backup does not; the newest KEEP_UNDO stay in any case. Nothing goes while the database is
-        known to be damaged: what is older may be all that is good.
+        Nothing goes while the database is known to be damaged: what is older may be all that is good.
         """
         if self._bus.problem is not None:
             log.warning("BackupManager: nothing old was removed, as %s", self._bus.problem)
             return
         try:
             self.rotate(entry.name)
-            self._past.drop_beyond(self._settings.keep_undo, left)
+            on_made()
         except (EventVaultError, OSError) as error:
             log.warning("BackupManager: old archives could not be removed: %s", error)
 
@@ -263,14 +271,14 @@ class BackupMaker:
 
     def _busy(self, name: str) -> bool:
         try:
-            with claim_for_removal(self._settings.backup_dir / name, A_LOOK_SECONDS):
+            with exclusive_lock(self._settings.backup_dir / name, A_LOOK_SECONDS):
                 return False
         except (BackupNotFound, BackupProtected, OSError):
             return True
 
     def _remove(self, name: str, *, force: bool = False) -> None:
         """Whether it may go is looked at again at the very moment: it may have been pinned since."""
-        with claim_for_removal(self._settings.backup_dir / name, A_LOOK_SECONDS):
+        with exclusive_lock(self._settings.backup_dir / name, A_LOOK_SECONDS):
             self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
 
     def _rotated(self, name: str) -> bool:
@@ -286,5 +294,5 @@ class BackupMaker:
 def remove_unfinished(path: Path) -> None:
     """Remove what a chore that was killed had written of the archive `path`; one that fails removes it itself."""
     with suppress(OSError):
-        for file in path.parent.glob(f".{path.name}.*{TEMPORARY_SUFFIX}"):
+        for file in path.parent.glob(f".{path.name}.*{data_folders.TEMPORARY_SUFFIX}"):
             file.unlink()

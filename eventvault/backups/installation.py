@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from eventvault import data_folders
 from eventvault.errors import BackupsUnavailable, NoSpace
 from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
-
-NAME = ".installation"
 
 
 def installation_of(settings: Settings) -> str:
@@ -72,7 +71,7 @@ def _told_by_journal(backup_dir: Path) -> str | None:
 
 def _places(settings: Settings) -> list[Path]:
     """In the order in which they count; written in reverse, as STORAGE_DIR is the surer one."""
-    return [settings.backup_dir / NAME, settings.storage_dir / NAME]
+    return [settings.backup_dir / data_folders.INSTALLATION, settings.storage_dir / data_folders.INSTALLATION]
 
 
 def _read(place: Path) -> str | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupProtected
-from eventvault.store.values import BackupEntry
 
 
 def plan_retention(

@@ -13,10 +13,10 @@ from typing import Any
 
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.schedule import Scheduler
 from eventvault.errors import ArchiveError, Cancelled, EventVaultError
 from eventvault.settings import Settings
-from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
+from eventvault.archive import reader
 from eventvault.backups import names
-from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists
 from eventvault.files import remove_durably, take_name
 from eventvault.settings import Settings
-from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 

@@ -7,14 +7,14 @@ import threading
 from typing import Any
 
 from eventvault import clock
-from eventvault.backups import tables
+from eventvault.backups import table_digests
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.catalogue_file import Identity
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.scrub import RATE
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.settings import Settings
-from eventvault.store.values import BackupEntry
 
 log = logging.getLogger("BackupManager")
 
@@ -79,5 +79,5 @@ class Verifier:
         except (BackupNotFound, ArchiveIncomplete):
             return
         self.counts["damaged"] += 1
-        tables.forget_tables(self._settings.storage_dir)
+        table_digests.forget_tables(self._settings.storage_dir)
         log.error("BackupManager: %s is damaged: %s", name, error.message)

@@ -1,16 +1,16 @@
 """What segments give, as plain data: which events they hold in a lineage, what is missing, what is merged, what may go.
 
 A lineage is a generation and its ancestors, each with the last of its sequences that belongs to it
-(`eventvault.store.generation.lineage`). Nothing here reads or writes.
+(`eventvault.database.generation.lineage`). Nothing here reads or writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from eventvault.journal.folder import Aside
+from eventvault.database.generation import NO_BOUND
+from eventvault.journal.folder import QuarantinedSegment
 from eventvault.journal.segment import Segment
-from eventvault.store.generation import NO_BOUND
 
 Range = tuple[int, int]
 """The first and the last sequence, both included."""
@@ -71,7 +71,9 @@ def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], aft
     return holes
 
 
-def lost(damaged: Iterable[Aside], segments: Sequence[Segment], kept: Mapping[str, int]) -> list[Aside]:
+def lost(
+    damaged: Iterable[QuarantinedSegment], segments: Sequence[Segment], kept: Mapping[str, int]
+) -> list[QuarantinedSegment]:
     """Damaged segments whose events are not all elsewhere.
 
     kept: up to where a generation is in the database, which writes them again, or in a good archive.

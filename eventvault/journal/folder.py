@@ -16,19 +16,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventvault import data_folders
 from eventvault.backups.catalogue_file import Identity
+from eventvault.database.generation import StoreIdentity, is_id
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
-from eventvault.store.generation import StoreIdentity, is_id
 
 log = logging.getLogger("BackupManager")
 
-NAME = "journal"
-RECORD_NAME = "registry.json"
 RECORD_FORMAT = 1
-DAMAGED_SUFFIX = ".damaged"
 SETTLED_SECONDS = 60.0
 """What was written to within this time may be on its way here still, and is not called damaged."""
 _LOOKS = 5
@@ -48,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     kafka: dict[str, dict[str, Any]] = {}
 
 
-class Aside(NamedTuple):
+class QuarantinedSegment(NamedTuple):
     """A segment that was set aside as damaged, or cannot be read, and what its name says that it holds."""
 
     path: Path
@@ -57,7 +55,7 @@ class Aside(NamedTuple):
     last: int
 
 
-def told_by(error: JournalDamaged) -> Aside:
+def segment_of(error: JournalDamaged) -> QuarantinedSegment:
     """The segment that an error is about."""
     return _told_by_name(Path(error.details["segment"]))
 
@@ -67,15 +65,17 @@ def is_unreadable(error: EventVaultError) -> bool:
     return bool(error.details.get("unreadable"))
 
 
-def _told_by_name(path: Path) -> Aside:
-    return Aside(path, path.parent.name, *segments.span_of(path.name.removesuffix(DAMAGED_SUFFIX)))
+def _told_by_name(path: Path) -> QuarantinedSegment:
+    return QuarantinedSegment(
+        path, path.parent.name, *segments.span_of(path.name.removesuffix(data_folders.DAMAGED_SUFFIX))
+    )
 
 
 class JournalFolder:
     """The journal on disk. Every method may raise OSError."""
 
     def __init__(self, backup_dir: Path) -> None:
-        self.root = backup_dir / NAME
+        self.root = backup_dir / data_folders.JOURNAL
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[Identity, Segment]] = {}
         self._suspects: set[Path] = set()
@@ -124,7 +124,7 @@ class JournalFolder:
             self._known[path] = (identity, read)
         return damaged, changed
 
-    def set_aside(self, error: JournalDamaged) -> bool:
+    def quarantine(self, error: JournalDamaged) -> bool:
         """Take the damaged segment that the error names out of the journal: what it held is missing then.
 
         It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
@@ -138,16 +138,16 @@ class JournalFolder:
         try:
             if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
                 return False
-            rename_durably(path, path.with_name(path.name + DAMAGED_SUFFIX))
+            rename_durably(path, path.with_name(path.name + data_folders.DAMAGED_SUFFIX))
         except FileNotFoundError:
             return False
         log.error("BackupManager: %s: it was set aside as %s%s; what the database has of it is written again",
-                  error, path.name, DAMAGED_SUFFIX)  # fmt: skip
+                  error, path.name, data_folders.DAMAGED_SUFFIX)  # fmt: skip
         return True
 
-    def aside(self) -> list[Aside]:
+    def aside(self) -> list[QuarantinedSegment]:
         """The damaged segments that were set aside and are there still."""
-        names = ((path, path.name.removesuffix(DAMAGED_SUFFIX)) for path in self._paths())
+        names = ((path, path.name.removesuffix(data_folders.DAMAGED_SUFFIX)) for path in self._paths())
         return [_told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
 
     def try_again(self) -> None:
@@ -174,7 +174,7 @@ class JournalFolder:
         make_folder(folder)
         return folder
 
-    def remove(self, gone: Sequence[Segment | Aside]) -> None:
+    def remove(self, gone: Sequence[Segment | QuarantinedSegment]) -> None:
         """Remove segments, or what was set aside, and the folders of generations that have none left."""
         for each in gone:
             each.path.unlink(missing_ok=True)
@@ -185,7 +185,7 @@ class JournalFolder:
     def read_record(self) -> Record | None:
         """None where there is none, or none that can be read: the segments' headers tell much of it too."""
         try:
-            record = msgspec.json.decode((self.root / RECORD_NAME).read_bytes(), type=Record)
+            record = msgspec.json.decode((self.root / data_folders.JOURNAL_RECORD).read_bytes(), type=Record)
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             return None
         return record if record.format_version == RECORD_FORMAT else None
@@ -193,7 +193,9 @@ class JournalFolder:
     def write_record(self, record: Record) -> None:
         """Durably. Raises NoSpace or OSError."""
         make_folder(self.root)
-        write_durably(self.root / RECORD_NAME, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+        write_durably(
+            self.root / data_folders.JOURNAL_RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+        )
 
     def remove_temporary(self) -> None:
         """Remove what a killed process left half-written. Only the owner of the database may call this."""

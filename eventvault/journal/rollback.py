@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventvault import clock
-from eventvault.backups.archive import reader
+from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
+from eventvault.database.generation import Generation
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
-from eventvault.journal.folder import JournalFolder, told_by
-from eventvault.store.generation import Generation
-from eventvault.store.registry import EventRegistry
+from eventvault.journal.folder import JournalFolder, segment_of
 
 log = logging.getLogger("BackupManager")
 
@@ -51,7 +51,7 @@ def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Itera
         known[each.generation] = each.header.generation
         if each.generation == generation:
             yield each.last
-    names = [*map(told_by, damaged), *folder.aside()]
+    names = [*map(segment_of, damaged), *folder.aside()]
     yield from (each.last for each in names if each.generation == generation)
     record = folder.read_record()
     if record is not None:

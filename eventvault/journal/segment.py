@@ -15,10 +15,11 @@ from typing import Annotated, Any, cast
 import msgspec
 from isal import igzip_lib, isal_zlib
 
-from eventvault import clock, event
+from eventvault import clock
+from eventvault.database.generation import Generation
 from eventvault.errors import JournalDamaged
+from eventvault.events import event
 from eventvault.files import durable_file
-from eventvault.store.generation import Generation
 
 FORMAT_VERSION = 1
 SUFFIX = ".jsonl.gz"
@@ -35,7 +36,7 @@ _FEED = 64 * 1024
 _HASH = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Stretch(msgspec.Struct, frozen=True):
+class EventRange(msgspec.Struct, frozen=True):
     """The events from `first` to `last`, and the SHA-256 in hex of their lines."""
 
     first: int
@@ -43,7 +44,7 @@ class Stretch(msgspec.Struct, frozen=True):
     sha256: _HASH
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a segment says of itself and its events do not.
 
     first: the first event's sequence. previous: the segment before it when it was written; None where there was none.
@@ -56,12 +57,12 @@ class About(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     installation: str
     generation: Generation
     first: int
-    previous: Stretch | None = None
+    previous: EventRange | None = None
     merged: int = 1
     kafka: dict[str, dict[str, Any]] = {}
 
 
-class Header(About, frozen=True, kw_only=True, rename="camel"):
+class Header(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     """All that a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
 
     first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
@@ -74,8 +75,8 @@ class Header(About, frozen=True, kw_only=True, rename="camel"):
     sha256: _HASH
 
     @property
-    def stretch(self) -> Stretch:
-        return Stretch(self.first, self.last, self.sha256)
+    def stretch(self) -> EventRange:
+        return EventRange(self.first, self.last, self.sha256)
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -127,7 +128,7 @@ def sha256_of(lines: Sequence[bytes]) -> str:
     return hashlib.sha256(_joined(lines)).hexdigest()
 
 
-def write_segment(folder: Path, about: About, lines: Sequence[bytes]) -> Segment:
+def write_segment(folder: Path, about: SegmentInfo, lines: Sequence[bytes]) -> Segment:
     """Write the events `lines` (without newlines) durably into `folder`; it is on disk when this returns.
 
     about: what a Header says of the events is found anew.
@@ -136,7 +137,7 @@ def write_segment(folder: Path, about: About, lines: Sequence[bytes]) -> Segment
     content = _joined(lines)
     last = about.first + len(lines) - 1
     header = Header(
-        **{name: getattr(about, name) for name in About.__struct_fields__},
+        **{name: getattr(about, name) for name in SegmentInfo.__struct_fields__},
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),

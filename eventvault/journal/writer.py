@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventvault.backups.entry import BackupEntry
+from eventvault.database import keys
+from eventvault.database.bus import EventBus
+from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import Aside, JournalFolder, Record, is_unreadable, told_by
-from eventvault.journal.segment import About, Segment, Stretch
+from eventvault.journal.folder import JournalFolder, QuarantinedSegment, Record, is_unreadable, segment_of
+from eventvault.journal.segment import EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
-from eventvault.store import keys
-from eventvault.store.bus import EventBus
-from eventvault.store.generation import Generation, StoreIdentity, last_common, lineage
-from eventvault.store.registry import EventRegistry
-from eventvault.store.values import BackupEntry
 
 SEGMENT_BYTES = 8 * 2**20
 """A segment is ended when it holds this much, so that one takes little memory at any number of events."""
@@ -65,7 +65,7 @@ class SegmentWriter:
         self.identity: StoreIdentity | None = None
         self.covered: Covered | None = None
         """None until the first survey."""
-        self.lost: list[Aside] = []
+        self.lost: list[QuarantinedSegment] = []
         """Segments that are damaged, or cannot be read, and held what nothing else has."""
         self._bus = bus
         self._installation = installation
@@ -85,7 +85,7 @@ class SegmentWriter:
         if kafka is not None:
             self._kafka = kafka
         if last > self.upto:
-            first = self.holes.pop()[0] if self.has_tail() else self.upto + 1
+            first = self.holes.pop()[0] if self.has_recent() else self.upto + 1
             self.holes.append((first, last))
             began, self.upto = self.upto == 0, last
             self._publish()
@@ -103,8 +103,8 @@ class SegmentWriter:
         identity, last, kafka = self._standing()
         found, damaged = self.folder.segments()
         for error in damaged:
-            self.folder.set_aside(error)
-        unreadable = [told_by(error) for error in damaged if is_unreadable(error)]
+            self.folder.quarantine(error)
+        unreadable = [segment_of(error) for error in damaged if is_unreadable(error)]
         found = self._without_superseded([e for e in found if e.header.installation == self._installation])
         entries, known = self._entries(), identity.by_id()
         archived = archived_prefix(entries, known, identity.generation)
@@ -129,7 +129,7 @@ class SegmentWriter:
             try:
                 lines = segment.read_lines(instead)
             except JournalDamaged as error:
-                self.folder.set_aside(error)
+                self.folder.quarantine(error)
                 gone.add(instead.path)
                 continue
             needless = [each for each in by_instead[instead.path] if _same(each, lines[each.first - instead.first :])]
@@ -137,17 +137,17 @@ class SegmentWriter:
             gone |= {each.path for each in needless}
         return [each for each in found if each.path not in gone]
 
-    def has_tail(self) -> bool:
+    def has_recent(self) -> bool:
         """Whether what was committed since the survey is missing; it comes before what was missing then."""
         return bool(self.holes) and self.holes[-1][0] > self._surveyed
 
     def behind(self) -> bool:
         """Whether what the survey found missing is still being written."""
-        return bool(self.holes) and not self.has_tail()
+        return bool(self.holes) and not self.has_recent()
 
     def write_next(self) -> bool:
         """Write one segment of what is missing; False where another generation began meanwhile."""
-        place = len(self.holes) - 1 if self.has_tail() else 0
+        place = len(self.holes) - 1 if self.has_recent() else 0
         first, last = self.holes[place]
         chunk = self._read(first, last)
         if chunk is None:
@@ -181,7 +181,7 @@ class SegmentWriter:
         """With the offsets where it reaches `upto`; what ends before that has none, and they are taken from others."""
         identity = chunk.identity
         reaches = chunk.first + len(chunk.lines) - 1 == self.upto
-        about = About(
+        about = SegmentInfo(
             store_id=identity.store_id,
             installation=self._installation,
             generation=identity.present,
@@ -195,7 +195,7 @@ class SegmentWriter:
             self._kept = self._kafka
         return written
 
-    def _before(self, generation: str, first: int) -> Stretch | None:
+    def _before(self, generation: str, first: int) -> EventRange | None:
         """The segment that ends where the one that begins with `first` begins."""
         if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
             ours = self.folder.segments_of(self._installation)
@@ -204,8 +204,12 @@ class SegmentWriter:
         return self._newest.header.stretch if self._newest else None
 
     def _lost_for_good(
-        self, useless: list[Aside], found: list[Segment], entries: list[BackupEntry], identity: StoreIdentity
-    ) -> list[Aside]:
+        self,
+        useless: list[QuarantinedSegment],
+        found: list[Segment],
+        entries: list[BackupEntry],
+        identity: StoreIdentity,
+    ) -> list[QuarantinedSegment]:
         known = identity.by_id()
         kept = dict(lineage(known, identity.generation))
         for each in useless:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventvault.event import EventDraft
-from eventvault.kafka.look import TopicLook
+from eventvault.events.event import EventDraft
+from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.messages import Record, Unreadable, to_draft
 from eventvault.kafka.offsets import StoredOffset, checksum
 
@@ -37,7 +37,7 @@ class Taken:
         self.letters = [(record, reason) for record, reason in self.letters if record.offset < offset]
         self._records = [record for record in self._records if record.offset < offset]
 
-    def end(self, look: TopicLook) -> StoredOffset:
+    def end(self, look: TopicInfo) -> StoredOffset:
         """The offset to store with these events."""
         last = self._records[-1]
         return StoredOffset(

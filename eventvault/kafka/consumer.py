@@ -18,11 +18,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import EventVaultError, KafkaUnreachable
-from eventvault.event import Appended, EventDraft
+from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka import config, judgement, offsets, topics
 from eventvault.kafka.batch import Taken, read_batch
 from eventvault.kafka.dead_letters import DeadLetters
-from eventvault.kafka.look import TopicLook
+from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
@@ -156,7 +156,7 @@ class _Consuming:
         self._follow(look)
         self._look_due = time.monotonic() + LOOK_SECONDS
 
-    def _follow(self, look: TopicLook | None) -> None:
+    def _follow(self, look: TopicInfo | None) -> None:
         known = None if self._positions is None else self._positions.look
         if known is not None and (look is None or look.topic_id != known.topic_id):
             raise BeginAgain

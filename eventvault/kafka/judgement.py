@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from eventvault.kafka.look import TopicLook
+from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.offsets import StoredOffset
 
 
@@ -31,7 +31,9 @@ class Problem(NamedTuple):
         return self._asdict()
 
 
-def judge(topic: str, partition: int, stored: StoredOffset, look: TopicLook, low: int, high: int) -> Problem | None:
+def check_offset(
+    topic: str, partition: int, stored: StoredOffset, look: TopicInfo, low: int, high: int
+) -> Problem | None:
     """Why `stored` cannot be gone on from; None: it can. low, high: the offsets that the partition has now."""
     where = f"partition {partition} of the topic {topic}"
     if stored.topic_id and look.topic_id and stored.topic_id != look.topic_id:

@@ -9,7 +9,7 @@ LONGEST_NAME = 249
 """Characters in a topic's name, by Kafka's own rule."""
 
 
-class TopicLook(NamedTuple):
+class TopicInfo(NamedTuple):
     """A topic as the brokers describe it. topic_id: None where they are too old to have one."""
 
     cluster_id: str | None

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from eventvault import clock, json_text
 from eventvault.errors import EventVaultError
-from eventvault.event import EventDraft, draft
-from eventvault.event_schema import validate
+from eventvault.events.event import EventDraft, draft
+from eventvault.events.schema import validate
 from eventvault.kafka import offsets
 
 Headers = list[tuple[str, bytes | None]]

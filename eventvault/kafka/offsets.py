@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import google_crc32c
 import msgspec
 
-from eventvault.store import keys
+from eventvault.database import keys
 
 _PARTITION = struct.Struct(">I")
 

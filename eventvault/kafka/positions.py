@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from eventvault.kafka import judgement
 from eventvault.kafka.judgement import Problem
-from eventvault.kafka.look import TopicLook
+from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.messages import Headers, Record
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topics import QUESTION_SECONDS, unreachable
@@ -42,7 +42,7 @@ class Position(msgspec.Struct):
 class Positions:
     """All partitions of a topic on one consumer, which this assigns them to."""
 
-    def __init__(self, consumer: Consumer, topic: str, look: TopicLook, stored: dict[int, StoredOffset]) -> None:
+    def __init__(self, consumer: Consumer, topic: str, look: TopicInfo, stored: dict[int, StoredOffset]) -> None:
         self.look = look
         self.of: dict[int, Position] = {}
         self._consumer = consumer
@@ -50,7 +50,7 @@ class Positions:
         self._stored = stored
         self.grow(look)
 
-    def grow(self, look: TopicLook) -> None:
+    def grow(self, look: TopicInfo) -> None:
         """Begin with the partitions that are new. Raises KafkaUnreachable; calling it again goes on."""
         self.look = look
         for partition in range(look.partitions):
@@ -64,7 +64,7 @@ class Positions:
         if stored is not None:
             low, high = self.bounds(partition)
             position.next = start = stored.next
-            position.problem = judgement.judge(self._topic, partition, stored, self.look, low, high)
+            position.problem = judgement.check_offset(self._topic, partition, stored, self.look, low, high)
             if stored.crc is not None and stored.next > low:
                 position.compare, start = stored, stored.next - 1
                 epoch = -1 if stored.leader_epoch is None else stored.leader_epoch

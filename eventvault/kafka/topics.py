@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka.look import TopicLook
+from eventvault.kafka.look import TopicInfo
 
 QUESTION_SECONDS = 3.0
 Asked = Future[Any]
@@ -37,7 +37,7 @@ def ask_topic(admin: AdminClient, topic: str) -> Asked:
     return asked[topic]
 
 
-def topic_of(asked: Asked, cluster_id: str | None) -> TopicLook | None:
+def topic_of(asked: Asked, cluster_id: str | None) -> TopicInfo | None:
     """The topic as it is now; None where there is none of that name."""
     try:
         found = _answer(asked)
@@ -46,7 +46,7 @@ def topic_of(asked: Asked, cluster_id: str | None) -> TopicLook | None:
             return None
         raise
     number = (found.topic_id.get_most_significant_bits(), found.topic_id.get_least_significant_bits())
-    return TopicLook(cluster_id, str(found.topic_id) if any(number) else None, len(found.partitions))
+    return TopicInfo(cluster_id, str(found.topic_id) if any(number) else None, len(found.partitions))
 
 
 def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None) -> None:

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import orjson
 
-from eventvault import event
 from eventvault.errors import EventNotFound
-from eventvault.store.values import DiffPage, DiffQuery
+from eventvault.events import event
+from eventvault.past.values import DiffPage, DiffQuery
 
 PAGE_BYTES = 8 * 2**20
 LOOKED_AT = 5_000

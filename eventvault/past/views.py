@@ -17,20 +17,22 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventvault import clock, event
+from eventvault import clock, data_folders
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
+from eventvault.database.bus import EventBus
+from eventvault.database.generation import StoreIdentity, is_id
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import GenerationLeftBehind, MomentUnavailable
+from eventvault.events import event
 from eventvault.past.diff import diff_page
-from eventvault.past.making import Making
-from eventvault.restore.plan import Plan, Sources
-from eventvault.restore.prepare import DATABASE_NAME
-from eventvault.store.bus import EventBus
-from eventvault.store.generation import StoreIdentity, is_id
-from eventvault.store.past import Past
-from eventvault.store.registry import EventRegistry
-from eventvault.store.unavailable import unavailable
-from eventvault.store.values import BackupEntry, DiffPage, DiffQuery, Moment, View
+from eventvault.past.pool import PastDatabasePool
+from eventvault.past.single_flight import SingleFlight
+from eventvault.past.values import DiffPage, DiffQuery, PastView
+from eventvault.restore.moments.plan import Plan, Sources
+from eventvault.restore.moments.unavailable import unavailable
+from eventvault.restore.values import Moment
 
 
 class Materialised(Protocol):
@@ -41,7 +43,7 @@ class Materialised(Protocol):
 
 
 class Maker(Protocol):
-    """Makes what no database has any more of archives and the journal, as `eventvault.restore.moment.Moments` does."""
+    """Builds databases from archives and the journal, as `eventvault.restore.moments.build.Moments` does."""
 
     def way_to(self, moment: Moment) -> tuple[Plan, Sources]: ...
     def materialise(self, moment: Moment, staging: Path) -> Materialised: ...
@@ -62,7 +64,7 @@ class Views:
         bus: EventBus,
         catalogue: Catalogue,
         chores: Chores,
-        past: Past,
+        past: PastDatabasePool,
         maker: Maker,
         now: clock.Clock = clock.now,
     ) -> None:
@@ -72,11 +74,11 @@ class Views:
         self._past = past
         self._maker = maker
         self._now = now
-        self._making = Making(past)
+        self._making = SingleFlight(past)
         self._resolved: dict[Moment, Moment] = {}
 
-    def look_back(self, moment: Moment) -> View:
-        """As `eventvault.store.interface.Store.look_back` says."""
+    def resolve_moment(self, moment: Moment) -> PastView:
+        """As `eventvault.store.interface.Store.resolve_moment` says."""
         if moment.archive is not None:
             return self._in_archive(self._catalogue.entry(moment.archive))
         self._wait_for_writers(moment)
@@ -98,7 +100,7 @@ class Views:
                 return diff_page(query, one, other, common)
 
     @contextmanager
-    def _reading(self, registry: EventRegistry, view: View) -> Iterator[EventRegistry]:
+    def _reading(self, registry: EventRegistry, view: PastView) -> Iterator[EventRegistry]:
         """The database that has a view: `registry`, the present one, or one of the past."""
         common = registry.identity.last_common(view.generation)
         if common is not None and view.sequence <= common:
@@ -117,7 +119,7 @@ class Views:
             with self._bus.committer.held():
                 pass
 
-    def _in_present(self, registry: EventRegistry, moment: Moment) -> View | None:
+    def _in_present(self, registry: EventRegistry, moment: Moment) -> PastView | None:
         """None: the moment lies beyond what the present shares with the generation that is asked for."""
         identity = registry.identity
         generation = _generation(identity, moment)
@@ -125,21 +127,21 @@ class Views:
         if common is None:
             return None
         bound = min(common, registry.last_sequence)
-        ends_here = generation == identity.generation or identity.is_whole(generation, bound)
+        ends_here = generation == identity.generation or identity.is_complete_at(generation, bound)
         if ends_here or _lies_within(registry, moment, bound):
-            return View(generation, self._upto(registry, generation, moment, bound))
+            return PastView(generation, self._upto(registry, generation, moment, bound))
         return None
 
-    def _left_behind(self, identity: StoreIdentity, moment: Moment) -> View:
+    def _left_behind(self, identity: StoreIdentity, moment: Moment) -> PastView:
         generation = _generation(identity, moment)
         if not (is_id(generation) and self._past.has(generation)):
             if generation not in identity.by_id():
                 raise self._not_known(identity, generation)
             return self._made(moment, generation)
         with self._past.reading(generation) as registry:
-            return View(generation, self._upto(registry, generation, moment, registry.last_sequence))
+            return PastView(generation, self._upto(registry, generation, moment, registry.last_sequence))
 
-    def _made(self, moment: Moment, generation: str) -> View:
+    def _made(self, moment: Moment, generation: str) -> PastView:
         """What nobody keeps is put together from archives and the journal, once for all who read the same state."""
         wanted = self._resolved.get(moment)
         if wanted is None or not self._past.has(_key_of(wanted)):
@@ -147,7 +149,7 @@ class Views:
                 self._resolved.clear()
             wanted = self._resolved[moment] = self._resolve(moment)
         key = _key_of(wanted)
-        return View(key, self._making.last_of(key, partial(self._materialised, wanted)), generation)
+        return PastView(key, self._making.last_of(key, partial(self._materialised, wanted)), generation)
 
     def _resolve(self, moment: Moment) -> Moment:
         """The moment by its sequence, where that can be told before it is made: many instants mean the same state."""
@@ -202,25 +204,25 @@ class Views:
             window=window,
         )
 
-    def _in_archive(self, entry: BackupEntry) -> View:
+    def _in_archive(self, entry: BackupEntry) -> PastView:
         """What an archive that was made here holds may be at hand; any other is unpacked and checked."""
         if entry.origin == "created" and entry.generation is not None and entry.sequence is not None:
             try:
-                return self.look_back(Moment(sequence=entry.sequence, generation=entry.generation))
+                return self.resolve_moment(Moment(sequence=entry.sequence, generation=entry.generation))
             except MomentUnavailable:
                 pass
         return msgspec.structs.replace(self._unpacked(Path(entry.path)), of=entry.generation)
 
-    def _unpacked(self, archive: Path) -> View:
+    def _unpacked(self, archive: Path) -> PastView:
         found = archive.stat()
         told_apart = f"{archive.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
         key = f"{_UNPACKED}{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
             self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
-            return staging / DATABASE_NAME
+            return staging / data_folders.DATABASE
 
-        return View(key, self._making.last_of(key, unpack))
+        return PastView(key, self._making.last_of(key, unpack))
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:

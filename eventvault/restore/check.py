@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eventvault.backups.archive import foreign, reader
-from eventvault.backups.archive.watch import Progress
+from eventvault import data_folders
+from eventvault.archive import any_tar, reader
+from eventvault.archive.watch import Progress
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import remove_durably
+from eventvault.foreign.detect import is_foreign
+from eventvault.foreign.importer import read_foreign
 from eventvault.restore import prepare
-from eventvault.restore.foreign_found import is_foreign
-from eventvault.restore.foreign_import import read_foreign
-from eventvault.restore.intent import STAGING_PREFIX
-from eventvault.restore.records import said_of
+from eventvault.restore.records import as_archive_error
 
 
 def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
     before = path.stat()
     own = reader.kind(path) == "own"
     progress = Pace(rate).wait if rate else None
-    folder = Path(scratch) / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
+    folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     if not own:
         sha256 = _check_foreign(path, folder, progress)
     elif records:
@@ -67,7 +67,7 @@ class Pace:
 def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
     try:
         unpacked = reader.unpack(path, folder, progress=progress)
-        database, events = folder / prepare.DATABASE_NAME, unpacked.manifest.events
+        database, events = folder / data_folders.DATABASE, unpacked.manifest.events
         prepare.check_database(path, database, events, gently=progress is not None)
         return unpacked.sha256
     finally:
@@ -77,8 +77,8 @@ def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
 def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
     """What an import reads, read; or what a restore does, where a database of ours was packed anew."""
     try:
-        unpacked = foreign.unpack_foreign(path, folder, progress=progress)
-        with said_of(path):
+        unpacked = any_tar.unpack_foreign(path, folder, progress=progress)
+        with as_archive_error(path):
             foreigner = is_foreign(folder)
         if foreigner:
             read_foreign(folder)

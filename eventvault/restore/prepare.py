@@ -13,20 +13,18 @@ from typing import Any
 
 import msgspec
 
-from eventvault import clock
-from eventvault.backups.archive import foreign, reader
+from eventvault import clock, data_folders
+from eventvault.archive import any_tar, reader
+from eventvault.database import keys
+from eventvault.database.clone import check_holds, copy_database
+from eventvault.database.generation import StoreIdentity, first_identity
+from eventvault.database.opening import open_checked
+from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import no_space_said, remove_durably, sync_tree
-from eventvault.restore.foreign_found import is_foreign
-from eventvault.restore.foreign_import import import_foreign
-from eventvault.restore.records import check_count, check_records, check_together, said_of
-from eventvault.store import keys
-from eventvault.store.generation import StoreIdentity, first_identity
-from eventvault.store.opening import open_checked
-from eventvault.store.past_copy import check_holds, copy_database
-from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb, write_identity
-
-DATABASE_NAME = "event_registry_db"
+from eventvault.foreign.detect import is_foreign
+from eventvault.foreign.importer import import_foreign
+from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
 
 
 def prepare_restore(
@@ -87,12 +85,12 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least
     try:
         folder.mkdir()
         with no_space_said(f"copying {path}"):
-            copy_database(path, folder / DATABASE_NAME)
-        with _database(path, folder / DATABASE_NAME) as (db, registry):
+            copy_database(path, folder / data_folders.DATABASE)
+        with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)
             check_holds(path, registry.last_sequence, least)
             answer = _begin_generation(db, registry, "undone", live)
-        (folder / DATABASE_NAME / MARK_NAME).touch()
+        (folder / data_folders.DATABASE / data_folders.DATABASE_MARK).touch()
         sync_tree(folder)
     except BaseException:
         remove_durably(folder)
@@ -113,7 +111,7 @@ def _begin_generation(
 def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: str | None) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     events = unpacked.manifest.events
-    return _stamp_own(path, folder / DATABASE_NAME, events, live, [], read=unpacked.sha256 != proven)
+    return _stamp_own(path, folder / data_folders.DATABASE, events, live, [], read=unpacked.sha256 != proven)
 
 
 def _stamp_own(
@@ -124,14 +122,14 @@ def _stamp_own(
         check_together(path, database, expected)
     with _database(path, database) as (db, registry):
         check_count(path.name, registry.last_sequence, expected)
-        (database / MARK_NAME).touch()
+        (database / data_folders.DATABASE_MARK).touch()
         return _begin_generation(db, registry, "restored", live, notes)
 
 
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
     """The unpacked database, opened."""
-    with said_of(path), closing(open_checked(database)) as db:
+    with as_archive_error(path), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
 
@@ -141,7 +139,7 @@ def check_database(path: Path, database: Path, expected: int | None, *, gently: 
     expected: how many events there must be, where that is known. gently: by one core. Raises ArchiveDamaged or
     ArchiveTooNew.
     """
-    with said_of(path):
+    with as_archive_error(path):
         # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
         open_checked(database).close()
         with closing(open_leveldb(database, paranoid=True)) as db:
@@ -162,20 +160,20 @@ def _read_blocks(db: Any, *, start: bytes | None = None, stop: bytes | None = No
 
 def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
     folder.mkdir()
-    unpacked = foreign.unpack_foreign(path, folder / "foreign")
+    unpacked = any_tar.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
-    with said_of(path):
+    with as_archive_error(path):
         foreigner = is_foreign(folder / "foreign")
     if foreigner:
         return _import(folder / "foreign", folder, live, notes)
-    (folder / "foreign").rename(folder / DATABASE_NAME)
+    (folder / "foreign").rename(folder / data_folders.DATABASE)
     expected = unpacked.manifest.events if unpacked.manifest else None
-    check_database(path, folder / DATABASE_NAME, expected)
-    return _stamp_own(path, folder / DATABASE_NAME, expected, live, notes, read=False)
+    check_database(path, folder / data_folders.DATABASE, expected)
+    return _stamp_own(path, folder / data_folders.DATABASE, expected, live, notes, read=False)
 
 
 def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
-    database = folder / DATABASE_NAME
+    database = folder / data_folders.DATABASE
     folder.mkdir(exist_ok=True)
     fresh = first_identity(clock.now(), "imported")
     identity = StoreIdentity(

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 import plyvel
 
-from eventvault import event
-from eventvault.backups.archive.parallel import thread_count
+from eventvault.archive.parallel import thread_count
 from eventvault.chores import Chores
+from eventvault.database.clone import copy_database
+from eventvault.database.opening import open_checked
+from eventvault.database.registry import EventRegistry
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseError, DatabaseTooNew
+from eventvault.events import event
 from eventvault.files import remove_durably
-from eventvault.store.opening import open_checked
-from eventvault.store.past_copy import copy_database
-from eventvault.store.registry import EventRegistry
 
 PART_EVENTS = 100_000
 """Less is not worth a process of its own."""
@@ -42,7 +42,7 @@ _decode = msgspec.json.Decoder(_Stored).decode
 
 
 @contextmanager
-def said_of(path: Path) -> Iterator[None]:
+def as_archive_error(path: Path) -> Iterator[None]:
     """What is wrong with the unpacked database is said of the archive `path`."""
     try:
         yield
@@ -62,7 +62,7 @@ def check_together(path: Path, database: Path, expected: int | None = None, *, u
     upto: the last event that is read (None: all are). Copies lie beside it meanwhile; where they would not be hard
     links there are none, and one core reads it all. Raises ArchiveDamaged or ArchiveTooNew, or OSError.
     """
-    with said_of(path), closing(open_checked(database)) as db:
+    with as_archive_error(path), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         check_count(path.name, registry.last_sequence, expected)
         upto = registry.last_sequence if upto is None else upto
@@ -103,7 +103,7 @@ def check_part(*, archive: str, database: str, after: int, upto: int) -> dict[st
 
 
 def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
-    with said_of(path), closing(open_checked(database)) as db:
+    with as_archive_error(path), closing(open_checked(database)) as db:
         check_part_of(EventRegistry(db, database), path.name, after, upto)
 
 

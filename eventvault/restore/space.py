@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from eventvault.backups.archive import reader
+from eventvault.archive import reader
 from eventvault.errors import ArchiveError, BackupNotFound, NoSpace
 from eventvault.files import free_bytes
 

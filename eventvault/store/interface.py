@@ -1,6 +1,6 @@
 """The store's interface: the same in the process that owns the database and in those that reach it by socket.
 
-`eventvault.store.service.StoreService` is the real thing, `eventvault.store.client.StoreClient` reaches it through
+`eventvault.store.service.StoreService` is the real thing, `eventvault.store.rpc.client.StoreClient` reaches it through
 `STORAGE_DIR/store.sock`; both pass the same contract tests. Every method may raise StoreUnavailable,
 StoreRestoring, or a DatabaseError that says why the database is not open, and is safe to call from many threads.
 """
@@ -10,27 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from eventvault.event import EventDraft
-from eventvault.store.values import (
-    AppendResult,
-    BackupEntry,
-    Created,
-    DiffPage,
-    DiffQuery,
-    KeptEntry,
-    Moment,
-    Page,
-    Restored,
-    ScanQuery,
-    Taken,
-    View,
-)
+from eventvault.backups.entry import BackupEntry, Created
+from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.events.event import EventDraft
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.restore.values import KeptEntry, Moment, Restored
 
 
-class Hold(Protocol):
+class GenerationHold(Protocol):
     """A context manager. renew: call it before each scan, so that a store that took over knows of the hold."""
 
-    def __enter__(self) -> Hold: ...
+    def __enter__(self) -> GenerationHold: ...
 
     def renew(self) -> None: ...
 
@@ -50,7 +40,7 @@ class Store(Protocol):
     def scan(self, query: ScanQuery) -> Page:
         """Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is not kept."""
 
-    def look_back(self, moment: Moment) -> View:
+    def resolve_moment(self, moment: Moment) -> PastView:
         """Make a moment of the past readable, without a restore; read-only, and on nobody's account but the reader's.
 
         Raises MomentUnavailable for one that cannot be had, with the window and the nearest ones that can be;
@@ -61,12 +51,12 @@ class Store(Protocol):
         """The last sequence that two generations share; None where one of them is not known."""
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        """A page of the difference of two moments that `look_back` gave. Raises GenerationLeftBehind."""
+        """A page of the difference of two moments that `resolve_moment` gave. Raises GenerationLeftBehind."""
 
-    def take_part(self, query: ScanQuery) -> Taken:
+    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
         """Append what `query` (with `upto`) finds in the past. Raises RestoreRunning; then part of it may be there."""
 
-    def hold_generation(self, generation: str) -> Hold:
+    def hold_generation(self, generation: str) -> GenerationHold:
         """Keep a generation readable through `scan` with `upto`, for as long as the context lasts."""
 
     def status(self) -> dict[str, Any]:

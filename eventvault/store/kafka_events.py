@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventvault.event import EventDraft
+from eventvault.database import keys
+from eventvault.database.bus import Consumer, EventBus
+from eventvault.database.nonces import Nonces
+from eventvault.database.registry import AppendBatch
+from eventvault.database.values import AppendResult
+from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.settings import Settings
-from eventvault.store import keys
-from eventvault.store.bus import Consumer, EventBus
-from eventvault.store.nonces import Nonces
-from eventvault.store.registry import AppendBatch
-from eventvault.store.values import AppendResult
 
 
 def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:

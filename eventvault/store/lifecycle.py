@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from eventvault.database.bus import EventBus
 from eventvault.errors import (
     Cancelled,
     DatabaseDamaged,
@@ -19,7 +20,6 @@ from eventvault.errors import (
     StoreStopping,
     StoreUnavailable,
 )
-from eventvault.store.bus import EventBus
 
 log = logging.getLogger("BackupManager")
 
@@ -60,9 +60,9 @@ class Lifecycle:
         self._stopping = threading.Event()
         self._tried = threading.Event()
 
-    def start(self, *, may_take_long: bool) -> None:
+    def start(self, *, will_start_slowly: bool) -> None:
         """Bring the store to where it serves, or to where `state` says that it does not; it goes on trying then."""
-        self.state = "restoring" if may_take_long else "starting"
+        self.state = "restoring" if will_start_slowly else "starting"
         with self._swapping:
             self.try_to_open()
         self._tried.set()

@@ -11,53 +11,44 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eventvault.archive import reader
 from eventvault.backups import uploads
-from eventvault.backups.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
+from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import Scrub
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
-from eventvault.event import EventDraft
+from eventvault.database.bus import EventBus
+from eventvault.database.commit import Done
+from eventvault.database.nonces import Nonces
+from eventvault.database.paging import scan
+from eventvault.database.registry import AppendBatch
+from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.events.event import EventDraft
 from eventvault.files import make_folder
-from eventvault.journal.keeper import Journal
+from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.past.part import take_part
+from eventvault.past.copy_into_present import copy_events_to_present
+from eventvault.past.pool import GenerationLease, PastDatabasePool
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.past.views import Views
-from eventvault.restore import undo
-from eventvault.restore.hot import Restorer
-from eventvault.restore.moment import Moments
-from eventvault.restore.point_in_time import PointInTime
-from eventvault.restore.startup import Startup
-from eventvault.restore.timeline import timeline
+from eventvault.restore.moments.build import Moments
+from eventvault.restore.moments.point_in_time import PointInTime
+from eventvault.restore.moments.timeline import timeline
+from eventvault.restore.start.forecast import will_start_slowly
+from eventvault.restore.start.startup import Startup
+from eventvault.restore.swap import undo
+from eventvault.restore.swap.previous import PreviousDatabases
+from eventvault.restore.swap.restorer import Restorer
+from eventvault.restore.values import KeptEntry, Moment, Restored
 from eventvault.settings import Settings
 from eventvault.store import status
-from eventvault.store.beginning import may_take_long
-from eventvault.store.bus import EventBus
-from eventvault.store.commit import Done
-from eventvault.store.interface import Hold
+from eventvault.store.interface import GenerationHold
 from eventvault.store.kafka_events import consumers_of
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.nonces import Nonces
-from eventvault.store.paging import scan
-from eventvault.store.past import Held, Past
-from eventvault.store.registry import AppendBatch
-from eventvault.store.values import (
-    AppendResult,
-    BackupEntry,
-    Created,
-    DiffPage,
-    DiffQuery,
-    KeptEntry,
-    Moment,
-    Page,
-    Restored,
-    ScanQuery,
-    Taken,
-    View,
-)
 
 
 class StoreService:
@@ -81,13 +72,14 @@ class StoreService:
             make_folder(folder)
         self.bus = EventBus(settings.database)
         self.chores = Chores()
-        self.past = Past(settings.storage_dir)
+        self.previous = PreviousDatabases(settings.storage_dir)
+        self.past = PastDatabasePool(settings.storage_dir, self.previous)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.journal = Journal(settings, self.bus, self.catalogue)
-        self.restorer = Restorer(settings, self.bus, self.chores, self.past)
-        self.bus.before_swap = self.journal.hurry
+        self.restorer = Restorer(settings, self.bus, self.chores, self.previous)
+        self.bus.before_swap = self.journal.flush_quickly
         self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
-        self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self.past)
+        self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self._drop_previous_later)
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
@@ -109,9 +101,23 @@ class StoreService:
             each_second=self._each_second,
         )
 
+        self._parts = status.Parts(
+            storage_dir=settings.storage_dir,
+            state=lambda: self.state,
+            bus=self.bus,
+            catalogue=self.catalogue,
+            backups=self.backups,
+            schedule=self.schedule,
+            verifier=self.verifier,
+            scrub=self.scrub,
+            journal=self.journal,
+            restorer=self.restorer,
+            kafka=self.kafka,
+        )
+
     def initialize(self) -> None:
         """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
-        self.lifecycle.start(may_take_long=self._may_take_long())
+        self.lifecycle.start(will_start_slowly=self._may_take_long())
 
     @property
     def state(self) -> str:
@@ -149,9 +155,9 @@ class StoreService:
             page = self.past.scan(registry.identity, query)
             return page if isinstance(page, Page) else scan(registry, page)
 
-    def look_back(self, moment: Moment) -> View:
+    def resolve_moment(self, moment: Moment) -> PastView:
         self.lifecycle.check()
-        return self.views.look_back(moment)
+        return self.views.resolve_moment(moment)
 
     def last_common(self, one: str, other: str) -> int | None:
         self.lifecycle.check()
@@ -162,20 +168,20 @@ class StoreService:
         self.lifecycle.check()
         return self.views.diff(query)
 
-    def take_part(self, query: ScanQuery) -> Taken:
-        return take_part(query, self)
+    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
+        return copy_events_to_present(query, self)
 
-    def hold_generation(self, generation: str, holder: object = None) -> Hold:
+    def hold_generation(self, generation: str, holder: object = None) -> GenerationHold:
         """See the interface. Over a socket the holder is the connection, and its end releases."""
         holder = object() if holder is None else holder
         self.past.hold(generation, holder)
-        return Held(self.past, holder)
+        return GenerationLease(self.past, holder)
 
     def release(self, holder: object) -> None:
         self.past.release(holder)
 
     def status(self) -> dict[str, Any]:
-        return status.describe(self)
+        return status.describe(self._parts)
 
     def create_backup(self, label: str | None = None) -> Created:
         self.lifecycle.check()
@@ -241,7 +247,9 @@ class StoreService:
         return undo.entries(self.settings.storage_dir)
 
     def _may_take_long(self) -> bool:
-        return may_take_long(self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts)
+        return will_start_slowly(
+            self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
+        )
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)
@@ -253,6 +261,15 @@ class StoreService:
     def _each_second(self) -> None:
         self.restorer.each_second()
         self.past.tidy()
+        self.previous.drop_unused()
+
+    def _drop_previous_later(self) -> Callable[[], None]:
+        """Once a backup is made, drop the previous databases of before its checkpoint, but the newest KEEP_UNDO.
+
+        One that a restore replaced since then may hold what the backup does not.
+        """
+        names = self.previous.names()
+        return lambda: self.previous.drop_beyond(self.settings.keep_undo, names)
 
     def _on_serving(self) -> None:
         self.journal.start()

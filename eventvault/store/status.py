@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from eventvault import clock
+from eventvault import clock, data_folders
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.create import BackupMaker
+from eventvault.backups.entry import BackupEntry
+from eventvault.backups.schedule import AutoBackup
+from eventvault.backups.scrub import Scrub
+from eventvault.backups.verify import Verifier
+from eventvault.database.bus import EventBus
+from eventvault.database.generation import lineage
 from eventvault.errors import DatabaseDamaged, EventVaultError
-from eventvault.restore.intent import STAGED_NAME, read_intent, read_last
-from eventvault.store.generation import lineage
-from eventvault.store.values import BackupEntry, Restored
+from eventvault.journal.journal import Journal
+from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.restore.swap.intent import read_intent, read_last
+from eventvault.restore.swap.restorer import Restorer
+from eventvault.restore.values import Restored
 
-if TYPE_CHECKING:
-    from eventvault.store.service import StoreService
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a store whose state is shown. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
+
+    storage_dir: Path
+    state: Callable[[], str]
+    bus: EventBus
+    catalogue: Catalogue
+    backups: BackupMaker
+    schedule: AutoBackup
+    verifier: Verifier
+    scrub: Scrub
+    journal: Journal
+    restorer: Restorer
+    kafka: KafkaMonitor
 
 
-def describe(service: StoreService) -> dict[str, Any]:
+def describe(parts: Parts) -> dict[str, Any]:
     """As `eventvault.store.interface.Store.status` says."""
-    problems = list(service.restorer.inbox.problems)
-    backups, catalogue_problem = _backups(service)
-    journal_problem = service.journal.problem_since(service.backups.last_made)
-    journal_problems = (journal_problem, service.journal.damage)
-    for error in (service.bus.problem, catalogue_problem, service.schedule.problem, *journal_problems):
+    problems = list(parts.restorer.inbox.problems)
+    backups, catalogue_problem = _backups(parts)
+    journal_problem = parts.journal.problem_since(parts.backups.last_made)
+    journal_problems = (journal_problem, parts.journal.damage)
+    for error in (parts.bus.problem, catalogue_problem, parts.schedule.problem, *journal_problems):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
-    problems += service.kafka.problems()
-    restoring = service.state in ("starting", "restoring")
+    problems += parts.kafka.problems()
+    restoring = parts.state() in ("starting", "restoring")
     return {
         "status": "restoring" if restoring else "degraded" if problems else "ok",
         "problems": problems,
-        "store": _store(service),
+        "store": _store(parts),
         "backup": {
             "available": catalogue_problem is None,
             "count": len(backups),
@@ -42,16 +68,16 @@ def describe(service: StoreService) -> dict[str, Any]:
             "damaged": [entry.name for entry in backups if entry.problem],
             "oldestVerified": _oldest_verified(backups),
         },
-        "kafka": service.kafka.snapshot(),
-        "journal": service.journal.status(),
-        "window": _window(service),
+        "kafka": parts.kafka.snapshot(),
+        "journal": parts.journal.status(),
+        "window": _window(parts),
         "jobs": {
-            "autoBackup": service.schedule.describe(),
-            "scrub": service.scrub.describe(),
-            "restore": _running_restore(service),
+            "autoBackup": parts.schedule.describe(),
+            "scrub": parts.scrub.describe(),
+            "restore": _running_restore(parts),
         },
-        "lastRestore": _last_restore(service),
-        "metrics": _metrics(service),
+        "lastRestore": _last_restore(parts),
+        "metrics": _metrics(parts),
     }
 
 
@@ -69,9 +95,9 @@ def restored_json(restored: Restored) -> dict[str, Any]:
     }
 
 
-def _backups(service: StoreService) -> tuple[list[BackupEntry], EventVaultError | None]:
+def _backups(parts: Parts) -> tuple[list[BackupEntry], EventVaultError | None]:
     try:
-        return service.catalogue.entries(), None
+        return parts.catalogue.entries(), None
     except EventVaultError as error:
         return [], error
     except OSError as error:
@@ -93,10 +119,10 @@ def _bad_archive(entry: BackupEntry) -> dict[str, str]:
     }
 
 
-def _store(service: StoreService) -> dict[str, Any]:
-    registry = service.bus.registry
+def _store(parts: Parts) -> dict[str, Any]:
+    registry = parts.bus.registry
     return {
-        "state": service.state,
+        "state": parts.state(),
         "events": registry.last_sequence if registry else None,
         "lastSequence": registry.last_sequence if registry else None,
         "storeId": registry.identity.store_id if registry else None,
@@ -105,9 +131,9 @@ def _store(service: StoreService) -> dict[str, Any]:
     }
 
 
-def _window(service: StoreService) -> dict[str, Any] | None:
+def _window(parts: Parts) -> dict[str, Any] | None:
     """Each moment of the open database can be had: a past one is a prefix of what is there."""
-    registry = service.bus.registry
+    registry = parts.bus.registry
     if registry is None:
         return None
     identity = registry.identity
@@ -119,21 +145,21 @@ def _window(service: StoreService) -> dict[str, Any] | None:
     }
 
 
-def _running_restore(service: StoreService) -> dict[str, Any]:
+def _running_restore(parts: Parts) -> dict[str, Any]:
     """One that was asked for while the service runs; of a start's own restore `status` speaks."""
-    source, since = service.restorer.running or (None, None)
+    source, since = parts.restorer.running or (None, None)
     return {
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
-        "staged": _staged_restore(service.settings.storage_dir),
+        "staged": _staged_restore(parts.storage_dir),
     }
 
 
 def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
     """One that waits for the next start. What cannot be read is told by the start or the restore that comes upon it."""
     try:
-        staged = read_intent(storage_dir, STAGED_NAME)
+        staged = read_intent(storage_dir, data_folders.STAGED_RESTORE)
     except (DatabaseDamaged, OSError):
         return None
     if staged is None:
@@ -146,13 +172,13 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
     }
 
 
-def _last_restore(service: StoreService) -> dict[str, Any] | None:
-    last = read_last(service.settings.storage_dir)
+def _last_restore(parts: Parts) -> dict[str, Any] | None:
+    last = read_last(parts.storage_dir)
     return restored_json(last.restored) if last else None
 
 
-def _metrics(service: StoreService) -> dict[str, float]:
-    sizes = service.bus.committer.sizes
+def _metrics(parts: Parts) -> dict[str, float]:
+    sizes = parts.bus.committer.sizes
     return {
         "append_groups": sizes.groups,
         "append_requests": sizes.batches,
@@ -160,8 +186,8 @@ def _metrics(service: StoreService) -> dict[str, float]:
         "duplicate_events": sizes.duplicates,
         "append_seconds": sizes.seconds,
         "failed_groups": sizes.failures,
-        **{f"backups_{name}": count for name, count in service.backups.counts.items()},
-        **{f"journal_{name}": count for name, count in service.journal.counts.items()},
-        **{f"archives_{name}": count for name, count in service.verifier.counts.items()},
-        **{f"restores_{name}": count for name, count in service.restorer.counts.items()},
+        **{f"backups_{name}": count for name, count in parts.backups.counts.items()},
+        **{f"journal_{name}": count for name, count in parts.journal.counts.items()},
+        **{f"archives_{name}": count for name, count in parts.verifier.counts.items()},
+        **{f"restores_{name}": count for name, count in parts.restorer.counts.items()},
     }

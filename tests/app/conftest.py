@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from eventvault.settings import Settings, load
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from app import create_app
+from eventvault.backups.entry import Created
 from eventvault.settings import load
-from eventvault.store.memory import MemoryStore
-from eventvault.store.values import Created
+from eventvault.store.memory.store import MemoryStore
 
 
 class HeldStore(MemoryStore):

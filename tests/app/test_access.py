@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.access import is_loopback
 from eventvault.settings import load
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 def status(web: FlaskClient, peer: str = "127.0.0.1", **headers: str) -> int:

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from app.backup.schemas import megabytes
 from eventvault.settings import Settings
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 FORM = "application/x-www-form-urlencoded"
 PART = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from app.errors import ANSWERS
 from eventvault import errors
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 def require_shape(body: Any) -> None:

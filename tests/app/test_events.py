@@ -11,10 +11,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.edge import LONG_LIVED_MOST
-from eventvault import clock, cursor, event
+from eventvault import clock
+from eventvault.database.values import Page, ScanQuery
+from eventvault.events import cursor, event
 from eventvault.settings import Settings
-from eventvault.store.memory import MemoryStore
-from eventvault.store.values import Page, ScanQuery
+from eventvault.store.memory.store import MemoryStore
 
 
 def fill(store: MemoryStore, count: int, **attributes: str) -> None:

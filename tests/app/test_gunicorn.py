@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.edge import LONG_LIVED_MOST, LONG_WORK_MOST
 from benchmarks.serving import plain_values
-from eventvault.event_schema import LONGEST_TEXT
+from eventvault.events.schema import LONGEST_TEXT
 from tests import processes
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from eventvault.errors import DatabaseDamaged, EventVaultError, StoreRestoring, StoreUnavailable
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 def break_store(store: MemoryStore, monkeypatch: pytest.MonkeyPatch, error: EventVaultError) -> None:

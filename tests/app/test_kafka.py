@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask.testing import FlaskClient
 
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 ADDRESS = "/api/kafka/partitions/{}/accept-loss"
 

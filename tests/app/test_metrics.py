@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from eventvault.errors import StoreUnavailable
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 def scraped(web: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from app import create_app
 from app.edge import Edge, Slots, attach
 from eventvault.settings import load
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 
 def fresh_app() -> Flask:

@@ -9,10 +9,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from eventvault import clock, cursor
+from eventvault import clock
+from eventvault.events import cursor
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment
 from tests.eventvault.past.past_moments import forget_kept, generation_of, post
 from tests.restoring import drafts
 from tests.stores import running_service
@@ -89,7 +90,7 @@ def test_a_page_of_a_moment_goes_on_after_a_restart(settings: Settings) -> None:
 
 def test_the_name_of_a_copy_is_no_generation(web: FlaskClient, service: StoreService) -> None:
     left = Left(service)
-    view = service.look_back(Moment(instant=clock.parse(left.instants[0]), generation=left.generation))
+    view = service.resolve_moment(Moment(instant=clock.parse(left.instants[0]), generation=left.generation))
     key = view.generation
     assert (view.of, view.generation_id) == (left.generation,) * 2 != (key,) * 2
 

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from app import create_app
 from eventvault.settings import load
-from eventvault.store.memory import MemoryStore
+from eventvault.store.memory.store import MemoryStore
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 

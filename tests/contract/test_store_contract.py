@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from eventvault import clock, event
+from eventvault import clock
+from eventvault.database.values import ScanQuery
 from eventvault.errors import (
     ArchiveError,
     BackupExists,
@@ -24,11 +25,12 @@ from eventvault.errors import (
     PartitionNotStopped,
     UndoNotFound,
 )
-from eventvault.event import EventDraft
+from eventvault.events import event
+from eventvault.events.event import EventDraft
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.interface import Store
-from eventvault.store.memory import MemoryStore
-from eventvault.store.values import Moment, ScanQuery
+from eventvault.store.memory.store import MemoryStore
 from tests.stores import running_client, running_service
 
 
@@ -191,14 +193,14 @@ def test_a_moment_of_the_past_is_read_as_it_was(store: Store) -> None:
         Moment(sequence=3, generation=old): ["a", "b", "c"],
         Moment(archive=name): ["a", "b"],
     }.items():
-        view = store.look_back(moment)
+        view = store.resolve_moment(moment)
         assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == there, moment
         assert view.generation_id == (
             old if moment.archive or moment.generation else store.scan(ScanQuery()).generation
         )
     for moment in (Moment(sequence=4), Moment(instant=2**55), Moment(instant=1), Moment(sequence=1, generation="x")):
         with pytest.raises(MomentUnavailable) as caught:
-            store.look_back(moment)
+            store.resolve_moment(moment)
         assert set(caught.value.details["window"]) == {"oldest", "newest"}
 
 
@@ -302,12 +304,12 @@ def test_the_name_of_an_archives_copy_is_no_generation(store: Store, settings: S
     shutil.copyfile(store.create_backup().backup.path, copy)
     store.adopt_upload(str(copy), "from-elsewhere.tar.gz")
 
-    view = store.look_back(Moment(archive="from-elsewhere.tar.gz"))
+    view = store.resolve_moment(Moment(archive="from-elsewhere.tar.gz"))
 
     assert ids(store, ScanQuery(generation=view.generation, upto=view.sequence)) == ["a"]
     assert view.generation_id != view.generation
     moment = Moment(sequence=1, generation=view.generation)
-    for ask in (store.look_back, store.restore_moment, store.plan_restore):
+    for ask in (store.resolve_moment, store.restore_moment, store.plan_restore):
         with pytest.raises(MomentUnavailable):
             ask(moment)
 
@@ -408,7 +410,7 @@ def test_a_moment_that_cannot_be_had_is_answered_with_the_window(store: Store) -
         (Moment(instant=clock.now() + 10**9), 2),
         (Moment(instant=0), 0),
     ):
-        for ask in (store.restore_moment, store.plan_restore, store.look_back):
+        for ask in (store.restore_moment, store.plan_restore, store.resolve_moment):
             with pytest.raises(MomentUnavailable) as caught:
                 ask(moment)
             assert caught.value.details["window"]["newest"]["sequence"] == 2

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 
+from eventvault.restore.values import Moment
 from eventvault.settings import load
-from eventvault.store.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment
 
 SERVICE = "the-one-that-is-killed"
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from eventvault.event import draft
+from eventvault.events.event import draft
 from eventvault.settings import Settings
-from eventvault.store.client import StoreClient
-from eventvault.store.spawn import Spawner
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.crash.load import check_history, exported, loading
 from tests.service import Service

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from eventvault.database import opening
+from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError
-from eventvault.event import EventDraft, draft
+from eventvault.events.event import EventDraft, draft
+from eventvault.past import pool
 from eventvault.settings import Settings
-from eventvault.store import opening, past, wire
-from eventvault.store.client import StoreClient
+from eventvault.store.rpc import wire
+from eventvault.store.rpc.client import StoreClient
 from eventvault.store.service import StoreService
-from eventvault.store.values import ScanQuery
 from tests import processes
 
 
@@ -133,11 +135,11 @@ def test_whoever_opens_while_it_is_being_opened_again_finds_it_open(
     store_service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus = store_service.bus
-    opens, begun, goes_on = opening.open_checked, threading.Event(), threading.Event()
+    opens, begun, had_more_than = opening.open_checked, threading.Event(), threading.Event()
 
     def slowly(folder: Path) -> Any:
         begun.set()
-        assert goes_on.wait(60)
+        assert had_more_than.wait(60)
         return opens(folder)
 
     monkeypatch.setattr(opening, "open_checked", slowly)
@@ -146,7 +148,7 @@ def test_whoever_opens_while_it_is_being_opened_again_finds_it_open(
     assert begun.wait(60)
     second = threading.Thread(target=bus.init, args=([],))
     second.start()
-    goes_on.set()
+    had_more_than.set()
     for thread in (reopening, second):
         thread.join()
     assert bus.problem is None
@@ -164,7 +166,7 @@ def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
     query = ScanQuery(generation=generation, after=0, upto=10)
     assert len(store_service.scan(query).events) == 10
 
-    removes, came = past.remove_durably, []
+    removes, came = pool.remove_durably, []
 
     def remove(path: Path) -> None:
         if not came:
@@ -172,7 +174,7 @@ def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
             assert len(store_service.scan(query).events) == 10
         removes(path)
 
-    monkeypatch.setattr(past, "remove_durably", remove)
+    monkeypatch.setattr(pool, "remove_durably", remove)
     monkeypatch.setattr(store_service.past._open[generation], "idle", 0.0)
     store_service.past.tidy()
     assert came

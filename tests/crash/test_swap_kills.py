@@ -14,10 +14,10 @@ import time
 import orjson
 import pytest
 
-from eventvault.event import draft
+from eventvault.database.values import ScanQuery
+from eventvault.events.event import draft
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from eventvault.store.values import ScanQuery
 from tests.service import PROJECT
 from tests.stores import running_service
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import plyvel
 import pytest
 
-from eventvault.store import keys
+from eventvault.database import keys
 from tests.crash.load import loading
 from tests.service import Service
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.backups.reading import reading
+from eventvault.archive.locks import reading
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault import files
+from eventvault import data_folders, files
 from eventvault.errors import NoSpace
 
 
@@ -36,7 +36,7 @@ def test_a_file_is_synced_before_it_takes_its_name_and_the_folder_after(tmp_path
     assert (tmp_path / "entry").read_bytes() == b"content"
     temporary, renamed, folder = synced
     assert temporary.startswith("fsync .entry.")
-    assert temporary.endswith(files.TEMPORARY_SUFFIX)
+    assert temporary.endswith(data_folders.TEMPORARY_SUFFIX)
     assert (renamed, folder) == ("rename entry", f"fsync {tmp_path.name}")
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from eventvault import clock
+from eventvault import clock, data_folders
+from eventvault.archive import writer
+from eventvault.archive.manifest import Manifest
 from eventvault.backups import catalogue_file
-from eventvault.backups.archive import writer
-from eventvault.backups.archive.manifest import Manifest
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.errors import (
     ArchiveDamaged,
     BackupNotFound,
     InvalidInput,
 )
-from eventvault.store.values import BackupEntry
-from tests.eventvault.backups.archive_folder import NOON, Folder, listed, manifest
+from tests.eventvault.archive_folder import NOON, Folder, listed, manifest
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_lost_catalogue_is_rebuilt_and_knows_which_archives_were_made_here(fol
     folder.put("alien.tar.gz", installation="elsewhere")
     catalogue = folder.catalogue()
     catalogue.record_created("ours.tar.gz", sha256="5" * 64, verified=9)
-    spoil(folder.path / catalogue_file.NAME)
+    spoil(folder.path / data_folders.CATALOGUE)
     for rebuilt in (catalogue, folder.catalogue()):
         origins = {entry.name: entry.origin for entry in rebuilt.entries()}
         assert origins == {"ours.tar.gz": "created", "renamed.tar.gz": "found", "alien.tar.gz": "found"}
@@ -194,9 +194,9 @@ def test_a_lost_catalogue_is_rebuilt_and_knows_which_archives_were_made_here(fol
 
 
 def test_a_catalogue_that_cannot_be_read_is_kept_for_a_look(folder: Folder) -> None:
-    (folder.path / catalogue_file.NAME).write_bytes(b"{spoilt")
+    (folder.path / data_folders.CATALOGUE).write_bytes(b"{spoilt")
     folder.catalogue().entries()
-    assert (folder.path / catalogue_file.DAMAGED_NAME).read_bytes() == b"{spoilt"
+    assert (folder.path / data_folders.DAMAGED_CATALOGUE).read_bytes() == b"{spoilt"
 
 
 def test_each_archive_is_looked_into_once_also_over_a_restart(folder: Folder) -> None:

@@ -16,7 +16,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     NoSpace,
 )
-from tests.eventvault.backups.archive_folder import Folder, listed
+from tests.eventvault.archive_folder import Folder, listed
 
 
 @pytest.fixture

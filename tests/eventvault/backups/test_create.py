@@ -266,7 +266,7 @@ def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreSer
     thread.join(60)
 
     assert made
-    assert service.past.folder(generation).is_dir()
+    assert service.previous.folder(generation).is_dir()
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
@@ -282,11 +282,11 @@ def test_what_restores_left_beyond_the_newest_ones_goes_with_the_next_good_backu
             assert undo is not None
             left.append(undo.name)
         service.past._began = time.monotonic() - 3600  # readers of before had their time
-        assert service.past.kept() == sorted(left), "nothing goes before there is a backup"
+        assert service.previous.names() == sorted(left), "nothing goes before there is a backup"
 
         service.create_backup()
 
-        assert service.past.kept() == sorted(left[5 - most :])
+        assert service.previous.names() == sorted(left[5 - most :])
 
 
 def test_what_a_reader_may_still_hold_goes_later_by_itself(settings_with: Callable[..., Settings]) -> None:
@@ -297,7 +297,7 @@ def test_what_a_reader_may_still_hold_goes_later_by_itself(settings_with: Callab
 def hold_and_let_go(service: StoreService) -> None:
     first = service.create_backup().backup.name
     service.restore(first)
-    (kept,) = service.past.kept()
+    (kept,) = service.previous.names()
     generation = kept.removeprefix("previous-")
     service.past._began = time.monotonic() - 3600
     with service.hold_generation(generation):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from eventvault.backups.installation import NAME, installation_of, keep_installation
+from eventvault import data_folders
+from eventvault.backups.installation import installation_of, keep_installation
 from eventvault.errors import BackupsUnavailable
 from eventvault.settings import Settings
 from tests.restoring import drafts, prefixes
@@ -18,8 +19,8 @@ def test_it_is_made_once_and_kept_in_both_folders(settings: Settings) -> None:
     first = installation_of(settings)
 
     assert installation_of(settings) == first
-    assert (settings.backup_dir / NAME).read_text() == first
-    assert (settings.storage_dir / NAME).read_text() == first
+    assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first
+    assert (settings.storage_dir / data_folders.INSTALLATION).read_text() == first
 
 
 @pytest.mark.parametrize("lost", ["storage_dir", "backup_dir"])
@@ -28,7 +29,7 @@ def test_one_folder_alone_tells_it(settings: Settings, lost: str) -> None:
     shutil.rmtree(getattr(settings, lost))
 
     assert installation_of(settings) == first
-    assert (getattr(settings, lost) / NAME).read_text() == first
+    assert (getattr(settings, lost) / data_folders.INSTALLATION).read_text() == first
 
 
 def test_both_gone_make_a_new_one(settings: Settings) -> None:
@@ -41,19 +42,19 @@ def test_both_gone_make_a_new_one(settings: Settings) -> None:
 
 def test_that_beside_the_archives_counts(settings: Settings) -> None:
     installation_of(settings)
-    (settings.backup_dir / NAME).write_text("theirs")
+    (settings.backup_dir / data_folders.INSTALLATION).write_text("theirs")
 
     assert installation_of(settings) == "theirs"
-    assert (settings.storage_dir / NAME).read_text() == "theirs"
+    assert (settings.storage_dir / data_folders.INSTALLATION).read_text() == "theirs"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"  \n"])
 def test_one_that_is_damaged_is_made_good_from_the_other(settings: Settings, content: bytes) -> None:
     first = installation_of(settings)
-    (settings.backup_dir / NAME).write_bytes(content)
+    (settings.backup_dir / data_folders.INSTALLATION).write_bytes(content)
 
     assert installation_of(settings) == first
-    assert (settings.backup_dir / NAME).read_text() == first
+    assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first
 
 
 def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settings: Settings) -> None:
@@ -62,12 +63,12 @@ def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settin
 
     first = installation_of(settings)
 
-    assert (settings.storage_dir / NAME).read_text() == first
+    assert (settings.storage_dir / data_folders.INSTALLATION).read_text() == first
     with pytest.raises(BackupsUnavailable):
         keep_installation(settings, first)
     settings.backup_dir.unlink()
     keep_installation(settings, first)
-    assert (settings.backup_dir / NAME).read_text() == first
+    assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first
 
 
 def test_the_journal_tells_it_where_backups_were_copied_without_hidden_files(
@@ -78,11 +79,11 @@ def test_the_journal_tells_it_where_backups_were_copied_without_hidden_files(
         service.append(drafts(3))
         service.create_backup()
         service.append(drafts(2, "later"))
-    first = (settings.backup_dir / NAME).read_text()
+    first = (settings.backup_dir / data_folders.INSTALLATION).read_text()
     shutil.rmtree(settings.storage_dir)
     for hidden in settings.backup_dir.glob(".*"):
         hidden.unlink()
 
     with running_service(settings) as service:
         assert prefixes(service) == {"live": 3, "later": 2}
-    assert (settings.backup_dir / NAME).read_text() == first
+    assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from eventvault.backups import create, reading
+from eventvault.archive import locks
+from eventvault.backups import create
 from eventvault.errors import BackupNotFound, BackupProtected
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -32,7 +33,7 @@ def names(service: StoreService) -> list[str]:
 
 def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Something happens after an archive was found free to go and claimed, and before it goes."""
-    claim, acted = create.claim_for_removal, list[bool]()
+    claim, acted = create.exclusive_lock, list[bool]()
 
     @contextmanager
     def acting(path: Path, patience: float) -> Iterator[None]:
@@ -42,7 +43,7 @@ def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], objec
                 act()
             yield
 
-    monkeypatch.setattr(create, "claim_for_removal", acting)
+    monkeypatch.setattr(create, "exclusive_lock", acting)
 
 
 def test_an_archive_that_was_pinned_meanwhile_is_not_deleted(
@@ -93,9 +94,9 @@ def test_a_deletion_waits_for_whoever_only_looks_at_the_archive(
 ) -> None:
     first, second = (service.create_backup(label).backup.name for label in ("one", "two"))
     with ExitStack() as reader:
-        reader.enter_context(reading.reading(service.settings.backup_dir / first))
+        reader.enter_context(locks.reading(service.settings.backup_dir / first))
         waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: reader.close())
-        monkeypatch.setattr(reading, "time", waiting)
+        monkeypatch.setattr(locks, "time", waiting)
         service.delete_backup(first)
 
     assert names(service) == [second]

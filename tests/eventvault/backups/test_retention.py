@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.retention import check_deletion, plan_retention, why_protected
 from eventvault.errors import BackupProtected
-from eventvault.store.values import BackupEntry
 
 
 def entry(number: int, **more: Any) -> BackupEntry:

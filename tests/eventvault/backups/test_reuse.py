@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from benchmarks import events
+from eventvault.backups.entry import BackupEntry
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from eventvault.store.values import BackupEntry
 from tests.stores import running_service
 
 
@@ -150,7 +150,7 @@ def test_changing_to_small_makes_a_small_one(settings: Settings, watched: Watche
     first = watched.back_up("one")
     service = watched.service
     small = settings.__class__(**{**vars(settings), "archive_compression": "small"})
-    maker = BackupMaker(small, service.bus, service.catalogue, service.chores, service.past)
+    maker = BackupMaker(small, service.bus, service.catalogue, service.chores)
 
     made = maker.create("two").backup
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from eventvault.backups.schedule import first_delay
+from eventvault.database.registry import create_database
 from eventvault.errors import BackupsUnavailable, NoSpace
 from eventvault.settings import Settings
-from eventvault.store.registry import create_database
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, put_in_the_way
 

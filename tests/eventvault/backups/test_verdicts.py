@@ -14,8 +14,8 @@ from typing import Any
 import plyvel
 import pytest
 
-from eventvault.backups.archive import reader
-from eventvault.backups.archive.earlier import earlier_archives
+from eventvault.archive import reader
+from eventvault.archive.reuse import earlier_archives
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveUnreadable, EventVaultError, NoSpace
 from eventvault.restore.check import Pace, check_archive
 from eventvault.settings import Settings

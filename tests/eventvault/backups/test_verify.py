@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from eventvault import clock, event
-from eventvault.backups import scrub, tables
-from eventvault.backups.archive import reader, writer
+from eventvault import clock, data_folders
+from eventvault.archive import reader, writer
+from eventvault.backups import scrub
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.scrub import choose
+from eventvault.database.registry import open_leveldb
 from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound
+from eventvault.events import event
 from eventvault.leveldb.examine import file_numbers
 from eventvault.restore.check import Pace, check_archive
 from eventvault.settings import Settings
-from eventvault.store.registry import open_leveldb
 from eventvault.store.service import StoreService
-from eventvault.store.values import BackupEntry
 from tests.restoring import put_in_the_way
 from tests.stores import running_service
 
@@ -113,7 +114,7 @@ def test_after_damage_the_next_backup_is_fresh_and_health_recovers_without_the_d
     flip(Path(made.path), made.size // 2)
     with pytest.raises(ArchiveError):
         service.verify_backup(made.name)
-    assert not (settings.storage_dir / tables.NAME).exists()
+    assert not (settings.storage_dir / data_folders.ARCHIVED_TABLES).exists()
 
     again = service.backups.create_if_changed()
 

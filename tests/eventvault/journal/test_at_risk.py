@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from eventvault import clock
-from eventvault.journal import tidy
+from eventvault.journal import compaction
 from eventvault.journal.coverage import MERGE
-from eventvault.journal.keeper import Journal
+from eventvault.journal.journal import Journal
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -35,14 +35,14 @@ def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
     settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_risk: list[float] = []
-    real = tidy.merge
+    real = compaction.merge
 
     def asking(*arguments: Any) -> Segment:
         service.append(drafts(1, "meanwhile"))
         at_risk.append(service.journal.seconds_at_risk() - (clock.now() - began) / 1e6)
         return real(*arguments)
 
-    monkeypatch.setattr(tidy, "merge", asking)
+    monkeypatch.setattr(compaction, "merge", asking)
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
         for number in range(MERGE):
             service.append(drafts(1, f"each-{number}"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from eventvault.database.generation import NO_BOUND, Generation
 from eventvault.journal import coverage
 from eventvault.journal.segment import Header, Segment
-from eventvault.store.generation import NO_BOUND, Generation
 
 OLD, NEW = "a" * 16, "b" * 16
 ALONE = [(OLD, NO_BOUND)]

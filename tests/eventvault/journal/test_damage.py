@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.journal import checking, segment
+from eventvault.journal import scrub, segment
 from eventvault.journal.segment import Segment
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment
 from tests import processes
 from tests.restoring import drafts, flip, live, problem_codes
 from tests.stores import running_service
@@ -196,7 +196,7 @@ def test_damage_that_a_restore_met_is_written_again(recovering: Settings) -> Non
 
 
 def test_damage_that_nobody_meets_is_found_in_time(recovering: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "EVERY_SECONDS", 0.0)
     with running_service(recovering) as service:
         put(service, 3)
         left, bad = live(service), there(service)[1].path
@@ -246,7 +246,7 @@ def bad_sectors(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         return read(path)
 
     monkeypatch.setattr(segment, "_content", failing)
-    monkeypatch.setattr(checking, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "EVERY_SECONDS", 0.0)
     return bad
 
 

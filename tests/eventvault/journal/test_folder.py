@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.journal import folder as folders
-from eventvault.journal import segment, tidy
+from eventvault import data_folders
+from eventvault.journal import compaction, segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -39,7 +39,7 @@ def test_segments_that_are_merged_while_they_are_looked_at_are_all_seen(
 
     def late(path: Path) -> segment.Segment:
         monkeypatch.setattr(segment, "read_header", read)
-        assert tidy.merge(other, merging)
+        assert compaction.merge(other, merging)
         return read(path)
 
     monkeypatch.setattr(segment, "read_header", late)
@@ -57,7 +57,7 @@ def test_a_generation_that_is_removed_while_it_is_looked_at_is_gone(
         """Lists the folder, and then everything in it is removed."""
 
         def iterdir(self) -> Iterator[Path]:
-            found = list((backups / folders.NAME).iterdir())
+            found = list((backups / data_folders.JOURNAL).iterdir())
             yield from found
             other.remove(removed)
 

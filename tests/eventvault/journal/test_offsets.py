@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from eventvault.database import keys
+from eventvault.database.registry import AppendBatch, EventRegistry
+from eventvault.database.values import ScanQuery
 from eventvault.journal import segment, writer
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.settings import Settings
-from eventvault.store import keys
-from eventvault.store.registry import AppendBatch, EventRegistry
 from eventvault.store.service import StoreService
-from eventvault.store.values import ScanQuery
 from tests import processes
 from tests.restoring import drafts
 from tests.stores import running_service

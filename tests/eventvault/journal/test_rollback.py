@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from eventvault.database.generation import Generation
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
-from eventvault.store.generation import Generation
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment
 from tests import processes
 from tests.restoring import drafts, flip, ids, problem_codes
 from tests.stores import running_service
@@ -157,8 +157,8 @@ def test_a_database_that_cannot_be_compared_begins_a_generation_too(quick: Setti
         assert ids(service)[2:] == ["lost-0", "lost-1", "lost-2"]
 
 
-@pytest.mark.parametrize("set_aside", [True, False])
-def test_a_database_that_is_behind_a_damaged_segment_begins_a_generation(quick: Settings, set_aside: bool) -> None:
+@pytest.mark.parametrize("quarantine", [True, False])
+def test_a_database_that_is_behind_a_damaged_segment_begins_a_generation(quick: Settings, quarantine: bool) -> None:
     with put_back(quick) as service:
         service.append(drafts(3, "lost"))
         wait_for(service, 5)
@@ -166,7 +166,7 @@ def test_a_database_that_is_behind_a_damaged_segment_begins_a_generation(quick: 
     (quick.backup_dir / "journal" / "registry.json").unlink()
     segment = max((quick.backup_dir / "journal" / lost).iterdir())
     flip(segment, 3)
-    if set_aside:
+    if quarantine:
         segment.rename(segment.with_name(segment.name + ".damaged"))
 
     with running_service(quick) as service:

@@ -10,11 +10,12 @@ import msgspec
 import orjson
 import pytest
 
-from eventvault import clock, event
+from eventvault import clock
+from eventvault.database.generation import Generation
 from eventvault.errors import JournalDamaged
+from eventvault.events import event
 from eventvault.journal import segment
-from eventvault.journal.segment import About, Segment
-from eventvault.store.generation import Generation
+from eventvault.journal.segment import Segment, SegmentInfo
 
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
@@ -25,9 +26,9 @@ def lines(first: int, count: int) -> list[bytes]:
     return [event.recorded_body(each.body, first + n, instant + first + n) for n, each in enumerate(drafts)]
 
 
-def about(first: int) -> About:
+def about(first: int) -> SegmentInfo:
     kafka = {"events": {"0": {"next": 7}}}
-    return About(store_id="s", installation="i", generation=GENERATION, first=first, kafka=kafka)
+    return SegmentInfo(store_id="s", installation="i", generation=GENERATION, first=first, kafka=kafka)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from eventvault import settings
+from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError
-from eventvault.event import Appended, EventDraft
+from eventvault.events.event import Appended, EventDraft
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, stored_offsets
 from eventvault.settings import Settings
-from eventvault.store.values import AppendResult
 
 
 class MemoryRegistry:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eventvault import settings
-from eventvault.event import EventDraft
+from eventvault.database import keys
+from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.database.values import AppendResult
+from eventvault.events.event import EventDraft
 from eventvault.kafka import consumer
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.store import keys
-from eventvault.store.registry import AppendBatch, EventRegistry, create_database, open_leveldb
-from eventvault.store.values import AppendResult
 
 consumer.BATCH_MESSAGES = 100
 

@@ -15,8 +15,8 @@ import pytest
 
 from eventvault.leveldb.examine import examine_database, file_numbers
 from eventvault.leveldb.log import Ending
-from tests.eventvault.backups.small_databases import named_table
 from tests.eventvault.leveldb.log_writer import write_log
+from tests.eventvault.small_databases import named_table
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import shutil
 
 import orjson
 
-from eventvault.event import recorded_of
+from eventvault.database.values import ScanQuery
+from eventvault.events.event import recorded_of
+from eventvault.past.values import PastView
+from eventvault.restore.values import Moment
 from eventvault.store.interface import Store
 from eventvault.store.service import StoreService
-from eventvault.store.values import Moment, ScanQuery, View
 from tests.restoring import drafts
 
 
@@ -22,10 +24,10 @@ def post(store: Store, prefix: str, count: int = 1) -> int:
 
 def ids_at(store: Store, moment: Moment) -> list[str]:
     """The ids of all events of a moment, up to a thousand."""
-    return ids_of(store, store.look_back(moment))
+    return ids_of(store, store.resolve_moment(moment))
 
 
-def ids_of(store: Store, view: View) -> list[str]:
+def ids_of(store: Store, view: PastView) -> list[str]:
     page = store.scan(ScanQuery(generation=view.generation, upto=view.sequence, limit=1000))
     return [orjson.loads(value)["id"] for value in page.events]
 
@@ -54,4 +56,4 @@ def forget_kept(service: StoreService, *, journal: bool = False) -> None:
                 shutil.rmtree(generation)
     service.past._began -= 3600
     service.past._last_held.clear()
-    service.past.drop_kept(service.past.kept())
+    service.previous.drop(service.previous.names())

@@ -10,13 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from eventvault import clock, event
+from eventvault import clock
+from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError, GenerationLeftBehind, TooBusy
+from eventvault.events import event
 from eventvault.past import diff
+from eventvault.past.pool import MOST_OPEN
+from eventvault.past.values import DiffQuery, PastView
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
-from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
-from eventvault.store.values import DiffQuery, Moment, ScanQuery, View
 from tests.eventvault.past.past_moments import generation_of, ids_at, ids_of, post
 from tests.restoring import drafts, make_archive
 from tests.stores import running_service
@@ -28,7 +31,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
         yield service
 
 
-def differences(service: StoreService, one: View, other: View) -> tuple[list[dict[str, Any]], int]:
+def differences(service: StoreService, one: PastView, other: PastView) -> tuple[list[dict[str, Any]], int]:
     """All lines, and the last sequence that was not looked at."""
     query = DiffQuery(one, other)
     lines: list[dict[str, Any]] = []
@@ -45,7 +48,7 @@ def differences(service: StoreService, one: View, other: View) -> tuple[list[dic
 
 def said(service: StoreService, one: Moment, other: Moment) -> dict[str, list[str]]:
     """The ids on each side."""
-    lines, _ = differences(service, service.look_back(one), service.look_back(other))
+    lines, _ = differences(service, service.resolve_moment(one), service.resolve_moment(other))
     found: dict[str, list[str]] = {"from": [], "to": [], "both": []}
     for line in lines:
         found[line["in"]].append((line.get("event") or line["from"])["id"])
@@ -77,7 +80,7 @@ def test_a_restore_is_a_difference_in_both_directions(service: StoreService) -> 
     found = said(service, Moment(generation=left), Moment())
 
     assert found == {"from": ["lost-0"], "to": ["new-0"], "both": ["changed-0"]}
-    _, common = differences(service, service.look_back(Moment(generation=left)), service.look_back(Moment()))
+    _, common = differences(service, service.resolve_moment(Moment(generation=left)), service.resolve_moment(Moment()))
     assert common == 2, "what both share was not looked at"
 
 
@@ -94,7 +97,7 @@ def test_an_event_that_was_sent_again_without_a_time_is_no_difference(service: S
 
 def draft_like(service: StoreService, generation: str, event_id: str) -> event.EventDraft:
     """The same event once more, as a client sends it again."""
-    view = service.look_back(Moment(generation=generation))
+    view = service.resolve_moment(Moment(generation=generation))
     page = service.scan(ScanQuery(generation=view.generation, upto=view.sequence))
     (attributes,) = [found for found in map(orjson.loads, page.events) if found["id"] == event_id]
     return event.draft(attributes, clock.now())
@@ -146,10 +149,10 @@ def test_any_two_moments_differ_as_their_events_do(service: StoreService) -> Non
 
 def test_what_is_not_kept_any_more_is_said(service: StoreService) -> None:
     post(service, "a", 3)
-    there = service.look_back(Moment())
+    there = service.resolve_moment(Moment())
 
     with pytest.raises(GenerationLeftBehind):
-        service.diff(DiffQuery(View("archive-0123456789abcdef", 2), there))
+        service.diff(DiffQuery(PastView("archive-0123456789abcdef", 2), there))
 
 
 def many_generations(service: StoreService, count: int) -> list[str]:
@@ -186,7 +189,7 @@ def test_a_diff_beside_exports_that_leave_it_no_room_is_refused_and_hangs_nobody
 ) -> None:
     with running_service(settings_with({"KEEP_UNDO": "10"})) as service:
         generations = many_generations(service, MOST_OPEN + 1)
-        views = [service.look_back(Moment(generation=each)) for each in generations]
+        views = [service.resolve_moment(Moment(generation=each)) for each in generations]
         holders = [object() for _ in range(MOST_OPEN - 1)]
         for holder, view in zip(holders, views, strict=False):
             service.hold_generation(view.generation, holder)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from eventvault import clock
+from eventvault.database.values import ScanQuery
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
+from eventvault.past.pool import MOST_OPEN
+from eventvault.past.values import DiffQuery
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
-from eventvault.store.past import MOST_OPEN
 from eventvault.store.service import StoreService
-from eventvault.store.values import DiffQuery, Moment, ScanQuery
 from tests.eventvault.past.past_moments import forget_kept, generation_of, ids_at, ids_of, post, restored_mistakenly
 from tests.restoring import bytes_of, ids, leftovers, make_archive, make_foreign_archive
 from tests.stores import running_service
@@ -58,9 +60,9 @@ def test_what_is_appended_later_never_becomes_part_of_a_moment(service: StoreSer
     for _ in range(50):
         post(service, "a" * 5)
         moment = Moment(instant=clock.now())
-        before = service.look_back(moment)
+        before = service.resolve_moment(moment)
         post(service, f"later-{before.sequence}")
-        assert service.look_back(moment) == before
+        assert service.resolve_moment(moment) == before
 
 
 def test_an_empty_registry_has_a_past_too(service: StoreService) -> None:
@@ -84,7 +86,7 @@ def test_a_moment_that_there_is_not_is_refused_with_those_there_are(service: Sto
     post(service, "a", 3)
 
     with pytest.raises(MomentUnavailable) as caught:
-        service.look_back(moment)
+        service.resolve_moment(moment)
 
     window = caught.value.details["window"]
     assert (window["oldest"]["sequence"], window["newest"]["sequence"]) == (0, 3)
@@ -115,7 +117,7 @@ def test_what_two_generations_share_is_had_also_when_nothing_is_kept(service: St
     assert ids_at(service, Moment(sequence=2, generation=left)) == ["shared-0", "shared-1"]
     for moment in (Moment(sequence=3, generation=left), Moment(instant=end, generation=left), Moment(generation=left)):
         with pytest.raises(MomentUnavailable) as caught:
-            service.look_back(moment)
+            service.resolve_moment(moment)
         assert 2 in [near["sequence"] for near in caught.value.details["nearest"]]
 
 
@@ -126,8 +128,8 @@ def test_what_nobody_keeps_is_put_together_from_the_journal(service: StoreServic
     assert ids_at(service, Moment(instant=end, generation=left))[-1] == "left-2"
     assert ids_at(service, Moment(sequence=4, generation=left)) == ["shared-0", "shared-1", "left-0", "left-1"]
     assert len(ids_at(service, Moment(generation=left))) == 5
-    view = service.look_back(Moment(generation=left))
-    page = service.diff(DiffQuery(view, service.look_back(Moment())))
+    view = service.resolve_moment(Moment(generation=left))
+    page = service.diff(DiffQuery(view, service.resolve_moment(Moment())))
     assert (view.of, page.common, page.only_one, page.only_other) == (left, 2, 3, 1)
 
 
@@ -144,7 +146,7 @@ def test_a_page_of_the_past_goes_on_across_a_restore(service: StoreService) -> N
     post(service, "shared", 2)
     name = service.create_backup().backup.name
     moment = Moment(instant=post(service, "left", 3))
-    view = service.look_back(moment)
+    view = service.resolve_moment(moment)
     service.restore(name)
     post(service, "since", 9)
 
@@ -171,7 +173,7 @@ def test_any_other_archive_is_unpacked_once(service: StoreService) -> None:
     assert len(ids_at(service, Moment(archive="theirs.tar.gz"))) == 3
     assert ids(service) == ["ours-0"]
     with pytest.raises(BackupNotFound):
-        service.look_back(Moment(archive="never.tar.gz"))
+        service.resolve_moment(Moment(archive="never.tar.gz"))
 
 
 def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(service: StoreService) -> None:
@@ -182,19 +184,21 @@ def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(servic
     make_foreign_archive(made.with_name("node.tar.gz"), 2, "node")
     post(service, "later")
 
-    copy, theirs, node = (service.look_back(Moment(archive=f"{name}.tar.gz")) for name in ("copy", "theirs", "node"))
+    copy, theirs, node = (
+        service.resolve_moment(Moment(archive=f"{name}.tar.gz")) for name in ("copy", "theirs", "node")
+    )
 
     assert copy.generation_id == generation_of(service)
     assert theirs.generation_id == service.catalogue.entry("theirs.tar.gz").generation != copy.generation_id
     assert node.generation_id is None
-    page = service.diff(DiffQuery(copy, service.look_back(Moment())))
+    page = service.diff(DiffQuery(copy, service.resolve_moment(Moment())))
     assert (page.only_one, page.only_other, page.different) == (0, 1, 0)
     assert page.common == 0, "an archive may say what it likes of its lineage: it was looked at from the beginning"
 
 
 def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
-    key = service.look_back(Moment(archive="theirs.tar.gz")).generation
+    key = service.resolve_moment(Moment(archive="theirs.tar.gz")).generation
     service.past._began -= 3600
     with service.hold_generation(key):
         service.past._last_held.clear()
@@ -212,14 +216,14 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
     names = [f"{number}.tar.gz" for number in range(MOST_OPEN + 1)]
     for name in names:
         make_archive(service.settings.backup_dir / name, name)
-    views = [service.look_back(Moment(archive=name)) for name in names]
+    views = [service.resolve_moment(Moment(archive=name)) for name in names]
 
     assert [service.past.has(view.generation) for view in views] == [False, *[True] * MOST_OPEN]
     holders = [object() for _ in views[1:]]
     for holder, view in zip(holders, views[1:], strict=True):
         service.hold_generation(view.generation, holder)
     with pytest.raises(TooBusy):
-        service.look_back(Moment(archive=names[0]))
+        service.resolve_moment(Moment(archive=names[0]))
     for holder in holders:
         service.release(holder)
     assert len(ids_at(service, Moment(archive=names[0]))) == 3
@@ -229,7 +233,7 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
 def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Settings) -> None:
     with running_service(settings) as service:
         make_archive(settings.backup_dir / "theirs.tar.gz", "theirs")
-        service.look_back(Moment(archive="theirs.tar.gz"))
+        service.resolve_moment(Moment(archive="theirs.tar.gz"))
         assert leftovers(settings.storage_dir)
     with running_service(settings) as service:
         assert not leftovers(settings.storage_dir)

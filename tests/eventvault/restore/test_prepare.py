@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventvault import data_folders
+from eventvault.database import keys
+from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.restore import prepare
-from eventvault.restore.prepare_moment import prepare_moment
-from eventvault.store import keys
-from eventvault.store.registry import MARK_NAME, EventRegistry, open_leveldb
+from eventvault.restore.moments.build_chore import prepare_moment
 from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
 
 
@@ -24,21 +25,21 @@ def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
 def test_an_archive_of_ours_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
     answer = prepared(make_archive(tmp_path / "a.tar.gz"), tmp_path / "staging")
 
-    database = tmp_path / "staging" / prepare.DATABASE_NAME
+    database = tmp_path / "staging" / data_folders.DATABASE
     with closing(open_leveldb(database)) as db:
         registry = EventRegistry(db, database)
         assert registry.last_sequence == answer["events"] == 3
         assert registry.identity.generation == answer["generation"]
         assert registry.identity.present.reason == "restored"
         assert registry.identity.present.fork_sequence == 3
-    assert (database / MARK_NAME).exists()
+    assert (database / data_folders.DATABASE_MARK).exists()
 
 
 def test_a_foreign_archive_becomes_a_database_of_ours(tmp_path: Path) -> None:
     answer = prepared(make_foreign_archive(tmp_path / "a.tar.gz"), tmp_path / "staging")
 
     assert (answer["events"], answer["notJson"]) == (3, 0)
-    assert [path.name for path in (tmp_path / "staging").iterdir()] == [prepare.DATABASE_NAME]
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == [data_folders.DATABASE]
 
 
 def test_a_file_that_grows_while_it_is_read_is_refused_and_nothing_is_left(
@@ -66,14 +67,14 @@ def test_a_private_copy_in_storage_is_imported(tmp_path: Path) -> None:
     answer = prepare.prepare_in_place(copy=str(copy), staging=str(tmp_path / "staging"))
 
     assert answer["events"] == 4
-    assert (tmp_path / "staging" / prepare.DATABASE_NAME / "CURRENT").exists()
+    assert (tmp_path / "staging" / data_folders.DATABASE / "CURRENT").exists()
 
 
 @pytest.mark.parametrize(("sequence", "restored"), [(3, True), (4, False), (5, False)])
 def test_of_what_a_moment_is_taken_from_the_records_up_to_it_are_read(
     tmp_path: Path, sequence: int, restored: bool
 ) -> None:
-    database = tmp_path / "staging" / prepare.DATABASE_NAME
+    database = tmp_path / "staging" / data_folders.DATABASE
     identity = make_database(database, events=5)
     with closing(open_leveldb(database)) as db:
         db.put(keys.event_key(4), db.get(keys.event_key(5)))

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
+from eventvault.database import keys
+from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveDamaged, ArchiveError
 from eventvault.restore import records
-from eventvault.store import keys
-from eventvault.store.registry import EventRegistry, open_leveldb
 from tests.restoring import make_database
 
 EVENTS = 7

@@ -1,0 +1,84 @@
+"""The entries of an archive of ours, read strictly: every byte must be one that our writer writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eventvault.archive import layout, tar
+from eventvault.archive.gzip_members import inflate_exactly
+from eventvault.archive.layout import IndexEntry
+from eventvault.archive.manifest import MOST_MANIFEST_BYTES
+from eventvault.archive.source import Source
+
+
+class EntryReader:
+    """Reads entries one after the other, and notes where they lie.
+
+    modified: the time in all the tar headers, known after the first one.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.modified: int | None = None
+        self.seen: list[IndexEntry] = []
+
+    def begin(self, gzip_header: bytes = layout.PLAIN_HEADER) -> IndexEntry:
+        """The next tar header; its content must be read before the next. Raises ArchiveDamaged."""
+        offset = self.source.position
+        self._gzip_header(gzip_header)
+        block = b"".join(inflate_exactly(self.source, layout.BLOCK))
+        try:
+            header = tar.parse_header(block)
+            self.modified = header.modified if self.modified is None else self.modified
+            name = header.name.decode("ascii")
+            if block != tar.build_header(name, header.size, self.modified):
+                raise ValueError("the tar header is not as it was written")
+        except (ValueError, OverflowError) as error:
+            raise self.source.damaged(str(error), offset) from error
+        entry = IndexEntry(name, header.size, offset, ())
+        self.seen.append(entry)
+        return entry
+
+    def content(self) -> Iterator[bytes]:
+        """The content of the entry begun last, without its padding."""
+        entry = self.seen[-1]
+        places = []
+        for count, zeros in layout.pieces(entry.size):
+            offset = self.source.position
+            self._gzip_header(layout.PLAIN_HEADER)
+            yield from self._without_padding(count, zeros)
+            length = self.source.position - offset
+            places.append((offset, length, self.source.archive.crc_of(offset, length)))
+        self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(places))
+
+    def text(self, name: str) -> bytearray:
+        """The content of the entry begun last, which must have this name, in memory; there once."""
+        entry = self.seen[-1]
+        if entry.name != name:
+            raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)
+        if entry.size > MOST_MANIFEST_BYTES:
+            raise self.source.damaged(f"{name} says it has {entry.size} bytes", entry.header)
+        text = bytearray()
+        for piece in self.content():
+            text += piece
+        return text
+
+    def end_blocks(self) -> None:
+        """The end of the tar file."""
+        self._gzip_header(layout.PLAIN_HEADER)
+        offset = self.source.position
+        if b"".join(inflate_exactly(self.source, len(layout.END_BLOCKS))) != layout.END_BLOCKS:
+            raise self.source.damaged("the end of the tar file should be here", offset)
+
+    def _gzip_header(self, expected: bytes) -> None:
+        offset = self.source.position
+        if self.source.take(len(expected)) != expected:
+            raise self.source.damaged("the gzip header is not as it was written", offset)
+
+    def _without_padding(self, count: int, zeros: int) -> Iterator[bytes]:
+        left = count
+        for piece in inflate_exactly(self.source, count + zeros):
+            if piece[left:].strip(b"\0"):
+                raise self.source.damaged("the padding of a file is not empty")
+            yield piece[:left]
+            left = max(0, left - len(piece))

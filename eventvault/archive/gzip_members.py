@@ -1,0 +1,114 @@
+"""gzip members, read one after the other with bounded memory (RFC 1951, RFC 1952)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from isal import igzip_lib, isal_zlib
+
+from eventvault.archive.layout import MARK
+from eventvault.archive.source import Source
+
+_IsalError = cast(type[Exception], igzip_lib.IsalError)
+_OUTPUT = 256 * 1024
+_FEED = 64 * 1024
+_MOST_TEXT = 64 * 1024
+_EXTRA, _NAME, _COMMENT, _HEADER_CRC, _RESERVED = 4, 8, 16, 2, 0xE0
+
+
+def inflate(source: Source) -> Iterator[bytes]:
+    """The content of the gzip member whose header was just read, in pieces of at most 256 KiB.
+
+    Raises ArchiveDamaged for what does not inflate, or has another checksum or length than the member's end says.
+    """
+    start = source.position
+    crc = size = 0
+    for piece in _inflate_raw(source, start):
+        crc = isal_zlib.crc32(piece, crc)
+        size += len(piece)
+        yield piece
+    said = source.take(8)
+    if said[:4] != crc.to_bytes(4, "little"):
+        raise source.damaged("the checksum (CRC) of the gzip member is wrong", start)
+    if said[4:] != (size & 0xFFFFFFFF).to_bytes(4, "little"):
+        raise source.damaged("the length of the gzip member is wrong", start)
+
+
+def inflate_exactly(source: Source, size: int) -> Iterator[bytes]:
+    """`inflate`, for a member that must hold exactly `size` bytes; no more are ever yielded."""
+    start = source.position
+    left = size
+    for piece in inflate(source):
+        left -= len(piece)
+        if left < 0:
+            raise source.damaged(f"the gzip member holds more than its {size} bytes", start)
+        yield piece
+    if left:
+        raise source.damaged(f"the gzip member holds {size - left} bytes, not {size}", start)
+
+
+def members(source: Source) -> Iterator[bytes]:
+    """The content of all gzip members to the end, as `gzip -d` gives it; zeros after the last one are padding.
+
+    Raises ArchiveIncomplete (as `source` says) where the bytes end inside a member, ArchiveDamaged for the rest.
+    """
+    while True:
+        _read_header(source)
+        yield from inflate(source)
+        if source.at_end() or _only_zeros(source):
+            return
+
+
+def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
+    inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+    while not inflater.eof:
+        piece = source.some(_FEED) if inflater.needs_input else b""
+        if inflater.needs_input and not piece:
+            raise source.ended()
+        try:
+            output: bytes = inflater.decompress(piece, _OUTPUT)
+        except _IsalError as error:
+            raise source.damaged(f"the gzip member cannot be inflated: {error}", start) from error
+        if output:
+            yield output
+        elif not piece and not inflater.needs_input and not inflater.eof:
+            raise source.damaged("the gzip member cannot be inflated: it goes on without content", start)
+    source.give_back(len(inflater.unused_data))
+
+
+def _read_header(source: Source) -> None:
+    start = source.position
+    for byte in b"\x1f\x8b\x08":
+        if source.take(1)[0] != byte:
+            raise source.damaged("neither a gzip member nor the end of the file follows", start)
+    flags = source.take(7)[0]
+    if flags & _RESERVED:
+        raise source.damaged("the gzip header has flags that do not exist", start)
+    if flags & _EXTRA:
+        extra = source.take(int.from_bytes(source.take(2), "little"))
+        if extra.startswith(MARK):
+            raise source.damaged("it is an archive of EventVault whose beginning or end is damaged", start)
+    for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
+        _skip_text(source, start)
+    if flags & _HEADER_CRC:
+        source.take(2)
+
+
+def _skip_text(source: Source, start: int) -> None:
+    for _ in range(_MOST_TEXT):
+        if source.take(1) == b"\0":
+            return
+    raise source.damaged("the gzip header has a name or comment without an end", start)
+
+
+def _only_zeros(source: Source) -> bool:
+    """Whether the next byte is a zero; then the rest of the file must be, too."""
+    first = source.take(1)
+    if first != b"\0":
+        source.give_back(1)
+        return False
+    while piece := source.some():
+        if piece.tobytes().strip(b"\0"):
+            raise source.damaged("something follows the end of the gzip data")
+    return True

@@ -1,0 +1,76 @@
+"""Whose archive a file is, by the marks at its two ends."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from eventvault.archive import layout
+from eventvault.archive.layout import Closing
+from eventvault.archive.manifest import FORMAT_VERSION, too_new
+from eventvault.archive.source import Opened
+
+_HEAD = 512
+_TAIL = 64 * 1024
+_LEAST = 20
+"""The bytes of the shortest gzip file there can be."""
+
+_GZIP = b"\x1f\x8b"
+_OTHERS = {
+    b"PK": "a zip file", b"\x28\xb5\x2f\xfd": "a zstd file", b"\xfd7zXZ\0": "an xz file", b"BZh": "a bzip2 file",
+    b"7z\xbc\xaf": "a 7z file", b"age-encryption.org": "an encrypted (age) file", b"<": "a web page or XML",
+}  # fmt: skip
+
+
+def archive_origin(archive: Opened) -> Literal["own", "foreign"]:
+    """`own` where either end bears our mark, else `foreign` for what begins as a gzip file.
+
+    Only the two ends are looked at. Raises ArchiveIncomplete where the file ends too early, ArchiveDamaged where
+    something follows the end, ArchiveAlien for no gzip file, ArchiveTooNew.
+    """
+    head = archive.read_at(0, _HEAD)
+    if layout.opening_version(head) is not None or _closing(archive) is not None:
+        find_closing(archive)
+        return "own"
+    if not head.strip(b"\0"):
+        raise archive.incomplete("it is empty, or only its space is reserved yet")
+    if len(head) < _LEAST and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
+        raise archive.incomplete(f"it ends after {len(head)} bytes")
+    if not head.startswith(_GZIP):
+        raise archive.alien(f"it is not a tar.gz file but {_what(head)}")
+    return "foreign"
+
+
+def find_closing(archive: Opened) -> Closing:
+    """The closing member of an archive of ours. Raises as `archive_origin` does."""
+    closing = _closing(archive)
+    if closing is None:
+        raise _no_closing(archive)
+    opening = layout.opening_version(archive.read_at(0, _HEAD))
+    if opening == closing.version and opening > FORMAT_VERSION:
+        raise too_new(archive.path, opening)
+    if opening != closing.version or opening != FORMAT_VERSION:
+        raise archive.damaged("the mark in its first gzip header is not as it was written", 0)
+    return closing
+
+
+def _closing(archive: Opened) -> Closing | None:
+    offset = max(0, archive.size - layout.CLOSING_SIZE)
+    return layout.parse_closing(archive.read_at(offset, layout.CLOSING_SIZE))
+
+
+def _no_closing(archive: Opened) -> Exception:
+    start = max(0, archive.size - _TAIL)
+    tail = archive.read_at(start, _TAIL)
+    place = tail.rfind(layout.CLOSING_PREFIX)
+    end = start + place + layout.CLOSING_SIZE
+    if place >= 0 and end < archive.size:
+        return archive.damaged("something follows the end of the archive", end)
+    return archive.incomplete(
+        "it does not end as an archive does: it is cut off, still being copied, or its last bytes are damaged"
+    )
+
+
+def _what(head: bytes) -> str:
+    if head[257:262] == b"ustar":
+        return "a tar file that is not compressed"
+    return next((what for magic, what in _OTHERS.items() if head.startswith(magic)), "something else")

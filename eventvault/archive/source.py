@@ -1,0 +1,195 @@
+"""An archive that is open for reading, and its bytes in order."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal import isal_zlib
+
+from eventvault.archive.watch import Watch
+from eventvault.errors import (
+    ArchiveAlien,
+    ArchiveDamaged,
+    ArchiveError,
+    ArchiveIncomplete,
+    ArchiveUnreadable,
+    BackupNotFound,
+)
+
+_READ = 256 * 1024
+DAMAGED_HINT = "the archive is not what was written; restore another one, and look at the disk or copy it again"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An archive that is open and locked against removal by rotation. size: in bytes, when it was opened."""
+
+    path: Path
+    handle: int
+    size: int
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes; fewer only at the end of the file. Raises ArchiveDamaged where the disk fails."""
+        try:
+            return os.pread(self.handle, count, offset)
+        except OSError as error:
+            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset) from error
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill the buffer; gives how many bytes there are, fewer only at the end. Raises ArchiveDamaged."""
+        done = 0
+        try:
+            while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
+                done += read
+        except OSError as error:
+            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset + done) from error
+        return done
+
+    def crc_of(self, offset: int, length: int) -> int:
+        """The CRC-32 of these bytes as they are in the file."""
+        crc = 0
+        for start in range(offset, offset + length, _READ):
+            crc = isal_zlib.crc32(self.read_at(start, min(_READ, offset + length - start)), crc)
+        return crc
+
+    def damaged(self, why: str, offset: int) -> ArchiveDamaged:
+        return ArchiveDamaged(f"reading {self.path} failed at byte {offset}: {why}", hint=DAMAGED_HINT)
+
+    def incomplete(self, why: str) -> ArchiveIncomplete:
+        return ArchiveIncomplete(
+            f"reading {self.path} failed: {why}",
+            hint="wait until it is copied whole, or copy it again from where it came",
+        )
+
+    def alien(self, why: str) -> ArchiveAlien:
+        return ArchiveAlien(
+            f"reading {self.path} failed: {why}",
+            hint="an archive made by EventVault, or a tar.gz of a LevelDB folder named event_registry_db, is needed",
+        )
+
+
+@contextmanager
+def opened(path: Path, *, past_cache: bool = False) -> Iterator[Opened]:
+    """Open an archive for reading and hold a shared lock on it.
+
+    past_cache: ask the kernel to forget its copy, so that what is read is what is on the disk.
+    Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file, ArchiveUnreadable where the
+    system does not let it be opened.
+    """
+    handle = _open(path)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise ArchiveAlien(
+                f"reading {path} failed: it is not a regular file", hint="put the archive itself in its place"
+            )
+        if past_cache:
+            with suppress(OSError):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        yield Opened(path, handle, found.st_size)
+    finally:
+        os.close(handle)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise BackupNotFound(f"there is no archive {path}", hint="list the backups to see which there are") from error
+    except OSError as error:
+        raise ArchiveUnreadable(
+            f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
+            hint="see to it that the service may read the file",
+        ) from error
+
+
+class Source:
+    """The bytes of an archive from `start` up to `end`, in order, with their SHA-256.
+
+    truncated: the error for bytes that end too early: ArchiveIncomplete where nothing said how many there must be.
+    """
+
+    def __init__(
+        self,
+        archive: Opened,
+        start: int,
+        end: int,
+        *,
+        truncated: type[ArchiveError] = ArchiveDamaged,
+        watch: Watch | None = None,
+    ) -> None:
+        self.archive = archive
+        self._end = end
+        self._truncated = truncated
+        self._watch = watch
+        self._buffer = memoryview(b"")
+        self._buffer_offset = start
+        self._next = 0
+        self._hashed = start
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def position(self) -> int:
+        """The offset in the file of the next byte."""
+        return self._buffer_offset + self._next
+
+    def some(self, most: int = _READ) -> memoryview:
+        """The next bytes, as many as are at hand; none only at the end."""
+        if self._next == len(self._buffer):
+            self._load()
+        piece = self._buffer[self._next : self._next + most]
+        self._next += len(piece)
+        return piece
+
+    def give_back(self, count: int) -> None:
+        """The last `count` bytes will come again."""
+        if count <= self._next:
+            self._next -= count
+        else:
+            self._buffer_offset = self.position - count
+            self._buffer, self._next = memoryview(b""), 0
+
+    def take(self, count: int) -> bytes:
+        """Exactly the next `count` bytes (few)."""
+        taken = b""
+        while len(taken) < count:
+            piece = self.some(count - len(taken))
+            if not piece:
+                raise self.ended()
+            taken += piece
+        return taken
+
+    def at_end(self) -> bool:
+        return self.position >= self._end
+
+    def digest(self) -> bytes:
+        """The SHA-256 of all bytes from `start` up to here; meaningful at the end."""
+        return self._sha256.digest()
+
+    def damaged(self, why: str, offset: int | None = None) -> ArchiveDamaged:
+        return self.archive.damaged(why, self.position if offset is None else offset)
+
+    def ended(self) -> ArchiveError:
+        why = f"it ends at byte {self._end}, before what it holds does"
+        if self._truncated is ArchiveIncomplete:
+            return self.archive.incomplete(why)
+        return self.damaged(why)
+
+    def _load(self) -> None:
+        offset = self.position
+        content = self.archive.read_at(offset, max(0, min(_READ, self._end - offset)))
+        self._buffer, self._buffer_offset, self._next = memoryview(content), offset, 0
+        fresh = self._buffer[max(0, self._hashed - offset) :]
+        self._sha256.update(fresh)
+        self._hashed += len(fresh)
+        if self._watch is not None and fresh:
+            self._watch.advance(len(fresh))

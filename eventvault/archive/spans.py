@@ -1,0 +1,124 @@
+"""Where the gzip members of an archive of ours lie, as its index says, proven to cover the file without a gap.
+
+What the members hold is for whoever reads them to check; here nothing of the database's files is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from eventvault.archive import layout, manifest
+from eventvault.archive.entries import EntryReader
+from eventvault.archive.index import parse_index
+from eventvault.archive.layout import Closing, Index, IndexEntry
+from eventvault.archive.manifest import FileRecord, Manifest
+from eventvault.archive.marks import find_closing
+from eventvault.archive.source import Opened, Source
+
+_MOST_HEADER = 4096
+
+
+class Member(NamedTuple):
+    """A data member: where it lies, the CRC-32 of its bytes, and how much of a file and how many zeros it holds."""
+
+    offset: int
+    length: int
+    crc: int
+    content: int
+    zeros: int
+
+
+class FileSpans(NamedTuple):
+    """A file of the database: offset and length of its tar header's member; offset, length, CRC of each data member."""
+
+    record: FileRecord
+    header: tuple[int, int]
+    places: tuple[tuple[int, int, int], ...]
+
+    def members(self) -> Iterator[Member]:
+        """Its data members, made as they are needed: an archive may have 500,000 of them."""
+        for place, piece in zip(self.places, layout.pieces(self.record.size), strict=True):
+            yield Member(*place, *piece)
+
+
+class Spans(NamedTuple):
+    """files: in the order of the archive. folder: offset and length of the first member. end: where files end."""
+
+    closing: Closing
+    manifest: Manifest
+    folder: tuple[int, int]
+    files: list[FileSpans]
+    end: int
+
+
+def find_spans(archive: Opened) -> Spans:
+    """Read index and manifest strictly. Raises ArchiveDamaged where the index is not that of such a file, and as
+    `marks.find_closing` does.
+    """
+    closing = find_closing(archive)
+    index, index_time = _index(archive, closing)
+    entries = index.entries
+    if len(entries) < 2 or entries[0] != IndexEntry(layout.FOLDER_ENTRY, 0, 0, ()):
+        raise archive.damaged(f"{layout.INDEX_NAME} does not begin with {layout.FOLDER_ENTRY}", closing.index_offset)
+    about = _manifest(archive, entries[-1], closing, index_time)
+    headers = [_header(archive, entry, following) for entry, following in pairwise(entries)]
+    if [(entry.name, entry.size) for entry in entries[1:-1]] != [
+        (layout.FOLDER_ENTRY + file.name, file.size) for file in about.files
+    ]:
+        raise archive.damaged(f"{layout.INDEX_NAME} and {layout.MANIFEST_NAME} differ", closing.index_offset)
+    _check_names(archive, about, closing)
+    named = zip(about.files, entries[1:-1], headers[1:], strict=True)
+    files = [FileSpans(record, header, _places(archive, entry)) for record, entry, header in named]
+    return Spans(closing, about, headers[0], files, entries[-1].header)
+
+
+def _index(archive: Opened, closing: Closing) -> tuple[Index, int | None]:
+    """The index, and the time in its tar header; nothing but the end may follow it."""
+    end = archive.size - layout.CLOSING_SIZE
+    if closing.index_offset >= end:
+        raise archive.damaged(f"{layout.INDEX_NAME} is said to lie outside of the archive", closing.index_offset)
+    reader = EntryReader(Source(archive, closing.index_offset, end))
+    reader.begin()
+    index = parse_index(reader.text(layout.INDEX_NAME), archive, closing.index_offset)
+    reader.end_blocks()
+    if not reader.source.at_end() or index.format_version != manifest.FORMAT_VERSION:
+        raise archive.damaged(f"{layout.INDEX_NAME} is not the last of the archive", closing.index_offset)
+    return index, reader.modified
+
+
+def _manifest(archive: Opened, entry: IndexEntry, closing: Closing, index_time: int | None) -> Manifest:
+    """The manifest, which lies where the index says and just before it."""
+    if entry.header >= closing.index_offset:
+        raise archive.damaged(f"{layout.MANIFEST_NAME} is said to lie outside of the archive", entry.header)
+    reader = EntryReader(Source(archive, entry.header, closing.index_offset))
+    reader.begin()
+    about = manifest.decode(reader.text(layout.MANIFEST_NAME), archive.path)
+    if reader.seen != [entry] or not reader.source.at_end() or not reader.modified == index_time == about.modified:
+        raise archive.damaged(f"{layout.INDEX_NAME} is not true", entry.header)
+    return about
+
+
+def _header(archive: Opened, entry: IndexEntry, following: IndexEntry) -> tuple[int, int]:
+    """The place of an entry's header member; proves that its members lie between it and the next without a gap."""
+    starts = [offset for offset, _, _ in entry.data]
+    ends = [offset + length for offset, length, _ in entry.data]
+    if starts and [*starts[1:], following.header] != ends:
+        raise archive.damaged(f"{layout.INDEX_NAME} leaves gaps in {entry.name!r}", entry.header)
+    length = (starts[0] if starts else following.header) - entry.header
+    if not 0 < length <= _MOST_HEADER or any(each > layout.MOST_MEMBER for _, each, _ in entry.data):
+        raise archive.damaged(f"{layout.INDEX_NAME} is not true for {entry.name!r}", entry.header)
+    return entry.header, length
+
+
+def _places(archive: Opened, entry: IndexEntry) -> tuple[tuple[int, int, int], ...]:
+    if len(entry.data) != -(-entry.size // layout.CHUNK):
+        raise archive.damaged(f"{layout.INDEX_NAME} has too few or too many members of {entry.name!r}", entry.header)
+    return entry.data
+
+
+def _check_names(archive: Opened, about: Manifest, closing: Closing) -> None:
+    names = [file.name for file in about.files]
+    if not all(map(layout.safe_name, names)) or any(first >= second for first, second in pairwise(names)):
+        raise archive.damaged("the files are not named and sorted as they were written", closing.index_offset)

@@ -1,0 +1,194 @@
+"""The entries of any plain tar file, read from a stream with bounded memory: ustar, GNU long names, pax headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from eventvault.archive import tar
+from eventvault.archive.layout import BLOCK, padding
+from eventvault.archive.manifest import MOST_FILES
+from eventvault.archive.source import Source
+from eventvault.archive.unpacking import Budget, unsafe
+
+_MOST_EXTENSION = 2**20
+_MOST_EXTENSIONS = 256 * 2**20
+_MOST_HEADERS = 4 * MOST_FILES
+_MOST_NAME = 4096
+_FILES = (b"0", b"\0", b"7")
+_LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _LABEL = b"L", b"K", (b"x", b"X"), b"g", b"V"
+_REFUSED = {
+    b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a named pipe",
+    b"S": "a sparse file", b"D": "a dump of a folder", b"M": "a part of a file",
+}  # fmt: skip
+
+
+class Entry(NamedTuple):
+    """A file or folder. name: as it stands in the archive. path: its parts, without `.`."""
+
+    name: str
+    path: tuple[str, ...]
+    size: int
+    folder: bool
+
+
+class TarEntries:
+    """The entries of the tar file in `content`, the inflated bytes of `source`.
+
+    Raises ArchiveUnsafe for what no plain tar of a database holds, ArchiveIncomplete where it ends too early,
+    ArchiveDamaged for what is no tar, ArchiveAlien where it is none from its first block on.
+    """
+
+    def __init__(self, source: Source, content: Iterator[bytes], budget: Budget) -> None:
+        self._source = source
+        self._archive = source.archive
+        self._content = content
+        self._budget = budget
+        self._buffer = memoryview(b"")
+        self._left = 0
+        self._padding = 0
+        self._headers = self._entries = self._extensions = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        name: str | None = None
+        size: int | None = None
+        while (header := self._next_header()) is not None:
+            kind = header.kind
+            if kind in _PAX:
+                renamed, resized = self._pax(header)
+                name = name if renamed is None else renamed
+                size = size if resized is None else resized
+            elif kind == _PAX_GLOBAL:
+                if self._pax(header) != (None, None):
+                    raise unsafe(self._archive, "a global pax header renames or resizes all its entries")
+            elif kind == _LONG_NAME:
+                name = self._decode(self._extension(header).rstrip(b"\0"))
+            elif kind == _LONG_LINK:
+                self._extension(header)
+            else:
+                entry = self._entry(header, name, size)
+                name = size = None
+                if entry is not None:
+                    yield entry
+                self._skip()
+
+    def content(self) -> Iterator[bytes]:
+        """The content of the entry that was given last, or what is left of it."""
+        while self._left:
+            piece = self._some(self._left)
+            self._left -= len(piece)
+            yield bytes(piece)
+
+    def _next_header(self) -> tar.Header | None:
+        self._headers += 1
+        if self._headers > _MOST_HEADERS:
+            raise unsafe(self._archive, f"it has more than {_MOST_HEADERS} tar headers")
+        block = self._block()
+        if not block.strip(b"\0"):
+            self._end()
+            return None
+        try:
+            return tar.parse_header(block)
+        except ValueError as error:
+            if self._headers == 1:
+                raise self._archive.alien("there is no tar file in it") from error
+            raise self._source.damaged(str(error)) from error
+
+    def _entry(self, header: tar.Header, name: str | None, size: int | None) -> Entry | None:
+        """Check the entry and begin it; None for a volume's label."""
+        shown = self._decode(header.name) if name is None else name
+        what = _REFUSED.get(header.kind)
+        folder = header.kind == b"5" or (header.kind == b"\0" and shown.endswith("/"))
+        if what is not None or not (folder or header.kind in (*_FILES, _LABEL)):
+            raise unsafe(self._archive, f"{shown!r} is {what or f'of the unknown kind {header.kind!r}'}")
+        self._begin(0 if folder else header.size if size is None else size)
+        if header.kind == _LABEL:
+            return None
+        self._entries += 1
+        if self._entries > MOST_FILES:
+            raise unsafe(self._archive, f"it has more than {MOST_FILES} entries")
+        return Entry(shown, self._path(shown, folder=folder), self._left, folder)
+
+    def _path(self, name: str, *, folder: bool) -> tuple[str, ...]:
+        if len(name) > _MOST_NAME:
+            raise unsafe(self._archive, f"a name is {len(name)} characters long")
+        if name.startswith("/") or ".." in name.split("/"):
+            raise unsafe(self._archive, f"{name!r} leads outside")
+        if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in name):
+            raise unsafe(self._archive, f"the name {name!r} has control characters")
+        path = tuple(part for part in name.split("/") if part not in ("", "."))
+        if not path and not folder:
+            raise unsafe(self._archive, "a file has no name")
+        return path
+
+    def _pax(self, header: tar.Header) -> tuple[str | None, int | None]:
+        """The name and the size in a pax header; what else is there does not matter."""
+        name, size = None, None
+        try:
+            for key, value in tar.parse_pax(self._extension(header)):
+                if key == b"path":
+                    name = self._decode(value)
+                elif key == b"size":
+                    size = self._size(value)
+                elif key.startswith(b"GNU.sparse.") or key == b"SCHILY.realsize":
+                    raise unsafe(self._archive, "it holds a sparse file")
+        except ValueError as error:
+            raise self._source.damaged(str(error)) from error
+        return name, size
+
+    @staticmethod
+    def _size(value: bytes) -> int:
+        if not value.isdigit() or len(value) > 20:
+            raise ValueError("the size in a pax header is not a number")
+        return int(value)
+
+    def _extension(self, header: tar.Header) -> bytes:
+        self._extensions += header.size
+        if header.size > _MOST_EXTENSION or self._extensions > _MOST_EXTENSIONS:
+            raise unsafe(self._archive, f"an extended tar header has {header.size} bytes")
+        self._begin(header.size)
+        content = b"".join(self.content())
+        self._skip()
+        return content
+
+    def _begin(self, size: int) -> None:
+        self._budget.charge(size)
+        self._left, self._padding = size, padding(size)
+
+    def _skip(self) -> None:
+        for _ in self.content():
+            pass
+        while self._padding:
+            self._padding -= len(self._some(self._padding))
+
+    def _block(self) -> bytes:
+        block = b""
+        while len(block) < BLOCK:
+            block += self._some(BLOCK - len(block))
+        return block
+
+    def _end(self) -> None:
+        """Read on to the end, so that every checksum is looked at: only zeros may come."""
+        rest = len(self._buffer)
+        if self._buffer.tobytes().strip(b"\0"):
+            raise self._source.damaged("something follows the end of the tar file")
+        for piece in self._content:
+            rest += len(piece)
+            self._budget.charge(len(piece))
+            if piece.strip(b"\0"):
+                raise self._source.damaged("something follows the end of the tar file")
+
+    def _some(self, most: int) -> memoryview:
+        while not self._buffer:
+            piece = next(self._content, None)
+            if piece is None:
+                raise self._archive.incomplete(
+                    "the tar file in it ends too early: what made it did not come to its end"
+                )
+            self._buffer = memoryview(piece)
+        some, self._buffer = self._buffer[:most], self._buffer[most:]
+        return some
+
+    @staticmethod
+    def _decode(name: bytes) -> str:
+        return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,236 @@
+"""Writing an archive: a staging folder becomes one `.tar.gz`, streamed, durably, with constant memory.
+
+Files are compressed on several cores, or their members copied from an earlier archive; the bytes come in their order
+and are the same whichever thread made them. What is new is read back from the disk before the archive has its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+from isal import isal_zlib
+
+from eventvault.archive import layout, manifest, tar
+from eventvault.archive.layout import Closing, Index, IndexEntry
+from eventvault.archive.manifest import FileRecord, Manifest
+from eventvault.archive.output import CopyFailed, HashedOutput
+from eventvault.archive.packing import Packed, changed, hash_files, pack
+from eventvault.archive.parallel import in_order
+from eventvault.archive.readback import WrittenRanges, read_back
+from eventvault.archive.reuse import Members, ReusableMembers
+from eventvault.archive.watch import IsCancelled, Progress, Watch
+from eventvault.errors import ArchiveUnsafe, TooLarge
+from eventvault.files import durable_file
+
+
+class Written(msgspec.Struct, frozen=True):
+    """An archive that was written and read back. size: in bytes. sha256: of the whole file, in hex.
+
+    manifest: with `files`. copied: how many of its bytes were copied from earlier archives.
+    """
+
+    size: int
+    sha256: str
+    manifest: Manifest
+    copied: int = 0
+
+
+def write_archive(
+    path: Path,
+    folder: Path,
+    about: Manifest,
+    *,
+    known: Mapping[str, str] | None = None,
+    earlier: ReusableMembers | None = None,
+    progress: Progress | None = None,
+    cancelled: IsCancelled | None = None,
+) -> Written:
+    """Write the files of `folder` (plain files only, the database's) and the manifest `about` to the archive `path`.
+
+    known: SHA-256 in hex of files, by name, that need not be read to know it. earlier: what members may be copied
+    from; what fails of it is in `earlier.bad` afterwards. The same folder and manifest give the same bytes, as long as
+    nothing is copied from an archive of another version or that is compressed harder. progress: in bytes of the files.
+    Raises FileExistsError where the name is taken, NoSpace, TooLarge, Cancelled, ArchiveDamaged where what was read
+    back is not what was written; then nothing is left behind. The folder must not change meanwhile: DatabaseError
+    where it did.
+    """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    manifest.check_length(about)
+    sizes = _sizes(folder)
+    with durable_file(path, replace=False) as file:
+        while True:
+            watch = Watch(f"writing the archive {path}", sum(sizes.values()), progress, cancelled)
+            try:
+                reused = _find_members(folder, sizes, known or {}, earlier)
+                return _write(file.fileno(), path, folder, about, sizes, reused, watch)
+            except CopyFailed as failed:
+                if earlier is None:
+                    raise
+                earlier.give_up(failed.number, str(failed))
+                os.ftruncate(file.fileno(), 0)
+
+
+class _Reused(msgspec.Struct, frozen=True):
+    """A file whose members are copied."""
+
+    sha256: str
+    members: Members
+
+
+def _find_members(
+    folder: Path, sizes: Mapping[str, int], known: Mapping[str, str], earlier: ReusableMembers | None
+) -> dict[str, _Reused]:
+    """The files that need not be compressed. One of unknown content is read where an earlier one has its size."""
+    if earlier is None:
+        return {}
+    contents = {name: (sizes[name], known[name]) for name in sizes if name in known}
+    unknown = {name: size for name, size in sizes.items() if name not in known and size}
+    earlier.look_for(set(contents.values()), set(unknown.values()))
+    same_size = [(folder / name, size) for name, size in unknown.items() if size in earlier.sizes()]
+    for (path, size), sha256 in zip(same_size, hash_files(same_size), strict=True):
+        contents[path.name] = (size, sha256)
+    found = ((name, content, earlier.find(content)) for name, content in contents.items())
+    return {name: _Reused(content[1], members) for name, content, members in found if members is not None}
+
+
+def _write(
+    handle: int,
+    path: Path,
+    folder: Path,
+    about: Manifest,
+    sizes: Mapping[str, int],
+    reused: Mapping[str, _Reused],
+    watch: Watch,
+) -> Written:
+    archive = _Archive(handle, about)
+    fresh = [(folder / name, size) for name, size in sizes.items() if name not in reused]
+    jobs = chain.from_iterable(pack(file, size, about.compression) for file, size in fresh)
+    try:
+        with closing(in_order(jobs)) as pieces:
+            archive.begin(layout.FOLDER_ENTRY, 0, layout.opening_header())
+            records = [_add_file(archive, name, size, reused.get(name), pieces, watch) for name, size in sizes.items()]
+        _check_unchanged(folder, sizes)
+        complete = msgspec.structs.replace(about, format_version=manifest.FORMAT_VERSION, files=records)
+        archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
+        sha256 = archive.close()
+        os.fsync(handle)
+        read_back(handle, path, archive.placed)
+        return Written(archive.offset, sha256, complete, archive.copied)
+    finally:
+        archive.abandon()
+
+
+def _add_file(
+    archive: _Archive, name: str, size: int, reused: _Reused | None, pieces: Iterator[Packed], watch: Watch
+) -> FileRecord:
+    archive.begin(layout.FOLDER_ENTRY + name, size)
+    if reused is not None:
+        archive.copy(reused.members)
+        watch.advance(size)
+        return FileRecord(name, size, reused.sha256)
+    sha256: str | None = None if size else hashlib.sha256().hexdigest()
+    while sha256 is None:
+        piece = next(pieces)
+        archive.add(piece)
+        watch.advance(piece.content)
+        sha256 = piece.file_sha256
+    return FileRecord(name, size, sha256)
+
+
+class _Archive:
+    """The archive as it grows: its tar entries, its index, and what of it has to be read back."""
+
+    def __init__(self, handle: int, about: Manifest) -> None:
+        self.placed = WrittenRanges()
+        self.copied = 0
+        self._modified = about.modified
+        self._file = HashedOutput(handle)
+        self._compression = about.compression
+        self._entries: list[IndexEntry] = []
+
+    @property
+    def offset(self) -> int:
+        return self._file.offset
+
+    def begin(self, name: str, size: int, gzip_header: bytes = layout.PLAIN_HEADER) -> None:
+        """Begin the tar entry `name`; all of its content must follow with `add` or `copy`."""
+        block = tar.build_header(name, size, self._modified)
+        self._entries.append(IndexEntry(name, size, self.offset, ()))
+        self._write(layout.member(block, gzip_header))
+
+    def add(self, piece: Packed) -> None:
+        """Add a piece of the present entry."""
+        self._note((self.offset, len(piece.member), piece.crc))
+        self._write(piece.member, piece.sha256)
+
+    def copy(self, members: Members) -> None:
+        """Add all the members of the present entry from an earlier archive."""
+        for offset, length, crc in members.places:
+            self._note((self.offset, length, crc))
+            self._file.copy(members.handle, offset, length, crc, members.number)
+            self.copied += length
+
+    def add_text(self, name: str, content: bytes) -> None:
+        """Add a whole entry that is in memory."""
+        self.begin(name, len(content))
+        start = 0
+        for size, zeros in layout.pieces(len(content)):
+            member = layout.member(content[start : start + size] + bytes(zeros), compression=self._compression)
+            self._note((self.offset, len(member), isal_zlib.crc32(member)))
+            self._write(member)
+            start += size
+
+    def close(self) -> str:
+        """Add the index, the end of the tar file and the closing member; gives the SHA-256 of the whole file."""
+        index = Index(manifest.FORMAT_VERSION, tuple(self._entries))
+        index_offset = self.offset
+        self.add_text(layout.INDEX_NAME, msgspec.json.encode(index) + b"\n")
+        self._write(layout.member(layout.END_BLOCKS))
+        self._write(layout.closing_member(Closing(manifest.FORMAT_VERSION, index_offset, self._file.digest_so_far())))
+        return self._file.finish()
+
+    def abandon(self) -> None:
+        self._file.abandon()
+
+    def _note(self, place: tuple[int, int, int]) -> None:
+        entry = self._entries[-1]
+        self._entries[-1] = msgspec.structs.replace(entry, data=(*entry.data, place))
+
+    def _write(self, member: bytes, sha256: bytes | None = None) -> None:
+        self.placed.add(self.offset, len(member), sha256 or hashlib.sha256(member).digest())
+        self._file.write(member)
+
+
+def _check_unchanged(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Pieces are read ahead of their turn, so what happens to a file later is looked for at the end."""
+    for name, size in sizes.items():
+        if (folder / name).stat().st_size != size:
+            raise changed(folder / name)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The size of each file of the folder, by name, in the archive's order."""
+    sizes = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        found = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode) or not layout.safe_name(entry.name):
+            raise ArchiveUnsafe(
+                f"archiving {folder} failed: {entry.name!r} is not a plain file with a plain name",
+                hint="a database folder holds only the files of LevelDB; remove what else lies in it",
+            )
+        sizes[entry.name] = found.st_size
+    if len(sizes) > manifest.MOST_FILES - 3:
+        raise TooLarge(
+            f"archiving {folder} failed: it holds {len(sizes)} files, an archive at most {manifest.MOST_FILES - 3}",
+            hint="compact the database",
+        )
+    return sizes

@@ -1,0 +1,69 @@
+"""BackupManager.initialize(): what each process of the service goes through before it serves, one at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+
+from filelock import FileLock
+
+from eventvault import __version__, data_folders
+from eventvault.settings import Settings, make_folders
+from eventvault.store.process import lifeline
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
+from eventvault.store.rpc.wire import PROTOCOL
+
+log = logging.getLogger("BackupManager")
+
+SERVICE_VARIABLE = "EVENTVAULT_SERVICE"
+"""Environment variable with the identity of this start of the service; gunicorn's master sets it."""
+MASTER_VARIABLE = "EVENTVAULT_MASTER"
+"""Environment variable with the process id of gunicorn's master: it forks, so it starts no thread."""
+_LOCK_SECONDS = 60.0
+_END_SECONDS = 20.0
+
+
+class BackupManager:
+    """Makes the folders and sees to it that there is a store of this service start.
+
+    command: how to start one. What may take long, restoring what lies in `restore/`, is done by the store itself, so
+    that no gunicorn worker waits for it.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str], *, mode: str = "service") -> None:
+        self._settings = settings
+        service = os.environ.get(SERVICE_VARIABLE) or f"process-{os.getpid()}-{secrets.token_hex(4)}"
+        self._spawner = Spawner(settings, command, service=service, mode=mode)
+
+    def initialize(self) -> StoreClient:
+        """Idempotent, under a file lock: who comes second finds nothing to do."""
+        settings = self._settings
+        make_folders(settings)
+        client = StoreClient(self._spawner)
+        with FileLock(
+            str(settings.storage_dir / data_folders.INITIALIZE_LOCK), timeout=_LOCK_SECONDS, thread_local=False
+        ):
+            self._replace_other()
+            client.ensure()
+        if self._spawner.mode == "service":
+            lifeline.register(client)
+            if os.environ.get(MASTER_VARIABLE) != str(os.getpid()):
+                lifeline.start_all()
+        return client
+
+    def _replace_other(self) -> None:
+        """A store of an earlier start of the service, of the command line or of another version makes way.
+
+        One that runs as a service of its own (`standalone`) stays, as does whatever is there for the command line.
+        """
+        hello = self._spawner.hello()
+        if hello is None or self._spawner.mode == "command" or hello.mode == "standalone":
+            return
+        same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
+        if not same:
+            log.info("BackupManager: the store process %s of an earlier start or version makes way", hello.pid)
+            self._spawner.end("")
+            self._spawner.wait_until_gone(_END_SECONDS)

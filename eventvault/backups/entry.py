@@ -1,0 +1,36 @@
+"""What is known of one archive in `backups/`."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One archive in `backups/`. Unknown values are None. size in bytes, created and verified in microseconds."""
+
+    name: str
+    path: str
+    size: int
+    created: int
+    label: str | None = None
+    events: int | None = None
+    sequence: int | None = None
+    generation: str | None = None
+    verified: int | None = None
+    pinned: bool = False
+    encrypted: bool = False
+    offsite: bool = False
+    sha256: str | None = None
+    proven: bool = False
+    """Every record was read from the bytes that `sha256` is of: a restore of the same need not do it again."""
+    origin: str = "found"
+    """`created` by this installation, `uploaded`, or `found` in the folder."""
+    problem: str | None = None
+    """What is wrong with the archive, where something is."""
+
+
+class Created(msgspec.Struct, frozen=True):
+    """The answer to `create_backup`. duration in milliseconds."""
+
+    backup: BackupEntry
+    duration: int

@@ -1,0 +1,49 @@
+"""The name of every file and folder that EventVault makes below STORAGE_DIR, BACKUP_DIR and RESTORE_DIR, each once.
+
+`docs/format.md` says what the files hold. The names are a format: installations have them on disk, so none may change.
+"""
+
+from __future__ import annotations
+
+# Below STORAGE_DIR.
+DATABASE = "event_registry_db"
+"""The live database; the folder of the same name inside an archive."""
+DATABASE_MARK = "EVENTVAULT"
+"""An empty file inside the database folder: EventVault made this database."""
+PREVIOUS_PREFIX = "previous-"
+"""Folders of previous databases, which an undo can bring back."""
+PREVIOUS_DATABASES = "kept.json"
+SOCKET = "store.sock"
+SPAWN_LOCK = "spawn.lock"
+OWNER_LOCK = "owner.lock"
+INITIALIZE_LOCK = "initialize.lock"
+SERVICES = "services.json"
+INTENT = "restore_intent.json"
+STAGED_RESTORE = "restore_staged.json"
+LAST_RESTORE = "last_restore.json"
+RESTORE_SPEEDS = "restore_speeds.json"
+ARCHIVED_TABLES = "archived_tables.json"
+RESTORING_PREFIX = ".restoring-"
+"""Folders in which a restore builds the new database."""
+CHECKPOINT_PREFIX = ".checkpoint-"
+PAST_PREFIX = ".past-"
+"""Folders of private copies that serve readers of the past."""
+CREATING_PREFIX = f".{DATABASE}."
+"""Folders in which an empty database is created before it takes its name."""
+STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, CREATING_PREFIX)
+
+# Below BACKUP_DIR.
+CATALOGUE = ".catalogue.json"
+DAMAGED_CATALOGUE = ".catalogue.damaged.json"
+JOURNAL = "journal"
+JOURNAL_RECORD = "registry.json"
+DAMAGED_SUFFIX = ".damaged"
+UPLOAD_PREFIX = ".upload."
+
+# Below more than one of them.
+INSTALLATION = ".installation"
+RESTORE_MEMORY = "restore_memory.json"
+TEMPORARY_SUFFIX = ".tmp"
+
+# Below RESTORE_DIR.
+RESTORED = "restored"

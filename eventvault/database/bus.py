@@ -1,0 +1,194 @@
+"""The EventBus: opens the LevelDB once, shares the handle with the registry, and knows who is using it.
+
+`plyvel` crashes when a handle is closed while another thread works on it. So every use is counted, and whoever
+closes (a restore's swap, the reopening after a failed write) waits until no user is left; who comes meanwhile waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import plyvel
+
+from eventvault import clock
+from eventvault.database import opening
+from eventvault.database.commit import Committer, write_error
+from eventvault.database.registry import EventRegistry
+from eventvault.errors import DatabaseError, EventVaultError, StoreUnavailable
+
+log = logging.getLogger("EventBus")
+
+PATIENCE_SECONDS = 20.0
+"""How long a user waits for a database that is being swapped or opened again."""
+
+
+class Consumer(Protocol):
+    """What the bus starts once the database is open and stops before it is closed for good."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def accept_loss(self, partition: int) -> None: ...
+
+
+class EventBus:
+    """The one owner of the LevelDB handle in the one process that has it."""
+
+    def __init__(self, database: Path, *, now: clock.Clock = clock.now) -> None:
+        self.database = database
+        self.committer = Committer(self)
+        self.problem: EventVaultError | None = None
+        self.swap_lock = threading.Lock()
+        """Held by who needs one and the same database for long: a swap waits. Taken before any other lock here."""
+        self.before_swap: Callable[[], None] = lambda: None
+        """Called while the database is still open and nothing is written to it any more."""
+        self._now = now
+        self._consumers: list[Consumer] = []
+        self._state = threading.Condition()
+        self._users = 0
+        self._started = False
+        self._closing = False
+        self._db: Any = None
+        self._registry: EventRegistry | None = None
+
+    def init(self, consumers: list[Consumer], check: Callable[[EventRegistry], None] = lambda _: None) -> None:
+        """Open the database, share it with the registry, start the committer and the consumers; idempotent.
+
+        check: looks at the registry before anything is appended. Raises a DatabaseError that says why it could not be
+        opened; then nothing was started.
+        """
+        if self._registry is None:
+            with self._exclusive():
+                if self._registry is None:  # else a reopening that was under way brought it
+                    self._open()
+        if not self._started:
+            with self.writing() as registry:
+                check(registry)
+            self._started = True
+            self.committer.start()
+            self._consumers = consumers
+            for consumer in consumers:
+                consumer.start()
+
+    @property
+    def registry(self) -> EventRegistry | None:
+        """For looking at numbers only: a use of the database goes through `using`."""
+        return self._registry
+
+    @contextmanager
+    def using(self) -> Iterator[EventRegistry]:
+        """The registry, open for as long as the context lasts. Raises why there is none.
+
+        Raises DatabaseDamaged where a read meets damage, which stays in `problem` until another database is opened.
+        """
+        try:
+            with self.writing() as registry:
+                yield registry
+        except plyvel.CorruptionError as error:
+            self.problem = opening.damaged(self.database, str(error))
+            raise self.problem from error
+
+    @contextmanager
+    def writing(self) -> Iterator[EventRegistry]:
+        """`using` for the committer, which is given plyvel's errors as they are."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with self._state:
+            while self._closing:
+                if not self._state.wait(deadline - time.monotonic()):
+                    raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
+            registry = self._registry
+            if registry is None:
+                raise self.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
+            self._users += 1
+        try:
+            yield registry
+        finally:
+            with self._state:
+                self._users -= 1
+                self._state.notify_all()
+
+    def reopen(self) -> None:
+        """After a failed write: close, open again. Raises write_error of what stands in the way."""
+        with self._exclusive():
+            self._close()
+            self._open()
+
+    def swap(self, change: Callable[[], None], look: Callable[[EventRegistry], None] = lambda _: None) -> None:
+        """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
+
+        look: is given the old registry, where it is open, once nothing is appended to it any more.
+
+        The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
+        `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
+        """
+        consumers = self._consumers
+        for consumer in consumers:
+            consumer.stop()
+        try:
+            with self.swap_lock, self.committer.held():
+                self.before_swap()
+                with self._exclusive():
+                    if self._registry is not None:
+                        look(self._registry)
+                    self._close()
+                    try:
+                        change()
+                    finally:
+                        self._open()
+        finally:
+            for consumer in consumers:
+                consumer.start()
+
+    def stop(self) -> None:
+        """Stop the consumers, commit what is queued. The handle is left to the end of the process."""
+        for consumer in self._consumers:
+            consumer.stop()
+        self.committer.stop()
+
+    def close(self) -> None:
+        """Close the handle in a process that lives on, such as a test's."""
+        self.stop()
+        with self._exclusive():
+            self._close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._state:
+            self._state.wait_for(lambda: not self._closing)
+            self._closing = True
+            self._state.wait_for(lambda: self._users == 0)
+        try:
+            yield
+        finally:
+            with self._state:
+                self._closing = False
+                self._state.notify_all()
+
+    def _close(self) -> None:
+        self._registry = None
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _open(self) -> None:
+        try:
+            self._db = opening.open_checked(self.database)
+            self._registry = EventRegistry(self._db, self.database, self._now)
+            self.problem = None
+        except plyvel.CorruptionError as error:
+            self._fail(opening.damaged(self.database, str(error)))
+        except (plyvel.Error, OSError) as error:
+            self._fail(write_error(error))
+        except DatabaseError as error:
+            self._fail(error)
+
+    def _fail(self, error: EventVaultError) -> None:
+        self._close()
+        self.problem = error
+        log.error("%s", error)
+        raise error

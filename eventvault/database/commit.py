@@ -1,0 +1,204 @@
+"""Group commit: one thread gathers the appends of all callers into one synced write.
+
+A caller's result says: on disk. While the disk syncs one group the next one gathers, so many callers cost hardly
+more syncs than one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import plyvel
+
+from eventvault.database.registry import AppendBatch, EventRegistry
+from eventvault.database.values import AppendResult
+from eventvault.errors import EventVaultError, NoSpace, StoreStopping, WriteFailed
+from eventvault.events.event import Appended
+
+log = logging.getLogger("EventBus")
+
+GROUP_BYTES = 8 * 2**20
+GROUP_BATCHES = 256
+
+Done = Callable[[AppendResult | EventVaultError], None]
+_Submission = tuple[AppendBatch, int, Done]
+"""A batch, its size in bytes, and whom to tell."""
+
+
+class Handle(Protocol):
+    """What the committer needs of the bus."""
+
+    def writing(self) -> AbstractContextManager[EventRegistry]:
+        """The registry to append to, for as long as the context lasts. Raises EventVaultError when there is none."""
+
+    def reopen(self) -> None:
+        """Close the database and open it again."""
+
+
+class CommitStats:
+    """How many appends, events and groups there were since the process began; read by `/metrics`."""
+
+    def __init__(self) -> None:
+        self.groups = 0
+        self.batches = 0
+        self.events = 0
+        self.duplicates = 0
+        self.failures = 0
+        self.seconds = 0.0
+
+
+class Committer:
+    """Appends in the order of arrival. `held` keeps it from writing while a checkpoint notes what there is."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.sizes = CommitStats()
+        self._handle = handle
+        self._waiting: deque[_Submission] = deque()
+        self._arrived = threading.Condition()
+        self._writing = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, batch: AppendBatch, done: Done) -> None:
+        """Queue a batch; `done` is called in the committer's thread, with the result or the error."""
+        size = sum(len(draft.body) for draft in batch.drafts)
+        with self._arrived:
+            if not self._stopping:
+                self._waiting.append((batch, size, done))
+                self._arrived.notify()
+                return
+        done(StoreStopping("the store is stopping", hint="send the request again"))
+
+    def append(self, batch: AppendBatch) -> AppendResult:
+        """`submit` and wait for it. Raises what went wrong."""
+        answered = threading.Event()
+        answers: list[AppendResult | EventVaultError] = []
+
+        def done(answer: AppendResult | EventVaultError) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self.submit(batch, done)
+        answered.wait()
+        answer = answers[0]
+        if isinstance(answer, EventVaultError):
+            raise answer
+        return answer
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No write is under way, and none begins, for as long as the context lasts. Appends queue up."""
+        with self._writing:
+            yield
+
+    def stop(self) -> None:
+        """Commit what is queued, refuse what comes later, and end the thread."""
+        with self._arrived:
+            self._stopping = True
+            self._arrived.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._run_once():
+            pass  # and nothing of a group is kept while the next one is waited for
+
+    def _run_once(self) -> bool:
+        """Wait for a group and write it. False: there will be none."""
+        group = self._gather()
+        if not group:
+            return False
+        for done, answer in self._answers(group):
+            try:
+                done(answer)
+            except Exception:
+                log.exception("an append was answered, but its caller could not be told")
+        return True
+
+    def _answers(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
+        """What to tell each caller. This thread must outlive whatever goes wrong: nothing is appended without it."""
+        answers: Sequence[AppendResult | EventVaultError]
+        try:
+            with self._writing:
+                answers = self._commit([batch for batch, _, _ in group])
+        except EventVaultError as error:
+            self.sizes.failures += 1
+            answers = [error] * len(group)
+        except Exception:
+            log.exception("appending failed in a way that nobody thought of")
+            if len(group) > 1:
+                # One of them is to blame, and the others shall not suffer from it.
+                for submission in group:
+                    yield from self._answers([submission])
+                return
+            self.sizes.failures += 1
+            answers = [EventVaultError("the append failed", hint="the log of the store says why")]
+        yield from zip((done for _, _, done in group), answers, strict=True)
+
+    def _gather(self) -> list[_Submission]:
+        with self._arrived:
+            while not self._waiting and not self._stopping:
+                self._arrived.wait()
+            group: list[_Submission] = []
+            room = GROUP_BYTES
+            while self._waiting and len(group) < GROUP_BATCHES and (room > 0 or not group):
+                group.append(self._waiting.popleft())
+                room -= group[-1][1]
+            return group
+
+    def _commit(self, batches: Sequence[AppendBatch]) -> list[AppendResult]:
+        """One group on disk. A failed write is tried once more, on a database that was closed and opened again.
+
+        LevelDB goes on after a failed write and loses later ones at the next open; what the failed write left on
+        disk shows after the reopening, and the nonce tells it from a duplicate.
+        """
+        began = time.monotonic()
+        try:
+            results, last = self._write(batches)
+        except (plyvel.Error, OSError) as error:
+            log.warning("a write failed, the database is opened again before anything is acknowledged: %s", error)
+            self._handle.reopen()
+            try:
+                results, last = self._write(batches)
+            except (plyvel.Error, OSError) as again:
+                self._handle.reopen()
+                raise write_error(again) from again
+        self._count(results, time.monotonic() - began)
+        return [AppendResult(result, last) for result in results]
+
+    def _write(self, batches: Sequence[AppendBatch]) -> tuple[list[list[Appended]], int]:
+        with self._handle.writing() as registry:
+            results = registry.append(batches)
+            return results, registry.last_sequence
+
+    def _count(self, results: list[list[Appended]], seconds: float) -> None:
+        self.sizes.groups += 1
+        self.sizes.batches += len(results)
+        self.sizes.seconds += seconds
+        for result in results:
+            duplicates = sum(appended.duplicate for appended in result)
+            self.sizes.events += len(result) - duplicates
+            self.sizes.duplicates += duplicates
+
+
+def write_error(error: Exception) -> EventVaultError:
+    """NoSpace where the disk is full, else WriteFailed."""
+    text = str(error)
+    if "No space left" in text or "quota" in text.lower() or "File too large" in text:
+        return NoSpace(
+            f"the event database could not be written: {text}",
+            hint="free some space on the disk of STORAGE_DIR, then send the request again",
+        )
+    return WriteFailed(
+        f"the event database could not be written: {text}",
+        hint="the events may be stored or not; send the request again with the same ids to settle it",
+    )

@@ -1,0 +1,62 @@
+"""One page of events: the bounds by sequence first, then an index if a filter has one, then what is left to check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eventvault.database import keys
+from eventvault.database.registry import EventRegistry
+from eventvault.database.values import Page, ScanQuery
+from eventvault.events.event import attributes_of
+
+PAGE_BYTES = 8 * 2**20
+"""A page ends when it holds this much, so that large events never make a frame that does not fit."""
+LOOKED_AT = 20_000
+"""A page ends after so many candidates: a rare combination of filters takes more pages, never one long call."""
+
+_INDEXES = (("subject", keys.SUBJECT), ("type", keys.TYPE), ("source", keys.SOURCE))
+"""The most selective first."""
+
+
+def scan(registry: EventRegistry, query: ScanQuery) -> Page:
+    """The page that `query` asks for, from an open registry; its generation was resolved by the caller."""
+    last = registry.last_sequence
+    first, upto = _bounds(registry, query, last)
+    events: list[bytes] = []
+    room = PAGE_BYTES
+    position = first - 1
+    for looked_at, (sequence, value) in enumerate(_candidates(registry, query, first - 1, upto)):
+        if len(events) == query.limit or room <= 0 or looked_at == LOOKED_AT:
+            return Page(events, position, last, registry.identity.generation)
+        position = sequence
+        if _matches(query, value):
+            events.append(value)
+            room -= len(value)
+    return Page(events, None, last, registry.identity.generation)
+
+
+def _bounds(registry: EventRegistry, query: ScanQuery, last: int) -> tuple[int, int]:
+    """The first and the last sequence that can be on the page."""
+    upto = last if query.upto is None else min(query.upto, last)
+    first = query.after + 1
+    if query.recorded_from is not None:
+        first = max(first, registry.first_recorded_at_or_after(query.recorded_from, upto))
+    if query.recorded_to is not None:
+        upto = registry.first_recorded_at_or_after(query.recorded_to + 1, upto) - 1
+    return first, upto
+
+
+def _candidates(registry: EventRegistry, query: ScanQuery, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
+    for name, index in _INDEXES:
+        text = getattr(query, name)
+        if text is not None:
+            return ((sequence, registry.at(sequence)) for sequence in registry.indexed(index, text, after, upto))
+    return registry.events(after, upto)
+
+
+def _matches(query: ScanQuery, value: bytes) -> bool:
+    wanted = [(name, text) for name, _ in _INDEXES if (text := getattr(query, name)) is not None]
+    if len(wanted) < 2:
+        return True
+    attributes = attributes_of(value)
+    return all(attributes.get(name) == text for name, text in wanted)

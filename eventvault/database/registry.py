@@ -1,0 +1,296 @@
+"""The event registry on an open LevelDB: append with a gap-free sequence, get, and page through events."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import plyvel
+
+from eventvault import clock, data_folders
+from eventvault.database import keys
+from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
+from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput
+from eventvault.events import event
+from eventvault.events.event import Appended, EventDraft
+from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
+
+WRITE_BUFFER_BYTES = 32 * 2**20
+CACHE_BYTES = 32 * 2**20
+BLOOM_BITS = 10
+
+
+class AppendBatch(msgspec.Struct, frozen=True, gc=False):
+    """What one caller appends, all or nothing.
+
+    nonce: 8 random bytes, the same when the same append is sent again. notes: further puts of the same write.
+    """
+
+    drafts: Sequence[EventDraft]
+    nonce: bytes
+    notes: Sequence[tuple[bytes, bytes]] = ()
+
+
+def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) -> Any:
+    """Open a LevelDB as EventVault always does. plyvel.IOError where another process holds it.
+
+    paranoid: refuse what is not sound at once, a log with a torn end among it; for private copies that are checked.
+    """
+    return plyvel.DB(
+        str(folder),
+        create_if_missing=create,
+        error_if_exists=create,
+        paranoid_checks=paranoid,
+        write_buffer_size=WRITE_BUFFER_BYTES,
+        lru_cache_size=CACHE_BYTES,
+        bloom_filter_bits=BLOOM_BITS,
+    )
+
+
+def create_database(folder: Path, identity: StoreIdentity | None = None) -> StoreIdentity:
+    """Create an empty registry at `folder`: aside, synced, then renamed, so that no half of one is ever there."""
+    identity = identity or first_identity(clock.now())
+    make_folder(folder.parent)
+    aside = folder.with_name(f".{folder.name}.creating")
+    remove_durably(aside)
+    db = open_leveldb(aside, create=True)
+    with db.write_batch(transaction=True, sync=True) as batch:
+        batch.put(keys.META_SCHEMA, str(keys.SCHEMA_VERSION).encode())
+        batch.put(keys.META_STORE, msgspec.json.encode(identity))
+    db.close()
+    (aside / data_folders.DATABASE_MARK).touch()
+    sync_tree(aside)
+    rename_durably(aside, folder)
+    return identity
+
+
+class EventRegistry:
+    """Events on a LevelDB handle that the caller opened and closes.
+
+    One thread appends (the committer); any number read. Damage in a table that a read meets raises
+    plyvel.CorruptionError. After an append that raised, the handle must be closed and
+    opened again before the next one: LevelDB loses later writes otherwise.
+    """
+
+    def __init__(self, db: Any, folder: Path, now: clock.Clock = clock.now) -> None:
+        self._db = db
+        self._folder = folder
+        self._now = now
+        self._folder_changed = 0
+        self._folder_handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        weakref.finalize(self, os.close, self._folder_handle)
+        self._check_schema()
+        self.identity = self._read_identity()
+        self.last_sequence, self.last_recorded = self._read_last()
+
+    def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
+        """Append all batches in one synced write; the results are on disk when this returns.
+
+        An identity that is there already, or comes twice, is stored once. Raises plyvel.Error when the write failed:
+        whether it is on disk is then unknown until the handle was opened again.
+        """
+        recorded = max(self._now(), self.last_recorded)
+        writing = _Writing(self._db, self.last_sequence, recorded)
+        results = [writing.add(batch) for batch in batches]
+        writing.batch.write()
+        self._sync_names()
+        self.last_sequence = writing.sequence
+        if writing.pending:
+            self.last_recorded = recorded
+        return results
+
+    def begin(self, identity: StoreIdentity) -> None:
+        """Go on as another generation, durably. Only while nothing is appended."""
+        write_identity(self._db, identity)
+        self.identity = identity
+
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        """The JSON of an event, of those recorded up to `recorded_to` (microseconds, None: of all).
+
+        Raises EventNotFound; InvalidInput where several sources share the id.
+        """
+        upto = NO_BOUND
+        if recorded_to is not None:
+            upto = self.first_recorded_at_or_after(recorded_to + 1, self.last_sequence) - 1
+        return self._at(self.find(event_id, source, upto))
+
+    def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
+        """The sequence of an identity, of those up to `upto`; errors as in `get`."""
+        if source is not None:
+            value = self._get(keys.identity_key(event_id, source))
+            found = keys.first_two_sequences([] if value is None else [value], upto)
+        else:
+            with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
+                found = keys.first_two_sequences(values, upto)
+        if not found:
+            raise EventNotFound(
+                f"no event has the id {event_id!r}" + (f" and the source {source!r}" if source is not None else ""),
+                hint="GET /api/events lists the events that are there"
+                + ("" if upto == NO_BOUND else "; it may be there without asOf, recorded later"),
+            )
+        if len(found) > 1:
+            raise InvalidInput(
+                f"several sources have an event with the id {event_id!r}",
+                hint="say which one is meant with ?source=",
+                fields={"source": ["required, because the id is not unique"]},
+            )
+        return found[0]
+
+    def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
+        """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
+        with self._rows(start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False) as rows:
+            for key, value in rows:
+                yield keys.sequence_of(key), value
+
+    def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
+        """The sequences of the events in an index, beyond `after`, up to `upto`."""
+        start, stop = keys.index_key(index, text, after + 1), keys.index_key(index, text, upto + 1)
+        with self._rows(start=start, stop=stop, include_value=False) as rows:
+            for key in rows:
+                yield keys.sequence_of(key)
+
+    def at(self, sequence: int) -> bytes:
+        """The JSON of the event with that sequence; DatabaseDamaged where it is missing."""
+        return self._at(sequence)
+
+    def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
+        """The first sequence whose `recordedtime` is not before `instant` (microseconds); upto + 1: none is.
+
+        A binary search: `recordedtime` never decreases with the sequence.
+        """
+        low, high = 1, upto + 1
+        while low < high:
+            middle = (low + high) // 2
+            if event.recorded_of(self._at(middle)) < instant:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def note(self, key: bytes) -> bytes | None:
+        """A value that was put by an AppendBatch's notes, or a meta value."""
+        return self._get(key)
+
+    def notes(self, prefix: bytes) -> dict[bytes, bytes]:
+        with self._rows(prefix=prefix) as rows:
+            return dict(rows)
+
+    def _get(self, key: bytes) -> bytes | None:
+        """LevelDB looks at a block's checksum only when it is asked to, and passes damage on as data otherwise."""
+        value: bytes | None = self._db.get(key, verify_checksums=True)
+        return value
+
+    def _rows(self, **what: Any) -> Any:
+        return self._db.iterator(verify_checksums=True, **what)
+
+    def _at(self, sequence: int) -> bytes:
+        value = self._get(keys.event_key(sequence))
+        if value is None:
+            raise DatabaseDamaged(
+                f"event {sequence} is missing from {self._folder}",
+                hint="restore the newest backup; POST /api/backup/restore",
+            )
+        return value
+
+    def _sync_names(self) -> None:
+        """LevelDB makes new files without syncing its folder each time: do so before anything is acknowledged."""
+        changed = self._folder.stat().st_mtime_ns
+        if changed != self._folder_changed:
+            sync_folder_handle(self._folder_handle)
+            self._folder_changed = changed
+
+    def _check_schema(self) -> None:
+        schema = self._get(keys.META_SCHEMA)
+        if schema is None or not schema.isdigit():
+            raise DatabaseDamaged(
+                f"{self._folder} has no EventVault schema key: it is not a database of EventVault",
+                hint="put an archive of it into the restore folder to import its records",
+            )
+        if int(schema) > keys.SCHEMA_VERSION:
+            raise DatabaseTooNew(
+                f"{self._folder} has format {int(schema)}; this version of EventVault knows up to "
+                f"{keys.SCHEMA_VERSION}",
+                hint="install the version that wrote it, or a later one",
+            )
+
+    def _read_identity(self) -> StoreIdentity:
+        try:
+            return msgspec.json.decode(self._get(keys.META_STORE) or b"", type=StoreIdentity)
+        except msgspec.MsgspecError as error:
+            raise DatabaseDamaged(
+                f"{self._folder} has no readable store identity: {error}", hint="restore the newest backup"
+            ) from error
+
+    def _read_last(self) -> tuple[int, int]:
+        with self._rows(prefix=keys.EVENT, reverse=True) as rows:
+            for key, value in rows:
+                return keys.sequence_of(key), event.recorded_of(value)
+        return 0, 0
+
+
+class _Writing:
+    """One WriteBatch in the making."""
+
+    def __init__(self, db: Any, sequence: int, recorded: int) -> None:
+        self.batch = db.write_batch(sync=True)
+        self.sequence = sequence
+        self.pending: dict[bytes, tuple[int, bytes]] = {}
+        self._retried: set[bytes] = set()
+        self._db = db
+        self._recorded = recorded
+
+    def add(self, batch: AppendBatch) -> list[Appended]:
+        results = [self._add(draft, batch.nonce) for draft in batch.drafts]
+        for key, value in batch.notes:
+            self.batch.put(key, value)
+        return results
+
+    def _add(self, draft: EventDraft, nonce: bytes) -> Appended:
+        identity = keys.identity_key(draft.id, draft.source)
+        pending = self.pending.get(identity)
+        if pending is not None:
+            sequence, value = pending
+            return Appended(sequence, self._recorded, True, event.differs(value, draft.body, draft.filled))
+        known = self._db.get(identity, verify_checksums=True)
+        if known is not None:
+            return self._known(draft, identity, known, nonce)
+        self.sequence += 1
+        sequence = self.sequence
+        value = event.recorded_body(draft.body, sequence, self._recorded)
+        put = self.batch.put
+        put(keys.event_key(sequence), value)
+        put(identity, keys.identity_value(sequence, nonce))
+        put(keys.index_key(keys.TYPE, draft.type, sequence), b"")
+        put(keys.index_key(keys.SOURCE, draft.source, sequence), b"")
+        if draft.subject is not None:
+            put(keys.index_key(keys.SUBJECT, draft.subject, sequence), b"")
+        self.pending[identity] = (sequence, value)
+        return Appended(sequence, self._recorded)
+
+    def _known(self, draft: EventDraft, identity: bytes, known: bytes, nonce: bytes) -> Appended:
+        sequence, nonce_then = keys.read_identity_value(known)
+        value = self._db.get(keys.event_key(sequence), verify_checksums=True)
+        recorded = event.recorded_of(value)
+        if nonce_then == nonce and identity not in self._retried:
+            self._retried.add(identity)
+            return Appended(sequence, recorded)
+        return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
+
+
+def read_standing(folder: Path) -> tuple[StoreIdentity, int]:
+    """The identity and the last sequence of a database that nobody has open. Raises what opening it raises."""
+    db = open_leveldb(folder)
+    try:
+        registry = EventRegistry(db, folder)
+        return registry.identity, registry.last_sequence
+    finally:
+        db.close()
+
+
+def write_identity(db: Any, identity: StoreIdentity) -> None:
+    """Stamp an open database, durably."""
+    db.put(keys.META_STORE, msgspec.json.encode(identity), sync=True)

@@ -1,0 +1,139 @@
+"""The bodies in which events are posted, to lists of their attributes: pure, no I/O, no framework.
+
+Structured, batch and binary mode are CloudEvents' HTTP protocol binding 1.0.2 (sections 3.1 to 3.3); besides those a
+plain JSON object or array, and NDJSON (one JSON object a line). What an attribute may be is checked elsewhere
+(`eventvault.events.schema`).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from eventvault import json_text
+from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
+
+MOST_EVENTS = 100_000
+"""Events in one request: one request is one write, and is in memory at once."""
+
+_NDJSON = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/x-ndjson"}
+)
+_STRUCTURED = "application/cloudevents"
+_BATCH = "application/cloudevents-batch"
+
+
+class Posted:
+    """events: the attributes of each, not checked yet. many: an array or NDJSON, not one event by itself."""
+
+    __slots__ = ("events", "many")
+
+    def __init__(self, events: list[Any], *, many: bool) -> None:
+        if len(events) > MOST_EVENTS:
+            raise TooLarge(f"{len(events)} events in one request", hint=f"send at most {MOST_EVENTS} a request")
+        self.events = events
+        self.many = many
+
+
+def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> Posted:
+    """The events in a request's body.
+
+    headers: those that begin with `ce-`, their names in lower case; needed for binary mode only.
+    Raises MalformedInput, UnsupportedMediaType or TooLarge.
+    """
+    kind, charset = json_text.media_type(content_type)
+    if kind.startswith(_STRUCTURED):
+        return _structured(kind, json_text.to_utf8(body, charset))
+    if "ce-type" in headers or "ce-specversion" in headers:
+        return Posted([_binary(body, content_type, headers)], many=False)
+    if kind in _NDJSON:
+        return _lines(json_text.to_utf8(body, charset))
+    json_text.require_json_like(content_type)
+    return _plain(json_text.to_utf8(body, charset))
+
+
+def _structured(kind: str, text: bytes) -> Posted:
+    if kind not in (f"{_STRUCTURED}+json", f"{_BATCH}+json"):
+        raise UnsupportedMediaType(
+            f"events in the format {kind!r} are not understood here",
+            hint=f"send {_STRUCTURED}+json or {_BATCH}+json",
+        )
+    value = json_text.parse(_not_empty(text))
+    if kind.startswith(_BATCH) != isinstance(value, list):
+        raise MalformedInput(
+            f"a body of the type {kind} is {'an array' if kind.startswith(_BATCH) else 'one object'}, this one is not",
+            hint=f"send an array as {_BATCH}+json, one event as {_STRUCTURED}+json",
+        )
+    return Posted(value, many=True) if isinstance(value, list) else Posted([value], many=False)
+
+
+def _plain(text: bytes) -> Posted:
+    """One JSON value, or several with a line each: NDJSON is recognised without its content type too."""
+    try:
+        value = json_text.parse(_not_empty(text))
+    except MalformedInput:
+        if not _several_lines_of_json(text):
+            raise
+        return _lines(text)
+    return Posted(value, many=True) if isinstance(value, list) else Posted([value], many=False)
+
+
+def _several_lines_of_json(text: bytes) -> bool:
+    first, newline, rest = text.strip().partition(b"\n")
+    if not newline or not rest:
+        return False
+    try:
+        return isinstance(json_text.parse(first), dict)
+    except MalformedInput:
+        return False
+
+
+def _lines(text: bytes) -> Posted:
+    lines = _not_empty(text).split(b"\n")
+    return Posted(
+        [json_text.parse(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()], many=True
+    )
+
+
+def _not_empty(text: bytes) -> bytes:
+    if not text.strip():
+        raise MalformedInput("the request has no body", hint='send an event, such as {"type": "order.created"}')
+    return text
+
+
+def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Binary mode: attributes are `ce-` headers (percent-encoded), the body is the data."""
+    event: dict[str, Any] = {name[3:]: _header_text(name, value) for name, value in headers.items()}
+    for name in ("datacontenttype", "data", "data_base64"):
+        if name in event:
+            raise MalformedInput(
+                f"the header ce-{name} is not allowed in binary mode",
+                hint="the body is the data, and its type is the Content-Type header",
+            )
+    if content_type:
+        event["datacontenttype"] = content_type
+    if body:
+        event |= _binary_data(body, content_type)
+    return event
+
+
+def _header_text(name: str, value: str) -> str:
+    """HTTP protocol binding, section 3.1.3.2: percent-encoded UTF-8; a WSGI server gives the rest as Latin-1."""
+    try:
+        return unquote(value.encode("latin-1", "strict").decode(), errors="strict")
+    except UnicodeError:
+        raise MalformedInput(f"the header {name} is not UTF-8", hint="percent-encode its value") from None
+
+
+def _binary_data(body: bytes, content_type: str | None) -> dict[str, Any]:
+    kind, charset = json_text.media_type(content_type)
+    if kind in ("application/json", "text/json") or kind.endswith("+json"):
+        return {"data": json_text.parse(json_text.to_utf8(body, charset))}
+    if kind.startswith("text/") and (charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii"):
+        try:
+            return {"data": body.decode()}
+        except UnicodeError:
+            return {"data_base64": base64.b64encode(body).decode()}
+    return {"data_base64": base64.b64encode(body).decode()}

@@ -1,0 +1,197 @@
+"""What a valid event is: declared once, as a marshmallow schema; the bulk path is compiled from that declaration.
+
+`EventSchema` is the declaration. `JSON_SCHEMA` is generated from it (and stands in the OpenAPI document), and
+jsonschema-rs, compiled from that, decides about every event: no marshmallow code runs for a valid one. For an
+invalid one marshmallow words the problems. Source of the rules: CloudEvents 1.0.2, "Context Attributes", with only
+`type` required, as the rest is filled in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
+from marshmallow import validate as rules
+
+from eventvault.events.event import OURS
+
+LONGEST_TEXT = 2048
+"""Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
+
+EXTENSION_NAME = r"[a-z0-9]{1,64}"
+"""CloudEvents: lower-case letters and digits."""
+
+_NO_CONTROL = r"[^\u0000-\u001f\u007f-\u009f]*"
+_MEDIA_TYPE = r"[!-.0-~]+/[!-.0-:<-~]+[ \t]*(;[^\u0000-\u001f\u007f]*)?"
+_BASE64 = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with an event: the attribute's name, and why its value is not allowed."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class Matches(rules.Validator):
+    """The whole text matches `pattern` (one that Python and ECMA 262 read alike)."""
+
+    def __init__(self, pattern: str, message: str) -> None:
+        self.pattern = pattern
+        self.message = message
+        self._compiled = re.compile(pattern)
+
+    def __call__(self, value: str) -> str:
+        if not self._compiled.fullmatch(value):
+            raise ValidationError(self.message)
+        return value
+
+
+class Instant(fields.String):
+    """An RFC 3339 instant, kept as the text that was sent."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **options)
+        found = _INSTANT.fullmatch(text)
+        try:
+            if found is None:
+                raise ValueError(text)
+            seconds = "59" if found[2] == "60" else found[2]
+            datetime.fromisoformat(f"{found[1]}{seconds}{found[4]}".upper())
+        except ValueError:
+            raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
+        return text
+
+
+def _text(*, required: bool = False, example: str) -> fields.String:
+    return fields.String(
+        required=required,
+        allow_none=not required,
+        validate=[
+            rules.Length(min=1, max=LONGEST_TEXT),
+            Matches(_NO_CONTROL, "Holds control characters."),
+        ],
+        metadata={"example": example},
+    )
+
+
+class EventSchema(Schema):
+    """An event as a sender gives it. An attribute that is null counts as not given, except `type` and `data`."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    specversion = fields.String(allow_none=True, validate=rules.OneOf(["1.0"]))
+    id = _text(example="order-4711")
+    source = _text(example="/shop/berlin")
+    type = _text(required=True, example="com.example.order.created")
+    subject = _text(example="orders/4711")
+    time = Instant(allow_none=True)
+    datacontenttype = fields.String(
+        allow_none=True, validate=Matches(_MEDIA_TYPE, "Not a media type such as application/json.")
+    )
+    dataschema = _text(example="https://example.com/order.json")
+    data = fields.Raw(allow_none=True, metadata={"example": {"total": 19.9}})
+    data_base64 = fields.String(allow_none=True, validate=Matches(_BASE64, "Not base64 (RFC 4648, section 4)."))
+
+    @validates_schema
+    def one_kind_of_data(self, event: Mapping[str, Any], **_: Any) -> None:
+        if "data" in event and event.get("data_base64") is not None:
+            raise ValidationError("Give data or data_base64, not both.", "data_base64")
+
+    @validates_schema
+    def extensions_are_flat(self, event: Mapping[str, Any], **_: Any) -> None:
+        extensions = {name: value for name, value in event.items() if name not in self.fields and name not in OURS}
+        wrong = {
+            str(name): message for name, value in extensions.items() if (message := _extension_problem(name, value))
+        }
+        if wrong:
+            raise ValidationError({name: [message] for name, message in wrong.items()})
+
+
+def _extension_problem(name: Any, value: Any) -> str | None:
+    if not isinstance(name, str) or not re.fullmatch(EXTENSION_NAME, name):
+        return "Not an attribute's name (lower-case letters and digits, at most 64): put it inside data."
+    whole = isinstance(value, float) and value.is_integer()
+    if not (whole or value is None or isinstance(value, str | bool | int)):
+        return "An extension is a string, a boolean or a whole number: put other values inside data."
+    return None
+
+
+def to_json_schema(schema: Schema) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a flat marshmallow schema of texts and raw values, with CloudEvents' extensions."""
+    return {
+        "type": "object",
+        "required": sorted(name for name, field in schema.fields.items() if field.required),
+        "properties": {
+            **{name: _property(field) for name, field in schema.fields.items()},
+            **{name: {} for name in sorted(OURS)},
+        },
+        "propertyNames": {"pattern": f"^({EXTENSION_NAME}|data_base64)$"},
+        "additionalProperties": {"type": ["string", "boolean", "integer", "null"]},
+        "not": {"required": ["data", "data_base64"], "properties": {"data_base64": {"type": "string"}}},
+    }
+
+
+def _property(field: fields.Field[Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"examples": [field.metadata["example"]]} if "example" in field.metadata else {}
+    if not isinstance(field, fields.String):
+        return described
+    described["type"] = ["string", "null"] if field.allow_none else "string"
+    if isinstance(field, Instant):
+        described["format"] = "date-time"
+    for rule in field.validators:
+        described |= _rule(rule, nullable=field.allow_none)
+    return described
+
+
+def _rule(rule: object, *, nullable: bool) -> dict[str, Any]:
+    match rule:
+        case rules.Length():
+            return {"minLength": rule.min, "maxLength": rule.max}
+        case Matches():
+            return {"pattern": f"^({rule.pattern})$"}
+        case rules.OneOf():
+            return {"enum": [*rule.choices, None] if nullable else [*rule.choices]}
+    raise TypeError(f"no JSON Schema is known for the rule {rule!r}")
+
+
+_SCHEMA = EventSchema()
+JSON_SCHEMA = to_json_schema(_SCHEMA)
+_ONE = jsonschema_rs.Draft202012Validator(JSON_SCHEMA, validate_formats=True)
+_MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEMA}, validate_formats=True)
+
+
+def validate(attributes: object) -> list[Problem]:
+    """What is wrong with the attributes of one event, in the order of the declaration; empty: it is valid."""
+    try:
+        if _ONE.is_valid(attributes):
+            return []
+    except ValueError as error:
+        return [Problem("data", f"Cannot be kept as JSON: {error}.")]
+    return _worded(attributes) or [Problem("event", error.message) for error in _ONE.iter_errors(attributes)]
+
+
+def validate_many(events: Sequence[object]) -> dict[int, list[Problem]]:
+    """The problems of each invalid event by its index; empty: all are valid."""
+    try:
+        if _MANY.is_valid(events):
+            return {}
+    except ValueError:
+        pass
+    return {index: problems for index, event in enumerate(events) if (problems := validate(event))}
+
+
+def _worded(attributes: object) -> list[Problem]:
+    if not isinstance(attributes, Mapping):
+        return [Problem("event", "Not a JSON object.")]
+    found: Mapping[str, Any] = _SCHEMA.validate(attributes)
+    return [Problem(name, str(message)) for name, messages in found.items() for message in messages]

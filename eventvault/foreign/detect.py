@@ -1,0 +1,126 @@
+"""Whether the database that lies in `storage/` is one of ours or another program's, without opening it.
+
+Ours has two meta keys from the moment it is created (`eventvault.database.registry.create_database`). They are looked
+for in a private copy: first in the tables alone, which opens at once at any size, then in the logs, record by record.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import plyvel
+
+from eventvault import data_folders
+from eventvault.database import keys
+from eventvault.database.checkpoint import take_checkpoint
+from eventvault.database.opening import lock_holder
+from eventvault.errors import DatabaseDamaged, DatabaseLocked
+from eventvault.files import remove_durably
+from eventvault.leveldb.examine import examine_database
+from eventvault.leveldb.log import LogReader
+
+_BATCH_HEAD = struct.Struct("<QI")
+_PUT = 1
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether `folder` holds a whole LevelDB of another program. Raises as `database_origin` does."""
+    return database_origin(folder) == "foreign"
+
+
+def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
+    """Whose database `folder` holds: `ours` and `foreign` are proven, `unknown` is none, or one that is damaged.
+
+    Nothing in `folder` is opened or changed; the private copy lies beside it for a moment. A damaged one is for
+    `open_checked` to refuse. Raises DatabaseLocked where another process holds a foreign database, DatabaseDamaged
+    where damage in a table hides whose it is.
+    """
+    if not (folder / "CURRENT").is_file():
+        return "unknown"
+    staging = folder.parent / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
+    try:
+        take_checkpoint(folder, staging, nullcontext)
+        if _is_ours(staging, folder):
+            return "ours"
+    except DatabaseDamaged:
+        if examine_database(folder).damaged:
+            return "unknown"
+        raise
+    finally:
+        remove_durably(staging)
+    _refuse_held(folder)
+    return "foreign"
+
+
+def _is_ours(copy: Path, folder: Path) -> bool:
+    logs = sorted(copy.glob("*.log"))
+    aside = copy / "logs"
+    aside.mkdir()
+    logs = [log.rename(aside / log.name) for log in logs]
+    return _in_tables(copy, folder) or any(_in_log(log) for log in logs)
+
+
+def _in_tables(copy: Path, folder: Path) -> bool:
+    try:
+        with closing(plyvel.DB(str(copy), create_if_missing=False)) as db:
+            return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))
+    except plyvel.CorruptionError as error:
+        raise DatabaseDamaged(
+            f"{folder} is damaged, and was not opened: {error}",
+            hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
+        ) from error
+
+
+def _in_log(log: Path) -> bool:
+    with log.open("rb") as file:
+        try:
+            return any({keys.META_SCHEMA, keys.META_STORE} <= set(_put_keys(record)) for record in LogReader(file))
+        except IndexError as error:
+            raise DatabaseDamaged(
+                f"{log.name} is damaged: it holds a batch that is cut off, under a right checksum",
+                hint="repair the database with the program that wrote it, or restore a good archive of it",
+            ) from error
+
+
+def _put_keys(batch: bytes) -> Iterator[bytes]:
+    """The keys that a WriteBatch puts. Raises IndexError for one that is cut off.
+
+    Source: `db/write_batch.cc` of LevelDB.
+    """
+    position = _BATCH_HEAD.size
+    while position < len(batch):
+        tag = batch[position]
+        key, position = _text(batch, position + 1)
+        if tag == _PUT:
+            _, position = _text(batch, position)
+        if position > len(batch):
+            raise IndexError(position)
+        if tag == _PUT:
+            yield key
+
+
+def _text(batch: bytes, position: int) -> tuple[bytes, int]:
+    """A byte string with its length (a varint) before it, and the position after it."""
+    length = shift = 0
+    while True:
+        byte = batch[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return batch[position : position + length], position + length
+        shift += 7
+
+
+def _refuse_held(folder: Path) -> None:
+    holder = lock_holder(folder / "LOCK")
+    if holder is not None:
+        raise DatabaseLocked(
+            f"{folder} is the database of another program, and the process {holder} holds it",
+            hint="end that process; the database is then archived and imported by itself",
+            holder=holder,
+        )

@@ -1,0 +1,227 @@
+"""Import a LevelDB that another program wrote (a Node.js registry) into a new event database.
+
+Every record is read in key order with its checksum verified, becomes an event (`foreign_records`) and is appended.
+Memory does not grow with the database; what fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from eventvault import clock
+from eventvault.database import keys
+from eventvault.database.generation import StoreIdentity, first_identity
+from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, Cancelled, DatabaseError, NoSpace, WriteFailed
+from eventvault.events.event import EventDraft
+from eventvault.files import remove_durably, sync_tree
+from eventvault.foreign.detect import is_foreign
+from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
+from eventvault.foreign.report import ImportReport, Renamed, make_report
+from eventvault.leveldb.examine import Examination, examine_database
+from eventvault.leveldb.log import Ending
+
+__all__ = ["ImportReport", "import_foreign", "is_foreign"]
+
+BATCH_EVENTS = 1000
+BATCH_BYTES = 4 * 2**20
+LISTED = 100
+"""So many events that were given another id are listed one by one; the others are only counted."""
+
+_OPEN_TABLES = 100
+_NONCE = bytes(keys.NONCE_BYTES)
+_HINT = "restore another archive; this one is kept as it is"
+
+Progress = Callable[[int, int], None]
+"""Bytes done, and bytes in all, of the foreign database's tables as they are on disk."""
+
+
+def import_foreign(
+    folder: Path,
+    target: Path,
+    *,
+    identity: StoreIdentity | None = None,
+    instant_clock: clock.Clock = clock.now,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> ImportReport:
+    """Make a new event database at `target` of all records of the LevelDB in `folder`, in key order.
+
+    folder: a private copy, as opening it writes to it. target: must not exist; it is on disk when this returns.
+    identity: of the new database (default: a new one). instant_clock: gives `recordedtime`.
+    Raises ArchiveDamaged, ArchiveAlien (no database that could be opened), NoSpace, WriteFailed or Cancelled; then
+    there is no `target`.
+    """
+    if target.exists():
+        raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
+    examination = _examined(folder)
+    try:
+        with _writing(target):
+            create_database(target, identity or first_identity(instant_clock(), "imported"))
+            with closing(open_leveldb(target)) as db:
+                importing = _Importing(EventRegistry(db, target, instant_clock), progress, cancelled)
+                with closing(_open_foreign(folder)) as source:
+                    _check_log(folder, examination)
+                    _check_foreign(source)
+                    importing.run(source)
+            sync_tree(target)
+    except BaseException:
+        remove_durably(target.with_name(f".{target.name}.creating"))
+        remove_durably(target)
+        raise
+    return make_report(importing.counts, importing.renamed, _torn_notes(examination))
+
+
+def read_foreign(folder: Path) -> None:
+    """Read every record of the LevelDB in `folder` with its checksum, as an import does, and keep nothing.
+
+    folder: a private copy, as opening it writes to it. Raises ArchiveDamaged, or ArchiveAlien as `import_foreign` does.
+    """
+    examination = _examined(folder)
+    with closing(_open_foreign(folder)) as source:
+        _check_log(folder, examination)
+        deque(_records(source), maxlen=0)
+
+
+class _Importing:
+    """One import under way. counts: of the fields of ForeignEvent that are true, and `events`, `renamed`."""
+
+    def __init__(
+        self, registry: EventRegistry, progress: Progress | None, cancelled: Callable[[], bool] | None
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.renamed: list[Renamed] = []
+        self._registry = registry
+        self._progress = progress
+        self._cancelled = cancelled
+        self._drafts: list[EventDraft] = []
+        self._identities: set[bytes] = set()
+        self._bytes = 0
+
+    def run(self, source: Any) -> None:
+        total = source.approximate_size(b"", b"\xff" * 64)
+        for key, value in _records(source):
+            self._add(key, value)
+            if len(self._drafts) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
+                self._flush()
+                if self._progress is not None:
+                    self._progress(min(source.approximate_size(b"", key), total), total)
+        self._flush()
+        if self._progress is not None:
+            self._progress(total, total)
+
+    def _add(self, key: bytes, value: bytes) -> None:
+        event = map_record(key, value)
+        if self._taken(event.draft):
+            event = self._under_another_id(key, value, event.draft)
+        self.counts["events"] += 1
+        self.counts.update(name for name, said in zip(event._fields[1:], event[1:], strict=True) if said)
+        self._drafts.append(event.draft)
+        self._identities.add(keys.identity_key(event.draft.id, event.draft.source))
+        self._bytes += len(event.draft.body)
+
+    def _taken(self, draft: EventDraft) -> bool:
+        identity = keys.identity_key(draft.id, draft.source)
+        return identity in self._identities or self._registry.note(identity) is not None
+
+    def _under_another_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
+        """An id from the key; where even that is taken (a record had it as its own), `~2`, `~3`, … follow it."""
+        number = 1
+        while True:
+            ending = "" if number == 1 else f"~{number}"
+            event = map_record(key, value, instead=derived_id(key, ending))
+            if not self._taken(event.draft):
+                break
+            number += 1
+        self.counts["renamed"] += 1
+        if len(self.renamed) < LISTED:
+            self.renamed.append(Renamed(key=original_key(key), source=first.source, id=first.id, became=event.draft.id))
+        return event
+
+    def _flush(self) -> None:
+        if self._cancelled is not None and self._cancelled():
+            raise Cancelled("the import was cancelled", hint="restore again; nothing was kept of this try")
+        if self._drafts:
+            self._registry.append([AppendBatch(self._drafts, _NONCE)])
+            if self._registry.last_sequence != self.counts["events"]:
+                raise DatabaseError("two foreign records were given the same identity", hint="report this defect")
+        self._drafts = []
+        self._identities.clear()
+        self._bytes = 0
+
+
+def _examined(folder: Path) -> Examination:
+    try:
+        examination = examine_database(folder)
+    except OSError as error:
+        raise ArchiveAlien(f"there is no database in {folder}: {error.strerror}", hint=_HINT) from error
+    if examination.damaged:
+        raise ArchiveDamaged(f"the foreign database is damaged: {'; '.join(examination.problems)}", hint=_HINT)
+    return examination
+
+
+def _open_foreign(folder: Path) -> Any:
+    try:
+        return plyvel.DB(str(folder), create_if_missing=False, max_open_files=_OPEN_TABLES)
+    except plyvel.CorruptionError as error:
+        raise ArchiveDamaged(f"the foreign database is damaged: {error}", hint=_HINT) from error
+    except plyvel.Error as error:
+        if "comparator" in str(error):
+            raise ArchiveAlien(f"the foreign database sorts its keys in an own way: {error}", hint=_HINT) from error
+        raise
+
+
+def _check_log(folder: Path, examination: Examination) -> None:
+    """LevelDB drops what it cannot read and only says so in its LOG: fine for a torn tail, and for nothing else."""
+    if any(log.ending is Ending.TORN for log in examination.logs):
+        return
+    for line in (folder / "LOG").read_text(errors="replace").splitlines():
+        if "dropping" in line:
+            raise ArchiveDamaged(f"LevelDB lost records of the foreign database: {line[:300]}", hint=_HINT)
+
+
+def _check_foreign(source: Any) -> None:
+    if all(source.get(key) is not None for key in (keys.META_SCHEMA, keys.META_STORE)):
+        raise ArchiveAlien(
+            "the database is one of EventVault: its records are not foreign ones",
+            hint="restore it as an archive of EventVault; nothing was imported",
+        )
+
+
+def _records(source: Any) -> Iterator[tuple[bytes, bytes]]:
+    with source.iterator(verify_checksums=True, fill_cache=False) as rows:
+        while True:
+            try:
+                row: tuple[bytes, bytes] = next(rows)
+            except StopIteration:
+                return
+            except plyvel.CorruptionError as error:
+                raise ArchiveDamaged(f"the foreign database is damaged: {error}", hint=_HINT) from error
+            yield row
+
+
+def _torn_notes(examination: Examination) -> Iterable[str]:
+    for log in examination.logs:
+        if log.ending is Ending.TORN:
+            yield (
+                f"{log.name} ends within a record, as a crash leaves it: its last {log.size - log.offset} bytes are "
+                "no whole record and were left out"
+            )
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except (plyvel.Error, OSError) as error:
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+            raise NoSpace(f"importing into {target} failed: {error}", hint="free some space and try again") from error
+        raise WriteFailed(f"importing into {target} failed: {error}", hint="see to that disk and try again") from error

@@ -1,0 +1,37 @@
+"""A moment as text, where one parameter must say it all: an instant, a sequence or an archive, of any generation."""
+
+from __future__ import annotations
+
+import re
+
+from eventvault import clock
+from eventvault.errors import InvalidInput
+from eventvault.restore.values import Moment
+
+LARGEST = 2**63 - 1
+_ARCHIVE = (".tar.gz", ".tar.gz.age")
+_GENERATION = re.compile(r"([0-9a-f]{16})@(.*)", re.DOTALL)
+
+
+def moment_of(text: str, name: str) -> Moment:
+    """The moment that `text` names: `2026-01-31T12:34:56.789Z`, `42`, `backup_….tar.gz`, `now`.
+
+    With `<generation>@` before an instant or a sequence it is that generation's, and with nothing behind it its end. A
+    `+` that a query string made a space is put back. Raises InvalidInput that names the parameter `name`.
+    """
+    if text.endswith(_ARCHIVE):
+        return Moment(archive=text)
+    qualified = _GENERATION.fullmatch(text)
+    generation, rest = (qualified[1], qualified[2]) if qualified else (None, text)
+    if (qualified and not rest) or (not qualified and rest == "now"):
+        return Moment(generation=generation)
+    if re.fullmatch(r"[0-9]{1,19}", rest) and int(rest) <= LARGEST:
+        return Moment(sequence=int(rest), generation=generation)
+    try:
+        return Moment(instant=clock.parse_given(rest), generation=generation)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"{text[:80]!r} is no moment",
+            hint="give an instant with an offset, a sequence, an archive's name or now; <generation>@ may stand before",
+            fields={name: ["Not an instant, a sequence or an archive's name."]},
+        ) from None

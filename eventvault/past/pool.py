@@ -1,0 +1,230 @@
+"""Databases of the past that can be read beside the present one.
+
+A swap keeps the old database's folder. A reader of its generation, such as an export that began in it, is served from
+a private copy (tables by hard link), so that what is kept is never written to. Other moments are brought by whoever
+made a database of them (`add`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventvault import data_folders
+from eventvault.database.bus import EventBus
+from eventvault.database.clone import check_holds, copy_database
+from eventvault.database.generation import StoreIdentity, is_id
+from eventvault.database.paging import scan
+from eventvault.database.registry import EventRegistry
+from eventvault.database.values import Page, ScanQuery
+from eventvault.errors import GenerationLeftBehind, TooBusy
+from eventvault.files import remove_durably
+from eventvault.restore.swap.previous import PreviousDatabases
+
+UNHELD_SECONDS = 30.0
+"""A reader whose store was taken over has this long to say again what it holds."""
+
+
+UNREAD_SECONDS = 600.0
+"""How long a copy that was made for its readers, unpacked from an archive for one, is kept for more of them."""
+MOST_OPEN = 4
+"""Databases of the past that are open at once; beyond, the one that nobody has read for longest makes way."""
+
+
+class _Copy:
+    """A private copy that is open. folder: what goes with it. idle: seconds without a reader after which it does."""
+
+    def __init__(self, bus: EventBus, folder: Path, idle: float) -> None:
+        self.bus = bus
+        self.folder = folder
+        self.idle = idle
+
+    def close(self) -> None:
+        self.bus.close()
+        remove_durably(self.folder)
+
+
+class PastDatabasePool:
+    """The databases of the past that can be read: those that were left behind and are kept, and those made for it.
+
+    Each has a key, which is what a query names as its generation: that of a kept database is its generation's id.
+    """
+
+    def __init__(self, storage_dir: Path, previous: PreviousDatabases) -> None:
+        self._storage_dir = storage_dir
+        self._previous = previous
+        self._lock = previous.lock
+        previous.in_use = lambda name: self._held(name.removeprefix(data_folders.PREVIOUS_PREFIX))
+        self._open: dict[str, _Copy] = {}
+        self._holders: dict[object, str] = {}
+        self._readers: Counter[str] = Counter()
+        self._last_held: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def staging(self) -> Path:
+        """A free name for a folder in which a database of the past is made; it is gone at the next start."""
+        return self._storage_dir / f"{data_folders.PAST_PREFIX}{secrets.token_hex(4)}"
+
+    def hold(self, generation: str, holder: object) -> None:
+        with self._lock:
+            self._holders[holder] = generation
+
+    def release(self, holder: object) -> None:
+        with self._lock:
+            generation = self._holders.pop(holder, None)
+            if generation is not None:
+                self._last_held[generation] = time.monotonic()
+
+    def scan(self, identity: StoreIdentity, query: ScanQuery) -> Page | ScanQuery:
+        """A page of the generation that `query` names, or the query to ask the present one.
+
+        What the two share is read from the present. Raises GenerationLeftBehind for what lies beyond the fork and
+        is not kept, or was not asked for as a fixed range (`upto`).
+        """
+        generation = query.generation or identity.generation
+        common = identity.last_common(generation)
+        reach = query.after if query.upto is None else query.upto
+        if generation == identity.generation or (common is not None and reach <= common):
+            return query
+        if query.upto is not None and self.has(generation):
+            with self.reading(generation) as registry:
+                return msgspec.structs.replace(scan(registry, query), generation=generation)
+        raise GenerationLeftBehind(
+            f"generation {generation} was left behind by a restore, and event {reach} lies beyond the fork",
+            hint="begin again without a cursor: GET /api/events",
+            generation=identity.generation,
+            forkSequence=common,
+        )
+
+    def has(self, key: str) -> bool:
+        """Whether there is a database under that key; it is a caller's text, and no part of a path until it is one."""
+        with self._lock:
+            if key in self._open:
+                return True
+        return is_id(key) and self._previous.folder(key).is_dir()
+
+    @contextmanager
+    def reading(self, key: str) -> Iterator[EventRegistry]:
+        """The database under `key`, which `has`, open for as long as the context lasts. Raises TooBusy."""
+        with self.in_use(key), self._bus(key).using() as registry:
+            yield registry
+
+    @contextmanager
+    def in_use(self, *keys: str) -> Iterator[None]:
+        """None of `keys` makes way for another as long as the context lasts.
+
+        Who reads two at once says so of both before opening the first: else the second could make the first one go,
+        which waits for its readers.
+        """
+        with self._lock:
+            self._readers.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers.subtract(keys)
+                self._readers = +self._readers
+                self._last_held.update(dict.fromkeys(keys, time.monotonic()))
+
+    def add(self, key: str, database: Path, folder: Path) -> None:
+        """Open a database that was made for its readers; it goes, and `folder` with it, when nobody reads it."""
+        gone: list[_Copy] = []
+        try:
+            with self._lock:
+                self._last_held[key] = time.monotonic()
+                if key in self._open:
+                    gone.append(self._open.pop(key))
+                self._open[key] = self._opened(database, folder, UNREAD_SECONDS, gone)
+        finally:
+            _close(gone)
+
+    def tidy(self) -> None:
+        """Close and remove the copies that nobody has read for a while."""
+        with self._lock:
+            idle = [key for key, copy in self._open.items() if not self._held(key, copy.idle)]
+            copies = [self._open.pop(key) for key in idle]
+        _close(copies)
+
+    def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
+        recent = max(self._last_held.get(key, self._began), self._began)
+        return self._is_read(key) or time.monotonic() - recent < idle
+
+    def _is_read(self, key: str) -> bool:
+        return key in self._readers or key in self._holders.values()
+
+    def _bus(self, key: str) -> EventBus:
+        gone: list[_Copy] = []
+        try:
+            with self._lock:
+                self._last_held[key] = time.monotonic()
+                if key not in self._open:
+                    copy = self._storage_dir / f"{data_folders.PAST_PREFIX}{key}-{secrets.token_hex(4)}"
+                    least = self._previous.events(self._previous.folder(key).name)
+                    try:
+                        copy_database(self._previous.folder(key), copy)
+                    except BaseException:
+                        remove_durably(copy)
+                        raise
+                    self._open[key] = self._opened(copy, copy, UNHELD_SECONDS, gone, least)
+                return self._open[key].bus
+        finally:
+            _close(gone)
+
+    def _opened(self, database: Path, folder: Path, idle: float, gone: list[_Copy], least: int = 0) -> _Copy:
+        """In a folder of its own each time: the one before may still be on its way out.
+
+        gone: is given what makes way, to be closed once the lock is free. least: how many events it must hold.
+        """
+        bus = EventBus(database)
+        try:
+            self._make_room(gone)
+            bus.init([])
+            with bus.using() as registry:
+                check_holds(folder, registry.last_sequence, least)
+        except BaseException:
+            if bus.registry is not None:
+                bus.close()
+            remove_durably(folder)
+            raise
+        return _Copy(bus, folder, idle)
+
+    def _make_room(self, gone: list[_Copy]) -> None:
+        """Raises TooBusy where each that is open has a reader."""
+        free = [key for key in self._open if not self._is_read(key)]
+        free.sort(key=lambda key: self._last_held.get(key, 0.0))
+        while len(self._open) >= MOST_OPEN:
+            if not free:
+                raise TooBusy(
+                    f"{MOST_OPEN} databases of the past are being read already",
+                    hint="try again when one of their exports has ended",
+                )
+            gone.append(self._open.pop(free.pop(0)))
+
+
+def _close(copies: Iterable[_Copy]) -> None:
+    """Outside of any lock: closing waits for whoever still reads."""
+    for copy in copies:
+        copy.close()
+
+
+class GenerationLease:
+    """A hold in the process that has the databases."""
+
+    def __init__(self, past: PastDatabasePool, holder: object) -> None:
+        self._past = past
+        self._holder = holder
+
+    def __enter__(self) -> GenerationLease:
+        return self
+
+    def renew(self) -> None:
+        """Nothing to do in the process that holds."""
+
+    def __exit__(self, *_: object) -> None:
+        self._past.release(self._holder)

@@ -1,0 +1,127 @@
+"""A moment as a database of its own, beside the live data: unpack, cut, replay, check. A chore (eventvault.chores)."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.archive import reader
+from eventvault.database.generation import Generation, StoreIdentity
+from eventvault.database.opening import open_checked
+from eventvault.database.registry import EventRegistry, create_database, write_identity
+from eventvault.errors import ArchiveAlien, JournalDamaged
+from eventvault.files import make_folder, remove_durably, sync_tree
+from eventvault.restore.moments.replay import cut, note_offsets, replay
+from eventvault.restore.records import as_archive_error, check_together
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the chore is to make, in `staging/event_registry_db`.
+
+    staging, archive: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
+    proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
+    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
+    store_id: where neither archive nor copy tells. known: all generations. reason: of the new generation that begins
+    there; None: it stays what it was, and records of the archive, whose files are checked, are not read one by one.
+    kafka: offsets that stand at the target and are newer than what segments and archive have.
+    """
+
+    staging: str
+    archive: str | None = None
+    proven: str | None = None
+    copied: bool = False
+    base: int = 0
+    segments: list[tuple[str, int]] = []
+    generation: str
+    sequence: int | None = None
+    instant: int | None = None
+    store_id: str
+    known: list[Generation] = []
+    reason: str | None = None
+    kafka: dict[str, dict[str, Any]] = {}
+
+
+def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
+    """Returns {events, notJson, notes, generation, sequence}; the database is on disk then.
+
+    Raises an ArchiveError (JournalDamaged among them) that says what is wrong, or NoSpace; then `staging` is gone.
+    """
+    wanted = msgspec.convert(order, Order)
+    staging = Path(wanted.staging)
+    try:
+        answer = _prepare(wanted, staging)
+        sync_tree(staging)
+    except BaseException:
+        remove_durably(staging)
+        raise
+    return answer
+
+
+def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
+    database = staging / data_folders.DATABASE
+    name, proven = _bring_base(wanted, staging)
+    if wanted.reason is not None and not proven:
+        _check_base(wanted, name, database)
+    with as_archive_error(Path(name)), closing(open_checked(database)) as db:
+        registry = EventRegistry(db, database)
+        store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
+        upto = _upto(wanted, registry)
+        if registry.last_sequence > min(wanted.base, upto):
+            cut(db, registry, min(wanted.base, upto))
+            registry = EventRegistry(db, database)
+        segments = [(Path(path), min(each, upto)) for path, each in wanted.segments]
+        last = replay(db, registry, segments, archive=wanted.archive)
+        note_offsets(db, wanted.kafka)
+        registry = EventRegistry(db, database)
+        if last != upto or registry.last_sequence != upto:
+            raise JournalDamaged(
+                f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows what can be"
+            )
+        identity = _identity(wanted, store_id, upto)
+        write_identity(db, identity)
+    (database / data_folders.DATABASE_MARK).touch()
+    return {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
+
+
+def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
+    """The database that it begins with. Returns what to call it in errors, and whether its records were read before."""
+    if wanted.archive is not None:
+        archive = Path(wanted.archive)
+        if reader.kind(archive) != "own":
+            raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
+        unpacked = reader.unpack(archive, staging)
+        return archive.name, unpacked.sha256 == wanted.proven
+    if not wanted.copied:
+        make_folder(staging)
+        by_id = {generation.id: generation for generation in wanted.known}
+        create_database(
+            staging / data_folders.DATABASE, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
+        )
+        return "the journal", True
+    return "the present database", False
+
+
+def _check_base(wanted: Order, name: str, database: Path) -> None:
+    """Every record that is used of what it begins with; those of segments are checked as they are replayed."""
+    with as_archive_error(Path(name)), closing(open_checked(database)) as db:
+        registry = EventRegistry(db, database)
+        used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
+    check_together(Path(name), database, upto=used)
+
+
+def _upto(wanted: Order, registry: EventRegistry) -> int:
+    if wanted.sequence is not None:
+        return wanted.sequence
+    assert wanted.instant is not None, "a target has a sequence or an instant"
+    return registry.first_recorded_at_or_after(wanted.instant + 1, min(wanted.base, registry.last_sequence)) - 1
+
+
+def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
+    identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.known))
+    if wanted.reason is None:
+        return identity
+    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), known=None)

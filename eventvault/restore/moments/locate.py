@@ -1,0 +1,260 @@
+"""Moments: what there is to restore from, and which event of which generation a moment means.
+
+A moment is a state of the registry: the events 1 to some sequence of a generation.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import plyvel
+
+from eventvault import clock
+from eventvault.archive import reader
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
+from eventvault.database.bus import EventBus
+from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
+from eventvault.database.registry import EventRegistry
+from eventvault.errors import (
+    ArchiveError,
+    BackupNotFound,
+    DatabaseDamaged,
+    EventVaultError,
+    MomentUnavailable,
+    RestoreRunning,
+)
+from eventvault.events import event
+from eventvault.journal import coverage
+from eventvault.journal.folder import JournalFolder, Record, segment_of
+from eventvault.restore.moments import plan as plans
+from eventvault.restore.moments.plan import Live, Plan, Sources, Target
+from eventvault.restore.moments.replay import lines_of
+from eventvault.restore.moments.unavailable import unavailable
+from eventvault.restore.values import Moment
+
+log = logging.getLogger("BackupManager")
+
+
+class Finder:
+    """Safe to use from many threads. Methods may raise OSError and BackupsUnavailable where BACKUP_DIR is away."""
+
+    def __init__(self, bus: EventBus, catalogue: Catalogue, journal: JournalFolder) -> None:
+        self._bus = bus
+        self._catalogue = catalogue
+        self._journal = journal
+
+    def sources(self, *, doubtful: bool = False) -> Sources:
+        """All that there is to restore from, at this moment. doubtful: archives with a known problem too."""
+        identity, live = self._identity_and_live()
+        segments, damaged = self._journal.segments()
+        known: dict[str, Generation] = {each.header.generation.id: each.header.generation for each in segments}
+        record = self._journal.read_record()
+        for each in (record.registry if record else None, identity):
+            known |= each.by_id() if each is not None else {}
+        entries = [entry for entry in self._catalogue.entries() if entry.generation and (doubtful or not entry.problem)]
+        for entry in entries:
+            if entry.generation not in known:
+                known = {**self._generations_of(entry), **known}
+        lost = [segment_of(error)[1:] for error in damaged]
+        return Sources(known, entries, segments, live, tuple(lost))
+
+    def our_record(self) -> Record | None:
+        """The journal's record of this installation's registry."""
+        record = self._journal.read_record()
+        return record if record is not None and record.installation == self._catalogue.installation else None
+
+    def ours(self, sources: Sources) -> Sources:
+        """The segments and archives that this installation made: others may have the same generations."""
+        return plans.only(sources, self._catalogue.installation)
+
+    def present(self, sources: Sources) -> str | None:
+        """The generation of the open database; where none is open, the one that our journal was of at last.
+
+        Without the journal's record it is the newest that this installation made. Other installations count for
+        nothing.
+        """
+        if sources.live is not None:
+            return sources.live.generation
+        record = self.our_record()
+        if record is not None and record.registry.generation in sources.known:
+            return record.registry.generation
+        ours = self.ours(sources)
+        archived = [entry.generation for entry in ours.archives if entry.generation in sources.known]
+        candidates = [*(each for each in archived if each is not None), *(each.generation for each in ours.segments)]
+        return max(candidates, key=lambda each: sources.known[each].at, default=None)
+
+    def find(self, moment: Moment, sources: Sources) -> Target:
+        """Raises MomentUnavailable, with the window and the nearest moments, for one that cannot be restored.
+
+        Raises JournalDamaged for a segment that must be read for it, and RestoreRunning where the database was
+        swapped meanwhile.
+        """
+        generation = moment.generation or self.present(sources)
+        if generation is None or generation not in sources.known:
+            raise self.unavailable(f"generation {generation} is not known, or was pruned", sources, None)
+        reach = plans.reachable(sources, generation)
+        if moment.sequence is not None:
+            if not 0 <= moment.sequence <= reach:
+                before = moment.sequence < 0
+                raise self.unavailable(
+                    f"event {moment.sequence} cannot be restored", sources, generation, before=before
+                )
+            return Target(generation=generation, sequence=moment.sequence)
+        assert moment.instant is not None, "a moment has a sequence or an instant"
+        target = self._at_instant(generation, moment.instant, reach, sources)
+        if target.sequence is not None:
+            self.check_end(sources, generation, target.sequence)
+        return target
+
+    def way(self, moment: Moment, sources: Sources) -> tuple[Plan, Sources]:
+        """The plan to a moment, and what it was made with: what this installation made itself, where that leads there.
+
+        Another one may have gone on from a copy, in the same generation with other events. Errors as for `find`.
+        """
+        ours = self.ours(sources)
+        try:
+            return self.plan(self.find(moment, ours), ours), ours
+        except MomentUnavailable:
+            return self.plan(self.find(moment, sources), sources), sources
+
+    def plan(self, target: Target, sources: Sources) -> Plan:
+        """Raises MomentUnavailable where what is left does not lead there."""
+        found = plans.plan(sources, target)
+        if found is None:
+            raise self.unavailable("what is left of that time does not lead there", sources, target.generation)
+        return found
+
+    def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
+        """An instant led to `sequence`. Raises MomentUnavailable where nothing tells whether there was more by then.
+
+        That is so at the last event that can be had, where what follows it is lost: in a gap, before a fork that lies
+        further, or beyond the fork of a generation that was left behind and of which nothing else is kept.
+        """
+        reach = plans.reachable(sources, generation)
+        if sequence < reach:
+            return
+        if plans.has_gap_after(sources, generation, reach):
+            raise self.unavailable("that moment lies in a gap of the journal", sources, generation)
+        if plans.had_more_than(sources.known, generation, reach):
+            raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
+        present = self.present(sources)
+        if present is not None and plans.end_is_unknown(sources, generation, present, reach):
+            raise self.unavailable(
+                f"generation {generation} is not kept beyond event {reach}, where it was left behind",
+                sources,
+                generation,
+            )
+
+    def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
+        """When that event was recorded, as far as it can be told without reading segments or archives."""
+        live = sources.live
+        if sequence and live and sequence <= _held_by(live, sources, generation):
+            with suppress(DatabaseDamaged, plyvel.Error), self._open(live) as registry:
+                return event.recorded_of(registry.at(sequence))
+        line = lineage(sources.known, generation)
+        if sequence == 0:
+            return sources.known[line[-1][0]].at
+        for first, _, each in coverage.in_lineage(sources.segments, line):
+            if sequence in (first, each.last):
+                return each.last_time if sequence == each.last else each.first_time
+        return None
+
+    def window(self, sources: Sources, generation: str) -> dict[str, Any]:
+        """{oldest, newest}: the moments between which all can be restored, each {time, sequence}."""
+        reach = plans.reachable(sources, generation)
+        return {"oldest": self._moment(sources, generation, 0), "newest": self._moment(sources, generation, reach)}
+
+    def unavailable(
+        self, why: str, sources: Sources, generation: str | None, *, before: bool = False
+    ) -> MomentUnavailable:
+        """before: the moment lies before all that can be had."""
+        asked = generation or self.present(sources)
+        if asked is None:
+            return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
+        hint = "choose a moment of the window; GET /api/backup/timeline shows them all"
+        return unavailable(why, hint=hint, generation=asked, window=self.window(sources, asked), before=before)
+
+    def _moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
+        instant = self.time_of(sources, generation, sequence)
+        return {"time": None if instant is None else clock.format_microseconds(instant), "sequence": sequence}
+
+    def _identity_and_live(self) -> tuple[StoreIdentity | None, Live | None]:
+        try:
+            with self._bus.using() as registry:
+                return registry.identity, Live(registry.identity.generation, registry.last_sequence)
+        except EventVaultError:
+            return None, None
+
+    @contextmanager
+    def _open(self, live: Live) -> Iterator[EventRegistry]:
+        """The open database, where it is still the one that was looked at."""
+        with self._bus.using() as registry:
+            check_is(live, registry)
+            yield registry
+
+    def _generations_of(self, entry: BackupEntry) -> dict[str, Generation]:
+        try:
+            generations = reader.read_manifest(Path(entry.path)).generations
+        except (ArchiveError, BackupNotFound, OSError):
+            return {}
+        return {generation.id: generation for generation in generations}
+
+    def _at_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
+        born = sources.known[lineage(sources.known, generation)[-1][0]].at
+        newest = self.time_of(sources, generation, reach)
+        if instant < min(born, newest or born):
+            raise self.unavailable("that moment lies before the registry began", sources, generation, before=True)
+        if instant > max(clock.now(), newest or 0):
+            raise self.unavailable("that moment lies in the future", sources, generation)
+        live = sources.live
+        upto = _held_by(live, sources, generation) if live else 0
+        sequence = self._recorded_by(live, instant, upto) if live is not None and upto else 0
+        if sequence is not None and sequence < upto:
+            return Target(generation=generation, sequence=sequence)
+        return self._in_segments(generation, instant, reach, sources, sequence or 0)
+
+    def _recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
+        """How many of the first `upto` events were recorded by then; None where the open database is damaged there.
+
+        That is when a restore is needed most: the journal and the archives tell it too.
+        """
+        try:
+            with self._open(live) as registry:
+                return registry.first_recorded_at_or_after(instant + 1, upto) - 1
+        except (DatabaseDamaged, plyvel.Error) as error:
+            log.warning("BackupManager: the moment is looked for without the open database: %s", error)
+            return None
+
+    def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
+        """Where the instant lies within or right behind a segment; else only an archive can tell.
+
+        recorded: so many events were recorded by then, by what the open database has.
+        """
+        line = lineage(sources.known, generation)
+        held = [each for each in coverage.in_lineage(sources.segments, line) if each[0] <= reach]
+        begun = [item for item in held if item[1] > recorded and item[2].first_time <= instant]
+        last = recorded
+        if begun:
+            first, last, newest = max(begun, key=lambda item: item[1])
+            lines = lines_of(newest)[first - newest.first : last - newest.first + 1]
+            recorded = first - 1 + bisect.bisect_right(lines, instant, key=event.recorded_of)
+        if recorded < last or recorded >= reach or any(item[0] == recorded + 1 for item in held):
+            return Target(generation=generation, sequence=min(recorded, reach))
+        return Target(generation=generation, instant=instant)
+
+
+def check_is(live: Live, registry: EventRegistry | None) -> None:
+    """Raises RestoreRunning where the open database is not the one that `live` was seen of."""
+    if registry is None or registry.identity.generation != live.generation or registry.last_sequence < live.sequence:
+        raise RestoreRunning("a restore came in between", hint="look at what is there and ask again")
+
+
+def _held_by(live: Live, sources: Sources, generation: str) -> int:
+    """The last event of a generation that the open database holds."""
+    return min(live.sequence, last_common(sources.known, live.generation, generation))

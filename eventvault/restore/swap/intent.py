@@ -1,0 +1,168 @@
+"""The swap of the database, as an intent on disk: killed at any instant, the next start finishes it.
+
+Order: the new database lies beside the old one, checked and synced → the intent is written → the old folder is
+renamed away → the new one takes its name → what was restored is noted → the archive leaves `restore/` → the restore
+that was staged before is dropped → the intent is removed. Each step may be done again; before the intent is written
+nothing has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from eventvault import data_folders
+from eventvault.errors import DatabaseDamaged, NoSpace
+from eventvault.files import remove_durably, rename_durably, write_durably
+from eventvault.restore.drop_folder import Seen
+from eventvault.restore.swap.previous import PreviousDatabase, note_kept
+from eventvault.restore.values import Restored
+
+POINT_IN_TIME = "point in time"
+"""The reason of a restore to a moment."""
+
+log = logging.getLogger("BackupManager")
+
+T = TypeVar("T")
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """staged, kept: paths below STORAGE_DIR, of the new database and of what becomes of the old one.
+
+    operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
+    `restore/`, None where it did not come from there. arrived: which file that was. left: what is to be noted of the
+    old database. undone: the name of the kept database that the new one is a copy of, where it is one. drops: the
+    `staged` of the restore that waited for the next start when this one was prepared; a later one is not dropped.
+    """
+
+    staged: str
+    kept: str
+    operation: str
+    restored: Restored
+    inbox: str | None = None
+    arrived: Seen | None = None
+    left: PreviousDatabase | None = None
+    undone: str | None = None
+    drops: str | None = None
+
+
+class LastRestore(msgspec.Struct, frozen=True):
+    """What the newest restore did, and which request asked for it."""
+
+    operation: str
+    restored: Restored
+
+
+def write_intent(storage_dir: Path, intent: Intent, name: str = data_folders.INTENT) -> None:
+    """From here on the restore is decided (with data_folders.STAGED_RESTORE: for the next start of the service)."""
+    write_durably(storage_dir / name, msgspec.json.encode(intent))
+
+
+def read_intent(storage_dir: Path, name: str = data_folders.INTENT) -> Intent | None:
+    return _read(storage_dir / name, Intent)
+
+
+def read_last(storage_dir: Path) -> LastRestore | None:
+    """None also where it cannot be read: nothing depends on it but what is shown."""
+    try:
+        return _read(storage_dir / data_folders.LAST_RESTORE, LastRestore)
+    except (DatabaseDamaged, OSError):
+        return None
+
+
+def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
+    """The two renames, or what is left of them. No handle may be open on the database."""
+    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
+    if not staged.is_dir():
+        return
+    if database.exists():
+        if kept.exists():
+            raise DatabaseDamaged(
+                f"a restore cannot be finished: {database} and {kept} are both there beside {staged}",
+                hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
+            )
+        rename_durably(database, kept)
+    rename_durably(staged, database)
+    try:
+        remove_durably(staged.parent)
+    except OSError as error:
+        log.warning("BackupManager: %s is left over until the next start: %s", staged.parent, error)
+
+
+def free_kept(storage_dir: Path, kept: str) -> str:
+    """`kept`, or a name like it where something has that one: a folder that was copied back by hand, say."""
+    return f"{kept}-{secrets.token_hex(4)}" if (storage_dir / kept).exists() else kept
+
+
+def undo(storage_dir: Path, database: Path, intent: Intent) -> None:
+    """After a failure: take the intent back if nothing was renamed yet, so that no later start acts on it.
+
+    Where the old database was renamed away already, the intent stays and is finished by the next try.
+    """
+    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
+    if not staged.is_dir() or kept.exists():
+        return
+    with contextlib.suppress(OSError, NoSpace):
+        remove_intent(storage_dir)
+        remove_durably(staged.parent)
+
+
+def note_done(storage_dir: Path, intent: Intent) -> None:
+    """Keep what was restored for `/api/health` and for a caller who asks again, and what was left behind for `undo`."""
+    if intent.left is not None or intent.undone is not None:
+        note_kept(storage_dir, intent.left, intent.undone)
+    done = LastRestore(intent.operation, intent.restored)
+    write_durably(storage_dir / data_folders.LAST_RESTORE, msgspec.json.encode(done))
+
+
+def remove_intent(storage_dir: Path, name: str = data_folders.INTENT) -> None:
+    remove_durably(storage_dir / name)
+
+
+def intent_exists(storage_dir: Path) -> bool:
+    """Whether there is an intent, readable or not."""
+    return (storage_dir / data_folders.INTENT).exists()
+
+
+def drop_staged(storage_dir: Path, newer: Intent) -> None:
+    """A newer restore takes the place of one that waits for a restart."""
+    staged = read_intent(storage_dir, data_folders.STAGED_RESTORE) if newer.drops is not None else None
+    if staged is not None and staged.staged == newer.drops:
+        remove_intent(storage_dir, data_folders.STAGED_RESTORE)
+        remove_durably(storage_dir / Path(staged.staged).parts[0])
+
+
+def dropped(staged: Intent | None) -> list[str]:
+    """The note of a restore that takes the place of `staged`, which waits for a restart; none where none does."""
+    if staged is None:
+        return []
+    return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]
+
+
+def remove_leftovers(storage_dir: Path) -> None:
+    """Remove staging folders that no intent names: those of a process that was killed while it prepared."""
+    intents = [read_intent(storage_dir, name) for name in (data_folders.INTENT, data_folders.STAGED_RESTORE)]
+    wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
+    for prefix in (data_folders.RESTORING_PREFIX, ".checkpoint-", ".past-", ".event_registry_db."):
+        for folder in storage_dir.glob(f"{prefix}*"):
+            if folder.name not in wanted:
+                remove_durably(folder)
+    for file in storage_dir.glob(".*.tmp"):
+        remove_durably(file)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise DatabaseDamaged(
+            f"{path} cannot be read: {error}",
+            hint="it is written whole or not at all, so the disk may be failing; move it away to start without it",
+        ) from error

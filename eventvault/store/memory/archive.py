@@ -1,0 +1,68 @@
+"""The archives of the in-memory double: a real `.tar.gz`, with the events in one file of JSON lines."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+from eventvault import clock
+from eventvault.backups.entry import BackupEntry
+from eventvault.errors import ArchiveAlien, ArchiveDamaged
+
+_MEMBER = "events.jsonl"
+
+
+def pack(events: Sequence[bytes]) -> bytes:
+    """events: their JSON, one by one."""
+    content = b"".join(value + b"\n" for value in events)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo(_MEMBER)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def unpack(archive: bytes) -> list[bytes]:
+    """What `pack` packed. Raises ArchiveDamaged, or ArchiveAlien for an archive of something else."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            member = tar.extractfile(_MEMBER)
+            return [] if member is None else member.read().splitlines()
+    except KeyError:
+        raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
+
+
+def free_name(label: str | None, instant: int, taken: Container[str]) -> str:
+    """The name of a new archive, as `eventvault.backups.names` makes it."""
+    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in (label or "").lower())
+    slug = f"_{letters.strip('-')[:60]}" if letters.strip("-") else ""
+    stem = clock.from_microseconds(instant).strftime("backup_%Y-%m-%d_%H%M%S") + slug
+    names = (f"{stem}{suffix}.tar.gz" for suffix in ("", *(f"_{number}" for number in range(2, 100_000))))
+    return next(name for name in names if name not in taken)
+
+
+def describe(
+    path: Path, *, label: str | None, origin: str, created: int, generation: str, verified: int
+) -> BackupEntry:
+    """The entry of an archive, which is read."""
+    content = path.read_bytes()
+    events = unpack(content)
+    return BackupEntry(
+        name=path.name,
+        path=str(path),
+        size=len(content),
+        created=created,
+        label=label,
+        events=len(events),
+        sequence=len(events),
+        generation=generation,
+        verified=verified,
+        sha256=hashlib.sha256(content).hexdigest(),
+        origin=origin,
+    )

@@ -1,0 +1,187 @@
+"""Starts the store on demand: whoever finds nobody at the socket takes a lock and starts one, detached.
+
+The new process is exec'd, never merely forked (LevelDB hangs after a fork), in a session of its own, with the
+settings as its environment and this process's standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from eventvault import data_folders
+from eventvault.files import make_folder
+from eventvault.settings import PROJECT, Settings
+from eventvault.store.rpc import wire
+
+log = logging.getLogger("BackupManager")
+
+SPAWNER_VARIABLE = "EVENTVAULT_SPAWNER"
+"""Environment variable of a store: the process id that started it, and waits for it to answer."""
+READY_SECONDS = 10.0
+"""How long a store that was started has until its socket answers."""
+ANSWER_SECONDS = 3.0
+"""How long a store may take to say who it is, or that it ends."""
+_BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+class Spawner:
+    """Knows the socket of a STORAGE_DIR and how to start a store for it.
+
+    command: what to run, such as `[sys.executable, "-m", "app.store"]`. service: the service start that the store
+    belongs to. mode: `service`, or `command` for a store without Kafka, scheduler and auto-restore.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str], *, service: str, mode: str = "service") -> None:
+        self.settings = settings
+        self.service = service
+        self.mode = mode
+        self.socket_path = socket_of(settings.storage_dir)
+        self._command = list(command)
+        self._failures = 0
+        self._not_before = 0.0
+        self._lock = threading.Lock()
+
+    def ensure_started(self, deadline: float) -> None:
+        """Return once somebody listens at the socket, or at `deadline` (of `time.monotonic`) at the latest.
+
+        One caller at a time, in this process and among all, starts a store; the others wait for it.
+        """
+        if not self._lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
+            return
+        try:
+            make_folder(self.settings.storage_dir)
+            lock = FileLock(str(self.settings.storage_dir / data_folders.SPAWN_LOCK), thread_local=False)
+            with lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
+                if not self.answers():
+                    self._start(deadline)
+        except Timeout:
+            return
+        finally:
+            self._lock.release()
+
+    def answers(self) -> bool:
+        """Whether somebody listens at the socket."""
+        with contextlib.suppress(OSError):
+            wire.connect(self.socket_path, timeout=1.0).close()
+            return True
+        return False
+
+    def hello(self) -> wire.Hello | None:
+        """What the present store says of itself; None where there is none. One of another protocol says protocol 0."""
+        try:
+            return self._ask("hello")  # type: ignore[no-any-return]
+        except OSError:
+            return None
+        except msgspec.MsgspecError:
+            return wire.Hello(0, "", 0, "", "service")
+
+    def end(self, service: str, *, kill_hung: bool = False) -> bool:
+        """Ask the present store to end, if it belongs to `service` (an empty text: whichever). False: there is none.
+
+        kill_hung: one that does not answer is killed.
+        """
+        with contextlib.suppress(OSError):
+            return bool(self._ask("end", service, kill_hung=kill_hung))
+        return False
+
+    def wait_until_gone(self, seconds: float) -> bool:
+        """Wait until nobody listens any more."""
+        deadline = time.monotonic() + seconds
+        while self.answers():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _ask(self, method: str, *arguments: str, kill_hung: bool = False) -> Any:
+        with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
+            try:
+                wire.send(connection, wire.request(method, *arguments))
+                return wire.read_reply(method, wire.receive(connection))
+            except TimeoutError:
+                if kill_hung:
+                    log.warning("BackupManager: the store process %s does not answer and is killed",
+                                kill_peer(connection))  # fmt: skip
+                raise
+
+    def _start(self, deadline: float) -> None:
+        if time.monotonic() < self._not_before:
+            time.sleep(max(0.0, min(self._not_before, deadline) - time.monotonic()))
+            if time.monotonic() < self._not_before:
+                return
+        reap()
+        child = subprocess.Popen(
+            [*self._command, "--service", self.service, "--mode", self.mode],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
+            cwd=PROJECT,
+            env={**os.environ, **self.settings.to_environment(), SPAWNER_VARIABLE: str(os.getpid())},
+            start_new_session=True,
+        )
+        _children.append(child)
+        self._wait_for(child, min(deadline, time.monotonic() + READY_SECONDS))
+
+    def _wait_for(self, child: subprocess.Popen[bytes], deadline: float) -> None:
+        """The first restart is not delayed; each further one that fails waits longer."""
+        while time.monotonic() < deadline and child.poll() is None:
+            if self.answers():
+                self._failures = 0
+                return
+            time.sleep(0.01)
+        if child.poll() is not None:
+            self._failures += 1
+            log.error("BackupManager: the store process ended with status %s as it started", child.returncode)
+            wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
+            self._not_before = time.monotonic() + wait
+
+
+def reap() -> None:
+    """Collect the status of stores that this process started and that have ended."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def kill_peer(connection: socket.socket) -> int | None:
+    """kill -9 the process at the other end of a connection that is still open; its process id, or None.
+
+    The pidfd is opened first and the connection looked at afterwards, so that a process id that was given to
+    somebody else meanwhile is never signalled.
+    """
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid = struct.unpack("3i", credentials)[0]
+    try:
+        handle = os.pidfd_open(pid)
+    except (ProcessLookupError, PermissionError, ValueError):
+        return None
+    try:
+        poll = select.poll()
+        poll.register(connection, select.POLLHUP)
+        if any(events & select.POLLHUP for _, events in poll.poll(0)):
+            return None
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return int(pid)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def socket_of(storage_dir: Path) -> Path:
+    return storage_dir / data_folders.SOCKET

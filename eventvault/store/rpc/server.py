@@ -1,0 +1,247 @@
+"""The store's side of the socket: a thread a connection, and the end when nobody is connected any more."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import errors
+from eventvault.database.values import AppendResult
+from eventvault.events.event import EventDraft
+from eventvault.files import sync_folder
+from eventvault.store.rpc import wire
+from eventvault.store.service import StoreService
+
+log = logging.getLogger("EventBus")
+
+FIRST_LINGER_SECONDS = 20.0
+"""How long a store that was just started waits for its first connection."""
+LINGER_SECONDS = 3.0
+"""How long a store that nobody is connected to any more waits before it ends."""
+DRAIN_SECONDS = 5.0
+"""How long a store that ends waits for requests that it has read."""
+_BACKLOG = 256
+_ACCEPT_AGAIN_SECONDS = 0.1
+
+
+class StoreServer:
+    """Serves a StoreService on a Unix socket until it is asked to end or nobody needs it any more.
+
+    linger: False for one that needs nobody to be connected. owns: whether this process still is the owner.
+    spawner: the parent that will connect first.
+    """
+
+    def __init__(
+        self,
+        service: StoreService,
+        hello: wire.Hello,
+        socket_path: Path,
+        *,
+        linger: bool = True,
+        owns: Callable[[], bool] = lambda: True,
+        spawner: int | None = None,
+    ) -> None:
+        self._service = service
+        self._hello = hello
+        self._path = socket_path
+        self._linger = linger
+        self._owns = owns
+        self._spawner = spawner
+        self._ended = threading.Event()
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._answering = 0
+        self._lonely_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
+
+    def listen(self) -> socket.socket:
+        """Bind aside and rename into place: whoever finds the socket finds somebody who listens."""
+        for left in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
+            left.unlink(missing_ok=True)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            aside = f".{secrets.token_hex(4)}.sock"
+            listener.bind(wire.short_path(folder, aside))
+            os.chmod(aside, 0o600, dir_fd=folder)
+            listener.listen(_BACKLOG)
+            os.rename(aside, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            os.close(folder)
+        sync_folder(self._path.parent)
+        return listener
+
+    def serve(self, listener: socket.socket) -> None:
+        """Accept until `end`, until nobody was connected for a while, or until the store is not the owner any more."""
+        listener.settimeout(0.25)
+        while not self._ended.is_set() and not self._unused():
+            if not self._owns():
+                log.error("STORAGE_DIR was removed or replaced under the running store, which ends")
+                self._ended.set()
+                listener.close()
+                return
+            try:
+                self._accept(listener)
+            except TimeoutError:
+                continue
+            except (OSError, RuntimeError) as error:
+                # No descriptor or no thread is free: when others end there will be.
+                log.warning("a connection could not be taken: %s", error)
+                time.sleep(_ACCEPT_AGAIN_SECONDS)
+        self._path.unlink(missing_ok=True)
+        listener.close()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(None)
+        with self._lock:
+            self._connections.add(connection)
+        try:
+            threading.Thread(target=self._serve_connection, args=(connection,), daemon=True, name="connection").start()
+        except RuntimeError:
+            with self._lock:
+                self._connections.discard(connection)
+            connection.close()
+            raise
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Wait until every request that was read has its reply."""
+        with self._lock:
+            self._idle.wait_for(lambda: self._answering == 0, seconds)
+
+    def _unused(self) -> bool:
+        with self._lock:
+            if self._connections or not self._linger:
+                self._lonely_since = time.monotonic()
+                self._spawner = None
+                return False
+            if self._spawner is not None and self._spawner != os.getppid():
+                # Whoever wanted this store ended before it answered, and so did perhaps the whole service.
+                self._spawner = None
+                self._lonely_since = min(self._lonely_since, time.monotonic())
+            return time.monotonic() - self._lonely_since > LINGER_SECONDS
+
+    def _serve_connection(self, connection: socket.socket) -> None:
+        holder = object()
+        try:
+            while True:
+                self._answer_next(connection, holder)
+        except (OSError, msgspec.MsgspecError, KeyError) as error:
+            if not isinstance(error, OSError):
+                log.warning("a connection was closed because it sent what is no request: %s", error)
+        finally:
+            self._service.release(holder)
+            with self._lock:
+                self._connections.discard(connection)
+                self._lonely_since = time.monotonic()
+            connection.close()
+
+    def _answer_next(self, connection: socket.socket, holder: object) -> None:
+        """Nothing of a request is kept while the next one is waited for."""
+        frame = wire.receive(connection)
+        with self._lock:
+            self._answering += 1
+        try:
+            self._answer(connection, frame, holder)
+        finally:
+            with self._lock:
+                self._answering -= 1
+                self._idle.notify_all()
+
+    def _answer(self, connection: socket.socket, frame: bytes, holder: object) -> None:
+        method, arguments = wire.read_request(frame)
+        if method == "append":
+            self._append(connection, *arguments)
+            return
+        try:
+            answer = wire.reply(self._call(method, arguments, holder))
+        except errors.EventVaultError as error:
+            self._drop_if_stopping(error)
+            answer = wire.reply_error(error)
+        except OSError as error:
+            answer = wire.reply_error(errors.EventVaultError(f"{method} failed: {error}", hint="the log says more"))
+            log.exception("%s failed", method)
+        except Exception:
+            log.exception("%s failed", method)
+            answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
+        wire.send(connection, answer)
+
+    def _append(self, connection: socket.socket, drafts: list[EventDraft], nonce: bytes) -> None:
+        """The committer's thread sends the reply itself: one switch of threads less for each append."""
+
+        def done(answer: AppendResult | errors.EventVaultError) -> None:
+            with contextlib.suppress(OSError):
+                if isinstance(answer, errors.StoreStopping):
+                    connection.shutdown(socket.SHUT_RDWR)
+                elif isinstance(answer, errors.EventVaultError):
+                    _send_soon(connection, wire.reply_error(answer))
+                else:
+                    _send_soon(connection, wire.reply(answer))
+
+        self._service.submit(drafts, nonce, done)
+
+    def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
+        """A store that ends closes the connection instead of failing the request: the next store answers it."""
+        if isinstance(error, errors.StoreStopping | errors.Cancelled) and self._ended.is_set():
+            raise ConnectionAbortedError(str(error))
+
+    def _call(self, method: str, arguments: tuple[Any, ...], holder: object) -> Any:
+        if method == "hello":
+            return self._hello
+        if method == "ping":
+            return None
+        if method == "end":
+            return self._end_for(arguments[0])
+        if method == "hold_generation":
+            self._service.hold_generation(arguments[0], holder)
+            return None
+        if method == "delete_backup":
+            return self._service.delete_backup(arguments[0], force=arguments[1])
+        if method == "pin_backup":
+            return self._service.pin_backup(arguments[0], pinned=arguments[1])
+        if method == "restore":
+            return self._service.restore(arguments[0], staged=arguments[1], operation=arguments[2])
+        if method == "restore_moment":
+            return self._service.restore_moment(arguments[0], staged=arguments[1], operation=arguments[2])
+        if method == "undo":
+            return self._service.undo(arguments[0], operation=arguments[1])
+        return getattr(self._service, method)(*arguments)
+
+    def _end_for(self, service: str) -> bool:
+        """End if the caller's service start is the one that this store belongs to, or an empty text forces it."""
+        if service and service != self._hello.service:
+            return False
+        self.end()
+        return True
+
+
+def _send_soon(connection: socket.socket, body: bytes) -> None:
+    """Send without waiting: what the other end does not take at once is left to a thread of its own.
+
+    A caller that was stopped, or reads slowly, must not keep the committer from everybody else.
+    """
+    frame = wire.framed(body)
+    try:
+        sent = connection.send(frame, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(frame):
+        threading.Thread(target=_send_rest, args=(connection, frame[sent:]), daemon=True, name="slow reader").start()
+
+
+def _send_rest(connection: socket.socket, rest: bytes) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(rest)

@@ -1,0 +1,101 @@
+"""What a small hostile archive says takes little memory, wherever it is merely looked at."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventvault.archive import layout, manifest, tar
+from eventvault.archive.layout import Closing
+from eventvault.archive.manifest import Manifest
+
+PROJECT = Path(__file__).resolve().parents[3]
+MOST = 100 * 2**20
+HOLE = 3 * 10**9
+"""A sparse file of this size takes no room, and may have half a million members."""
+
+LOOK = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from eventvault.archive import reader
+    from eventvault.errors import ArchiveError
+
+    def peak():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+    began = peak()
+    try:
+        getattr(reader, sys.argv[1])(Path(sys.argv[2]))
+    except ArchiveError:
+        pass
+    print(peak() - began)
+""")
+
+
+def an_entry(name: str, content: bytes, modified: int) -> bytes:
+    made, start = [layout.member(tar.build_header(name, len(content), modified))], 0
+    for size, zeros in layout.pieces(len(content)):
+        made.append(layout.member(content[start : start + size] + bytes(zeros)))
+        start += size
+    return b"".join(made)
+
+
+def make_hostile(
+    path: Path, about: Manifest, entries: list[dict[str, Any]], files: list[dict[str, Any]], hole: int
+) -> None:
+    """An archive with our marks at both ends, an index of `entries`, and a manifest that names `files`."""
+    modified = about.modified
+    said = msgspec.json.encode({**msgspec.to_builtins(about), "files": files})
+    folder = {"name": layout.FOLDER_ENTRY, "size": 0, "header": 0, "data": []}
+    with path.open("wb") as file:
+        file.write(layout.member(tar.build_header(layout.FOLDER_ENTRY, 0, modified), layout.opening_header()))
+        file.seek(hole, 1)
+        last = {"name": layout.MANIFEST_NAME, "size": len(said), "header": file.tell(), "data": []}
+        file.write(an_entry(layout.MANIFEST_NAME, said, modified))
+        offset = file.tell()
+        listed = msgspec.json.encode({"formatVersion": 1, "entries": [folder, *entries, last]})
+        assert max(len(said), len(listed)) <= manifest.MOST_MANIFEST_BYTES
+        file.write(an_entry(layout.INDEX_NAME, listed, modified))
+        file.write(layout.member(layout.END_BLOCKS))
+        file.write(layout.closing_member(Closing(1, offset, bytes(32))))
+
+
+FILES = [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "sha256": "5" * 64} for n in range(99_990)]
+WIDE = [{**file, "name": "\U0001f600" + str(file["name"])[1:], "sha256": "\U0001f600" + "5" * 63} for file in FILES]
+MANY_MEMBERS = [{"name": "x", "size": 1, "header": 9, "data": [[10**11, 4 * 10**6, 4 * 10**9]] * 490_000}]
+MANY_ENTRIES = [
+    {"name": layout.FOLDER_ENTRY + str(file["name"]), "size": file["size"], "header": 10**8 + 5000 * n,
+     "data": [[10**8 + 5000 * n + 100, 4900, 4 * 10**9]]}
+    for n, file in enumerate(FILES)
+]  # fmt: skip
+
+HOSTILE = {
+    "many members in a small file": (MANY_MEMBERS, FILES, 0),
+    "many members": (MANY_MEMBERS, FILES, HOLE),
+    "many entries": (MANY_ENTRIES, FILES, HOLE),
+    "wide characters": (MANY_ENTRIES, WIDE, HOLE),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manifest, tmp_path: Path) -> None:
+    make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what])
+    assert 0 <= grown_by("read_manifest", tmp_path / "a.tar.gz") < MOST
+
+
+def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
+    make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, FILES, 0)
+    for how in ("verify", "read_manifest"):
+        assert 0 <= grown_by(how, tmp_path / "a.tar.gz") < MOST
+
+
+def grown_by(how: str, path: Path) -> int:
+    command = [sys.executable, "-c", LOOK, how, path]
+    return int(subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout)

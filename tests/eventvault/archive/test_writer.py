@@ -1,0 +1,245 @@
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import textwrap
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks import events
+from eventvault.archive import parallel, reader, writer
+from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, Cancelled, DatabaseError, NoSpace, TooLarge
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def hidden(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.fixture
+def large(staging: Path) -> Path:
+    """Files around the sizes at which members are split."""
+    noise = random.Random(3).randbytes(64 * 1024)
+    for name, size in {"000011": 4 * 2**20, "000012": 4 * 2**20 - 100, "000013": 9 * 2**20 + 1, "000014": 1}.items():
+        (staging / f"{name}.ldb").write_bytes((noise * (size // len(noise) + 1))[:size])
+    return staging
+
+
+@pytest.fixture(params=["fast", "small", "store"])
+def large_archive(request, large: Path, about, tmp_path: Path) -> Path:
+    path = tmp_path / "large.tar.gz"
+    (large / "000015.ldb").write_bytes(random.Random(4).randbytes(5 * 2**20))
+    writer.write_archive(path, large, msgspec.structs.replace(about, compression=request.param))
+    return path
+
+
+EXTRACTORS = {
+    "tar": ["tar", "xzf"],
+    "bsdtar": ["bsdtar", "xf"],
+    "tarfile": [sys.executable, "-m", "tarfile", "-e"],
+}
+
+
+@pytest.mark.parametrize("program", EXTRACTORS)
+def test_any_tar_extracts_identical_bytes(program, large_archive, large, tmp_path):
+    command = EXTRACTORS[program]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{program} is not installed")
+    folder = tmp_path / "extracted"
+    folder.mkdir()
+    done = subprocess.run([*command, large_archive], cwd=folder, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert content_of(folder / "event_registry_db") == content_of(large)
+    assert sorted(path.name for path in folder.iterdir()) == ["INDEX.json", "event_registry_db", "manifest.json"]
+
+
+@pytest.mark.parametrize("program", ["gzip", "pigz"])
+def test_any_gzip_finds_it_whole(program, large_archive):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    done = subprocess.run([program, "-t", large_archive], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+def test_the_tar_metadata_say_nothing_of_the_machine(large_archive, about):
+    with tarfile.open(large_archive) as archive:
+        entries = archive.getmembers()
+    assert {(entry.uid, entry.gid, entry.uname, entry.gname, entry.mtime) for entry in entries} == {
+        (0, 0, "", "", about.modified)
+    }
+    assert {entry.mode for entry in entries} == {0o755, 0o644}
+    names = [entry.name for entry in entries]
+    assert names[0] == "event_registry_db"
+    assert names[1:-2] == sorted(names[1:-2])
+    assert names[-2:] == ["manifest.json", "INDEX.json"]
+
+
+def test_the_same_folder_gives_the_same_bytes(staging, about, tmp_path, own_bytes):
+    os.utime(staging / "CURRENT", (1, 1))
+    written = writer.write_archive(tmp_path / "again.tar.gz", staging, about)
+    content = (tmp_path / "again.tar.gz").read_bytes()
+    assert content == own_bytes
+    assert (written.size, written.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_the_number_of_threads_makes_no_difference(large, about, tmp_path, monkeypatch):
+    contents = set()
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(parallel, "thread_count", lambda threads=threads: threads)
+        writer.write_archive(tmp_path / f"{threads}.tar.gz", large, about)
+        contents.add((tmp_path / f"{threads}.tar.gz").read_bytes())
+    assert len(contents) == 1
+
+
+def test_small_is_no_larger_than_tar_czf_and_fast_not_much_larger(about, tmp_path):
+    folder = tmp_path / "db" / "event_registry_db"
+    events.fill(folder, 3 * 2**20)
+    subprocess.run(["tar", "czf", tmp_path / "plain.tar.gz", "-C", folder.parent, folder.name], check=True)
+    sizes = {}
+    for compression in ("small", "fast", "store"):
+        named = msgspec.structs.replace(about, compression=compression)
+        sizes[compression] = writer.write_archive(tmp_path / f"{compression}.tar.gz", folder, named).size
+    plain = (tmp_path / "plain.tar.gz").stat().st_size
+    assert sizes["small"] <= plain
+    assert sizes["small"] < sizes["fast"] < plain * 1.3
+    assert sizes["store"] >= events.folder_size(folder)
+
+
+def test_what_the_disk_changed_is_found_before_the_archive_has_its_name(large, about, tmp_path, monkeypatch):
+    """The read-back is from the file, not from what is in memory."""
+    real = os.fsync
+
+    def spoil(handle: int) -> None:
+        real(handle)
+        if os.fstat(handle).st_size > 2**20:
+            os.pwrite(handle, b"spoiled", 600_000)
+
+    monkeypatch.setattr(os, "fsync", spoil)
+    with pytest.raises(ArchiveDamaged, match="reading back"):
+        writer.write_archive(tmp_path / "a.tar.gz", large, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+def test_the_manifest_names_each_file_with_its_size_and_checksum(staging, about, tmp_path, database_files):
+    written = writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+    assert {file.name: (file.size, file.sha256) for file in written.manifest.files} == {
+        name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in database_files.items()
+    }
+    assert msgspec.structs.replace(written.manifest, files=[]) == about
+
+
+def test_an_archive_that_is_there_is_never_overwritten(staging, about, tmp_path):
+    path = tmp_path / "taken.tar.gz"
+    path.write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        writer.write_archive(path, staging, about)
+    assert path.read_bytes() == b"mine"
+    assert hidden(tmp_path) == []
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about, tmp_path):
+    path = tmp_path / "taken.tar.gz"
+    with pytest.raises(FileExistsError):
+        writer.write_archive(path, staging, about, progress=lambda done, total: path.write_bytes(b"mine"))
+    assert path.read_bytes() == b"mine"
+    assert hidden(tmp_path) == []
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(largest_file, large, about, tmp_path):
+    with largest_file(100_000), pytest.raises(NoSpace, match=r"full\.tar\.gz"):
+        writer.write_archive(tmp_path / "full.tar.gz", large, about)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+def test_a_cancelled_backup_leaves_nothing(staging, about, tmp_path):
+    with pytest.raises(Cancelled):
+        writer.write_archive(tmp_path / "a.tar.gz", staging, about, cancelled=lambda: True)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+def test_a_manifest_that_would_not_be_read_again_is_not_written(staging, about, tmp_path):
+    with pytest.raises(TooLarge, match="label"):
+        writer.write_archive(tmp_path / "a.tar.gz", staging, msgspec.structs.replace(about, label="x" * 5 * 2**20))
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_progress_ends_at_the_size_of_the_folder(large, about, tmp_path):
+    seen = []
+    writer.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *step: seen.append(step))
+    total = sum(path.stat().st_size for path in large.iterdir())
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("size", [0, 3, 5000])
+def test_a_file_that_changes_while_it_is_read_is_an_error(size, staging, about, tmp_path):
+    def change(done: int, total: int) -> None:
+        os.truncate(staging / "MANIFEST-000004", size)
+
+    with pytest.raises(DatabaseError, match="changed"):
+        writer.write_archive(tmp_path / "a.tar.gz", staging, about, progress=change)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+@pytest.mark.parametrize("odd", ["link", "folder", "pipe", "white space", "-option"])
+def test_only_plain_files_with_plain_names_are_archived(odd, staging, about, tmp_path):
+    path = staging / odd
+    if odd == "link":
+        path.symlink_to("CURRENT")
+    elif odd == "folder":
+        path.mkdir()
+    elif odd == "pipe":
+        os.mkfifo(path)
+    else:
+        path.touch()
+    with pytest.raises(ArchiveUnsafe, match=odd):
+        writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_memory_stays_the_same_at_any_size(staging, about, tmp_path):
+    """300 MB are written, verified and unpacked by a process whose own memory hardly grows."""
+    os.truncate(staging / "000005.ldb", 300 * 2**20)
+    (tmp_path / "about.json").write_bytes(msgspec.json.encode(about))
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import msgspec
+        from eventvault.archive import reader, writer
+        from eventvault.archive.manifest import Manifest
+
+        def own_memory():
+            lines = Path("/proc/self/status").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+        most = 0
+        def watch(done, total):
+            global most
+            most = max(most, own_memory())
+
+        folder = Path(sys.argv[1])
+        about = msgspec.json.decode((folder / "about.json").read_bytes(), type=Manifest)
+        began = own_memory()
+        writer.write_archive(folder / "a.tar.gz", folder / "staging", about, progress=watch)
+        reader.verify(folder / "a.tar.gz", progress=watch)
+        reader.unpack(folder / "a.tar.gz", folder / "unpacked", progress=watch)
+        print(most - began)
+    """)
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT, capture_output=True, check=True)
+    assert 0 < int(done.stdout) < 50 * 1024
+    assert (tmp_path / "unpacked/event_registry_db/000005.ldb").stat().st_size == 300 * 2**20
+
+
+def test_what_was_written_is_verified_and_unpacked(large_archive, large, tmp_path):
+    assert reader.verify(large_archive) == reader.unpack(large_archive, tmp_path / "out")
+    assert content_of(tmp_path / "out/event_registry_db") == content_of(large)

@@ -1,0 +1,58 @@
+"""A backup folder whose archives are their manifests alone, for tests of the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault.archive.manifest import Manifest
+from eventvault.backups.catalogue import Catalogue
+from eventvault.database.generation import Generation
+from eventvault.errors import (
+    ArchiveAlien,
+    ArchiveIncomplete,
+)
+
+NOON = "2024-12-27T12:00:00.123Z"
+FIRST = Generation("g1", None, 0, "created", 1)
+
+
+def manifest(name: str, **more: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "store_id": "s", "installation": "here", "generation": FIRST, "generations": [FIRST], "first_sequence": 1,
+        "last_sequence": 42, "first_time": None, "last_time": None, "events": 42, "label": "a label", "name": name,
+        "created": NOON, **more,
+    }  # fmt: skip
+    return Manifest(**values)
+
+
+class Folder:
+    """A backup folder whose archives are their manifests alone, and how they are looked into."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.looks: list[str] = []
+        path.mkdir()
+
+    def put(self, file: str, **more: Any) -> Path:
+        path = self.path / file
+        path.write_bytes(msgspec.json.encode(manifest(**{"name": file, **more})))
+        return path
+
+    def catalogue(self, installation: str = "here") -> Catalogue:
+        return Catalogue(self.path, installation, self.read_manifest, lambda _path: "foreign", now=lambda: 77)
+
+    def read_manifest(self, path: Path) -> Manifest:
+        self.looks.append(path.name)
+        content = path.read_bytes()
+        if content.startswith(b"foreign"):
+            raise ArchiveAlien(f"{path} has no manifest")
+        if not content.endswith(b"}"):
+            raise ArchiveIncomplete(f"{path} is still being copied")
+        return msgspec.json.decode(content, type=Manifest)
+
+
+def listed(catalogue: Catalogue) -> list[str]:
+    return [entry.name for entry in catalogue.entries()]

@@ -1,0 +1,100 @@
+"""Which tables need not be read again: only those that are the very files that were read."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from eventvault import data_folders
+from eventvault.archive.manifest import FileRecord, Manifest
+from eventvault.backups import table_digests
+from tests.eventvault.archive_folder import manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint"
+    path.mkdir()
+    for number in (5, 7):
+        (path / f"{number:06}.ldb").write_bytes(os.urandom(40_000))
+    (path / "000009.log").write_bytes(b"log")
+    return path
+
+
+@pytest.fixture
+def about(folder: Path) -> Manifest:
+    files = [FileRecord(p.name, p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()) for p in folder.iterdir()]
+    return manifest("a.tar.gz", files=files)
+
+
+@pytest.fixture
+def remembered(tmp_path: Path, folder: Path, about: Manifest) -> Path:
+    table_digests.remember_tables(tmp_path, about, table_digests.tables_of(folder))
+    return tmp_path
+
+
+def known(storage: Path, folder: Path, about: Manifest) -> dict[str, str]:
+    return table_digests.known_tables(storage, about, table_digests.tables_of(folder))
+
+
+def test_tables_that_were_read_are_known_and_logs_never(remembered, folder, about):
+    found = known(remembered, folder, about)
+
+    assert found == {file.name: file.sha256 for file in about.files if file.name.endswith(".ldb")}
+    assert set(found) == {"000005.ldb", "000007.ldb"}
+
+
+def test_a_link_to_a_table_is_that_table(remembered, folder, about, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    os.link(folder / "000005.ldb", linked / "000005.ldb")
+
+    assert set(known(remembered, linked, about)) == {"000005.ldb"}
+
+
+def test_a_copy_is_read_again(remembered, folder, about, tmp_path):
+    shutil.copytree(folder, tmp_path / "copied")
+
+    assert known(remembered, tmp_path / "copied", about) == {}
+
+
+def test_a_table_with_another_end_is_read_again_although_all_else_is_the_same(remembered, folder, about):
+    path = folder / "000005.ldb"
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"abc")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert set(known(remembered, folder, about)) == {"000007.ldb"}
+
+
+def test_a_table_that_was_written_to_is_read_again(remembered, folder, about):
+    with (folder / "000005.ldb").open("r+b") as file:
+        file.write(b"abc")
+
+    assert set(known(remembered, folder, about)) == {"000007.ldb"}
+
+
+@pytest.mark.parametrize("other", ["store", "generation"])
+def test_another_store_or_generation_knows_nothing(other, remembered, folder, about):
+    more = {"store": {"store_id": "x"}, "generation": {"generation": msgspec.structs.replace(about.generation, id="x")}}
+
+    assert known(remembered, folder, msgspec.structs.replace(about, **more[other])) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2, "store": "s", "generation": "g1", "tables": {}}'])
+def test_what_cannot_be_read_is_not_believed(content, remembered, folder, about):
+    (remembered / data_folders.ARCHIVED_TABLES).write_bytes(content)
+
+    assert known(remembered, folder, about) == {}
+
+
+def test_after_damage_every_table_is_read(remembered, folder, about):
+    table_digests.forget_tables(remembered)
+    table_digests.forget_tables(remembered)
+
+    assert known(remembered, folder, about) == {}

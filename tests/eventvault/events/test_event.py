@@ -1,0 +1,88 @@
+"""What an event takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from eventvault.events import event
+from tests.processes import own_memory
+
+EVENTS = 20_000
+PROJECT = Path(__file__).resolve().parents[3]
+KEEP_DRAFTS = f"""
+import sys
+from eventvault.events import event
+drafts = [event.draft({{"type": "t", "id": str(n), "data": "x" * 100}}, 0) for n in range({EVENTS})]
+print("kept", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_many_drafts_take_about_as_much_memory_as_their_text() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEP_DRAFTS], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as keeping:
+        assert keeping.stdout is not None
+        assert keeping.stdout.readline() == b"kept\n"
+        taken = own_memory(keeping.pid)
+        keeping.communicate()
+    assert taken < 40 * 2**20, f"{taken / EVENTS:,.0f} bytes each, of about 230 characters"
+
+
+def stored(instant: int, **attributes: object) -> bytes:
+    return event.recorded_body(event.draft({"type": "t", "id": "a", **attributes}, instant).body, instant, instant)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"data": 1}, {"specversion": "1.0"}, {"source": "s", "subject": "s"}])
+def test_a_time_that_was_filled_in_does_not_tell_two_events_apart(attributes: dict[str, object]) -> None:
+    assert event.same(stored(1, **attributes), stored(2, **attributes))
+    assert not event.same(stored(1, **attributes), stored(2, **{**attributes, "data": 2}))
+    assert not event.same(stored(1, **attributes), stored(2, **attributes, extension="x"))
+
+
+@pytest.mark.parametrize("second", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000002Z", None])
+def test_a_time_that_a_sender_gave_does(second: str | None) -> None:
+    one, other = stored(1, time="2026-01-31T12:00:00.000001Z"), stored(2, **({"time": second} if second else {}))
+    assert event.same(one, one)
+    assert not event.same(one, other)
+    assert not event.same(other, one)
+
+
+def test_an_event_is_the_same_in_another_order() -> None:
+    one = stored(1, data=1)
+    assert event.same(one, orjson.dumps(dict(reversed(orjson.loads(one).items()))))
+
+
+DEEP = b"[" * 600 + b"]" * 600
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"true", b"1"),
+        (b"1", b"1.0"),
+        (b"[0]", b"[false]"),
+        (b"123456789012345678901234567890", b"123456789012345678901234567891"),
+        (DEEP, b"[" + DEEP + b"]"),
+    ],
+    ids=["true and 1", "1 and 1.0", "0 and false within", "whole numbers beyond 64 bits", "nested deeply"],
+)
+def test_what_python_takes_for_equal_need_not_be_the_same(one: bytes, other: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert event.same(kept % one, kept % one)
+    assert not event.same(kept % one, kept % other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(b'{"a":1,"b":2}', b'{"b": 2, "a": 1}'), (b"1.50", b"1.5"), (b'"\\u00e9"', '"é"'.encode())]
+)
+def test_what_means_the_same_is_the_same_however_it_is_written(one: bytes, other: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert event.same(kept % one, kept % other)

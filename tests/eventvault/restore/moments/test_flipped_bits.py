@@ -1,0 +1,75 @@
+"""One flipped bit anywhere in an archive: found by verify, never restored, without any knowledge but the file."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+
+from benchmarks import events
+from eventvault.archive import writer
+from eventvault.archive.manifest import Manifest
+from eventvault.errors import ArchiveError
+from eventvault.restore.check import check_archive
+from eventvault.restore.prepare import prepare_restore
+from tests.eventvault.archive_folder import manifest
+
+FLIPS = 200
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An archive of a database with a table and a log."""
+    folder = tmp_path_factory.mktemp("flips")
+    database = folder / "event_registry_db"
+    count = events.fill(database, 200_000)
+    for name in ("LOCK", "LOG", "LOG.old", "EVENTVAULT"):
+        (database / name).unlink(missing_ok=True)
+    about: Manifest = manifest("a.tar.gz", events=count, last_sequence=count)
+    writer.write_archive(folder / "a.tar.gz", database, about)
+    content = (folder / "a.tar.gz").read_bytes()
+    assert prepare_restore(archive=str(folder / "a.tar.gz"), staging=str(folder / "s"), known=None)["events"] == count
+    return content
+
+
+def flipped(whole: bytes, bit: int) -> bytes:
+    content = bytearray(whole)
+    content[bit // 8] ^= 1 << bit % 8
+    return bytes(content)
+
+
+def assert_found(path: Path) -> None:
+    with pytest.raises(ArchiveError):
+        check_archive(archive=str(path), scratch=str(path.parent), records=False)
+    with pytest.raises(ArchiveError):
+        prepare_restore(archive=str(path), staging=str(path.parent / "staging"), known=None)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def check(whole: bytes, folder: Path, count: int) -> None:
+    seed = int(os.environ.get("FLIP_SEED") or secrets.randbelow(2**32))
+    print(f"FLIP_SEED={seed}")
+    chance = random.Random(seed)
+    ends = [chance.randrange(8 * 100) for _ in range(count // 10)]
+    bits = [
+        *ends,
+        *(len(whole) * 8 - 1 - bit for bit in ends),
+        *(chance.randrange(len(whole) * 8) for _ in range(count)),
+    ]
+    path = folder / "a.tar.gz"
+    for bit in bits:
+        path.write_bytes(flipped(whole, bit))
+        assert_found(path)
+
+
+def test_no_flipped_bit_passes(whole: bytes, tmp_path: Path) -> None:
+    check(whole, tmp_path, FLIPS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_none_of_many_flipped_bits_passes(whole: bytes, tmp_path: Path) -> None:
+    check(whole, tmp_path, 50 * FLIPS)

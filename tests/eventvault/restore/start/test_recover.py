@@ -1,0 +1,118 @@
+"""A recovery that came to nothing: what was read in vain is read again only once something of it has changed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventvault.errors import ArchiveUnreadable
+from eventvault.restore.swap.restorer import Restorer
+from eventvault.settings import Settings
+from eventvault.store import lifecycle
+from tests import processes
+from tests.restoring import drafts, flip, prefixes, problem_codes, put
+from tests.stores import running_service
+
+
+@pytest.fixture
+def recovering(settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(lifecycle, "TICK_SECONDS", 3600.0)
+    return settings_with({"AUTO_RECOVER": "true"})
+
+
+@pytest.fixture
+def damaged(settings: Settings) -> tuple[Path, bytes]:
+    """The one archive of a lost database, damaged, and what it was; there is no journal."""
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        path = Path(service.create_backup().backup.path)
+    whole = path.read_bytes()
+    flip(path, 900)
+    shutil.rmtree(settings.storage_dir)
+    shutil.rmtree(settings.backup_dir / "journal")
+    return path, whole
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the archives that recoveries have begun to read."""
+    names: list[str] = []
+    prepare = Restorer.prepare
+
+    def counted(self: Restorer, archive: Path, *arguments: Any, **more: Any) -> Any:
+        names.append(archive.name)
+        return prepare(self, archive, *arguments, **more)
+
+    monkeypatch.setattr(Restorer, "prepare", counted)
+    return names
+
+
+def test_what_was_read_in_vain_is_not_read_again(
+    recovering: Settings, damaged: tuple[Path, bytes], read: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), running_service(recovering) as service:
+        before = list(read)
+        said = problem_codes(service)
+        for _ in range(3):
+            service.lifecycle.try_to_open()
+        assert before == [damaged[0].name]
+        assert read == before
+        assert problem_codes(service) == said
+    assert said[0] == "database_missing"
+    assert len([each for each in caplog.messages if "recovering it" in each]) == 1
+    assert len([each for each in caplog.messages if "nothing of it could be recovered" in each]) == 1
+
+
+def test_an_archive_that_is_put_back_is_recovered(
+    settings_with: Callable[..., Settings], damaged: tuple[Path, bytes]
+) -> None:
+    path, whole = damaged
+    with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
+        assert problem_codes(service)[0] == "database_missing"
+        aside = path.with_name(".whole")
+        aside.write_bytes(whole)
+        aside.replace(path)
+        processes.wait_until(lambda: service.state == "serving", "it does not go on by itself")
+        assert prefixes(service) == {"live": 2}
+
+
+def test_a_journal_that_is_put_back_is_recovered(settings: Settings, recovering: Settings) -> None:
+    with running_service(settings) as service:
+        put(service, 2, "journaled")
+    journal, aside = settings.backup_dir / "journal", settings.backup_dir / "aside"
+    shutil.rmtree(settings.storage_dir)
+    shutil.copytree(journal, aside)
+    for segment in journal.glob("*/segment_*"):
+        segment.unlink()
+    with running_service(recovering) as service:
+        assert problem_codes(service)[0] == "database_missing"
+        shutil.rmtree(journal)
+        aside.rename(journal)
+        service.lifecycle.try_to_open()
+        assert prefixes(service) == {"journaled": 2}
+
+
+def test_an_archive_that_could_not_be_opened_is_tried_again(
+    recovering: Settings, damaged: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged[0].write_bytes(damaged[1])
+    prepare = Restorer.prepare
+    tries = 0
+
+    def unreadable_once(self: Restorer, archive: Path, *arguments: Any, **more: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ArchiveUnreadable(f"{archive} cannot be opened: too many open files", hint="x")
+        return prepare(self, archive, *arguments, **more)
+
+    monkeypatch.setattr(Restorer, "prepare", unreadable_once)
+    with running_service(recovering) as service:
+        assert problem_codes(service) == ["database_missing"]
+        service.lifecycle.try_to_open()
+        assert prefixes(service) == {"live": 2}

@@ -1,0 +1,71 @@
+"""A swap that dies at its first, second, third, … change of the file system, each in a copy of its own.
+
+Run as a program: `swap_killed.py TEMPLATE TARGET`. TEMPLATE holds `storage/`, `restore/` and `intent.json`; for each k
+a copy of it becomes TARGET/k, in which a child process applies and settles the intent and is gone before its k-th
+change.
+Ends with the first k that no child reaches any more; that one is done whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault.chores import Chores
+from eventvault.database.bus import EventBus
+from eventvault.restore.swap.intent import Intent
+from eventvault.restore.swap.previous import PreviousDatabases
+from eventvault.restore.swap.restorer import Restorer
+from eventvault.settings import load
+
+CHANGES = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
+KILLED = 9
+
+
+def main(template: Path, target: Path) -> None:
+    for number in range(1, 200):
+        folder = target / str(number)
+        shutil.copytree(template, folder)
+        child = os.fork()
+        if child == 0:
+            die_at(number)
+            swap(folder)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != KILLED:
+            return
+
+
+def die_at(number: int) -> None:
+    left = [number]
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*arguments: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                os._exit(KILLED)
+            return change(*arguments, **more)
+
+        return changed
+
+    for name in CHANGES:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def swap(folder: Path) -> None:
+    names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+    settings = load({setting: str(folder / name) for setting, name in names.items()})
+    intent = msgspec.json.decode((folder / "intent.json").read_bytes(), type=Intent)
+    restorer = Restorer(settings, EventBus(settings.database), Chores(), PreviousDatabases(settings.storage_dir))
+    inbox = folder / "restore" / "a.tar.gz"
+    restorer.apply(msgspec.structs.replace(intent, inbox=str(inbox)))
+    restorer.settle(msgspec.structs.replace(intent, inbox=str(inbox)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

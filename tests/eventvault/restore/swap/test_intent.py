@@ -1,0 +1,326 @@
+"""The swap by an intent: killed at any instant, the next start has the old data or the new, whole."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventvault import data_folders
+from eventvault.errors import DatabaseDamaged, NoSpace
+from eventvault.restore.swap import carry_over
+from eventvault.restore.swap import intent as intents
+from eventvault.restore.swap.intent import Intent
+from eventvault.restore.values import Restored
+from eventvault.settings import PROJECT, Settings, load
+from eventvault.store import lifecycle
+from eventvault.store.service import StoreService
+from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
+from tests.stores import running_service
+
+RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
+INTENT = Intent(
+    staged=".restoring-aa/event_registry_db",
+    kept="previous-g0",
+    operation="o",
+    restored=RESTORED,
+    drops=".restoring-bb/event_registry_db",
+)
+WAITING = msgspec.structs.replace(INTENT, staged=INTENT.drops, operation="waiting", drops=None)
+"""A restore that was staged before: what it would leave behind has the same name."""
+
+
+def prepare(storage: Path) -> None:
+    """A live database, and one that is ready to take its place."""
+    make_database(storage / "event_registry_db", "live", 2)
+    make_database(storage / INTENT.staged, "restored", 3)
+
+
+def swapped(storage: Path) -> None:
+    intents.swap_folders(storage, storage / "event_registry_db", INTENT)
+
+
+def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path) -> None:
+    template, target = tmp_path / "template", tmp_path / "killed"
+    prepare(template / "storage")
+    (template / "restore").mkdir()
+    (template / "restore" / "a.tar.gz").write_bytes(b"an archive")
+    (template / "intent.json").write_bytes(msgspec.json.encode(INTENT))
+    make_database(template / "storage" / WAITING.staged, "waiting", 1)
+    intents.write_intent(template / "storage", WAITING, data_folders.STAGED_RESTORE)
+    program = Path(__file__).with_name("swap_killed.py")
+
+    subprocess.run([sys.executable, program, template, target], check=True, env={"PYTHONPATH": str(PROJECT)})
+
+    killed = sorted(target.iterdir(), key=lambda folder: int(folder.name))
+    assert len(killed) > 8
+    outcomes = [outcome(folder) for folder in killed]
+    assert set(outcomes) == {"live", "restored"}
+    assert outcomes == sorted(outcomes), "once the new data is there, it stays"
+
+
+def outcome(folder: Path) -> str:
+    """What the next start finds, which must be one or the other and nothing else."""
+    names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+    settings = load({setting: str(folder / name) for setting, name in names.items()})
+    decided = intents.read_intent(settings.storage_dir)
+    if decided is not None:
+        moved = msgspec.structs.replace(decided, inbox=str(settings.restore_dir / "a.tar.gz"))
+        intents.write_intent(settings.storage_dir, moved)
+    with running_service(settings, service_starts=False) as service:
+        found = prefixes(service)
+        status = service.status()
+    assert found in ({"live": 2}, {"restored": 3}), folder
+    new = "restored" in found
+    assert (status["lastRestore"] is not None) is new
+    assert status["status"] == "ok"
+    assert (settings.restore_dir / "a.tar.gz").exists() is not new
+    assert (settings.restore_dir / "restored" / "a.tar.gz").exists() is new
+    assert intents.read_intent(settings.storage_dir) is None
+    left = [] if new else [str(settings.storage_dir / ".restoring-bb")]
+    assert leftovers(settings.storage_dir) == left
+    if new:
+        with running_service(settings) as service:
+            assert prefixes(service) == {"restored": 3}, "it took the place of what was staged"
+    return "restored" if new else "live"
+
+
+def test_the_old_database_is_kept(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    files = sorted(path.name for path in (tmp_path / "event_registry_db").iterdir())
+
+    swapped(tmp_path)
+
+    assert sorted(path.name for path in (tmp_path / "previous-g0").iterdir()) == files
+
+
+def test_a_swap_may_be_done_again(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    for _ in range(3):
+        swapped(tmp_path)
+
+    assert not (tmp_path / ".restoring-aa").exists()
+    assert (tmp_path / "previous-g0").is_dir()
+
+
+def test_three_databases_where_two_belong_are_all_kept(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    (tmp_path / "previous-g0").mkdir()
+
+    with pytest.raises(DatabaseDamaged, match="cannot be finished"):
+        swapped(tmp_path)
+
+    assert (tmp_path / "event_registry_db").is_dir()
+    assert (tmp_path / INTENT.staged).is_dir()
+
+
+def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
+    assert intents.free_kept(tmp_path, "previous-g0") == "previous-g0"
+    (tmp_path / "previous-g0").mkdir()
+    assert intents.free_kept(tmp_path, "previous-g0").startswith("previous-g0-")
+
+
+def test_what_a_staged_restore_leaves_behind_takes_a_free_name_too(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        service.restore("a.tar.gz", staged=True)
+        staged = intents.read_intent(settings.storage_dir, data_folders.STAGED_RESTORE)
+    assert staged is not None
+    (settings.storage_dir / staged.kept).mkdir()
+
+    with running_service(settings) as service:
+        assert prefixes(service) == {"restored": 3}
+        (kept,) = [each for each in service.list_undo() if each.events]
+        assert kept.name.startswith(f"{staged.kept}-")
+        assert kept.events == 2
+        assert service.undo().events == 2
+
+
+def test_an_intent_of_a_failed_swap_is_taken_back_while_nothing_was_renamed(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    intents.write_intent(tmp_path, INTENT)
+
+    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+
+    assert intents.read_intent(tmp_path) is None
+    assert not (tmp_path / ".restoring-aa").exists()
+
+
+def test_an_intent_of_a_half_done_swap_stays(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    intents.write_intent(tmp_path, INTENT)
+    (tmp_path / "event_registry_db").rename(tmp_path / INTENT.kept)
+
+    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+
+    assert intents.read_intent(tmp_path) == INTENT
+    swapped(tmp_path)
+    assert (tmp_path / "event_registry_db" / "CURRENT").exists()
+
+
+def test_what_is_staged_never_overwrites_what_is_decided(tmp_path: Path) -> None:
+    later = msgspec.structs.replace(INTENT, operation="staged")
+    intents.write_intent(tmp_path, INTENT)
+    intents.write_intent(tmp_path, later, data_folders.STAGED_RESTORE)
+
+    carry_over.promote_staged(tmp_path)
+    assert intents.read_intent(tmp_path) == INTENT
+    intents.remove_intent(tmp_path)
+    carry_over.promote_staged(tmp_path)
+    assert intents.read_intent(tmp_path) == later
+
+
+def test_an_intent_that_cannot_be_read_stops_the_start_and_says_so(settings: Settings) -> None:
+    settings.storage_dir.mkdir(parents=True)
+    (settings.storage_dir / data_folders.INTENT).write_bytes(b"{")
+
+    with running_service(settings) as service:
+        (problem,) = service.status()["problems"]
+
+    assert data_folders.INTENT in problem["message"]
+    assert problem["hint"]
+
+
+def test_what_the_last_restore_did_is_no_reason_to_refuse_the_next_where_it_cannot_be_read(settings: Settings) -> None:
+    with running_service(settings) as service:
+        make_archive(settings.backup_dir / "a.tar.gz")
+        (settings.storage_dir / data_folders.LAST_RESTORE).write_bytes(b"{")
+
+        assert service.status()["lastRestore"] is None
+        assert service.restore("a.tar.gz").events == 3
+        assert service.status()["lastRestore"]["events"] == 3
+
+
+def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_is_not(tmp_path: Path) -> None:
+    for name in (".restoring-aa", ".restoring-bb", ".restoring-cc", ".checkpoint-1", ".past-1", "previous-g0"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".last_restore.json.00.tmp").touch()
+    intents.write_intent(tmp_path, INTENT)
+    staged = msgspec.structs.replace(INTENT, staged=".restoring-cc/event_registry_db")
+    intents.write_intent(tmp_path, staged, data_folders.STAGED_RESTORE)
+
+    intents.remove_leftovers(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        ".restoring-aa", ".restoring-cc", "previous-g0",
+    ]  # fmt: skip
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.fixture
+def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreService]:
+    """A store that restored `a.tar.gz` by the operation `one`, when the disk was too full to note it."""
+    monkeypatch.setattr(lifecycle, "TICK_SECONDS", 3600)
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz", "first")
+        make_archive(settings.backup_dir / "b.tar.gz", "second")
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
+            service.restore("a.tar.gz", operation="one")
+        assert service.status()["lastRestore"] is None
+        yield service
+
+
+def test_a_restore_that_could_not_be_noted_does_not_take_the_place_of_one_that_is_staged_later(
+    settings: Settings, unnoted: StoreService
+) -> None:
+    unnoted.restore("b.tar.gz", staged=True)
+    assert unnoted.status()["lastRestore"]["source"] == "a.tar.gz", "it is noted first"
+    unnoted.stop()
+    unnoted.bus.close()
+    with running_service(settings) as service:
+        assert prefixes(service) == {"second": 3}
+        assert [entry.events for entry in service.list_undo()] == [3, 2]
+
+
+def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: StoreService) -> None:
+    unnoted.restorer.each_second()
+
+    assert unnoted.status()["lastRestore"]["source"] == "a.tar.gz"
+    assert intents.read_intent(unnoted.settings.storage_dir) is None
+
+
+def test_a_restore_that_could_not_be_noted_is_not_done_again_for_who_asks_again(unnoted: StoreService) -> None:
+    unnoted.append(drafts(1, "after"))
+
+    assert unnoted.restore("a.tar.gz", operation="one").events == 3
+    assert prefixes(unnoted) == {"first": 3, "after": 1}
+
+
+def test_no_restore_begins_while_the_one_before_cannot_be_noted(
+    unnoted: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
+        unnoted.restorer.each_second()
+        with pytest.raises(NoSpace):
+            unnoted.restore("b.tar.gz", staged=True)
+
+    assert prefixes(unnoted) == {"first": 3}
+    assert unnoted.status()["jobs"]["restore"]["staged"] is None
+
+
+def test_a_restore_drops_no_restore_that_was_staged_after_it(tmp_path: Path) -> None:
+    later = msgspec.structs.replace(WAITING, staged=".restoring-cc/event_registry_db")
+    for staged, dropped in ((later, False), (WAITING, True)):
+        intents.write_intent(tmp_path, staged, data_folders.STAGED_RESTORE)
+        intents.drop_staged(tmp_path, INTENT)
+        assert (intents.read_intent(tmp_path, data_folders.STAGED_RESTORE) is None) is dropped
+
+
+def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        remove = intents.remove_durably
+
+        def stuck(path: Path) -> None:
+            if path.name.startswith(data_folders.RESTORING_PREFIX):
+                raise OSError(errno.EIO, "a bad disk")
+            remove(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, "remove_durably", stuck)
+            restored = service.restore("a.tar.gz")
+        assert restored.undo is not None
+        assert restored.undo.name == service.list_undo()[0].name
+        assert prefixes(service) == {"restored": 3}
+        assert leftovers(settings.storage_dir)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"restored": 3}
+        assert not leftovers(settings.storage_dir)
+
+
+@pytest.mark.parametrize("failing", ["write_durably", "rename_durably"])
+def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        make_archive(settings.backup_dir / "a.tar.gz")
+        with monkeypatch.context() as patched:
+            patched.setattr(intents, failing, _full(NoSpace("full", hint="free some")))
+            with pytest.raises(NoSpace):
+                service.restore("a.tar.gz")
+        assert prefixes(service) == {"live": 2}
+        service.append(drafts(1, "later"))
+        assert not leftovers(settings.storage_dir)
+    with running_service(settings) as service:
+        assert prefixes(service) == {"live": 2, "later": 1}
+
+
+def _full(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

@@ -1,0 +1,123 @@
+"""BackupManager.initialize(): folders and a store, once, whoever comes and how often."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from eventvault.backup_manager import BackupManager
+from eventvault.settings import Settings
+from eventvault.store.process import lifeline
+from eventvault.store.rpc.client import StoreClient
+from tests.restoring import drafts, make_archive, prefixes
+from tests.stores import STORE_COMMAND, running_client, wait_until_gone
+
+
+@pytest.fixture
+def clients(settings: Settings) -> Iterator[list[StoreClient]]:
+    """Clients that a test made; in the end their store is ended."""
+    made: list[StoreClient] = []
+    yield made
+    for line in [line for line in lifeline.lifelines() if line.client in made]:
+        lifeline.forget(line)
+    for client in made:
+        client.close()
+    hello = made[0].spawner.hello() if made else None
+    if hello is not None:
+        made[0].spawner.end("")
+        wait_until_gone(hello.pid)
+
+
+def pid_of(client: StoreClient) -> int:
+    hello = client.spawner.hello()
+    assert hello is not None
+    return hello.pid
+
+
+def test_it_makes_the_folders_and_starts_one_store(settings: Settings, clients: list[StoreClient]) -> None:
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+
+    assert settings.storage_dir.is_dir()
+    assert settings.backup_dir.is_dir()
+    assert settings.restore_dir.is_dir()
+    assert pid_of(clients[0])
+
+
+def test_it_is_idempotent(settings: Settings, clients: list[StoreClient]) -> None:
+    manager = BackupManager(settings, STORE_COMMAND)
+    clients.append(manager.initialize())
+    first = pid_of(clients[0])
+    clients.append(manager.initialize())
+
+    assert pid_of(clients[1]) == first
+
+
+def test_many_of_one_start_at_once_find_one_store(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "one-start")
+    threads = [
+        threading.Thread(target=lambda: clients.append(BackupManager(settings, STORE_COMMAND).initialize()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert len(clients) == 4
+    assert len({pid_of(client) for client in clients}) == 1
+
+
+def test_the_store_of_an_earlier_start_makes_way_and_the_new_start_restores(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "first-start")
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+    first = pid_of(clients[0])
+    clients[0].append(drafts(2))
+    for line in [line for line in lifeline.lifelines() if line.client is clients[0]]:
+        lifeline.forget(line)
+    make_archive(settings.restore_dir / "a.tar.gz")
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
+
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+
+    assert pid_of(clients[1]) != first
+    with running_client(settings) as client:
+        assert prefixes(client) == {"restored": 3}
+
+
+def test_the_command_line_takes_the_store_that_is_there(settings: Settings, clients: list[StoreClient]) -> None:
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+    first = pid_of(clients[0])
+
+    clients.append(BackupManager(settings, STORE_COMMAND, mode="command").initialize())
+
+    assert pid_of(clients[1]) == first
+
+
+def test_a_store_of_the_command_line_restores_nothing(settings: Settings, clients: list[StoreClient]) -> None:
+    settings.restore_dir.mkdir(parents=True)
+    archive = make_archive(settings.restore_dir / "a.tar.gz")
+
+    clients.append(BackupManager(settings, STORE_COMMAND, mode="command").initialize())
+    clients[0].append(drafts(1))
+
+    assert prefixes(clients[0]) == {"live": 1}
+    assert archive.exists()
+
+
+def test_a_store_of_another_version_makes_way(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = BackupManager(settings, STORE_COMMAND)
+    clients.append(manager.initialize())
+    first = pid_of(clients[0])
+    monkeypatch.setattr("eventvault.backup_manager.__version__", "0.0.0+upgraded")
+
+    clients.append(manager.initialize())
+
+    assert pid_of(clients[1]) != first
