@@ -64,6 +64,6 @@ class BackupManager:
             return
         same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
         if not same:
-            log.info("BackupManager: the store process %s of an earlier start or version makes way", hello.pid)
+            log.info("the store process %s of an earlier start or version makes way", hello.pid)
             self._spawner.end("")
             self._spawner.wait_until_gone(_END_SECONDS)

@@ -114,7 +114,7 @@ def _said(name: str, error: Exception) -> errors.EventVaultError:
     """What the disk says on the way is an answer too: above all that it is full."""
     if isinstance(error, errors.EventVaultError):
         return error
-    log.error("BackupManager: %s failed", name, exc_info=error)
+    log.error("%s failed", name, exc_info=error)
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full or any(words in str(error) for words in ("No space left", "quota exceeded", "File too large")):
         return errors.NoSpace(f"{name} failed: {error}", hint="free some space on that disk and try again")

@@ -44,11 +44,11 @@ def main() -> int:
     try:
         make_folders(settings)
     except InvalidSettings as error:
-        log.error("BackupManager: %s (%s)", error, error.hint)  # noqa: TRY400 - what to do, and no traceback
+        log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - what to do, and no traceback
         return BAD_SETTINGS
     lock = OwnerLock(settings.storage_dir)
     if not lock.acquire():
-        log.info("BackupManager: another store process is there already")
+        log.info("another store process is there already")
         return 0
     _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     return 0
@@ -77,17 +77,17 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
-    log.info("BackupManager: the store process %s serves %s", os.getpid(), settings.storage_dir)
+    log.info("the store process %s serves %s", os.getpid(), settings.storage_dir)
     status = 1
     try:
         server.serve(listener)
         if lock.holds():  # else what it would still acknowledge lies in a folder that is gone
             service.stop()
             server.drain()
-        log.info("BackupManager: the store process %s ends", os.getpid())
+        log.info("the store process %s ends", os.getpid())
         status = 0
     except Exception:
-        log.exception("BackupManager: the store process %s ends in disorder", os.getpid())
+        log.exception("the store process %s ends in disorder", os.getpid())
     finally:
         logging.shutdown()
         # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.

@@ -102,7 +102,7 @@ class BackupMaker:
         same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)
         if present[1] == 0 or same is not None:
             self.counts["skipped"] += 1
-            log.info("BackupManager: no backup was made, as nothing changed since %s",
+            log.info("no backup was made, as nothing changed since %s",
                      same or "the registry was created")  # fmt: skip
             return None
         return self.create()
@@ -133,7 +133,7 @@ class BackupMaker:
             retention.check_deletion(self._catalogue.entries(), name, force=force)
             self._catalogue.entry(name)
             self._remove(name, force=force)
-        log.info("BackupManager: %s was deleted on request", name)
+        log.info("%s was deleted on request", name)
 
     def _take(self, turn: _Turn) -> None:
         try:
@@ -157,7 +157,7 @@ class BackupMaker:
         finally:
             remove_durably(staging)
         duration = (clock.now() - began) // 1000
-        log.info("BackupManager: %s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
+        log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                  duration)  # fmt: skip
         self.last_made = clock.now()
         self._tidy(entry, on_made)
@@ -169,13 +169,13 @@ class BackupMaker:
         Nothing goes while the database is known to be damaged: what is older may be all that is good.
         """
         if self._bus.problem is not None:
-            log.warning("BackupManager: nothing old was removed, as %s", self._bus.problem)
+            log.warning("nothing old was removed, as %s", self._bus.problem)
             return
         try:
             self.rotate(entry.name)
             on_made()
         except (EventVaultError, OSError) as error:
-            log.warning("BackupManager: old archives could not be removed: %s", error)
+            log.warning("old archives could not be removed: %s", error)
 
     @contextmanager
     def _held(self, turn: _Turn) -> Iterator[dict[str, Any]]:
@@ -265,7 +265,7 @@ class BackupMaker:
     def _note_bad(self, bad: list[dict[str, str]], earlier: dict[str, Identity]) -> None:
         """Earlier archives that turned out to be damaged while members were copied from them."""
         for each in bad:
-            log.warning("BackupManager: %s is damaged: %s", each["name"], each["problem"])
+            log.warning("%s is damaged: %s", each["name"], each["problem"])
             with suppress(EventVaultError):
                 self._catalogue.record_problem(each["name"], each["problem"], read=earlier[each["name"]])
 
@@ -285,9 +285,9 @@ class BackupMaker:
         try:
             self._remove(name)
         except (EventVaultError, OSError) as error:
-            log.warning("BackupManager: %s stays, rotation could not remove it: %s", name, error)
+            log.warning("%s stays, rotation could not remove it: %s", name, error)
             return False
-        log.info("BackupManager: %s was removed by rotation, MAX_BACKUPS is %s", name, self._settings.max_backups)
+        log.info("%s was removed by rotation, MAX_BACKUPS is %s", name, self._settings.max_backups)
         return True
 
 

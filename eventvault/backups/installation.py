@@ -35,7 +35,7 @@ def installation_of(settings: Settings) -> str:
     try:
         keep_installation(settings, identity)
     except (BackupsUnavailable, NoSpace) as error:
-        log.warning("BackupManager: %s", error)
+        log.warning("%s", error)
     return identity
 
 

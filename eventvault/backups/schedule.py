@@ -44,7 +44,7 @@ class AutoBackup:
             return
         interval = self._settings.auto_backup_interval
         delay = first_delay(interval, self._newest(), clock.now())
-        log.info("BackupManager: backing up every %s ms, the first time in %s ms", interval, delay)
+        log.info("backing up every %s ms, the first time in %s ms", interval, delay)
         self._scheduler.every("auto-backup", interval, delay, self._run)
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class AutoBackup:
         except Cancelled:
             return
         except (EventVaultError, OSError) as error:
-            log.exception("BackupManager: the periodic backup failed")
+            log.exception("the periodic backup failed")
             self._failed_at = clock.now()
             self._problem = EventVaultError(
                 f"the periodic backup failed: {error}", hint=getattr(error, "hint", "") or "the log says more"

@@ -79,9 +79,9 @@ class Scrub:
 
     def _said(self, name: str, error: EventVaultError | OSError) -> str:
         if isinstance(error, ArchiveError) and self._is_marked(name):
-            log.warning("BackupManager: the periodic check found %s damaged: %s", name, error)
+            log.warning("the periodic check found %s damaged: %s", name, error)
             return f"{name} is damaged"
-        log.warning("BackupManager: the periodic check of %s could not be made: %s", name, error)
+        log.warning("the periodic check of %s could not be made: %s", name, error)
         return f"failed: {error}"
 
     def _is_marked(self, name: str) -> bool:

@@ -39,7 +39,7 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
         take_name(temporary, target, replace=False)
     except FileExistsError:
         raise _exists(name) from None
-    log.info("BackupManager: %s was uploaded", name)
+    log.info("%s was uploaded", name)
     return _recorded(catalogue, target, checked["sha256"])
 
 

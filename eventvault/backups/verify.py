@@ -48,7 +48,7 @@ class Verifier:
         except NoSpace as error:
             if not records:
                 raise
-            log.warning("BackupManager: the records of %s are not read: %s", name, error)
+            log.warning("the records of %s are not read: %s", name, error)
             return self._check(name, records=False, rate=RATE)
 
     def _check(self, name: str, *, records: bool, rate: int) -> BackupEntry:
@@ -57,7 +57,7 @@ class Verifier:
             answer = self._read(entry, read, records=records, rate=rate)
             same = entry.proven and answer["sha256"] == entry.sha256
             self.counts["verified"] += 1
-            log.info("BackupManager: %s was verified", name)
+            log.info("%s was verified", name)
             return self._catalogue.record_verified(
                 name, verified=clock.now(), sha256=answer["sha256"], proven=answer["records"] or same, read=read
             )
@@ -80,4 +80,4 @@ class Verifier:
             return
         self.counts["damaged"] += 1
         table_digests.forget_tables(self._settings.storage_dir)
-        log.error("BackupManager: %s is damaged: %s", name, error.message)
+        log.error("%s is damaged: %s", name, error.message)

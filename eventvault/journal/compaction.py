@@ -65,7 +65,7 @@ class Compaction:
                 there[place : place + len(run)] = [merge(self._folder, run)]
                 self.merged += len(run)
             except JournalDamaged as error:
-                log.warning("BackupManager: segments were not merged: %s", error)
+                log.warning("segments were not merged: %s", error)
                 self._folder.quarantine(error)
                 del there[place : place + len(run)]
             yield True

@@ -141,7 +141,7 @@ class JournalFolder:
             rename_durably(path, path.with_name(path.name + data_folders.DAMAGED_SUFFIX))
         except FileNotFoundError:
             return False
-        log.error("BackupManager: %s: it was set aside as %s%s; what the database has of it is written again",
+        log.error("%s: it was set aside as %s%s; what the database has of it is written again",
                   error, path.name, data_folders.DAMAGED_SUFFIX)  # fmt: skip
         return True
 

@@ -180,11 +180,11 @@ class Journal:
             self._fail(part, error)
             return False
         except Exception as error:
-            log.exception("BackupManager: the journal could not be written in a way that nobody thought of")
+            log.exception("the journal could not be written in a way that nobody thought of")
             self._fail(part, error)
             return False
         if self._problems.pop(part, None) is not None and not self._problems:
-            log.info("BackupManager: the journal is written again")
+            log.info("the journal is written again")
         return True
 
     def _write_events(self, deadline: float) -> None:
@@ -275,7 +275,7 @@ class Journal:
         message = f"the journal could not be written: {error}"
         known = self._problems.get(part)
         if known is None or known.message != message:
-            log.warning("BackupManager: %s", message)
+            log.warning("%s", message)
         self._problems[part] = JournalFailed(message, hint="see to it that BACKUP_DIR is there, writable and not full")
 
 

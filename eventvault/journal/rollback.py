@@ -31,13 +31,13 @@ def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue:
     try:
         kept = max(_kept(identity.generation, folder, catalogue), default=0)
     except (EventVaultError, OSError) as error:
-        log.warning("BackupManager: another generation begins at event %s: what was kept of generation %s cannot be "
+        log.warning("another generation begins at event %s: what was kept of generation %s cannot be "
                     "read: %s", last, identity.generation, error)  # fmt: skip
         reason = "unchecked"
     else:
         if kept <= last:
             return
-        log.error("BackupManager: the database ends at event %s, and there was event %s already; what was kept of "
+        log.error("the database ends at event %s, and there was event %s already; what was kept of "
                   "them can be restored from generation %s", last, kept, identity.generation)  # fmt: skip
         reason = "rolled back"
     registry.begin(identity.forked(at_sequence=last, reason=reason, instant=clock.now(), known=None))

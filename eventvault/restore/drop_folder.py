@@ -78,7 +78,7 @@ class Inbox:
                     found.append((_instant(path), path.name, path))
                 else:
                     kept.append(note)
-                    log.warning("BackupManager: %s", note.message)
+                    log.warning("%s", note.message)
         self._notes = kept
         return [path for _, _, path in sorted(found, reverse=True)]
 
@@ -134,7 +134,7 @@ class Inbox:
             make_folder(folder)
             rename_durably(archive, _free_name(folder / archive.name))
         except OSError as error:
-            log.warning("BackupManager: %s: %s", message, error.strerror)
+            log.warning("%s: %s", message, error.strerror)
             return
         self._write([note for note in self._notes if note.file != present])
 
@@ -144,7 +144,7 @@ class Inbox:
             found = list(self._folder.iterdir())
         except OSError as error:
             message = f"{self._folder} cannot be read: {error.strerror}"
-            log.warning("BackupManager: %s", message)
+            log.warning("%s", message)
             hint = "make it readable for the service, then restart it"
             self._unreadable = [{"code": "restore_folder", "message": message, "hint": hint}]
             return []
@@ -153,7 +153,7 @@ class Inbox:
     def _note(self, note: Note, *, say: bool = True) -> None:
         """Show it from now on, and keep it. Raises NoSpace or OSError where it could not be kept."""
         if say:
-            log.warning("BackupManager: %s", note.message)
+            log.warning("%s", note.message)
         self._write([*(other for other in self._notes if other.file.name != note.file.name), note])
 
     def _write(self, notes: list[Note]) -> None:
@@ -162,7 +162,7 @@ class Inbox:
         try:
             write_durably(self._second, content)
         except (NoSpace, OSError) as error:  # backups may be away; this must not keep the service from starting
-            log.warning("BackupManager: what was done with %s is kept in one place only: %s", self._folder, error)
+            log.warning("what was done with %s is kept in one place only: %s", self._folder, error)
         write_durably(self._memory, content)
 
     def _remembered(self) -> list[Note]:

@@ -86,7 +86,7 @@ class Lifecycle:
         except EventVaultError as error:
             self._fail(error)
         except Exception as error:
-            log.exception("BackupManager: the store cannot start")
+            log.exception("the store cannot start")
             self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
 
     def serve(self) -> None:
@@ -128,7 +128,7 @@ class Lifecycle:
 
     def _fail(self, error: EventVaultError) -> None:
         if str(error) != str(self._bus.problem):
-            log.error("BackupManager: %s (%s)", error, error.hint)
+            log.error("%s (%s)", error, error.hint)
         self._bus.problem = error
         self.state = "failed"
 

@@ -132,7 +132,7 @@ class Moments(Finder):
                         sources, way.target.generation, Path(error.details["archive"]), named
                     )
                 if blamed.is_file():
-                    log.warning("BackupManager: looking for a way without %s: %s", blamed, error)
+                    log.warning("looking for a way without %s: %s", blamed, error)
                     if blamed == named:
                         self._journal.suspect(named)
                     damage = damage or error

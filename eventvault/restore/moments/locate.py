@@ -228,7 +228,7 @@ class Finder:
             with self._open(live) as registry:
                 return registry.first_recorded_at_or_after(instant + 1, upto) - 1
         except (DatabaseDamaged, plyvel.Error) as error:
-            log.warning("BackupManager: the moment is looked for without the open database: %s", error)
+            log.warning("the moment is looked for without the open database: %s", error)
             return None
 
     def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:

@@ -90,7 +90,7 @@ class Recovery:
     def _warn(self, text: str) -> None:
         """Once, however often the start is tried."""
         if text != self._warned:
-            log.warning("BackupManager: %s", text)
+            log.warning("%s", text)
         self._warned = text
 
     def _apply(self, intent: Intent, reasons: list[str]) -> None:
@@ -104,7 +104,7 @@ class Recovery:
         )
         self._restorer.settle(self._restorer.apply(intent))
         for note in notes:
-            log.warning("BackupManager: %s", note)
+            log.warning("%s", note)
 
     def _sources_seen(self) -> dict[Path, Identity | None]:
         """The archives and the files of the journal, as they look: what they lead to is the same until that changes."""
@@ -186,7 +186,7 @@ class Recovery:
 
     def _made(self, way: Plan, sources: Sources) -> Intent:
         source = source_of(way)
-        log.info("BackupManager: going to event %s of generation %s: from %s and %s segments", way.target.sequence,
+        log.info("going to event %s of generation %s: from %s and %s segments", way.target.sequence,
                  way.target.generation, source, len(way.segments))  # fmt: skip
 
         def make(staging: Path) -> dict[str, Any]:

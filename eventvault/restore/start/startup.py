@@ -88,7 +88,7 @@ class Startup:
         inbox = self._restorer.inbox
         candidates = inbox.candidates()
         for position, archive in enumerate(candidates):
-            log.info("BackupManager: restoring %s", archive)
+            log.info("restoring %s", archive)
             try:
                 intent = self._restorer.prepare(archive, secrets.token_hex(8), inbox=True)
             except ArchiveIncomplete as error:
@@ -165,9 +165,9 @@ class Startup:
         if database.exists():
             kept = database.with_name(name_of(None))
             rename_durably(database, kept)
-            log.warning("BackupManager: what was left of %s is kept in %s", database, kept)
+            log.warning("what was left of %s is kept in %s", database, kept)
         create_database(database)
-        log.info("BackupManager: a new registry was created in %s", database)
+        log.info("a new registry was created in %s", database)
 
     def _take_over_foreign(self) -> None:
         """A Node.js database in place: archived as it is, imported aside, swapped; never written to.
@@ -175,7 +175,7 @@ class Startup:
         Raises DatabaseDamaged where it cannot be imported; then it stays where it is, and no archive of it is left.
         """
         database = self._settings.database
-        log.warning("BackupManager: %s is a database of another program: it is archived and imported", database)
+        log.warning("%s is a database of another program: it is archived and imported", database)
         staging = self._settings.storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
         archive: Path | None = None
         try:
@@ -193,7 +193,7 @@ class Startup:
         finally:
             remove_durably(staging)
         self._restorer.settle(self._restorer.apply(intent))
-        log.info("BackupManager: the foreign database is kept in %s", archive.name)
+        log.info("the foreign database is kept in %s", archive.name)
 
     def _archive_plainly(self, copy: Path) -> Path:
         """A plain tar.gz of a foreign database, as any tar makes it."""

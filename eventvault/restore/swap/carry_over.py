@@ -70,7 +70,7 @@ def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Pr
         try:
             notes = registry.notes(keys.KAFKA)
         except (DatabaseDamaged, plyvel.Error) as error:
-            log.warning("BackupManager: Kafka goes on where it stood at the moment of the restore: %s", error)
+            log.warning("Kafka goes on where it stood at the moment of the restore: %s", error)
             said = (
                 "the database that was left is damaged where Kafka's offsets are: events are taken again from there on"
             )
@@ -108,7 +108,7 @@ def leave_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
         with closing(open_checked(database)) as db:
             intent = leave(storage_dir, intent, EventRegistry(db, database), None)
     except (DatabaseDamaged, DatabaseTooNew, plyvel.CorruptionError) as error:
-        log.warning("BackupManager: nothing is taken over from what is left behind: %s", error)
+        log.warning("nothing is taken over from what is left behind: %s", error)
         return intent
     now = clock.now()
     left = None if intent.left is None else msgspec.structs.replace(intent.left, left=now)

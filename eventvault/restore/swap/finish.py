@@ -42,7 +42,7 @@ class Settler:
         if intent.undone is not None:
             self._previous.drop([intent.undone])  # all of it is in the present lineage now
         restored = intent.restored
-        log.info("BackupManager: %s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
+        log.info("%s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
                  restored.events, restored.not_json, restored.duration)  # fmt: skip
 
     def finish_pending(self) -> Intent | None:
@@ -60,7 +60,7 @@ class Settler:
         try:
             self.settle(intent)
         except (OSError, NoSpace) as error:
-            log.warning("BackupManager: %s was restored, but that could not be noted yet: %s", intent.restored.source,
+            log.warning("%s was restored, but that could not be noted yet: %s", intent.restored.source,
                         error)  # fmt: skip
 
     def settle_pending(self) -> None:

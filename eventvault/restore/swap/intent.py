@@ -91,7 +91,7 @@ def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
     try:
         remove_durably(staged.parent)
     except OSError as error:
-        log.warning("BackupManager: %s is left over until the next start: %s", staged.parent, error)
+        log.warning("%s is left over until the next start: %s", staged.parent, error)
 
 
 def free_kept(storage_dir: Path, kept: str) -> str:

@@ -122,14 +122,14 @@ class Restorer(Settler):
     def _restore(self, source: str, prepare: Callable[[], Intent], staged: bool) -> Restored:
         if isinstance(self._bus.problem, DatabaseLocked):
             raise self._bus.problem
-        log.info("BackupManager: restoring %s", source)
+        log.info("restoring %s", source)
         intent = prepare()
         storage = self._settings.storage_dir
         try:
             if staged:
                 intents.drop_staged(storage, intent)
                 intents.write_intent(storage, intent, data_folders.STAGED_RESTORE)
-                log.info("BackupManager: %s is staged for the next start of the service", source)
+                log.info("%s is staged for the next start of the service", source)
                 return undo.nothing_left_of(intent.restored)
         except BaseException:
             remove_durably(storage / Path(intent.staged).parts[0])
@@ -139,7 +139,7 @@ class Restorer(Settler):
     def _undo(self, name: str | None, operation: str) -> Restored:
         known = self.known()
         target = undo.choose(self._settings.storage_dir, name, known[0] if known else None)
-        log.info("BackupManager: bringing back %s", target.name)
+        log.info("bringing back %s", target.name)
         arguments = {
             "kept": str(self._settings.storage_dir / target.name),
             "known": msgspec.to_builtins(known[0]) if known else None,

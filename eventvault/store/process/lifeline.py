@@ -71,7 +71,7 @@ class Lifeline:
                     wire.receive(connection)
                 except TimeoutError:
                     pid = kill_peer(connection)
-                    log.warning("BackupManager: the store process %s did not answer for %s s and was killed", pid,
+                    log.warning("the store process %s did not answer for %s s and was killed", pid,
                                 PATIENCE_SECONDS)  # fmt: skip
                     raise
                 reap()

@@ -118,7 +118,7 @@ class Spawner:
                 return wire.read_reply(method, wire.receive(connection))
             except TimeoutError:
                 if kill_hung:
-                    log.warning("BackupManager: the store process %s does not answer and is killed",
+                    log.warning("the store process %s does not answer and is killed",
                                 kill_peer(connection))  # fmt: skip
                 raise
 
@@ -148,7 +148,7 @@ class Spawner:
             time.sleep(0.01)
         if child.poll() is not None:
             self._failures += 1
-            log.error("BackupManager: the store process ended with status %s as it started", child.returncode)
+            log.error("the store process ended with status %s as it started", child.returncode)
             wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
             self._not_before = time.monotonic() + wait
 

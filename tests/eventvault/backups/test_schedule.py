@@ -140,7 +140,7 @@ def test_it_is_skipped_and_said_so_when_nothing_changed(scheduled: Scheduled, ca
 
     assert len(scheduled.service.list_backups()) == 1
     assert "skipped" in scheduled.job["lastOutcome"]
-    assert any("BackupManager" in text and "nothing changed" in text for text in caplog.messages)
+    assert any(record.name == "BackupManager" and "nothing changed" in record.message for record in caplog.records)
     scheduled.service.append(drafts(1, "more"))
     scheduled.scheduler.run()
     assert len(scheduled.service.list_backups()) == 2
