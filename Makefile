@@ -19,7 +19,7 @@ help:
 	@echo 'make format       put the code into its form'
 	@echo 'make soak         the long form of the tests that have one'
 	@echo 'make bench        all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past: one of them'
-	@echo 'make docs         docs/settings.md and .env.example from the declaration of the settings'
+	@echo 'make docs         docs/settings.md, .env.example and docs/source-map.md from the code'
 	@echo 'make lock         requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and what the checks leave behind'
 
@@ -62,6 +62,7 @@ bench-journal: $(VENV)/dev.installed
 
 docs: $(VENV)/runtime.installed
 	@$(BIN)/python -m eventvault.settings_docs
+	@$(BIN)/python scripts/source_map.py
 
 lock: $(VENV)/dev.installed
 	$(LOCK) $(LOCK_OPTIONS) --output-file requirements.txt requirements.in

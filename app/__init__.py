@@ -1,7 +1,7 @@
-"""The HTTP edge: one blueprint a folder, marshmallow schemas, the error table. Parses, calls the core, serialises.
+"""The HTTP edge: one blueprint per folder, marshmallow schemas, one table of error statuses.
 
-It never opens the event database: all it knows of it is `eventvault.store.interface.Store`. Rules about events,
-backups and restores live in the core, never here.
+It parses requests, calls the core and serialises answers. It opens no event database and never imports `worker`; rules
+about events, backups and restores belong into the core.
 """
 
 from __future__ import annotations

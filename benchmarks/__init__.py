@@ -1,4 +1,4 @@
-"""What the documentation claims, measured. Nothing here is an assertion; nothing in the service imports it.
+"""Benchmarks: they measure what the documentation claims and write `docs/benchmarks.md`.
 
-`make bench-serve` measures serving and memory and writes `docs/benchmarks.md`.
+They assert nothing, and no other package imports them.
 """

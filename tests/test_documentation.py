@@ -17,13 +17,26 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_place_that_the_source_map_names_is_there() -> None:
-    named = re.findall(r"`([\w./]+)`", (PROJECT / "docs" / "source-map.md").read_text())
-    places = [
-        name for name in named if re.match(r"(eventvault|app|worker|tests|deploy|docs|scripts|benchmarks)/", name)
-    ]
-    assert len(places) > 40
-    assert [place for place in places if not (PROJECT / place).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:eventvault|app|worker|tests|deploy|docs|scripts|benchmarks)/[\w./-]*(?:\.\w+|/))`", page.read_text()
+    )
+    assert [name for name in named if not (PROJECT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_module_of_the_core_that_a_page_names_exists(page: Path) -> None:
+    for dotted in re.findall(r"`((?:eventvault|app|worker)(?:\.\w+)+)`", page.read_text()):
+        path = PROJECT.joinpath(*dotted.split("."))
+        assert any(place.with_suffix(".py").exists() or place.is_dir() for place in (path, path.parent)), dotted
+
+
+def test_the_source_map_answers_the_questions_of_a_newcomer_by_naming_files() -> None:
+    questions = (PROJECT / "docs" / "source-map.md").read_text().partition("\n## Every")[0]
+    rows = [row for row in questions.splitlines() if row.startswith("|") and "?" in row]
+    assert len(rows) >= 25
+    assert [row for row in rows if not re.search(r"\| [^|]*`[\w./-]+\.\w+`", row)] == []
 
 
 def test_the_source_map_knows_every_folder_of_the_service() -> None:

@@ -25,6 +25,10 @@ VIOLATIONS = {
     ),
     "The worker opens no event database and no BackupManager": ("worker/loop.py", "eventvault.database.registry"),
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
+    "The edge opens no database itself": ("app/query.py", "plyvel"),
+    "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
+    "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
+    "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
 }
 """Contract → a file, and an import that breaks the contract when it stands in that file."""
 

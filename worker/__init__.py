@@ -1,5 +1,5 @@
-"""The worker: takes jobs from Kafka, runs their handlers and writes the results back. `python -m worker`.
+"""The job worker, `python -m worker`: takes jobs from Kafka, runs their handlers and writes the results back.
 
-It never initialises BackupManager and never opens the event database; what a handler needs of the registry it asks
-for over HTTP, as any other client.
+It opens no event database, and imports neither BackupManager nor the store; a handler reads the registry over HTTP, as
+any other client does.
 """

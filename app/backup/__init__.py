@@ -1,1 +1,1 @@
-"""`/api/backup`: make, list, send, take in, restore and remove archives. A backup's name is a name, never a path."""
+"""`/api/backup`: create, list, download, upload, verify, restore, undo and delete. A backup's name is never a path."""

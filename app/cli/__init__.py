@@ -1,5 +1,5 @@
-"""The command line, `flask --app wsgi …`: one module a group, one a command that is more than a call.
+"""The command line, `flask --app wsgi …`: one module per group, and one per longer command.
 
-A command asks the store as the edge does, or starts one without Kafka, scheduler and auto-restore; it never begins a
-service. With `--json` standard output holds one JSON object and nothing else, errors included.
+A command asks the running store, or starts one without Kafka, scheduler and automatic restore. It never starts a
+service. With `--json`, standard output holds one JSON object and nothing else, errors included.
 """

@@ -1,1 +1,1 @@
-"""`/api/health`: how the service is, for people and for machines. Asks the store, and answers when it does not."""
+"""`/api/health`: the state of the service, for people and for probes. It answers even if the store does not."""

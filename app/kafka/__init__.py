@@ -1,1 +1,1 @@
-"""`/api/kafka`: what has to be decided about the events topic by somebody. Asks the store, never a broker."""
+"""`/api/kafka`: decisions about the events topic that an operator must make. It asks the store, never a broker."""

@@ -1,6 +1,6 @@
-"""The store process, `python -m app.store`: the one place that joins the core with Flask-APScheduler.
+"""The store process, `python -m app.store`: joins the core with Flask-APScheduler.
 
-It serves no HTTP. It may import the core and the scheduler, and nothing else of `app`.
+It serves no HTTP, and it imports nothing else of `app`.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""One archive: reading and writing `backup_….tar.gz` byte by byte, and locking it. `docs/format.md` is the format.
+"""The archive format: reads, writes, checks and locks a `backup_….tar.gz`. `docs/format.md` describes its bytes.
 
-Knows nothing of the catalogue, of rotation or of a live database.
+It handles one file at a time and knows nothing of the catalogue, retention or restores.
 """

@@ -1,5 +1,5 @@
-"""Backups: checkpoints become archives in `BACKUP_DIR`, are read back, listed, kept and rotated.
+"""Backups: a checkpoint becomes an archive in `BACKUP_DIR`, enters the catalogue and leaves it by retention.
 
-The folder is the truth: what is copied into it is a backup, what is deleted from it is none. Nothing here opens the
-live database; it imports neither the restore nor a framework.
+The folder decides which archives exist: a file copied into it is a backup, a deleted one is not. Nothing here opens
+the live database or imports the journal, a restore or the past.
 """

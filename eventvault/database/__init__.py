@@ -1,5 +1,5 @@
-"""The event database: one LevelDB, written by one committer, read by many.
+"""The event database: one LevelDB with one writer (group commit) and many readers.
 
-Keys, events, generations and the checkpoint live here. Imports nothing of archives, journal, restores or the process
-that owns the database.
+Keys, sequences, generations, checkpoints and the swap of the open handle live here. It imports nothing of archives,
+backups, the journal or restores.
 """

@@ -1,1 +1,4 @@
-"""Events: the CloudEvents envelope, its schema, and the cursors of a list. Knows nothing of where events are stored."""
+"""Events: the CloudEvents envelope, the schema of a valid event, HTTP bodies and list cursors.
+
+It does no I/O and knows nothing of where events are stored.
+"""

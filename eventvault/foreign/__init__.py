@@ -1,4 +1,4 @@
-"""Databases and archives that EventVault did not make: recognised, read record by record, and imported as events.
+"""Foreign databases: detects a LevelDB that EventVault did not write and imports its records as events.
 
-Reads a private copy only; imports nothing of restores.
+It reads private copies only, and imports nothing of backups, the journal or restores.
 """

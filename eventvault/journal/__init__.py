@@ -1,6 +1,5 @@
-"""The journal: what was committed, as compressed JSON lines in `BACKUP_DIR/journal/`, a second behind the database.
+"""The journal: committed events as compressed JSON lines in `BACKUP_DIR/journal/`, about a second behind the database.
 
-With the archives it gives back any moment, and without one too where it goes back to the beginning. Segments are
-readable without this program (docs/format.md). It reads the database through the bus and never writes to it; it
-imports neither the restore nor a framework, and no append waits for it.
+Segments are readable without EventVault (`docs/format.md`). The journal reads the database and never writes to it, no
+append waits for it, and it imports nothing of restores or the past.
 """

@@ -1,6 +1,5 @@
-"""Kafka in: events are taken from a topic, exactly once, and a monitor says how that goes.
+"""Kafka input: takes each event of a topic exactly once, and reports the state of the connection.
 
-This folder is the only place of the core that imports confluent_kafka. It knows the event and its rules, never the
-store: where events go is a `sink` that is handed in, and where offsets come from is a `load`. No broker, at the
-start or later, is a reason for an exception to leave this folder.
+No other folder of the core imports `confluent_kafka`, and a missing broker raises nothing outside this one. It knows
+events but not the store: the caller passes in a `sink` for events and a `load` for offsets.
 """

@@ -1,5 +1,5 @@
-"""LevelDB's files, read without LevelDB: its logs, its MANIFEST, and what they say about a database.
+"""LevelDB's own files, read without LevelDB: logs, MANIFEST and signs of damage.
 
-Everything here only reads, and never touches a LOCK file: LevelDB's lock is an fcntl lock, which a process loses
-by opening and closing that file. It knows no events and imports nothing of EventVault but its errors.
+It only reads, and it never touches a LOCK file: closing that file would release the process's fcntl lock. It knows no
+events and imports nothing of EventVault but the errors.
 """

@@ -1,5 +1,5 @@
-"""Reading the past without restoring it: a moment, what two of them differ in, a part of one.
+"""The past, read without a restore: views of a moment, differences of two moments, selective restores.
 
-Nothing here changes what is there, but for a part that is taken into the present, which is appended as anything else
-is. It imports neither Flask nor `app`; which databases of the past are open is known by `eventvault.past.pool`.
+Nothing here changes stored events; a selective restore appends new ones. It may import restores, which may not import
+it.
 """

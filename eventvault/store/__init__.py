@@ -1,4 +1,4 @@
-"""Who owns the database: one process opens it, all others reach it through the same interface.
+"""The store: one process owns the database, and every other process reaches it through the same interface.
 
-`interface` is what the rooms above may rely on. Nothing outside this folder opens the event database.
+It wires the parts of the core together and is its top layer: no other folder of the core imports it.
 """

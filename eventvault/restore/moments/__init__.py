@@ -1,4 +1,4 @@
-"""A moment of the past: locate it, plan the way to it, build the database that it means.
+"""Moments: locates a moment, plans the way to it and builds its database beside the live one.
 
-Changes no live data; a swap is the business of `restore.swap`.
+It changes no live data and imports nothing of `restore.start`.
 """

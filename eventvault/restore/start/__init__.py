@@ -1,1 +1,4 @@
-"""What a start of the service does before it opens the database: finish a swap, restore, recover, import."""
+"""The start of the service, before the database opens: finishes a swap, restores, recovers or imports.
+
+It is the top of `restore`: neither `moments` nor `swap` imports it.
+"""

@@ -1,1 +1,1 @@
-"""In-memory doubles of the ports, for tests of what stands above the store. They pass the same contract suite."""
+"""In-memory doubles of the store, for tests of the layers above it. They pass the same contract tests."""

@@ -1,1 +1,1 @@
-"""The store process from outside: starting it, noticing that it died or hangs, and owning the database."""
+"""The store process from outside: starts it, notices that it died or hangs, and owns the database."""

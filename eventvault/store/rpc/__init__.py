@@ -1,1 +1,1 @@
-"""The ports over a Unix socket: frames, the server inside the store process and the client in every other one."""
+"""Remote calls over a Unix socket: frames, the server in the store process, the client in all others."""
