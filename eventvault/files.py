@@ -10,13 +10,55 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from eventvault import data_folders
 from eventvault.errors import NoSpace
+
+
+class FileIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tells one file from another of the same name: a file that is replaced or written to gets another identity.
+
+    size: bytes. modified: mtime in ns. inode: 0 if it is not compared. changed: ctime in ns, 0 if it is not compared.
+    """
+
+    size: int
+    modified: int
+    inode: int
+    changed: int = 0
+
+    @classmethod
+    def of(cls, status: os.stat_result, *, with_inode: bool = True, with_ctime: bool = False) -> FileIdentity:
+        """Return the identity that a `stat` result describes.
+
+        with_inode=False: for a folder whose file system may give the same file another inode number, as network file
+        systems do. with_ctime=True: tells a file that was moved away and back from one that stayed.
+        """
+        inode = status.st_ino if with_inode else 0
+        return cls(status.st_size, status.st_mtime_ns, inode, status.st_ctime_ns if with_ctime else 0)
+
+    @classmethod
+    def at(cls, path: Path) -> FileIdentity | None:
+        """Return the identity of the regular file `path`; None if there is none. Raises OSError."""
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return None
+        return cls.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def names_open_file(path: Path, handle: int) -> bool:
+    """Return True if `path` is still the name of the open file `handle`, whatever its content is now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def sync_folder(folder: Path) -> None:

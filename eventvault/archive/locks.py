@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eventvault.errors import BackupNotFound, BackupProtected
+from eventvault.files import names_open_file
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOOK_AGAIN_SECONDS = 0.02
@@ -71,17 +72,9 @@ def _locked(path: Path, how: int) -> Iterator[BinaryIO]:
                 raise _Held from None
             if error.errno not in _NO_FLOCK:
                 raise
-        if not _is_still(path, file):
+        if not names_open_file(path, file.fileno()):
             raise _not_found(path)
         yield file
-
-
-def _is_still(path: Path, file: BinaryIO) -> bool:
-    """Whether the name still leads to this file, and not to none or to another that took its place."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
 
 
 def _not_found(path: Path) -> BackupNotFound:

@@ -21,7 +21,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import catalogue_file, names
-from eventvault.backups.catalogue_file import Identity, Record, Summary, identity_of
+from eventvault.backups.catalogue_file import Record, Summary
 from eventvault.backups.entry import BackupEntry
 from eventvault.clock import Clock
 from eventvault.errors import (
@@ -32,7 +32,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     NoSpace,
 )
-from eventvault.files import sync_folder
+from eventvault.files import FileIdentity, sync_folder
 
 Records = dict[str, Record]
 
@@ -59,7 +59,7 @@ class Catalogue:
         self._kind = kind
         self._now = now
         self._records: Records = {}
-        self._loaded: Identity | None = None
+        self._loaded: FileIdentity | None = None
         """The catalogue's file that `_records` were read from or written to; None: there is none yet."""
         self._unsaved = False
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class Catalogue:
         """One archive. Raises BackupNotFound, or InvalidInput for what is no archive's name."""
         return self._entry(name, self._record(name))
 
-    def identity(self, name: str) -> Identity:
+    def identity(self, name: str) -> FileIdentity:
         """Which file has this name now; what is found in it is entered for this one. Raises BackupNotFound."""
         return self._record(name).identity
 
@@ -107,7 +107,7 @@ class Catalogue:
         verified: int,
         sha256: str | None = None,
         proven: bool = False,
-        read: Identity | None = None,
+        read: FileIdentity | None = None,
     ) -> BackupEntry:
         """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
 
@@ -117,7 +117,7 @@ class Catalogue:
         more = {} if sha256 is None else {"sha256": sha256}
         return self._change(name, read, verified=verified, problem=None, unread=False, proven=proven, **more)
 
-    def record_problem(self, name: str, problem: str, *, read: Identity | None = None) -> BackupEntry:
+    def record_problem(self, name: str, problem: str, *, read: FileIdentity | None = None) -> BackupEntry:
         """An archive is damaged: it counts as good no longer, until it is verified. read: as for `record_verified`."""
         return self._change(name, read, problem=problem, verified=None, proven=False, unread=False)
 
@@ -144,7 +144,7 @@ class Catalogue:
                 self._store(name, record)
                 raise self._unavailable(f"removing {name}", error) from error
 
-    def _change(self, name: str, read: Identity | None = None, **change: object) -> BackupEntry:
+    def _change(self, name: str, read: FileIdentity | None = None, **change: object) -> BackupEntry:
         with self._saving:
             present = self._record(name)
             if read is not None and present.identity != read:
@@ -167,18 +167,18 @@ class Catalogue:
         except OSError as error:
             raise self._unavailable(f"writing {self._folder / data_folders.CATALOGUE}", error) from error
         with self._lock:
-            self._loaded = identity_of(self._folder / data_folders.CATALOGUE)
+            self._loaded = FileIdentity.at(self._folder / data_folders.CATALOGUE)
 
     def _known(self) -> Records:
         """What is remembered; read again where the file is another one. Never changed in place."""
         path = self._folder / data_folders.CATALOGUE
         with self._lock:
             try:
-                found = identity_of(path)
+                found = FileIdentity.at(path)
                 if found != self._loaded:
                     loaded = catalogue_file.load(self._folder)
                     self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
-                    self._loaded = identity_of(path)
+                    self._loaded = FileIdentity.at(path)
             except OSError as error:
                 raise self._unavailable(f"reading {path}", error) from error
             return self._records
@@ -203,13 +203,13 @@ class Catalogue:
             finally:
                 self._saving.release()
 
-    def _scan(self) -> dict[str, Identity]:
+    def _scan(self) -> dict[str, FileIdentity]:
         found = {}
         try:
             with os.scandir(self._folder) as files:
                 for file in files:
                     if names.is_name(file.name):
-                        identity = identity_of(self._folder / file.name)
+                        identity = FileIdentity.at(self._folder / file.name)
                         if identity is not None:
                             found[file.name] = identity
         except OSError as error:
@@ -220,7 +220,7 @@ class Catalogue:
         names.check_name(name)
         known = self._known().get(name)
         try:
-            identity = identity_of(self._folder / name)
+            identity = FileIdentity.at(self._folder / name)
         except OSError as error:
             raise self._unavailable(f"looking at {name}", error) from error
         record = None if identity is None else self._look(name, identity, known)
@@ -231,7 +231,7 @@ class Catalogue:
             raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows which there are")
         return record
 
-    def _look(self, name: str, identity: Identity, known: Record | None) -> Record | None:
+    def _look(self, name: str, identity: FileIdentity, known: Record | None) -> Record | None:
         """The record of the file as it is now; None where it has just vanished."""
         if known is not None and known.identity == identity and not known.unread:
             return known

@@ -5,38 +5,15 @@ Losing it costs no archive and no event, only that knowledge; so what cannot be 
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
-from eventvault.files import write_durably
+from eventvault.files import FileIdentity, write_durably
 
 FORMAT = 1
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Which file a record is about: one that was replaced or changed is another. size in bytes, modified in ns."""
-
-    size: int
-    modified: int
-    inode: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Identity:
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-def identity_of(path: Path) -> Identity | None:
-    """None where there is no regular file."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return Identity.of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -71,7 +48,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     look may find it whole: it was still being copied, or the disk answers again.
     """
 
-    identity: Identity
+    identity: FileIdentity
     summary: Summary | None = None
     origin: str = "found"
     pinned: bool = False

@@ -22,7 +22,6 @@ from eventvault.archive.locks import exclusive_lock
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import names, retention
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.catalogue_file import Identity
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import keep_installation
 from eventvault.chores import Chores
@@ -31,7 +30,7 @@ from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError, StoreUnavailable
 from eventvault.events import event
-from eventvault.files import remove_durably
+from eventvault.files import FileIdentity, remove_durably
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
 
@@ -252,7 +251,7 @@ class BackupMaker:
             remove_durably(path)
             raise
 
-    def _earlier(self) -> dict[str, Identity]:
+    def _earlier(self) -> dict[str, FileIdentity]:
         """The archives that members may be copied from: of ours, read here and found good, newest first."""
         entries = self._catalogue.entries()
         good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
@@ -262,7 +261,7 @@ class BackupMaker:
                 found[entry.name] = self._catalogue.identity(entry.name)
         return found
 
-    def _note_bad(self, bad: list[dict[str, str]], earlier: dict[str, Identity]) -> None:
+    def _note_bad(self, bad: list[dict[str, str]], earlier: dict[str, FileIdentity]) -> None:
         """Earlier archives that turned out to be damaged while members were copied from them."""
         for each in bad:
             log.warning("%s is damaged: %s", each["name"], each["problem"])

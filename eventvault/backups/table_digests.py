@@ -21,7 +21,7 @@ import msgspec
 from eventvault import data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.errors import NoSpace
-from eventvault.files import write_durably
+from eventvault.files import FileIdentity, write_durably
 from eventvault.leveldb.examine import file_numbers
 
 FORMAT = 1
@@ -83,6 +83,6 @@ def forget_tables(storage_dir: Path) -> None:
 
 def _look(path: Path) -> Table:
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        tail = os.pread(file.fileno(), _TAIL, max(0, found.st_size - _TAIL))
-    return Table(found.st_size, found.st_ino, found.st_mtime_ns, hashlib.sha256(tail).hexdigest())
+        identity = FileIdentity.of(os.fstat(file.fileno()))
+        tail = os.pread(file.fileno(), _TAIL, max(0, identity.size - _TAIL))
+    return Table(identity.size, identity.inode, identity.modified, hashlib.sha256(tail).hexdigest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def _recorded(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
 def _is_adopted(temporary: Path, target: Path) -> bool:
     """Whether a store that ended before it could answer had given the upload its name already."""
     try:
-        return os.path.samestat(target.stat(), temporary.stat()) if temporary.exists() else target.exists()
+        return target.samefile(temporary) if temporary.exists() else target.exists()
     except FileNotFoundError:
         return False
 

@@ -9,11 +9,11 @@ from typing import Any
 from eventvault import clock
 from eventvault.backups import table_digests
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.catalogue_file import Identity
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.scrub import RATE
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
+from eventvault.files import FileIdentity
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -62,7 +62,7 @@ class Verifier:
                 name, verified=clock.now(), sha256=answer["sha256"], proven=answer["records"] or same, read=read
             )
 
-    def _read(self, entry: BackupEntry, read: Identity, *, records: bool, rate: int) -> dict[str, Any]:
+    def _read(self, entry: BackupEntry, read: FileIdentity, *, records: bool, rate: int) -> dict[str, Any]:
         scratch = str(self._settings.storage_dir)
         try:
             return self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=records, rate=rate)
@@ -72,7 +72,7 @@ class Verifier:
             self._mark(entry.name, read, error)
             raise
 
-    def _mark(self, name: str, read: Identity, error: ArchiveError) -> None:
+    def _mark(self, name: str, read: FileIdentity, error: ArchiveError) -> None:
         """A file that was replaced or went away meanwhile is not what was read."""
         try:
             self._catalogue.record_problem(name, error.message, read=read)

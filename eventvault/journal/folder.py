@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventvault import data_folders
-from eventvault.backups.catalogue_file import Identity
 from eventvault.database.generation import StoreIdentity, is_id
 from eventvault.errors import EventVaultError, JournalDamaged
-from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
+from eventvault.files import FileIdentity, make_folder, remove_durably, rename_durably, write_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
 
@@ -77,9 +76,9 @@ class JournalFolder:
     def __init__(self, backup_dir: Path) -> None:
         self.root = backup_dir / data_folders.JOURNAL
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[Identity, Segment]] = {}
+        self._known: dict[Path, tuple[FileIdentity, Segment]] = {}
         self._suspects: set[Path] = set()
-        self._unreadable: dict[Path, tuple[Identity, JournalDamaged]] = {}
+        self._unreadable: dict[Path, tuple[FileIdentity, JournalDamaged]] = {}
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
@@ -105,7 +104,7 @@ class JournalFolder:
         changed = False
         for path in [path for path in self._paths() if segments.is_name(path.name)]:
             try:
-                identity = Identity.of(path.stat())
+                identity = FileIdentity.of(path.stat())
                 shut = self._unreadable.get(path)
                 if shut is not None and shut[0] == identity:
                     damaged.append(shut[1])
@@ -133,7 +132,7 @@ class JournalFolder:
         path = Path(error.details["segment"])
         if is_unreadable(error):
             with self._lock, contextlib.suppress(OSError):
-                self._unreadable[path] = (Identity.of(path.stat()), error)
+                self._unreadable[path] = (FileIdentity.of(path.stat()), error)
             return False
         try:
             if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:

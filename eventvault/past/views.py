@@ -26,6 +26,7 @@ from eventvault.database.generation import StoreIdentity, is_id
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import GenerationLeftBehind, MomentUnavailable
 from eventvault.events import event
+from eventvault.files import FileIdentity
 from eventvault.past.diff import diff_page
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.single_flight import SingleFlight
@@ -214,8 +215,8 @@ class Views:
         return msgspec.structs.replace(self._unpacked(Path(entry.path)), of=entry.generation)
 
     def _unpacked(self, archive: Path) -> PastView:
-        found = archive.stat()
-        told_apart = f"{archive.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
+        file = FileIdentity.of(archive.stat())
+        told_apart = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
         key = f"{_UNPACKED}{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:

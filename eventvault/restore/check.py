@@ -15,7 +15,7 @@ from eventvault import data_folders
 from eventvault.archive import any_tar, reader
 from eventvault.archive.watch import Progress
 from eventvault.errors import ArchiveIncomplete
-from eventvault.files import remove_durably
+from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import read_foreign
 from eventvault.restore import prepare
@@ -31,7 +31,7 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
     rate: at most so many bytes of the archive a second (0: no limit).
     """
     path = Path(archive)
-    before = path.stat()
+    before = FileIdentity.of(path.stat())
     own = reader.kind(path) == "own"
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
@@ -41,8 +41,7 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
         sha256 = _check_records(path, folder, progress)
     else:
         sha256 = reader.verify(path, progress=progress).sha256
-    after = path.stat()
-    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+    if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
     return {"sha256": sha256, "records": own and records}
 

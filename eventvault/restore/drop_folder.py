@@ -18,7 +18,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.errors import EventVaultError, NoSpace
-from eventvault.files import make_folder, rename_durably, write_durably
+from eventvault.files import FileIdentity, make_folder, rename_durably, write_durably
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -27,19 +27,25 @@ log = logging.getLogger("BackupManager")
 REFUSED, LEFT, NOT_MOVED = "restore_refused", "restore_left", "restore_not_moved"
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """Which file it is: size in bytes, modified in ns; changed: its ctime in ns, 0 where that may differ."""
+class DroppedFile(msgspec.Struct, frozen=True):
+    """Which file in `restore/` it is: the `FileIdentity` without the inode, and the name. It is JSON on disk."""
 
     name: str
     size: int
     modified: int
     changed: int = 0
 
+    @classmethod
+    def at(cls, path: Path, *, with_ctime: bool = False) -> DroppedFile:
+        """Return the file as it is now. with_ctime: a move away and back makes it another. Raises FileNotFoundError."""
+        identity = FileIdentity.of(path.stat(), with_inode=False, with_ctime=with_ctime)
+        return cls(path.name, identity.size, identity.modified, identity.changed)
+
 
 class Note(msgspec.Struct, frozen=True):
     """What a start of the service did with a file in `restore/`. code: REFUSED, or one that is not applied again."""
 
-    file: Seen
+    file: DroppedFile
     code: str
     message: str
     hint: str
@@ -73,7 +79,7 @@ class Inbox:
         kept, found = [], []
         for path in self._files():
             with contextlib.suppress(FileNotFoundError):
-                note = known.get(seen(path)) or known.get(seen(path, moved=True))
+                note = known.get(DroppedFile.at(path)) or known.get(DroppedFile.at(path, with_ctime=True))
                 if note is None:
                     found.append((_instant(path), path.name, path))
                 else:
@@ -87,7 +93,7 @@ class Inbox:
         with contextlib.suppress(NoSpace, OSError):
             self._note(
                 Note(
-                    seen(archive, moved=True),
+                    DroppedFile.at(archive, with_ctime=True),
                     REFUSED,
                     f"{archive} was not restored and stays where it is: {error}",
                     error.hint or "replace it with a good one and restart the service",
@@ -103,7 +109,7 @@ class Inbox:
             with contextlib.suppress(FileNotFoundError):
                 self._note(
                     Note(
-                        seen(archive, moved=True),
+                        DroppedFile.at(archive, with_ctime=True),
                         LEFT,
                         f"{archive} was left, because the newer {taken.name} was restored",
                         "remove it, or move it out and in again and restart the service to restore it",
@@ -116,13 +122,13 @@ class Inbox:
         with contextlib.suppress(NoSpace, OSError):
             self._write([note for note in self._notes if note.file.name not in names_of])
 
-    def move_to_restored(self, archive: Path, arrived: Seen | None = None) -> None:
+    def move_to_restored(self, archive: Path, arrived: DroppedFile | None = None) -> None:
         """Move a restored archive to `restored/`. What cannot be moved is remembered instead.
 
         arrived: the file that was restored; another one that took its name since is left to the next start.
         """
         try:
-            present = seen(archive)
+            present = DroppedFile.at(archive)
         except FileNotFoundError:
             return
         if arrived is not None and present != arrived:
@@ -170,12 +176,6 @@ class Inbox:
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 return msgspec.json.decode(place.read_bytes(), type=list[Note])
         return []
-
-
-def seen(path: Path, *, moved: bool = False) -> Seen:
-    """The file as it is now. moved: with its ctime, which a move changes. Raises FileNotFoundError."""
-    found = path.stat()
-    return Seen(path.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns if moved else 0)
 
 
 def _is_archive(path: Path) -> bool:

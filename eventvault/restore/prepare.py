@@ -21,7 +21,7 @@ from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
-from eventvault.files import no_space_said, remove_durably, sync_tree
+from eventvault.files import FileIdentity, no_space_said, remove_durably, sync_tree
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import import_foreign
 from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
@@ -40,13 +40,13 @@ def prepare_restore(
     """
     path, folder = Path(archive), Path(staging)
     live = msgspec.convert(known, StoreIdentity) if known else None
-    before = _seen(path)
+    before = _identity(path)
     try:
         if reader.kind(path) == "own":
             answer = _prepare_own(path, folder, live, proven)
         else:
             answer = _prepare_foreign(path, folder, live)
-        if _seen(path) != before:
+        if _identity(path) != before:
             raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
         sync_tree(folder)
     except BaseException:
@@ -55,14 +55,13 @@ def prepare_restore(
     return answer
 
 
-def _seen(path: Path) -> tuple[int, int]:
+def _identity(path: Path) -> FileIdentity:
     try:
-        found = path.stat()
+        return FileIdentity.of(path.stat(), with_inode=False)
     except FileNotFoundError as error:
         raise BackupNotFound(
             f"there is no archive {path}: {error.strerror}", hint="list the backups to see which there are"
         ) from error
-    return found.st_size, found.st_mtime_ns
 
 
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:

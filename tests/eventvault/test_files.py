@@ -6,10 +6,12 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventvault import data_folders, files
 from eventvault.errors import NoSpace
+from eventvault.files import FileIdentity
 
 
 @pytest.fixture
@@ -161,6 +163,57 @@ def test_a_folder_sync_that_fails_for_real_is_an_error(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="the disk is broken"):
         files.sync_folder(tmp_path)
+
+
+def test_a_file_that_is_written_to_or_replaced_gets_another_identity(tmp_path: Path) -> None:
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"1")
+    first = FileIdentity.at(path)
+    path.write_bytes(b"22")
+    second = FileIdentity.at(path)
+    other.write_bytes(b"33")
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    content_only = FileIdentity.of(path.stat(), with_inode=False)
+    other.replace(path)
+
+    assert None not in (first, second)
+    assert len({first, second, FileIdentity.at(path)}) == 3
+    assert FileIdentity.of(path.stat(), with_inode=False) == content_only, "the inode alone tells the two apart"
+
+
+def test_a_move_away_and_back_shows_with_the_ctime_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    before, stamped = FileIdentity.at(path), FileIdentity.of(path.stat(), with_ctime=True)
+    path.rename(tmp_path / "b").chmod(0o600)
+    (tmp_path / "b").rename(path)
+
+    assert FileIdentity.at(path) == before
+    assert FileIdentity.of(path.stat(), with_ctime=True) != stamped
+
+
+def test_only_a_regular_file_has_an_identity(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+
+    assert (
+        FileIdentity.at(tmp_path / "missing") is FileIdentity.at(tmp_path / "link") is FileIdentity.at(tmp_path) is None
+    )
+
+
+def test_an_identity_is_written_as_the_catalogue_has_it() -> None:
+    assert msgspec.json.encode(FileIdentity(1, 2, 3)) == b'{"size":1,"modified":2,"inode":3}'
+
+
+def test_an_open_file_is_known_by_its_name_until_the_name_is_another_files(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with path.open("wb") as file:
+        file.write(b"more")
+        assert files.names_open_file(path, file.fileno())
+        path.rename(tmp_path / "b")
+        assert not files.names_open_file(path, file.fileno())
+        path.touch()
+        assert not files.names_open_file(path, file.fileno())
 
 
 def test_free_space_is_what_an_ordinary_user_can_still_write(tmp_path: Path) -> None:

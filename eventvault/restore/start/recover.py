@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.catalogue_file import Identity, identity_of
 from eventvault.database.generation import lineage
 from eventvault.errors import (
     ArchiveError,
@@ -25,6 +24,7 @@ from eventvault.errors import (
     EventVaultError,
     JournalDamaged,
 )
+from eventvault.files import FileIdentity
 from eventvault.journal.folder import JournalFolder, is_unreadable, segment_of
 from eventvault.journal.writer import Offsets
 from eventvault.restore.moments import plan as plans
@@ -54,7 +54,7 @@ class Recovery:
         self._journal = journal
         self._moments = moments
         self._warned = ""
-        self._in_vain: tuple[dict[Path, Identity | None], DatabaseMissing] | None = None
+        self._in_vain: tuple[dict[Path, FileIdentity | None], DatabaseMissing] | None = None
         """What there was when nothing of it could be recovered, and what was said of that."""
 
     def what_is_left(self) -> Left:
@@ -106,10 +106,10 @@ class Recovery:
         for note in notes:
             log.warning("%s", note)
 
-    def _sources_seen(self) -> dict[Path, Identity | None]:
+    def _sources_seen(self) -> dict[Path, FileIdentity | None]:
         """The archives and the files of the journal, as they look: what they lead to is the same until that changes."""
         archives = [Path(entry.path) for entry in self._catalogue.entries()]
-        return {path: identity_of(path) for path in (*archives, *self._journal.root.rglob("*"))}
+        return {path: FileIdentity.at(path) for path in (*archives, *self._journal.root.rglob("*"))}
 
     def _prepare(self, refused: Refused) -> Intent | None:
         """A database that is ready to take the place of the one that is gone: up to the last event that can be had.

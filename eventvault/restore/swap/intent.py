@@ -19,7 +19,7 @@ import msgspec
 from eventvault import data_folders
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably, write_durably
-from eventvault.restore.drop_folder import Seen
+from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.swap.previous import PreviousDatabase, note_kept
 from eventvault.restore.values import Restored
 
@@ -45,7 +45,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     restored: Restored
     inbox: str | None = None
-    arrived: Seen | None = None
+    arrived: DroppedFile | None = None
     left: PreviousDatabase | None = None
     undone: str | None = None
     drops: str | None = None

@@ -21,7 +21,7 @@ from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseLocked, EventVaultError, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.restore import estimate
-from eventvault.restore.drop_folder import seen
+from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.space import room_for
 from eventvault.restore.swap import carry_over, undo
 from eventvault.restore.swap import intent as intents
@@ -223,7 +223,7 @@ class Restorer(Settler):
         """
         began = clock.now()
         waiting = intents.read_intent(self._settings.storage_dir, data_folders.STAGED_RESTORE)
-        arrived = seen(inbox) if inbox else None
+        arrived = DroppedFile.at(inbox) if inbox else None
         staging = self._settings.storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
         try:
             answer = make(staging)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from eventvault import data_folders
-from eventvault.files import make_folder, write_durably
+from eventvault.files import make_folder, names_open_file, write_durably
 
 ACQUIRE_SECONDS = 3.0
 _REMEMBERED = 50
@@ -45,12 +45,7 @@ class OwnerLock:
 
     def holds(self) -> bool:
         """Whether the lock that this process has is still the one that others find; not where STORAGE_DIR is gone."""
-        if self._handle is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._handle), self._path.stat())
-        except FileNotFoundError:
-            return False
+        return self._handle is not None and names_open_file(self._path, self._handle)
 
 
 def is_first_of_service(storage_dir: Path, service: str) -> bool:
