@@ -110,7 +110,7 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signal_number)
 
 
-def _said(name: str, error: Exception) -> errors.EventVaultError:
+def _as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
     """What the disk says on the way is an answer too: above all that it is full."""
     if isinstance(error, errors.EventVaultError):
         return error
@@ -130,7 +130,7 @@ def main(name: str, parent: int, niceness: int) -> None:
     try:
         answer = {"result": chore(**arguments)}
     except (errors.EventVaultError, OSError, plyvel.Error) as error:
-        answer = {"error": _said(name, error).to_wire()}
+        answer = {"error": _as_event_vault_error(name, error).to_wire()}
     sys.stdout.buffer.write(orjson.dumps(answer, default=str))
 
 

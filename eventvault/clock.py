@@ -57,7 +57,7 @@ def parse(text: str) -> int:
     return to_microseconds(instant)
 
 
-def parse_given(text: str, *, up: bool = False) -> int:
+def parse_lenient(text: str, *, up: bool = False) -> int:
     """`parse` of what somebody gave: also with a small `t` or `z`, or a `+` that a query string made a space.
 
     Digits beyond the microsecond are cut; up: they are rounded up, so that what lies before the instant stays before

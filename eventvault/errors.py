@@ -122,7 +122,7 @@ class UndoNotFound(EventVaultError):
     code = "undo_not_found"
 
 
-class GenerationLeftBehind(EventVaultError):
+class GenerationSuperseded(EventVaultError):
     """A cursor points into a future that a restore has left behind."""
 
     code = "generation_left_behind"

@@ -169,8 +169,8 @@ def sync_tree(folder: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """What an unprivileged process could still write to the file system of `folder`."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    file_system = os.statvfs(folder)
+    return file_system.f_bavail * file_system.f_frsize
 
 
 @contextmanager

@@ -35,8 +35,8 @@ _decoder = msgspec.json.Decoder()
 def media_type(content_type: str | None) -> tuple[str, str | None]:
     """`Application/JSON; charset=UTF-8` → (`application/json`, `UTF-8`); without one: (``, None)."""
     kind, *parameters = (content_type or "").split(";")
-    named = dict(_parameter(text) for text in parameters)
-    return kind.strip().lower(), named.get("charset")
+    parameters_by_name = dict(_parameter(text) for text in parameters)
+    return kind.strip().lower(), parameters_by_name.get("charset")
 
 
 def _parameter(text: str) -> tuple[str, str]:
@@ -58,7 +58,7 @@ def to_utf8(body: bytes, charset: str | None) -> bytes:
 
     Raises UnsupportedMediaType for a charset that is not known, MalformedInput for bytes that are not text in it.
     """
-    name = _known_charset(charset or "utf-8")
+    name = _supported_charset(charset or "utf-8")
     if name == "utf-8":
         return body.removeprefix(_UTF8_MARK)
     try:
@@ -67,7 +67,7 @@ def to_utf8(body: bytes, charset: str | None) -> bytes:
         raise MalformedInput(f"the body is not text in its charset {charset!r}: {error}", hint="send UTF-8") from None
 
 
-def _known_charset(charset: str) -> str:
+def _supported_charset(charset: str) -> str:
     try:
         name = codecs.lookup(charset).name
     except (LookupError, ValueError):

@@ -36,13 +36,13 @@ def _boolean(text: str) -> bool:
         raise ValueError(text) from None
 
 
-def _whole(least: int, most: int, unit: str = "") -> Kind:
+def _whole(minimum: int, maximum: int, unit: str = "") -> Kind:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+        if not re.fullmatch(r"[0-9]{1,18}", text) or not minimum <= int(text) <= maximum:
             raise ValueError(text)
         return int(text)
 
-    return Kind(parse, f"a whole number from {least} to {most}{' ' + unit if unit else ''}")
+    return Kind(parse, f"a whole number from {minimum} to {maximum}{' ' + unit if unit else ''}")
 
 
 def _choice(*values: str) -> Kind:
@@ -267,13 +267,13 @@ def make_folders(settings: Settings) -> None:
 def _clashes(values: Mapping[str, Any]) -> list[str]:
     """Two data folders that are one, or one inside another, would back up or restore themselves."""
     folders = {name: values.get(name.lower()) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
-    known = [(name, path) for name, path in folders.items() if path is not None]
+    present = [(name, path) for name, path in folders.items() if path is not None]
     return [
         f"{name} ({path}) is inside {other} ({parent}); allowed: three separate folders"
         if path != parent
         else f"{name} and {other} are both {path}; allowed: three separate folders"
-        for index, (name, path) in enumerate(known)
-        for number, (other, parent) in enumerate(known)
+        for index, (name, path) in enumerate(present)
+        for number, (other, parent) in enumerate(present)
         if index != number and ((path == parent and index < number) or parent in path.parents)
     ]
 

@@ -40,13 +40,14 @@ _SAMPLE = """\
 
 def page() -> str:
     """The content of `docs/settings.md`."""
-    return _PAGE + "".join(_row(each) for each in DECLARATIONS)
+    return _PAGE + "".join(_row(declaration) for declaration in DECLARATIONS)
 
 
 def sample() -> str:
     """The content of `.env.example`: every setting, commented out, with its default."""
     return _SAMPLE + "".join(
-        f"\n# {each.meaning}\n# Allowed: {each.kind.allowed}.\n# {each.name}={each.default}\n" for each in DECLARATIONS
+        f"\n# {setting.meaning}\n# Allowed: {setting.kind.allowed}.\n# {setting.name}={setting.default}\n"
+        for setting in DECLARATIONS
     )
 
 

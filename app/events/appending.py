@@ -63,7 +63,7 @@ def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
             f"event {len(drafts)} cannot be kept exactly: {error}",
             hint="send whole numbers beyond 64 bits as text, and flatten what is nested more than 250 deep",
             fields=problem_fields(
-                {len(drafts): [schema.Problem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
+                {len(drafts): [schema.FieldProblem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
             ),
         ) from None
     return drafts

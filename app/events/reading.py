@@ -15,7 +15,7 @@ from app.edge import edge, long_work, store
 from app.replies import JSON
 from app.streaming import persistently, streamed
 from eventvault.database.values import Page, ScanQuery
-from eventvault.errors import GenerationLeftBehind, InvalidInput
+from eventvault.errors import GenerationSuperseded, InvalidInput
 from eventvault.events import cursor
 from eventvault.restore.values import Moment
 from eventvault.store.interface import GenerationHold, Store
@@ -72,7 +72,7 @@ def _check_shared(query: ScanQuery, generation: str, common: int | None) -> None
             fields={"after": ["Of a generation that is not known."]},
         )
     if query.after > common:
-        raise GenerationLeftBehind(
+        raise GenerationSuperseded(
             f"the cursor is of generation {query.generation}, which shares nothing beyond event {common} with that one",
             hint="leave out `generation` to go on where the cursor is, or `after` to begin at the beginning",
             generation=generation,
@@ -107,7 +107,7 @@ def _filled(asked: Store, query: ScanQuery) -> Page:
     while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
         try:
             page = asked.scan(_following(query, page, limit=query.limit - len(events), upto=upto))
-        except GenerationLeftBehind:
+        except GenerationSuperseded:
             break
         events = events + page.events
     return msgspec.structs.replace(page, events=events, last_sequence=first.last_sequence)

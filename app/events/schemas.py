@@ -27,7 +27,7 @@ class Instant(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> Any:
         text: str = super()._deserialize(value, attr, data, **options)
         try:
-            return clock.parse_given(text, up=self._up)
+            return clock.parse_lenient(text, up=self._up)
         except (ValueError, OverflowError):
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
 

@@ -151,7 +151,7 @@ class BackupMaker:
             with self._bus.swap_lock:
                 on_made = self._on_checkpoint()
                 checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn))
-            manifest = self._manifest(turn.label, checkpoint.held, began)
+            manifest = self._manifest(turn.label, checkpoint.context, began)
             entry = self._archive(checkpoint.folder, manifest)
         finally:
             remove_durably(staging)
@@ -184,14 +184,14 @@ class BackupMaker:
         the committer's lock and waits for its users, so a user must never wait for that lock.
         """
         self._forget(turn)
-        with self._bus.committer.held(), self._bus.using() as registry:
+        with self._bus.committer.paused(), self._bus.using() as registry:
             last = registry.last_sequence
             yield {
                 "identity": registry.identity,
                 "last": last,
                 "last_recorded": registry.last_recorded,
                 "first_recorded": event.recorded_of(registry.at(1)) if last else None,
-                "kafka": offsets.describe(registry.notes(keys.KAFKA)),
+                "kafka": offsets.describe(registry.scan_meta(keys.KAFKA)),
             }
 
     def _forget(self, turn: _Turn) -> None:

@@ -24,7 +24,7 @@ from eventvault.errors import DatabaseError, EventVaultError, StoreUnavailable
 
 log = logging.getLogger("EventBus")
 
-PATIENCE_SECONDS = 20.0
+REOPEN_TIMEOUT_SECONDS = 20.0
 """How long a user waits for a database that is being swapped or opened again."""
 
 
@@ -96,7 +96,7 @@ class EventBus:
     @contextmanager
     def writing(self) -> Iterator[EventRegistry]:
         """`using` for the committer, which is given plyvel's errors as they are."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + REOPEN_TIMEOUT_SECONDS
         with self._state:
             while self._closing:
                 if not self._state.wait(deadline - time.monotonic()):
@@ -118,26 +118,28 @@ class EventBus:
             self._close()
             self._open()
 
-    def swap(self, change: Callable[[], None], look: Callable[[EventRegistry], None] = lambda _: None) -> None:
-        """Close the database, run `change` on its folder, open what is there then. Appends queue up meanwhile.
+    def swap(
+        self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
+    ) -> None:
+        """Close the database, run `replace_folder` on its folder, open what is there then. Appends queue up meanwhile.
 
-        look: is given the old registry, where it is open, once nothing is appended to it any more.
+        before_close: called with the old registry, if it is open, once nothing is appended to it any more.
 
-        The consumers are stopped first: what they had read belongs to the old database. The old handle is gone before
-        `change` begins: LevelDB opens tables by path, later, and would read the new folder's files of that number.
+        The consumers stop first: what they have read belongs to the old database. The old handle is closed before
+        `replace_folder` runs: LevelDB opens tables by path, and would open the new folder's files of the same number.
         """
         consumers = self._consumers
         for consumer in consumers:
             consumer.stop()
         try:
-            with self.swap_lock, self.committer.held():
+            with self.swap_lock, self.committer.paused():
                 self.before_swap()
                 with self._exclusive():
                     if self._registry is not None:
-                        look(self._registry)
+                        before_close(self._registry)
                     self._close()
                     try:
-                        change()
+                        replace_folder()
                     finally:
                         self._open()
         finally:

@@ -3,7 +3,7 @@
 The order of the steps is what makes it correct; in any other order gaps appear in silence:
 
 1. Link every table, so that the next steps are short; some may vanish meanwhile.
-2. Hold the writers (`hold`).
+2. Hold the writers (`pause_writes`).
 3. List the folder. Open each log, ascending, and note its size; if one vanished, forget those before it.
 4. After the logs: read CURRENT, open that MANIFEST, note its size. Let the writers go on.
 5. Read the MANIFEST up to that size; a torn tail is its end.
@@ -32,7 +32,7 @@ from eventvault.files import no_space_said
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, Version, read_current, read_manifest
 
-TRIES = 20
+MAX_TRIES = 20
 """How often a checkpoint is begun before it is given up; each time a compaction removed a table in between."""
 
 T = TypeVar("T")
@@ -56,12 +56,12 @@ class CheckpointFile:
 class Checkpoint(Generic[T]):
     """A private copy in `folder` that LevelDB may open; its tables share their bytes with the original.
 
-    held: what `hold` gave while the writers were held: it describes exactly what is inside.
+    context: what `pause_writes` yielded while nothing was written: it describes exactly what is inside.
     """
 
     folder: Path
     files: tuple[CheckpointFile, ...]
-    held: T
+    context: T
 
 
 class _Vanished(Exception):
@@ -78,23 +78,23 @@ class _Open:
 
 
 def take_checkpoint(
-    database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]], *, tries: int = TRIES
+    database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], *, max_tries: int = MAX_TRIES
 ) -> Checkpoint[T]:
     """Copy the LevelDB in `database`, which may be open and written to, into `staging`, which must not exist.
 
-    `hold` is entered for the moment (about a millisecond) in which logs and MANIFEST are noted: while it is entered
-    nothing may be written through this process's handle; entered once per try. `staging` should be on the same file
-    system; where no link can be made, tables are copied. Nothing is synced: that is for whoever keeps the copy.
+    `pause_writes` is entered once per try, for about a millisecond, while the sizes of logs and MANIFEST are read. No
+    write through this process's handle may happen before it is left. `staging` should be on the same file system:
+    tables are copied if they cannot be linked. Nothing is synced; the caller does that if the copy has to last.
 
     Raises DatabaseDamaged where the database's files contradict each other, DatabaseError where compactions got in
-    the way `tries` times or a file cannot be read, NoSpace, and what `hold` raises; then `staging` is gone.
+    the way `max_tries` times or a file cannot be read, NoSpace, and what `pause_writes` raises; then `staging` is gone.
     Raises FileExistsError where `staging` exists; then it is left alone.
     """
     with no_space_said(f"making {staging}"):
         staging.mkdir()
     try:
         with no_space_said(f"taking a checkpoint of {database}"):
-            return _begin_until_done(database, staging, hold, tries)
+            return _retry_until_complete(database, staging, pause_writes, max_tries)
     except OSError as error:
         _discard(staging)
         raise DatabaseError(
@@ -105,35 +105,35 @@ def take_checkpoint(
         raise
 
 
-def _begin_until_done(
-    database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]], tries: int
+def _retry_until_complete(
+    database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], max_tries: int
 ) -> Checkpoint[T]:
     """LevelDB says that it needs a file no more before it removes it: what is missed twice running is really gone."""
     missed = ""
-    for _ in range(tries):
+    for _ in range(max_tries):
         try:
-            return _try_once(database, staging, hold)
+            return _try_once(database, staging, pause_writes)
         except _Vanished as vanished:
             if str(vanished) == missed:
                 raise DatabaseDamaged(f"{database} is damaged: {missed} is missing", hint=HINT) from None
             missed = str(vanished)
     raise DatabaseError(
-        f"taking a checkpoint of {database} failed: files were compacted away in between {tries} times",
+        f"taking a checkpoint of {database} failed: files were compacted away in between {max_tries} times",
         hint="try again; if it persists, the disk is too slow for what is being written",
     )
 
 
-def _try_once(database: Path, staging: Path, hold: Callable[[], AbstractContextManager[T]]) -> Checkpoint[T]:
+def _try_once(database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]]) -> Checkpoint[T]:
     """Steps 1 to 8. Tables that an earlier try brought are used again."""
     for name in file_numbers(_names(database), "ldb", "sst").values():
         with suppress(FileNotFoundError, FileExistsError):
-            _bring(database / name, staging / name)
+            _link_or_copy(database / name, staging / name)
     with ExitStack() as opened:
-        with hold() as held:
+        with pause_writes() as context:
             logs = _open_logs(database, opened)
             manifest = _open_manifest(database, opened)
         version = read_manifest(manifest.file, manifest.size, name=str(database / manifest.name))
-        _bring_named_tables(database, staging, version)
+        _link_named_tables(database, staging, version)
         _remove_unnamed_tables(staging, version)
         for number, log in logs.items():
             if version.needs_log(number):
@@ -141,7 +141,7 @@ def _try_once(database: Path, staging: Path, hold: Callable[[], AbstractContextM
         _copy_bytes(manifest.file, staging / manifest.name, version.manifest_size)
     (staging / "CURRENT").write_text(f"{manifest.name}\n")
     files = tuple(CheckpointFile(path.name, path.stat().st_size) for path in sorted(staging.iterdir()))
-    return Checkpoint(staging, files, held)
+    return Checkpoint(staging, files, context)
 
 
 def _open_logs(database: Path, opened: ExitStack) -> dict[int, _Open]:
@@ -173,12 +173,12 @@ def _open(path: Path, opened: ExitStack) -> _Open:
     return _Open(path.name, file, os.fstat(file.fileno()).st_size)
 
 
-def _bring_named_tables(database: Path, staging: Path, version: Version) -> None:
+def _link_named_tables(database: Path, staging: Path, version: Version) -> None:
     """Step 6. One of another size was copied half-written, or its number was used anew: it is brought again."""
-    brought = file_numbers(_names(staging), "ldb", "sst")
+    linked = file_numbers(_names(staging), "ldb", "sst")
     live: dict[int, str] | None = None
     for number, table in version.files.items():
-        if number in brought and (staging / brought[number]).stat().st_size == table.size:
+        if number in linked and (staging / linked[number]).stat().st_size == table.size:
             continue
         live = file_numbers(_names(database), "ldb", "sst") if live is None else live
         name = live.get(number)
@@ -186,7 +186,7 @@ def _bring_named_tables(database: Path, staging: Path, version: Version) -> None
             raise _Vanished(f"table {number:06d}")
         (staging / name).unlink(missing_ok=True)
         try:
-            _bring(database / name, staging / name)
+            _link_or_copy(database / name, staging / name)
         except FileNotFoundError:
             raise _Vanished(f"table {number:06d}") from None
         size = (staging / name).stat().st_size
@@ -203,7 +203,7 @@ def _remove_unnamed_tables(staging: Path, version: Version) -> None:
             (staging / name).unlink()
 
 
-def _bring(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Link a table, or copy it where no links can be made. Raises FileNotFoundError where it is gone."""
     try:
         os.link(source, target)
@@ -217,7 +217,7 @@ def _bring(source: Path, target: Path) -> None:
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
     """Copy the first `size` bytes into a new file, by the kernel where it can, else in chunks."""
     with target.open("xb") as file:
-        done = _copied_by_kernel(source.fileno(), file.fileno(), size)
+        done = _copy_by_kernel(source.fileno(), file.fileno(), size)
         while done < size:
             chunk = os.pread(source.fileno(), min(_CHUNK, size - done), done)
             if not chunk:
@@ -225,7 +225,7 @@ def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
             done += os.pwrite(file.fileno(), chunk, done)
 
 
-def _copied_by_kernel(source: int, target: int, size: int) -> int:
+def _copy_by_kernel(source: int, target: int, size: int) -> int:
     """How many bytes `copy_file_range` copied: all of them, or fewer where this file system has no such thing."""
     done = 0
     try:

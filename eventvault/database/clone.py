@@ -9,11 +9,11 @@ from eventvault.errors import DatabaseDamaged
 from eventvault.files import remove_durably
 
 
-def check_holds(database: Path, events: int, least: int) -> None:
+def check_holds(database: Path, events: int, min_events: int) -> None:
     """Raises DatabaseDamaged where a kept database holds less than was in it when it was left."""
-    if events < least:
+    if events < min_events:
         raise DatabaseDamaged(
-            f"{database} holds {events} events only, and {least} were left behind in it",
+            f"{database} holds {events} events only, and {min_events} were left behind in it",
             hint="it is not whole any more: GET /api/backup/timeline shows what else has those moments",
         )
 

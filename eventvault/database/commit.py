@@ -31,7 +31,7 @@ _Submission = tuple[AppendBatch, int, Done]
 """A batch, its size in bytes, and whom to tell."""
 
 
-class Handle(Protocol):
+class DatabaseHandle(Protocol):
     """What the committer needs of the bus."""
 
     def writing(self) -> AbstractContextManager[EventRegistry]:
@@ -54,10 +54,10 @@ class CommitStats:
 
 
 class Committer:
-    """Appends in the order of arrival. `held` keeps it from writing while a checkpoint notes what there is."""
+    """Appends in the order of arrival. `paused` keeps it from writing while a checkpoint notes what there is."""
 
-    def __init__(self, handle: Handle) -> None:
-        self.sizes = CommitStats()
+    def __init__(self, handle: DatabaseHandle) -> None:
+        self.stats = CommitStats()
         self._handle = handle
         self._waiting: deque[_Submission] = deque()
         self._arrived = threading.Condition()
@@ -95,7 +95,7 @@ class Committer:
         return answer
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """No write is under way, and none begins, for as long as the context lasts. Appends queue up."""
         with self._writing:
             yield
@@ -131,7 +131,7 @@ class Committer:
             with self._writing:
                 answers = self._commit([batch for batch, _, _ in group])
         except EventVaultError as error:
-            self.sizes.failures += 1
+            self.stats.failures += 1
             answers = [error] * len(group)
         except Exception:
             log.exception("appending failed in a way that nobody thought of")
@@ -140,7 +140,7 @@ class Committer:
                 for submission in group:
                     yield from self._answers([submission])
                 return
-            self.sizes.failures += 1
+            self.stats.failures += 1
             answers = [EventVaultError("the append failed", hint="the log of the store says why")]
         yield from zip((done for _, _, done in group), answers, strict=True)
 
@@ -181,13 +181,13 @@ class Committer:
             return results, registry.last_sequence
 
     def _count(self, results: list[list[Appended]], seconds: float) -> None:
-        self.sizes.groups += 1
-        self.sizes.batches += len(results)
-        self.sizes.seconds += seconds
+        self.stats.groups += 1
+        self.stats.batches += len(results)
+        self.stats.seconds += seconds
         for result in results:
             duplicates = sum(appended.duplicate for appended in result)
-            self.sizes.events += len(result) - duplicates
-            self.sizes.duplicates += duplicates
+            self.stats.events += len(result) - duplicates
+            self.stats.duplicates += duplicates
 
 
 def write_error(error: Exception) -> EventVaultError:

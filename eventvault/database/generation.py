@@ -50,13 +50,13 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     def by_id(self) -> dict[str, Generation]:
         return {generation.id: generation for generation in self.generations}
 
-    def forked(self, *, at_sequence: int, reason: str, instant: int, known: StoreIdentity | None) -> StoreIdentity:
+    def forked(self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None) -> StoreIdentity:
         """This identity in a new generation that forks off the present one.
 
-        known: the identity of what is left behind, whose generations stay known.
+        previous: the identity of what is left behind, whose generations stay known.
         """
         fork = Generation(new_id(), self.generation, at_sequence, reason, instant)
-        others = {} if known is None else known.by_id()
+        others = {} if previous is None else previous.by_id()
         everything = {**others, **self.by_id(), fork.id: fork}
         in_order = sorted(everything.values(), key=lambda generation: generation.at)
         return StoreIdentity(self.store_id, fork.id, tuple(in_order))
@@ -75,11 +75,11 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
             for child in self.generations
         )
 
-    def began(self, generation: str) -> int:
+    def origin_time(self, generation: str) -> int:
         """When the lineage of `generation` began, in microseconds; that of the present one where it is not known."""
-        known = self.by_id()
-        root = lineage(known, generation if generation in known else self.generation)[-1][0]
-        return known[root].at
+        generations = self.by_id()
+        root = lineage(generations, generation if generation in generations else self.generation)[-1][0]
+        return generations[root].at
 
     def last_common(self, generation: str, other: str | None = None) -> int | None:
         """The last sequence that `generation` shares with `other`, or with the present one; None: it is not known.
@@ -87,9 +87,9 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         A generation in the present one's own past shares all up to the fork; the present one itself has no bound
         and gives the largest sequence there can be.
         """
-        known = self.by_id()
+        generations = self.by_id()
         other = self.generation if other is None else other
-        return last_common(known, other, generation) if {generation, other} <= known.keys() else None
+        return last_common(generations, other, generation) if {generation, other} <= generations.keys() else None
 
 
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
@@ -107,22 +107,22 @@ def is_id(text: str) -> bool:
     return bool(_ID.fullmatch(text))
 
 
-def last_common(known: Mapping[str, Generation], one: str, other: str) -> int:
+def last_common(generations: Mapping[str, Generation], one: str, other: str) -> int:
     """The last sequence that two generations share, 0 where they have no ancestor in common."""
-    bounds = dict(lineage(known, one))
-    for ancestor, bound in lineage(known, other):
+    bounds = dict(lineage(generations, one))
+    for ancestor, bound in lineage(generations, other):
         if ancestor in bounds:
             return min(bound, bounds[ancestor])
     return 0
 
 
-def lineage(known: Mapping[str, Generation], start: str) -> list[tuple[str, int]]:
+def lineage(generations: Mapping[str, Generation], start: str) -> list[tuple[str, int]]:
     """`start` and its ancestors, each with the last of its sequences that belongs to the lineage."""
-    found: dict[str, int] = {}
+    bounds: dict[str, int] = {}
     bound = NO_BOUND
     current: str | None = start
-    while current is not None and current in known and current not in found:
-        found[current] = bound
-        bound = min(bound, known[current].fork_sequence)
-        current = known[current].parent
-    return list(found.items())
+    while current is not None and current in generations and current not in bounds:
+        bounds[current] = bound
+        bound = min(bound, generations[current].fork_sequence)
+        current = generations[current].parent
+    return list(bounds.items())

@@ -22,7 +22,7 @@ from eventvault.leveldb.examine import examine_database
 
 log = logging.getLogger("EventBus")
 
-LOCK_PATIENCE_SECONDS = 3.0
+LOCK_TIMEOUT_SECONDS = 3.0
 """After a kill the kernel may need a moment to release the lock."""
 
 
@@ -35,7 +35,7 @@ def open_checked(folder: Path) -> Any:
     examination = examine_database(folder)
     if examination.damaged:
         raise damaged(folder, "; ".join(examination.problems))
-    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
             return open_leveldb(folder)

@@ -11,7 +11,7 @@ from eventvault.events.event import attributes_of
 
 PAGE_BYTES = 8 * 2**20
 """A page ends when it holds this much, so that large events never make a frame that does not fit."""
-LOOKED_AT = 20_000
+MAX_CANDIDATES = 20_000
 """A page ends after so many candidates: a rare combination of filters takes more pages, never one long call."""
 
 _INDEXES = (("subject", keys.SUBJECT), ("type", keys.TYPE), ("source", keys.SOURCE))
@@ -25,8 +25,8 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
     events: list[bytes] = []
     room = PAGE_BYTES
     position = first - 1
-    for looked_at, (sequence, value) in enumerate(_candidates(registry, query, first - 1, upto)):
-        if len(events) == query.limit or room <= 0 or looked_at == LOOKED_AT:
+    for count, (sequence, value) in enumerate(_candidates(registry, query, first - 1, upto)):
+        if len(events) == query.limit or room <= 0 or count == MAX_CANDIDATES:
             return Page(events, position, last, registry.identity.generation)
         position = sequence
         if _matches(query, value):

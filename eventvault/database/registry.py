@@ -27,12 +27,12 @@ BLOOM_BITS = 10
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     """What one caller appends, all or nothing.
 
-    nonce: 8 random bytes, the same when the same append is sent again. notes: further puts of the same write.
+    nonce: 8 random bytes, the same when the same append is sent again. metadata: further puts of the same write.
     """
 
     drafts: Sequence[EventDraft]
     nonce: bytes
-    notes: Sequence[tuple[bytes, bytes]] = ()
+    metadata: Sequence[tuple[bytes, bytes]] = ()
 
 
 def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) -> Any:
@@ -55,16 +55,16 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
     """Create an empty registry at `folder`: aside, synced, then renamed, so that no half of one is ever there."""
     identity = identity or first_identity(clock.now())
     make_folder(folder.parent)
-    aside = folder.with_name(f".{folder.name}.creating")
-    remove_durably(aside)
-    db = open_leveldb(aside, create=True)
+    staging = folder.with_name(f".{folder.name}.creating")
+    remove_durably(staging)
+    db = open_leveldb(staging, create=True)
     with db.write_batch(transaction=True, sync=True) as batch:
         batch.put(keys.META_SCHEMA, str(keys.SCHEMA_VERSION).encode())
         batch.put(keys.META_STORE, msgspec.json.encode(identity))
     db.close()
-    (aside / data_folders.DATABASE_MARK).touch()
-    sync_tree(aside)
-    rename_durably(aside, folder)
+    (staging / data_folders.DATABASE_MARK).touch()
+    sync_tree(staging)
+    rename_durably(staging, folder)
     return identity
 
 
@@ -94,16 +94,16 @@ class EventRegistry:
         whether it is on disk is then unknown until the handle was opened again.
         """
         recorded = max(self._now(), self.last_recorded)
-        writing = _Writing(self._db, self.last_sequence, recorded)
-        results = [writing.add(batch) for batch in batches]
-        writing.batch.write()
+        write = _GroupWrite(self._db, self.last_sequence, recorded)
+        results = [write.add(batch) for batch in batches]
+        write.batch.write()
         self._sync_names()
-        self.last_sequence = writing.sequence
-        if writing.pending:
+        self.last_sequence = write.sequence
+        if write.pending:
             self.last_recorded = recorded
         return results
 
-    def begin(self, identity: StoreIdentity) -> None:
+    def begin_generation(self, identity: StoreIdentity) -> None:
         """Go on as another generation, durably. Only while nothing is appended."""
         write_identity(self._db, identity)
         self.identity = identity
@@ -122,23 +122,23 @@ class EventRegistry:
         """The sequence of an identity, of those up to `upto`; errors as in `get`."""
         if source is not None:
             value = self._get(keys.identity_key(event_id, source))
-            found = keys.first_two_sequences([] if value is None else [value], upto)
+            sequences = keys.first_two_sequences([] if value is None else [value], upto)
         else:
             with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
-                found = keys.first_two_sequences(values, upto)
-        if not found:
+                sequences = keys.first_two_sequences(values, upto)
+        if not sequences:
             raise EventNotFound(
                 f"no event has the id {event_id!r}" + (f" and the source {source!r}" if source is not None else ""),
                 hint="GET /api/events lists the events that are there"
                 + ("" if upto == NO_BOUND else "; it may be there without asOf, recorded later"),
             )
-        if len(found) > 1:
+        if len(sequences) > 1:
             raise InvalidInput(
                 f"several sources have an event with the id {event_id!r}",
                 hint="say which one is meant with ?source=",
                 fields={"source": ["required, because the id is not unique"]},
             )
-        return found[0]
+        return sequences[0]
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
         """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
@@ -171,11 +171,11 @@ class EventRegistry:
                 high = middle
         return low
 
-    def note(self, key: bytes) -> bytes | None:
-        """A value that was put by an AppendBatch's notes, or a meta value."""
+    def get_meta(self, key: bytes) -> bytes | None:
+        """A value that was put by an AppendBatch's metadata, or a meta value."""
         return self._get(key)
 
-    def notes(self, prefix: bytes) -> dict[bytes, bytes]:
+    def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
         with self._rows(prefix=prefix) as rows:
             return dict(rows)
 
@@ -184,8 +184,8 @@ class EventRegistry:
         value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
-    def _rows(self, **what: Any) -> Any:
-        return self._db.iterator(verify_checksums=True, **what)
+    def _rows(self, **options: Any) -> Any:
+        return self._db.iterator(verify_checksums=True, **options)
 
     def _at(self, sequence: int) -> bytes:
         value = self._get(keys.event_key(sequence))
@@ -232,7 +232,7 @@ class EventRegistry:
         return 0, 0
 
 
-class _Writing:
+class _GroupWrite:
     """One WriteBatch in the making."""
 
     def __init__(self, db: Any, sequence: int, recorded: int) -> None:
@@ -245,7 +245,7 @@ class _Writing:
 
     def add(self, batch: AppendBatch) -> list[Appended]:
         results = [self._add(draft, batch.nonce) for draft in batch.drafts]
-        for key, value in batch.notes:
+        for key, value in batch.metadata:
             self.batch.put(key, value)
         return results
 
@@ -255,9 +255,9 @@ class _Writing:
         if pending is not None:
             sequence, value = pending
             return Appended(sequence, self._recorded, True, event.differs(value, draft.body, draft.filled))
-        known = self._db.get(identity, verify_checksums=True)
-        if known is not None:
-            return self._known(draft, identity, known, nonce)
+        stored = self._db.get(identity, verify_checksums=True)
+        if stored is not None:
+            return self._duplicate(draft, identity, stored, nonce)
         self.sequence += 1
         sequence = self.sequence
         value = event.recorded_body(draft.body, sequence, self._recorded)
@@ -271,8 +271,8 @@ class _Writing:
         self.pending[identity] = (sequence, value)
         return Appended(sequence, self._recorded)
 
-    def _known(self, draft: EventDraft, identity: bytes, known: bytes, nonce: bytes) -> Appended:
-        sequence, nonce_then = keys.read_identity_value(known)
+    def _duplicate(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:
+        sequence, nonce_then = keys.read_identity_value(stored)
         value = self._db.get(keys.event_key(sequence), verify_checksums=True)
         recorded = event.recorded_of(value)
         if nonce_then == nonce and identity not in self._retried:
@@ -281,7 +281,7 @@ class _Writing:
         return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
 
 
-def read_standing(folder: Path) -> tuple[StoreIdentity, int]:
+def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:
     """The identity and the last sequence of a database that nobody has open. Raises what opening it raises."""
     db = open_leveldb(folder)
     try:

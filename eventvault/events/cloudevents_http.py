@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from eventvault import json_text
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
 
-MOST_EVENTS = 100_000
+MAX_EVENTS_PER_REQUEST = 100_000
 """Events in one request: one request is one write, and is in memory at once."""
 
 _NDJSON = frozenset(
@@ -31,8 +31,10 @@ class Posted:
     __slots__ = ("events", "many")
 
     def __init__(self, events: list[Any], *, many: bool) -> None:
-        if len(events) > MOST_EVENTS:
-            raise TooLarge(f"{len(events)} events in one request", hint=f"send at most {MOST_EVENTS} a request")
+        if len(events) > MAX_EVENTS_PER_REQUEST:
+            raise TooLarge(
+                f"{len(events)} events in one request", hint=f"send at most {MAX_EVENTS_PER_REQUEST} a request"
+            )
         self.events = events
         self.many = many
 

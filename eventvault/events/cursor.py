@@ -28,7 +28,7 @@ def encode(generation: str, sequence: int) -> str:
 def decode(text: str) -> Cursor:
     """The cursor that `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else."""
     plain = re.fullmatch(r"[0-9]{1,19}", text)
-    generation, _, digits = ("", "", text) if plain else _opened(text).rpartition(":")
+    generation, _, digits = ("", "", text) if plain else _decoded(text).rpartition(":")
     if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
         raise InvalidInput(
             f"{text[:80]!r} is no cursor",
@@ -38,7 +38,7 @@ def decode(text: str) -> Cursor:
     return Cursor(int(digits), generation or None)
 
 
-def _opened(text: str) -> str:
+def _decoded(text: str) -> str:
     if not re.fullmatch(r"c[A-Za-z0-9_-]+", text):
         return ""
     try:

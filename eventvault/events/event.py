@@ -64,9 +64,9 @@ def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
 
     instant: microseconds since the epoch, fills in `time`.
     """
-    given = {name: value for name, value in attributes.items() if value is not None or name == "data"}
-    filled = {name: value for name, value in _defaults(given, instant).items() if name not in given}
-    event = {name: value for name, value in {**filled, **given}.items() if name not in OURS}
+    sent = {name: value for name, value in attributes.items() if value is not None or name == "data"}
+    filled = {name: value for name, value in _defaults(sent, instant).items() if name not in sent}
+    event = {name: value for name, value in {**filled, **sent}.items() if name not in OURS}
     return EventDraft(event["source"], event["id"], event["type"], event.get("subject"), encoded(event), tuple(filled))
 
 
@@ -135,12 +135,12 @@ def _canonical(text: msgspec.Raw) -> str:
         return bytes(text).decode()
 
 
-def _defaults(given: Mapping[str, Any], instant: int) -> dict[str, Any]:
+def _defaults(sent: Mapping[str, Any], instant: int) -> dict[str, Any]:
     defaults: dict[str, Any] = {"specversion": "1.0", "time": clock.format_microseconds(instant)}
-    if "id" not in given:
+    if "id" not in sent:
         defaults["id"] = str(uuid_utils.uuid7())
-    if "source" not in given:
+    if "source" not in sent:
         defaults["source"] = DEFAULT_SOURCE
-    if "data" in given:
+    if "data" in sent:
         defaults["datacontenttype"] = "application/json"
     return defaults

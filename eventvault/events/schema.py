@@ -31,7 +31,7 @@ _BASE64 = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
 
-class Problem(NamedTuple):
+class FieldProblem(NamedTuple):
     """One thing that is wrong with an event: the attribute's name, and why its value is not allowed."""
 
     field: str
@@ -55,17 +55,17 @@ class Matches(rules.Validator):
         return value
 
 
-class Instant(fields.String):
+class TimestampField(fields.String):
     """An RFC 3339 instant, kept as the text that was sent."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **options)
-        found = _INSTANT.fullmatch(text)
+        match = _INSTANT.fullmatch(text)
         try:
-            if found is None:
+            if match is None:
                 raise ValueError(text)
-            seconds = "59" if found[2] == "60" else found[2]
-            datetime.fromisoformat(f"{found[1]}{seconds}{found[4]}".upper())
+            seconds = "59" if match[2] == "60" else match[2]
+            datetime.fromisoformat(f"{match[1]}{seconds}{match[4]}".upper())
         except ValueError:
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
         return text
@@ -94,7 +94,7 @@ class EventSchema(Schema):
     source = _text(example="/shop/berlin")
     type = _text(required=True, example="com.example.order.created")
     subject = _text(example="orders/4711")
-    time = Instant(allow_none=True)
+    time = TimestampField(allow_none=True)
     datacontenttype = fields.String(
         allow_none=True, validate=Matches(_MEDIA_TYPE, "Not a media type such as application/json.")
     )
@@ -146,7 +146,7 @@ def _property(field: fields.Field[Any]) -> dict[str, Any]:
     if not isinstance(field, fields.String):
         return described
     described["type"] = ["string", "null"] if field.allow_none else "string"
-    if isinstance(field, Instant):
+    if isinstance(field, TimestampField):
         described["format"] = "date-time"
     for rule in field.validators:
         described |= _rule(rule, nullable=field.allow_none)
@@ -170,17 +170,17 @@ _ONE = jsonschema_rs.Draft202012Validator(JSON_SCHEMA, validate_formats=True)
 _MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEMA}, validate_formats=True)
 
 
-def validate(attributes: object) -> list[Problem]:
+def validate(attributes: object) -> list[FieldProblem]:
     """What is wrong with the attributes of one event, in the order of the declaration; empty: it is valid."""
     try:
         if _ONE.is_valid(attributes):
             return []
     except ValueError as error:
-        return [Problem("data", f"Cannot be kept as JSON: {error}.")]
-    return _worded(attributes) or [Problem("event", error.message) for error in _ONE.iter_errors(attributes)]
+        return [FieldProblem("data", f"Cannot be kept as JSON: {error}.")]
+    return _described(attributes) or [FieldProblem("event", error.message) for error in _ONE.iter_errors(attributes)]
 
 
-def validate_many(events: Sequence[object]) -> dict[int, list[Problem]]:
+def validate_many(events: Sequence[object]) -> dict[int, list[FieldProblem]]:
     """The problems of each invalid event by its index; empty: all are valid."""
     try:
         if _MANY.is_valid(events):
@@ -190,8 +190,8 @@ def validate_many(events: Sequence[object]) -> dict[int, list[Problem]]:
     return {index: problems for index, event in enumerate(events) if (problems := validate(event))}
 
 
-def _worded(attributes: object) -> list[Problem]:
+def _described(attributes: object) -> list[FieldProblem]:
     if not isinstance(attributes, Mapping):
-        return [Problem("event", "Not a JSON object.")]
-    found: Mapping[str, Any] = _SCHEMA.validate(attributes)
-    return [Problem(name, str(message)) for name, messages in found.items() for message in messages]
+        return [FieldProblem("event", "Not a JSON object.")]
+    messages_by_field: Mapping[str, Any] = _SCHEMA.validate(attributes)
+    return [FieldProblem(name, str(message)) for name, messages in messages_by_field.items() for message in messages]

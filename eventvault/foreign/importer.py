@@ -130,7 +130,7 @@ class _Importing:
 
     def _taken(self, draft: EventDraft) -> bool:
         identity = keys.identity_key(draft.id, draft.source)
-        return identity in self._identities or self._registry.note(identity) is not None
+        return identity in self._identities or self._registry.get_meta(identity) is not None
 
     def _under_another_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
         """An id from the key; where even that is taken (a record had it as its own), `~2`, `~3`, … follow it."""

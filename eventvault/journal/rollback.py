@@ -40,7 +40,7 @@ def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue:
         log.error("the database ends at event %s, and there was event %s already; what was kept of "
                   "them can be restored from generation %s", last, kept, identity.generation)  # fmt: skip
         reason = "rolled back"
-    registry.begin(identity.forked(at_sequence=last, reason=reason, instant=clock.now(), known=None))
+    registry.begin_generation(identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=None))
 
 
 def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:

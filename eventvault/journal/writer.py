@@ -173,7 +173,7 @@ class SegmentWriter:
         """
         with self._bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
-            kafka = kafka_of(registry.notes(keys.KAFKA))
+            kafka = kafka_of(registry.scan_meta(keys.KAFKA))
             ahead = list(registry.events(last, last + 1))
         return identity, last, None if ahead else kafka
 

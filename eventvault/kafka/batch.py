@@ -5,50 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
-from eventvault.kafka.look import TopicInfo
-from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.kafka.messages import KafkaMessage, Unreadable, to_draft
 from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.topic_info import TopicInfo
 
 
-class Taken:
+class PartitionBatch:
     """The messages of one partition in one batch, in order.
 
     drafts: (offset, event) each. letters: (message, reason) of those that are none. last: the last message of all.
     """
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.partition = records[0].partition
+    def __init__(self, messages: Sequence[KafkaMessage]) -> None:
+        self.partition = messages[0].partition
         self.drafts: list[tuple[int, EventDraft]] = []
-        self.letters: list[tuple[Record, str]] = []
-        self._records = list(records)
-        for record in records:
+        self.letters: list[tuple[KafkaMessage, str]] = []
+        self._messages = list(messages)
+        for message in messages:
             try:
-                self.drafts.append((record.offset, to_draft(record)))
+                self.drafts.append((message.offset, to_draft(message)))
             except Unreadable as reason:
-                self.letters.append((record, str(reason)))
+                self.letters.append((message, str(reason)))
 
     @property
-    def last(self) -> Record | None:
-        return self._records[-1] if self._records else None
+    def last(self) -> KafkaMessage | None:
+        return self._messages[-1] if self._messages else None
 
     def cut_before(self, offset: int) -> None:
         """Forget what comes at `offset` and after it."""
         self.drafts = [(number, draft) for number, draft in self.drafts if number < offset]
-        self.letters = [(record, reason) for record, reason in self.letters if record.offset < offset]
-        self._records = [record for record in self._records if record.offset < offset]
+        self.letters = [(message, reason) for message, reason in self.letters if message.offset < offset]
+        self._messages = [message for message in self._messages if message.offset < offset]
 
-    def end(self, look: TopicInfo) -> StoredOffset:
+    def end(self, topic_info: TopicInfo) -> StoredOffset:
         """The offset to store with these events."""
-        last = self._records[-1]
+        last = self._messages[-1]
         return StoredOffset(
             next=last.offset + 1,
             crc=checksum(last.value),
             leader_epoch=last.leader_epoch,
-            topic_id=look.topic_id,
-            cluster_id=look.cluster_id,
+            topic_id=topic_info.topic_id,
+            cluster_id=topic_info.cluster_id,
         )
 
 
-def read_batch(partitions: Sequence[Sequence[Record]]) -> list[Taken]:
+def read_batches(partitions: Sequence[Sequence[KafkaMessage]]) -> list[PartitionBatch]:
     """One Taken for each partition's messages; none of these may be empty."""
-    return [Taken(records) for records in partitions]
+    return [PartitionBatch(messages) for messages in partitions]

@@ -19,13 +19,13 @@ from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import EventVaultError, KafkaUnreachable
 from eventvault.events.event import Appended, EventDraft
-from eventvault.kafka import config, judgement, offsets, topics
-from eventvault.kafka.batch import Taken, read_batch
+from eventvault.kafka import config, offset_check, offsets, topics
+from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.dead_letters import DeadLetters
-from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
+from eventvault.kafka.topic_info import TopicInfo
 from eventvault.settings import Settings
 
 log = logging.getLogger("EventBus")
@@ -33,13 +33,13 @@ log = logging.getLogger("EventBus")
 BATCH_MESSAGES = 1_000
 """Small enough that a post over HTTP does not wait long behind one batch."""
 POLL_SECONDS = 0.1
-LOOK_SECONDS = 2.0
+TOPIC_CHECK_SECONDS = 2.0
 RETRY_SECONDS = 1.0
 
 _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
 
 
-class Stored(Protocol):
+class StoreResult(Protocol):
     """What a sink answers: what became of each draft, in order (`eventvault.store.interface.AppendResult`)."""
 
     @property
@@ -53,7 +53,7 @@ class BeginAgain(Exception):
     """
 
 
-Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], Stored]
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], StoreResult]
 """Appends events and puts notes in one write; returns when that is on disk, raises an EventVaultError otherwise."""
 
 Load = Callable[[], Mapping[bytes, bytes]]
@@ -131,40 +131,40 @@ class _Consuming:
         self._dead_letters = DeadLetters(settings)
         self._positions: Positions | None = None
         self._cluster_id: str | None = None
-        self._look_due = 0.0
+        self._topic_check_due = 0.0
 
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._look_when_due()
+                self._check_topic_when_due()
                 self._accept()
                 if messages := self._messages():
-                    self._take(messages)
+                    self._process_messages(messages)
         finally:
             self._dead_letters.close()
             self._consumer.close()
 
-    def _look_when_due(self) -> None:
+    def _check_topic_when_due(self) -> None:
         """See which partitions there are, and whether the topic is still the same one."""
-        if time.monotonic() < self._look_due:
+        if time.monotonic() < self._topic_check_due:
             return
         cluster = topics.describe_cluster(self._admin)
-        look = topics.topic_of(topics.ask_topic(self._admin, self._topic), cluster.cluster_id)
+        topic_info = topics.topic_of(topics.ask_topic(self._admin, self._topic), cluster.cluster_id)
         self._cluster_id = cluster.cluster_id
         self._monitor.connected(cluster.brokers)
-        self._monitor.topic_exists(exists=look is not None, expected=look is None and bool(self._stored()))
-        self._follow(look)
-        self._look_due = time.monotonic() + LOOK_SECONDS
+        self._monitor.topic_exists(exists=topic_info is not None, expected=topic_info is None and bool(self._stored()))
+        self._follow(topic_info)
+        self._topic_check_due = time.monotonic() + TOPIC_CHECK_SECONDS
 
-    def _follow(self, look: TopicInfo | None) -> None:
-        known = None if self._positions is None else self._positions.look
-        if known is not None and (look is None or look.topic_id != known.topic_id):
+    def _follow(self, topic_info: TopicInfo | None) -> None:
+        before = None if self._positions is None else self._positions.topic_info
+        if before is not None and (topic_info is None or topic_info.topic_id != before.topic_id):
             raise BeginAgain
-        if look is None:
+        if topic_info is None:
             return
         if self._positions is None:
-            self._positions = Positions(self._consumer, self._topic, look, self._stored())
-        self._positions.grow(look)
+            self._positions = Positions(self._consumer, self._topic, topic_info, self._stored())
+        self._positions.add_partitions(topic_info)
         self._positions.resume_due()
         self._report()
 
@@ -183,11 +183,11 @@ class _Consuming:
         first = self._consumer.poll(POLL_SECONDS)
         return [] if first is None else [first, *self._consumer.consume(BATCH_MESSAGES - 1, 0)]
 
-    def _take(self, messages: Sequence[Message]) -> None:
+    def _process_messages(self, messages: Sequence[Message]) -> None:
         positions = self._positions
         if positions is None:
             return
-        asked = topics.ask_topic(self._admin, self._topic)
+        request = topics.ask_topic(self._admin, self._topic)
         by_partition: dict[int, list[Message]] = defaultdict(list)
         for message in messages:
             error = message.error()
@@ -196,52 +196,52 @@ class _Consuming:
             else:
                 self._message_error(positions, message, error)
         fresh = [positions.fresh(partition, group) for partition, group in by_partition.items()]
-        taken = read_batch([records for records in fresh if records])
-        if not self._same_topic(asked, positions):
+        batches = read_batches([messages for messages in fresh if messages])
+        if not self._same_topic(request, positions):
             raise BeginAgain
-        self._keep(positions, taken)
+        self._deliver_and_store(positions, batches)
 
-    def _same_topic(self, asked: topics.Asked, positions: Positions) -> bool:
+    def _same_topic(self, request: topics.TopicRequest, positions: Positions) -> bool:
         """Whether what was read is of the topic that the offsets speak of: a name alone does not tell.
 
         Asked after the messages were read: a topic that was created anew never gets its old id back.
         """
-        look = topics.topic_of(asked, self._cluster_id)
-        return look is not None and look.topic_id == positions.look.topic_id
+        topic_info = topics.topic_of(request, self._cluster_id)
+        return topic_info is not None and topic_info.topic_id == positions.topic_info.topic_id
 
-    def _keep(self, positions: Positions, taken: list[Taken]) -> None:
+    def _deliver_and_store(self, positions: Positions, batches: list[PartitionBatch]) -> None:
         """Dead letters first, then events and offsets in one write; a partition without its dead letter waits."""
-        outcomes = iter(self._dead_letters.send([letter for part in taken for letter in part.letters]))
-        kept = []
-        for part in taken:
-            failed = [(record, why) for (record, _), why in zip(part.letters, outcomes, strict=False) if why]
+        outcomes = iter(self._dead_letters.send([letter for batch in batches for letter in batch.letters]))
+        waiting: set[int] = set()
+        for batch in batches:
+            failed = [(message, why) for (message, _), why in zip(batch.letters, outcomes, strict=False) if why]
             if failed:
-                part.cut_before(failed[0][0].offset)
+                batch.cut_before(failed[0][0].offset)
                 self._monitor.failed(f"a dead letter cannot be delivered to {self._dead_letters.topic}: {failed[0][1]}")
-            kept.append((part, bool(failed)))
-        self._store(positions, [part for part, _ in kept if part.last is not None])
-        for part, failed_letter in kept:
-            if failed_letter:
-                positions.wait(part.partition)
+                waiting.add(batch.partition)
+        self._store(positions, [batch for batch in batches if batch.last is not None])
+        for batch in batches:
+            if batch.partition in waiting:
+                positions.wait(batch.partition)
             else:
-                positions.of[part.partition].failures = 0
-        if taken and not positions.waiting():
+                positions.of[batch.partition].failures = 0
+        if batches and not positions.waiting():
             self._monitor.works()
 
-    def _store(self, positions: Positions, parts: list[Taken]) -> None:
-        if not parts:
+    def _store(self, positions: Positions, batches: list[PartitionBatch]) -> None:
+        if not batches:
             return
-        drafts = [draft for part in parts for _, draft in part.drafts]
-        ends = {part.partition: part.end(positions.look) for part in parts}
-        notes = [offsets.note(self._topic, partition, end) for partition, end in ends.items()]
-        results = self._sink(drafts, notes).results
+        drafts = [draft for batch in batches for _, draft in batch.drafts]
+        ends = {batch.partition: batch.end(positions.topic_info) for batch in batches}
+        metadata = [offsets.offset_put(self._topic, partition, end) for partition, end in ends.items()]
+        results = self._sink(drafts, metadata).results
         for partition, end in ends.items():
             positions.of[partition].next = end.next
-        self._monitor.taken(
+        self._monitor.batch_stored(
             events=len(drafts),
             duplicates=sum(result.duplicate for result in results),
             differing=sum(result.differs for result in results),
-            dead_letters=sum(len(part.letters) for part in parts),
+            dead_letters=sum(len(batch.letters) for batch in batches),
         )
 
     def _message_error(self, positions: Positions, message: Message, error: KafkaError) -> None:
@@ -252,10 +252,10 @@ class _Consuming:
         if error.code() == KafkaError._PARTITION_EOF and position is not None:
             position.at_end = message.offset() or 0
         elif error.code() in _OUT_OF_RANGE and partition is not None and position is not None:
-            positions.stop(partition, judgement.out_of_range(self._topic, partition, topics.reason_of(error)))
+            positions.stop(partition, offset_check.out_of_range(self._topic, partition, topics.reason_of(error)))
             self._report()
         else:
-            self._look_due = 0.0
+            self._topic_check_due = 0.0
             if error.code() not in topics.UNKNOWN:
                 self._monitor.failed(topics.reason_of(error))
 
@@ -266,20 +266,22 @@ class _Consuming:
         if partition not in self._positions.stopped():
             return
         try:
-            low = self._begin_anew(self._positions, partition)
+            low = self._store_present_beginning(self._positions, partition)
         except Exception:
             self._accepted.put(partition)
             raise
         log.warning("the loss in partition %d of %s was accepted: it begins at %d", partition, self._topic, low)
         raise BeginAgain
 
-    def _begin_anew(self, positions: Positions, partition: int) -> int:
+    def _store_present_beginning(self, positions: Positions, partition: int) -> int:
         """Keep the partition's present beginning, which is returned, as the offset that comes next."""
         low, _ = positions.bounds(partition)
-        beginning = StoredOffset(next=low, topic_id=positions.look.topic_id, cluster_id=positions.look.cluster_id)
-        self._sink([], [offsets.note(self._topic, partition, beginning)])
+        beginning = StoredOffset(
+            next=low, topic_id=positions.topic_info.topic_id, cluster_id=positions.topic_info.cluster_id
+        )
+        self._sink([], [offsets.offset_put(self._topic, partition, beginning)])
         return low
 
     def _client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._look_due = 0.0
+            self._topic_check_due = 0.0

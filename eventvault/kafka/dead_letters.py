@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
-from eventvault.kafka.look import dead_letter_topic
-from eventvault.kafka.messages import Record
+from eventvault.kafka.messages import KafkaMessage
+from eventvault.kafka.topic_info import dead_letter_topic
 from eventvault.settings import Settings
 
 DELIVERY_MILLISECONDS = 5_000
@@ -34,15 +34,15 @@ class DeadLetters:
         self._settings = settings
         self._producer: Producer | None = None
 
-    def send(self, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
+    def send(self, letters: Sequence[tuple[KafkaMessage, str]]) -> list[str | None]:
         """Deliver (message, reason) pairs; gives for each None, or why it could not be delivered."""
         outcomes: list[str | None] = ["no answer"] * len(letters)
         if not letters:
             return outcomes
         try:
             producer = self._open()
-            for index, (record, reason) in enumerate(letters):
-                self._produce(producer, record, reason, partial(_note, outcomes, index))
+            for index, (message, reason) in enumerate(letters):
+                self._produce(producer, message, reason, partial(_note, outcomes, index))
             producer.flush(DELIVERY_MILLISECONDS / 1000 + 1)
         except (KafkaException, BufferError) as error:
             outcomes = [outcome and str(error) for outcome in outcomes]
@@ -66,13 +66,17 @@ class DeadLetters:
         return self._producer
 
     def _produce(
-        self, producer: Producer, record: Record, reason: str, on_delivery: Callable[[KafkaError | None, Message], None]
+        self,
+        producer: Producer,
+        message: KafkaMessage,
+        reason: str,
+        on_delivery: Callable[[KafkaError | None, Message], None],
     ) -> None:
         deadline = time.monotonic() + DELIVERY_MILLISECONDS / 1000
         while True:
             try:
                 producer.produce(
-                    self.topic, record.value, record.key, headers=_headers(record, reason), on_delivery=on_delivery
+                    self.topic, message.value, message.key, headers=_headers(message, reason), on_delivery=on_delivery
                 )
                 return
             except BufferError:
@@ -81,16 +85,16 @@ class DeadLetters:
                 producer.poll(0.1)
 
 
-def _headers(record: Record, reason: str) -> list[tuple[str, str | bytes | None]]:
+def _headers(message: KafkaMessage, reason: str) -> list[tuple[str, str | bytes | None]]:
     origin = {
         "reason": reason,
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "timestamp": "" if record.timestamp is None else str(record.timestamp),
+        "topic": message.topic,
+        "partition": str(message.partition),
+        "offset": str(message.offset),
+        "timestamp": "" if message.timestamp is None else str(message.timestamp),
     }
     ours = [(HEADER_PREFIX + name, value.encode(errors="replace")) for name, value in origin.items()]
-    return [*record.headers, *ours]
+    return [*message.headers, *ours]
 
 
 def _note(outcomes: list[str | None], index: int, error: KafkaError | None, _: Message) -> None:

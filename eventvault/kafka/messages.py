@@ -27,7 +27,7 @@ class Unreadable(Exception):
     """The message cannot become an event; the text says why."""
 
 
-class Record(NamedTuple):
+class KafkaMessage(NamedTuple):
     """A Kafka message, as far as it matters here. timestamp: milliseconds since the epoch, None where it has none."""
 
     topic: str
@@ -40,58 +40,58 @@ class Record(NamedTuple):
     leader_epoch: int | None = None
 
 
-def to_draft(record: Record) -> EventDraft:
+def to_draft(message: KafkaMessage) -> EventDraft:
     """The event in a message, ready to be appended. Raises Unreadable.
 
     What the sender left out is filled in from the message alone: the same message read again gives the same event,
     and so is never stored twice.
     """
-    attributes = _attributes(record)
+    attributes = _attributes(message)
     if problems := validate(attributes):
         raise Unreadable("; ".join(str(problem) for problem in problems)[:_LONGEST_REASON])
     if attributes.get("id") is None:
-        attributes["id"] = derived_id(record)
-    dated = record.timestamp is not None and 0 <= record.timestamp < clock.YEAR_10000 // 1000
-    instant = record.timestamp * 1000 if dated and record.timestamp is not None else clock.now()
+        attributes["id"] = derived_id(message)
+    dated = message.timestamp is not None and 0 <= message.timestamp < clock.YEAR_10000 // 1000
+    instant = message.timestamp * 1000 if dated and message.timestamp is not None else clock.now()
     try:
         return draft(attributes, instant)
     except (TypeError, ValueError) as error:
         raise Unreadable(f"the event cannot be kept as JSON: {error}") from None
 
 
-def derived_id(record: Record) -> str:
+def derived_id(message: KafkaMessage) -> str:
     """`topic/partition/offset/checksum`. The checksum tells apart what a recreated topic has at the same offset."""
-    content = b"%d\x00%s\x00%s" % (record.timestamp or 0, record.key or b"", record.value or b"")
-    return f"{record.topic}/{record.partition}/{record.offset}/{offsets.checksum(content):08x}"
+    content = b"%d\x00%s\x00%s" % (message.timestamp or 0, message.key or b"", message.value or b"")
+    return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
 
-def _attributes(record: Record) -> dict[str, Any]:
-    headers = {name.lower(): value for name, value in record.headers}
+def _attributes(message: KafkaMessage) -> dict[str, Any]:
+    headers = {name.lower(): value for name, value in message.headers}
     content_type = _text("content-type", headers.get("content-type"))
     try:
         kind, charset = json_text.media_type(content_type)
         if kind.startswith(_STRUCTURED):
-            return _structured(kind, charset, record)
+            return _structured(kind, charset, message)
         if any(name.startswith(_PREFIX) for name in headers):
-            return _binary(headers, content_type, record.value)
-        return _object(record.value, charset)
+            return _binary(headers, content_type, message.value)
+        return _object(message.value, charset)
     except EventVaultError as error:
         raise Unreadable(error.message[:_LONGEST_REASON]) from None
 
 
-def _structured(kind: str, charset: str | None, record: Record) -> dict[str, Any]:
+def _structured(kind: str, charset: str | None, message: KafkaMessage) -> dict[str, Any]:
     if kind != f"{_STRUCTURED}+json":
         raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
-    return _object(record.value, charset)
+    return _object(message.value, charset)
 
 
 def _object(value: bytes | None, charset: str | None) -> dict[str, Any]:
     if value is None:
         raise Unreadable("the message has no value (a tombstone), and no event in its headers")
-    found = json_text.parse(json_text.to_utf8(value, charset), "the message")
-    if not isinstance(found, dict):
+    attributes = json_text.parse(json_text.to_utf8(value, charset), "the message")
+    if not isinstance(attributes, dict):
         raise Unreadable("the message is JSON, but not an object")
-    return found
+    return attributes
 
 
 def _binary(headers: dict[str, bytes | None], content_type: str | None, value: bytes | None) -> dict[str, Any]:

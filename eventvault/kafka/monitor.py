@@ -13,8 +13,8 @@ from typing import Any
 
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped
-from eventvault.kafka.judgement import Problem
-from eventvault.kafka.look import dead_letter_topic
+from eventvault.kafka.offset_check import HealthProblem
+from eventvault.kafka.topic_info import dead_letter_topic
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
@@ -22,8 +22,8 @@ log = logging.getLogger("KafkaMonitor")
 GRACE_SECONDS = 15.0
 """A broker that is started together with the service needs this long; before that its absence is no problem."""
 
-REPEAT_SECONDS = 3600.0
-LETTERS_SECONDS = 60.0
+REPEAT_LOG_SECONDS = 3600.0
+LETTERS_LOG_SECONDS = 60.0
 
 
 class KafkaMonitor:
@@ -41,13 +41,13 @@ class KafkaMonitor:
         self._topic_missing = False
         self._topic_expected = False
         self._failure: str | None = None
-        self._failure_said: str | None = None
-        self._failure_logged = float("-inf")
+        self._failure_logged_reason: str | None = None
+        self._failure_logged_at = float("-inf")
         self._letters_logged = float("-inf")
         self._last_error: dict[str, Any] | None = None
         self._last_message: int | None = None
         self._partitions: dict[int, dict[str, Any]] = {}
-        self._stopped: dict[int, Problem] = {}
+        self._stopped: dict[int, HealthProblem] = {}
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
@@ -82,22 +82,22 @@ class KafkaMonitor:
         now = self._monotonic()
         with self._lock:
             self._failure = reason
-            say = reason != self._failure_said or now - self._failure_logged >= REPEAT_SECONDS
-            if say:
-                self._failure_said, self._failure_logged = reason, now
+            is_news = reason != self._failure_logged_reason or now - self._failure_logged_at >= REPEAT_LOG_SECONDS
+            if is_news:
+                self._failure_logged_reason, self._failure_logged_at = reason, now
             self._note_error(reason)
-        if say:
+        if is_news:
             log.warning("events of the topic %s wait, it is tried again: %s", self._topic, reason)
-        return say
+        return is_news
 
     def works(self) -> None:
         """What failed before has gone through."""
         with self._lock:
-            was, self._failure, self._failure_said = self._failure, None, None
+            was, self._failure, self._failure_logged_reason = self._failure, None, None
         if was is not None:
             log.info("events of the topic %s are taken again", self._topic)
 
-    def taken(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
+    def batch_stored(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
         """A batch is stored."""
         with self._lock:
             self._last_message = clock.now()
@@ -114,21 +114,21 @@ class KafkaMonitor:
         if dead_letters and self._seldom():
             log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
 
-    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, Problem]) -> None:
+    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, HealthProblem]) -> None:
         """The present partitions: `state`, `next`, `lag` of each; and why which of them were stopped."""
         with self._lock:
-            known, self._stopped = self._stopped, dict(stopped)
+            before, self._stopped = self._stopped, dict(stopped)
             self._partitions = dict(states)
-            for partition in stopped.keys() - known.keys():
+            for partition in stopped.keys() - before.keys():
                 self._note_error(stopped[partition].message)
-        for partition in stopped.keys() - known.keys():
+        for partition in stopped.keys() - before.keys():
             log.error("%s; nothing is taken from it any more: %s", stopped[partition].message, stopped[partition].hint)
 
     def check_stopped(self, partition: int) -> None:
         """Raises PartitionNotStopped for a partition that was not stopped, or where Kafka is not used."""
         with self._lock:
-            known = partition in self._stopped
-        if not known:
+            is_stopped = partition in self._stopped
+        if not is_stopped:
             raise PartitionNotStopped(
                 f"partition {partition} of the topic {self._topic} is not stopped"
                 if self.configured
@@ -147,7 +147,9 @@ class KafkaMonitor:
             if self._connected and self._topic_missing and self._topic_expected:
                 problems.append(self._gone().to_dict())
             if self._connected and self._failure is not None:
-                problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED).to_dict())
+                problems.append(
+                    HealthProblem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED).to_dict()
+                )
         return problems
 
     def snapshot(self) -> dict[str, Any]:
@@ -174,7 +176,7 @@ class KafkaMonitor:
         """True once a minute: one broken producer must not fill the log."""
         now = self._monotonic()
         with self._lock:
-            due = now - self._letters_logged >= LETTERS_SECONDS
+            due = now - self._letters_logged >= LETTERS_LOG_SECONDS
             if due:
                 self._letters_logged = now
         return due
@@ -182,11 +184,13 @@ class KafkaMonitor:
     def _note_error(self, reason: str) -> None:
         self._last_error = {"message": reason, "at": _instant(clock.now())}
 
-    def _unreachable(self) -> Problem:
-        return Problem("kafka_unreachable", f"no Kafka broker answers at {self._servers}", _RETRIED)
+    def _unreachable(self) -> HealthProblem:
+        return HealthProblem("kafka_unreachable", f"no Kafka broker answers at {self._servers}", _RETRIED)
 
-    def _gone(self) -> Problem:
-        return Problem("kafka_topic_missing", f"the topic {self._topic} is gone", "create it again, or restore it")
+    def _gone(self) -> HealthProblem:
+        return HealthProblem(
+            "kafka_topic_missing", f"the topic {self._topic} is gone", "create it again, or restore it"
+        )
 
 
 _RETRIED = "nothing is lost and it is tried again by itself; lastError in the kafka part says what Kafka says"

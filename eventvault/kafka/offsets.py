@@ -39,17 +39,17 @@ def offset_key(topic: str, partition: int) -> bytes:
     return topic_prefix(topic) + _PARTITION.pack(partition)
 
 
-def note(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes, bytes]:
+def offset_put(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes, bytes]:
     """The put that keeps an offset, for the write that holds the events before it."""
     return offset_key(topic, partition), msgspec.json.encode(offset)
 
 
-def stored_offsets(topic: str, notes: Mapping[bytes, bytes]) -> dict[int, StoredOffset]:
-    """The offsets of a topic's partitions among the notes of a registry; notes of other topics are passed over."""
+def stored_offsets(topic: str, metadata: Mapping[bytes, bytes]) -> dict[int, StoredOffset]:
+    """The offsets of a topic's partitions among a registry's metadata; that of other topics is ignored."""
     prefix = topic_prefix(topic)
     return {
         _PARTITION.unpack(key[len(prefix) :])[0]: msgspec.json.decode(value, type=StoredOffset)
-        for key, value in notes.items()
+        for key, value in metadata.items()
         if key.startswith(prefix) and len(key) == len(prefix) + _PARTITION.size
     }
 
@@ -59,10 +59,10 @@ def checksum(value: bytes | None) -> int:
     return int(google_crc32c.value(value or b""))
 
 
-def describe(notes: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
-    """Topic → partition → next offset, of the notes of a registry: what a manifest says of Kafka."""
+def describe(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
+    """Topic → partition → next offset, of a registry's metadata: what a manifest says of Kafka."""
     described: dict[str, dict[str, int]] = {}
-    for key, value in notes.items():
+    for key, value in metadata.items():
         topic, partition = key[len(keys.KAFKA) : -_PARTITION.size - 1].decode(), _PARTITION.unpack(key[-4:])[0]
         described.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value, type=StoredOffset).next
     return described

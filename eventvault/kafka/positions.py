@@ -9,14 +9,14 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from eventvault.kafka import judgement
-from eventvault.kafka.judgement import Problem
-from eventvault.kafka.look import TopicInfo
-from eventvault.kafka.messages import Headers, Record
+from eventvault.kafka import offset_check
+from eventvault.kafka.messages import Headers, KafkaMessage
+from eventvault.kafka.offset_check import HealthProblem
 from eventvault.kafka.offsets import StoredOffset, checksum
-from eventvault.kafka.topics import QUESTION_SECONDS, unreachable
+from eventvault.kafka.topic_info import TopicInfo
+from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, unreachable
 
-LONGEST_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 
 class Position(msgspec.Struct):
@@ -30,7 +30,7 @@ class Position(msgspec.Struct):
     next: int | None = None
     at_end: int = 0
     compare: StoredOffset | None = None
-    problem: Problem | None = None
+    problem: HealthProblem | None = None
     waits_until: float | None = None
     failures: int = 0
 
@@ -42,18 +42,18 @@ class Position(msgspec.Struct):
 class Positions:
     """All partitions of a topic on one consumer, which this assigns them to."""
 
-    def __init__(self, consumer: Consumer, topic: str, look: TopicInfo, stored: dict[int, StoredOffset]) -> None:
-        self.look = look
+    def __init__(self, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]) -> None:
+        self.topic_info = topic_info
         self.of: dict[int, Position] = {}
         self._consumer = consumer
         self._topic = topic
         self._stored = stored
-        self.grow(look)
+        self.add_partitions(topic_info)
 
-    def grow(self, look: TopicInfo) -> None:
+    def add_partitions(self, topic_info: TopicInfo) -> None:
         """Begin with the partitions that are new. Raises KafkaUnreachable; calling it again goes on."""
-        self.look = look
-        for partition in range(look.partitions):
+        self.topic_info = topic_info
+        for partition in range(topic_info.partitions):
             if partition not in self.of:
                 self.begin(partition, self._stored.get(partition))
 
@@ -64,7 +64,7 @@ class Positions:
         if stored is not None:
             low, high = self.bounds(partition)
             position.next = start = stored.next
-            position.problem = judgement.check_offset(self._topic, partition, stored, self.look, low, high)
+            position.problem = offset_check.check_offset(self._topic, partition, stored, self.topic_info, low, high)
             if stored.crc is not None and stored.next > low:
                 position.compare, start = stored, stored.next - 1
                 epoch = -1 if stored.leader_epoch is None else stored.leader_epoch
@@ -75,14 +75,14 @@ class Positions:
     def bounds(self, partition: int) -> tuple[int, int]:
         """The partition's first offset and its end, from the broker. Raises KafkaUnreachable."""
         try:
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=QUESTION_SECONDS
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=REQUEST_TIMEOUT_SECONDS
             )
         except KafkaException as error:
             raise unreachable(error) from error
-        return int(found[0]), int(found[1])
+        return int(low), int(high)
 
-    def stop(self, partition: int, problem: Problem) -> None:
+    def stop(self, partition: int, problem: HealthProblem) -> None:
         """Take nothing more from a partition."""
         self._unassign(partition)
         self.of[partition].problem = problem
@@ -91,7 +91,7 @@ class Positions:
         """Take a partition up again at its `next`, later: 1, 2, 4 … seconds."""
         self._unassign(partition)
         position = self.of[partition]
-        position.waits_until = time.monotonic() + min(LONGEST_WAIT_SECONDS, 2.0**position.failures)
+        position.waits_until = time.monotonic() + min(MAX_WAIT_SECONDS, 2.0**position.failures)
         position.failures += 1
 
     def resume_due(self) -> None:
@@ -102,21 +102,21 @@ class Positions:
                 position.waits_until = None
                 self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
 
-    def fresh(self, partition: int, messages: Sequence[Message]) -> list[Record]:
+    def fresh(self, partition: int, messages: Sequence[Message]) -> list[KafkaMessage]:
         """The messages of a partition that were not taken yet; stops it where the stored one is not the same."""
         position = self.of.get(partition)
         if position is None or not position.consuming or not messages:
             return []
         if position.compare is not None:
             expected, position.compare = position.compare, None
-            first = messages[0]
-            if first.offset() == expected.next - 1 and checksum(first.value()) != expected.crc:
-                self.stop(partition, judgement.diverged(self._topic, partition, expected.next - 1))
+            first_message = messages[0]
+            if first_message.offset() == expected.next - 1 and checksum(first_message.value()) != expected.crc:
+                self.stop(partition, offset_check.diverged(self._topic, partition, expected.next - 1))
                 return []
-        least = position.next or 0
-        return [_record(message) for message in messages if (message.offset() or 0) >= least]
+        first = position.next or 0
+        return [_kafka_message(message) for message in messages if (message.offset() or 0) >= first]
 
-    def stopped(self) -> dict[int, Problem]:
+    def stopped(self) -> dict[int, HealthProblem]:
         return {number: position.problem for number, position in self.of.items() if position.problem is not None}
 
     def waiting(self) -> bool:
@@ -144,9 +144,9 @@ class Positions:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
 
-def _record(message: Message) -> Record:
+def _kafka_message(message: Message) -> KafkaMessage:
     kind, milliseconds = message.timestamp()
-    return Record(
+    return KafkaMessage(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,

@@ -11,10 +11,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from eventvault.errors import KafkaUnreachable
-from eventvault.kafka.look import TopicInfo
+from eventvault.kafka.topic_info import TopicInfo
 
-QUESTION_SECONDS = 3.0
-Asked = Future[Any]
+REQUEST_TIMEOUT_SECONDS = 3.0
+TopicRequest = Future[Any]
 
 UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
@@ -27,33 +27,35 @@ class Cluster(NamedTuple):
 
 
 def describe_cluster(admin: AdminClient) -> Cluster:
-    found = _answer(admin.describe_cluster(request_timeout=QUESTION_SECONDS))
-    return Cluster(found.cluster_id, {node.id: f"{node.host}:{node.port}" for node in found.nodes})
+    cluster = _answer(admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_SECONDS))
+    return Cluster(cluster.cluster_id, {node.id: f"{node.host}:{node.port}" for node in cluster.nodes})
 
 
-def ask_topic(admin: AdminClient, topic: str) -> Asked:
+def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
     """Begin to ask; `topic_of` gives the answer."""
-    asked: Mapping[str, Future[Any]] = admin.describe_topics(TopicCollection([topic]), request_timeout=QUESTION_SECONDS)
-    return asked[topic]
+    requests: Mapping[str, Future[Any]] = admin.describe_topics(
+        TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_SECONDS
+    )
+    return requests[topic]
 
 
-def topic_of(asked: Asked, cluster_id: str | None) -> TopicInfo | None:
+def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     """The topic as it is now; None where there is none of that name."""
     try:
-        found = _answer(asked)
+        description = _answer(request)
     except KafkaUnreachable as error:
         if error.details.get("kafka") in UNKNOWN:
             return None
         raise
-    number = (found.topic_id.get_most_significant_bits(), found.topic_id.get_least_significant_bits())
-    return TopicInfo(cluster_id, str(found.topic_id) if any(number) else None, len(found.partitions))
+    number = (description.topic_id.get_most_significant_bits(), description.topic_id.get_least_significant_bits())
+    return TopicInfo(cluster_id, str(description.topic_id) if any(number) else None, len(description.partitions))
 
 
 def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None) -> None:
     """Create a topic with the brokers' defaults; nothing happens where it is there. Raises KafkaUnreachable."""
     new = NewTopic(topic, -1, -1, config=dict(config or {}))
     try:
-        _answer(admin.create_topics([new], request_timeout=QUESTION_SECONDS)[topic])
+        _answer(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
     except KafkaUnreachable as error:
         if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
@@ -74,12 +76,12 @@ def unreachable(error: KafkaException) -> KafkaUnreachable:
     )
 
 
-def _answer(asked: Asked) -> Any:
+def _answer(request: TopicRequest) -> Any:
     try:
-        return asked.result(QUESTION_SECONDS + 2)
+        return request.result(REQUEST_TIMEOUT_SECONDS + 2)
     except KafkaException as error:
         raise unreachable(error) from error
     except TimeoutError as error:
         raise KafkaUnreachable(
-            f"Kafka does not answer within {QUESTION_SECONDS + 2:.0f} s", hint="it is tried again by itself"
+            f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s", hint="it is tried again by itself"
         ) from error

@@ -19,7 +19,7 @@ from eventvault.events import event
 from eventvault.past.values import DiffPage, DiffQuery
 
 PAGE_BYTES = 8 * 2**20
-LOOKED_AT = 5_000
+MAX_COMPARED = 5_000
 """A page ends after so many events, found the same or not, so that one call stays short."""
 
 
@@ -52,16 +52,16 @@ class _Page:
         self._common = common
         self._lines: list[bytes] = []
         self._counts = [0, 0, 0]
-        self._room = PAGE_BYTES
-        self._looked_at = 0
+        self._remaining_bytes = PAGE_BYTES
+        self._compared = 0
 
     def walk(self, side: int, after: int) -> int | None:
         """Go through one side; the sequence at which the page is full, None at the side's end."""
         position = after
         for sequence, value in self._readers[side].events(after, self._ends[side]):
-            if self._room <= 0 or self._looked_at == LOOKED_AT:
+            if self._remaining_bytes <= 0 or self._compared == MAX_COMPARED:
                 return position
-            self._look(side, value)
+            self._compare(side, value)
             position = sequence
         return None
 
@@ -69,17 +69,17 @@ class _Page:
         only_one, only_other, different = self._counts
         return DiffPage(self._lines, following, only_one, only_other, different, self._common)
 
-    def _look(self, side: int, value: bytes) -> None:
-        self._looked_at += 1
+    def _compare(self, side: int, value: bytes) -> None:
+        self._compared += 1
         attributes = orjson.loads(value)
-        twin = self._twin(1 - side, attributes["id"], attributes["source"])
-        if twin is None:
+        counterpart = self._counterpart(1 - side, attributes["id"], attributes["source"])
+        if counterpart is None:
             name = b"to" if side else b"from"
             self._add(side, b'{"in":"%s","event":%s}' % (name, value))
-        elif side == 0 and not event.same(twin, value):
-            self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, twin))
+        elif side == 0 and not event.same(counterpart, value):
+            self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, counterpart))
 
-    def _twin(self, side: int, event_id: str, source: str) -> bytes | None:
+    def _counterpart(self, side: int, event_id: str, source: str) -> bytes | None:
         """The event of that identity on a side, if it was there by then."""
         reader = self._readers[side]
         try:
@@ -91,4 +91,4 @@ class _Page:
     def _add(self, count: int, line: bytes) -> None:
         self._counts[count] += 1
         self._lines.append(line)
-        self._room -= len(line)
+        self._remaining_bytes -= len(line)

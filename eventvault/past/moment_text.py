@@ -28,7 +28,7 @@ def moment_of(text: str, name: str) -> Moment:
     if re.fullmatch(r"[0-9]{1,19}", rest) and int(rest) <= LARGEST:
         return Moment(sequence=int(rest), generation=generation)
     try:
-        return Moment(instant=clock.parse_given(rest), generation=generation)
+        return Moment(instant=clock.parse_lenient(rest), generation=generation)
     except (ValueError, OverflowError):
         raise InvalidInput(
             f"{text[:80]!r} is no moment",

@@ -23,17 +23,17 @@ from eventvault.database.generation import StoreIdentity, is_id
 from eventvault.database.paging import scan
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import Page, ScanQuery
-from eventvault.errors import GenerationLeftBehind, TooBusy
+from eventvault.errors import GenerationSuperseded, TooBusy
 from eventvault.files import remove_durably
 from eventvault.restore.swap.previous import PreviousDatabases
 
-UNHELD_SECONDS = 30.0
+UNLEASED_SECONDS = 30.0
 """A reader whose store was taken over has this long to say again what it holds."""
 
 
 UNREAD_SECONDS = 600.0
 """How long a copy that was made for its readers, unpacked from an archive for one, is kept for more of them."""
-MOST_OPEN = 4
+MAX_OPEN = 4
 """Databases of the past that are open at once; beyond, the one that nobody has read for longest makes way."""
 
 
@@ -60,26 +60,26 @@ class PastDatabasePool:
         self._storage_dir = storage_dir
         self._previous = previous
         self._lock = previous.lock
-        previous.in_use = lambda name: self._held(name.removeprefix(data_folders.PREVIOUS_PREFIX))
+        previous.in_use = lambda name: self._in_use_or_recent(name.removeprefix(data_folders.PREVIOUS_PREFIX))
         self._open: dict[str, _Copy] = {}
-        self._holders: dict[object, str] = {}
+        self._leases: dict[object, str] = {}
         self._readers: Counter[str] = Counter()
-        self._last_held: dict[str, float] = {}
-        self._began = time.monotonic()
+        self._last_used: dict[str, float] = {}
+        self._started_at = time.monotonic()
 
     def staging(self) -> Path:
         """A free name for a folder in which a database of the past is made; it is gone at the next start."""
         return self._storage_dir / f"{data_folders.PAST_PREFIX}{secrets.token_hex(4)}"
 
-    def hold(self, generation: str, holder: object) -> None:
+    def lease(self, generation: str, holder: object) -> None:
         with self._lock:
-            self._holders[holder] = generation
+            self._leases[holder] = generation
 
     def release(self, holder: object) -> None:
         with self._lock:
-            generation = self._holders.pop(holder, None)
+            generation = self._leases.pop(holder, None)
             if generation is not None:
-                self._last_held[generation] = time.monotonic()
+                self._last_used[generation] = time.monotonic()
 
     def scan(self, identity: StoreIdentity, query: ScanQuery) -> Page | ScanQuery:
         """A page of the generation that `query` names, or the query to ask the present one.
@@ -95,7 +95,7 @@ class PastDatabasePool:
         if query.upto is not None and self.has(generation):
             with self.reading(generation) as registry:
                 return msgspec.structs.replace(scan(registry, query), generation=generation)
-        raise GenerationLeftBehind(
+        raise GenerationSuperseded(
             f"generation {generation} was left behind by a restore, and event {reach} lies beyond the fork",
             hint="begin again without a cursor: GET /api/events",
             generation=identity.generation,
@@ -130,63 +130,63 @@ class PastDatabasePool:
             with self._lock:
                 self._readers.subtract(keys)
                 self._readers = +self._readers
-                self._last_held.update(dict.fromkeys(keys, time.monotonic()))
+                self._last_used.update(dict.fromkeys(keys, time.monotonic()))
 
     def add(self, key: str, database: Path, folder: Path) -> None:
         """Open a database that was made for its readers; it goes, and `folder` with it, when nobody reads it."""
-        gone: list[_Copy] = []
+        evicted: list[_Copy] = []
         try:
             with self._lock:
-                self._last_held[key] = time.monotonic()
+                self._last_used[key] = time.monotonic()
                 if key in self._open:
-                    gone.append(self._open.pop(key))
-                self._open[key] = self._opened(database, folder, UNREAD_SECONDS, gone)
+                    evicted.append(self._open.pop(key))
+                self._open[key] = self._open_copy(database, folder, UNREAD_SECONDS, evicted)
         finally:
-            _close(gone)
+            _close(evicted)
 
-    def tidy(self) -> None:
+    def close_idle(self) -> None:
         """Close and remove the copies that nobody has read for a while."""
         with self._lock:
-            idle = [key for key, copy in self._open.items() if not self._held(key, copy.idle)]
+            idle = [key for key, copy in self._open.items() if not self._in_use_or_recent(key, copy.idle)]
             copies = [self._open.pop(key) for key in idle]
         _close(copies)
 
-    def _held(self, key: str, idle: float = UNHELD_SECONDS) -> bool:
-        recent = max(self._last_held.get(key, self._began), self._began)
+    def _in_use_or_recent(self, key: str, idle: float = UNLEASED_SECONDS) -> bool:
+        recent = max(self._last_used.get(key, self._started_at), self._started_at)
         return self._is_read(key) or time.monotonic() - recent < idle
 
     def _is_read(self, key: str) -> bool:
-        return key in self._readers or key in self._holders.values()
+        return key in self._readers or key in self._leases.values()
 
     def _bus(self, key: str) -> EventBus:
-        gone: list[_Copy] = []
+        evicted: list[_Copy] = []
         try:
             with self._lock:
-                self._last_held[key] = time.monotonic()
+                self._last_used[key] = time.monotonic()
                 if key not in self._open:
                     copy = self._storage_dir / f"{data_folders.PAST_PREFIX}{key}-{secrets.token_hex(4)}"
-                    least = self._previous.events(self._previous.folder(key).name)
+                    min_events = self._previous.events(self._previous.folder(key).name)
                     try:
                         copy_database(self._previous.folder(key), copy)
                     except BaseException:
                         remove_durably(copy)
                         raise
-                    self._open[key] = self._opened(copy, copy, UNHELD_SECONDS, gone, least)
+                    self._open[key] = self._open_copy(copy, copy, UNLEASED_SECONDS, evicted, min_events)
                 return self._open[key].bus
         finally:
-            _close(gone)
+            _close(evicted)
 
-    def _opened(self, database: Path, folder: Path, idle: float, gone: list[_Copy], least: int = 0) -> _Copy:
+    def _open_copy(self, database: Path, folder: Path, idle: float, evicted: list[_Copy], min_events: int = 0) -> _Copy:
         """In a folder of its own each time: the one before may still be on its way out.
 
-        gone: is given what makes way, to be closed once the lock is free. least: how many events it must hold.
+        evicted: receives the copies to close once the lock is released. min_events: fail if the copy holds fewer.
         """
         bus = EventBus(database)
         try:
-            self._make_room(gone)
+            self._make_room(evicted)
             bus.init([])
             with bus.using() as registry:
-                check_holds(folder, registry.last_sequence, least)
+                check_holds(folder, registry.last_sequence, min_events)
         except BaseException:
             if bus.registry is not None:
                 bus.close()
@@ -194,17 +194,17 @@ class PastDatabasePool:
             raise
         return _Copy(bus, folder, idle)
 
-    def _make_room(self, gone: list[_Copy]) -> None:
+    def _make_room(self, evicted: list[_Copy]) -> None:
         """Raises TooBusy where each that is open has a reader."""
         free = [key for key in self._open if not self._is_read(key)]
-        free.sort(key=lambda key: self._last_held.get(key, 0.0))
-        while len(self._open) >= MOST_OPEN:
+        free.sort(key=lambda key: self._last_used.get(key, 0.0))
+        while len(self._open) >= MAX_OPEN:
             if not free:
                 raise TooBusy(
-                    f"{MOST_OPEN} databases of the past are being read already",
+                    f"{MAX_OPEN} databases of the past are being read already",
                     hint="try again when one of their exports has ended",
                 )
-            gone.append(self._open.pop(free.pop(0)))
+            evicted.append(self._open.pop(free.pop(0)))
 
 
 def _close(copies: Iterable[_Copy]) -> None:

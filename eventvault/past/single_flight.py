@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventvault.past.pool import PastDatabasePool
 
-MADE_AT_ONCE = 2
+MAX_CONCURRENT_BUILDS = 2
 """A small one does not wait for a large one; but each takes disk and cores from what goes on beside it."""
 
 
@@ -29,7 +29,7 @@ class SingleFlight:
         """
         with self._past.in_use(key):
             if not self._past.has(key):
-                with self._alone(key):
+                with self._exclusively(key):
                     if not self._past.has(key):
                         staging = self._past.staging()
                         self._past.add(key, make(staging), staging)
@@ -37,10 +37,10 @@ class SingleFlight:
                 return registry.last_sequence
 
     @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
+    def _exclusively(self, key: str) -> Iterator[None]:
         """Nobody else makes the same meanwhile, and only so many make others."""
         with self._changed:
-            self._changed.wait_for(lambda: key not in self._keys and len(self._keys) < MADE_AT_ONCE)
+            self._changed.wait_for(lambda: key not in self._keys and len(self._keys) < MAX_CONCURRENT_BUILDS)
             self._keys.add(key)
         try:
             yield

@@ -24,7 +24,7 @@ from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import StoreIdentity, is_id
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import GenerationLeftBehind, MomentUnavailable
+from eventvault.errors import GenerationSuperseded, MomentUnavailable
 from eventvault.events import event
 from eventvault.files import FileIdentity
 from eventvault.past.diff import diff_page
@@ -50,7 +50,7 @@ class Maker(Protocol):
     def materialise(self, moment: Moment, staging: Path) -> Materialised: ...
 
 
-_REMEMBERED = 1000
+_MAX_RESOLVED = 1000
 """Moments of which it is known what they come to, so that a further page of one does not look for it again."""
 
 _UNPACKED = "archive-"
@@ -75,7 +75,7 @@ class Views:
         self._past = past
         self._maker = maker
         self._now = now
-        self._making = SingleFlight(past)
+        self._single_flight = SingleFlight(past)
         self._resolved: dict[Moment, Moment] = {}
 
     def resolve_moment(self, moment: Moment) -> PastView:
@@ -86,7 +86,7 @@ class Views:
         with self._bus.using() as registry:
             view = self._in_present(registry, moment)
             identity = registry.identity
-        return view or self._left_behind(identity, moment)
+        return view or self._in_superseded(identity, moment)
 
     def diff(self, query: DiffQuery) -> DiffPage:
         """As `eventvault.store.interface.Store.diff` says."""
@@ -110,14 +110,14 @@ class Views:
             with self._past.reading(view.generation) as past:
                 yield past
         else:
-            said = f"generation {view.generation_id}" if view.generation_id else "what was unpacked of an archive"
-            raise GenerationLeftBehind(f"{said} is not kept any more", hint="ask again")
+            name = f"generation {view.generation_id}" if view.generation_id else "what was unpacked of an archive"
+            raise GenerationSuperseded(f"{name} is not kept any more", hint="ask again")
 
     def _wait_for_writers(self, moment: Moment) -> None:
         """An append that is under way may have its instant already: it belongs to a moment that is not before it."""
         registry = self._bus.registry
         if moment.instant is not None and registry is not None and moment.instant >= registry.last_recorded:
-            with self._bus.committer.held():
+            with self._bus.committer.paused():
                 pass
 
     def _in_present(self, registry: EventRegistry, moment: Moment) -> PastView | None:
@@ -133,24 +133,24 @@ class Views:
             return PastView(generation, self._upto(registry, generation, moment, bound))
         return None
 
-    def _left_behind(self, identity: StoreIdentity, moment: Moment) -> PastView:
+    def _in_superseded(self, identity: StoreIdentity, moment: Moment) -> PastView:
         generation = _generation(identity, moment)
         if not (is_id(generation) and self._past.has(generation)):
             if generation not in identity.by_id():
-                raise self._not_known(identity, generation)
-            return self._made(moment, generation)
+                raise self._unknown_generation(identity, generation)
+            return self._materialise_once(moment, generation)
         with self._past.reading(generation) as registry:
             return PastView(generation, self._upto(registry, generation, moment, registry.last_sequence))
 
-    def _made(self, moment: Moment, generation: str) -> PastView:
+    def _materialise_once(self, moment: Moment, generation: str) -> PastView:
         """What nobody keeps is put together from archives and the journal, once for all who read the same state."""
         wanted = self._resolved.get(moment)
         if wanted is None or not self._past.has(_key_of(wanted)):
-            if len(self._resolved) >= _REMEMBERED:
+            if len(self._resolved) >= _MAX_RESOLVED:
                 self._resolved.clear()
             wanted = self._resolved[moment] = self._resolve(moment)
         key = _key_of(wanted)
-        return PastView(key, self._making.last_of(key, partial(self._materialised, wanted)), generation)
+        return PastView(key, self._single_flight.last_of(key, partial(self._materialise, wanted)), generation)
 
     def _resolve(self, moment: Moment) -> Moment:
         """The moment by its sequence, where that can be told before it is made: many instants mean the same state."""
@@ -160,7 +160,7 @@ class Views:
         sequence = self._maker.way_to(wanted)[0].target.sequence
         return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
 
-    def _materialised(self, moment: Moment, staging: Path) -> Path:
+    def _materialise(self, moment: Moment, staging: Path) -> Path:
         return self._maker.materialise(moment, staging).folder
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
@@ -171,18 +171,20 @@ class Views:
             return moment.sequence
         if moment.instant is None:
             return bound
-        said = clock.format_microseconds(moment.instant)
+        text = clock.format_microseconds(moment.instant)
         if moment.instant > self._now():
-            raise self._outside(registry, generation, bound, f"{said} is in the future", moment)
+            raise self._outside(registry, generation, bound, f"{text} is in the future", moment)
         if moment.instant < _oldest(registry, generation):
-            raise self._outside(registry, generation, bound, f"{said} is before the registry began", moment)
+            raise self._outside(registry, generation, bound, f"{text} is before the registry began", moment)
         return registry.first_recorded_at_or_after(moment.instant + 1, bound) - 1
 
     def _outside(
         self, registry: EventRegistry, generation: str, bound: int, why: str, moment: Moment
     ) -> MomentUnavailable:
-        oldest = _said(_oldest(registry, generation), 0)
-        newest = _said(event.recorded_of(registry.at(bound)) if bound else _oldest(registry, generation), bound)
+        oldest = _instant_and_sequence(_oldest(registry, generation), 0)
+        newest = _instant_and_sequence(
+            event.recorded_of(registry.at(bound)) if bound else _oldest(registry, generation), bound
+        )
         early = moment.instant is not None and moment.instant < _oldest(registry, generation)
         return unavailable(
             f"there is no such moment in generation {generation}: {why}",
@@ -192,11 +194,11 @@ class Views:
             before=early or (moment.sequence is not None and moment.sequence < 0),
         )
 
-    def _not_known(self, identity: StoreIdentity, generation: str) -> MomentUnavailable:
+    def _unknown_generation(self, identity: StoreIdentity, generation: str) -> MomentUnavailable:
         with self._bus.using() as registry:
             window = {
-                "oldest": _said(_oldest(registry, identity.generation), 0),
-                "newest": _said(registry.last_recorded, registry.last_sequence),
+                "oldest": _instant_and_sequence(_oldest(registry, identity.generation), 0),
+                "newest": _instant_and_sequence(registry.last_recorded, registry.last_sequence),
             }
         return unavailable(
             f"there is no such moment: the generation {generation[:80]} is not known here",
@@ -216,14 +218,14 @@ class Views:
 
     def _unpacked(self, archive: Path) -> PastView:
         file = FileIdentity.of(archive.stat())
-        told_apart = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
-        key = f"{_UNPACKED}{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
+        fingerprint = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
+        key = f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
             self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
             return staging / data_folders.DATABASE
 
-        return PastView(key, self._making.last_of(key, unpack))
+        return PastView(key, self._single_flight.last_of(key, unpack))
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
@@ -237,8 +239,8 @@ def _common(identity: StoreIdentity, query: DiffQuery) -> int:
 
 
 def _key_of(moment: Moment) -> str:
-    told_apart = f"{moment.generation}:{moment.sequence}:{moment.instant}"
-    return f"moment-{hashlib.sha256(told_apart.encode()).hexdigest()[:16]}"
+    fingerprint = f"{moment.generation}:{moment.sequence}:{moment.instant}"
+    return f"moment-{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
 
 def _generation(identity: StoreIdentity, moment: Moment) -> str:
@@ -254,9 +256,9 @@ def _lies_within(registry: EventRegistry, moment: Moment, bound: int) -> bool:
 
 def _oldest(registry: EventRegistry, generation: str) -> int:
     """When the lineage of a generation began, which is before its first event."""
-    began = registry.identity.began(generation)
+    began = registry.identity.origin_time(generation)
     return min(began, event.recorded_of(registry.at(1))) if registry.last_sequence else began
 
 
-def _said(instant: int, sequence: int) -> dict[str, Any]:
+def _instant_and_sequence(instant: int, sequence: int) -> dict[str, Any]:
     return {"time": clock.format_microseconds(instant), "sequence": sequence}

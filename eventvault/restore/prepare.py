@@ -102,7 +102,7 @@ def _begin_generation(
 ) -> dict[str, Any]:
     """Stamp a database that holds the same as its generation did, as the beginning of the next."""
     last = registry.last_sequence
-    identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), known=live)
+    identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=live)
     write_identity(db, identity)
     return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
 

@@ -19,11 +19,11 @@ def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: Kaf
     # Imported where it is used: a store without Kafka takes over sooner without the client library.
     from eventvault.kafka.consumer import EventsConsumer
 
-    def take(drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
-        return bus.committer.append(AppendBatch(drafts, nonces.next(), notes))
+    def take(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+        return bus.committer.append(AppendBatch(drafts, nonces.next(), metadata))
 
     def stored() -> dict[bytes, bytes]:
         with bus.using() as registry:
-            return registry.notes(keys.KAFKA)
+            return registry.scan_meta(keys.KAFKA)
 
     return [EventsConsumer(settings, sink=take, load=stored, monitor=monitor)]

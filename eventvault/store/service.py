@@ -174,7 +174,7 @@ class StoreService:
     def hold_generation(self, generation: str, holder: object = None) -> GenerationHold:
         """See the interface. Over a socket the holder is the connection, and its end releases."""
         holder = object() if holder is None else holder
-        self.past.hold(generation, holder)
+        self.past.lease(generation, holder)
         return GenerationLease(self.past, holder)
 
     def release(self, holder: object) -> None:
@@ -260,7 +260,7 @@ class StoreService:
 
     def _each_second(self) -> None:
         self.restorer.each_second()
-        self.past.tidy()
+        self.past.close_idle()
         self.previous.drop_unused()
 
     def _drop_previous_later(self) -> Callable[[], None]:

@@ -178,7 +178,7 @@ def _last_restore(parts: Parts) -> dict[str, Any] | None:
 
 
 def _metrics(parts: Parts) -> dict[str, float]:
-    sizes = parts.bus.committer.sizes
+    sizes = parts.bus.committer.stats
     return {
         "append_groups": sizes.groups,
         "append_requests": sizes.batches,

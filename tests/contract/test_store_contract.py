@@ -18,7 +18,7 @@ from eventvault.errors import (
     BackupNotFound,
     BackupProtected,
     EventNotFound,
-    GenerationLeftBehind,
+    GenerationSuperseded,
     InvalidInput,
     MomentUnavailable,
     NothingToUndo,
@@ -255,7 +255,7 @@ def test_a_cursor_beyond_the_fork_is_refused_and_one_before_it_goes_on(store: St
     store.append(drafts("e"))
 
     assert ids(store, ScanQuery(after=1, generation=old)) == ["b", "e"]
-    with pytest.raises(GenerationLeftBehind):
+    with pytest.raises(GenerationSuperseded):
         store.scan(ScanQuery(after=3, generation=old))
 
 
@@ -294,7 +294,7 @@ def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(store: St
 def test_a_generation_that_nobody_knows_is_refused_whatever_it_is_called(store: Store) -> None:
     store.append(drafts("a"))
     for generation in ("0" * 16, "../event_registry_db", "x/../../event_registry_db"):
-        with pytest.raises(GenerationLeftBehind):
+        with pytest.raises(GenerationSuperseded):
             store.scan(ScanQuery(generation=generation, upto=1))
 
 

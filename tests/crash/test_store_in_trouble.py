@@ -71,7 +71,7 @@ def test_those_that_were_gathered_with_a_bad_append_are_not_failed(
         return append(batches)
 
     monkeypatch.setattr(registry, "append", failing)
-    with store_service.bus.committer.held():
+    with store_service.bus.committer.paused():
         for name in ("first", "bad", "last"):
             nonce = name.encode().ljust(8)[:8]
             store_service.submit(drafts(name), nonce, lambda answer, name=name: answers.update({name: answer}))
@@ -176,7 +176,7 @@ def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
 
     monkeypatch.setattr(pool, "remove_durably", remove)
     monkeypatch.setattr(store_service.past._open[generation], "idle", 0.0)
-    store_service.past.tidy()
+    store_service.past.close_idle()
     assert came
     assert [each for each in store_service.settings.storage_dir.glob(".past-*") if any(each.iterdir())]
     assert len(store_service.scan(query).events) == 10

@@ -158,7 +158,7 @@ class Moments(Finder):
 
         @contextmanager
         def held() -> Iterator[None]:
-            with self._bus.committer.held():
+            with self._bus.committer.paused():
                 check_is(live, self._bus.registry)
                 yield
 

@@ -124,4 +124,4 @@ def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
     identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.known))
     if wanted.reason is None:
         return identity
-    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), known=None)
+    return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None)

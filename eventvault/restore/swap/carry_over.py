@@ -16,7 +16,7 @@ from eventvault.database import keys
 from eventvault.database.clone import copy_database
 from eventvault.database.generation import StoreIdentity
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import EventRegistry, open_leveldb, read_standing
+from eventvault.database.registry import EventRegistry, open_leveldb, read_identity_and_last_sequence
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventVaultError
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore.swap import intent as intents
@@ -38,7 +38,7 @@ def standing(storage_dir: Path, database: Path) -> tuple[StoreIdentity, int] | N
     copy = storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     try:
         copy_database(database, copy)
-        return read_standing(copy)
+        return read_identity_and_last_sequence(copy)
     except (EventVaultError, OSError, plyvel.Error):
         return None
     finally:
@@ -68,7 +68,7 @@ def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: Pr
     """
     if intent.restored.reason == POINT_IN_TIME:
         try:
-            notes = registry.notes(keys.KAFKA)
+            notes = registry.scan_meta(keys.KAFKA)
         except (DatabaseDamaged, plyvel.Error) as error:
             log.warning("Kafka goes on where it stood at the moment of the restore: %s", error)
             said = (

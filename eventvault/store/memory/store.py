@@ -20,7 +20,7 @@ from eventvault.backups.entry import BackupEntry, Created
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import (
     EventNotFound,
-    GenerationLeftBehind,
+    GenerationSuperseded,
     InvalidInput,
     PartitionNotStopped,
 )
@@ -112,7 +112,7 @@ class MemoryStore:
             return self._generation
         if query.upto is not None and generation in self._kept:
             return generation
-        raise GenerationLeftBehind(
+        raise GenerationSuperseded(
             f"the generation {generation!r} was left behind by a restore", hint="begin again without a cursor"
         )
 

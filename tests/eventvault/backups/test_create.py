@@ -256,7 +256,7 @@ def test_a_database_that_is_opened_again_meanwhile_does_not_disturb_a_backup(ser
 def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreService) -> None:
     """The backup's checkpoint is older than the swap: it does not hold what was appended in between."""
     first = service.create_backup().backup.name
-    service.past._began = time.monotonic() - 3600  # readers of before had their time
+    service.past._started_at = time.monotonic() - 3600  # readers of before had their time
     with stopped_chore(service, "write_archive") as reached:
         thread, made = in_thread(lambda: service.create_backup("older"))
         assert reached.wait(60)
@@ -281,7 +281,7 @@ def test_what_restores_left_beyond_the_newest_ones_goes_with_the_next_good_backu
             undo = service.restore(first).undo
             assert undo is not None
             left.append(undo.name)
-        service.past._began = time.monotonic() - 3600  # readers of before had their time
+        service.past._started_at = time.monotonic() - 3600  # readers of before had their time
         assert service.previous.names() == sorted(left), "nothing goes before there is a backup"
 
         service.create_backup()
@@ -299,11 +299,11 @@ def hold_and_let_go(service: StoreService) -> None:
     service.restore(first)
     (kept,) = service.previous.names()
     generation = kept.removeprefix("previous-")
-    service.past._began = time.monotonic() - 3600
+    service.past._started_at = time.monotonic() - 3600
     with service.hold_generation(generation):
         service.create_backup()
         assert (service.settings.storage_dir / kept).is_dir()
-    service.past._last_held[generation] = time.monotonic() - 3600
+    service.past._last_used[generation] = time.monotonic() - 3600
 
     processes.wait_until(lambda: not (service.settings.storage_dir / kept).exists(), "it is still there")
 

@@ -51,13 +51,13 @@ def test_the_writers_are_held_once_and_only_for_the_logs_and_the_manifest(
         yield "what was held"
         held = False
 
-    for name in ("_bring", "_open_logs", "_open_manifest", "read_manifest", "_bring_named_tables", "_copy_bytes"):
+    for name in ("_link_or_copy", "_open_logs", "_open_manifest", "read_manifest", "_link_named_tables", "_copy_bytes"):
         monkeypatch.setattr(checkpoint, name, noting(getattr(checkpoint, name), steps, lambda: held))
     copy = take_checkpoint(tmp_path / "db", tmp_path / "staging", hold)
-    assert copy.held == "what was held"
+    assert copy.context == "what was held"
     order = [step for number, step in enumerate(steps) if step not in steps[:number]]
     assert order == [
-        "_bring free", "_open_logs held", "_open_manifest held", "read_manifest free", "_bring_named_tables free",
+        "_link_or_copy free", "_open_logs held", "_open_manifest held", "read_manifest free", "_link_named_tables free",
         "_copy_bytes free",
     ]  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_it_begins_again_when_a_compaction_removed_a_table_in_between(
 
     copy = take_checkpoint(tmp_path / "db", tmp_path / "staging", hold)
     assert between.done == 2
-    assert copy.held == len(holds) == 3
+    assert copy.context == len(holds) == 3
     assert_private(copy)
     assert numbers(copy.folder) == list(range(between.next))
 
@@ -93,7 +93,7 @@ def test_it_gives_up_after_a_bounded_number_of_tries_and_leaves_nothing(
 ) -> None:
     between = CompactionsInBetween(live, tmp_path, monkeypatch, 99)
     with pytest.raises(DatabaseError, match="compacted away in between 3 times") as caught:
-        take(tmp_path, tries=3)
+        take(tmp_path, max_tries=3)
     assert type(caught.value) is DatabaseError
     assert between.done == 3
     assert not (tmp_path / "staging").exists()
@@ -173,7 +173,7 @@ def test_a_table_that_was_copied_half_written_is_copied_again(
     tmp_path: Path, live: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.compact_range()
-    real, halved = checkpoint._bring, []
+    real, halved = checkpoint._link_or_copy, []
 
     def half(source: Path, target: Path) -> None:
         if source.name in halved:
@@ -182,7 +182,7 @@ def test_a_table_that_was_copied_half_written_is_copied_again(
             halved.append(source.name)
             target.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
 
-    monkeypatch.setattr(checkpoint, "_bring", half)
+    monkeypatch.setattr(checkpoint, "_link_or_copy", half)
     copy = take(tmp_path)
     assert halved
     assert numbers(copy.folder) == list(range(1000))

@@ -68,7 +68,7 @@ def test_under_load_each_checkpoint_is_exactly_what_was_written_when_the_writers
             copy = take_checkpoint(tmp_path / "db", tmp_path / f"staging{count}", load.hold)
             assert_private(copy)
             assert not examine_database(copy.folder).damaged
-            assert numbers(copy.folder) == list(range(copy.held))
+            assert numbers(copy.folder) == list(range(copy.context))
     written = load.written
     assert written > 5000
     assert [int(key[1:]) for key in live.iterator(prefix=b"e", include_value=False)] == list(range(written))

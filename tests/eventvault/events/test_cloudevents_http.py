@@ -117,7 +117,7 @@ def test_other_formats_are_not_supported(content_type: str) -> None:
 
 
 def test_a_request_has_a_largest_number_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudevents_http, "MOST_EVENTS", 2)
+    monkeypatch.setattr(cloudevents_http, "MAX_EVENTS_PER_REQUEST", 2)
     assert len(posted(b'[{"type":"a"},{"type":"b"}]')) == 2
     with pytest.raises(TooLarge):
         posted(b'[{"type":"a"},{"type":"b"},{"type":"c"}]')

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventvault.events import schema
-from eventvault.events.schema import EventSchema, Problem, validate, validate_many
+from eventvault.events.schema import EventSchema, FieldProblem, validate, validate_many
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_invalid_attribute_is_named(attributes: dict[str, Any], field: str) -
 
 @pytest.mark.parametrize("value", [None, "text", 3, [], [{"type": "a"}]])
 def test_what_is_no_object_is_no_event(value: object) -> None:
-    assert validate(value) == [Problem("event", "Not a JSON object.")]
+    assert validate(value) == [FieldProblem("event", "Not a JSON object.")]
 
 
 def test_many_events_are_told_apart_by_index() -> None:

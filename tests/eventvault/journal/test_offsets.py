@@ -38,14 +38,14 @@ def quiet(settings: Settings) -> Iterator[StoreService]:
 
 def take(service: StoreService, count: int, following: int) -> None:
     """Events as Kafka brings them, with the offset that they end at."""
-    note = offsets.note("events", 0, StoredOffset(next=following))
+    note = offsets.offset_put("events", 0, StoredOffset(next=following))
     service.bus.committer.append(AppendBatch(drafts(count, f"at-{following}"), b"12345678", [note]))
 
 
 def stands(service: StoreService) -> tuple[int, int | None]:
     """(last sequence, offset that Kafka goes on at)."""
     with service.bus.using() as registry:
-        stored = offsets.stored_offsets("events", registry.notes(keys.KAFKA))
+        stored = offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))
     return len(service.scan(ScanQuery(limit=1000)).events), stored[0].next if stored else None
 
 

@@ -1,4 +1,4 @@
-"""An EventsConsumer on a registry in memory: what it appends and notes is kept as a real one keeps it."""
+"""An EventsConsumer on a registry in memory: what it appends and metadata is kept as a real one keeps it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.drafts: dict[tuple[str, str], EventDraft] = {}
         self.appended = 0
-        self.notes: dict[bytes, bytes] = {}
+        self.metadata: dict[bytes, bytes] = {}
         self.failing: EventVaultError | None = None
         self.failed = threading.Event()
         self._lock = threading.Lock()
 
-    def sink(self, drafts: Sequence[EventDraft], notes: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+    def sink(self, drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
         with self._lock:
             if self.failing is not None:
                 self.failed.set()
                 raise self.failing
             results = [self._append(draft) for draft in drafts]
-            self.notes.update(notes)
+            self.metadata.update(metadata)
             return AppendResult(results, len(self.drafts))
 
     def load(self) -> dict[bytes, bytes]:
-        return dict(self.notes)
+        return dict(self.metadata)
 
     def offsets(self, topic: str) -> dict[int, StoredOffset]:
-        return stored_offsets(topic, self.notes)
+        return stored_offsets(topic, self.metadata)
 
     def types(self) -> list[str]:
         return [draft.type for draft in self.drafts.values()]

@@ -14,7 +14,7 @@ from eventvault import settings
 from eventvault.errors import NoSpace
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.kafka.offsets import StoredOffset, checksum, note
+from eventvault.kafka.offsets import StoredOffset, checksum, offset_put
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
@@ -72,7 +72,7 @@ def test_a_restored_registry_catches_up_from_the_offsets_in_it(kafka: Kafka, con
     one.consumer.stop()
     one.registry.drafts = dict(list(one.registry.drafts.items())[:2])
     offset = replace_offset(one.registry.offsets(topic)[0], next=2, crc=checksum(events(2, 2)[0].encode()))
-    one.registry.notes = dict([note(topic, 0, offset)])
+    one.registry.metadata = dict([offset_put(topic, 0, offset)])
     one.consumer.start()
     until(lambda: len(one.registry.drafts) == 4, "the registry does not catch up")
     assert one.registry.types() == ["t1", "t2", "t3", "t4"]
@@ -172,7 +172,7 @@ def test_a_stored_offset_that_does_not_fit_the_topic_stops_the_partition(
     one = consume(kafka.bootstrap, topic)
     until(lambda: len(one.registry.drafts) == 3, "the events do not come")
     one.consumer.stop()
-    one.registry.notes = dict([note(topic, 0, replace_offset(one.registry.offsets(topic)[0], **changed))])
+    one.registry.metadata = dict([offset_put(topic, 0, replace_offset(one.registry.offsets(topic)[0], **changed))])
     kafka.send(topic, events(4, 5))
     one.consumer.start()
     until(lambda: one.codes() == [code], "nothing is noticed")

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from eventvault import settings
-from eventvault.kafka.judgement import recreated
-from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_SECONDS, KafkaMonitor
+from eventvault.kafka.monitor import GRACE_SECONDS, REPEAT_LOG_SECONDS, KafkaMonitor
+from eventvault.kafka.offset_check import recreated
 
 
 class Time:
@@ -63,7 +63,7 @@ def test_a_failure_that_lasts_is_logged_once_an_hour(
     monitor: KafkaMonitor, time: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [monitor.failed("full"), monitor.failed("full"), monitor.failed("other")] == [True, False, True]
-    time.now += REPEAT_SECONDS
+    time.now += REPEAT_LOG_SECONDS
     assert monitor.failed("other")
     assert len(caplog.records) == 3
     monitor.connected({})
@@ -84,7 +84,7 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     monitor.connected({2: "b:9092", 1: "a:9092"})
     states = {0: {"state": "consuming", "next": 4, "lag": 3}, 1: {"state": "consuming", "next": 9, "lag": 4}}
     monitor.partitions(states, {})
-    monitor.taken(events=5, duplicates=2, differing=1, dead_letters=3)
+    monitor.batch_stored(events=5, duplicates=2, differing=1, dead_letters=3)
     found = monitor.snapshot()
     assert found["brokers"] == [{"id": 1, "address": "a:9092"}, {"id": 2, "address": "b:9092"}]
     assert (found["lag"], found["consumed"], found["duplicates"], found["deadLetters"]) == (7, 5, 2, 3)

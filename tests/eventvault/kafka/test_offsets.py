@@ -1,9 +1,9 @@
 """Offsets as they are kept in LevelDB, and the judgement whether they still mean what they meant."""
 
 from eventvault.kafka import config
-from eventvault.kafka.judgement import check_offset
-from eventvault.kafka.look import TopicInfo, dead_letter_topic
-from eventvault.kafka.offsets import StoredOffset, checksum, note, offset_key, stored_offsets
+from eventvault.kafka.offset_check import check_offset
+from eventvault.kafka.offsets import StoredOffset, checksum, offset_key, offset_put, stored_offsets
+from eventvault.kafka.topic_info import TopicInfo, dead_letter_topic
 
 STORED = StoredOffset(next=10, crc=1, leader_epoch=2, topic_id="T", cluster_id="C")
 LOOK = TopicInfo("C", "T", 1)
@@ -14,7 +14,13 @@ def test_a_key_is_k_topic_zero_and_partition() -> None:
 
 
 def test_what_is_noted_is_read_back_for_its_topic_only() -> None:
-    notes = dict([note("events", 0, STORED), note("events", 7, StoredOffset(next=1)), note("events-2", 0, STORED)])
+    notes = dict(
+        [
+            offset_put("events", 0, STORED),
+            offset_put("events", 7, StoredOffset(next=1)),
+            offset_put("events-2", 0, STORED),
+        ]
+    )
     assert stored_offsets("events", {**notes, b"kevents\x00odd": b"", b"mstore": b""}) == {
         0: STORED,
         7: StoredOffset(next=1),
@@ -32,8 +38,8 @@ def test_an_offset_within_the_same_topic_is_gone_on_from() -> None:
 
 
 def test_an_offset_that_means_something_else_is_not() -> None:
-    def code(look: TopicInfo, low: int, high: int) -> str:
-        problem = check_offset("events", 0, STORED, look, low, high)
+    def code(topic_info: TopicInfo, low: int, high: int) -> str:
+        problem = check_offset("events", 0, STORED, topic_info, low, high)
         return "" if problem is None else problem.code
 
     assert code(TopicInfo("C", "U", 1), 0, 10) == "kafka_topic_recreated"

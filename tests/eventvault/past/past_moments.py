@@ -54,6 +54,6 @@ def forget_kept(service: StoreService, *, journal: bool = False) -> None:
         for generation in (service.settings.backup_dir / "journal").iterdir():
             if generation.is_dir():
                 shutil.rmtree(generation)
-    service.past._began -= 3600
-    service.past._last_held.clear()
+    service.past._started_at -= 3600
+    service.past._last_used.clear()
     service.previous.drop(service.previous.names())

@@ -11,7 +11,7 @@ import pytest
 
 from eventvault import clock
 from eventvault.database.values import ScanQuery
-from eventvault.errors import GenerationLeftBehind, RestoreRunning
+from eventvault.errors import GenerationSuperseded, RestoreRunning
 from eventvault.events import event, schema
 from eventvault.past import copy_into_present
 from eventvault.past.values import CopyResult
@@ -245,7 +245,7 @@ def test_a_restore_in_between_ends_it(service: StoreService, monkeypatch: pytest
 
 
 def test_what_is_not_kept_cannot_be_taken(service: StoreService) -> None:
-    with pytest.raises(GenerationLeftBehind):
+    with pytest.raises(GenerationSuperseded):
         service.copy_events_to_present(ScanQuery(generation="0123456789abcdef", upto=3))
 
 

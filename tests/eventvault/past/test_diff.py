@@ -12,10 +12,10 @@ import pytest
 
 from eventvault import clock
 from eventvault.database.values import ScanQuery
-from eventvault.errors import EventVaultError, GenerationLeftBehind, TooBusy
+from eventvault.errors import EventVaultError, GenerationSuperseded, TooBusy
 from eventvault.events import event
 from eventvault.past import diff
-from eventvault.past.pool import MOST_OPEN
+from eventvault.past.pool import MAX_OPEN
 from eventvault.past.values import DiffQuery, PastView
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -113,7 +113,7 @@ def test_an_archive_from_elsewhere_is_compared_event_by_event(service: StoreServ
 
 
 def test_pages_add_up_to_the_whole(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diff, "LOOKED_AT", 7)
+    monkeypatch.setattr(diff, "MAX_COMPARED", 7)
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs", 20)
     post(service, "ours", 25)
 
@@ -151,7 +151,7 @@ def test_what_is_not_kept_any_more_is_said(service: StoreService) -> None:
     post(service, "a", 3)
     there = service.resolve_moment(Moment())
 
-    with pytest.raises(GenerationLeftBehind):
+    with pytest.raises(GenerationSuperseded):
         service.diff(DiffQuery(PastView("archive-0123456789abcdef", 2), there))
 
 
@@ -188,9 +188,9 @@ def test_a_diff_beside_exports_that_leave_it_no_room_is_refused_and_hangs_nobody
     settings_with: Callable[..., Settings],
 ) -> None:
     with running_service(settings_with({"KEEP_UNDO": "10"})) as service:
-        generations = many_generations(service, MOST_OPEN + 1)
+        generations = many_generations(service, MAX_OPEN + 1)
         views = [service.resolve_moment(Moment(generation=each)) for each in generations]
-        holders = [object() for _ in range(MOST_OPEN - 1)]
+        holders = [object() for _ in range(MAX_OPEN - 1)]
         for holder, view in zip(holders, views, strict=False):
             service.hold_generation(view.generation, holder)
             ids_of(service, view)

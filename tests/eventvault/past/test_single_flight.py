@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from eventvault.errors import MomentUnavailable, NoSpace
-from eventvault.past.single_flight import MADE_AT_ONCE
+from eventvault.past.single_flight import MAX_CONCURRENT_BUILDS
 from eventvault.past.views import Views
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -147,7 +147,7 @@ def test_what_could_not_be_made_is_tried_again_by_the_next_one(service: StoreSer
         raise NoSpace("no room", hint="")
 
     maker.materialise = fail  # type: ignore[method-assign]
-    for _ in range(MADE_AT_ONCE + 1):
+    for _ in range(MAX_CONCURRENT_BUILDS + 1):
         with pytest.raises(NoSpace):
             views.resolve_moment(Moment(sequence=4, generation=left))
     del maker.materialise

@@ -11,7 +11,7 @@ import pytest
 from eventvault import clock
 from eventvault.database.values import ScanQuery
 from eventvault.errors import BackupNotFound, MomentUnavailable, TooBusy
-from eventvault.past.pool import MOST_OPEN
+from eventvault.past.pool import MAX_OPEN
 from eventvault.past.values import DiffQuery
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -199,26 +199,26 @@ def test_an_archive_that_was_unpacked_is_said_to_be_of_its_own_generation(servic
 def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
     key = service.resolve_moment(Moment(archive="theirs.tar.gz")).generation
-    service.past._began -= 3600
+    service.past._started_at -= 3600
     with service.hold_generation(key):
-        service.past._last_held.clear()
-        service.past.tidy()
+        service.past._last_used.clear()
+        service.past.close_idle()
         assert service.past.has(key)
-    service.past._last_held.clear()
+    service.past._last_used.clear()
 
-    service.past.tidy()
+    service.past.close_idle()
 
     assert not service.past.has(key)
     assert not leftovers(service.settings.storage_dir)
 
 
 def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service: StoreService) -> None:
-    names = [f"{number}.tar.gz" for number in range(MOST_OPEN + 1)]
+    names = [f"{number}.tar.gz" for number in range(MAX_OPEN + 1)]
     for name in names:
         make_archive(service.settings.backup_dir / name, name)
     views = [service.resolve_moment(Moment(archive=name)) for name in names]
 
-    assert [service.past.has(view.generation) for view in views] == [False, *[True] * MOST_OPEN]
+    assert [service.past.has(view.generation) for view in views] == [False, *[True] * MAX_OPEN]
     holders = [object() for _ in views[1:]]
     for holder, view in zip(holders, views[1:], strict=True):
         service.hold_generation(view.generation, holder)
@@ -227,7 +227,7 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
     for holder in holders:
         service.release(holder)
     assert len(ids_at(service, Moment(archive=names[0]))) == 3
-    assert len(leftovers(service.settings.storage_dir)) == MOST_OPEN
+    assert len(leftovers(service.settings.storage_dir)) == MAX_OPEN
 
 
 def test_a_start_removes_the_copies_of_a_store_that_was_killed(settings: Settings) -> None:

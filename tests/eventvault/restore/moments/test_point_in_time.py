@@ -179,14 +179,14 @@ def test_a_staged_moment_waits_for_the_next_start(settings_with: Callable[..., S
 
 
 def take_from_kafka(service: StoreService, count: int, following: int) -> None:
-    note = offsets.note("events", 0, StoredOffset(next=following))
+    note = offsets.offset_put("events", 0, StoredOffset(next=following))
     service.bus.committer.append(AppendBatch(drafts(count, f"at-{following}"), b"12345678", [note]))
     assert service.journal.flush()
 
 
 def next_from_kafka(service: StoreService) -> int:
     with service.bus.using() as registry:
-        return offsets.stored_offsets("events", registry.notes(keys.KAFKA))[0].next
+        return offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))[0].next
 
 
 def test_what_kafka_brought_and_is_left_behind_is_not_taken_again(service: StoreService) -> None:
@@ -262,12 +262,12 @@ def test_a_lost_disk_brings_back_the_lineage_that_was_the_present_one(recovering
 def test_offsets_come_back_with_a_lost_disk(recovering: Settings) -> None:
     with running_service(recovering) as service:
         for following in (3, 7):
-            note = offsets.note("events", 2, StoredOffset(next=following, crc=9))
+            note = offsets.offset_put("events", 2, StoredOffset(next=following, crc=9))
             service.bus.committer.append(AppendBatch(drafts(1, f"at-{following}"), b"12345678", [note]))
             service.journal.flush()
     lose(recovering)
     with running_service(recovering) as service, service.bus.using() as registry:
-        kept = offsets.stored_offsets("events", registry.notes(keys.KAFKA))
+        kept = offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))
     assert kept == {2: StoredOffset(next=7, crc=9)}
 
 

@@ -41,7 +41,7 @@ def damage(database: Path) -> None:
 def filled(settings: Settings) -> list[bytes]:
     """A registry whose events lie in tables, and all of them in the journal."""
     with running_service(settings) as service:
-        note = offsets.note("events", 0, StoredOffset(next=5))
+        note = offsets.offset_put("events", 0, StoredOffset(next=5))
         service.bus.committer.append(AppendBatch(drafts(1, "from-kafka"), b"12345678", [note]))
         for number in range(3):
             service.append(drafts(EVENTS, f"{number}", data=random.Random(number).randbytes(300).hex()))
@@ -75,14 +75,14 @@ def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(
     with running_service(quiet) as service:
         registry = service.bus.registry
         assert registry is not None
-        read = registry.notes
+        read = registry.scan_meta
 
         def damaged(prefix: bytes) -> dict[bytes, bytes]:
             if prefix == keys.KAFKA:
                 raise error("block checksum mismatch")
             return read(prefix)
 
-        registry.notes = damaged  # type: ignore[method-assign]
+        registry.scan_meta = damaged  # type: ignore[method-assign]
 
         restored = service.restore_moment(Moment(sequence=2))
 

@@ -19,7 +19,7 @@ from eventvault.database.values import ScanQuery
 from eventvault.errors import (
     ArchiveError,
     DatabaseDamaged,
-    GenerationLeftBehind,
+    GenerationSuperseded,
     NothingToUndo,
     RestoreRunning,
     UndoNotFound,
@@ -103,7 +103,7 @@ def test_an_undo_begins_a_generation_of_its_own(service: StoreService) -> None:
 
     assert restored.undo is not None
     assert undone.generation not in (restored.generation, restored.undo.generation, None)
-    with pytest.raises(GenerationLeftBehind):
+    with pytest.raises(GenerationSuperseded):
         service.scan(ScanQuery(after=9, generation=restored.generation))
     assert len(service.scan(ScanQuery(after=6, generation=restored.undo.generation)).events) == 1
 
@@ -307,8 +307,8 @@ def test_what_is_brought_back_goes_with_the_next_good_backup(service: StoreServi
     undo = mistaken_restore(service).undo
     assert undo is not None
     service.undo()
-    service.past._began -= 3600  # readers of before had their time
-    service.past._last_held.clear()
+    service.past._started_at -= 3600  # readers of before had their time
+    service.past._last_used.clear()
 
     service.create_backup()
 
@@ -384,8 +384,8 @@ def test_a_removal_of_what_is_kept_that_dies_half_way_leaves_nothing_to_bring_ba
         service.append(drafts(5))
         undo = mistaken_restore(service).undo
         assert undo is not None
-        service.past._began -= 3600  # readers of before had their time
-        service.past._last_held.clear()
+        service.past._started_at -= 3600  # readers of before had their time
+        service.past._last_used.clear()
 
         def dies(folder: Path) -> None:
             next(folder.iterdir()).unlink()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from eventvault.kafka.look import TopicInfo
 from eventvault.kafka.offsets import StoredOffset
+from eventvault.kafka.topic_info import TopicInfo
 
 
 def accept(partition: int) -> str:
@@ -20,7 +20,7 @@ def accept(partition: int) -> str:
     )
 
 
-class Problem(NamedTuple):
+class HealthProblem(NamedTuple):
     """What is wrong, in the words of `/api/health`."""
 
     code: str
@@ -32,26 +32,26 @@ class Problem(NamedTuple):
 
 
 def check_offset(
-    topic: str, partition: int, stored: StoredOffset, look: TopicInfo, low: int, high: int
-) -> Problem | None:
+    topic: str, partition: int, stored: StoredOffset, topic_info: TopicInfo, low: int, high: int
+) -> HealthProblem | None:
     """Why `stored` cannot be gone on from; None: it can. low, high: the offsets that the partition has now."""
     where = f"partition {partition} of the topic {topic}"
-    if stored.topic_id and look.topic_id and stored.topic_id != look.topic_id:
+    if stored.topic_id and topic_info.topic_id and stored.topic_id != topic_info.topic_id:
         return recreated(topic, partition)
-    if not (stored.topic_id and look.topic_id) and _differ(stored.cluster_id, look.cluster_id):
-        return Problem(
+    if not (stored.topic_id and topic_info.topic_id) and _differ(stored.cluster_id, topic_info.cluster_id):
+        return HealthProblem(
             "kafka_cluster_changed",
-            f"{where} is in the cluster {look.cluster_id}, the stored offset {stored.next} in {stored.cluster_id}",
+            f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
             accept(partition),
         )
     if stored.next > high:
-        return Problem(
+        return HealthProblem(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, and was taken up to {stored.next} already",
             accept(partition),
         )
     if stored.next < low:
-        return Problem(
+        return HealthProblem(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were taken",
@@ -60,24 +60,24 @@ def check_offset(
     return None
 
 
-def recreated(topic: str, partition: int) -> Problem:
-    return Problem(
+def recreated(topic: str, partition: int) -> HealthProblem:
+    return HealthProblem(
         "kafka_topic_recreated",
         f"the topic {topic} was deleted and created anew: the stored offset of partition {partition} means another one",
         accept(partition),
     )
 
 
-def diverged(topic: str, partition: int, offset: int) -> Problem:
-    return Problem(
+def diverged(topic: str, partition: int, offset: int) -> HealthProblem:
+    return HealthProblem(
         "kafka_topic_diverged",
         f"partition {partition} of the topic {topic} has another message at offset {offset} than the one taken there",
         accept(partition),
     )
 
 
-def out_of_range(topic: str, partition: int, reason: str) -> Problem:
-    return Problem(
+def out_of_range(topic: str, partition: int, reason: str) -> HealthProblem:
+    return HealthProblem(
         "kafka_offset_out_of_range",
         f"partition {partition} of the topic {topic} no longer has the offset that comes next: {reason}",
         accept(partition),
