@@ -101,7 +101,7 @@ def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
     try:
-        with no_space_said(f"writing {path}"), temporary.open("x+b") as file:
+        with reporting_no_space(f"writing {path}"), temporary.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -174,7 +174,7 @@ def free_bytes(folder: Path) -> int:
 
 
 @contextmanager
-def no_space_said(doing: str) -> Iterator[None]:
+def reporting_no_space(doing: str) -> Iterator[None]:
     """Turn a full disk or an exhausted quota into NoSpace that names what was being done."""
     try:
         yield

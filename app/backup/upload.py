@@ -18,7 +18,7 @@ from app.replies import CHUNK, read_some
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupExists, MalformedInput
-from eventvault.files import make_folder, no_space_said
+from eventvault.files import make_folder, reporting_no_space
 from eventvault.store.interface import Store
 
 _FORM = "multipart/form-data"
@@ -56,7 +56,7 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     make_folder(folder)
     path = folder / f".upload.{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
     try:
-        with no_space_said(f"taking an upload into {folder}"), path.open("xb") as file:
+        with reporting_no_space(f"taking an upload into {folder}"), path.open("xb") as file:
             yield path, file
     finally:
         path.unlink(missing_ok=True)

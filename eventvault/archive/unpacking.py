@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventvault.archive.source import Opened
 from eventvault.errors import ArchiveUnsafe, NoSpace
-from eventvault.files import free_bytes, make_folder, no_space_said, sync_folder, sync_tree
+from eventvault.files import free_bytes, make_folder, reporting_no_space, sync_folder, sync_tree
 
 MOST_DEFLATE = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
@@ -24,7 +24,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 
     Raises FileExistsError where it is there already (then it is left as it is), NoSpace for a full disk.
     """
-    with no_space_said(f"unpacking into {target}"):
+    with reporting_no_space(f"unpacking into {target}"):
         make_folder(target.parent)
         target.mkdir()
         try:

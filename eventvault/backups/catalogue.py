@@ -21,7 +21,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import catalogue_file, names
-from eventvault.backups.catalogue_file import Record, Summary
+from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.backups.entry import BackupEntry
 from eventvault.clock import Clock
 from eventvault.errors import (
@@ -34,7 +34,7 @@ from eventvault.errors import (
 )
 from eventvault.files import FileIdentity, sync_folder
 
-Records = dict[str, Record]
+Records = dict[str, ArchiveRecord]
 
 
 class Catalogue:
@@ -77,7 +77,7 @@ class Catalogue:
         entries = [self._entry(name, record) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
 
-    def without_origin(self) -> list[BackupEntry]:
+    def unattributed(self) -> list[BackupEntry]:
         """The archives of EventVault that cannot be read and of which nothing is known: they may be ours."""
         known = self._known()
         unknown = [e for e in self.entries() if e.problem and (e.name not in known or known[e.name].summary is None)]
@@ -93,12 +93,12 @@ class Catalogue:
 
     def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
         """Enter an archive that was made here and read back. verified: when, in microseconds."""
-        return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, unread=False)
+        return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, probe_failed=False)
 
     def record_uploaded(self, name: str, *, sha256: str | None = None, verified: int | None = None) -> BackupEntry:
         """Enter an archive that was uploaded and checked, by default just now."""
         verified = self._now() if verified is None else verified
-        return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, unread=False)
+        return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, probe_failed=False)
 
     def record_verified(
         self,
@@ -106,7 +106,7 @@ class Catalogue:
         *,
         verified: int,
         sha256: str | None = None,
-        proven: bool = False,
+        records_verified: bool = False,
         read: FileIdentity | None = None,
     ) -> BackupEntry:
         """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
@@ -115,11 +115,13 @@ class Catalogue:
         another one has its name by now, of which nothing is known then.
         """
         more = {} if sha256 is None else {"sha256": sha256}
-        return self._change(name, read, verified=verified, problem=None, unread=False, proven=proven, **more)
+        return self._change(
+            name, read, verified=verified, problem=None, probe_failed=False, records_verified=records_verified, **more
+        )
 
     def record_problem(self, name: str, problem: str, *, read: FileIdentity | None = None) -> BackupEntry:
         """An archive is damaged: it counts as good no longer, until it is verified. read: as for `record_verified`."""
-        return self._change(name, read, problem=problem, verified=None, proven=False, unread=False)
+        return self._change(name, read, problem=problem, verified=None, records_verified=False, probe_failed=False)
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """A pinned archive is never removed by rotation."""
@@ -155,7 +157,7 @@ class Catalogue:
             self._store(name, record)
         return self._entry(name, record)
 
-    def _store(self, name: str, record: Record | None) -> None:
+    def _store(self, name: str, record: ArchiveRecord | None) -> None:
         """Write the catalogue with this one record changed; what is shown is on disk. `_saving` is held."""
         self._save(_with(self._known(), name, record))
         with self._lock:
@@ -189,7 +191,7 @@ class Catalogue:
         A problem that is found by a look is not kept: a file that is being copied in becomes whole, a disk answers
         again.
         """
-        learnt = {name: new for name, new in seen.items() if new is not known.get(name) and not new.unread}
+        learnt = {name: new for name, new in seen.items() if new is not known.get(name) and not new.probe_failed}
         with self._lock:
             current = {name: new for name, new in learnt.items() if self._records.get(name) is known.get(name)}
             self._records = {**self._records, **current}
@@ -216,7 +218,7 @@ class Catalogue:
             raise self._unavailable("listing the backups", error) from error
         return found
 
-    def _record(self, name: str) -> Record:
+    def _record(self, name: str) -> ArchiveRecord:
         names.check_name(name)
         known = self._known().get(name)
         try:
@@ -231,9 +233,9 @@ class Catalogue:
             raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows which there are")
         return record
 
-    def _look(self, name: str, identity: FileIdentity, known: Record | None) -> Record | None:
+    def _look(self, name: str, identity: FileIdentity, known: ArchiveRecord | None) -> ArchiveRecord | None:
         """The record of the file as it is now; None where it has just vanished."""
-        if known is not None and known.identity == identity and not known.unread:
+        if known is not None and known.identity == identity and not known.probe_failed:
             return known
         pinned = known is not None and known.pinned
         try:
@@ -243,9 +245,11 @@ class Catalogue:
         except (ArchiveError, OSError, ValueError) as error:
             problem = None if self._is_foreign(name, error) else str(error)
             origin = known.origin if known is not None and problem is not None else "found"
-            return Record(identity, origin=origin, pinned=pinned, problem=problem, unread=problem is not None)
+            return ArchiveRecord(
+                identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None
+            )
         ours = summary.installation == self.installation and summary.name == name
-        return Record(identity, summary, origin="created" if ours else "found", pinned=pinned)
+        return ArchiveRecord(identity, summary, origin="created" if ours else "found", pinned=pinned)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:
         """Whether it is a tar.gz of another program, which has no manifest and needs none."""
@@ -260,7 +264,7 @@ class Catalogue:
         except (ArchiveError, BackupNotFound):
             return False
 
-    def _entry(self, name: str, record: Record) -> BackupEntry:
+    def _entry(self, name: str, record: ArchiveRecord) -> BackupEntry:
         summary = record.summary
         named = names.instant_of(name)
         return BackupEntry(
@@ -275,7 +279,7 @@ class Catalogue:
             verified=record.verified,
             pinned=record.pinned,
             sha256=record.sha256,
-            proven=record.proven,
+            records_verified=record.records_verified,
             origin=record.origin,
             problem=record.problem,
         )
@@ -287,6 +291,6 @@ class Catalogue:
         )
 
 
-def _with(records: Records, name: str, record: Record | None) -> Records:
+def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:
     others = {other: value for other, value in records.items() if other != name}
     return others if record is None else {**others, name: record}

@@ -40,7 +40,7 @@ class Summary(msgspec.Struct, frozen=True):
         )
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One archive, as long as it is the file that `identity` tells. verified: microseconds.
 
     proven: every record was read from the bytes that `sha256` is of.
@@ -54,17 +54,17 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned: bool = False
     verified: int | None = None
     sha256: str | None = None
-    proven: bool = False
+    records_verified: bool = msgspec.field(default=False, name="proven")
     problem: str | None = None
-    unread: bool = False
+    probe_failed: bool = msgspec.field(default=False, name="unread")
 
 
 class _Document(msgspec.Struct, frozen=True):
     format: int
-    archives: dict[str, Record]
+    archives: dict[str, ArchiveRecord]
 
 
-def load(folder: Path) -> dict[str, Record]:
+def load(folder: Path) -> dict[str, ArchiveRecord]:
     """The records by the archives' names; none where there is no catalogue, or one that cannot be read.
 
     Such a one is kept beside it for a look. Raises OSError where the file cannot be opened.
@@ -82,7 +82,7 @@ def load(folder: Path) -> dict[str, Record]:
     return dict(document.archives)
 
 
-def save(folder: Path, records: dict[str, Record]) -> None:
+def save(folder: Path, records: dict[str, ArchiveRecord]) -> None:
     """Write all records, durably. Raises NoSpace or OSError; then what was there stays."""
     document = _Document(FORMAT, dict(sorted(records.items())))
     write_durably(folder / data_folders.CATALOGUE, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

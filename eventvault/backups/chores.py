@@ -27,8 +27,8 @@ def write_archive(
     back is not what was written; then nothing is left of it.
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)
-    seen = table_digests.tables_of(Path(folder))
-    known = table_digests.known_tables(Path(storage), about, seen)
+    seen = table_digests.read_fingerprints(Path(folder))
+    known = table_digests.load_digests(Path(storage), about, seen)
     paths = [Path(each) for each in earlier]
     try:
         with earlier_archives(paths, about.store_id, about.compression) as archives:
@@ -40,6 +40,6 @@ def write_archive(
             f"writing {target} failed: {error.strerror}",
             hint=f"see to it that {target.parent} is there and that the service may write to it",
         ) from error
-    table_digests.remember_tables(Path(storage), written.manifest, seen)
+    table_digests.save_digests(Path(storage), written.manifest, seen)
     answer = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
     return {**answer, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}

@@ -23,7 +23,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.backups import names, retention
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created
-from eventvault.backups.installation import keep_installation
+from eventvault.backups.installation import ensure_installation
 from eventvault.chores import Chores
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
@@ -36,7 +36,7 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-A_LOOK_SECONDS = 0.5
+LOCK_PATIENCE_SECONDS = 0.5
 """How long a removal waits for whoever reads the archive: a look at its manifest is over then."""
 
 
@@ -95,7 +95,7 @@ class BackupMaker:
 
         A BACKUP_DIR that was deleted is made again before it is looked into.
         """
-        keep_installation(self._settings, self._catalogue.installation)
+        ensure_installation(self._settings, self._catalogue.installation)
         with self._bus.using() as registry:
             present = (registry.identity.generation, registry.last_sequence)
         same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)
@@ -147,7 +147,7 @@ class BackupMaker:
         began = clock.now()
         staging = self._settings.storage_dir / f"{data_folders.CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
         try:
-            keep_installation(self._settings, self._catalogue.installation)
+            ensure_installation(self._settings, self._catalogue.installation)
             with self._bus.swap_lock:
                 on_made = self._on_checkpoint()
                 checkpoint = take_checkpoint(self._settings.database, staging, lambda: self._held(turn))
@@ -270,14 +270,14 @@ class BackupMaker:
 
     def _busy(self, name: str) -> bool:
         try:
-            with exclusive_lock(self._settings.backup_dir / name, A_LOOK_SECONDS):
+            with exclusive_lock(self._settings.backup_dir / name, LOCK_PATIENCE_SECONDS):
                 return False
         except (BackupNotFound, BackupProtected, OSError):
             return True
 
     def _remove(self, name: str, *, force: bool = False) -> None:
         """Whether it may go is looked at again at the very moment: it may have been pinned since."""
-        with exclusive_lock(self._settings.backup_dir / name, A_LOOK_SECONDS):
+        with exclusive_lock(self._settings.backup_dir / name, LOCK_PATIENCE_SECONDS):
             self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
 
     def _rotated(self, name: str) -> bool:

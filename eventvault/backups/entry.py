@@ -21,7 +21,7 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None
-    proven: bool = False
+    records_verified: bool = msgspec.field(default=False, name="proven")
     """Every record was read from the bytes that `sha256` is of: a restore of the same need not do it again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""

@@ -31,15 +31,15 @@ def installation_of(settings: Settings) -> str:
     for place in _places(settings):
         with contextlib.suppress(OSError):
             known.append(_read(place))
-    identity = next(filter(None, known), None) or _told_by_journal(settings.backup_dir) or secrets.token_hex(8)
+    identity = next(filter(None, known), None) or _id_from_journal(settings.backup_dir) or secrets.token_hex(8)
     try:
-        keep_installation(settings, identity)
+        ensure_installation(settings, identity)
     except (BackupsUnavailable, NoSpace) as error:
         log.warning("%s", error)
     return identity
 
 
-def keep_installation(settings: Settings, identity: str) -> None:
+def ensure_installation(settings: Settings, identity: str) -> None:
     """See to it that both folders are there and hold the id; one that was removed and made anew gets it again.
 
     Archives without it would not be known as ours when the database is lost. Raises BackupsUnavailable or NoSpace.
@@ -56,15 +56,17 @@ def keep_installation(settings: Settings, identity: str) -> None:
         ) from error
 
 
-class _Record(msgspec.Struct):
-    """Of the journal's record (`eventvault.journal.folder.Record`) what is needed here."""
+class _JournalRecord(msgspec.Struct):
+    """Of the journal's record (`eventvault.journal.folder.JournalRecord`) what is needed here."""
 
     installation: str
 
 
-def _told_by_journal(backup_dir: Path) -> str | None:
+def _id_from_journal(backup_dir: Path) -> str | None:
     try:
-        return msgspec.json.decode((backup_dir / "journal" / "registry.json").read_bytes(), type=_Record).installation
+        return msgspec.json.decode(
+            (backup_dir / "journal" / "registry.json").read_bytes(), type=_JournalRecord
+        ).installation
     except (OSError, msgspec.MsgspecError):
         return None
 

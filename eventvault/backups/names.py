@@ -15,9 +15,9 @@ from eventvault import clock
 from eventvault.errors import InvalidInput
 
 SUFFIX = ".tar.gz"
-LONGEST = 255
+MAX_NAME_BYTES = 255
 """Bytes that file systems allow for a name."""
-LONGEST_SLUG = 60
+MAX_SLUG_LENGTH = 60
 
 _INSTANT = re.compile(r"backup_([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_.+)?\.tar\.gz")
 
@@ -25,7 +25,7 @@ _INSTANT = re.compile(r"backup_([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_.+)?\.ta
 def slug(label: str | None) -> str:
     """The label in `[a-z0-9-]`, at most 60 characters; accents are dropped, all else becomes a hyphen. May be empty."""
     plain = unicodedata.normalize("NFKD", label or "").encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:LONGEST_SLUG].rstrip("-")
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:MAX_SLUG_LENGTH].rstrip("-")
 
 
 def candidates(instant: int, label: str | None = None) -> Iterator[str]:
@@ -78,6 +78,6 @@ def _problem(name: object) -> str | None:
         return "begins with a dot"
     if not name.endswith(SUFFIX):
         return f"does not end in {SUFFIX}"
-    if len(name.encode()) > LONGEST:
-        return f"is longer than {LONGEST} bytes"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
     return None

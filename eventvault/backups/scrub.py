@@ -20,14 +20,14 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-RATE = 64 * 2**20
+BYTES_PER_SECOND = 64 * 2**20
 """Bytes a second: a check of 1 GB takes a quarter of a minute and leaves the disk to the service."""
-FIRST_DELAY = 600_000
+FIRST_DELAY_MS = 600_000
 """Milliseconds from the start of the store to the first check, where SCRUB_INTERVAL is longer."""
 
 
-class Scrub:
-    """verify: checks one archive at `RATE` and enters the result in the catalogue; raises what is wrong with it."""
+class ArchiveScrub:
+    """verify: checks one archive at `BYTES_PER_SECOND`, enters the result in the catalogue, raises what is wrong."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Scrub:
     def start(self) -> None:
         if self._enabled and self._scheduler is not None:
             interval = self._settings.scrub_interval
-            self._scheduler.every("scrub", interval, min(interval, FIRST_DELAY), self.run)
+            self._scheduler.every("scrub", interval, min(interval, FIRST_DELAY_MS), self.run)
 
     def run(self) -> None:
         """Check one archive; never raises: what is wrong with an archive stands in the catalogue."""

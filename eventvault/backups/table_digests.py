@@ -28,7 +28,7 @@ FORMAT = 1
 _TAIL = 16 * 1024
 
 
-class Table(msgspec.Struct, frozen=True, gc=False):
+class TableFingerprint(msgspec.Struct, frozen=True, gc=False):
     """What a table's file looks like without reading it. modified in ns. tail: SHA-256 of its last 16 KiB."""
 
     size: int
@@ -37,8 +37,8 @@ class Table(msgspec.Struct, frozen=True, gc=False):
     tail: str
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
-    table: Table
+class TableDigest(msgspec.Struct, frozen=True, gc=False):
+    table: TableFingerprint
     sha256: str
 
 
@@ -46,17 +46,17 @@ class _Document(msgspec.Struct, frozen=True):
     format: int
     store: str
     generation: str
-    tables: dict[str, Known]
+    tables: dict[str, TableDigest]
 
 
-def tables_of(folder: Path) -> dict[str, Table]:
+def read_fingerprints(folder: Path) -> dict[str, TableFingerprint]:
     """The tables in a checkpoint's folder, by name; links to the live ones have their inodes."""
     with os.scandir(folder) as entries:
         names = file_numbers([entry.name for entry in entries], "ldb", "sst").values()
     return {name: _look(folder / name) for name in names}
 
 
-def known_tables(storage_dir: Path, about: Manifest, tables: Mapping[str, Table]) -> dict[str, str]:
+def load_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint]) -> dict[str, str]:
     """The SHA-256 in hex of those tables that an earlier backup of the same generation has read, by name."""
     try:
         document = msgspec.json.decode((storage_dir / data_folders.ARCHIVED_TABLES).read_bytes(), type=_Document)
@@ -68,21 +68,21 @@ def known_tables(storage_dir: Path, about: Manifest, tables: Mapping[str, Table]
     return {name: known.sha256 for name, known in found if known is not None and known.table == tables[name]}
 
 
-def remember_tables(storage_dir: Path, about: Manifest, tables: Mapping[str, Table]) -> None:
+def save_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint]) -> None:
     """Keep what a finished backup found; about: its manifest with `files`. On a full disk the old knowledge stays."""
-    known = {file.name: Known(tables[file.name], file.sha256) for file in about.files if file.name in tables}
+    known = {file.name: TableDigest(tables[file.name], file.sha256) for file in about.files if file.name in tables}
     document = _Document(FORMAT, about.store_id, about.generation.id, known)
     with suppress(NoSpace, OSError):
         write_durably(storage_dir / data_folders.ARCHIVED_TABLES, msgspec.json.encode(document))
 
 
-def forget_tables(storage_dir: Path) -> None:
+def forget_digests(storage_dir: Path) -> None:
     """After damage was found: the next backup reads every table."""
     (storage_dir / data_folders.ARCHIVED_TABLES).unlink(missing_ok=True)
 
 
-def _look(path: Path) -> Table:
+def _look(path: Path) -> TableFingerprint:
     with path.open("rb") as file:
         identity = FileIdentity.of(os.fstat(file.fileno()))
         tail = os.pread(file.fileno(), _TAIL, max(0, identity.size - _TAIL))
-    return Table(identity.size, identity.inode, identity.modified, hashlib.sha256(tail).hexdigest())
+    return TableFingerprint(identity.size, identity.inode, identity.modified, hashlib.sha256(tail).hexdigest())

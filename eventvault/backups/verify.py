@@ -10,7 +10,7 @@ from eventvault import clock
 from eventvault.backups import table_digests
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
-from eventvault.backups.scrub import RATE
+from eventvault.backups.scrub import BYTES_PER_SECOND
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.files import FileIdentity
@@ -42,24 +42,28 @@ class Verifier:
 
         So they are where they have no room: the checksums of an archive of ours need none, and find what rots.
         """
-        records = not self._catalogue.entry(name).proven
+        records = not self._catalogue.entry(name).records_verified
         try:
-            return self._check(name, records=records, rate=RATE)
+            return self._check(name, records=records, rate=BYTES_PER_SECOND)
         except NoSpace as error:
             if not records:
                 raise
             log.warning("the records of %s are not read: %s", name, error)
-            return self._check(name, records=False, rate=RATE)
+            return self._check(name, records=False, rate=BYTES_PER_SECOND)
 
     def _check(self, name: str, *, records: bool, rate: int) -> BackupEntry:
         with self._one_at_a_time:
             read, entry = self._catalogue.identity(name), self._catalogue.entry(name)
             answer = self._read(entry, read, records=records, rate=rate)
-            same = entry.proven and answer["sha256"] == entry.sha256
+            same = entry.records_verified and answer["sha256"] == entry.sha256
             self.counts["verified"] += 1
             log.info("%s was verified", name)
             return self._catalogue.record_verified(
-                name, verified=clock.now(), sha256=answer["sha256"], proven=answer["records"] or same, read=read
+                name,
+                verified=clock.now(),
+                sha256=answer["sha256"],
+                records_verified=answer["records"] or same,
+                read=read,
             )
 
     def _read(self, entry: BackupEntry, read: FileIdentity, *, records: bool, rate: int) -> dict[str, Any]:
@@ -79,5 +83,5 @@ class Verifier:
         except (BackupNotFound, ArchiveIncomplete):
             return
         self.counts["damaged"] += 1
-        table_digests.forget_tables(self._settings.storage_dir)
+        table_digests.forget_digests(self._settings.storage_dir)
         log.error("%s is damaged: %s", name, error.message)

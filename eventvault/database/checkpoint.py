@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from eventvault.errors import DatabaseDamaged, DatabaseError
-from eventvault.files import no_space_said
+from eventvault.files import reporting_no_space
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, Version, read_current, read_manifest
 
@@ -90,10 +90,10 @@ def take_checkpoint(
     the way `max_tries` times or a file cannot be read, NoSpace, and what `pause_writes` raises; then `staging` is gone.
     Raises FileExistsError where `staging` exists; then it is left alone.
     """
-    with no_space_said(f"making {staging}"):
+    with reporting_no_space(f"making {staging}"):
         staging.mkdir()
     try:
-        with no_space_said(f"taking a checkpoint of {database}"):
+        with reporting_no_space(f"taking a checkpoint of {database}"):
             return _retry_until_complete(database, staging, pause_writes, max_tries)
     except OSError as error:
         _discard(staging)

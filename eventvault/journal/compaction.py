@@ -19,7 +19,7 @@ from eventvault.journal.writer import is_good
 
 log = logging.getLogger("BackupManager")
 
-REMOVED_AT_ONCE = 100
+REMOVALS_PER_STEP = 100
 
 
 class Compaction:
@@ -37,7 +37,7 @@ class Compaction:
         self._installation = installation
         self._go_on = go_on
 
-    def tidy(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> bool:
+    def run(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> bool:
         """Whether all was done. Raises OSError or NoSpace."""
         steps = self._steps(entries, identity)
         while self._go_on():
@@ -47,12 +47,12 @@ class Compaction:
 
     def _steps(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> Iterator[bool]:
         ours = self._folder.segments_of(self._installation)
-        yield from self._remove(_needless(self._folder, ours, entries, identity))
+        yield from self._remove(_find_unneeded(self._folder, ours, entries, identity))
         yield from self._merge(self._folder.segments_of(self._installation))
 
     def _remove(self, gone: Sequence[Segment]) -> Iterator[bool]:
-        for start in range(0, len(gone), REMOVED_AT_ONCE):
-            some = gone[start : start + REMOVED_AT_ONCE]
+        for start in range(0, len(gone), REMOVALS_PER_STEP):
+            some = gone[start : start + REMOVALS_PER_STEP]
             self._folder.remove(some)
             self.removed += len(some)
             yield True
@@ -93,7 +93,7 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     return written
 
 
-def _needless(
+def _find_unneeded(
     folder: JournalFolder, segments: Sequence[Segment], entries: Sequence[BackupEntry], identity: StoreIdentity
 ) -> list[Segment]:
     """Retention follows the archives made here; while the oldest was not verified, nothing goes."""
@@ -110,13 +110,15 @@ def _needless(
         return []
     present = lineage(known, identity.generation)
     needless = list(segments)
-    aside = folder.aside()
+    quarantined = folder.quarantined()
     for manifest in manifests:
-        holds = _held({each.id: each for each in manifest.generations}, manifest.generation.id, manifest.last_sequence)
+        holds = _bounds_in_archive(
+            {each.id: each for each in manifest.generations}, manifest.generation.id, manifest.last_sequence
+        )
         since = clock.parse(manifest.last_time) if manifest.last_time else 0
         needless = coverage.plan_removal(needless, holds.items(), present, since)
-        aside = [each for each in aside if each.last <= holds.get(each.generation, 0)]
-    folder.remove(aside)
+        quarantined = [each for each in quarantined if each.last <= holds.get(each.generation, 0)]
+    folder.remove(quarantined)
     return needless
 
 
@@ -124,13 +126,13 @@ def _earliest(archives: Sequence[BackupEntry], known: Mapping[str, Generation]) 
     """Names of those that hold less than any other: one of each branch. A clock that was set back does not matter."""
     by_sequence = sorted(archives, key=lambda each: each.sequence or 0, reverse=True)
     first = {each.generation or "": each for each in by_sequence}  # of a generation the last one put there is the first
-    holds = {each.name: _held(known, generation, each.sequence or 0) for generation, each in first.items()}
+    holds = {each.name: _bounds_in_archive(known, generation, each.sequence or 0) for generation, each in first.items()}
     for name, mine in holds.items():
         others = (other for other in holds.values() if other != mine)
         if not any(all(bound <= mine.get(each, 0) for each, bound in other.items()) for other in others):
             yield name
 
 
-def _held(known: Mapping[str, Generation], generation: str, last: int) -> dict[str, int]:
+def _bounds_in_archive(known: Mapping[str, Generation], generation: str, last: int) -> dict[str, int]:
     """Generation → the last of its events in an archive of that generation that ends at `last`."""
     return {each: min(bound, last) for each, bound in lineage(known, generation)}

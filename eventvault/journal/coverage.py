@@ -15,9 +15,9 @@ from eventvault.journal.segment import Segment
 Range = tuple[int, int]
 """The first and the last sequence, both included."""
 
-MERGE = 16
+MERGE_COUNT = 16
 """So many neighbours of about the same kind become one."""
-MERGED_BYTES = 8 * 2**20
+MAX_MERGED_BYTES = 8 * 2**20
 """A merged segment holds at most so many bytes of events, so that it is read in one piece."""
 
 
@@ -106,16 +106,16 @@ def superseded(segments: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
 def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
     """Neighbours of one generation that are to become one segment; empty where none are.
 
-    segments: in order, none of them superseded. As `MERGE` of a kind become one of the next kind, an event is written
-    a few times at most.
+    segments: in order, none of them superseded. As `MERGE_COUNT` of a tier become one of the next tier, an event is
+    written a few times at most.
     """
     run: list[Segment] = []
     for each in segments:
-        if run and not (_follows(run[-1], each) and _kind(run[-1]) == _kind(each)):
+        if run and not (_follows(run[-1], each) and _tier(run[-1]) == _tier(each)):
             run = []
         run.append(each)
-        if len(run) == MERGE:
-            fitting = _fitting(run)
+        if len(run) == MERGE_COUNT:
+            fitting = _fit_in_one(run)
             if len(fitting) > 1:
                 return fitting
             run = run[1:]
@@ -148,19 +148,19 @@ def _follows(one: Segment, other: Segment) -> bool:
     return one.generation == other.generation and other.first == one.last + 1
 
 
-def _kind(segment: Segment) -> int:
+def _tier(segment: Segment) -> int:
     """0 for one as it was written, 1 for what was merged once, 2 for what was merged of those, …"""
     kind, merged = 0, segment.header.merged
-    while merged >= MERGE:
-        kind, merged = kind + 1, merged // MERGE
+    while merged >= MERGE_COUNT:
+        kind, merged = kind + 1, merged // MERGE_COUNT
     return kind
 
 
-def _fitting(run: Sequence[Segment]) -> list[Segment]:
+def _fit_in_one(run: Sequence[Segment]) -> list[Segment]:
     """The first of them that fit into one segment."""
     total = 0
     for number, each in enumerate(run):
         total += each.header.bytes
-        if total > MERGED_BYTES:
+        if total > MAX_MERGED_BYTES:
             return list(run[:number])
     return list(run)

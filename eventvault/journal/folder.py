@@ -26,13 +26,13 @@ from eventvault.journal.segment import Segment
 log = logging.getLogger("BackupManager")
 
 RECORD_FORMAT = 1
-SETTLED_SECONDS = 60.0
+QUARANTINE_MIN_AGE_SECONDS = 60.0
 """What was written to within this time may be on its way here still, and is not called damaged."""
-_LOOKS = 5
+_MAX_SCANS = 5
 """So often the folder is looked at again because files went while it was."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Which registry this is the journal of: its generations, with parents, forks and reasons, and the present one.
 
     sequence: the last one when this was written, kafka: the offsets that it stood at, as in a segment's header.
@@ -56,7 +56,7 @@ class QuarantinedSegment(NamedTuple):
 
 def segment_of(error: JournalDamaged) -> QuarantinedSegment:
     """The segment that an error is about."""
-    return _told_by_name(Path(error.details["segment"]))
+    return _parse_quarantined(Path(error.details["segment"]))
 
 
 def is_unreadable(error: EventVaultError) -> bool:
@@ -64,9 +64,9 @@ def is_unreadable(error: EventVaultError) -> bool:
     return bool(error.details.get("unreadable"))
 
 
-def _told_by_name(path: Path) -> QuarantinedSegment:
+def _parse_quarantined(path: Path) -> QuarantinedSegment:
     return QuarantinedSegment(
-        path, path.parent.name, *segments.span_of(path.name.removesuffix(data_folders.DAMAGED_SUFFIX))
+        path, path.parent.name, *segments.parse_name(path.name.removesuffix(data_folders.DAMAGED_SUFFIX))
     )
 
 
@@ -83,8 +83,8 @@ class JournalFolder:
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """All segments, in the order of generation and first sequence; and what is wrong with the others."""
         with self._lock:
-            for _ in range(_LOOKS):
-                damaged, changed = self._look()
+            for _ in range(_MAX_SCANS):
+                damaged, changed = self._scan()
                 if not changed:
                     break
             found = [each for _, each in self._known.values()]
@@ -94,7 +94,7 @@ class JournalFolder:
         """Those that an installation wrote; others may have gone on from the same generation with other events."""
         return [each for each in self.segments()[0] if each.header.installation == installation]
 
-    def _look(self) -> tuple[list[JournalDamaged], bool]:
+    def _scan(self) -> tuple[list[JournalDamaged], bool]:
         """Read what is new. Returns what is damaged, and whether files went meanwhile.
 
         What went may have become part of one that was not there yet when the names were listed.
@@ -127,7 +127,7 @@ class JournalFolder:
         """Take the damaged segment that the error names out of the journal: what it held is missing then.
 
         It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
-        One that cannot be read may be good: it stays, and counts as damaged until `try_again` can read it.
+        One that cannot be read may be good: it stays, and counts as damaged until `retry_unreadable` can read it.
         """
         path = Path(error.details["segment"])
         if is_unreadable(error):
@@ -135,7 +135,7 @@ class JournalFolder:
                 self._unreadable[path] = (FileIdentity.of(path.stat()), error)
             return False
         try:
-            if 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS:
+            if 0 <= time.time() - path.stat().st_mtime < QUARANTINE_MIN_AGE_SECONDS:
                 return False
             rename_durably(path, path.with_name(path.name + data_folders.DAMAGED_SUFFIX))
         except FileNotFoundError:
@@ -144,19 +144,19 @@ class JournalFolder:
                   error, path.name, data_folders.DAMAGED_SUFFIX)  # fmt: skip
         return True
 
-    def aside(self) -> list[QuarantinedSegment]:
+    def quarantined(self) -> list[QuarantinedSegment]:
         """The damaged segments that were set aside and are there still."""
         names = ((path, path.name.removesuffix(data_folders.DAMAGED_SUFFIX)) for path in self._paths())
-        return [_told_by_name(path) for path, name in names if name != path.name and segments.is_name(name)]
+        return [_parse_quarantined(path) for path, name in names if name != path.name and segments.is_name(name)]
 
-    def try_again(self) -> None:
+    def retry_unreadable(self) -> None:
         """Read what could not be read, for the disk may answer again."""
         for path in list(self._unreadable):
             with contextlib.suppress(JournalDamaged, OSError):
                 segments.read_lines(segments.read_header(path))
                 self._unreadable.pop(path, None)
 
-    def suspect(self, path: Path) -> None:
+    def mark_suspect(self, path: Path) -> None:
         """Have a segment that somebody met damaged read again, by who may set it aside."""
         self._suspects.add(path)
 
@@ -167,7 +167,7 @@ class JournalFolder:
         """It is good."""
         self._suspects.discard(path)
 
-    def folder_of(self, generation: str) -> Path:
+    def generation_folder(self, generation: str) -> Path:
         """The folder of a generation, made where it is missing."""
         folder = self.root / generation
         make_folder(folder)
@@ -181,15 +181,15 @@ class JournalFolder:
             if folder.is_dir() and not any(folder.iterdir()):
                 remove_durably(folder)
 
-    def read_record(self) -> Record | None:
+    def read_record(self) -> JournalRecord | None:
         """None where there is none, or none that can be read: the segments' headers tell much of it too."""
         try:
-            record = msgspec.json.decode((self.root / data_folders.JOURNAL_RECORD).read_bytes(), type=Record)
+            record = msgspec.json.decode((self.root / data_folders.JOURNAL_RECORD).read_bytes(), type=JournalRecord)
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
             return None
         return record if record.format_version == RECORD_FORMAT else None
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: JournalRecord) -> None:
         """Durably. Raises NoSpace or OSError."""
         make_folder(self.root)
         write_durably(

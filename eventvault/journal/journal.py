@@ -17,7 +17,7 @@ import plyvel
 
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.installation import keep_installation
+from eventvault.backups.installation import ensure_installation
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
@@ -25,7 +25,7 @@ from eventvault.events import event
 from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.rollback import check_rolled_back
-from eventvault.journal.scrub import RollingCheck
+from eventvault.journal.scrub import SegmentScrub
 from eventvault.journal.writer import Covered, SegmentWriter
 from eventvault.settings import Settings
 
@@ -33,16 +33,16 @@ log = logging.getLogger("BackupManager")
 
 SURVEY_SECONDS = 10.0
 """How often the folders are looked at: what was deleted is written again, small segments are merged, old ones go."""
-BASE_SECONDS = 0.5
+BACKLOG_SECONDS = 0.5
 """How long a tick writes of what is missing since before it."""
-HURRY_SECONDS = 0.1
+QUICK_FLUSH_SECONDS = 0.1
 EVENTS, FOLDERS = "events", "folders"
 """What the journal does: write what is missing, and see after what it has."""
 STOP_SECONDS = 10.0
 """How long a store that ends waits for the segment that is being written."""
 
 
-class _Waiting(NamedTuple):
+class _UnwrittenEvent(NamedTuple):
     """An event, and since when it waits: recorded, in microseconds since the epoch, and seen first (monotonic seconds).
 
     Both, as the clock may be set back: then an event can have been recorded in the future.
@@ -61,22 +61,22 @@ class Journal:
         self.folder = JournalFolder(settings.backup_dir)
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
         self._writer = SegmentWriter(self.folder, bus, catalogue.installation, catalogue.entries)
-        self._rolling_check = RollingCheck(self.folder, catalogue.installation)
+        self._scrub = SegmentScrub(self.folder, catalogue.installation)
         self._bus = bus
         self._catalogue = catalogue
         self._settings = settings
         self._seconds = settings.journal_interval / 1000
-        self._working = threading.Lock()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._hurried = threading.Event()
-        """Set while somebody waits for `_working`: what can wait does."""
+        self._flush_waiting = threading.Event()
+        """Set while somebody waits for `_lock`: what can wait does."""
         self._surveyed = -SURVEY_SECONDS
         self._problems: dict[str, EventVaultError] = {}
         """What failed when it was done last, of EVENTS and FOLDERS: one that goes well tells nothing of the other."""
         self._failed_at = 0
-        self._looked = time.monotonic()
+        self._last_clean_poll = time.monotonic()
         """When a look began after which nothing that was missing stayed so, as far as it was to be written at once."""
-        self._waiting: _Waiting | None = None
+        self._oldest_unwritten: _UnwrittenEvent | None = None
         """The oldest event that is covered by nothing, as far as was looked."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
@@ -94,9 +94,9 @@ class Journal:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
-        self.flush(BASE_SECONDS)
-        with self._working:
-            self._guarded(EVENTS, self._keep_record)
+        self.flush(BACKLOG_SECONDS)
+        with self._lock:
+            self._attempt(EVENTS, self._save_record)
 
     def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
         """Write what was committed last, now. False where that failed; `problem` says why.
@@ -104,9 +104,9 @@ class Journal:
         seconds: how long what else is missing may take besides, such as the base after a restore from outside.
         survey: look at the folders first, for what was deleted there.
         """
-        self._hurried.set()
-        with self._working:
-            self._hurried.clear()
+        self._flush_waiting.set()
+        with self._lock:
+            self._flush_waiting.clear()
             if survey:
                 self._surveyed = -SURVEY_SECONDS
                 self._write(0.0, survey=True)
@@ -114,7 +114,7 @@ class Journal:
 
     def flush_quickly(self) -> None:
         """`flush` for whoever keeps others waiting meanwhile."""
-        self.flush(HURRY_SECONDS)
+        self.flush(QUICK_FLUSH_SECONDS)
 
     def refresh(self) -> None:
         """Look at the folders at the next tick: an archive was made or removed."""
@@ -127,7 +127,7 @@ class Journal:
             covered = None
         present = registry.identity.generation if registry else None
         return {
-            "state": "failed" if self.problem else "behind" if self._writer.behind() else "ok",
+            "state": "failed" if self.problem else "behind" if self._writer.is_behind() else "ok",
             "generation": covered.generation if covered else present,
             "lastSequence": covered.last if covered else None,
             "secondsAtRisk": self.seconds_at_risk(),
@@ -147,16 +147,16 @@ class Journal:
         known = covered if _is_of(covered, registry) else None
         if registry.last_sequence <= (known.last if known else 0):
             return 0.0
-        waiting = self._waiting if known else None
-        unseen = time.monotonic() - (waiting.seen if waiting else self._looked)
+        waiting = self._oldest_unwritten if known else None
+        unseen = time.monotonic() - (waiting.seen if waiting else self._last_clean_poll)
         recorded = (clock.now() - waiting.recorded) / 1e6 if waiting else 0.0
         return round(max(unseen, recorded), 3)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             began = time.monotonic()
-            with self._working:
-                good = self._write(BASE_SECONDS, survey=True)
+            with self._lock:
+                good = self._write(BACKLOG_SECONDS, survey=True)
             if not (good and self._writer.holes):
                 self._stopping.wait(max(0.001, self._seconds - (time.monotonic() - began)))
 
@@ -168,20 +168,20 @@ class Journal:
     def _write(self, seconds: float, *, survey: bool) -> bool:
         """What is missing, and then what the folders need, when it is time for that. False where either failed."""
         began = time.monotonic()
-        if not self._guarded(EVENTS, lambda: self._write_events(began + seconds)):
+        if not self._attempt(EVENTS, lambda: self._write_events(began + seconds)):
             return False
         due = survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS
-        return not due or self._guarded(FOLDERS, lambda: self._see_after_folders(began + self._seconds / 2))
+        return not due or self._attempt(FOLDERS, lambda: self._maintain_folder(began + self._seconds / 2))
 
-    def _guarded(self, part: str, work: Callable[[], None]) -> bool:
+    def _attempt(self, part: str, work: Callable[[], None]) -> bool:
         try:
             work()
         except (EventVaultError, OSError, plyvel.Error) as error:
-            self._fail(part, error)
+            self._record_failure(part, error)
             return False
         except Exception as error:
             log.exception("the journal could not be written in a way that nobody thought of")
-            self._fail(part, error)
+            self._record_failure(part, error)
             return False
         if self._problems.pop(part, None) is not None and not self._problems:
             log.info("the journal is written again")
@@ -190,63 +190,63 @@ class Journal:
     def _write_events(self, deadline: float) -> None:
         """What was committed last; then, until the deadline, what else is missing."""
         looked = time.monotonic()
-        if not self._writer.look():
+        if not self._writer.poll():
             self._survey()
-        self._note_waiting()
+        self._track_oldest_unwritten()
         while self._writer.has_recent() or (self._writer.holes and self._in_time(deadline)):
             if not self._writer.write_next():
                 break
             self.counts["segments"] += 1
-            self._note_waiting()
-        self._looked = looked
+            self._track_oldest_unwritten()
+        self._last_clean_poll = looked
 
-    def _see_after_folders(self, until: float) -> None:
+    def _maintain_folder(self, until: float) -> None:
         self._surveyed = time.monotonic()
-        if not self._hurried.is_set():
-            self._rolling_check.step()
+        if not self._flush_waiting.is_set():
+            self._scrub.step()
         self._survey()
-        self._note_waiting()
-        self._tidy(until)
+        self._track_oldest_unwritten()
+        self._compact(until)
 
-    def _keep_record(self) -> None:
+    def _save_record(self) -> None:
         if self._writer.identity is not None:
-            self._writer.keep_record()
+            self._writer.save_record()
 
-    def _tidy(self, until: float) -> None:
+    def _compact(self, until: float) -> None:
         """Begin steps until then, but one at least: many must neither keep the next segment waiting nor pile up."""
         assert self._writer.identity is not None, "a survey comes first"
         asked = itertools.count()
 
         def go_on() -> bool:
-            return not self._hurried.is_set() and (next(asked) == 0 or time.monotonic() < until)
+            return not self._flush_waiting.is_set() and (next(asked) == 0 or time.monotonic() < until)
 
         tidier = Compaction(self.folder, self._catalogue.installation, go_on)
-        if not tidier.tidy(self._catalogue.entries(), self._writer.identity):
+        if not tidier.run(self._catalogue.entries(), self._writer.identity):
             self.refresh()
         self.counts["removed"] += tidier.removed
         self.counts["merged"] += tidier.merged
 
     def _in_time(self, deadline: float) -> bool:
-        return time.monotonic() < deadline and not self._hurried.is_set()
+        return time.monotonic() < deadline and not self._flush_waiting.is_set()
 
     def _survey(self) -> None:
         """A BACKUP_DIR that was deleted is made again."""
-        keep_installation(self._settings, self._catalogue.installation)
+        ensure_installation(self._settings, self._catalogue.installation)
         self._writer.survey()
 
-    def _note_waiting(self) -> None:
+    def _track_oldest_unwritten(self) -> None:
         """Keep in mind since when the oldest event waits."""
         writer = self._writer
         if not writer.holes or writer.identity is None:
-            self._waiting = None
+            self._oldest_unwritten = None
             return
         generation, sequence = writer.identity.generation, writer.holes[0][0]
-        if self._waiting is not None and self._waiting[:2] == (generation, sequence):
+        if self._oldest_unwritten is not None and self._oldest_unwritten[:2] == (generation, sequence):
             return
         with self._bus.using() as registry:
             if registry.identity.generation == generation:
                 recorded = event.recorded_of(registry.at(sequence))
-                self._waiting = _Waiting(generation, sequence, recorded, time.monotonic())
+                self._oldest_unwritten = _UnwrittenEvent(generation, sequence, recorded, time.monotonic())
 
     def problem_since(self, made: int | None) -> EventVaultError | None:
         """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
@@ -266,7 +266,7 @@ class Journal:
             "segment beside it, or remove it to go on without",
         )
 
-    def _fail(self, part: str, error: Exception) -> None:
+    def _record_failure(self, part: str, error: Exception) -> None:
         """A database that is not open is not the journal's problem: health says so already."""
         self.counts["failures"] += 1
         self._failed_at = clock.now()

@@ -29,7 +29,7 @@ def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue:
     """
     identity, last = registry.identity, registry.last_sequence
     try:
-        kept = max(_kept(identity.generation, folder, catalogue), default=0)
+        kept = max(_recorded(identity.generation, folder, catalogue), default=0)
     except (EventVaultError, OSError) as error:
         log.warning("another generation begins at event %s: what was kept of generation %s cannot be "
                     "read: %s", last, identity.generation, error)  # fmt: skip
@@ -43,7 +43,7 @@ def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue:
     registry.begin_generation(identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=None))
 
 
-def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:
+def _recorded(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:
     """Sequences that there were of a generation, as segments, archives, the record, and what forks off it tell."""
     known: dict[str, Generation] = {}
     found, damaged = folder.segments()
@@ -51,7 +51,7 @@ def _kept(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Itera
         known[each.generation] = each.header.generation
         if each.generation == generation:
             yield each.last
-    names = [*map(segment_of, damaged), *folder.aside()]
+    names = [*map(segment_of, damaged), *folder.quarantined()]
     yield from (each.last for each in names if each.generation == generation)
     record = folder.read_record()
     if record is not None:

@@ -12,10 +12,10 @@ from eventvault.journal import segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import Segment
 
-EVERY_SECONDS = 24 * 60 * 60.0
+READ_INTERVAL_SECONDS = 24 * 60 * 60.0
 
 
-class RollingCheck:
+class SegmentScrub:
     """Reads one segment that was not read for a day with each step, and those that were met damaged.
 
     What is damaged is set aside; the survey that follows finds its events missing. installation: whose segments are
@@ -30,7 +30,7 @@ class RollingCheck:
 
     def step(self) -> None:
         """May raise OSError."""
-        self._folder.try_again()
+        self._folder.retry_unreadable()
         there = self._folder.segments_of(self._installation)
         due = self._due(there)
         for each in there:
@@ -39,11 +39,11 @@ class RollingCheck:
 
     def _due(self, there: Sequence[Segment]) -> Segment | None:
         now = self._now()
-        known, unknown = (self._read, now) if self._read is not None else ({}, now - EVERY_SECONDS)
+        known, unknown = (self._read, now) if self._read is not None else ({}, now - READ_INTERVAL_SECONDS)
         read = self._read = {each.path: known.get(each.path, unknown) for each in there}
         # At random, so that many short lives of a store do not begin with the same ones.
         longest = min(there, key=lambda each: (read[each.path], random.random()), default=None)
-        if longest is None or read[longest.path] > now - EVERY_SECONDS:
+        if longest is None or read[longest.path] > now - READ_INTERVAL_SECONDS:
             return None
         read[longest.path] = now
         return longest

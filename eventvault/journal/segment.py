@@ -29,11 +29,11 @@ _NAME = re.compile(r"segment_([0-9]{19})-([0-9]{19})\.jsonl\.gz")
 _GZIP = 31
 """zlib's `wbits` for gzip members."""
 _LEVEL = 1
-_MOST_HEADER = 4 * 2**20
-_MOST_BYTES = 256 * 2**20
+_MAX_HEADER_BYTES = 4 * 2**20
+_MAX_EVENTS_BYTES = 256 * 2**20
 """More than the events of a segment ever are: it is ended at 8 MiB, and one event is as large as a request at most."""
-_FEED = 64 * 1024
-_HASH = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_READ_BYTES = 64 * 1024
+_Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class EventRange(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class EventRange(msgspec.Struct, frozen=True):
 
     first: int
     last: int
-    sha256: _HASH
+    sha256: _Sha256Hex
 
 
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -62,7 +62,7 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     kafka: dict[str, dict[str, Any]] = {}
 
 
-class Header(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
+class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     """All that a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
 
     first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
@@ -72,10 +72,10 @@ class Header(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     first_time: str
     last_time: str
     bytes: int
-    sha256: _HASH
+    sha256: _Sha256Hex
 
     @property
-    def stretch(self) -> EventRange:
+    def event_range(self) -> EventRange:
         return EventRange(self.first, self.last, self.sha256)
 
 
@@ -83,7 +83,7 @@ class Segment(msgspec.Struct, frozen=True):
     """A segment on disk. size: bytes of the file."""
 
     path: Path
-    header: Header
+    header: SegmentHeader
     size: int
 
     @property
@@ -116,7 +116,7 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def span_of(name: str) -> tuple[int, int]:
+def parse_name(name: str) -> tuple[int, int]:
     """The first and the last sequence that a segment's name says."""
     found = _NAME.fullmatch(name)
     assert found is not None, f"{name} is no segment's name"
@@ -136,7 +136,7 @@ def write_segment(folder: Path, about: SegmentInfo, lines: Sequence[bytes]) -> S
     """
     content = _joined(lines)
     last = about.first + len(lines) - 1
-    header = Header(
+    header = SegmentHeader(
         **{name: getattr(about, name) for name in SegmentInfo.__struct_fields__},
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
@@ -160,10 +160,10 @@ def read_header(path: Path) -> Segment:
         inflater = isal_zlib.decompressobj(wbits=_GZIP)
         text = b""
         while not inflater.eof:
-            feed = inflater.unconsumed_tail or file.read(_FEED)
-            if not feed or len(text) > _MOST_HEADER:
+            feed = inflater.unconsumed_tail or file.read(_READ_BYTES)
+            if not feed or len(text) > _MAX_HEADER_BYTES:
                 raise _damaged(path, "its header does not end")
-            text += _inflated(path, inflater, feed, _MOST_HEADER + 1)
+            text += _inflated(path, inflater, feed, _MAX_HEADER_BYTES + 1)
     return Segment(path, _decoded(path, text), size)
 
 
@@ -174,7 +174,7 @@ def read_lines(segment: Segment) -> list[bytes]:
     """
     path, header = segment.path, segment.header
     first = isal_zlib.decompressobj(wbits=_GZIP)
-    text = _inflated(path, first, _content(path), _MOST_HEADER + 1)
+    text = _inflated(path, first, _content(path), _MAX_HEADER_BYTES + 1)
     if not first.eof or _decoded(path, text) != header:
         raise _damaged(path, "its header is not the one that was read before")
     second = isal_zlib.decompressobj(wbits=_GZIP)
@@ -222,12 +222,12 @@ def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
     return inflated
 
 
-def _decoded(path: Path, text: bytes) -> Header:
+def _decoded(path: Path, text: bytes) -> SegmentHeader:
     try:
-        header = msgspec.json.decode(text, type=Header)
+        header = msgspec.json.decode(text, type=SegmentHeader)
         named = name_of(header.first, header.last)
         good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last
-        good = good and 0 <= header.bytes <= _MOST_BYTES
+        good = good and 0 <= header.bytes <= _MAX_EVENTS_BYTES
         good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
     except ValueError as error:
         raise _damaged(path, f"its header is not valid: {error}") from error

@@ -19,7 +19,7 @@ from eventvault.database.generation import Generation, StoreIdentity, last_commo
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder, QuarantinedSegment, Record, is_unreadable, segment_of
+from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, is_unreadable, segment_of
 from eventvault.journal.segment import EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
 
@@ -29,7 +29,7 @@ SEGMENT_BYTES = 8 * 2**20
 Offsets = dict[str, dict[str, Any]]
 """Topic → partition → what is kept of it."""
 
-FEW = 20_000
+MAX_RECENT_EVENTS = 20_000
 """What a survey finds missing counts as committed just now, when it is no more than this."""
 
 
@@ -74,13 +74,13 @@ class SegmentWriter:
         self._newest: Segment | None = None
         self._kafka: Offsets = {}
         """Offsets that stand at `upto`, or before it."""
-        self._kept: Offsets = {}
+        self._recorded: Offsets = {}
         """Those that the newest segment or the record has."""
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Take notice of what was committed since. False where `survey` must come first: another generation began."""
-        identity, last, kafka = self._standing()
-        if self.identity is None or identity.generation != self.identity.generation or self._lost():
+        identity, last, kafka = self._read_head()
+        if self.identity is None or identity.generation != self.identity.generation or self._folder_is_gone():
             return False
         if kafka is not None:
             self._kafka = kafka
@@ -90,9 +90,9 @@ class SegmentWriter:
             began, self.upto = self.upto == 0, last
             self._publish()
             if began:
-                self.keep_record()  # from now on it is not to be taken for an empty one
-        elif self._kafka != self._kept and not self.holes:
-            self.keep_record()  # offsets that moved without an event
+                self.save_record()  # from now on it is not to be taken for an empty one
+        elif self._kafka != self._recorded and not self.holes:
+            self.save_record()  # offsets that moved without an event
         return True
 
     def survey(self) -> None:
@@ -100,7 +100,7 @@ class SegmentWriter:
 
         Raises OSError, BackupsUnavailable, NoSpace, or why the database is not open.
         """
-        identity, last, kafka = self._standing()
+        identity, last, kafka = self._read_head()
         found, damaged = self.folder.segments()
         for error in damaged:
             self.folder.quarantine(error)
@@ -109,12 +109,12 @@ class SegmentWriter:
         entries, known = self._entries(), identity.by_id()
         archived = archived_prefix(entries, known, identity.generation)
         self.holes = coverage.missing(found, lineage(identity.by_id(), identity.generation), min(archived, last), last)
-        few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < FEW
+        few = bool(self.holes) and self.holes[-1][1] - self.holes[-1][0] < MAX_RECENT_EVENTS
         self.identity, self.upto, self._newest, self._kafka = identity, last, None, kafka or {}
         self._surveyed = self.holes[-1][0] - 1 if few else last
         self._publish()
-        self.lost = self._lost_for_good([*self.folder.aside(), *unreadable], found, entries, identity)
-        self.keep_record()
+        self.lost = self._find_lost([*self.folder.quarantined(), *unreadable], found, entries, identity)
+        self.save_record()
 
     def _without_superseded(self, found: list[Segment]) -> list[Segment]:
         """Remove what another segment holds too, once that was read; one that is damaged is set aside instead.
@@ -132,7 +132,9 @@ class SegmentWriter:
                 self.folder.quarantine(error)
                 gone.add(instead.path)
                 continue
-            needless = [each for each in by_instead[instead.path] if _same(each, lines[each.first - instead.first :])]
+            needless = [
+                each for each in by_instead[instead.path] if _has_same_lines(each, lines[each.first - instead.first :])
+            ]
             self.folder.remove(needless)
             gone |= {each.path for each in needless}
         return [each for each in found if each.path not in gone]
@@ -141,7 +143,7 @@ class SegmentWriter:
         """Whether what was committed since the survey is missing; it comes before what was missing then."""
         return bool(self.holes) and self.holes[-1][0] > self._surveyed
 
-    def behind(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether what the survey found missing is still being written."""
         return bool(self.holes) and not self.has_recent()
 
@@ -162,9 +164,9 @@ class SegmentWriter:
         with self._bus.using() as registry:
             if self.identity is None or registry.identity.generation != self.identity.generation:
                 return None
-            return Chunk(registry.identity, first, _lines(registry, first, last))
+            return Chunk(registry.identity, first, _read_lines(registry, first, last))
 
-    def _standing(self) -> tuple[StoreIdentity, int, Offsets | None]:
+    def _read_head(self) -> tuple[StoreIdentity, int, Offsets | None]:
         """The identity, the last sequence, and the offsets at it; None where a write is just being done.
 
         Offsets must never run ahead of events: Kafka would go on behind what nothing holds. A write shows in the
@@ -173,7 +175,7 @@ class SegmentWriter:
         """
         with self._bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
-            kafka = kafka_of(registry.scan_meta(keys.KAFKA))
+            kafka = offsets_from_metadata(registry.scan_meta(keys.KAFKA))
             ahead = list(registry.events(last, last + 1))
         return identity, last, None if ahead else kafka
 
@@ -186,24 +188,24 @@ class SegmentWriter:
             installation=self._installation,
             generation=identity.present,
             first=chunk.first,
-            previous=self._before(identity.generation, chunk.first),
+            previous=self._previous_range(identity.generation, chunk.first),
             kafka=self._kafka if reaches else {},
         )
-        written = segment.write_segment(self.folder.folder_of(identity.generation), about, chunk.lines)
+        written = segment.write_segment(self.folder.generation_folder(identity.generation), about, chunk.lines)
         self._newest = written
         if reaches:
-            self._kept = self._kafka
+            self._recorded = self._kafka
         return written
 
-    def _before(self, generation: str, first: int) -> EventRange | None:
+    def _previous_range(self, generation: str, first: int) -> EventRange | None:
         """The segment that ends where the one that begins with `first` begins."""
         if self._newest is None or (self._newest.generation, self._newest.last) != (generation, first - 1):
             ours = self.folder.segments_of(self._installation)
             before = (each for each in ours if (each.generation, each.last) == (generation, first - 1))
             self._newest = next(before, None)
-        return self._newest.header.stretch if self._newest else None
+        return self._newest.header.event_range if self._newest else None
 
-    def _lost_for_good(
+    def _find_lost(
         self,
         useless: list[QuarantinedSegment],
         found: list[Segment],
@@ -217,17 +219,19 @@ class SegmentWriter:
             kept[each.generation] = max(kept.get(each.generation, 0), archived)
         return coverage.lost(useless, found, kept)
 
-    def _lost(self) -> bool:
+    def _folder_is_gone(self) -> bool:
         """Whether the folder that was written to is gone."""
         return self._newest is not None and not self._newest.path.parent.is_dir()
 
-    def keep_record(self) -> None:
+    def save_record(self) -> None:
         """Have the journal's record say what was looked at last; after the first survey. Raises NoSpace or OSError."""
         assert self.identity is not None
-        record = Record(installation=self._installation, registry=self.identity, sequence=self.upto, kafka=self._kafka)
+        record = JournalRecord(
+            installation=self._installation, registry=self.identity, sequence=self.upto, kafka=self._kafka
+        )
         if self.folder.read_record() != record:
             self.folder.write_record(record)
-        self._kept = self._kafka
+        self._recorded = self._kafka
 
     def _publish(self) -> None:
         assert self.identity is not None
@@ -249,7 +253,7 @@ def is_good(entry: BackupEntry) -> bool:
     return entry.origin == "created" and entry.problem is None and entry.verified is not None
 
 
-def kafka_of(notes: Mapping[bytes, bytes]) -> Offsets:
+def offsets_from_metadata(notes: Mapping[bytes, bytes]) -> Offsets:
     """The offsets among a registry's notes, as topic → partition → what is kept of it."""
     found: Offsets = {}
     for key, value in notes.items():
@@ -258,8 +262,8 @@ def kafka_of(notes: Mapping[bytes, bytes]) -> Offsets:
     return found
 
 
-def notes_of(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
-    """The notes that `kafka_of` read."""
+def metadata_from_offsets(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
+    """The notes that `offsets_from_metadata` read."""
     return {
         offsets.offset_key(topic, int(partition)): msgspec.json.encode(value)
         for topic, partitions in kafka.items()
@@ -267,12 +271,12 @@ def notes_of(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
     }
 
 
-def _same(each: Segment, lines: list[bytes]) -> bool:
+def _has_same_lines(each: Segment, lines: list[bytes]) -> bool:
     """Whether a segment has the first of these lines."""
     return segment.sha256_of(lines[: each.last - each.first + 1]) == each.header.sha256
 
 
-def _lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:
+def _read_lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:
     lines: list[bytes] = []
     room = SEGMENT_BYTES
     for _, value in registry.events(first - 1, last):

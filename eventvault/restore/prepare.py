@@ -21,7 +21,7 @@ from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
-from eventvault.files import FileIdentity, no_space_said, remove_durably, sync_tree
+from eventvault.files import FileIdentity, remove_durably, reporting_no_space, sync_tree
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import import_foreign
 from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
@@ -83,7 +83,7 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least
     live = msgspec.convert(known, StoreIdentity) if known else None
     try:
         folder.mkdir()
-        with no_space_said(f"copying {path}"):
+        with reporting_no_space(f"copying {path}"):
             copy_database(path, folder / data_folders.DATABASE)
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)

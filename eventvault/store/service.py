@@ -18,7 +18,7 @@ from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import installation_of
 from eventvault.backups.schedule import AutoBackup, Scheduler
-from eventvault.backups.scrub import Scrub
+from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
@@ -82,7 +82,7 @@ class StoreService:
         self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self._drop_previous_later)
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
-        self.scrub = Scrub(settings, self.catalogue, self.verifier.scrub, scheduler)
+        self.scrub = ArchiveScrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.kafka = KafkaMonitor(settings)
         self._nonces = Nonces()
@@ -211,7 +211,7 @@ class StoreService:
     def restore(self, name: str, *, staged: bool = False, operation: str = "") -> Restored:
         def work() -> Restored:
             entry = self.catalogue.entry(name)
-            proven = entry.sha256 if entry.proven else None
+            proven = entry.sha256 if entry.records_verified else None
             return self.restorer.restore(Path(entry.path), staged=staged, operation=_named(operation), proven=proven)
 
         return self._restored(work)

@@ -15,7 +15,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.schedule import AutoBackup
-from eventvault.backups.scrub import Scrub
+from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import lineage
@@ -38,7 +38,7 @@ class Parts:
     backups: BackupMaker
     schedule: AutoBackup
     verifier: Verifier
-    scrub: Scrub
+    scrub: ArchiveScrub
     journal: Journal
     restorer: Restorer
     kafka: KafkaMonitor

@@ -88,7 +88,7 @@ def test_a_file_system_without_hard_links_never_overwrites_either(
 def test_a_full_disk_says_what_was_being_done() -> None:
     with (
         pytest.raises(NoSpace, match="writing the journal failed: No space left") as caught,
-        files.no_space_said("writing the journal"),
+        files.reporting_no_space("writing the journal"),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x")
@@ -96,7 +96,7 @@ def test_a_full_disk_says_what_was_being_done() -> None:
 
 
 def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.no_space_said("reading"):
+    with pytest.raises(FileNotFoundError), files.reporting_no_space("reading"):
         (tmp_path / "missing").read_bytes()
 
 

@@ -134,7 +134,7 @@ class Moments(Finder):
                 if blamed.is_file():
                     log.warning("looking for a way without %s: %s", blamed, error)
                     if blamed == named:
-                        self._journal.suspect(named)
+                        self._journal.mark_suspect(named)
                     damage = damage or error
                     gone.add(blamed)
                     continue
@@ -176,7 +176,7 @@ class Moments(Finder):
         return Order(
             staging=str(staging),
             archive=archive.path if archive else None,
-            proven=archive.sha256 if archive and archive.proven else None,
+            proven=archive.sha256 if archive and archive.records_verified else None,
             copied=way.live,
             base=way.base,
             segments=[(str(each.path), bounds[each.generation]) for each in way.segments],

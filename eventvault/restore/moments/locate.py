@@ -31,7 +31,7 @@ from eventvault.errors import (
 )
 from eventvault.events import event
 from eventvault.journal import coverage
-from eventvault.journal.folder import JournalFolder, Record, segment_of
+from eventvault.journal.folder import JournalFolder, JournalRecord, segment_of
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Live, Plan, Sources, Target
 from eventvault.restore.moments.replay import lines_of
@@ -64,7 +64,7 @@ class Finder:
         lost = [segment_of(error)[1:] for error in damaged]
         return Sources(known, entries, segments, live, tuple(lost))
 
-    def our_record(self) -> Record | None:
+    def our_record(self) -> JournalRecord | None:
         """The journal's record of this installation's registry."""
         record = self._journal.read_record()
         return record if record is not None and record.installation == self._catalogue.installation else None

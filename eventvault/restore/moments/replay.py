@@ -20,7 +20,7 @@ from eventvault.errors import JournalDamaged
 from eventvault.events.event import RECORDED
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
-from eventvault.journal.writer import notes_of
+from eventvault.journal.writer import metadata_from_offsets
 
 _BATCH = 2000
 _WAITING_BYTES = 64 * 2**20
@@ -242,7 +242,7 @@ def _check_overlap(
 def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
     """Put offsets, as a segment's header or the journal's record has them."""
     with db.write_batch(transaction=True) as batch:
-        for key, value in notes_of(kafka).items():
+        for key, value in metadata_from_offsets(kafka).items():
             batch.put(key, value)
 
 

@@ -47,7 +47,7 @@ def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:
     """May raise BackupsUnavailable or OSError."""
     ours = [entry for entry in catalogue.entries() if entry.origin == "created"]
     ours.sort(key=lambda entry: entry.problem is not None)
-    return Left([*ours, *catalogue.without_origin()], _is_journaled(catalogue, journal))
+    return Left([*ours, *catalogue.unattributed()], _is_journaled(catalogue, journal))
 
 
 def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:

@@ -118,7 +118,7 @@ class Recovery:
         the end. None where nothing that was there can be had. Raises NoSpace, and BackupsUnavailable where a segment
         cannot be read now that may hold more: what is damaged is done without, but this may be good.
         """
-        self._journal.try_again()
+        self._journal.retry_unreadable()
         empty, left = self._was_empty(), self.what_is_left()
         if left.journaled or empty:
             for doubtful in (False, True):
@@ -161,7 +161,7 @@ class Recovery:
                 refused(error)
                 gone |= _blamed(error, way, left)
                 if "segment" in error.details and Path(error.details["segment"]) in gone:
-                    self._journal.suspect(Path(error.details["segment"]))
+                    self._journal.mark_suspect(Path(error.details["segment"]))
                 continue
             if plans.has_gap_after(left, generation, way.target.sequence or 0):
                 refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")
@@ -173,7 +173,7 @@ class Recovery:
         """The last event of a generation that there was, by the journal's record and what was set aside as damaged."""
         record = self._moments.our_record()
         recorded = record.sequence if record is not None and record.registry.generation == generation else 0
-        return max([recorded, *(each.last for each in self._journal.aside() if each.generation == generation)])
+        return max([recorded, *(each.last for each in self._journal.quarantined() if each.generation == generation)])
 
     def _check_readable(self, sources: Sources, way: Plan) -> None:
         """Raises BackupsUnavailable where what lies beyond the end of `way` may be in a segment that cannot be read."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from eventvault import data_folders
-from eventvault.backups.installation import installation_of, keep_installation
+from eventvault.backups.installation import ensure_installation, installation_of
 from eventvault.errors import BackupsUnavailable
 from eventvault.settings import Settings
 from tests.restoring import drafts, prefixes
@@ -65,9 +65,9 @@ def test_a_backup_folder_that_cannot_be_written_keeps_nobody_from_serving(settin
 
     assert (settings.storage_dir / data_folders.INSTALLATION).read_text() == first
     with pytest.raises(BackupsUnavailable):
-        keep_installation(settings, first)
+        ensure_installation(settings, first)
     settings.backup_dir.unlink()
-    keep_installation(settings, first)
+    ensure_installation(settings, first)
     assert (settings.backup_dir / data_folders.INSTALLATION).read_text() == first
 
 

@@ -51,7 +51,7 @@ def watched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wat
 
 
 def assert_sound(watched: Watched, entry: BackupEntry) -> None:
-    assert watched.service.verify_backup(entry.name).proven
+    assert watched.service.verify_backup(entry.name).records_verified
 
 
 def test_a_second_backup_copies_and_is_whole_without_the_first(watched: Watched) -> None:

@@ -32,12 +32,12 @@ def about(folder: Path) -> Manifest:
 
 @pytest.fixture
 def remembered(tmp_path: Path, folder: Path, about: Manifest) -> Path:
-    table_digests.remember_tables(tmp_path, about, table_digests.tables_of(folder))
+    table_digests.save_digests(tmp_path, about, table_digests.read_fingerprints(folder))
     return tmp_path
 
 
 def known(storage: Path, folder: Path, about: Manifest) -> dict[str, str]:
-    return table_digests.known_tables(storage, about, table_digests.tables_of(folder))
+    return table_digests.load_digests(storage, about, table_digests.read_fingerprints(folder))
 
 
 def test_tables_that_were_read_are_known_and_logs_never(remembered, folder, about):
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_not_believed(content, remembered, folder, about)
 
 
 def test_after_damage_every_table_is_read(remembered, folder, about):
-    table_digests.forget_tables(remembered)
-    table_digests.forget_tables(remembered)
+    table_digests.forget_digests(remembered)
+    table_digests.forget_digests(remembered)
 
     assert known(remembered, folder, about) == {}

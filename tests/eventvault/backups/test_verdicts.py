@@ -48,7 +48,7 @@ def test_the_rolling_check_does_without_the_records_where_they_have_no_room(
     (entry,) = service.list_backups()
     assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{made.name} is good"
     assert (entry.verified or 0) > (made.verified or 0)
-    assert not entry.proven
+    assert not entry.records_verified
     with pytest.raises(NoSpace):
         service.verify_backup(made.name)
 
@@ -153,7 +153,7 @@ def test_what_took_the_place_of_a_good_archive_is_not_called_good(
         service.verify_backup(made.name)
 
     (entry,) = service.list_backups()
-    assert (entry.verified, entry.proven) == (None, False)
+    assert (entry.verified, entry.records_verified) == (None, False)
 
 
 def test_an_archive_that_cannot_be_opened_is_not_called_damaged(

@@ -67,7 +67,7 @@ def test_a_good_archive_is_verified_and_proven(service: StoreService, settings: 
 
     verified = service.verify_backup(made.name)
 
-    assert (made.proven, verified.proven) == (False, True)
+    assert (made.records_verified, verified.records_verified) == (False, True)
     assert verified.verified is not None
     assert made.verified is not None
     assert verified.verified >= made.verified
@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_found_named_and_marked(place: int, service: StoreServi
         service.verify_backup(made.name)
 
     (entry,) = service.list_backups()
-    assert (entry.problem, entry.verified, entry.proven) == (raised.value.message, None, False)
+    assert (entry.problem, entry.verified, entry.records_verified) == (raised.value.message, None, False)
     status = service.status()
     assert (status["status"], status["backup"]["damaged"]) == ("degraded", [made.name])
     assert made.name in status["problems"][0]["message"]
@@ -119,7 +119,7 @@ def test_after_damage_the_next_backup_is_fresh_and_health_recovers_without_the_d
     again = service.backups.create_if_changed()
 
     assert again is not None
-    assert service.verify_backup(again.backup.name).proven
+    assert service.verify_backup(again.backup.name).records_verified
     service.delete_backup(made.name)
     assert service.status()["status"] == "ok"
 
@@ -179,7 +179,7 @@ def test_an_archive_that_is_another_one_by_now_is_read_again(service: StoreServi
     other = service.create_backup("two").backup
     Path(other.path).rename(made.path)
 
-    assert not service.list_backups()[0].proven
+    assert not service.list_backups()[0].records_verified
 
 
 def test_the_rolling_check_reads_records_only_where_they_were_not_read_before(
@@ -193,7 +193,7 @@ def test_the_rolling_check_reads_records_only_where_they_were_not_read_before(
     service.scrub.run()
 
     assert read == ["check_archive"]
-    assert service.list_backups()[0].proven
+    assert service.list_backups()[0].records_verified
     assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{made.name} is good"
 
 
@@ -250,7 +250,7 @@ class Jobs:
     [
         ("0", []),
         ("1000", [("scrub", 1000, 1000)]),
-        ("86400000", [("scrub", 86_400_000, scrub.FIRST_DELAY)]),
+        ("86400000", [("scrub", 86_400_000, scrub.FIRST_DELAY_MS)]),
     ],
 )
 def test_the_rolling_check_is_asked_for_as_the_setting_says(
@@ -260,7 +260,7 @@ def test_the_rolling_check_is_asked_for_as_the_setting_says(
 
     jobs = Jobs()
     chosen = load({**settings.to_environment(), "SCRUB_INTERVAL": interval})
-    scrub.Scrub(chosen, None, lambda _name: entry("a", 1), jobs).start()  # type: ignore[arg-type]
+    scrub.ArchiveScrub(chosen, None, lambda _name: entry("a", 1), jobs).start()  # type: ignore[arg-type]
     assert jobs.asked == asked
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from eventvault import clock
 from eventvault.journal import compaction
-from eventvault.journal.coverage import MERGE
+from eventvault.journal.coverage import MERGE_COUNT
 from eventvault.journal.journal import Journal
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
@@ -44,7 +44,7 @@ def test_what_is_in_a_segment_is_not_at_risk_while_others_are_merged(
 
     monkeypatch.setattr(compaction, "merge", asking)
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
-        for number in range(MERGE):
+        for number in range(MERGE_COUNT):
             service.append(drafts(1, f"each-{number}"))
             assert service.journal.flush()
         service.append(drafts(1, "last"))

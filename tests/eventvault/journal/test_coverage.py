@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eventvault.database.generation import NO_BOUND, Generation
 from eventvault.journal import coverage
-from eventvault.journal.segment import Header, Segment
+from eventvault.journal.segment import Segment, SegmentHeader
 
 OLD, NEW = "a" * 16, "b" * 16
 ALONE = [(OLD, NO_BOUND)]
@@ -16,7 +16,7 @@ FORKED = [(NEW, NO_BOUND), (OLD, 5)]
 
 def made(first: int, last: int, generation: str = OLD, *, merged: int = 1, size: int = 100, at: str = "00") -> Segment:
     instant = f"2026-01-31T12:00:{at}Z"
-    header = Header(store_id="s", installation="i", generation=Generation(generation, None, 0, "created", 1),
+    header = SegmentHeader(store_id="s", installation="i", generation=Generation(generation, None, 0, "created", 1),
                     first=first, last=last, first_time=instant, last_time=instant, bytes=size, sha256="0" * 64,
                     merged=merged)  # fmt: skip
     return Segment(Path(f"{generation}/{first}-{last}"), header, size)
@@ -66,11 +66,11 @@ def test_chains_and_holes_agree_with_a_set_of_sequences() -> None:
 
 
 def test_as_many_of_a_kind_are_merged_and_no_more_than_fit() -> None:
-    small = [made(number, number) for number in range(1, coverage.MERGE + 1)]
+    small = [made(number, number) for number in range(1, coverage.MERGE_COUNT + 1)]
     assert coverage.plan_merge(small) == small
     assert coverage.plan_merge(small[:-1]) == []
-    assert coverage.plan_merge([*small[:5], made(6, 6, merged=coverage.MERGE), *small[6:]]) == []
-    large = [made(number, number, size=coverage.MERGED_BYTES // 2) for number in range(1, coverage.MERGE + 1)]
+    assert coverage.plan_merge([*small[:5], made(6, 6, merged=coverage.MERGE_COUNT), *small[6:]]) == []
+    large = [made(number, number, size=coverage.MAX_MERGED_BYTES // 2) for number in range(1, coverage.MERGE_COUNT + 1)]
     assert spans(coverage.plan_merge(large)) == [(1, 1), (2, 2)]
     apart = [made(2 * number, 2 * number) for number in range(1, 40)]
     assert coverage.plan_merge(apart) == []

@@ -196,7 +196,7 @@ def test_damage_that_a_restore_met_is_written_again(recovering: Settings) -> Non
 
 
 def test_damage_that_nobody_meets_is_found_in_time(recovering: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scrub, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "READ_INTERVAL_SECONDS", 0.0)
     with running_service(recovering) as service:
         put(service, 3)
         left, bad = live(service), there(service)[1].path
@@ -246,7 +246,7 @@ def bad_sectors(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         return read(path)
 
     monkeypatch.setattr(segment, "_content", failing)
-    monkeypatch.setattr(scrub, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(scrub, "READ_INTERVAL_SECONDS", 0.0)
     return bad
 
 

@@ -16,7 +16,7 @@ import pytest
 from eventvault.database.generation import Generation
 from eventvault.database.values import ScanQuery
 from eventvault.journal import compaction, segment, writer
-from eventvault.journal.coverage import MERGE
+from eventvault.journal.coverage import MERGE_COUNT
 from eventvault.journal.segment import Segment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -48,7 +48,7 @@ def journaled(service: StoreService) -> list[bytes]:
     mine = [each for each in segments(service) if each.generation == generation]
     for one, other in itertools.pairwise(mine):
         assert other.first == one.last + 1
-        assert other.header.previous == one.header.stretch
+        assert other.header.previous == one.header.event_range
     return [line for each in mine for line in segment.read_lines(each)]
 
 
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     wait_for(service, 1)
     folder = service.settings.backup_dir / "journal"
     away = folder.with_name("away")
-    with service.journal._working:  # which would make the folder again in between
+    with service.journal._lock:  # which would make the folder again in between
         folder.rename(away)
         folder.write_text("in the way")
 
@@ -211,13 +211,13 @@ def test_segments_of_another_installation_stay_as_they_are(
     generation = Generation("0" * 16, None, 0, "created", 1)
     theirs = [
         segment.write_segment(
-            service.journal.folder.folder_of(generation.id),
+            service.journal.folder.generation_folder(generation.id),
             msgspec.structs.replace(
                 ours.header, installation="another one", generation=generation, first=number, previous=None
             ),
             line,
         ).path
-        for number in range(1, MERGE + 2)
+        for number in range(1, MERGE_COUNT + 2)
     ]
     service.append(drafts(1, "later"))
     service.create_backup()
@@ -245,7 +245,7 @@ def test_many_merges_keep_no_event_waiting(
         return real(*arguments)
 
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
-        for number in range(3 * MERGE):
+        for number in range(3 * MERGE_COUNT):
             service.append(drafts(1, f"each-{number}"))
             assert service.journal.flush()
     write = writer.SegmentWriter.write_next

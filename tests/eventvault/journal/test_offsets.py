@@ -66,7 +66,7 @@ def test_what_is_committed_while_a_segment_is_written_is_taken_again(recovering:
     with quiet(recovering) as service:
         assert service.journal.flush()
         take(service, 10, 10)
-        assert service.journal._writer.look()
+        assert service.journal._writer.poll()
         take(service, 10, 20)
         assert service.journal._writer.write_next()
         killed(service)
@@ -100,7 +100,7 @@ def test_of_many_segments_the_last_one_has_the_offsets(recovering: Settings, mon
         take(service, 2, 2)
         assert service.journal.flush()
         take(service, 50, 52)
-        assert service.journal._writer.look()
+        assert service.journal._writer.poll()
         while service.journal._writer.upto - service.journal._writer.holes[0][0] > 20:
             assert service.journal._writer.write_next()
         killed(service)

@@ -362,7 +362,7 @@ def test_segments_that_are_merged_while_a_moment_is_looked_for_are_found_again(
 
 
 def test_a_segment_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
-    about = segment.Header(
+    about = segment.SegmentHeader(
         store_id="s", installation="i", generation=first_identity(1).present, first=1, last=1, first_time="",
         last_time="", bytes=0, sha256="0" * 64,
     )  # fmt: skip

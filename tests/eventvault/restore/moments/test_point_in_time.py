@@ -498,7 +498,7 @@ def of_another_installation(service: StoreService, *, later: bool) -> None:
     generation = Generation("00000000000000aa", None, 0, "created", born)
     about = msgspec.structs.replace(ours.header, installation="another one", generation=generation, previous=None)
     lines = [line.replace(b'"id":"a-', b'"id":"x-') for line in segment.read_lines(ours)]
-    segment.write_segment(service.journal.folder.folder_of(generation.id), about, lines)
+    segment.write_segment(service.journal.folder.generation_folder(generation.id), about, lines)
 
 
 @pytest.mark.parametrize("record", [True, False])
