@@ -19,9 +19,9 @@ if _HERE not in sys.path:
 
 from app import gunicorn_patches, serving, signals  # noqa: E402  # found only with the folder of this file in the path
 
-_settings = serving.settings_or_exit()
-serving.begin_service()
-signals.end_the_newborn()
+_settings = serving.load_settings_or_exit()
+serving.prepare_service()
+signals.exit_on_early_signals()
 gunicorn_patches.install()
 
 wsgi_app = "wsgi:app"
@@ -31,7 +31,7 @@ worker_class = "gthread"
 threads = 24
 keepalive = 30
 graceful_timeout = 60
-limit_request_line = gunicorn_patches.LONGEST_REQUEST_LINE
+limit_request_line = gunicorn_patches.MAX_REQUEST_LINE
 control_socket_disable = True
 loglevel = _settings.log_level
 
@@ -39,34 +39,34 @@ loglevel = _settings.log_level
 class _Logger(Logger):  # type: ignore[misc]  # gunicorn has no types
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        serving.log_like_the_rest(_settings, self.error_log.handlers)
+        serving.configure_logging(_settings, self.error_log.handlers)
 
 
 logger_class = _Logger
 
 
 def on_starting(server: Any) -> None:
-    serving.refuse_open(_settings, serving.configured_addresses(server.cfg.address))
+    serving.exit_if_unprotected(_settings, serving.configured_addresses(server.cfg.address))
 
 
 def when_ready(server: Any) -> None:
     addresses = serving.socket_addresses(listener.sock for listener in server.LISTENERS)
-    serving.refuse_open(_settings, addresses)
-    serving.say_open(_settings, addresses, server.log.warning)
+    serving.exit_if_unprotected(_settings, addresses)
+    serving.warn_who_has_access(_settings, addresses, server.log.warning)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    serving.forget_worker(worker.pid)
+    serving.drop_worker_metrics(worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:
-    signals.end_in_order(worker)
-    serving.worker_started()
+    signals.exit_soon_on_interrupt(worker)
+    serving.connect_worker_to_store()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    serving.worker_ended()
+    serving.remove_orphaned_metrics()
 
 
 def on_exit(server: Any) -> None:
-    serving.end_service(_settings)
+    serving.end_store_of_service(_settings)

@@ -15,7 +15,7 @@ from app import serving
 
 def main(options: list[str]) -> None:
     """Check the settings and become gunicorn: the same process, so signals reach it."""
-    serving.settings_or_exit()
+    serving.load_settings_or_exit()
     environment = dict(os.environ)
     if not environment.get("WEB_CONCURRENCY", "").strip():
         environment.pop("WEB_CONCURRENCY", None)

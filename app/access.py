@@ -18,14 +18,14 @@ _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhos
 def is_loopback(host: str) -> bool:
     """Whether a name or an address, with or without brackets, means this machine by itself."""
     name = host.strip("[]").rstrip(".").lower()
-    address = _address(name)
+    address = _parse_address(name)
     if address is None:
         return name in _LOOPBACK_NAMES or name.endswith(".localhost")
     mapped = getattr(address, "ipv4_mapped", None)
     return address.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -41,20 +41,20 @@ def split_host(host: str) -> tuple[str, str]:
     return name.rstrip(".").lower(), port
 
 
-class Access:
+class AccessRules:
     """The rules made of the settings; `check` is called before every request and must cost little."""
 
     def __init__(self, settings: Settings) -> None:
-        self._open = settings.allow_unauthenticated
+        self._open_to_all = settings.allow_unauthenticated
         self._any_host = "*" in settings.allowed_hosts
         self._hosts = {split_host(host)[0] for host in (settings.host, *settings.allowed_hosts)}
-        self._seen: set[str] = set()
+        self._accepted_hosts: set[str] = set()
 
     def check(self, environ: Mapping[str, str]) -> None:
         """environ: as in WSGI. Raises Forbidden."""
         self._check_peer(environ.get("REMOTE_ADDR") or "")
         host = environ.get("HTTP_HOST")
-        if host is not None and host not in self._seen:
+        if host is not None and host not in self._accepted_hosts:
             self._check_host(host)
         if environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
             raise Forbidden("a page of another site sent this request", hint="open the page of this service itself")
@@ -63,7 +63,7 @@ class Access:
             self._check_origin(origin, host or "", environ.get("wsgi.url_scheme", "http"))
 
     def _check_peer(self, peer: str) -> None:
-        if self._open or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
+        if self._open_to_all or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
             return
         raise Forbidden(
             f"requests from {peer} are not served: without tokens this service is for its own machine only",
@@ -72,22 +72,22 @@ class Access:
 
     def _check_host(self, host: str) -> None:
         name, _ = split_host(host)
-        numeric = self._open and _address(name) is not None
+        numeric = self._open_to_all and _parse_address(name) is not None
         if not (self._any_host or is_loopback(name) or name in self._hosts or numeric):
             raise Forbidden(
                 f"the host {host[:100]!r} is not one of this service's names", hint="add it to ALLOWED_HOSTS"
             )
-        if len(self._seen) < 100:
-            self._seen.add(host)
+        if len(self._accepted_hosts) < 100:
+            self._accepted_hosts.add(host)
 
     def _check_origin(self, origin: str, host: str, scheme: str) -> None:
         """An origin is this service's own when it names the same host; a port that a proxy left out is not compared."""
-        origin_scheme, _, place = origin.partition("://")
-        ours, our_port = split_host(host)
-        theirs, their_port = split_host(place)
+        origin_scheme, _, authority = origin.partition("://")
+        own_host, own_port = split_host(host)
+        origin_host, origin_port = split_host(authority)
         standard = {"http": "80", "https": "443"}
-        same_port = not our_port or (their_port or standard.get(origin_scheme)) == our_port
-        if origin_scheme not in standard or theirs != ours or not same_port:
+        same_port = not own_port or (origin_port or standard.get(origin_scheme)) == own_port
+        if origin_scheme not in standard or origin_host != own_host or not same_port:
             raise Forbidden(
                 f"a page of {origin[:100]!r} sent this request", hint="pages of other origins may not use this service"
             )

@@ -13,45 +13,45 @@ from eventvault.errors import TooBusy
 from eventvault.settings import Settings
 from eventvault.store.interface import Store
 
-LONG_LIVED_MOST = 4
+MAX_TRANSFERS = 4
 """Exports, downloads and uploads at once in one process: each holds one of gunicorn's `threads` for its whole time."""
 
-LONG_WORK_MOST = 8
+MAX_LONG_CALLS = 8
 """Requests at once in one process that wait for something long: backups, restores, checks, looks into the past.
 
 With LONG_LIVED_MOST these are half of the `threads` in `gunicorn.conf.py`: the others are left to requests that are
 short, health among them.
 """
 
-_PATIENCE = 0.25
+_SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a place among them: some, such as a look at what is kept, end in no time."""
 
 _KEY = "eventvault"
 
 
 class Slots:
-    """A bounded number of places; `take` gives back the function that frees the place, to be called once or more.
+    """A bounded number of places; `acquire` gives back the function that frees the place, to be called once or more.
 
     what: who takes the places, for the message. patience: seconds that a free place is waited for.
     """
 
-    def __init__(self, most: int, what: str, patience: float = 0.0) -> None:
-        self._free = threading.Semaphore(most)
-        self._most = most
+    def __init__(self, limit: int, what: str, wait_seconds: float = 0.0) -> None:
+        self._free = threading.Semaphore(limit)
+        self._limit = limit
         self._what = what
-        self._patience = patience
+        self._wait_seconds = wait_seconds
 
-    def take(self) -> Callable[[], None]:
+    def acquire(self) -> Callable[[], None]:
         """Raises TooBusy when there is no place."""
-        if not self._free.acquire(timeout=self._patience):
+        if not self._free.acquire(timeout=self._wait_seconds):
             raise TooBusy(
-                f"{self._most} {self._what} are under way in this process already",
+                f"{self._limit} {self._what} are under way in this process already",
                 hint="try again when one of them has ended",
             )
-        return _Once(self._free.release)
+        return _CallOnce(self._free.release)
 
 
-class _Once:
+class _CallOnce:
     def __init__(self, release: Callable[[], None]) -> None:
         self._release = release
         self._lock = threading.Lock()
@@ -68,9 +68,11 @@ class _Once:
 class Edge:
     settings: Settings
     store: Store
-    long_lived: Slots = field(default_factory=lambda: Slots(LONG_LIVED_MOST, "exports, downloads and uploads"))
-    long_work: Slots = field(
-        default_factory=lambda: Slots(LONG_WORK_MOST, "backups, restores, checks and looks into the past", _PATIENCE)
+    transfers: Slots = field(default_factory=lambda: Slots(MAX_TRANSFERS, "exports, downloads and uploads"))
+    long_calls: Slots = field(
+        default_factory=lambda: Slots(
+            MAX_LONG_CALLS, "backups, restores, checks and looks into the past", _SLOT_WAIT_SECONDS
+        )
     )
 
 
@@ -78,21 +80,21 @@ def attach(app: Flask, edge: Edge) -> None:
     app.extensions[_KEY] = edge
 
 
-def edge() -> Edge:
+def current_edge() -> Edge:
     """Of the application that serves the present request."""
-    found: Edge = current_app.extensions[_KEY]
-    return found
+    edge: Edge = current_app.extensions[_KEY]
+    return edge
 
 
-def store() -> Store:
-    return edge().store
+def current_store() -> Store:
+    return current_edge().store
 
 
 @contextmanager
-def long_work() -> Iterator[Store]:
+def store_for_long_call() -> Iterator[Store]:
     """The store, for a call that may take minutes. Raises TooBusy when as many of them as may be are under way."""
-    release = edge().long_work.take()
+    release = current_edge().long_calls.acquire()
     try:
-        yield edge().store
+        yield current_edge().store
     finally:
         release()

@@ -24,57 +24,57 @@ from eventvault.errors import EventVaultError
 log = logging.getLogger("eventvault.http")
 
 
-class Answer(NamedTuple):
+class ErrorStatus(NamedTuple):
     """retry_after: seconds, for what goes away by itself."""
 
     status: int
     retry_after: int | None = None
 
 
-ANSWERS: dict[str, Answer] = {
-    "malformed": Answer(400),
-    "forbidden": Answer(403),
-    "event_not_found": Answer(404),
-    "backup_not_found": Answer(404),
-    "undo_not_found": Answer(404),
-    "backup_exists": Answer(409),
-    "backup_protected": Answer(409),
-    "restore_running": Answer(409),
-    "nothing_to_undo": Answer(409),
-    "partition_not_stopped": Answer(409),
-    "generation_left_behind": Answer(409),
-    "database_present": Answer(409),
-    "nothing_to_recover": Answer(409),
-    "service_running": Answer(409),
-    "too_large": Answer(413),
-    "unsupported_media_type": Answer(415),
-    "invalid": Answer(422),
-    "archive_damaged": Answer(422),
-    "archive_incomplete": Answer(422),
-    "archive_unsafe": Answer(422),
-    "archive_alien": Answer(422),
-    "archive_too_new": Answer(422),
-    "archive_unreadable": Answer(503, 5),
-    "journal_damaged": Answer(422),
-    "moment_unavailable": Answer(422),
-    "journal_failed": Answer(503, 5),
-    "internal_error": Answer(500),
-    "invalid_settings": Answer(500),
-    "cancelled": Answer(503, 5),
-    "database_error": Answer(503, 30),
-    "database_damaged": Answer(503, 30),
-    "database_too_new": Answer(503, 30),
-    "database_locked": Answer(503, 5),
-    "database_missing": Answer(503, 30),
-    "write_failed": Answer(503, 1),
-    "backups_unavailable": Answer(503, 5),
-    "store_unavailable": Answer(503, 1),
-    "store_stopping": Answer(503, 1),
-    "restoring": Answer(503, 2),
-    "too_busy": Answer(503, 5),
-    "kafka_not_configured": Answer(503, 30),
-    "kafka_unreachable": Answer(503, 5),
-    "no_space": Answer(507),
+HTTP_STATUSES: dict[str, ErrorStatus] = {
+    "malformed": ErrorStatus(400),
+    "forbidden": ErrorStatus(403),
+    "event_not_found": ErrorStatus(404),
+    "backup_not_found": ErrorStatus(404),
+    "undo_not_found": ErrorStatus(404),
+    "backup_exists": ErrorStatus(409),
+    "backup_protected": ErrorStatus(409),
+    "restore_running": ErrorStatus(409),
+    "nothing_to_undo": ErrorStatus(409),
+    "partition_not_stopped": ErrorStatus(409),
+    "generation_left_behind": ErrorStatus(409),
+    "database_present": ErrorStatus(409),
+    "nothing_to_recover": ErrorStatus(409),
+    "service_running": ErrorStatus(409),
+    "too_large": ErrorStatus(413),
+    "unsupported_media_type": ErrorStatus(415),
+    "invalid": ErrorStatus(422),
+    "archive_damaged": ErrorStatus(422),
+    "archive_incomplete": ErrorStatus(422),
+    "archive_unsafe": ErrorStatus(422),
+    "archive_alien": ErrorStatus(422),
+    "archive_too_new": ErrorStatus(422),
+    "archive_unreadable": ErrorStatus(503, 5),
+    "journal_damaged": ErrorStatus(422),
+    "moment_unavailable": ErrorStatus(422),
+    "journal_failed": ErrorStatus(503, 5),
+    "internal_error": ErrorStatus(500),
+    "invalid_settings": ErrorStatus(500),
+    "cancelled": ErrorStatus(503, 5),
+    "database_error": ErrorStatus(503, 30),
+    "database_damaged": ErrorStatus(503, 30),
+    "database_too_new": ErrorStatus(503, 30),
+    "database_locked": ErrorStatus(503, 5),
+    "database_missing": ErrorStatus(503, 30),
+    "write_failed": ErrorStatus(503, 1),
+    "backups_unavailable": ErrorStatus(503, 5),
+    "store_unavailable": ErrorStatus(503, 1),
+    "store_stopping": ErrorStatus(503, 1),
+    "restoring": ErrorStatus(503, 2),
+    "too_busy": ErrorStatus(503, 5),
+    "kafka_not_configured": ErrorStatus(503, 30),
+    "kafka_unreachable": ErrorStatus(503, 5),
+    "no_space": ErrorStatus(507),
 }
 
 _HTTP_CODES = {
@@ -115,44 +115,44 @@ class EdgeApi(Api):
     ERROR_SCHEMA = ErrorSchema
 
     def handle_http_exception(self, error: HTTPException) -> Response:
-        return of_http_exception(error)
+        return http_exception_response(error)
 
 
 def install(app: Flask) -> None:
     """Answer every exception of `app` in the one shape."""
-    app.register_error_handler(EventVaultError, of_core_error)
-    app.register_error_handler(HTTPException, of_http_exception)
-    app.register_error_handler(Exception, of_surprise)
+    app.register_error_handler(EventVaultError, core_error_response)
+    app.register_error_handler(HTTPException, http_exception_response)
+    app.register_error_handler(Exception, unexpected_error_response)
 
 
-def shape(code: str, error: str, hint: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def error_body(code: str, error: str, hint: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return {"success": False, "code": code, "error": error, "hint": hint, **(details or {})}
 
 
-def of_status(status: int, words: str) -> dict[str, Any]:
+def error_body_for_status(status: int, message: str) -> dict[str, Any]:
     """The shape of an error that has a status and no code of its own."""
     code, hint = _HTTP_CODES.get(status, ("http_error", ""))
-    return shape(code, words, hint)
+    return error_body(code, message, hint)
 
 
-def of_core_error(error: EventVaultError) -> Response:
-    answer = ANSWERS.get(error.code, ANSWERS["internal_error"])
+def core_error_response(error: EventVaultError) -> Response:
+    answer = HTTP_STATUSES.get(error.code, HTTP_STATUSES["internal_error"])
     if answer.status == 500:
-        return of_surprise(error)
-    response = reply(shape(error.code, error.message, error.hint, error.details), answer.status)
+        return unexpected_error_response(error)
+    response = reply(error_body(error.code, error.message, error.hint, error.details), answer.status)
     if answer.retry_after is not None:
         response.headers["Retry-After"] = str(answer.retry_after)
     return response
 
 
-def of_http_exception(error: HTTPException) -> Response:
+def http_exception_response(error: HTTPException) -> Response:
     original = getattr(error, "original_exception", None)
     if original is not None:
-        return of_surprise(original)
+        return unexpected_error_response(original)
     status = error.code or 500
     if status < 400:
         return Response(status=status, headers=error.get_response().headers)
-    response = reply({**of_status(status, _words(error, status)), **_fields(error)}, status)
+    response = reply({**error_body_for_status(status, _message(error, status)), **_invalid_fields(error)}, status)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
@@ -161,25 +161,25 @@ def of_http_exception(error: HTTPException) -> Response:
     return response
 
 
-def _words(error: HTTPException, status: int) -> str:
+def _message(error: HTTPException, status: int) -> str:
     match status:
         case 404:
             return f"there is nothing at {request.path}"
         case 405:
             return f"{request.method} is not allowed at {request.path}"
         case 422:
-            return f"the request is not valid: {', '.join(map(str, _fields(error).get('fields', {})))}"
+            return f"the request is not valid: {', '.join(map(str, _invalid_fields(error).get('fields', {})))}"
     return error.description or error.name
 
 
-def _fields(error: HTTPException) -> dict[str, Any]:
+def _invalid_fields(error: HTTPException) -> dict[str, Any]:
     """The members that webargs found wrong, without the place (`query`, `json`) around them."""
     places = (getattr(error, "data", None) or {}).get("messages", {})
     return {"fields": {name: why for place in places.values() for name, why in place.items()}} if places else {}
 
 
-def of_surprise(error: Exception) -> Response:
+def unexpected_error_response(error: Exception) -> Response:
     reference = secrets.token_hex(6)
     log.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
     details = {"reference": reference}
-    return reply(shape("internal_error", "an internal error", f"the log has {reference}", details), 500)
+    return reply(error_body("internal_error", "an internal error", f"the log has {reference}", details), 500)

@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 from flask.cli import ScriptInfo
 
 from app import errors, metrics, serving
-from app.access import Access
+from app.access import AccessRules
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
@@ -56,18 +56,18 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.config.update(_CONFIGURATION)
     app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
     attach(app, Edge(settings, store or (_for_command(settings) if _is_command() else _initialized(settings))))
-    _install(app, Access(settings))
+    _register(app, AccessRules(settings))
     return app
 
 
 def _settings() -> Settings:
     """What a command prints with `--json` is JSON here too. Its options are not parsed yet: hence the arguments."""
     if not (_is_command() and "--json" in sys.argv):
-        return serving.settings_or_exit()
+        return serving.load_settings_or_exit()
     try:
-        return serving.made_settings()
+        return serving.load_settings()
     except InvalidSettings as error:
-        exits.fail(error, as_json=True)
+        exits.exit_with_error(error, as_json=True)
 
 
 def _refuse_open_address(settings: Settings) -> None:
@@ -75,7 +75,7 @@ def _refuse_open_address(settings: Settings) -> None:
     context = click.get_current_context(silent=True)
     host = context.params.get("host") if context is not None and context.info_name == "run" else None
     if host:
-        serving.refuse_open(settings, [host])
+        serving.exit_if_unprotected(settings, [host])
 
 
 def _is_command() -> bool:
@@ -103,11 +103,11 @@ def _initialized(settings: Settings) -> Store:
     return BackupManager(settings, command=COMMAND).initialize()
 
 
-def _install(app: Flask, access: Access) -> None:
+def _register(app: Flask, access_rules: AccessRules) -> None:
     @app.before_request
     def begin() -> None:
         metrics.begin(request.environ)
-        access.check(request.environ)
+        access_rules.check(request.environ)
 
     @app.get("/")
     def index() -> Response:

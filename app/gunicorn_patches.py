@@ -12,25 +12,25 @@ import orjson
 from gunicorn import util
 from gunicorn.http import message
 
-LONGEST_REQUEST_LINE = 2**17
+MAX_REQUEST_LINE = 2**17
 """Bytes. `id`, `source`, `type` and `subject` have 2,048 characters each, of up to 12 bytes when they are encoded."""
 
-_LONGEST_REASON = 500
+_MAX_REASON_LENGTH = 500
 """Characters of gunicorn's reason, which may repeat the whole of what it does not understand."""
 
 
 def install() -> None:
     """Before the workers are forked. Doing it again, as gunicorn reads its configuration again, changes nothing."""
-    message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
+    message.MAX_REQUEST_LINE = MAX_REQUEST_LINE
     util.write_error = write_error
 
 
 def write_error(client: socket.socket, status: int, reason: str, why: str) -> None:
     """In the place of `gunicorn.util.write_error`. why: gunicorn's words, empty for an error of the service."""
-    from app.errors import of_status  # a worker has it loaded, and the master must not load Flask
+    from app.errors import error_body_for_status  # a worker has it loaded, and the master must not load Flask
 
-    words = f"the request cannot be read: {why[:_LONGEST_REASON]}" if why else reason.lower()
-    body = orjson.dumps(of_status(status, words))
+    message = f"the request cannot be read: {why[:_MAX_REASON_LENGTH]}" if why else reason.lower()
+    body = orjson.dumps(error_body_for_status(status, message))
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -20,26 +20,26 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.edge import store
+from app.edge import current_store
 from eventvault import clock
 from eventvault.errors import EventVaultError
 from eventvault.store.interface import Store
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
-_OWN = CollectorRegistry()
+_PROCESS_REGISTRY = CollectorRegistry()
 REQUESTS = Counter(
-    "eventvault_http_requests", "Answered requests.", ["method", "route", "status"], registry=_OWN
+    "eventvault_http_requests", "Answered requests.", ["method", "route", "status"], registry=_PROCESS_REGISTRY
 )  # fmt: skip
 DURATIONS = Histogram(
     "eventvault_http_request_duration_seconds",
     "From a request's arrival to the start of its answer.",
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
-    registry=_OWN,
+    registry=_PROCESS_REGISTRY,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_BEGAN = "eventvault.began"
+_ARRIVAL = "eventvault.began"
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -51,14 +51,14 @@ def install(app: Flask) -> None:
 
 
 def begin(environ: dict[str, Any]) -> None:
-    environ[_BEGAN] = time.perf_counter()
+    environ[_ARRIVAL] = time.perf_counter()
 
 
 def _count(response: Response) -> Response:
     method = request.method if request.method in _METHODS else "OTHER"
     route = _route(request)
     REQUESTS.labels(method, route, str(response.status_code)).inc()
-    began = request.environ.get(_BEGAN)
+    began = request.environ.get(_ARRIVAL)
     if began is not None:
         DURATIONS.labels(method, route).observe(time.perf_counter() - began)
     return response
@@ -75,12 +75,12 @@ def metrics() -> Response:
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
-        registry.register(_Others(_OWN))
-    registry.register(StoreCollector(store()))
+        registry.register(_RegistryCollector(_PROCESS_REGISTRY))
+    registry.register(StoreCollector(current_store()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-class _Others(Collector):
+class _RegistryCollector(Collector):
     """The metrics of another registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -121,10 +121,10 @@ def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
     for state in ("ok", "degraded", "restoring", "unreachable"):
         family.add_metric([state], float(state == current))
     yield family
-    known = status.get("store") or {}
+    store_status = status.get("store") or {}
     for member, name in (("events", "eventvault_store_events"), ("lastSequence", "eventvault_store_last_sequence")):
-        if isinstance(known.get(member), int):
-            yield GaugeMetricFamily(name, f"`store.{member}` of /api/health.", value=known[member])
+        if isinstance(store_status.get(member), int):
+            yield GaugeMetricFamily(name, f"`store.{member}` of /api/health.", value=store_status[member])
 
 
 def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
@@ -162,13 +162,13 @@ def _metric(name: str, value: Any) -> Iterator[Metric]:
 
     Buckets are cumulative; the last bound is None or "+Inf".
     """
-    words = f"{name.removeprefix('eventvault_').replace('_', ' ')}, since the store process began.".capitalize()
+    documentation = f"{name.removeprefix('eventvault_').replace('_', ' ')}, since the store process began.".capitalize()
     match value:
         case int() | float():
-            yield CounterMetricFamily(name, words, value=float(value))
+            yield CounterMetricFamily(name, documentation, value=float(value))
         case {"buckets": buckets, "sum": total}:
             bounds = [(_bound(bound), float(count)) for bound, count in buckets]
-            yield HistogramMetricFamily(name, words, buckets=bounds, sum_value=float(total))
+            yield HistogramMetricFamily(name, documentation, buckets=bounds, sum_value=float(total))
 
 
 def _bound(bound: Any) -> str:

@@ -13,31 +13,33 @@ from flask import Response, request
 
 from eventvault.errors import InvalidInput
 
-Asked = ParamSpec("Asked")
+Params = ParamSpec("Params")
 
 _IN_BODY = "options go into the body, as members of its JSON object"
 _NOWHERE = "leave it out; GET /openapi.json says what each address takes"
 
 
-def refuse_repeated() -> None:
+def reject_repeated_parameters() -> None:
     """Before a request: of two values one would be taken, and nothing would say which. Raises InvalidInput."""
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        raise _invalid(repeated, "Given more than once.", "give each once")
+        raise _invalid_query(repeated, "Given more than once.", "give each once")
 
 
-def takes(*known: str, body: bool = False) -> Callable[[Callable[Asked, Response]], Callable[Asked, Response]]:
+def accepts_parameters(
+    *parameters: str, body: bool = False
+) -> Callable[[Callable[Params, Response]], Callable[Params, Response]]:
     """For a view that has no schema of its query: it takes these parameters and no others.
 
     body: its options are members of the body, which the hint then says.
     """
 
-    def decorate(view: Callable[Asked, Response]) -> Callable[Asked, Response]:
+    def decorate(view: Callable[Params, Response]) -> Callable[Params, Response]:
         @functools.wraps(view)
-        def checked(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
-            unknown = [name for name in request.args if name not in known]
+        def checked(*args: Params.args, **kwargs: Params.kwargs) -> Response:
+            unknown = [name for name in request.args if name not in parameters]
             if unknown:
-                raise _invalid(unknown, "Unknown field.", _IN_BODY if body else _NOWHERE)
+                raise _invalid_query(unknown, "Unknown field.", _IN_BODY if body else _NOWHERE)
             return view(*args, **kwargs)
 
         return checked
@@ -45,7 +47,7 @@ def takes(*known: str, body: bool = False) -> Callable[[Callable[Asked, Response
     return decorate
 
 
-def _invalid(names: list[str], why: str, hint: str) -> InvalidInput:
+def _invalid_query(names: list[str], why: str, hint: str) -> InvalidInput:
     return InvalidInput(
         f"the address is not valid: {', '.join(name[:80] for name in names)}",
         hint=hint,

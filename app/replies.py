@@ -9,7 +9,7 @@ from flask import Response, request
 from flask.json.provider import JSONProvider
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 
-from app.edge import edge
+from app.edge import current_edge
 from eventvault import json_text
 from eventvault.errors import InvalidInput, MalformedInput, TooLarge, UnsupportedMediaType
 
@@ -49,14 +49,14 @@ def read_body() -> bytes:
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMediaType(f"a body that is {coding} encoded is not understood here", hint="send it as it is")
-    most = edge().settings.max_body_bytes
-    if (request.content_length or 0) > most:
-        raise _too_large(most)
+    limit = current_edge().settings.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     body = bytearray()
     while chunk := read_some():
         body += chunk
-        if len(body) > most:
-            raise _too_large(most)
+        if len(body) > limit:
+            raise _too_large(limit)
     return bytes(body)
 
 
@@ -68,24 +68,24 @@ def read_some() -> bytes:
         raise MalformedInput(f"the body broke off: {error}", hint="send the request again") from error
 
 
-def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {most} bytes", hint="send less in one request, or raise MAX_BODY_BYTES")
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes", hint="send less in one request, or raise MAX_BODY_BYTES")
 
 
-def object_body(schema: Schema) -> dict[str, Any]:
+def validated_body(schema: Schema) -> dict[str, Any]:
     """The request's JSON object, valid by `schema`; an empty body is an empty object. Raises InvalidInput."""
-    return valid(schema, given_object())
+    return validated(schema, json_body())
 
 
-def given_object() -> dict[str, Any]:
+def json_body() -> dict[str, Any]:
     """The request's JSON object, as it is; an empty body is an empty object."""
     return json_text.parse_object(read_body(), request.content_type)
 
 
-def valid(schema: Schema, given: dict[str, Any]) -> dict[str, Any]:
+def validated(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
     """What `schema` makes of an object. Raises InvalidInput that says what is wrong with it."""
     try:
-        loaded: dict[str, Any] = schema.load(given, unknown=RAISE)
+        loaded: dict[str, Any] = schema.load(body, unknown=RAISE)
     except ValidationError as error:
         fields = error.normalized_messages()  # type: ignore[no-untyped-call]
         raise InvalidInput(

@@ -34,36 +34,36 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
 _LOCK = "lock"
 
-_held: list[TextIO] = []
+_metrics_locks: list[TextIO] = []
 
 
-def made_settings() -> Settings:
+def load_settings() -> Settings:
     """The environment's settings, with their folders made. Raises InvalidSettings."""
     settings = load()
     make_folders(settings)
     return settings
 
 
-def settings_or_exit() -> Settings:
-    """`made_settings`; every bad one is printed, and the process exits 78."""
+def load_settings_or_exit() -> Settings:
+    """`load_settings`; every bad one is printed, and the process exits 78."""
     try:
-        return made_settings()
+        return load_settings()
     except InvalidSettings as error:
-        say(*error.details.get("problems", [error.message]), error.hint)
+        print_lines(*error.details.get("problems", [error.message]), error.hint)
         raise SystemExit(EXIT_BAD_SETTINGS) from None
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     for line in lines:
         print(f"EventVault: {line}", file=sys.stderr, flush=True)
 
 
-def log_like_the_rest(settings: Settings, handlers: Iterable[logging.Handler]) -> None:
+def configure_logging(settings: Settings, handlers: Iterable[logging.Handler]) -> None:
     """gunicorn's own lines look like those of the application and of the backup manager, and go where they go."""
     logs.setup(settings)
-    form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
+    format_name = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     for handler in handlers:
-        handler.setFormatter(logs.formatter(form))
+        handler.setFormatter(logs.formatter(format_name))
 
 
 def bind_address(settings: Settings) -> str:
@@ -71,7 +71,7 @@ def bind_address(settings: Settings) -> str:
     return f"{host}:{settings.port}"
 
 
-def begin_service() -> None:
+def prepare_service() -> None:
     """Give this start of the service its name, and its workers a folder for their metrics; once in each master.
 
     A master that SIGUSR2 started inherits the environment of the one before it: hence the process id beside it.
@@ -87,38 +87,38 @@ def begin_service() -> None:
 
 def _metrics_folder() -> str:
     """A new folder under a lock that lives as long as any process of this start does; those without one are swept."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            _sweep(left)
+            _remove_if_unlocked(folder)
     hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
     lock = (hidden / _LOCK).open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    _held.append(lock)
+    _metrics_locks.append(lock)
     folder = hidden.rename(hidden.with_name(hidden.name[1:]))
-    atexit.register(_remove_own, folder, os.getpid())
+    atexit.register(_remove_own_folder, folder, os.getpid())
     return str(folder)
 
 
-def _remove_own(folder: Path, master: int) -> None:
+def _remove_own_folder(folder: Path, master: int) -> None:
     """The workers inherit what is registered to happen at exit: only the master removes, as the last to leave."""
     if os.getpid() == master:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def _remove_if_unlocked(folder: Path) -> None:
     with (folder / _LOCK).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
 
 
-def forget_worker(pid: int) -> None:
+def drop_worker_metrics(pid: int) -> None:
     """A worker is gone: what it counted stays in the sums, what it showed as its present state does not."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def worker_ended() -> None:
+def remove_orphaned_metrics() -> None:
     """Of workers that outlived their master, which was killed, the last removes what the master would have removed.
 
     The lock is shared with the others for as long as they live: it can be taken anew by the last one only.
@@ -126,10 +126,10 @@ def worker_ended() -> None:
     folder = Path(os.environ.get(_METRICS, ""))
     if os.environ.get(_MASTER) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
         return
-    for lock in _held:
+    for lock in _metrics_locks:
         lock.close()
     with contextlib.suppress(OSError):
-        _sweep(folder)
+        _remove_if_unlocked(folder)
 
 
 def configured_addresses(addresses: Iterable[Any]) -> list[str]:
@@ -143,12 +143,12 @@ def socket_addresses(sockets: Iterable[socket.socket]) -> list[str]:
     return [str(listener.getsockname()[0]) for listener in sockets if listener.family in families]
 
 
-def refuse_open(settings: Settings, hosts: Iterable[str]) -> None:
+def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
     """Exit 78 where others could reach a service that nothing protects."""
-    opened = [host or "every address" for host in hosts if not _only_here(host)]
+    opened = [host or "every address" for host in hosts if not _is_loopback_only(host)]
     if not opened or settings.allow_unauthenticated:
         return
-    say(
+    print_lines(
         f"it would listen on {', '.join(opened)}, where others can reach it, and nothing protects it: "
         "whoever does may read, restore and delete everything",
         "listen on a loopback address (HOST=127.0.0.1), or say ALLOW_UNAUTHENTICATED=true",
@@ -156,18 +156,18 @@ def refuse_open(settings: Settings, hosts: Iterable[str]) -> None:
     raise SystemExit(EXIT_BAD_SETTINGS)
 
 
-def _only_here(host: str) -> bool:
+def _is_loopback_only(host: str) -> bool:
     """Whether a host is, or resolves to, loopback addresses only."""
     if is_loopback(host):
         return True
     try:
-        found = socket.getaddrinfo(host, None) if host else []
+        addresses = socket.getaddrinfo(host, None) if host else []
     except OSError:
         return False
-    return bool(found) and all(is_loopback(str(address[4][0])) for address in found)
+    return bool(addresses) and all(is_loopback(str(address[4][0])) for address in addresses)
 
 
-def say_open(settings: Settings, hosts: Iterable[str], warn: Callable[[str], None]) -> None:
+def warn_who_has_access(settings: Settings, hosts: Iterable[str], warn: Callable[[str], None]) -> None:
     """Say at each start who can use the service, as there are no tokens."""
     reach = sorted(set(hosts))
     if all(is_loopback(host) for host in reach):
@@ -179,14 +179,14 @@ def say_open(settings: Settings, hosts: Iterable[str], warn: Callable[[str], Non
         )
 
 
-def worker_started() -> None:
+def connect_worker_to_store() -> None:
     """Hold the store from now on: this process is born after the fork, threads and sockets begin here."""
     from eventvault.store.process import lifeline
 
     lifeline.start_all(parent=int(os.environ.get(_MASTER) or os.getppid()))
 
 
-def end_service(settings: Settings) -> None:
+def end_store_of_service(settings: Settings) -> None:
     """The master ends: the store of this start is asked to end at once."""
     from eventvault.store.process import lifeline
 

@@ -16,30 +16,30 @@ _masks: list[set[signal.Signals]] = []
 
 
 @functools.cache
-def end_the_newborn() -> None:
+def exit_on_early_signals() -> None:
     """Have a worker that is told to end before it has its own handlers end at once; once in each master.
 
     gunicorn leaves it those of the master until then, which put the signal into a queue that nobody reads: the worker
     would live on, and the master wait for it for `graceful_timeout`. Until they are replaced the signals are held back.
     """
-    os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_born)
+    os.register_at_fork(before=_block_signals, after_in_parent=_restore_mask, after_in_child=_exit_on_signal)
 
 
-def _hold_back() -> None:
+def _block_signals() -> None:
     _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING))  # type: ignore[arg-type]
 
 
-def _let_through() -> None:
+def _restore_mask() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
 
 
-def _born() -> None:
+def _exit_on_signal() -> None:
     for number in _ENDING:
         signal.signal(number, lambda *_: os._exit(0))
-    _let_through()
+    _restore_mask()
 
 
-def end_in_order(worker: Any) -> None:
+def exit_soon_on_interrupt(worker: Any) -> None:
     """Ctrl-C and SIGQUIT: a worker answers what is under way, and ends within INTERRUPT_SECONDS all the same.
 
     gunicorn's own handler takes a lock of the thread pool that the interrupted code may hold: seen to hang.

@@ -12,13 +12,13 @@ from eventvault.errors import StoreRestoring, StoreUnavailable
 
 NDJSON = "application/x-ndjson"
 
-_PATIENCE = 60.0
+_RETRY_SECONDS = 60.0
 """Seconds that an answer that has begun waits for a store that is away: its status cannot be changed any more."""
 
 T = TypeVar("T")
 
 
-def streamed(lines: Iterator[bytes], release: Callable[[], None], name: str) -> Response:
+def ndjson_response(lines: Iterator[bytes], release: Callable[[], None], name: str) -> Response:
     """NDJSON for a file of that name. release: called when the answer has ended, however it does."""
     response = Response(lines, content_type=NDJSON)
     response.call_on_close(release)
@@ -27,9 +27,9 @@ def streamed(lines: Iterator[bytes], release: Callable[[], None], name: str) -> 
     return response
 
 
-def persistently(call: Callable[[], T]) -> T:
+def retry_while_store_is_away(call: Callable[[], T]) -> T:
     """What `call` gives, which is tried again as long as the store is away."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _RETRY_SECONDS
     while True:
         try:
             return call()

@@ -93,7 +93,7 @@ def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, mor
         result.second.append(seconds)
         more["nothing new"].append(timed_post(service, "/api/backup/create", {"label": "again"})[0])
         name = second["name"]
-        result.kept = sum(entry["size"] for entry in service.get("/api/backup/list").json()["backups"][1:])
+        result.stored_bytes = sum(entry["size"] for entry in service.get("/api/backup/list").json()["backups"][1:])
         more["verify"].append(timed_post(service, f"/api/backup/{name}/verify")[0])
         result.restore.append(timed_post(service, "/api/backup/restore", {"backupName": name})[0])
         oldest = service.get("/api/backup/list").json()["backups"][-1]["name"]
@@ -104,9 +104,9 @@ def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, mor
 
 
 def one_round_of(peer: Peer, root: Path, states: tuple[Path, Path], result: Result) -> None:
-    places = {each: str(root / each) for each in ("data", "work", "out", "cache")}
-    for each in places.values():
-        Path(each).mkdir(parents=True)
+    places = {name: str(root / name) for name in ("data", "work", "out", "cache")}
+    for path in places.values():
+        Path(path).mkdir(parents=True)
     bring(states[0], root / "data" / DATABASE)
     if peer.setup:
         peers.run(peer.setup, places)
@@ -117,8 +117,8 @@ def one_round_of(peer: Peer, root: Path, states: tuple[Path, Path], result: Resu
         seconds.append(took)
         result.memory = max(result.memory, used)
         if state == 0:
-            result.kept_first = peers.size_of(root / "work" / peer.keeps)
-    result.kept = peers.size_of(root / "work" / peer.keeps)
+            result.stored_bytes_first = peers.size_of(root / "work" / peer.stored_in)
+    result.stored_bytes = peers.size_of(root / "work" / peer.stored_in)
     took, used = peers.run(peer.restore, places)
     result.restore.append(took)
     result.memory = max(result.memory, used)
@@ -136,8 +136,8 @@ def other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list
         size = int(str(made["size"]))
         beside = ""
         if tar.first:
-            verdict = "met" if compression != "small" or size <= tar.kept_first else "not met"
-            beside = f"; `tar czf` made {tar.kept_first / MEGABYTE:,.0f} MB in {min(tar.first):.1f} s"
+            verdict = "met" if compression != "small" or size <= tar.stored_bytes_first else "not met"
+            beside = f"; `tar czf` made {tar.stored_bytes_first / MEGABYTE:,.0f} MB in {min(tar.first):.1f} s"
             beside += f" (target for small: no larger, {verdict})" if compression == "small" else ""
         lines.append(f"`ARCHIVE_COMPRESSION={compression}`: {size / MEGABYTE:,.0f} MB in {seconds:.1f} s{beside}.")
         shutil.rmtree(root)
@@ -147,8 +147,8 @@ def other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list
 def table(ours: Result, others: dict[str, Result]) -> str:
     rows = ["| program | first s | second s | restore s | MB after both | memory MB |", "|---|---|---|---|---|---|"]
     for name, result in {"**EventVault**": ours, **others}.items():
-        times = " | ".join(f"{min(each):.2f}" for each in (result.first, result.second, result.restore))
-        rows.append(f"| {name} | {times} | {result.kept / MEGABYTE:,.0f} | {result.memory / MEGABYTE:,.0f} |")
+        times = " | ".join(f"{min(seconds):.2f}" for seconds in (result.first, result.second, result.restore))
+        rows.append(f"| {name} | {times} | {result.stored_bytes / MEGABYTE:,.0f} | {result.memory / MEGABYTE:,.0f} |")
     return "\n".join(rows)
 
 
@@ -169,8 +169,8 @@ def _cells(ours: Result, other: Result, wanted: tuple[float, ...]) -> Iterator[s
 def profile(ours: Result, alone: limits.Limits, size: int) -> list[str]:
     """Where the time goes: each part alone on this machine, and what that makes of the whole at the very least."""
     floors = alone.floors(size)
-    taken = {part: min(getattr(ours, part)) for part in floors}
-    words = ", ".join(f"{part} {taken[part]:.2f} s of which {floor:.2f} s" for part, floor in floors.items())
+    measured = {part: min(getattr(ours, part)) for part in floors}
+    words = ", ".join(f"{part} {measured[part]:.2f} s of which {floor:.2f} s" for part, floor in floors.items())
     return [
         "Where the time goes, each part alone:",
         alone.table(),

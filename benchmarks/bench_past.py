@@ -84,7 +84,7 @@ def wait_beside(results: report.Report, what: str, service: Service, address: st
     results.add(report.Row(f"{what}, alone", f"{alone:.1f} s"))
     timed(service, "/api/backup/undo", {})
     lasts = 2 * alone + 5
-    requests = [each for post in posts(16, 1, 200) for each in (post, http_request("GET", "/api/events?limit=1"))]
+    requests = [request for post in posts(16, 1, 200) for request in (post, http_request("GET", "/api/events?limit=1"))]
     with ThreadPoolExecutor(1) as other:
         load: Future[Load] = other.submit(put_under_load, service.port, requests, clients=16, seconds=lasts, rate=PACE)
         beside, answer = timed(service, address, body)
@@ -95,8 +95,8 @@ def wait_beside(results: report.Report, what: str, service: Service, address: st
     good = seen.slowest <= WAIT_SECONDS
     results.add(report.Row(f"{what}: the longest that a post or a get waited", wait, "500 ms", good))
     results.add(report.Row(f"{what}: requests that failed meanwhile", f"{seen.failed or 0}", "0", not seen.failed))
-    left: str = answer["undo"]["generation"]
-    return left
+    previous_generation: str = answer["undo"]["generation"]
+    return previous_generation
 
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -120,19 +120,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             timed(service, f"/api/backup/{name}/verify", {})
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
-            said = f"a moment of {options.size:,} MB"
+            subject = f"a moment of {options.size:,} MB"
             present = {"asOf": moment["asOf"]}
-            measure(results, said, lambda: read(service, present), lambda: read(service, present))
+            measure(results, subject, lambda: read(service, present), lambda: read(service, present))
             back = {"pointInTime": moment["asOf"], "generation": moment["generation"]}
             description = f"a restore into {options.size:,} MB"
-            left = {
+            previous = {
                 **moment,
                 "generation": wait_beside(results, description, service, "/api/backup/restore", back),
             }
         forget(folder)
         with serving.eventvault(folder, options.workers) as service:
-            said = f"{said} in a generation that was left behind"
-            measure(results, said, lambda: read(service, left), lambda: read(service, left))
+            subject = f"{subject} in a generation that was left behind"
+            measure(results, subject, lambda: read(service, previous), lambda: read(service, previous))
         held = sum(path.stat().st_size for path in folder.rglob("*.ldb")) // MEGABYTE
         results.add(report.Row("tables on disk at the end, hard links counted each time", f"{held:,} MB"))
         report.write(options.page, INTRODUCTION, results, folder)

@@ -83,7 +83,7 @@ def fill(service: Service, megabytes: int) -> None:
 
 
 @contextmanager
-def backups_going_on(service: Service) -> Iterator[list[int]]:
+def back_up_repeatedly(service: Service) -> Iterator[list[int]]:
     """One backup after another while the block runs; yields their durations in milliseconds."""
     over = threading.Event()
     durations: list[int] = []
@@ -102,19 +102,19 @@ def backups_going_on(service: Service) -> Iterator[list[int]]:
 
 
 @contextmanager
-def a_core_left_free(service: Service) -> Iterator[None]:
+def without_one_core(service: Service) -> Iterator[None]:
     """Backups that begin while the block runs have all cores of this process but one, as on a larger machine."""
     over, cores = threading.Event(), sorted(os.sched_getaffinity(0))[1:]
     children = [Path("/proc") / str(pid) / "task" for pid in service.stores()]
 
     def confine() -> None:
-        known: set[str] = set()
+        confined: set[str] = set()
         while not over.wait(0.01):
-            for each in (pid for store in children for path in store.glob("*/children") for pid in _words(path)):
-                if each not in known:
-                    known.add(each)
+            for pid in (pid for store in children for path in store.glob("*/children") for pid in _words(path)):
+                if pid not in confined:
+                    confined.add(pid)
                     with suppress(OSError):
-                        os.sched_setaffinity(int(each), cores)
+                        os.sched_setaffinity(int(pid), cores)
 
     thread = threading.Thread(target=confine)
     thread.start()
@@ -146,9 +146,9 @@ def cost_of_a_backup(options: argparse.Namespace, service: Service, results: rep
 
     load("no backup, first")
     idle = load("no backup")
-    with backups_going_on(service):
+    with back_up_repeatedly(service):
         load("one backup after another on all cores")
-    with a_core_left_free(service), backups_going_on(service):
+    with without_one_core(service), back_up_repeatedly(service):
         busy = load("one backup after another, a core left free")
     added = (busy.p99 - idle.p99) * 1e3
     what = "what a backup adds to the p99 of a post, a core left free"
@@ -174,8 +174,8 @@ def kills(options: argparse.Namespace, service: Service, results: report.Report)
         results.add(report.Row(what, wait, "2,000 ms", seen.slowest <= 2))
         failed = seen.failed
         lost = failed.pop("hung up", 0) if role == "worker" else 0
-        said = f"{failed or 0}" + (f", and {lost} connections that the worker held" if lost else "")
-        results.add(report.Row(f"kill -9 of a {role}: requests that failed", said, "0", not failed))
+        failures_text = f"{failed or 0}" + (f", and {lost} connections that the worker held" if lost else "")
+        results.add(report.Row(f"kill -9 of a {role}: requests that failed", failures_text, "0", not failed))
 
 
 def memory_of_backup_and_restore(service: Service, results: report.Report) -> None:

@@ -74,11 +74,13 @@ def measure(database: Path, folder: Path) -> Limits:
     cores = len(os.sched_getaffinity(0))
     numbered = list(enumerate(tables))
     parts: dict[str, Callable[[tuple[int, bytes]], object]] = {
-        "compress": lambda each: deflate(each[1], "fast"),
-        "inflate": lambda each: isal_zlib.decompressobj(-15).decompress(packed[each[0]], len(each[1]) + 1),
-        "SHA-256": lambda each: hashlib.sha256(each[1]).digest(),
-        "write": lambda each: _write(folder / f"limit-{each[0]}", each[1]),
-        "copy_file_range": lambda each: _copy(folder / f"limit-{each[0]}", folder / f"copy-{each[0]}", len(each[1])),
+        "compress": lambda piece: deflate(piece[1], "fast"),
+        "inflate": lambda piece: isal_zlib.decompressobj(-15).decompress(packed[piece[0]], len(piece[1]) + 1),
+        "SHA-256": lambda piece: hashlib.sha256(piece[1]).digest(),
+        "write": lambda piece: _write(folder / f"limit-{piece[0]}", piece[1]),
+        "copy_file_range": lambda piece: _copy(
+            folder / f"limit-{piece[0]}", folder / f"copy-{piece[0]}", len(piece[1])
+        ),
     }
     speeds = {
         what: Speed(*(_speed(part, numbered, total, count) for count in (1, cores))) for what, part in parts.items()

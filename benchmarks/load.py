@@ -57,7 +57,7 @@ def measure(
     """
     task = {
         "port": port,
-        "requests": [b64encode(each).decode() for each in requests],
+        "requests": [b64encode(request).decode() for request in requests],
         "clients": clients,
         "seconds": seconds,
         "rate": rate,
@@ -111,7 +111,7 @@ class Generator:
     """The loop: answers in, requests out, until the time is over."""
 
     def __init__(self, task: dict[str, Any]) -> None:
-        self.requests = [b64decode(each) for each in task["requests"]]
+        self.requests = [b64decode(request) for request in task["requests"]]
         self.most = task["most"] or sys.maxsize
         self.seconds: float = task["seconds"]
         self.interval = 1 / task["rate"] if task["rate"] else 0.0

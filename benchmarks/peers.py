@@ -19,7 +19,7 @@ from tests import processes
 class Peer:
     """Commands for a shell. {data} holds the folder event_registry_db, {work} is empty at first, {out} too.
 
-    setup runs before, untimed. keeps: below {work}, what is left of both backups.
+    setup runs before, untimed. stored_in: below {work}, what is left of both backups.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Peer:
     restore: str
     version: str
     setup: str = ""
-    keeps: str = "."
+    stored_in: str = "."
 
 
 def _tar(name: str, program: str, how: str, version: str) -> Peer:
@@ -53,7 +53,7 @@ def _borg(compression: str) -> Peer:
         second=create % "second",
         restore="cd {out} && borg extract {work}/repository::second",
         version="borg --version",
-        keeps="repository",
+        stored_in="repository",
     )
 
 
@@ -69,7 +69,7 @@ PEERS = (
         second="cd {data} && restic -q backup -r {work}/repository event_registry_db",
         restore="restic -q restore latest -r {work}/repository --target {out}",
         version="restic version",
-        keeps="repository",
+        stored_in="repository",
     ),
     _borg("lz4"),
     _borg("zstd,3"),
@@ -83,8 +83,8 @@ class Result:
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
     restore: list[float] = field(default_factory=list)
-    kept_first: int = 0
-    kept: int = 0
+    stored_bytes_first: int = 0
+    stored_bytes: int = 0
     memory: int = 0
 
 
@@ -121,4 +121,4 @@ def run(command: str, places: dict[str, str]) -> tuple[float, int]:
 def size_of(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return sum(path.stat().st_size for path in path.rglob("*") if path.is_file())

@@ -52,13 +52,13 @@ def _settings() -> Settings:
 def _run(loaded: Settings) -> int:
     worker = Worker(loaded)
     _drain_on_signals(worker)
-    log.info("%s takes jobs from %s", jobs.NAME, loaded.kafka_jobs_topic)
+    log.info("%s takes jobs from %s", jobs.WORKER_NAME, loaded.kafka_jobs_topic)
     try:
         worker.run()
     except KafkaException as error:
         log.error("the worker ends: %s", topics.reason_of(error))  # noqa: TRY400
         return 1
-    log.info("%s is drained and ends", jobs.NAME)
+    log.info("%s is drained and ends", jobs.WORKER_NAME)
     return 0
 
 

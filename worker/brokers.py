@@ -13,7 +13,7 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("worker")
 
-LOOK_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 
 
 class Brokers:
@@ -23,33 +23,35 @@ class Brokers:
         self._servers = settings.kafka_bootstrap_servers
         self._topics = (settings.kafka_jobs_topic, settings.kafka_results_topic)
         self._admin = AdminClient(config.client(settings))
-        self._said: str | None = None
-        self._settled = False
-        self._look_due = 0.0
+        self._reported: str | None = None
+        self._is_ready = False
+        self._check_due = 0.0
 
-    def doubt(self) -> None:
+    def check_again(self) -> None:
         """Something failed: look again soon."""
-        self._settled = False
+        self._is_ready = False
 
-    def look_when_due(self) -> None:
-        """After a doubt, until all is well again: look for the brokers and the topics, every few seconds."""
-        if not self._settled and time.monotonic() >= self._look_due:
+    def check_when_due(self) -> None:
+        """After `check_again`, until all is well: look for the brokers and the topics, every few seconds."""
+        if not self._is_ready and time.monotonic() >= self._check_due:
             self.make_topics()
-            self._look_due = time.monotonic() + LOOK_SECONDS
+            self._check_due = time.monotonic() + CHECK_SECONDS
 
     def make_topics(self) -> None:
         """Make the topics that are missing; where that is not allowed, say so once and wait for somebody else."""
         try:
             topics.describe_cluster(self._admin)
         except KafkaUnreachable as error:
-            self._say(f"no Kafka broker answers at {self._servers}, it is tried again until one does: {error.message}")
+            self._report(
+                f"no Kafka broker answers at {self._servers}, it is tried again until one does: {error.message}"
+            )
             return
         missing = [reason for topic in self._topics if (reason := self._make(topic))]
-        self._settled = not missing
+        self._is_ready = not missing
         if missing:
-            self._say("; ".join(missing))
+            self._report("; ".join(missing))
         else:
-            self._well()
+            self._report_ready()
 
     def _make(self, topic: str) -> str | None:
         try:
@@ -60,12 +62,12 @@ class Brokers:
             return f"the topic {topic} is not there and cannot be made, it is waited for: {error.message}"
         return None
 
-    def _say(self, text: str) -> None:
-        if self._said is None:
+    def _report(self, text: str) -> None:
+        if self._reported is None:
             log.warning("%s", text)
-        self._said = text
+        self._reported = text
 
-    def _well(self) -> None:
-        if self._said is not None:
+    def _report_ready(self) -> None:
+        if self._reported is not None:
             log.info("Kafka answers at %s again, all topics are there", self._servers)
-        self._said = None
+        self._reported = None

@@ -26,14 +26,14 @@ from eventvault.errors import EventVaultError, InvalidInput
 
 log = logging.getLogger("worker")
 
-LONGEST_ERROR = 1_000
-LONGEST_NAME = 1_000
-NAME = f"{platform.node()}-{os.getpid()}"
+MAX_ERROR_LENGTH = 1_000
+MAX_NAME_LENGTH = 1_000
+WORKER_NAME = f"{platform.node()}-{os.getpid()}"
 """This worker, in results and logs."""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One job. id and type have 1 to LONGEST_NAME characters; payload is any JSON value."""
+    """One job. id and type have 1 to MAX_NAME_LENGTH characters; payload is any JSON value."""
 
     id: str
     type: str
@@ -75,7 +75,7 @@ def job(job_type: str) -> Callable[[Handler], Handler]:
 @job("ping")
 def ping(_: Job) -> dict[str, Any]:
     """Shows that a worker is there, which one, and which jobs it knows."""
-    return {"worker": NAME, "jobTypes": sorted(_HANDLERS)}
+    return {"worker": WORKER_NAME, "jobTypes": sorted(_HANDLERS)}
 
 
 @job("echo")
@@ -90,23 +90,23 @@ def run(value: bytes | None, fallback_id: str) -> Outcome:
     fallback_id: names the job where the message does not.
     """
     started = clock.now()
-    found: Any = None
+    message: Any = None
     result: Any = None
     error: dict[str, str] | None = None
     try:
-        found = _parse(value)
-        result = _handle(_to_job(found))
+        message = _parse(value)
+        result = _handle(_to_job(message))
     except EventVaultError as problem:
-        log.warning("job %s failed: %s", _text(found, "id") or fallback_id, problem)
+        log.warning("job %s failed: %s", _text_member(message, "id") or fallback_id, problem)
         error = _error(problem.code, problem.message)
     except BaseException as problem:
-        log.exception("job %s failed", _text(found, "id") or fallback_id)
+        log.exception("job %s failed", _text_member(message, "id") or fallback_id)
         error = _error("job_failed", f"{type(problem).__name__}: {problem}")
     return Outcome(
-        id=_text(found, "id") or fallback_id,
-        type=_text(found, "type"),
+        id=_text_member(message, "id") or fallback_id,
+        type=_text_member(message, "type"),
         state="done" if error is None else "failed",
-        worker=NAME,
+        worker=WORKER_NAME,
         started_at=clock.format_milliseconds(started),
         finished_at=clock.format_milliseconds(clock.now()),
         result=result,
@@ -114,7 +114,7 @@ def run(value: bytes | None, fallback_id: str) -> Outcome:
     )
 
 
-def failed(outcome: Outcome, code: str, message: str) -> Outcome:
+def as_failed(outcome: Outcome, code: str, message: str) -> Outcome:
     """The same job's outcome as a failure, without its result."""
     return msgspec.structs.replace(outcome, state="failed", result=None, error=_error(code, message))
 
@@ -124,20 +124,20 @@ def encode(outcome: Outcome) -> bytes:
     try:
         return msgspec.json.encode(outcome)
     except (TypeError, ValueError, RecursionError) as error:
-        return msgspec.json.encode(failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))
+        return msgspec.json.encode(as_failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))
 
 
 def _parse(value: bytes | None) -> Any:
     return json_text.parse(value or b"", "the job")
 
 
-def _to_job(found: Any) -> Job:
-    if not isinstance(found, dict):
+def _to_job(message: Any) -> Job:
+    if not isinstance(message, dict):
         raise InvalidInput("the job is JSON, but not an object", hint=_FORM)
     for name in ("id", "type"):
-        if _text(found, name) is None:
-            raise InvalidInput(f"the job's {name} is not a text of 1 to {LONGEST_NAME} characters", hint=_FORM)
-    return Job(id=found["id"], type=found["type"], payload=found.get("payload"))
+        if _text_member(message, name) is None:
+            raise InvalidInput(f"the job's {name} is not a text of 1 to {MAX_NAME_LENGTH} characters", hint=_FORM)
+    return Job(id=message["id"], type=message["type"], payload=message.get("payload"))
 
 
 def _handle(job: Job) -> Any:
@@ -153,10 +153,10 @@ def _handle(job: Job) -> Any:
 _FORM = 'send {"id": "…", "type": "…", "payload": …}'
 
 
-def _text(found: Any, name: str) -> str | None:
-    value = found.get(name) if isinstance(found, dict) else None
-    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_NAME else None
+def _text_member(message: Any, name: str) -> str | None:
+    value = message.get(name) if isinstance(message, dict) else None
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH else None
 
 
 def _error(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "message": message[:LONGEST_ERROR]}
+    return {"code": code, "message": message[:MAX_ERROR_LENGTH]}

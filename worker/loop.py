@@ -29,15 +29,15 @@ REVOKE_SECONDS = 240.0
 """How long a rebalance waits for the running job; after five minutes the group goes on without this worker."""
 
 
-class Running:
+class RunningJob:
     """A job in its thread. settled: its result is written. lost: another worker has its partition now."""
 
     def __init__(self, message: Message) -> None:
-        self.place = (message.topic() or "", message.partition() or 0)
+        self.partition_key = (message.topic() or "", message.partition() or 0)
         self.offset = message.offset() or 0
         self.outcome: Outcome | None = None
-        self.settled = False
-        self.lost = False
+        self.result_written = False
+        self.partition_lost = False
         self.done = threading.Event()
         self._value = message.value()
 
@@ -45,7 +45,7 @@ class Running:
         threading.Thread(target=self._run, name="job", daemon=True).start()
 
     def _run(self) -> None:
-        self.outcome = jobs.run(self._value, f"{self.place[0]}/{self.place[1]}/{self.offset}")
+        self.outcome = jobs.run(self._value, f"{self.partition_key[0]}/{self.partition_key[1]}/{self.offset}")
         self.done.set()
 
 
@@ -55,9 +55,9 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.kafka_jobs_topic
         self._draining = False
-        self._running: Running | None = None
+        self._running: RunningJob | None = None
         self._waiting: deque[Message] = deque()
-        self._said: set[int] = set()
+        self._reported_errors: set[int] = set()
         self._brokers = Brokers(settings)
         self._results = ResultWriter(settings, self._brokers)
         self._consumer = Consumer({**config.jobs_consumer(settings), "error_cb": self._client_error})
@@ -68,18 +68,23 @@ class Worker:
 
     def run(self) -> None:
         """Raises KafkaException for an error that no further try can mend."""
-        self._brokers.look_when_due()
-        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+        self._brokers.check_when_due()
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=self._partitions_assigned,
+            on_revoke=self._partitions_revoked,
+            on_lost=self._partitions_lost,
+        )
         try:
             while not self._draining:
-                self._brokers.look_when_due()
+                self._brokers.check_when_due()
                 self._poll()
                 while self._waiting and not self._draining:
-                    self._do(Running(self._waiting.popleft()))
+                    self._run_job(RunningJob(self._waiting.popleft()))
         finally:
             self._consumer.close()
 
-    def _do(self, running: Running) -> None:
+    def _run_job(self, running: RunningJob) -> None:
         """One job, to its committed end."""
         self._running = running
         running.start()
@@ -88,24 +93,26 @@ class Worker:
             self._consumer.pause(self._consumer.assignment())
         while not running.done.is_set():
             self._poll()
-        self._settle(running)
+        self._finish(running)
         self._running = None
         if not quick:
             self._consumer.resume(self._consumer.assignment())
 
-    def _settle(self, running: Running) -> None:
+    def _finish(self, running: RunningJob) -> None:
         """Write the result, then commit. Without the commit whoever has the partition then runs the job again."""
         outcome = running.outcome
-        if running.settled or outcome is None:
+        if running.result_written or outcome is None:
             return
         self._results.write(outcome)
-        running.settled = True
+        running.result_written = True
         log.info("job %s (%s): %s", outcome.id, outcome.type, outcome.state)
-        if running.lost:
+        if running.partition_lost:
             log.warning("job %s will be run again: its partition went to another worker meanwhile", outcome.id)
             return
         try:
-            self._consumer.commit(offsets=[TopicPartition(*running.place, running.offset + 1)], asynchronous=False)
+            self._consumer.commit(
+                offsets=[TopicPartition(*running.partition_key, running.offset + 1)], asynchronous=False
+            )
         except KafkaException as error:
             log.warning("job %s may be run again: its offset is not committed: %s", outcome.id, topics.reason_of(error))
 
@@ -123,36 +130,38 @@ class Worker:
 
     def _client_error(self, error: KafkaError) -> None:
         """Nothing that further tries cannot mend; said once a kind."""
-        self._brokers.doubt()
-        known = (*topics.UNKNOWN, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)
-        if error.code() not in known and error.code() not in self._said:
-            self._said.add(error.code())
+        self._brokers.check_again()
+        transient = (*topics.UNKNOWN, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)
+        if error.code() not in transient and error.code() not in self._reported_errors:
+            self._reported_errors.add(error.code())
             log.warning("Kafka says, and it is tried again: %s", error.str())
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _partitions_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.info("takes jobs from %d more partitions of %s", len(partitions), self._topic)
         consumer.incremental_assign(partitions)
         if self._running is not None:
             consumer.pause(partitions)
 
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = self._forget(partitions)
+    def _partitions_revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        partition_keys = self._drop_waiting_jobs(partitions)
         running = self._running
-        if running is not None and running.place in places:
+        if running is not None and running.partition_key in partition_keys:
             if running.done.wait(REVOKE_SECONDS):
-                self._settle(running)
-            running.lost = True
+                self._finish(running)
+            running.partition_lost = True
         consumer.incremental_unassign(partitions)
 
-    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = self._forget(partitions)
-        if self._running is not None and self._running.place in places:
-            self._running.lost = True
+    def _partitions_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        partition_keys = self._drop_waiting_jobs(partitions)
+        if self._running is not None and self._running.partition_key in partition_keys:
+            self._running.partition_lost = True
         consumer.incremental_unassign(partitions)
 
-    def _forget(self, partitions: list[TopicPartition]) -> set[tuple[str, int]]:
+    def _drop_waiting_jobs(self, partitions: list[TopicPartition]) -> set[tuple[str, int]]:
         """Drop the waiting jobs of partitions that another worker gets."""
-        places = {(partition.topic, partition.partition) for partition in partitions}
-        kept = [message for message in self._waiting if (message.topic(), message.partition()) not in places]
-        self._waiting = deque(kept)
-        return places
+        partition_keys = {(partition.topic, partition.partition) for partition in partitions}
+        remaining = [
+            message for message in self._waiting if (message.topic(), message.partition()) not in partition_keys
+        ]
+        self._waiting = deque(remaining)
+        return partition_keys

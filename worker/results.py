@@ -36,15 +36,15 @@ class ResultWriter:
         One that is too large for the topic is written as a failed one that says so.
         """
         value = jobs.encode(outcome)
-        said = None
+        reported = None
         while (error := self._deliver(outcome.id, value)) is not None:
             if error.code() in _TOO_LARGE:
                 reason = f"the result has {len(value)} bytes, more than the topic {self._topic} takes"
-                value = jobs.encode(jobs.failed(outcome, "result_too_large", reason))
-            elif error.code() != said:
-                said = error.code()
+                value = jobs.encode(jobs.as_failed(outcome, "result_too_large", reason))
+            elif error.code() != reported:
+                reported = error.code()
                 log.warning("the result of job %s cannot be written, it is tried again: %s", outcome.id, error.str())
-            self._begin_again()
+            self._replace_producer()
 
     def _deliver(self, key: str, value: bytes) -> KafkaError | None:
         reports: list[KafkaError | None] = []
@@ -58,7 +58,7 @@ class ResultWriter:
             self._producer.poll(0.1)
         return reports[0]
 
-    def _begin_again(self) -> None:
+    def _replace_producer(self) -> None:
         """A producer that failed may be of no use any more, and the topic may have to be made."""
         time.sleep(RETRY_SECONDS)
         self._brokers.make_topics()

@@ -24,14 +24,14 @@ _RANGE = re.compile(r"bytes *= *(?P<first>[0-9]{0,20})-(?P<last>[0-9]{0,20}) *",
 
 def download(edge: Edge, name: str) -> Response:
     """Raises BackupNotFound, TooBusy, or RequestedRangeNotSatisfiable."""
-    release = edge.long_lived.take()
-    held = ExitStack()
-    held.callback(release)
+    release = edge.transfers.acquire()
+    resources = ExitStack()
+    resources.callback(release)
     try:
-        file = held.enter_context(reading(Path(edge.store.backup_path(name))))
-        return _reply(file, name, _sha256(edge.store, name), held.close)
+        file = resources.enter_context(reading(Path(edge.store.backup_path(name))))
+        return _reply(file, name, _sha256(edge.store, name), resources.close)
     except BaseException:
-        held.close()
+        resources.close()
         raise
 
 
@@ -40,26 +40,26 @@ def _sha256(store: Store, name: str) -> str | None:
 
 
 def _reply(file: BinaryIO, name: str, sha256: str | None, close: Callable[[], None]) -> Response:
-    found = os.fstat(file.fileno())
+    status = os.fstat(file.fileno())
     response = Response(FileWrapper(file, CHUNK), content_type="application/gzip")
     response.call_on_close(close)
-    response.content_length = found.st_size
-    response.last_modified = datetime.fromtimestamp(int(found.st_mtime), UTC)
-    response.set_etag(sha256 or f"{found.st_size:x}-{found.st_mtime_ns:x}")
+    response.content_length = status.st_size
+    response.last_modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
+    response.set_etag(sha256 or f"{status.st_size:x}-{status.st_mtime_ns:x}")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["X-Accel-Buffering"] = "no"
-    response.make_conditional(request, accept_ranges=_one_range() and "bytes", complete_length=found.st_size)
+    response.make_conditional(request, accept_ranges=_wants_one_range() and "bytes", complete_length=status.st_size)
     return response
 
 
-def _one_range() -> bool:
+def _wants_one_range() -> bool:
     """Whether `Range` asks for one range of bytes.
 
     RFC 9110, section 14.2: another unit and what is no valid range are ignored, and several ranges at once may be: the
     answer is the whole file.
     """
-    found = _RANGE.fullmatch(request.headers.get("Range", ""))
-    if found is None or not (found["first"] or found["last"]):
+    wanted = _RANGE.fullmatch(request.headers.get("Range", ""))
+    if wanted is None or not (wanted["first"] or wanted["last"]):
         return False
-    return not (found["first"] and found["last"]) or int(found["first"]) <= int(found["last"])
+    return not (wanted["first"] and wanted["last"]) or int(wanted["first"]) <= int(wanted["last"])

@@ -7,19 +7,19 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import RestoredSchema, check_name
-from app.events.schemas import GENERATION_ID, Instant
+from app.events.schemas import GENERATION_ID, InstantField
 from app.replies import ReplySchema
 from eventvault.restore.values import Moment
 
 _LARGEST = 2**63 - 1
-_WAYS = ("backupName", "pointInTime", "sequence")
+_TARGETS = ("backupName", "pointInTime", "sequence")
 
 
 class RestoreSchema(Schema):
     backupName = fields.String(  # noqa: N815
         validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
     )
-    pointInTime = Instant(  # noqa: N815
+    pointInTime = InstantField(  # noqa: N815
         metadata={
             "format": "date-time",
             "description": "Instead: the events recorded up to it.",
@@ -45,21 +45,21 @@ class RestoreSchema(Schema):
     )
 
     @validates_schema(skip_on_field_errors=True)
-    def _one_way(self, asked: dict[str, Any], **_: Any) -> None:
-        given = [way for way in _WAYS if way in asked]
-        if len(given) != 1:
-            wrong = given or ["backupName"]
-            raise ValidationError({way: [f"Give one of {', '.join(_WAYS)}."] for way in wrong})
-        if "generation" in asked and given == ["backupName"]:
+    def _require_one_target(self, body: dict[str, Any], **_: Any) -> None:
+        targets = [target for target in _TARGETS if target in body]
+        if len(targets) != 1:
+            wrong = targets or ["backupName"]
+            raise ValidationError({target: [f"Give one of {', '.join(_TARGETS)}."] for target in wrong})
+        if "generation" in body and targets == ["backupName"]:
             raise ValidationError({"generation": ["It goes with pointInTime or sequence only."]})
 
 
-def wanted_of(asked: dict[str, Any]) -> Moment | str:
+def restore_target(body: dict[str, Any]) -> Moment | str:
     """The archive's name, or the moment."""
-    if "backupName" in asked:
-        name: str = asked["backupName"]
-        return name
-    return Moment(sequence=asked.get("sequence"), instant=asked.get("pointInTime"), generation=asked.get("generation"))
+    if "backupName" in body:
+        archive: str = body["backupName"]
+        return archive
+    return Moment(sequence=body.get("sequence"), instant=body.get("pointInTime"), generation=body.get("generation"))
 
 
 class RestoreAnswerSchema(RestoredSchema):

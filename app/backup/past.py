@@ -10,10 +10,10 @@ import msgspec
 import orjson
 from flask import Response
 
-from app.edge import edge, long_work, store
+from app.edge import current_edge, current_store, store_for_long_call
 from app.events.reading import EXPORT_PAGE, export_reply
 from app.replies import reply
-from app.streaming import persistently, streamed
+from app.streaming import ndjson_response, retry_while_store_is_away
 from eventvault.database.values import ScanQuery
 from eventvault.past.moment_text import moment_of
 from eventvault.past.values import DiffPage, DiffQuery
@@ -27,42 +27,44 @@ def diff_reply(one: str, other: str) -> Response:
     The first page is read before the answer begins, so that what can go wrong still has a status of its own.
     """
     before, after = moment_of(one, "from"), moment_of(other, "to")
-    release = edge().long_lived.take()
+    release = current_edge().transfers.acquire()
     try:
-        asked = store()
-        query = DiffQuery(asked.resolve_moment(before), asked.resolve_moment(after))
-        first = asked.diff(query)
-        return streamed(_lines(asked, query, first), release, "diff.ndjson")
+        store = current_store()
+        query = DiffQuery(store.resolve_moment(before), store.resolve_moment(after))
+        first = store.diff(query)
+        return ndjson_response(_lines(store, query, first), release, "diff.ndjson")
     except BaseException:
         release()
         raise
 
 
-def _lines(asked: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
+def _lines(store: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
     counts = [0, 0, 0]
     with (
-        asked.hold_generation(query.one.generation) as one,
-        asked.hold_generation(query.other.generation) as other,
+        store.hold_generation(query.one.generation) as one,
+        store.hold_generation(query.other.generation) as other,
     ):
         while True:
             if page.lines:
                 yield b"\n".join(page.lines) + b"\n"
-            found = (page.only_one, page.only_other, page.different)
-            counts = [count + more for count, more in zip(counts, found, strict=True)]
+            page_counts = (page.only_one, page.only_other, page.different)
+            counts = [count + more for count, more in zip(counts, page_counts, strict=True)]
             if page.next is None:
                 break
-            page = persistently(partial(_next, asked, (one, other), msgspec.structs.replace(query, at=page.next)))
+            page = retry_while_store_is_away(
+                partial(_next, store, (one, other), msgspec.structs.replace(query, at=page.next))
+            )
     yield _summary(query, page.common, counts)
 
 
-def _next(asked: Store, holds: tuple[GenerationHold, GenerationHold], query: DiffQuery) -> DiffPage:
+def _next(store: Store, holds: tuple[GenerationHold, GenerationHold], query: DiffQuery) -> DiffPage:
     for hold in holds:
         hold.renew()
-    return asked.diff(query)
+    return store.diff(query)
 
 
 def _summary(query: DiffQuery, common: int, counts: list[int]) -> bytes:
-    said = {
+    summary = {
         "in": "summary",
         "from": {"generation": query.one.generation_id, "sequence": query.one.sequence},
         "to": {"generation": query.other.generation_id, "sequence": query.other.sequence},
@@ -71,48 +73,49 @@ def _summary(query: DiffQuery, common: int, counts: list[int]) -> bytes:
         "onlyInTo": counts[1],
         "different": counts[2],
     }
-    return orjson.dumps(said) + b"\n"
+    return orjson.dumps(summary) + b"\n"
 
 
-def part_reply(asked: Mapping[str, Any]) -> Response:
-    """`POST /api/backup/restore` with `into`; asked: valid by `PartSchema`."""
-    query = _part_query(asked)
-    if asked["into"] == "export":
+def selective_restore_reply(request: Mapping[str, Any]) -> Response:
+    """`POST /api/backup/restore` with `into`; request: valid by `SelectiveRestoreSchema`."""
+    query = _query_of(request)
+    if request["into"] == "export":
         return export_reply(query)
-    with long_work() as vault:
-        taken = vault.copy_events_to_present(query)
+    with store_for_long_call() as store:
+        copied = store.copy_events_to_present(query)
+    message = f"{copied.appended} events of the past were appended; {copied.already_there} were there already."
     return reply(
         {
             "success": True,
-            "message": f"{taken.appended} events of the past were appended; {taken.already_there} were there already.",
+            "message": message,
             "into": "present",
-            "matched": taken.matched,
-            "appended": taken.appended,
-            "alreadyThere": taken.already_there,
-            "renamed": taken.renamed,
-            "lastSequence": taken.last_sequence,
+            "matched": copied.matched,
+            "appended": copied.appended,
+            "alreadyThere": copied.already_there,
+            "renamed": copied.renamed,
+            "lastSequence": copied.last_sequence,
         }
     )
 
 
-def _part_query(asked: Mapping[str, Any]) -> ScanQuery:
+def _query_of(request: Mapping[str, Any]) -> ScanQuery:
     moment = Moment(
-        instant=asked.get("point_in_time"),
-        sequence=asked.get("sequence"),
-        generation=asked.get("generation"),
-        archive=asked.get("backupName"),
+        instant=request.get("point_in_time"),
+        sequence=request.get("sequence"),
+        generation=request.get("generation"),
+        archive=request.get("backupName"),
     )
-    with long_work() as vault:
-        view = vault.resolve_moment(moment)
-    wanted = asked.get("filter") or {}
+    with store_for_long_call() as store:
+        view = store.resolve_moment(moment)
+    event_filter = request.get("filter") or {}
     return ScanQuery(
         generation=view.generation,
-        after=wanted.get("fromSequence", 1) - 1,
-        upto=min(view.sequence, wanted.get("toSequence", view.sequence)),
+        after=event_filter.get("fromSequence", 1) - 1,
+        upto=min(view.sequence, event_filter.get("toSequence", view.sequence)),
         limit=EXPORT_PAGE,
-        type=wanted.get("type"),
-        subject=wanted.get("subject"),
-        source=wanted.get("source"),
-        recorded_from=wanted.get("recorded_from"),
-        recorded_to=wanted.get("recorded_to"),
+        type=event_filter.get("type"),
+        subject=event_filter.get("subject"),
+        source=event_filter.get("source"),
+        recorded_from=event_filter.get("recorded_from"),
+        recorded_to=event_filter.get("recorded_to"),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import check_name
-from app.events.schemas import GENERATION_ID, Instant
+from app.events.schemas import GENERATION_ID, InstantField
 from app.replies import ReplySchema
 from eventvault.past.moment_text import LARGEST
 
@@ -18,47 +18,49 @@ _MOMENT = (
 _SEQUENCE = validate.Range(0, LARGEST)
 
 
-class DiffSchema(Schema):
+class DiffQuerySchema(Schema):
     one = fields.String(data_key="from", required=True, metadata={"description": _MOMENT, "example": "42"})
     other = fields.String(data_key="to", load_default="now", metadata={"description": _MOMENT})
 
 
-class PartFilterSchema(Schema):
+class EventFilterSchema(Schema):
     """Which events; all that are given must hold."""
 
     type = fields.String()
     subject = fields.String()
     source = fields.String()
-    recorded_from = Instant(up=True, data_key="from", metadata={"format": "date-time", "description": "Inclusive."})
-    recorded_to = Instant(data_key="to", metadata={"format": "date-time", "description": "Inclusive."})
+    recorded_from = InstantField(
+        up=True, data_key="from", metadata={"format": "date-time", "description": "Inclusive."}
+    )
+    recorded_to = InstantField(data_key="to", metadata={"format": "date-time", "description": "Inclusive."})
     fromSequence = fields.Integer(strict=True, validate=validate.Range(1, LARGEST))  # noqa: N815
     toSequence = fields.Integer(strict=True, validate=_SEQUENCE)  # noqa: N815
 
 
-class PartSchema(Schema):
+class SelectiveRestoreSchema(Schema):
     """Part of a moment: of an archive, of an instant or a sequence, or of the end of a generation."""
 
     into = fields.String(required=True, validate=validate.OneOf(["present", "export"]))
     backupName = fields.String(  # noqa: N815
         validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
     )
-    point_in_time = Instant(data_key="pointInTime", metadata={"format": "date-time"})
+    point_in_time = InstantField(data_key="pointInTime", metadata={"format": "date-time"})
     sequence = fields.Integer(strict=True, validate=_SEQUENCE)
     generation = fields.String(
         validate=GENERATION_ID, metadata={"description": "Of this generation instead of the present lineage."}
     )
-    filter = fields.Nested(PartFilterSchema, allow_none=True)
+    filter = fields.Nested(EventFilterSchema, allow_none=True)
 
     @validates_schema
     def _check_moment(self, data: dict[str, Any], **_: Any) -> None:
-        given = [name for name in ("backupName", "point_in_time", "sequence") if name in data]
-        if len(given) > 1 or ("backupName" in data and "generation" in data):
+        moments = [name for name in ("backupName", "point_in_time", "sequence") if name in data]
+        if len(moments) > 1 or ("backupName" in data and "generation" in data):
             raise ValidationError("Only one of backupName, pointInTime and sequence.", "into")
-        if not given and "generation" not in data:
+        if not moments and "generation" not in data:
             raise ValidationError("Needs one of backupName, pointInTime, sequence and generation.", "into")
 
 
-class TakenSchema(ReplySchema):
+class CopyResultSchema(ReplySchema):
     success = fields.Boolean(required=True)
     message = fields.String(required=True)
     into = fields.String(required=True)

@@ -10,22 +10,29 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.download import download
-from app.backup.moment_schemas import RestoreAnswerSchema, RestoreSchema, TimelineSchema, wanted_of
-from app.backup.past import diff_reply, part_reply
-from app.backup.past_schemas import DiffSchema, PartSchema, TakenSchema
-from app.backup.schemas import entry_of, name_in_path
-from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema, kept_of, left_behind_of, undo_of
-from app.backup.upload import receive
-from app.edge import edge, long_work, store
-from app.query import refuse_repeated, takes
-from app.replies import JSON, given_object, object_body, reply, valid
+from app.backup.moment_schemas import RestoreAnswerSchema, RestoreSchema, TimelineSchema, restore_target
+from app.backup.past import diff_reply, selective_restore_reply
+from app.backup.past_schemas import CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
+from app.backup.schemas import backup_json, name_in_path
+from app.backup.undo_schemas import (
+    UndoListSchema,
+    UndoneSchema,
+    UndoSchema,
+    previous_database_json,
+    replaced_events_json,
+    undo_json,
+)
+from app.backup.upload import receive_upload
+from app.edge import current_edge, current_store, store_for_long_call
+from app.query import accepts_parameters, reject_repeated_parameters
+from app.replies import JSON, json_body, reply, validated, validated_body
 from app.streaming import NDJSON
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupNotFound
 from eventvault.restore.values import Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
-blueprint.before_request(refuse_repeated)
+blueprint.before_request(reject_repeated_parameters)
 
 ASYNC = "async"
 """Taken by what may take long, and not acted upon: it is answered when it is done."""
@@ -34,7 +41,7 @@ STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
 _create, _restore, _undo = schemas.CreateSchema(), RestoreSchema(), UndoSchema()
-_part = PartSchema()
+_selective_restore = SelectiveRestoreSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -55,12 +62,12 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 @blueprint.route("/create", methods=["POST"])
 @blueprint.doc(summary="Back up now", requestBody=_body(schemas.CreateSchema, required=False))
 @blueprint.response(200, schemas.CreatedSchema)
-@takes(ASYNC, body=True)
+@accepts_parameters(ASYNC, body=True)
 def create_backup() -> Response:
     """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
-    asked = object_body(_create)
-    with long_work() as vault:
-        created = vault.create_backup(asked.get("label"))
+    asked = validated_body(_create)
+    with store_for_long_call() as store:
+        created = store.create_backup(asked.get("label"))
     backup = created.backup
     return reply(
         {
@@ -80,27 +87,27 @@ def create_backup() -> Response:
 @blueprint.route("/list", methods=["GET"])
 @blueprint.doc(summary="List the backups, newest first")
 @blueprint.response(200, schemas.BackupListSchema)
-@takes()
+@accepts_parameters()
 def list_backups() -> Response:
-    return reply({"success": True, "backups": [entry_of(entry) for entry in store().list_backups()]})
+    return reply({"success": True, "backups": [backup_json(entry) for entry in current_store().list_backups()]})
 
 
 @blueprint.route("/restore", methods=["POST"])
 @blueprint.doc(
     summary="Restore a backup, or part of the past",
-    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RestoreSchema, PartSchema]}}}},
+    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RestoreSchema, SelectiveRestoreSchema]}}}},
     responses={
         "200": {
             "description": "What was restored; with `into`: `export` the events, one a line.",
             "content": {
-                JSON: {"schema": {"anyOf": [RestoreAnswerSchema, TakenSchema]}},
+                JSON: {"schema": {"anyOf": [RestoreAnswerSchema, CopyResultSchema]}},
                 NDJSON: {"schema": {"type": "string"}},
             },
         }
     },
 )
-@blueprint.response(200, {"anyOf": [RestoreAnswerSchema, TakenSchema]})
-@takes(ASYNC, body=True)
+@blueprint.response(200, {"anyOf": [RestoreAnswerSchema, CopyResultSchema]})
+@accepts_parameters(ASYNC, body=True)
 def restore_backup() -> Response:
     """To an archive, or to any moment: one of `backupName`, `pointInTime` and `sequence`.
 
@@ -110,31 +117,31 @@ def restore_backup() -> Response:
     With `into` only events that the `filter` finds, of any moment of the past: `present` appends them as new events,
     never over what is there; `export` answers with them as NDJSON.
     """
-    given = given_object()
-    if "into" in given:
-        return part_reply(valid(_part, given))
-    asked = valid(_restore, given)
-    wanted, staged = wanted_of(asked), asked["apply"] == "restart"
-    with long_work() as vault:
+    body = json_body()
+    if "into" in body:
+        return selective_restore_reply(validated(_selective_restore, body))
+    asked = validated(_restore, body)
+    target, staged = restore_target(asked), asked["apply"] == "restart"
+    with store_for_long_call() as store:
         if asked["dryRun"]:
-            return reply({"success": True, "dryRun": True, "plan": vault.plan_restore(wanted)})
-        if isinstance(wanted, str):
-            return reply(_restored(vault.restore(wanted, staged=staged)))
-        return reply(_restored(vault.restore_moment(wanted, staged=staged)))
+            return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target)})
+        if isinstance(target, str):
+            return reply(_restored(store.restore(target, staged=staged)))
+        return reply(_restored(store.restore_moment(target, staged=staged)))
 
 
 @blueprint.route("/timeline", methods=["GET"])
 @blueprint.doc(summary="What can be restored")
 @blueprint.response(200, TimelineSchema)
-@takes()
+@accepts_parameters()
 def get_timeline() -> Response:
     """Ready to be drawn: the window, generations with their forks, archives, segments of the journal, gaps."""
-    return reply({"success": True, **store().timeline()})
+    return reply({"success": True, **current_store().timeline()})
 
 
 @blueprint.route("/diff", methods=["GET"])
 @blueprint.doc(summary="What two moments have that the other has not")
-@blueprint.arguments(DiffSchema, location="query", unknown=RAISE)
+@blueprint.arguments(DiffQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One difference a line, a summary last.")
 def diff_moments(asked: dict[str, Any]) -> Response:
     """Lines with `in`: `from`, `to`, or `both` for one identity with two contents; the last one is the `summary`."""
@@ -144,24 +151,24 @@ def diff_moments(asked: dict[str, Any]) -> Response:
 @blueprint.route("/undo", methods=["POST"])
 @blueprint.doc(summary="Undo the newest restore", requestBody=_body(UndoSchema, required=False))
 @blueprint.response(200, UndoneSchema)
-@takes(ASYNC, body=True)
+@accepts_parameters(ASYNC, body=True)
 def undo_restore() -> Response:
     """Bring back what the newest restore left behind, or with `name` what an earlier one did.
 
     `leftBehind` is what was posted since the restore. It is kept as well: an undo can be undone.
     """
-    asked = object_body(_undo)
-    with long_work() as vault:
-        restored = vault.undo(asked.get("name"))
-    return reply({**_restored(restored), "leftBehind": left_behind_of(restored.left_behind)})
+    asked = validated_body(_undo)
+    with store_for_long_call() as store:
+        restored = store.undo(asked.get("name"))
+    return reply({**_restored(restored), "leftBehind": replaced_events_json(restored.left_behind)})
 
 
 @blueprint.route("/undo", methods=["GET"])
 @blueprint.doc(summary="List what can be brought back, newest first")
 @blueprint.response(200, UndoListSchema)
-@takes()
+@accepts_parameters()
 def list_undo() -> Response:
-    return reply({"success": True, "undo": [kept_of(entry) for entry in store().list_undo()]})
+    return reply({"success": True, "undo": [previous_database_json(entry) for entry in current_store().list_undo()]})
 
 
 def _restored(restored: Restored) -> dict[str, Any]:
@@ -177,16 +184,16 @@ def _restored(restored: Restored) -> dict[str, Any]:
         "generation": restored.generation,
         "durationMs": restored.duration,
         "notes": restored.notes,
-        "undo": undo_of(restored.undo),
+        "undo": undo_json(restored.undo),
     }
 
 
 @blueprint.route("/export-metadata", methods=["GET"])
 @blueprint.doc(summary="What a migration needs to know")
 @blueprint.response(200, schemas.ExportedMetadataSchema)
-@takes()
+@accepts_parameters()
 def export_metadata() -> Response:
-    backups = [entry_of(entry) for entry in store().list_backups()]
+    backups = [backup_json(entry) for entry in current_store().list_backups()]
     created = sorted(backup["created"] for backup in backups)
     metadata = {
         "backupCount": len(backups),
@@ -201,29 +208,29 @@ def export_metadata() -> Response:
 @blueprint.route("/upload", methods=["POST"])
 @blueprint.doc(summary="Take an archive in", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
 @blueprint.response(201, schemas.OneBackupSchema)
-@takes(ASYNC, "name")
+@accepts_parameters(ASYNC, "name")
 def upload_backup() -> Response:
     """The archive's bytes as the body with `?name=`, or multipart with a field `file`; 409 when the name is taken."""
-    return reply({"success": True, "backup": entry_of(receive(edge()))}, 201)
+    return reply({"success": True, "backup": backup_json(receive_upload(current_edge()))}, 201)
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])
 @blueprint.doc(summary="One backup with its manifest")
 @blueprint.response(200, schemas.ManifestSchema)
-@takes()
+@accepts_parameters()
 def get_backup(name: str) -> Response:
-    manifest = store().backup_manifest(name_in_path(name))
-    return reply({"success": True, "backup": entry_of(_entry(name)), "manifest": manifest})
+    manifest = current_store().backup_manifest(name_in_path(name))
+    return reply({"success": True, "backup": backup_json(_entry(name)), "manifest": manifest})
 
 
 @blueprint.route("/<backup_name:name>/download", methods=["GET"])
 @blueprint.doc(summary="Download a backup")
 @blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
 @blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The range asked for.", success=True)
-@takes()
+@accepts_parameters()
 def download_backup(name: str) -> Response:
     """With `Range`, `If-Range` and `If-None-Match`; the ETag is the archive's SHA-256 where that is known."""
-    return download(edge(), name_in_path(name))
+    return download(current_edge(), name_in_path(name))
 
 
 @blueprint.route("/<backup_name:name>", methods=["DELETE"])
@@ -232,46 +239,46 @@ def download_backup(name: str) -> Response:
 @blueprint.response(200, schemas.DeletedSchema)
 def delete_backup(asked: dict[str, Any], name: str) -> Response:
     """409 for a pinned one and the last good one without `?force=true`, and always for one that is being read."""
-    store().delete_backup(name_in_path(name), force=asked["force"])
+    current_store().delete_backup(name_in_path(name), force=asked["force"])
     return reply({"success": True, "name": name})
 
 
 @blueprint.route("/<backup_name:name>/verify", methods=["POST"])
 @blueprint.doc(summary="Check a backup from end to end")
 @blueprint.response(200, schemas.OneBackupSchema)
-@takes(ASYNC)
+@accepts_parameters(ASYNC)
 def verify_backup(name: str) -> Response:
     """Every checksum, LevelDB's own ones, every record, the sequence without holes, as many events as it says.
 
     422 says what is wrong with it and where; from then on it counts as good no longer.
     """
-    with long_work() as vault:
-        return reply({"success": True, "backup": entry_of(vault.verify_backup(name_in_path(name)))})
+    with store_for_long_call() as store:
+        return reply({"success": True, "backup": backup_json(store.verify_backup(name_in_path(name)))})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
 @blueprint.doc(summary="Keep a backup from rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
-@takes()
+@accepts_parameters()
 def pin_backup(name: str) -> Response:
-    return _pinned(name, pinned=True)
+    return _set_pinned(name, pinned=True)
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["DELETE"])
 @blueprint.doc(summary="Give a backup back to rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
-@takes()
+@accepts_parameters()
 def unpin_backup(name: str) -> Response:
-    return _pinned(name, pinned=False)
+    return _set_pinned(name, pinned=False)
 
 
-def _pinned(name: str, *, pinned: bool) -> Response:
-    entry = store().pin_backup(name_in_path(name), pinned=pinned)
-    return reply({"success": True, "backup": entry_of(entry)})
+def _set_pinned(name: str, *, pinned: bool) -> Response:
+    entry = current_store().pin_backup(name_in_path(name), pinned=pinned)
+    return reply({"success": True, "backup": backup_json(entry)})
 
 
 def _entry(name: str) -> BackupEntry:
-    for entry in store().list_backups():
+    for entry in current_store().list_backups():
         if entry.name == name:
             return entry
     raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")

@@ -56,7 +56,7 @@ def megabytes(size: int) -> str:
     return f"{size / 2**20:.2f}"
 
 
-class Moment(fields.String):
+class TimestampField(fields.String):
     """Microseconds since the epoch as ISO 8601 with milliseconds and Z."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **_: Any) -> Any:
@@ -72,12 +72,12 @@ class BackupSchema(ReplySchema):
     sizeMB = fields.Function(  # noqa: N815  # the guide's name
         lambda entry: megabytes(_member(entry, "size")), metadata={"type": "string", "example": "0.01"}
     )
-    created = Moment(required=True, metadata={"format": "date-time"})
+    created = TimestampField(required=True, metadata={"format": "date-time"})
     label = fields.String(required=True, allow_none=True)
     events = fields.Integer(required=True, allow_none=True)
     sequence = fields.Integer(required=True, allow_none=True)
     generation = fields.String(required=True, allow_none=True)
-    verified = Moment(required=True, allow_none=True, metadata={"format": "date-time"})
+    verified = TimestampField(required=True, allow_none=True, metadata={"format": "date-time"})
     pinned = fields.Boolean(required=True)
     encrypted = fields.Boolean(required=True)
     offsite = fields.Boolean(required=True)
@@ -93,7 +93,7 @@ def _member(entry: Any, name: str) -> Any:
 _ENTRY = BackupSchema()
 
 
-def entry_of(entry: Any) -> dict[str, Any]:
+def backup_json(entry: Any) -> dict[str, Any]:
     """The JSON form of a BackupEntry, or of a dictionary with its members."""
     dumped: dict[str, Any] = _ENTRY.dump(entry)
     return dumped

@@ -25,18 +25,18 @@ _FORM = "multipart/form-data"
 _FIELD = "file"
 
 
-def receive(edge: Edge) -> BackupEntry:
+def receive_upload(edge: Edge) -> BackupEntry:
     """Take in the archive that the present request carries.
 
     Whatever goes wrong, a client that goes away included, nothing of it is left. Raises InvalidInput for a bad name,
     BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
     """
     form = json_text.media_type(request.content_type)[0] == _FORM
-    named = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
-    release = edge.long_lived.take()
+    name_in_query = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
+    release = edge.transfers.acquire()
     try:
         with _temporary(edge.settings.backup_dir) as (path, file):
-            chunks, name = _from_form(named, edge.store) if form else (_chunks(), named)
+            chunks, name = _from_form(name_in_query, edge.store) if form else (_chunks(), name_in_query)
             _write(file, chunks)
             return edge.store.adopt_upload(str(path), name or "")
     finally:
@@ -77,11 +77,11 @@ def _chunks() -> Iterator[bytes]:
         yield chunk
 
 
-def _from_form(named: str | None, store: Store) -> tuple[Iterator[bytes], str]:
+def _from_form(name_in_query: str | None, store: Store) -> tuple[Iterator[bytes], str]:
     """The bytes of the field `file`, as they come, and the archive's name: `?name=`, else the file's own."""
     parts = _Parts(_boundary())
     filename = parts.find_file()
-    return parts.content(), named or _free_name(store, filename)
+    return parts.content(), name_in_query or _free_name(store, filename)
 
 
 def _boundary() -> bytes:

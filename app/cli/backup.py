@@ -8,7 +8,7 @@ import click
 from flask.cli import AppGroup
 
 from app.cli import exits
-from app.edge import edge
+from app.edge import current_edge
 from eventvault.errors import EventVaultError, InvalidInput
 
 group = AppGroup("backup", help="Backups and recovery.")
@@ -22,22 +22,22 @@ def recover(*, yes: bool, as_json: bool) -> None:
 
     The service must not run. A database that is there is never touched.
     """
-    from app.cli.recover import Recovery  # not above: gunicorn's workers load this module, and need nothing of it
+    from app.cli.recover import RecoverCommand  # not above: gunicorn's workers load this module, and need nothing of it
 
     if as_json and not yes:
-        asked = InvalidInput("with --json nothing is asked, and nothing was done", hint="add --yes")
-        exits.fail(asked, as_json=True)
-    recovery = Recovery(edge().settings)
+        error = InvalidInput("with --json nothing is asked, and nothing was done", hint="add --yes")
+        exits.exit_with_error(error, as_json=True)
+    recovery = RecoverCommand(current_edge().settings)
     try:
-        left = recovery.check()
+        sources = recovery.find_sources()
     except EventVaultError as error:
-        exits.fail(error, as_json=as_json)
+        exits.exit_with_error(error, as_json=as_json)
     if not yes:
-        click.confirm(f"Recover {edge().settings.database} from {left}?", abort=True, err=True)
-    exits.answer(recovery.run, _said, as_json=as_json)
+        click.confirm(f"Recover {current_edge().settings.database} from {sources}?", abort=True, err=True)
+    exits.run_and_print(recovery.run, _describe, as_json=as_json)
 
 
-def _said(recovered: dict[str, Any]) -> str:
+def _describe(recovered: dict[str, Any]) -> str:
     first = f"{recovered['events']} events were recovered from {recovered['source']} in {recovered['durationMs']} ms."
     last = f"Start the service now: it goes on with event {recovered['events'] + 1}."
     return "\n".join([first, *recovered["notes"], last])

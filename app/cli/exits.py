@@ -9,25 +9,25 @@ from typing import Any, NoReturn
 import click
 import orjson
 
-from app.errors import shape
+from app.errors import error_body
 from eventvault.errors import EventVaultError
 
 FAILED = 1
-NOT_THERE = 3
+NOT_FOUND = 3
 CONFLICT = 4
-NOT_VALID = 5
+INVALID = 5
 TRY_AGAIN = 6
 NO_SPACE = 7
 BAD_SETTINGS = 78
 
-EXITS: dict[str, int] = {
-    "backup_not_found": NOT_THERE,
-    "event_not_found": NOT_THERE,
-    "undo_not_found": NOT_THERE,
-    "nothing_to_undo": NOT_THERE,
-    "nothing_to_recover": NOT_THERE,
-    "moment_unavailable": NOT_THERE,
-    "database_missing": NOT_THERE,
+EXIT_STATUSES: dict[str, int] = {
+    "backup_not_found": NOT_FOUND,
+    "event_not_found": NOT_FOUND,
+    "undo_not_found": NOT_FOUND,
+    "nothing_to_undo": NOT_FOUND,
+    "nothing_to_recover": NOT_FOUND,
+    "moment_unavailable": NOT_FOUND,
+    "database_missing": NOT_FOUND,
     "database_present": CONFLICT,
     "service_running": CONFLICT,
     "backup_exists": CONFLICT,
@@ -36,19 +36,19 @@ EXITS: dict[str, int] = {
     "generation_left_behind": CONFLICT,
     "partition_not_stopped": CONFLICT,
     "forbidden": CONFLICT,
-    "malformed": NOT_VALID,
-    "invalid": NOT_VALID,
-    "too_large": NOT_VALID,
-    "unsupported_media_type": NOT_VALID,
-    "archive_damaged": NOT_VALID,
-    "archive_incomplete": NOT_VALID,
-    "archive_unsafe": NOT_VALID,
-    "archive_alien": NOT_VALID,
-    "archive_too_new": NOT_VALID,
+    "malformed": INVALID,
+    "invalid": INVALID,
+    "too_large": INVALID,
+    "unsupported_media_type": INVALID,
+    "archive_damaged": INVALID,
+    "archive_incomplete": INVALID,
+    "archive_unsafe": INVALID,
+    "archive_alien": INVALID,
+    "archive_too_new": INVALID,
     "archive_unreadable": TRY_AGAIN,
-    "journal_damaged": NOT_VALID,
-    "database_damaged": NOT_VALID,
-    "database_too_new": NOT_VALID,
+    "journal_damaged": INVALID,
+    "database_damaged": INVALID,
+    "database_too_new": INVALID,
     "database_locked": TRY_AGAIN,
     "store_unavailable": TRY_AGAIN,
     "store_stopping": TRY_AGAIN,
@@ -68,21 +68,23 @@ EXITS: dict[str, int] = {
 """Code → exit status. 2 is what click ends with where the command line itself is wrong."""
 
 
-def answer(work: Callable[[], dict[str, Any]], say: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
-    """Do the work and print what it gives: as JSON, or as `say` puts it. Ends the process where it fails."""
+def run_and_print(
+    work: Callable[[], dict[str, Any]], describe: Callable[[dict[str, Any]], str], *, as_json: bool
+) -> None:
+    """Do the work and print what it gives: as JSON, or as `describe` puts it. Ends the process where it fails."""
     try:
         done = work()
     except EventVaultError as error:
-        fail(error, as_json=as_json)
-    click.echo(_json({"success": True, **done}) if as_json else say(done))
+        exit_with_error(error, as_json=as_json)
+    click.echo(_json({"success": True, **done}) if as_json else describe(done))
 
 
-def fail(error: EventVaultError, *, as_json: bool) -> NoReturn:
+def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     if as_json:
-        click.echo(_json(shape(error.code, error.message, error.hint, error.details)))
+        click.echo(_json(error_body(error.code, error.message, error.hint, error.details)))
     else:
         click.echo(f"{error.message}\nHINT: {error.hint}", err=True)
-    sys.exit(EXITS.get(error.code, FAILED))
+    sys.exit(EXIT_STATUSES.get(error.code, FAILED))
 
 
 def _json(payload: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from app.store import COMMAND
-from app.streaming import persistently
+from app.streaming import retry_while_store_is_away
 from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
@@ -19,11 +19,11 @@ from eventvault.settings import Settings
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _END_SECONDS = 20.0
 
 
-class Recovery:
+class RecoverCommand:
     """Has a store of its own recover, one without Kafka, scheduler and auto-restore, and ends it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -32,23 +32,23 @@ class Recovery:
         recovering = dataclasses.replace(settings, auto_recover="true")
         self._spawner = Spawner(recovering, COMMAND, service=service, mode="command")
 
-    def check(self) -> Left:
+    def find_sources(self) -> Left:
         """What there is to recover from. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
         self._require_no_service()
         database, backups = self._settings.database, self._settings.backup_dir
-        left = self._left()
-        if not is_lost(database, lambda: left):
+        sources = self._find_sources()
+        if not is_lost(database, lambda: sources):
             raise errors.DatabasePresent(
                 f"there is a database in {database}; nothing was changed",
                 hint="start the service; to go back to an earlier moment, POST /api/backup/restore",
             )
-        if not left:
+        if not sources:
             raise errors.NothingToRecover(
                 f"{backups} holds neither an archive nor a journal of this installation",
                 hint="set BACKUP_DIR to the folder that has them; an archive of another installation is restored by "
                 "putting it into RESTORE_DIR and starting the service",
             )
-        return left
+        return sources
 
     def run(self) -> dict[str, Any]:
         """Recover; answers as `lastRestore` of health. Raises why it could not be done; then nothing was put there."""
@@ -62,7 +62,7 @@ class Recovery:
             if self._spawner.end(self._spawner.service):
                 self._spawner.wait_until_gone(_END_SECONDS)
 
-    def _left(self) -> Left:
+    def _find_sources(self) -> Left:
         backups = self._settings.backup_dir
         try:
             return left_of(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
@@ -75,14 +75,14 @@ class Recovery:
             hello = self._spawner.hello()
             if hello is not None and hello.service != self._spawner.service:
                 raise _running()
-            status = persistently(client.status)
+            status = retry_while_store_is_away(client.status)
             state = status["store"]["state"]
             if state == "serving":
                 return status
             if state == "failed":
                 problem = status["problems"][0]
                 raise errors.from_wire(problem)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _require_no_service(self) -> None:
         """A store that an earlier command left for the next one makes way."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Request, Response
 
-from app.edge import store
+from app.edge import current_store
 from app.events.schemas import problem_fields
 from app.replies import read_body, reply
 from eventvault import clock
@@ -19,21 +19,21 @@ _MOST_PROBLEMS = 20
 """Invalid events that one answer describes; a hundred thousand wrong ones are said by the first few."""
 
 
-def append(asked: Request) -> Response:
+def append_events(http_request: Request) -> Response:
     """All events of the request or none. Raises what parsing, checking and the store raise."""
-    posted = cloudevents_http.parse(read_body(), asked.content_type, _event_headers(asked))
+    posted = cloudevents_http.parse(read_body(), http_request.content_type, _event_headers(http_request))
     _require_valid(posted)
     drafts = _drafts(posted)
     if not drafts:
-        return _reply([], [], store().scan(ScanQuery(limit=1)).last_sequence)
-    appended = store().append(drafts)
+        return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
+    appended = current_store().append(drafts)
     return _reply(drafts, appended.results, appended.last_sequence)
 
 
-def _event_headers(asked: Request) -> dict[str, str]:
+def _event_headers(http_request: Request) -> dict[str, str]:
     return {
         f"ce-{name[8:].replace('_', '-').lower()}": value
-        for name, value in asked.environ.items()
+        for name, value in http_request.environ.items()
         if name.startswith("HTTP_CE_")
     }
 
@@ -42,13 +42,13 @@ def _require_valid(posted: cloudevents_http.Posted) -> None:
     problems = schema.validate_many(posted.events)
     if not problems:
         return
-    said = dict(list(problems.items())[:_MOST_PROBLEMS])
-    index, found = next(iter(said.items()))
+    reported = dict(list(problems.items())[:_MOST_PROBLEMS])
+    index, event_problems = next(iter(reported.items()))
     place = f"event {index} of {len(posted.events)}" if posted.many else "the event"
     raise InvalidInput(
-        f"{place} is not valid: {found[0]}",
+        f"{place} is not valid: {event_problems[0]}",
         hint="nothing of this request was stored; `fields` says what is wrong",
-        fields=problem_fields(said, many=posted.many),
+        fields=problem_fields(reported, many=posted.many),
     )
 
 
@@ -71,23 +71,23 @@ def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
 
 def _reply(drafts: list[EventDraft], results: list[Appended], last_sequence: int) -> Response:
     duplicates = sum(result.duplicate for result in results)
-    everything: dict[str, Any] = {
+    body: dict[str, Any] = {
         "success": True,
         "accepted": len(results) - duplicates,
         "duplicates": duplicates,
         "lastSequence": last_sequence,
         "results": [_result(draft, result) for draft, result in zip(drafts, results, strict=True)],
     }
-    return reply(everything, 201 if duplicates < len(results) else 200)
+    return reply(body, 201 if duplicates < len(results) else 200)
 
 
 def _result(draft: EventDraft, result: Appended) -> dict[str, Any]:
-    said = {
+    body = {
         "id": draft.id,
         "sequence": result.sequence,
         "recordedtime": clock.format_microseconds(result.recorded),
         "duplicate": result.duplicate,
     }
     if result.differs:
-        said["differs"] = True
-    return said
+        body["differs"] = True
+    return body

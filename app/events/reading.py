@@ -11,9 +11,9 @@ import msgspec
 import orjson
 from flask import Response
 
-from app.edge import edge, long_work, store
+from app.edge import current_edge, current_store, store_for_long_call
 from app.replies import JSON
-from app.streaming import persistently, streamed
+from app.streaming import ndjson_response, retry_while_store_is_away
 from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import GenerationSuperseded, InvalidInput
 from eventvault.events import cursor
@@ -22,11 +22,11 @@ from eventvault.store.interface import GenerationHold, Store
 
 EXPORT_PAGE = 1000
 
-_FILLING = 1.0
+_FILL_SECONDS = 1.0
 """Seconds after which a page that filters leave short is answered as it is, with its `next`."""
 
 
-class Reading(NamedTuple):
+class PageRequest(NamedTuple):
     """What is read. generation: what the answer and its cursor call it, None: as the page does.
 
     The query of a moment may name a copy that was made for its readers. That goes after a while, and its name is
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
     generation: str | None = None
 
 
-def query_of(asked: Mapping[str, Any], limit: int) -> Reading:
+def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
     """What the validated query string asks for. Raises InvalidInput for a bad cursor, MomentUnavailable."""
     after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
     query = ScanQuery(
@@ -50,20 +50,22 @@ def query_of(asked: Mapping[str, Any], limit: int) -> Reading:
         recorded_from=asked.get("recorded_from"),
         recorded_to=asked.get("recorded_to"),
     )
-    return _as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else Reading(query)
+    return _request_as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else PageRequest(query)
 
 
-def _as_of(query: ScanQuery, instant: int, generation: str | None) -> Reading:
+def _request_as_of(query: ScanQuery, instant: int, generation: str | None) -> PageRequest:
     """The query at a moment of the past. A page that continues another stays in the generation of that one."""
     moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
-    with long_work() as vault:
-        view = vault.resolve_moment(moment)
+    with store_for_long_call() as store:
+        view = store.resolve_moment(moment)
         if generation is not None and query.generation not in (None, generation):
-            _check_shared(query, generation, vault.last_common(query.generation, generation))
-    return Reading(msgspec.structs.replace(query, generation=view.generation, upto=view.sequence), view.generation_id)
+            _require_common_history(query, generation, store.last_common(query.generation, generation))
+    return PageRequest(
+        msgspec.structs.replace(query, generation=view.generation, upto=view.sequence), view.generation_id
+    )
 
 
-def _check_shared(query: ScanQuery, generation: str, common: int | None) -> None:
+def _require_common_history(query: ScanQuery, generation: str, common: int | None) -> None:
     """A page of one generation goes on in another as far as they are the same, up to `common`, and no further."""
     if common is None:
         raise InvalidInput(
@@ -80,10 +82,10 @@ def _check_shared(query: ScanQuery, generation: str, common: int | None) -> None
         )
 
 
-def page_reply(reading: Reading) -> Response:
-    query = reading.query
-    page = _filled(store(), query)
-    generation = reading.generation or page.generation
+def page_reply(page_request: PageRequest) -> Response:
+    query = page_request.query
+    page = _read_full_page(current_store(), query)
+    generation = page_request.generation or page.generation
     following = b"null" if page.next is None else orjson.dumps(cursor.encode(generation, page.next))
     body = b'{"success":true,"events":[%s],"next":%s,"lastSequence":%d,"generation":%s}' % (
         b",".join(page.events),
@@ -94,26 +96,26 @@ def page_reply(reading: Reading) -> Response:
     return Response(body, content_type=JSON)
 
 
-def _filled(asked: Store, query: ScanQuery) -> Page:
+def _read_full_page(store: Store, query: ScanQuery) -> Page:
     """One page of `query.limit` events, from as many of the store's, which may be shorter, as it takes.
 
     Its end is where the first one's is, so that a restore meanwhile leaves it in the state that it began with. Where
     nothing was kept of that state, what was read of it is the page.
     """
-    deadline = time.monotonic() + _FILLING
-    first = page = asked.scan(query)
+    deadline = time.monotonic() + _FILL_SECONDS
+    first = page = store.scan(query)
     upto = first.last_sequence if query.upto is None else query.upto
     events = page.events
     while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
         try:
-            page = asked.scan(_following(query, page, limit=query.limit - len(events), upto=upto))
+            page = store.scan(_next_query(query, page, limit=query.limit - len(events), upto=upto))
         except GenerationSuperseded:
             break
         events = events + page.events
     return msgspec.structs.replace(page, events=events, last_sequence=first.last_sequence)
 
 
-def _following(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -> ScanQuery:
+def _next_query(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -> ScanQuery:
     assert page.next is not None
     return msgspec.structs.replace(query, after=page.next, generation=page.generation, limit=limit, upto=upto)
 
@@ -124,28 +126,30 @@ def export_reply(query: ScanQuery) -> Response:
     The first page is read before the answer begins, so that what can go wrong still has a status of its own. The
     end is fixed there, and the generation is carried along: a restore in between changes nothing.
     """
-    release = edge().long_lived.take()
+    release = current_edge().transfers.acquire()
     try:
-        asked = store()
-        first = asked.scan(query)
-        return streamed(_lines(asked, query, first), release, "events.ndjson")
+        store = current_store()
+        first = store.scan(query)
+        return ndjson_response(_lines(store, query, first), release, "events.ndjson")
     except BaseException:
         release()
         raise
 
 
-def _lines(asked: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
+def _lines(store: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
     upto = first.last_sequence if query.upto is None else query.upto
     page = first
-    with asked.hold_generation(first.generation) as hold:
+    with store.hold_generation(first.generation) as hold:
         while True:
             if page.events:
                 yield b"\n".join(page.events) + b"\n"
             if page.next is None or page.next >= upto:
                 return
-            page = persistently(partial(_next, asked, hold, _following(query, page, limit=query.limit, upto=upto)))
+            page = retry_while_store_is_away(
+                partial(_read_next_page, store, hold, _next_query(query, page, limit=query.limit, upto=upto))
+            )
 
 
-def _next(asked: Store, hold: GenerationHold, query: ScanQuery) -> Page:
+def _read_next_page(store: Store, hold: GenerationHold, query: ScanQuery) -> Page:
     hold.renew()
-    return asked.scan(query)
+    return store.scan(query)

@@ -14,7 +14,7 @@ from eventvault import clock
 GENERATION_ID = validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id of a generation.")
 
 
-class Instant(fields.String):
+class InstantField(fields.String):
     """An RFC 3339 instant as microseconds since the epoch; a `+` that the query string made a space is put back.
 
     up: what is finer than a microsecond is rounded up, for the least instant of a range; else it is cut.
@@ -32,18 +32,18 @@ class Instant(fields.String):
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
 
 
-class FilterSchema(Schema):
+class FilterQuerySchema(Schema):
     after = fields.String(metadata={"description": "The `next` of an earlier answer, or a sequence number."})
     type = fields.String()
     subject = fields.String()
     source = fields.String()
-    recorded_from = Instant(
+    recorded_from = InstantField(
         up=True, data_key="from", metadata={"format": "date-time", "description": "Least `recordedtime`, inclusive."}
     )
-    recorded_to = Instant(
+    recorded_to = InstantField(
         data_key="to", metadata={"format": "date-time", "description": "Greatest `recordedtime`, inclusive."}
     )
-    as_of = Instant(
+    as_of = InstantField(
         data_key="asOf",
         metadata={"format": "date-time", "description": "The registry as it was then: what was recorded up to it."},
     )
@@ -60,16 +60,16 @@ class FilterSchema(Schema):
             raise ValidationError("Not together with id.", "generation")
 
 
-class ListSchema(FilterSchema):
+class ListQuerySchema(FilterQuerySchema):
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
     id = fields.String(metadata={"description": "The one event of this id; with `source` where several share it."})
 
 
-class OneSchema(Schema):
+class EventQuerySchema(Schema):
     source = fields.String(metadata={"description": "Which, where events of several sources share the id."})
 
 
-class RecordedSchema(ReplySchema):
+class RecordedEventSchema(ReplySchema):
     """An event as it is kept: its CloudEvents attributes, `sequence` and `recordedtime`."""
 
     specversion = fields.String()
@@ -84,7 +84,7 @@ class RecordedSchema(ReplySchema):
     recordedtime = fields.String(required=True)
 
 
-class ResultSchema(ReplySchema):
+class AppendResultSchema(ReplySchema):
     id = fields.String(required=True)
     sequence = fields.Integer(required=True)
     recordedtime = fields.String(required=True)
@@ -97,29 +97,29 @@ class AppendedSchema(ReplySchema):
     accepted = fields.Integer(required=True, metadata={"description": "How many are new."})
     duplicates = fields.Integer(required=True)
     lastSequence = fields.Integer(required=True)  # noqa: N815  # the literal name of the answer's member
-    results = fields.List(fields.Nested(ResultSchema), required=True)
+    results = fields.List(fields.Nested(AppendResultSchema), required=True)
 
 
 class OneEventSchema(ReplySchema):
     success = fields.Boolean(required=True)
-    event = fields.Nested(RecordedSchema, required=True)
+    event = fields.Nested(RecordedEventSchema, required=True)
 
 
 class EventsSchema(ReplySchema):
     success = fields.Boolean(required=True)
-    events = fields.List(fields.Nested(RecordedSchema), required=True)
+    events = fields.List(fields.Nested(RecordedEventSchema), required=True)
     next = fields.String(required=True, allow_none=True, metadata={"description": "A cursor; null at the end."})
     lastSequence = fields.Integer(required=True)  # noqa: N815
 
 
 def problem_fields(problems: Mapping[int, list[Any]], *, many: bool) -> dict[str, Any]:
     """`fields` of a 422: attribute → messages, beneath the event's index where several were sent."""
-    by_index = {str(index): _by_field(found) for index, found in problems.items()}
+    by_index = {str(index): _by_field(messages) for index, messages in problems.items()}
     return by_index if many else next(iter(by_index.values()))
 
 
 def _by_field(problems: list[Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    messages: dict[str, list[str]] = {}
     for problem in problems:
-        found.setdefault(problem.field, []).append(problem.message)
-    return found
+        messages.setdefault(problem.field, []).append(problem.message)
+    return messages

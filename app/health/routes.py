@@ -7,9 +7,9 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from app.backup.schemas import entry_of, megabytes
-from app.edge import store
-from app.errors import of_core_error
+from app.backup.schemas import backup_json, megabytes
+from app.edge import current_store
+from app.errors import core_error_response
 from app.health.schemas import HealthSchema, StateSchema
 from app.replies import reply
 from eventvault import clock
@@ -26,9 +26,9 @@ _PARTS = ("store", "kafka", "journal", "jobs", "window", "lastRestore")
 def health() -> Response:
     """200 for each `status`: `ok`, `degraded` (and `problems` says why) or `restoring`."""
     try:
-        status = store().status()
+        status = current_store().status()
     except EventVaultError as error:
-        status = _without_store(error)
+        status = _status_without_store(error)
     return reply(_health(status))
 
 
@@ -45,17 +45,19 @@ def live() -> Response:
 def ready() -> Response:
     """503 with Retry-After while no store answers, or while it restores."""
     try:
-        status = store().status()
+        status = current_store().status()
     except EventVaultError as error:
-        return of_core_error(error)
+        return core_error_response(error)
     if status["status"] == "restoring":
-        return of_core_error(StoreRestoring("a restore is under way", hint="wait for it to end"))
+        return core_error_response(StoreRestoring("a restore is under way", hint="wait for it to end"))
     if (status.get("store") or {}).get("state") in ("failed", "stopping", "unreachable"):
-        return of_core_error(StoreUnavailable("the event database is not open", hint="see `problems` of /api/health"))
+        return core_error_response(
+            StoreUnavailable("the event database is not open", hint="see `problems` of /api/health")
+        )
     return reply({"success": True, "status": "ready"})
 
 
-def _without_store(error: EventVaultError) -> dict[str, Any]:
+def _status_without_store(error: EventVaultError) -> dict[str, Any]:
     restoring = isinstance(error, StoreRestoring)
     return {
         "status": "restoring" if restoring else "degraded",
@@ -75,7 +77,7 @@ def _health(status: dict[str, Any]) -> dict[str, Any]:
         "backup": {
             "available": bool(backup.get("available")),
             "count": backup.get("count", 0),
-            "latest": None if latest is None else entry_of(latest),
+            "latest": None if latest is None else backup_json(latest),
             "totalSizeMB": megabytes(backup.get("totalSize", 0)),
             "damaged": backup.get("damaged", []),
             "oldestVerified": None if oldest is None else clock.format_milliseconds(oldest),

@@ -6,12 +6,12 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import fields
 
-from app.edge import store
-from app.query import refuse_repeated, takes
+from app.edge import current_store
+from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import ReplySchema, reply
 
 blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="The events that come from Kafka.")
-blueprint.before_request(refuse_repeated)
+blueprint.before_request(reject_repeated_parameters)
 
 
 class AcceptedLossSchema(ReplySchema):
@@ -23,12 +23,12 @@ class AcceptedLossSchema(ReplySchema):
 @blueprint.route("/partitions/<int(max=2147483647):partition>/accept-loss", methods=["POST"])
 @blueprint.doc(summary="Go on with a stopped partition")
 @blueprint.response(202, AcceptedLossSchema)
-@takes()
+@accepts_parameters()
 def accept_loss(partition: int) -> Response:
     """It is read from its present beginning, in a moment; what is stored already is not stored twice.
 
     409 for a partition that is not stopped, and where events are not taken from Kafka.
     """
-    store().accept_loss(partition)
+    current_store().accept_loss(partition)
     message = "the partition is read from its present beginning; GET /api/health shows when it goes on"
     return reply({"success": True, "partition": partition, "message": message}, 202)

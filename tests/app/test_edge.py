@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.edge import LONG_WORK_MOST, Edge
+from app.edge import MAX_LONG_CALLS, Edge
 
 NOW = "2999-01-01T00:00:00Z"
 LONG = [
@@ -41,7 +41,7 @@ def test_what_may_take_long_needs_a_place(
     web: FlaskClient, app: Flask, backup: str, path: str, body: dict[str, Any] | None
 ) -> None:
     edge: Edge = app.extensions["eventvault"]
-    taken = [edge.long_work.take() for _ in range(LONG_WORK_MOST)]
+    taken = [edge.long_calls.acquire() for _ in range(MAX_LONG_CALLS)]
 
     assert ask(web, path, body, backup) == (503, "too_busy")
     assert [web.get(short).status_code for short in SHORT] == [200] * len(SHORT)
@@ -55,5 +55,5 @@ def test_a_place_is_given_back_whatever_comes_of_it(
     web: FlaskClient, backup: str, path: str, body: dict[str, Any] | None
 ) -> None:
     for name in (backup, "nowhere.tar.gz"):
-        codes = {ask(web, path, body, name)[1] for _ in range(LONG_WORK_MOST + 1)}
+        codes = {ask(web, path, body, name)[1] for _ in range(MAX_LONG_CALLS + 1)}
         assert "too_busy" not in codes

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.errors import ANSWERS
+from app.errors import HTTP_STATUSES
 from eventvault import errors
 from eventvault.store.memory.store import MemoryStore
 
@@ -23,11 +23,11 @@ def require_shape(body: Any) -> None:
 
 def test_the_table_knows_every_error_of_the_core() -> None:
     codes = {error.code for error in errors._tree(errors.EventVaultError)}
-    assert codes == set(ANSWERS)
+    assert codes == set(HTTP_STATUSES)
 
 
 def test_what_goes_away_by_itself_says_when_to_come_again() -> None:
-    assert all(answer.retry_after for answer in ANSWERS.values() if answer.status == 503)
+    assert all(answer.retry_after for answer in HTTP_STATUSES.values() if answer.status == 503)
 
 
 @pytest.mark.parametrize(

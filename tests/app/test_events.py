@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from flask.testing import FlaskClient
 
-from app.edge import LONG_LIVED_MOST
+from app.edge import MAX_TRANSFERS
 from eventvault import clock
 from eventvault.database.values import Page, ScanQuery
 from eventvault.events import cursor, event
@@ -292,14 +292,14 @@ def test_a_list_under_way_is_of_the_state_it_began_with(
 
 def test_long_lived_answers_are_capped_and_free_their_places(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 1)
-    under_way = [web.get("/api/events/export", buffered=False) for _ in range(LONG_LIVED_MOST)]
+    under_way = [web.get("/api/events/export", buffered=False) for _ in range(MAX_TRANSFERS)]
     answer = web.get("/api/events/export", buffered=True)
     assert (answer.status_code, answer.json["code"]) == (503, "too_busy")
     assert answer.headers["Retry-After"]
 
     for each in under_way:
         each.close()
-    for _ in range(LONG_LIVED_MOST + 1):
+    for _ in range(MAX_TRANSFERS + 1):
         assert len(web.get("/api/events/export", buffered=True).data.splitlines()) == 1
         web.head("/api/events/export", buffered=True)
         assert web.get("/api/events/export?after=x").status_code == 422

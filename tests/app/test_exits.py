@@ -11,14 +11,14 @@ from eventvault import errors
 
 
 def test_the_table_knows_every_error_of_the_core() -> None:
-    assert set(exits.EXITS) == {error.code for error in errors._tree(errors.EventVaultError)}
-    assert not {0, 2} & set(exits.EXITS.values())
+    assert set(exits.EXIT_STATUSES) == {error.code for error in errors._tree(errors.EventVaultError)}
+    assert not {0, 2} & set(exits.EXIT_STATUSES.values())
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_an_error_is_said_and_ends_the_command(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     with pytest.raises(SystemExit) as ended:
-        exits.fail(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
+        exits.exit_with_error(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
     out, err = capsys.readouterr()
 
     assert ended.value.code == exits.NO_SPACE

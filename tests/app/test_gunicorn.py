@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.edge import LONG_LIVED_MOST, LONG_WORK_MOST
+from app.edge import MAX_LONG_CALLS, MAX_TRANSFERS
 from benchmarks.serving import plain_values
 from eventvault.events.schema import LONGEST_TEXT
 from tests import processes
@@ -159,7 +159,7 @@ def test_requests_that_take_long_leave_half_of_the_threads_to_the_others(serve: 
 
     with ThreadPoolExecutor(40) as clients:
         backups = [clients.submit(running.ask, "POST", "/api/backup/create") for _ in range(40)]
-        refused = [each.result() for each in islice(as_completed(backups), 40 - LONG_WORK_MOST)]
+        refused = [each.result() for each in islice(as_completed(backups), 40 - MAX_LONG_CALLS)]
         assert {status for status, _ in refused} == {503}
         assert json.loads(refused[0][1])["code"] == "too_busy"
         assert running.ask("GET", "/api/health")[0] == 200
@@ -167,8 +167,8 @@ def test_requests_that_take_long_leave_half_of_the_threads_to_the_others(serve: 
         held.unlink()
         answered = [each.result()[0] for each in backups]
 
-    assert answered.count(200) == LONG_WORK_MOST >= 5
-    assert int(plain_values(PROJECT / "gunicorn.conf.py")["threads"]) >= 2 * (LONG_WORK_MOST + LONG_LIVED_MOST)
+    assert answered.count(200) == MAX_LONG_CALLS >= 5
+    assert int(plain_values(PROJECT / "gunicorn.conf.py")["threads"]) >= 2 * (MAX_LONG_CALLS + MAX_TRANSFERS)
 
 
 def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:

@@ -15,7 +15,7 @@ from eventvault.settings import load
 
 def refused(hosts: list[str], **environment: str) -> bool:
     try:
-        serving.refuse_open(load(environment), hosts)
+        serving.exit_if_unprotected(load(environment), hosts)
     except SystemExit as ended:
         return ended.code == 78
     return False
@@ -45,8 +45,8 @@ def test_sockets_say_where_they_really_listen(tmp_path: Path) -> None:
 
 def test_a_start_says_that_it_is_open() -> None:
     said: list[str] = []
-    serving.say_open(load({}), ["127.0.0.1"], said.append)
-    serving.say_open(load({"ALLOW_UNAUTHENTICATED": "true"}), ["0.0.0.0"], said.append)
+    serving.warn_who_has_access(load({}), ["127.0.0.1"], said.append)
+    serving.warn_who_has_access(load({"ALLOW_UNAUTHENTICATED": "true"}), ["0.0.0.0"], said.append)
     assert "this machine" in said[0]
     assert "0.0.0.0" in said[1]
 
@@ -57,7 +57,7 @@ def test_every_bad_setting_is_printed_and_the_exit_is_78(
     monkeypatch.setenv("MAX_BACKUPS", "many")
     monkeypatch.setenv("PORT", "-1")
     with pytest.raises(SystemExit) as ended:
-        serving.settings_or_exit()
+        serving.load_settings_or_exit()
     said = capsys.readouterr().err
     assert ended.value.code == 78
     assert "MAX_BACKUPS is 'many'" in said
@@ -79,16 +79,16 @@ def test_a_start_of_the_service_has_one_name_and_one_folder(monkeypatch: pytest.
     left_over.mkdir()
     (left_over / "lock").touch()
 
-    serving.begin_service()
+    serving.prepare_service()
     service, folder = os.environ["EVENTVAULT_SERVICE"], Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    serving.begin_service()
+    serving.prepare_service()
     assert os.environ["EVENTVAULT_SERVICE"] == service
     assert list(tmp_path.iterdir()) == [folder]
 
     monkeypatch.setenv("EVENTVAULT_MASTER", "1")
-    serving.begin_service()
+    serving.prepare_service()
     assert os.environ["EVENTVAULT_SERVICE"] != service
     assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) != folder
     assert folder.is_dir()
-    while serving._held:
-        serving._held.pop().close()
+    while serving._metrics_locks:
+        serving._metrics_locks.pop().close()

@@ -108,7 +108,7 @@ def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_e
     for given in ("", "y\n"):
         done = flask("backup", "recover", "--json", given=given)
 
-        assert done.returncode == exits.NOT_VALID, done.stderr
+        assert done.returncode == exits.INVALID, done.stderr
         said = json.loads(done.stdout)
         assert (said["success"], said["code"]) == (False, "invalid")
         assert "--yes" in said["hint"]
@@ -141,7 +141,7 @@ def test_nothing_is_made_where_there_is_nothing_to_recover(
 ) -> None:
     done = flask("backup", "recover", "--yes")
 
-    assert done.returncode == exits.NOT_THERE
+    assert done.returncode == exits.NOT_FOUND
     assert "HINT: set BACKUP_DIR" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()

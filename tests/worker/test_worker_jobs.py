@@ -25,7 +25,7 @@ def test_echo_gives_its_payload_back() -> None:
 
 def test_ping_says_which_worker_answers_and_what_it_can_do() -> None:
     result = outcome_of({"id": "1", "type": "ping"})["result"]
-    assert result["worker"] == jobs.NAME
+    assert result["worker"] == jobs.WORKER_NAME
     assert {"echo", "ping"} <= set(result["jobTypes"])
 
 
@@ -66,7 +66,7 @@ def test_an_exception_is_a_failed_outcome_and_its_traceback_stays_in_the_log(
         outcome = outcome_of({"id": "1", "type": "broken"})
     assert outcome["error"]["code"] == "job_failed"
     assert outcome["error"]["message"].startswith("ZeroDivisionError: no no")
-    assert len(outcome["error"]["message"]) == jobs.LONGEST_ERROR
+    assert len(outcome["error"]["message"]) == jobs.MAX_ERROR_LENGTH
     assert "Traceback" not in json.dumps(outcome)
     assert "Traceback" in caplog.text
 
