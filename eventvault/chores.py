@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import importlib
 import logging
 import os
@@ -24,6 +23,7 @@ import orjson
 import plyvel
 
 from eventvault import errors
+from eventvault.system_errors import is_disk_full, text_of
 
 log = logging.getLogger("BackupManager")
 
@@ -110,15 +110,14 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signal_number)
 
 
-def _as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
+def as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
     """What the disk says on the way is an answer too: above all that it is full."""
     if isinstance(error, errors.EventVaultError):
         return error
     log.error("%s failed", name, exc_info=error)
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or any(words in str(error) for words in ("No space left", "quota exceeded", "File too large")):
-        return errors.NoSpace(f"{name} failed: {error}", hint="free some space on that disk and try again")
-    return errors.EventVaultError(f"{name} failed: {error}", hint="the log says more")
+    if is_disk_full(error):
+        return errors.NoSpace(f"{name} failed: {text_of(error)}", hint="free some space on that disk and try again")
+    return errors.EventVaultError(f"{name} failed: {text_of(error)}", hint="the log says more")
 
 
 def main(name: str, parent: int, niceness: int) -> None:
@@ -130,7 +129,7 @@ def main(name: str, parent: int, niceness: int) -> None:
     try:
         answer = {"result": chore(**arguments)}
     except (errors.EventVaultError, OSError, plyvel.Error) as error:
-        answer = {"error": _as_event_vault_error(name, error).to_wire()}
+        answer = {"error": as_event_vault_error(name, error).to_wire()}
     sys.stdout.buffer.write(orjson.dumps(answer, default=str))
 
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from eventvault import data_folders
-from eventvault.errors import NoSpace
+from eventvault.system_errors import reporting_no_space
 
 
 class FileIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -171,17 +171,3 @@ def free_bytes(folder: Path) -> int:
     """What an unprivileged process could still write to the file system of `folder`."""
     file_system = os.statvfs(folder)
     return file_system.f_bavail * file_system.f_frsize
-
-
-@contextmanager
-def reporting_no_space(doing: str) -> Iterator[None]:
-    """Turn a full disk or an exhausted quota into NoSpace that names what was being done."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoSpace(
-                f"{doing} failed: {os.strerror(error.errno)}",
-                hint="free some space (or raise the quota) on that disk and try again; nothing was kept of this try",
-            ) from error
-        raise

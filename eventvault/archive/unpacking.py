@@ -9,7 +9,8 @@ from pathlib import Path
 
 from eventvault.archive.source import Opened
 from eventvault.errors import ArchiveUnsafe, NoSpace
-from eventvault.files import free_bytes, make_folder, reporting_no_space, sync_folder, sync_tree
+from eventvault.files import free_bytes, make_folder, sync_folder, sync_tree
+from eventvault.system_errors import reporting_no_space
 
 MOST_DEFLATE = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""

@@ -21,6 +21,7 @@ from eventvault.database import opening
 from eventvault.database.commit import Committer, write_error
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseError, EventVaultError, StoreUnavailable
+from eventvault.system_errors import text_of
 
 log = logging.getLogger("EventBus")
 
@@ -90,7 +91,7 @@ class EventBus:
             with self.writing() as registry:
                 yield registry
         except plyvel.CorruptionError as error:
-            self.problem = opening.damaged(self.database, str(error))
+            self.problem = opening.damaged(self.database, text_of(error))
             raise self.problem from error
 
     @contextmanager
@@ -183,7 +184,7 @@ class EventBus:
             self._registry = EventRegistry(self._db, self.database, self._now)
             self.problem = None
         except plyvel.CorruptionError as error:
-            self._fail(opening.damaged(self.database, str(error)))
+            self._fail(opening.damaged(self.database, text_of(error)))
         except (plyvel.Error, OSError) as error:
             self._fail(write_error(error))
         except DatabaseError as error:

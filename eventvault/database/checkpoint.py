@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from eventvault.errors import DatabaseDamaged, DatabaseError
-from eventvault.files import reporting_no_space
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, Version, read_current, read_manifest
+from eventvault.system_errors import reporting_no_space
 
 MAX_TRIES = 20
 """How often a checkpoint is begun before it is given up; each time a compaction removed a table in between."""

@@ -20,6 +20,7 @@ from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, NoSpace, StoreStopping, WriteFailed
 from eventvault.events.event import Appended
+from eventvault.system_errors import is_disk_full, text_of
 
 log = logging.getLogger("EventBus")
 
@@ -192,8 +193,8 @@ class Committer:
 
 def write_error(error: Exception) -> EventVaultError:
     """NoSpace where the disk is full, else WriteFailed."""
-    text = str(error)
-    if "No space left" in text or "quota" in text.lower() or "File too large" in text:
+    text = text_of(error)
+    if is_disk_full(error):
         return NoSpace(
             f"the event database could not be written: {text}",
             hint="free some space on the disk of STORAGE_DIR, then send the request again",

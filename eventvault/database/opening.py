@@ -8,8 +8,6 @@ and 'stale' means that the lock could be taken. A held one is never touched.
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import plyvel
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.leveldb.examine import examine_database
+from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 
 log = logging.getLogger("EventBus")
 
@@ -40,13 +39,14 @@ def open_checked(folder: Path) -> Any:
         try:
             return open_leveldb(folder)
         except plyvel.IOError as error:
-            if "lock" not in str(error).lower():
+            if not is_lock_refused(error):
                 raise
             if time.monotonic() > deadline:
-                raise _locked(folder) from error
+                check_free(folder)
+                raise
             time.sleep(0.05)
         except plyvel.CorruptionError as error:
-            raise damaged(folder, str(error)) from error
+            raise damaged(folder, text_of(error)) from error
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:
@@ -56,35 +56,17 @@ def damaged(folder: Path, what: str) -> DatabaseDamaged:
     )
 
 
-def lock_holder(lock: Path) -> int | None:
-    """The process id that holds an fcntl lock on `lock`, from `/proc/locks`, without opening the file.
-
-    Opening and closing it would drop a lock that this process holds on it.
-    """
-    try:
-        found = lock.stat()
-        rows = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return None
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    for row in rows:
-        match = re.search(r"POSIX +\S+ +WRITE +(\d+) (\S+) ", row)
-        if match and match[2] == device:
-            return int(match[1])
-    return None
-
-
 def check_free(folder: Path) -> None:
-    """Raises DatabaseLocked where another process has the database in `folder` open, whatever else is wrong with it."""
-    if lock_holder(folder / "LOCK") is not None:
-        raise _locked(folder)
-
-
-def _locked(folder: Path) -> DatabaseLocked:
+    """Raise DatabaseLocked if another process has the database in `folder` open. This process must not have it open."""
     holder = lock_holder(folder / "LOCK")
-    who = f"the process {holder}" if holder else "another process"
-    return DatabaseLocked(
-        f"{folder} is held by {who}; its LOCK is in use and was left alone",
-        hint="end that process; the service goes on by itself once the database is free",
-        holder=holder,
-    )
+    if holder is not None:
+        raise DatabaseLocked(
+            f"{folder} is held by {process_name(holder)}; its LOCK file is in use and was not touched",
+            hint="end that process; the service goes on by itself once the database is free",
+            holder=holder or None,
+        )
+
+
+def process_name(holder: int) -> str:
+    """Return what an error calls the process that `lock_holder` found."""
+    return f"the process {holder}" if holder else "a process in another container"

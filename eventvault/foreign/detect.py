@@ -18,11 +18,12 @@ import plyvel
 from eventvault import data_folders
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
-from eventvault.database.opening import lock_holder
+from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.files import remove_durably
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
+from eventvault.system_errors import lock_holder
 
 _BATCH_HEAD = struct.Struct("<QI")
 _PUT = 1
@@ -120,7 +121,7 @@ def _refuse_held(folder: Path) -> None:
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
         raise DatabaseLocked(
-            f"{folder} is the database of another program, and the process {holder} holds it",
+            f"{folder} is the database of another program, and {process_name(holder)} holds it",
             hint="end that process; the database is then archived and imported by itself",
-            holder=holder,
+            holder=holder or None,
         )

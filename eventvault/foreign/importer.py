@@ -6,8 +6,6 @@ Memory does not grow with the database; what fails leaves nothing behind.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +26,7 @@ from eventvault.foreign.records import ForeignEvent, derived_id, map_record, ori
 from eventvault.foreign.report import ImportReport, Renamed, make_report
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
+from eventvault.system_errors import is_disk_full, text_of
 
 __all__ = ["ImportReport", "import_foreign", "is_foreign"]
 
@@ -222,6 +221,10 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         yield
     except (plyvel.Error, OSError) as error:
-        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
-            raise NoSpace(f"importing into {target} failed: {error}", hint="free some space and try again") from error
-        raise WriteFailed(f"importing into {target} failed: {error}", hint="see to that disk and try again") from error
+        if is_disk_full(error):
+            raise NoSpace(
+                f"importing into {target} failed: {text_of(error)}", hint="free some space and try again"
+            ) from error
+        raise WriteFailed(
+            f"importing into {target} failed: {text_of(error)}", hint="see to that disk and try again"
+        ) from error

@@ -21,10 +21,11 @@ from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
-from eventvault.files import FileIdentity, remove_durably, reporting_no_space, sync_tree
+from eventvault.files import FileIdentity, remove_durably, sync_tree
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import import_foreign
 from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
+from eventvault.system_errors import reporting_no_space
 
 
 def prepare_restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.chores import NICENESS, Chores
-from eventvault.errors import ArchiveError, Cancelled
+from eventvault.chores import NICENESS, Chores, as_event_vault_error
+from eventvault.errors import ArchiveError, Cancelled, NoSpace
 
 LEAST_URGENT = 19
 
@@ -57,3 +58,11 @@ def test_a_chore_that_is_cancelled_says_so_and_nothing_more_is_begun() -> None:
         chores.run("check_archive", archive=Argument(chores.cancel))
     with pytest.raises(Cancelled):
         chores.run("check_archive", archive=Argument(lambda: pytest.fail("a process was begun")))
+
+
+def test_an_error_of_a_chore_is_a_full_disk_only_if_the_system_says_so() -> None:
+    path = "/mnt/quota exceeded: File too large"
+    assert isinstance(as_event_vault_error("it", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)), NoSpace)
+    for number in (errno.EIO, errno.EACCES):
+        error = as_event_vault_error("it", OSError(number, os.strerror(number), path))
+        assert not isinstance(error, NoSpace)

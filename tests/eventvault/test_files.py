@@ -84,22 +84,6 @@ def test_a_file_system_without_hard_links_never_overwrites_either(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"entry": b"old" if there else b"new"}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_says_what_was_being_done() -> None:
-    with (
-        pytest.raises(NoSpace, match="writing the journal failed: No space left") as caught,
-        files.reporting_no_space("writing the journal"),
-        Path("/dev/full").open("wb", buffering=0) as full,
-    ):
-        full.write(b"x")
-    assert caught.value.hint
-
-
-def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.reporting_no_space("reading"):
-        (tmp_path / "missing").read_bytes()
-
-
 def test_a_full_disk_in_a_durable_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(NoSpace, match=f"writing {tmp_path / 'entry'} failed"), files.durable_file(tmp_path / "entry"):
         raise OSError(errno.ENOSPC, "No space left on device")

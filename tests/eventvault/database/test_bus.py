@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from eventvault import clock
 from eventvault.database import registry as registry_module
 from eventvault.database.bus import EventBus
-from eventvault.database.opening import lock_holder
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database
 from eventvault.errors import DatabaseDamaged, NoSpace, WriteFailed
 from eventvault.events import event
@@ -185,7 +183,3 @@ def test_a_torn_tail_is_opened_with_what_was_whole(tmp_path: Path) -> None:
         assert bus.registry.last_sequence == 49
     finally:
         bus.close()
-
-
-def test_the_holder_of_a_lock_is_known_by_its_process_id(bus: EventBus) -> None:
-    assert lock_holder(bus.database / "LOCK") == os.getpid()

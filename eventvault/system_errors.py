@@ -1,0 +1,79 @@
+"""What the operating system says in an error: whether a disk is full, and which process holds a lock.
+
+LevelDB's errors carry text only, such as `IO error: /path/000003.log: No space left on device`. The part behind the
+last `: ` is the system's own, and is compared with `os.strerror`. The rest is a path, which may contain any word.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventvault.errors import NoSpace
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOCK_HELD = (errno.EAGAIN,)
+_FLOCK = struct.Struct("@hhqqi0q")
+"""Linux's `struct flock`: type, whence, start, length, process id."""
+
+
+def text_of(error: BaseException) -> str:
+    """Return the error's message; plyvel gives LevelDB's as bytes."""
+    message = error.args[0] if len(error.args) == 1 else str(error)
+    return message.decode(errors="replace") if isinstance(message, bytes) else str(error)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an OSError or a LevelDB error means a full disk, an exhausted quota or a file size limit."""
+    return _is_one_of(error, _DISK_FULL)
+
+
+def is_lock_refused(error: BaseException) -> bool:
+    """Return whether LevelDB could not lock its LOCK file because another process holds it; `lock_holder` says who."""
+    return _is_one_of(error, _LOCK_HELD)
+
+
+@contextmanager
+def reporting_no_space(doing: str) -> Iterator[None]:
+    """Turn a full disk into NoSpace that names what was being done; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        reason = text_of(error) if error.errno is None else os.strerror(error.errno)
+        raise NoSpace(
+            f"{doing} failed: {reason}",
+            hint="free some space (or raise the quota) on that disk and try again; nothing was kept of this try",
+        ) from error
+
+
+def lock_holder(lock: Path) -> int | None:
+    """Return the id of the process that holds an fcntl lock on the file `lock`, None if no other process does.
+
+    0: the holder has no id here, because it runs in another container. A file that cannot be opened counts as free.
+    Never call this for a database that this process has open: closing the LOCK file gives up the process's own lock.
+    """
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.fcntl(handle, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(handle)
+    kind, _, _, _, process = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else max(process, 0)
+
+
+def _is_one_of(error: BaseException, numbers: tuple[int, ...]) -> bool:
+    number = getattr(error, "errno", None)
+    if number is not None:
+        return number in numbers
+    reason = text_of(error).rpartition(": ")[2]
+    return any(reason == os.strerror(number) for number in numbers)

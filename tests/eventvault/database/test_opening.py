@@ -1,0 +1,78 @@
+"""Opening the event database: what is wrong is told by the system's error, never by a word in the path."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import plyvel
+import pytest
+
+from eventvault.database import opening
+from eventvault.database.bus import EventBus
+from eventvault.database.commit import write_error
+from eventvault.database.opening import open_checked, process_name
+from eventvault.database.registry import create_database
+from eventvault.errors import DatabaseLocked, NoSpace, WriteFailed
+from tests.eventvault.leveldb_errors import OTHER, from_leveldb, held
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """In a folder whose name has the words that an error must not be told by."""
+    folder = tmp_path / "block-storage with a quota" / "event_registry_db"
+    create_database(folder)
+    return folder
+
+
+def test_a_database_that_another_process_holds_is_waited_for_and_its_holder_named(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "LOCK_TIMEOUT_SECONDS", 0.2)
+    with held(database) as process, pytest.raises(DatabaseLocked, match=f"the process {process};") as raised:
+        open_checked(database)
+    assert raised.value.details["holder"] == process
+    with closing(open_checked(database)):
+        pass
+
+
+def test_a_holder_in_another_container_is_named_so(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "lock_holder", lambda _: 0)
+    with pytest.raises(DatabaseLocked, match=f"held by {process_name(0)}") as raised:
+        opening.check_free(database)
+    assert raised.value.details["holder"] is None
+
+
+def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(database: Path) -> None:
+    (database / "LOCK").unlink()
+    (database / "LOCK").mkdir()
+    began = time.monotonic()
+    with pytest.raises(plyvel.IOError, match="Is a directory"):
+        open_checked(database)
+    assert time.monotonic() - began < opening.LOCK_TIMEOUT_SECONDS / 2
+
+
+@pytest.mark.parametrize("number", OTHER)
+def test_a_disk_that_fails_at_the_lock_is_no_held_lock(
+    database: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(folder: Path) -> Any:
+        raise from_leveldb(number, str(folder / "LOCK"))
+
+    monkeypatch.setattr(opening, "open_leveldb", failing)
+    with pytest.raises(plyvel.IOError):
+        open_checked(database)
+    bus = EventBus(database)
+    with pytest.raises(WriteFailed, match=os.strerror(number)):
+        bus.init([])
+
+
+def test_a_full_disk_is_told_in_a_path_of_any_words(database: Path) -> None:
+    assert isinstance(write_error(from_leveldb(errno.ENOSPC, str(database / "LOCK"))), NoSpace)
+    assert isinstance(write_error(from_leveldb(errno.EDQUOT, str(database / "LOCK"))), NoSpace)
+    assert isinstance(write_error(from_leveldb(errno.EIO, str(database / "LOCK"))), WriteFailed)
+    assert isinstance(write_error(OSError(errno.EIO, "Input/output error", str(database))), WriteFailed)

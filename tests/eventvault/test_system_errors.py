@@ -1,0 +1,83 @@
+"""A full disk and a held lock are told by the system's error, never by a word in a path."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+
+import plyvel
+import pytest
+
+from eventvault import system_errors
+from eventvault.errors import NoSpace
+from eventvault.system_errors import is_disk_full, is_lock_refused, lock_holder, reporting_no_space, text_of
+from tests.eventvault.leveldb_errors import OTHER, TELLING, from_leveldb, held
+
+FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
+
+
+@pytest.mark.parametrize("number", FULL)
+def test_a_full_disk_is_told_whatever_its_path_is(number: int) -> None:
+    assert is_disk_full(from_leveldb(number))
+    assert is_disk_full(OSError(number, os.strerror(number), TELLING))
+
+
+@pytest.mark.parametrize("number", OTHER)
+def test_no_word_of_a_path_makes_another_error_a_full_disk_or_a_held_lock(number: int) -> None:
+    for error in (from_leveldb(number), OSError(number, os.strerror(number), TELLING)):
+        assert not is_disk_full(error)
+        assert not is_lock_refused(error)
+
+
+def test_the_text_of_an_error_is_readable_whatever_gave_it() -> None:
+    assert text_of(from_leveldb(errno.EIO, "/süd/1.log")) == "IO error: /süd/1.log: Input/output error"
+    assert text_of(OSError(errno.EIO, "Input/output error", "x")) == "[Errno 5] Input/output error: 'x'"
+    assert text_of(ValueError()) == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_says_what_was_being_done() -> None:
+    with (
+        pytest.raises(NoSpace, match="writing the journal failed: No space left") as caught,
+        reporting_no_space("writing the journal"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert caught.value.hint
+
+
+def test_a_full_disk_of_leveldb_says_what_was_being_done() -> None:
+    with pytest.raises(NoSpace, match=f"importing failed: IO error: {TELLING}: Disk quota"):  # noqa: SIM117
+        with reporting_no_space("importing"):
+            raise from_leveldb(errno.EDQUOT)
+
+
+def test_another_error_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), reporting_no_space("reading"):
+        (tmp_path / "missing").read_bytes()
+
+
+def test_a_lock_that_another_process_holds_is_refused_and_its_holder_is_named(tmp_path: Path) -> None:
+    plyvel.DB(str(tmp_path / "db"), create_if_missing=True).close()
+    with held(tmp_path / "db") as process:
+        with pytest.raises(plyvel.IOError) as raised:
+            plyvel.DB(str(tmp_path / "db"))
+        assert is_lock_refused(raised.value)
+        assert lock_holder(tmp_path / "db" / "LOCK") == process
+    assert lock_holder(tmp_path / "db" / "LOCK") is None
+    with closing(plyvel.DB(str(tmp_path / "db"))):
+        pass
+
+
+def test_a_lock_that_nobody_holds_has_no_holder(tmp_path: Path) -> None:
+    assert lock_holder(tmp_path / "missing") is None
+    (tmp_path / "LOCK").write_bytes(b"12345\n")
+    assert lock_holder(tmp_path / "LOCK") is None
+
+
+def test_a_holder_in_another_container_has_no_id_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "LOCK").touch()
+    monkeypatch.setattr(system_errors.fcntl, "fcntl", lambda handle, command, asked: asked)
+    assert lock_holder(tmp_path / "LOCK") == 0
