@@ -16,8 +16,8 @@ import sys
 import threading
 
 import eventvault
-from app.store.scheduler import FlaskScheduler
 from eventvault import logs
+from eventvault.backups.schedule import Scheduler
 from eventvault.errors import InvalidSettings
 from eventvault.settings import Settings, load, make_folders
 from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
@@ -60,7 +60,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         settings,
         service_starts=first,
         on_started=lambda: remember_service(settings.storage_dir, service_name),
-        scheduler=FlaskScheduler() if mode != "command" else None,
+        scheduler=_scheduler() if mode != "command" else None,
         with_kafka=mode != "command",
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
@@ -92,6 +92,13 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         logging.shutdown()
         # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.
         os._exit(status)
+
+
+def _scheduler() -> Scheduler:
+    # Imported here: a store for the command line does without Flask and APScheduler, which take a while to load.
+    from app.store.scheduler import FlaskScheduler
+
+    return FlaskScheduler()
 
 
 def _arguments() -> argparse.Namespace:

@@ -20,6 +20,9 @@ from eventvault import clock
 DEFAULT_SOURCE = "eventvault"
 """The `source` of an event whose sender names none."""
 
+LONGEST_TEXT = 2048
+"""Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
+
 OURS = frozenset({"sequence", "recordedtime"})
 """What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
 RECORDED = slice(-29, -2)

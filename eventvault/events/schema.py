@@ -17,10 +17,7 @@ import jsonschema_rs
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
 from marshmallow import validate as rules
 
-from eventvault.events.event import OURS
-
-LONGEST_TEXT = 2048
-"""Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
+from eventvault.events.event import LONGEST_TEXT, OURS
 
 EXTENSION_NAME = r"[a-z0-9]{1,64}"
 """CloudEvents: lower-case letters and digits."""

@@ -17,8 +17,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.events import schema
-from eventvault.events.event import DEFAULT_SOURCE
-from eventvault.events.schema import LONGEST_TEXT
+from eventvault.events.event import DEFAULT_SOURCE, LONGEST_TEXT
 from eventvault.foreign.json_scanner import Number, read_value
 
 DEFAULT_TYPE = "foreign.record"

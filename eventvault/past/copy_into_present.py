@@ -17,8 +17,7 @@ import orjson
 
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import EventNotFound, RestoreRunning
-from eventvault.events.event import OURS, EventDraft, members, same, without_filled_time
-from eventvault.events.schema import LONGEST_TEXT
+from eventvault.events.event import LONGEST_TEXT, OURS, EventDraft, members, same, without_filled_time
 from eventvault.past.values import CopyResult
 
 PAGE = 1000

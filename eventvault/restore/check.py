@@ -17,7 +17,6 @@ from eventvault.archive.watch import Progress
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
-from eventvault.foreign.importer import read_foreign
 from eventvault.restore import prepare
 from eventvault.restore.records import as_archive_error
 
@@ -80,6 +79,9 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
         with as_archive_error(path):
             foreigner = is_foreign(folder)
         if foreigner:
+            # Imported here: it loads marshmallow, and most archives are ours.
+            from eventvault.foreign.importer import read_foreign
+
             read_foreign(folder)
         else:
             events = unpacked.manifest.events if unpacked.manifest else None

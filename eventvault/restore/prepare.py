@@ -23,7 +23,6 @@ from eventvault.database.registry import EventRegistry, open_leveldb, write_iden
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, sync_tree
 from eventvault.foreign.detect import is_foreign
-from eventvault.foreign.importer import import_foreign
 from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
 from eventvault.system_errors import reporting_no_space
 
@@ -173,6 +172,9 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
 
 
 def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
+    # Imported here: it loads marshmallow, and most restores are of archives of ours.
+    from eventvault.foreign.importer import import_foreign
+
     database = folder / data_folders.DATABASE
     folder.mkdir(exist_ok=True)
     fresh = first_identity(clock.now(), "imported")

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.edge import MAX_LONG_CALLS, MAX_TRANSFERS
 from benchmarks.serving import plain_values
-from eventvault.events.schema import LONGEST_TEXT
+from eventvault.events.event import LONGEST_TEXT
 from tests import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
