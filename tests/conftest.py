@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["tests.service", "tests.stores", "tests.kafka_broker", "tests.nginx"]
+
+# The tests start hundreds of processes: none shall compile its modules anew, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure() -> None:
