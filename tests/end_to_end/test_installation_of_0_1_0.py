@@ -1,0 +1,160 @@
+"""An installation that 0.1.0 made goes on under this program, and 0.1.0 goes on with what this program made of it.
+
+`tests/fixtures/installation-0.1.0` holds the installations; make.py there made them, with the code of OLD_COMMIT.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service import GUNICORN, PROJECT, Service
+
+FIXTURES = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
+OLD_COMMIT = "d3d18ad8d2010afb617d184db8105e3ae482e2fa"
+EXPECTED = json.loads((FIXTURES / "expected.json").read_text())["used"]
+FIRST = EXPECTED["pinned"]
+IN_FOLDER = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Callable[[str], Path]:
+    """Unpack the installation of that name where the service of the test looks for its data folders."""
+
+    def unpack(name: str) -> Path:
+        with tarfile.open(FIXTURES / f"{name}.tar.gz") as tar:
+            tar.extractall(tmp_path, filter="data")
+        return tmp_path
+
+    return unpack
+
+
+@pytest.fixture(scope="module")
+def old_program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command that starts gunicorn with the program of OLD_COMMIT."""
+    root = tmp_path_factory.mktemp("old")
+    packed = subprocess.run(
+        ["git", "archive", OLD_COMMIT, "app", "eventvault", "wsgi.py", "gunicorn.conf.py"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=False,
+    )
+    if packed.returncode:
+        pytest.skip(f"this checkout has no commit {OLD_COMMIT[:7]}: {packed.stderr.decode().strip()}")
+    subprocess.run(["tar", "x", "-C", root], input=packed.stdout, check=True)
+    return [sys.executable, "-c", IN_FOLDER, str(root), *GUNICORN]
+
+
+def ids(running: Service, query: str = "") -> list[str]:
+    reply = running.get(f"/api/events?limit=1000{query}")
+    assert reply.status == 200, reply.body
+    return [event["id"] for event in reply.json()["events"]]
+
+
+def answer(reply: Any, status: int = 200) -> Any:
+    """The reply's JSON, once its status is the expected one."""
+    assert reply.status == status, reply.body
+    return reply.json()
+
+
+def restored_events(running: Service, request: dict[str, Any]) -> list[str]:
+    answer(running.post("/api/backup/restore", request))
+    return ids(running)
+
+
+def test_it_serves_its_events_its_archives_and_its_past(service, installation) -> None:
+    installation("used")
+    running = service(workers=1)
+
+    assert ids(running) == EXPECTED["events"]
+    assert answer(running.get("/api/health"))["status"] == "ok"
+    backups = {backup["name"]: backup for backup in answer(running.get("/api/backup/list"))["backups"]}
+    assert {name: backup["events"] for name, backup in backups.items()} == {
+        name: len(events) for name, events in EXPECTED["archives"].items()
+    }
+    assert [name for name, backup in backups.items() if backup["pinned"]] == [FIRST]
+    assert all(answer(running.post(f"/api/backup/{name}/verify"))["backup"]["verified"] for name in backups)
+    timeline = answer(running.get("/api/backup/timeline"))
+    assert {it["id"] for it in timeline["generations"]} == {EXPECTED["generation"], EXPECTED["previousGeneration"]}
+
+
+def test_its_archives_moments_and_previous_database_are_restored(service, installation) -> None:
+    installation("used")
+    running = service(workers=1)
+
+    answer(running.post("/api/backup/undo"))
+    assert ids(running) == EXPECTED["beforeRestore"]
+    for name, events in EXPECTED["archives"].items():
+        assert restored_events(running, {"backupName": name}) == events
+    moment = {"sequence": 45, "generation": EXPECTED["previousGeneration"]}
+    assert restored_events(running, moment) == EXPECTED["beforeRestore"][:45]
+    answer(running.post("/api/backup/undo", {"name": EXPECTED["previous"]}), status=404)
+
+
+def test_its_staged_restore_is_applied_by_the_next_start(service, installation) -> None:
+    installation("staged")
+    assert ids(service(workers=1)) == EXPECTED["archives"][FIRST]
+
+
+def test_a_restore_that_it_had_decided_is_finished(service, installation) -> None:
+    root = installation("decided")
+    running = service(workers=1)
+
+    assert ids(running) == EXPECTED["archives"][FIRST]
+    assert not (root / "storage" / "restore_intent.json").exists()
+    answer(running.post("/api/backup/undo"))
+    assert ids(running) == EXPECTED["events"]
+
+
+def test_its_lost_storage_is_recovered_to_the_last_event(service, installation) -> None:
+    shutil.rmtree(installation("used") / "storage")
+    assert ids(service(workers=1, environment={"AUTO_RECOVER": "true"})) == EXPECTED["events"]
+
+
+@pytest.fixture
+def handed_back(service, installation, tmp_path: Path) -> dict[str, Any]:
+    """Let this program post, back up, restore and stage a restore, then end. Returns what is there then."""
+    installation("used")
+    running = service(workers=1)
+    answer(running.post("/api/events", [{"type": "kind.new", "id": f"new-{n}"} for n in range(10)]), status=201)
+    made = answer(running.post("/api/backup/create", {"label": "new"}))["name"]
+    archived = ids(running)
+    answer(running.post("/api/events", {"type": "kind.new", "id": "before the restore"}), status=201)
+    before_restore = ids(running)
+    answer(running.post("/api/backup/restore", {"backupName": FIRST}))
+    answer(running.post("/api/events", {"type": "kind.new", "id": "after the restore"}), status=201)
+    answer(running.post("/api/backup/restore", {"backupName": made, "apply": "restart"}))
+    present = ids(running)
+    running.stop()
+    return {"made": made, "archived": archived, "beforeRestore": before_restore, "present": present}
+
+
+def test_the_old_program_goes_on_with_what_this_one_made(service, handed_back, old_program, tmp_path: Path) -> None:
+    (tmp_path / "storage" / "restore_staged.json").unlink()
+    running = service(workers=1, command=old_program)
+
+    assert ids(running) == handed_back["present"]
+    assert answer(running.get("/api/health"))["status"] == "ok"
+    assert answer(running.post(f"/api/backup/{handed_back['made']}/verify"))["backup"]["problem"] is None
+    answer(running.post("/api/backup/undo"))
+    assert ids(running) == handed_back["beforeRestore"]
+    assert restored_events(running, {"backupName": handed_back["made"]}) == handed_back["archived"]
+    assert answer(running.post("/api/backup/create"))["events"] == len(handed_back["archived"])
+
+
+def test_the_old_program_applies_a_restore_that_this_one_staged(service, handed_back, old_program) -> None:
+    assert ids(service(workers=1, command=old_program)) == handed_back["archived"]
+
+
+def test_the_old_program_recovers_what_this_one_journaled(service, handed_back, old_program, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "storage")
+    running = service(workers=1, command=old_program, environment={"AUTO_RECOVER": "true"})
+    assert ids(running) == handed_back["present"]
