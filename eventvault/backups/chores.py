@@ -19,27 +19,26 @@ from eventvault.errors import BackupsUnavailable
 def write_archive(
     *, folder: str, path: str, manifest: dict[str, Any], storage: str, earlier: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write the archive and read it back. Returns {size, sha256, verified, copied, bad}, or {taken: true}.
+    """Write the archive → read it back → give it its name. Returns {size, sha256, verified, copied, bad} or {exists}.
 
-    storage: STORAGE_DIR, where it is kept which tables were read already. earlier: paths of archives that were found
-    good, newest first, whose members may be copied. bad: those of them that are so no more, as {name, problem}.
-    taken: there is something of that name. Raises NoSpace, BackupsUnavailable, or ArchiveDamaged when what was read
-    back is not what was written; then nothing is left of it.
+    storage: STORAGE_DIR, with the digests of tables that were read before. earlier: paths of verified archives, newest
+    first, whose members may be copied. bad: those of them that proved to be damaged, as {name, problem}. exists: the
+    name is in use. Raises NoSpace, BackupsUnavailable, or ArchiveDamaged if the bytes on disk are not those that were
+    written; then no file remains.
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)
-    seen = table_digests.read_fingerprints(Path(folder))
-    known = table_digests.load_digests(Path(storage), about, seen)
-    paths = [Path(each) for each in earlier]
+    fingerprints = table_digests.read_fingerprints(Path(folder))
+    known = table_digests.load_digests(Path(storage), about, fingerprints)
     try:
-        with earlier_archives(paths, about.store_id, about.compression) as archives:
+        with earlier_archives([Path(name) for name in earlier], about.store_id, about.compression) as archives:
             written = writer.write_archive(target, Path(folder), about, known=known, earlier=archives)
     except FileExistsError:
-        return {"taken": True}
+        return {"exists": True}
     except OSError as error:
         raise BackupsUnavailable(
             f"writing {target} failed: {error.strerror}",
-            hint=f"see to it that {target.parent} is there and that the service may write to it",
+            hint=f"make sure that {target.parent} exists and that the service may write to it",
         ) from error
-    table_digests.save_digests(Path(storage), written.manifest, seen)
-    answer = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
-    return {**answer, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}
+    table_digests.save_digests(Path(storage), written.manifest, fingerprints)
+    result = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
+    return {**result, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}

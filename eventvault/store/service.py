@@ -17,6 +17,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import installation_of
+from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
@@ -79,7 +80,10 @@ class StoreService:
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous)
         self.bus.before_swap = self.journal.flush_quickly
         self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
-        self.backups = BackupMaker(settings, self.bus, self.catalogue, self.chores, self._drop_previous_later)
+        self.remover = ArchiveRemover(settings, self.bus, self.catalogue)
+        self.backups = BackupMaker(
+            settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later
+        )
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = ArchiveScrub(settings, self.catalogue, self.verifier.scrub, scheduler)
@@ -203,7 +207,7 @@ class StoreService:
         return self.verifier.verify(name)
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
-        self.backups.delete(name, force=force)
+        self.remover.delete(name, force=force)
 
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
         return self.catalogue.set_pinned(name, pinned=pinned)

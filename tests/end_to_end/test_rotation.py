@@ -90,7 +90,7 @@ def test_the_last_good_one_stays_although_newer_ones_are_damaged(service_of_two:
         flip(folder / name, -1)
         service_of_two.catalogue.record_problem(name, "a flipped bit")
 
-    service_of_two.backups.rotate()
+    service_of_two.remover.rotate()
 
     assert good in listed(service_of_two)
 

@@ -178,9 +178,9 @@ def test_a_second_request_with_the_same_label_joins_one_that_waits(service: Stor
         first = in_thread(lambda: service.create_backup("same"))
         assert reached.wait(60)
         second = in_thread(lambda: service.create_backup("same"))
-        processes.wait_until(lambda: len(service.backups._waiting) == 1, "the second waits")
+        processes.wait_until(lambda: len(service.backups.requests._waiting) == 1, "the second waits")
         others = [in_thread(lambda label=label: service.create_backup(label)) for label in ("same", "same", "other")]
-        processes.wait_until(lambda: len(service.backups._waiting) == 2, "the other waits")
+        processes.wait_until(lambda: len(service.backups.requests._waiting) == 2, "the other waits")
         service.append(drafts(1, "meanwhile"))
     made = []
     for thread, results in (first, second, *others):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from eventvault.archive import locks
-from eventvault.backups import create
+from eventvault.backups import removal
 from eventvault.errors import BackupNotFound, BackupProtected
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -33,7 +33,7 @@ def names(service: StoreService) -> list[str]:
 
 def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Something happens after an archive was found free to go and claimed, and before it goes."""
-    claim, acted = create.exclusive_lock, list[bool]()
+    claim, acted = removal.exclusive_lock, list[bool]()
 
     @contextmanager
     def acting(path: Path, patience: float) -> Iterator[None]:
@@ -43,7 +43,7 @@ def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], objec
                 act()
             yield
 
-    monkeypatch.setattr(create, "exclusive_lock", acting)
+    monkeypatch.setattr(removal, "exclusive_lock", acting)
 
 
 def test_an_archive_that_was_pinned_meanwhile_is_not_deleted(
@@ -75,14 +75,14 @@ def test_an_archive_that_was_pinned_meanwhile_is_not_rotated_away(
 ) -> None:
     first = service.create_backup("one").backup.name
     service.create_backup("two")
-    plan = create.retention.plan_retention
+    plan = removal.retention.plan_retention
 
     def pinned_then(*arguments: object, **more: object) -> list[str]:
         planned = plan(*arguments, **more)  # type: ignore[arg-type]
         service.pin_backup(first, pinned=True)
         return planned
 
-    monkeypatch.setattr(create.retention, "plan_retention", pinned_then)
+    monkeypatch.setattr(removal.retention, "plan_retention", pinned_then)
     service.create_backup("three")
 
     assert first in names(service)

@@ -150,7 +150,7 @@ def test_changing_to_small_makes_a_small_one(settings: Settings, watched: Watche
     first = watched.back_up("one")
     service = watched.service
     small = settings.__class__(**{**vars(settings), "archive_compression": "small"})
-    maker = BackupMaker(small, service.bus, service.catalogue, service.chores)
+    maker = BackupMaker(small, service.bus, service.catalogue, service.chores, service.remover)
 
     made = maker.create("two").backup
 

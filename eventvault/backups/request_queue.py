@@ -1,0 +1,60 @@
+"""Requests for a backup: one backup is made at a time, and requests with the same label share the next one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from eventvault.backups.entry import Created
+
+
+class BackupRequest:
+    """One backup to make. `result` is for every caller that shares it."""
+
+    def __init__(self, label: str | None) -> None:
+        self.label = label
+        self.result: Future[Created] = Future()
+
+
+class RequestQueue:
+    """Makes backups one at a time. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[BackupRequest] = []
+        self._running = threading.Lock()
+        """Held while a backup is made."""
+
+    def run(self, label: str | None, create: Callable[[BackupRequest], Created]) -> Created:
+        """Wait for the turn of this request and return what `create` returns, or raise what it raises.
+
+        A request with the label of one that waits shares its backup. `create` calls `close` before its checkpoint.
+        """
+        request, is_new = self._join(label)
+        if is_new:
+            with self._running:
+                self._run(request, create)
+        return request.result.result()
+
+    def close(self, request: BackupRequest) -> None:
+        """Let nobody share this backup any more: its checkpoint would not hold what was acknowledged before."""
+        with self._lock:
+            if request in self._waiting:
+                self._waiting.remove(request)
+
+    def _join(self, label: str | None) -> tuple[BackupRequest, bool]:
+        """Return the request to wait for, and whether it is a new one."""
+        with self._lock:
+            for request in self._waiting:
+                if request.label == label:
+                    return request, False
+            self._waiting.append(BackupRequest(label))
+            return self._waiting[-1], True
+
+    def _run(self, request: BackupRequest, create: Callable[[BackupRequest], Created]) -> None:
+        try:
+            request.result.set_result(create(request))
+        except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
+            self.close(request)
+            request.result.set_exception(error)
