@@ -52,6 +52,8 @@ def test_the_source_map_knows_every_folder_of_the_service() -> None:
 def test_every_decision_says_why_and_what_follows() -> None:
     decisions = sorted((PROJECT / "docs" / "adr").glob("[0-9]*.md"))
     assert len(decisions) > 5
+    index = (PROJECT / "docs" / "adr" / "README.md").read_text()
+    assert [page.name for page in decisions if f"({page.name})" not in index] == []
     for number, page in enumerate(decisions, start=1):
         assert page.name.startswith(f"{number:04d}-")
         text = page.read_text()
