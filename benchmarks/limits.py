@@ -13,7 +13,7 @@ from pathlib import Path
 from isal import isal_zlib
 
 from eventvault.archive.compression import deflate
-from eventvault.archive.placing import STEP, write_at
+from eventvault.files import IO_BYTES, write_at
 
 _PIECE = 2 * 2**20
 _LEAST, _MOST = 50 * 10**6, 100 * 10**6
@@ -113,6 +113,6 @@ def _copy(source: Path, target: Path, size: int) -> None:
     reading, writing = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     done = 0
     while done < size:
-        done += os.copy_file_range(reading, writing, min(STEP, size - done), done, done)
+        done += os.copy_file_range(reading, writing, min(IO_BYTES, size - done), done, done)
     os.close(reading)
     os.close(writing)

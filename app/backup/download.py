@@ -14,7 +14,7 @@ from flask import Response, request
 from werkzeug.wsgi import FileWrapper
 
 from app.edge import Edge
-from eventvault.archive.locks import reading
+from eventvault.archive.locks import shared_lock
 from eventvault.store.interface import Store
 
 CHUNK = 256 * 1024
@@ -28,7 +28,8 @@ def download(edge: Edge, name: str) -> Response:
     resources = ExitStack()
     resources.callback(release)
     try:
-        file = resources.enter_context(reading(Path(edge.store.backup_path(name))))
+        handle = resources.enter_context(shared_lock(Path(edge.store.backup_path(name))))
+        file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
         return _reply(file, name, _sha256(edge.store, name), resources.close)
     except BaseException:
         resources.close()

@@ -11,23 +11,23 @@ from pathlib import Path
 from eventvault import data_folders
 from eventvault.archive import layout, manifest
 from eventvault.archive.gzip_members import members
-from eventvault.archive.manifest import MOST_MANIFEST_BYTES, FileRecord, Manifest
+from eventvault.archive.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
 from eventvault.archive.marks import archive_origin
-from eventvault.archive.source import Opened, Source, opened
+from eventvault.archive.progress import Progress, ProgressCounter
+from eventvault.archive.source import OpenArchive, Source, open_archive
 from eventvault.archive.tar_entries import Entry, TarEntries
 from eventvault.archive.unpacking import Budget, fresh_folder, unsafe
-from eventvault.archive.watch import IsCancelled, Progress, Watch
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 
-PLACES = ((), (data_folders.DATABASE,), ("storage", data_folders.DATABASE))
+DATABASE_FOLDERS = ((), (data_folders.DATABASE,), ("storage", data_folders.DATABASE))
 """The folders of an archive in which a database is looked for."""
 
 _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb|sst)")
-_NO_PLACE = ("PaxHeader", "__MACOSX", "._")
-_MOST_NAMED = 50
-_MOST_NOTED = 1000
-_MOST_SHOWN = 5
-_SHOWN = 200
+_NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
+_MAX_IGNORED_NAMES = 50
+_MAX_CANDIDATES = 1000
+_MAX_SHOWN_CANDIDATES = 5
+_MAX_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,21 @@ class ForeignFiles:
     manifest: Manifest | None = None
 
 
-def unpack_foreign(
-    path: Path, target: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None
-) -> ForeignFiles:
+def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None) -> ForeignFiles:
     """Unpack the LevelDB of a foreign archive, just its files, to `target`, which is on disk when this returns.
 
     target: a folder that is not there yet (FileExistsError); on any error it is removed again. progress: in bytes of
     the archive. Raises ArchiveAlien (no gzip, no tar, no database, several), ArchiveIncomplete, ArchiveDamaged,
-    ArchiveUnsafe, NoSpace, BackupNotFound, Cancelled; ArchiveDamaged also for an archive of ours with a broken mark.
+    ArchiveUnsafe, NoSpace, BackupNotFound; ArchiveDamaged also for an archive of ours with a broken mark.
     """
-    with opened(path, past_cache=True) as archive:
+    with open_archive(path, past_cache=True) as archive:
         if archive_origin(archive) == "own":
             raise archive.damaged("it is an archive of EventVault and not a foreign one", 0)
-        watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
-        source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, watch=watch)
+        counter = ProgressCounter(archive.size, progress)
+        source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, counter=counter)
         with fresh_folder(target):
             entries = TarEntries(source, members(source), Budget(archive, target))
-            return _Taker(archive, target, entries).take(source)
+            return _Taker(archive, target, entries).read_exactly(source)
 
 
 @dataclass
@@ -88,17 +86,17 @@ class _Found:
 class _Taker:
     """Takes the database's files from the entries, place by place, and decides at the end which place it is."""
 
-    def __init__(self, archive: Opened, target: Path, entries: TarEntries) -> None:
+    def __init__(self, archive: OpenArchive, target: Path, entries: TarEntries) -> None:
         self._archive = archive
         self._target = target
         self._entries = entries
-        self._found: dict[tuple[str, ...], _Found] = {place: _Found(place) for place in PLACES}
+        self._found: dict[tuple[str, ...], _Found] = {place: _Found(place) for place in DATABASE_FOLDERS}
         self._seen: dict[bytes, bool] = {}
         self._ignored: list[str] = []
         self._more_ignored = 0
         self._manifest: Manifest | None = None
 
-    def take(self, source: Source) -> ForeignFiles:
+    def read_exactly(self, source: Source) -> ForeignFiles:
         """Take all of it; the entries end where the bytes of `source` do."""
         for entry in self._entries:
             self._check_unique(entry)
@@ -124,7 +122,7 @@ class _Taker:
         place, name = entry.path[:-1], entry.path[-1]
         if entry.path == (layout.MANIFEST_NAME,) and self._take_manifest(entry):
             return
-        if _DATABASE_FILE.fullmatch(name) and place in PLACES:
+        if _DATABASE_FILE.fullmatch(name) and place in DATABASE_FOLDERS:
             found = self._found[place]
             found.note(name)
             found.records[name] = self._write(entry, found, name)
@@ -134,9 +132,9 @@ class _Taker:
         self._ignore(entry.name)
 
     def _note_elsewhere(self, place: tuple[str, ...], name: str) -> None:
-        if any(part.startswith(_NO_PLACE) for part in place):
+        if any(part.startswith(_NO_DATABASE_PREFIXES) for part in place):
             return
-        if place in self._found or len(self._found) < _MOST_NOTED:
+        if place in self._found or len(self._found) < _MAX_CANDIDATES:
             self._found.setdefault(place, _Found(place)).note(name)
 
     def _write(self, entry: Entry, found: _Found, name: str) -> FileRecord:
@@ -151,7 +149,7 @@ class _Taker:
 
     def _take_manifest(self, entry: Entry) -> bool:
         """Whether this is the manifest of an archive of ours that somebody packed anew."""
-        if entry.size > MOST_MANIFEST_BYTES:
+        if entry.size > MAX_MANIFEST_BYTES:
             return False
         try:
             self._manifest = manifest.decode(b"".join(self._entries.content()), self._archive.path)
@@ -160,7 +158,7 @@ class _Taker:
         return True
 
     def _ignore(self, name: str) -> None:
-        if len(self._ignored) < _MOST_NAMED:
+        if len(self._ignored) < _MAX_IGNORED_NAMES:
             self._ignored.append(_shown(name))
         else:
             self._more_ignored += 1
@@ -168,19 +166,19 @@ class _Taker:
     def _the_database(self) -> _Found:
         complete = [found for found in self._found.values() if found.complete]
         if len(complete) > 1:
-            named = " and ".join(map(str, complete[:_MOST_SHOWN]))
+            named = " and ".join(map(str, complete[:_MAX_SHOWN_CANDIDATES]))
             raise self._archive.alien(f"it holds {len(complete)} databases, in {named}: which one is meant?")
         if not complete:
             partial = [found for found in self._found.values() if found.records]
             where = f"; in {partial[0]} there are files of one, but not both CURRENT and a MANIFEST" if partial else ""
             raise self._archive.alien(f"there is no LevelDB in it{where}")
-        if complete[0].place not in PLACES:
+        if complete[0].place not in DATABASE_FOLDERS:
             raise self._archive.alien(f"the database in it lies in {complete[0]}, where none is looked for")
         return complete[0]
 
     def _check_current(self, found: _Found) -> None:
         with (self._folder(found) / "CURRENT").open("rb") as file:
-            content = file.read(_SHOWN)
+            content = file.read(_MAX_SHOWN_CHARS)
         named = content.removesuffix(b"\n").decode("ascii", "backslashreplace")
         if not named.startswith("MANIFEST-") or named not in found.records:
             raise ArchiveDamaged(
@@ -213,4 +211,4 @@ class _Taker:
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+    return name if len(name) <= _MAX_SHOWN_CHARS else f"{name[:_MAX_SHOWN_CHARS]}…"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from eventvault.archive import layout, tar
 from eventvault.archive.gzip_members import inflate_exactly
 from eventvault.archive.layout import IndexEntry
-from eventvault.archive.manifest import MOST_MANIFEST_BYTES
+from eventvault.archive.manifest import MAX_MANIFEST_BYTES
 from eventvault.archive.source import Source
 
 
@@ -56,7 +56,7 @@ class EntryReader:
         entry = self.seen[-1]
         if entry.name != name:
             raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)
-        if entry.size > MOST_MANIFEST_BYTES:
+        if entry.size > MAX_MANIFEST_BYTES:
             raise self.source.damaged(f"{name} says it has {entry.size} bytes", entry.header)
         text = bytearray()
         for piece in self.content():
@@ -72,7 +72,7 @@ class EntryReader:
 
     def _gzip_header(self, expected: bytes) -> None:
         offset = self.source.position
-        if self.source.take(len(expected)) != expected:
+        if self.source.read_exactly(len(expected)) != expected:
             raise self.source.damaged("the gzip header is not as it was written", offset)
 
     def _without_padding(self, count: int, zeros: int) -> Iterator[bytes]:

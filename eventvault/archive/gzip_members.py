@@ -13,7 +13,7 @@ from eventvault.archive.source import Source
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
 _OUTPUT = 256 * 1024
 _FEED = 64 * 1024
-_MOST_TEXT = 64 * 1024
+_MAX_TEXT_BYTES = 64 * 1024
 _EXTRA, _NAME, _COMMENT, _HEADER_CRC, _RESERVED = 4, 8, 16, 2, 0xE0
 
 
@@ -28,7 +28,7 @@ def inflate(source: Source) -> Iterator[bytes]:
         crc = isal_zlib.crc32(piece, crc)
         size += len(piece)
         yield piece
-    said = source.take(8)
+    said = source.read_exactly(8)
     if said[:4] != crc.to_bytes(4, "little"):
         raise source.damaged("the checksum (CRC) of the gzip member is wrong", start)
     if said[4:] != (size & 0xFFFFFFFF).to_bytes(4, "little"):
@@ -63,7 +63,7 @@ def members(source: Source) -> Iterator[bytes]:
 def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
     while not inflater.eof:
-        piece = source.some(_FEED) if inflater.needs_input else b""
+        piece = source.read_some(_FEED) if inflater.needs_input else b""
         if inflater.needs_input and not piece:
             raise source.ended()
         try:
@@ -74,41 +74,41 @@ def _inflate_raw(source: Source, start: int) -> Iterator[bytes]:
             yield output
         elif not piece and not inflater.needs_input and not inflater.eof:
             raise source.damaged("the gzip member cannot be inflated: it goes on without content", start)
-    source.give_back(len(inflater.unused_data))
+    source.push_back(len(inflater.unused_data))
 
 
 def _read_header(source: Source) -> None:
     start = source.position
     for byte in b"\x1f\x8b\x08":
-        if source.take(1)[0] != byte:
+        if source.read_exactly(1)[0] != byte:
             raise source.damaged("neither a gzip member nor the end of the file follows", start)
-    flags = source.take(7)[0]
+    flags = source.read_exactly(7)[0]
     if flags & _RESERVED:
         raise source.damaged("the gzip header has flags that do not exist", start)
     if flags & _EXTRA:
-        extra = source.take(int.from_bytes(source.take(2), "little"))
+        extra = source.read_exactly(int.from_bytes(source.read_exactly(2), "little"))
         if extra.startswith(MARK):
             raise source.damaged("it is an archive of EventVault whose beginning or end is damaged", start)
     for _ in range(bool(flags & _NAME) + bool(flags & _COMMENT)):
         _skip_text(source, start)
     if flags & _HEADER_CRC:
-        source.take(2)
+        source.read_exactly(2)
 
 
 def _skip_text(source: Source, start: int) -> None:
-    for _ in range(_MOST_TEXT):
-        if source.take(1) == b"\0":
+    for _ in range(_MAX_TEXT_BYTES):
+        if source.read_exactly(1) == b"\0":
             return
     raise source.damaged("the gzip header has a name or comment without an end", start)
 
 
 def _only_zeros(source: Source) -> bool:
     """Whether the next byte is a zero; then the rest of the file must be, too."""
-    first = source.take(1)
+    first = source.read_exactly(1)
     if first != b"\0":
-        source.give_back(1)
+        source.push_back(1)
         return False
-    while piece := source.some():
+    while piece := source.read_some():
         if piece.tobytes().strip(b"\0"):
             raise source.damaged("something follows the end of the gzip data")
     return True

@@ -13,17 +13,17 @@ import msgspec
 
 from eventvault.archive import layout
 from eventvault.archive.layout import Index, IndexEntry
-from eventvault.archive.manifest import MOST_FILES, Whole
-from eventvault.archive.source import Opened
-from eventvault.archive.unpacking import MOST_DEFLATE
+from eventvault.archive.manifest import MAX_FILES, NonNegative
+from eventvault.archive.source import OpenArchive
+from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
 
-_MOST_MEMBERS = 500_000
+_MAX_MEMBERS = 500_000
 """Of the data members in all: enough for 2 TB."""
 
-_LEAST_MEMBER = 20
+_MIN_MEMBER_BYTES = 20
 """The bytes of the shortest gzip member."""
 
-_LEAST_FULL_MEMBER = layout.CHUNK // MOST_DEFLATE
+_MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
 """The bytes of a member that holds 4 MiB are no fewer, however well those compress."""
 
 
@@ -31,19 +31,19 @@ class _Outline(msgspec.Struct, frozen=True, rename="camel"):
     """The index with its entries as text."""
 
     format_version: int
-    entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MOST_FILES + 2)]
+    entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
 class _Place(msgspec.Struct, frozen=True):
     """Of an entry no more than where it lies."""
 
-    header: Whole
+    header: NonNegative
 
 
 _entry = msgspec.json.Decoder(IndexEntry)
 
 
-def parse_index(content: bytes | bytearray, archive: Opened, offset: int) -> Index:
+def parse_index(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Index:
     """The whole index in INDEX.json's content. Raises ArchiveDamaged."""
     try:
         outline = _outline(content, archive)
@@ -52,7 +52,7 @@ def parse_index(content: bytes | bytearray, archive: Opened, offset: int) -> Ind
         raise _not_valid(archive, offset, error) from error
 
 
-def index_entries(content: bytes | bytearray, archive: Opened, offset: int) -> Iterator[IndexEntry]:
+def index_entries(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Iterator[IndexEntry]:
     """The entries, decoded one after the other. Raises ArchiveDamaged."""
     try:
         for text in _outline(content, archive).entries:
@@ -61,7 +61,7 @@ def index_entries(content: bytes | bytearray, archive: Opened, offset: int) -> I
         raise _not_valid(archive, offset, error) from error
 
 
-def last_header(content: bytes | bytearray, archive: Opened, offset: int) -> int:
+def last_header(content: bytes | bytearray, archive: OpenArchive, offset: int) -> int:
     """Where the last entry's header member is said to lie; 0 where there is no entry. Raises ArchiveDamaged."""
     try:
         entries = _outline(content, archive).entries
@@ -70,14 +70,14 @@ def last_header(content: bytes | bytearray, archive: Opened, offset: int) -> int
         raise _not_valid(archive, offset, error) from error
 
 
-def _outline(content: bytes | bytearray, archive: Opened) -> _Outline:
+def _outline(content: bytes | bytearray, archive: OpenArchive) -> _Outline:
     outline = msgspec.json.decode(content, type=_Outline)
     entries = len(outline.entries)
-    most = min(_MOST_MEMBERS, entries + archive.size // _LEAST_FULL_MEMBER)
-    if content.count(b"[") > 1 + entries + most or entries > archive.size // _LEAST_MEMBER:
+    most = min(_MAX_MEMBERS, entries + archive.size // _MIN_FULL_MEMBER_BYTES)
+    if content.count(b"[") > 1 + entries + most or entries > archive.size // _MIN_MEMBER_BYTES:
         raise ValueError("it lists more members than an archive of this size has")
     return outline
 
 
-def _not_valid(archive: Opened, offset: int, error: Exception) -> Exception:
+def _not_valid(archive: OpenArchive, offset: int, error: Exception) -> Exception:
     return archive.damaged(f"{layout.INDEX_NAME} is not valid: {error}", offset)

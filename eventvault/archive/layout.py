@@ -16,7 +16,7 @@ from isal import isal_zlib
 
 from eventvault import data_folders
 from eventvault.archive.compression import Compression, deflate
-from eventvault.archive.manifest import FORMAT_VERSION, MOST_FILES, Whole
+from eventvault.archive.manifest import FORMAT_VERSION, MAX_FILES, NonNegative
 
 FOLDER_ENTRY = f"{data_folders.DATABASE}/"
 MANIFEST_NAME = "manifest.json"
@@ -26,7 +26,7 @@ BLOCK = 512
 CHUNK = 4 * 2**20
 """The most bytes of a file that one gzip member holds; only a file's last member holds padding besides."""
 
-MOST_MEMBER = CHUNK + BLOCK + 2048
+MAX_MEMBER_BYTES = CHUNK + BLOCK + 2048
 """The most bytes of a gzip member: what does not compress is stored, in 5 bytes more for each 64 KiB."""
 
 END_BLOCKS = bytes(2 * BLOCK)
@@ -62,16 +62,16 @@ class IndexEntry(msgspec.Struct, frozen=True, gc=False):
     """
 
     name: Annotated[str, msgspec.Meta(max_length=100)]
-    size: Whole
-    header: Whole
-    data: tuple[tuple[Whole, Whole, Whole], ...]
+    size: NonNegative
+    header: NonNegative
+    data: tuple[tuple[NonNegative, NonNegative, NonNegative], ...]
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):
     """Where everything before INDEX.json lies. A hint for speed: what is restored is what the checksums say."""
 
     format_version: int
-    entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MOST_FILES + 2)]
+    entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
 def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compression: Compression = "fast") -> bytes:

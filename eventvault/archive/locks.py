@@ -1,6 +1,6 @@
-"""Who reads an archive and who may remove it: `flock` on the file itself, shared for readers, exclusive for removal.
+"""Opens archives under a lock: `flock` on the file itself, shared for readers, exclusive for removal.
 
-On file systems without `flock` readers are not seen; they keep the file that they have open all the same.
+Where the file system has no `flock`, a removal does not see the readers; a reader's open file outlives it all the same.
 """
 
 from __future__ import annotations
@@ -10,71 +10,79 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from eventvault.errors import BackupNotFound, BackupProtected
 from eventvault.files import names_open_file
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_LOOK_AGAIN_SECONDS = 0.02
+_RETRY_SECONDS = 0.02
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
-    """The archive, opened for reading: neither rotation nor a delete takes it away meanwhile.
+def shared_lock(path: Path, *, follow: bool = False, wait: bool = True) -> Iterator[int]:
+    """Open the archive for reading; while its descriptor is open, neither rotation nor a delete removes it.
 
-    Raises BackupNotFound where there is none, also when it was being removed.
+    follow: `path` may be a symbolic link. wait=False: never wait for the lock, and read an archive that is just being
+    removed without one. Raises BackupNotFound where there is none, also if it was removed before the lock was had, and
+    OSError where it cannot be opened.
     """
-    with _locked(path, fcntl.LOCK_SH) as file:
-        yield file
+    with _open(path, follow=follow) as handle:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if wait and not names_open_file(path, handle):
+            raise _not_found(path)
+        yield handle
 
 
 @contextmanager
 def exclusive_lock(path: Path, patience: float = 0.0) -> Iterator[None]:
-    """Nobody reads the archive, and nobody begins to until this is left: then it may be removed.
+    """Hold the archive without any reader, so that it can be removed.
 
-    patience: how many seconds whoever reads it has to come to an end. Raises BackupProtected where it is being read,
-    BackupNotFound where there is none.
+    patience: how many seconds to wait for its readers. Raises BackupProtected if it is still being read then,
+    BackupNotFound where there is none, and OSError.
     """
     deadline = time.monotonic() + patience
-    with ExitStack() as claim:
-        while True:
-            try:
-                claim.enter_context(_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
-                break
-            except _Held:
-                if time.monotonic() >= deadline:
-                    raise BackupProtected(
-                        f"{path.name} is being read and was not removed",
-                        hint="try again when its download or check has ended",
-                    ) from None
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        yield
-
-
-class _Held(Exception):
-    """Somebody else's lock is in the way."""
+    while True:
+        with _open(path, follow=False) as handle:
+            if _lock_alone(handle):
+                if not names_open_file(path, handle):
+                    raise _not_found(path)
+                yield
+                return
+        if time.monotonic() >= deadline:
+            raise BackupProtected(
+                f"{path.name} is being read and was not removed",
+                hint="try again when its download or check has ended",
+            )
+        time.sleep(_RETRY_SECONDS)
 
 
 @contextmanager
-def _locked(path: Path, how: int) -> Iterator[BinaryIO]:
+def _open(path: Path, *, follow: bool) -> Iterator[int]:
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, flags)
     except FileNotFoundError:
         raise _not_found(path) from None
-    with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        try:
-            fcntl.flock(file, how)
-        except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                raise _Held from None
-            if error.errno not in _NO_FLOCK:
-                raise
-        if not names_open_file(path, file.fileno()):
-            raise _not_found(path)
-        yield file
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock_alone(handle: int) -> bool:
+    """Whether nobody else has the file locked, as far as the file system can say."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+    return True
 
 
 def _not_found(path: Path) -> BackupNotFound:

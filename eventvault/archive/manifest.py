@@ -15,23 +15,23 @@ from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 FORMAT_VERSION = 1
 """Of the archive as a whole: its layout, its manifest and its index."""
 
-MOST_FILES = 100_000
+MAX_FILES = 100_000
 """The most entries of an archive that are read; LevelDB keeps fewer files for 200 GB of events."""
 
-MOST_MANIFEST_BYTES = 24 * 2**20
-"""The longest `manifest.json` or `INDEX.json` that is read: `MOST_FILES` entries fit."""
+MAX_MANIFEST_BYTES = 24 * 2**20
+"""The longest `manifest.json` or `INDEX.json` that is read: `MAX_FILES` entries fit."""
 
-_MOST_KAFKA_BYTES = 2**20
-_MOST_MEMBER_BYTES = 4 * 2**20
+_MAX_KAFKA_BYTES = 2**20
+_MAX_FIELD_BYTES = 4 * 2**20
 
-Whole = Annotated[int, msgspec.Meta(ge=0)]
+NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FileRecord(msgspec.Struct, frozen=True, gc=False):
     """One file of the database: its name without a folder, its size in bytes, the SHA-256 of its content in hex."""
 
     name: Annotated[str, msgspec.Meta(max_length=80)]
-    size: Whole
+    size: NonNegative
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -53,16 +53,16 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     installation: str
     generation: Generation
     generations: list[Generation]
-    first_sequence: Whole | None
-    last_sequence: Whole
+    first_sequence: NonNegative | None
+    last_sequence: NonNegative
     first_time: str | None
     last_time: str | None
-    events: Whole
+    events: NonNegative
     kafka: dict[str, Any] = {}
     label: str | None = None
     name: str
     created: str
-    files: Annotated[list[FileRecord], msgspec.Meta(max_length=MOST_FILES)] = []
+    files: Annotated[list[FileRecord], msgspec.Meta(max_length=MAX_FILES)] = []
     compression: Compression = "fast"
     written_by: str = f"eventvault {__version__}"
 
@@ -87,7 +87,7 @@ class _Marks(msgspec.Struct, rename="camel"):
     store_id: str
 
 
-_files = msgspec.json.Decoder(Annotated[list[FileRecord], msgspec.Meta(max_length=MOST_FILES)])
+_files = msgspec.json.Decoder(Annotated[list[FileRecord], msgspec.Meta(max_length=MAX_FILES)])
 _NAMES = tuple(known.encode_name for known in msgspec.structs.fields(Manifest))
 _Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for name in _NAMES])
 """The known members as they stand in the text: of a name that comes twice, only the last."""
@@ -138,7 +138,7 @@ def _known_members(content: bytes | bytearray) -> tuple[bytes, msgspec.Raw]:
     found: Any = msgspec.json.decode(content, type=_Members)
     texts = {name: memoryview(getattr(found, name)) for name in _NAMES if name != "files"}
     for name, text in texts.items():
-        most = _MOST_KAFKA_BYTES if name == "kafka" else _MOST_MEMBER_BYTES
+        most = _MAX_KAFKA_BYTES if name == "kafka" else _MAX_FIELD_BYTES
         if len(text) > most:
             raise ValueError(f"its member `{name}` has {len(text)} bytes; at most {most} are read")
     members = (b'"%b":%b' % (name.encode(), bytes(text)) for name, text in texts.items() if text)

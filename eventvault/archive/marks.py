@@ -7,11 +7,11 @@ from typing import Literal
 from eventvault.archive import layout
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import FORMAT_VERSION, too_new
-from eventvault.archive.source import Opened
+from eventvault.archive.source import OpenArchive
 
 _HEAD = 512
 _TAIL = 64 * 1024
-_LEAST = 20
+_MIN_GZIP_BYTES = 20
 """The bytes of the shortest gzip file there can be."""
 
 _GZIP = b"\x1f\x8b"
@@ -21,7 +21,7 @@ _OTHERS = {
 }  # fmt: skip
 
 
-def archive_origin(archive: Opened) -> Literal["own", "foreign"]:
+def archive_origin(archive: OpenArchive) -> Literal["own", "foreign"]:
     """`own` where either end bears our mark, else `foreign` for what begins as a gzip file.
 
     Only the two ends are looked at. Raises ArchiveIncomplete where the file ends too early, ArchiveDamaged where
@@ -33,14 +33,14 @@ def archive_origin(archive: Opened) -> Literal["own", "foreign"]:
         return "own"
     if not head.strip(b"\0"):
         raise archive.incomplete("it is empty, or only its space is reserved yet")
-    if len(head) < _LEAST and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
+    if len(head) < _MIN_GZIP_BYTES and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
         raise archive.incomplete(f"it ends after {len(head)} bytes")
     if not head.startswith(_GZIP):
         raise archive.alien(f"it is not a tar.gz file but {_what(head)}")
     return "foreign"
 
 
-def find_closing(archive: Opened) -> Closing:
+def find_closing(archive: OpenArchive) -> Closing:
     """The closing member of an archive of ours. Raises as `archive_origin` does."""
     closing = _closing(archive)
     if closing is None:
@@ -53,12 +53,12 @@ def find_closing(archive: Opened) -> Closing:
     return closing
 
 
-def _closing(archive: Opened) -> Closing | None:
+def _closing(archive: OpenArchive) -> Closing | None:
     offset = max(0, archive.size - layout.CLOSING_SIZE)
     return layout.parse_closing(archive.read_at(offset, layout.CLOSING_SIZE))
 
 
-def _no_closing(archive: Opened) -> Exception:
+def _no_closing(archive: OpenArchive) -> Exception:
     start = max(0, archive.size - _TAIL)
     tail = archive.read_at(start, _TAIL)
     place = tail.rfind(layout.CLOSING_PREFIX)

@@ -18,7 +18,7 @@ from eventvault.archive.parallel import OrderedHash, in_order, read_buffer
 from eventvault.errors import DatabaseError
 
 
-class Packed(NamedTuple):
+class PackedPiece(NamedTuple):
     """A piece of a file as a gzip member. content: bytes of the file in it. crc, sha256: of the member as it is.
 
     file_sha256: of the whole file, in hex, with its last piece.
@@ -31,7 +31,7 @@ class Packed(NamedTuple):
     file_sha256: str | None
 
 
-def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[], Packed]]:
+def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[], PackedPiece]]:
     """Jobs that give the pieces of a file of `size` bytes, in their order. A file without content has none.
 
     Each raises DatabaseError where the file has another size.
@@ -49,7 +49,7 @@ def hash_files(files: list[tuple[Path, int]]) -> list[str]:
 
 def _pack(
     path: Path, piece: tuple[int, int, int], last: bool, chained: OrderedHash, compression: Compression
-) -> Packed:
+) -> PackedPiece:
     number, count, zeros = piece
     try:
         content = _read(path, number * layout.CHUNK, count, last=last)
@@ -61,7 +61,7 @@ def _pack(
     padded = read_buffer()[: count + zeros]
     padded[count:] = bytes(zeros)
     member = layout.member(padded, compression=compression)
-    return Packed(member, count, isal_zlib.crc32(member), hashlib.sha256(member).digest(), file_sha256)
+    return PackedPiece(member, count, isal_zlib.crc32(member), hashlib.sha256(member).digest(), file_sha256)
 
 
 def _hash(path: Path, size: int) -> str:

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from eventvault.archive.layout import MOST_MEMBER
+from eventvault.archive.layout import MAX_MEMBER_BYTES
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 """More would need more memory than a backup may take."""
 
 T = TypeVar("T")
@@ -22,8 +22,8 @@ _buffers = threading.local()
 
 
 def thread_count() -> int:
-    """How many threads work on an archive: one a core that this process may use, at most `MOST_THREADS`."""
-    return max(1, min(MOST_THREADS, len(os.sched_getaffinity(0))))
+    """How many threads work on an archive: one a core that this process may use, at most `MAX_THREADS`."""
+    return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))
 
 
 def in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> Generator[T, None, None]:
@@ -49,7 +49,7 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> Gen
 def read_buffer() -> memoryview:
     """A buffer of this thread for one piece or member, used again by its next job; allocating is slower."""
     if not hasattr(_buffers, "view"):
-        _buffers.view = memoryview(bytearray(MOST_MEMBER))
+        _buffers.view = memoryview(bytearray(MAX_MEMBER_BYTES))
     view: memoryview = _buffers.view
     return view
 

@@ -1,7 +1,7 @@
 """An archive of ours, read on several cores: each member inflated, checked and written to its place by itself.
 
-It accepts exactly what `walk` accepts. Where a check fails, `walk` is asked to say what is wrong and where: it reads
-from the first byte to the last and relies on nothing.
+It accepts exactly what `sequential_reader` accepts. That one is asked where a check fails: it says what is wrong and
+at which byte.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from isal import isal_zlib
 from eventvault.archive import layout, tar
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.parallel import OrderedHash, in_order, read_buffer
-from eventvault.archive.placing import STEP, write_at
-from eventvault.archive.source import Opened
+from eventvault.archive.progress import ProgressCounter
+from eventvault.archive.source import OpenArchive
 from eventvault.archive.spans import FileSpans, Member, Spans, find_spans
-from eventvault.archive.watch import Watch
+from eventvault.files import IO_BYTES, write_at
 
 _IsalError = cast(type[Exception], isal_zlib.error)
 _TRAILER = struct.Struct("<II")
 
 
-class Checked(msgspec.Struct, frozen=True):
+class VerifiedArchive(msgspec.Struct, frozen=True):
     """An archive that was read from its first byte to its last. sha256: of the whole file, in hex."""
 
     manifest: Manifest
@@ -46,13 +46,13 @@ class _Done(NamedTuple):
     chained: OrderedHash | None = None
 
 
-def read_through(archive: Opened, target: Path | None, watch: Watch) -> Checked:
+def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCounter) -> VerifiedArchive:
     """Check every byte of the archive; target: the folder that its files are written to, None to only check.
 
-    Raises ArchiveDamaged and the like, NoSpace's OSError, Cancelled.
+    Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
     spans = find_spans(archive)
-    whole = _Whole(archive, watch)
+    whole = _ArchiveHash(archive, counter)
     writing = _Writing(target)
     try:
         with closing(in_order(_jobs(archive, spans, writing))) as results:
@@ -62,46 +62,28 @@ def read_through(archive: Opened, target: Path | None, watch: Watch) -> Checked:
                     raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", done.end)
     finally:
         writing.close()
-    return Checked(spans.manifest, whole.finish(spans.closing.digest))
+    return VerifiedArchive(spans.manifest, whole.finish(spans.closing.digest))
 
 
-def read_file(archive: Opened, spans: Spans, name: str, target: Path) -> None:
-    """Write one file of the database to `target` (a new file), reading no other, and check its SHA-256.
-
-    Raises KeyError where there is none of this name, ArchiveDamaged, FileExistsError.
-    """
-    file = next((file for file in spans.files if file.record.name == name), None)
-    if file is None:
-        raise KeyError(name)
-    with target.open("xb") as out:
-        chained = OrderedHash()
-        for number, member in enumerate(file.members()):
-            content = _inflated(archive, member)
-            chained.update(number, content)
-            out.write(content)
-    if chained.hexdigest() != file.record.sha256:
-        raise archive.damaged(f"{name} is not the file that {layout.MANIFEST_NAME} describes", file.header[0])
-
-
-class _Whole:
+class _ArchiveHash:
     """The SHA-256 of the whole archive, computed as far as its members have been read: they are still in memory."""
 
-    def __init__(self, archive: Opened, watch: Watch) -> None:
+    def __init__(self, archive: OpenArchive, counter: ProgressCounter) -> None:
         self._archive = archive
-        self._watch = watch
+        self._counter = counter
         self._sha256 = hashlib.sha256()
         self._end = 0
-        self._buffer = memoryview(bytearray(STEP))
+        self._buffer = memoryview(bytearray(IO_BYTES))
 
     def extend(self, end: int) -> None:
         began = self._end
         while self._end < end:
-            read = self._archive.read_into(self._buffer[: min(STEP, end - self._end)], self._end)
+            read = self._archive.read_into(self._buffer[: min(IO_BYTES, end - self._end)], self._end)
             if not read:
                 raise self._archive.damaged("it became shorter while it was read", self._end)
             self._sha256.update(self._buffer[:read])
             self._end += read
-        self._watch.advance(end - began)
+        self._counter.advance(end - began)
 
     def finish(self, digest: bytes) -> str:
         """Compare what comes before the closing member with `digest`; gives the SHA-256 of the whole file."""
@@ -157,7 +139,7 @@ class _Writing:
                 os.close(handle)
 
 
-def _jobs(archive: Opened, spans: Spans, writing: _Writing) -> Iterator[Callable[[], _Done]]:
+def _jobs(archive: OpenArchive, spans: Spans, writing: _Writing) -> Iterator[Callable[[], _Done]]:
     modified = spans.manifest.modified
     folder_block = tar.build_header(layout.FOLDER_ENTRY, 0, modified)
     yield partial(_check_header, archive, spans.folder, layout.opening_header(), folder_block)
@@ -172,7 +154,7 @@ def _jobs(archive: Opened, spans: Spans, writing: _Writing) -> Iterator[Callable
             yield partial(_check_member, archive, file, number, member, chained, writing)
 
 
-def _check_header(archive: Opened, place: tuple[int, int], gzip_header: bytes, block: bytes) -> _Done:
+def _check_header(archive: OpenArchive, place: tuple[int, int], gzip_header: bytes, block: bytes) -> _Done:
     offset, length = place
     if _inflate(archive, offset, length, gzip_header, len(block), None) != block:
         raise archive.damaged("the tar header is not as it was written", offset)
@@ -184,7 +166,7 @@ def _check_empty(file: FileSpans) -> _Done:
 
 
 def _check_member(
-    archive: Opened, file: FileSpans, number: int, member: Member, chained: OrderedHash, writing: _Writing
+    archive: OpenArchive, file: FileSpans, number: int, member: Member, chained: OrderedHash, writing: _Writing
 ) -> _Done:
     try:
         content = _inflated(archive, member)
@@ -198,7 +180,7 @@ def _check_member(
     return _Done(member.offset + member.length, file.record.sha256, chained)
 
 
-def _inflated(archive: Opened, member: Member) -> memoryview:
+def _inflated(archive: OpenArchive, member: Member) -> memoryview:
     """The content of a data member without its padding."""
     expected = member.content + member.zeros
     content = _inflate(archive, member.offset, member.length, layout.PLAIN_HEADER, expected, member.crc)
@@ -207,7 +189,7 @@ def _inflated(archive: Opened, member: Member) -> memoryview:
     return memoryview(content)[: member.content]
 
 
-def _inflate(archive: Opened, offset: int, length: int, header: bytes, expected: int, crc: int | None) -> bytes:
+def _inflate(archive: OpenArchive, offset: int, length: int, header: bytes, expected: int, crc: int | None) -> bytes:
     """The content of the member that fills these bytes exactly. crc: of the bytes themselves."""
     packed = read_buffer()[:length]
     if archive.read_into(packed, offset) != length:

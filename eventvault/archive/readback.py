@@ -15,7 +15,7 @@ from eventvault.archive.parallel import in_order, read_buffer
 from eventvault.errors import ArchiveDamaged
 
 
-class Placed(NamedTuple):
+class WrittenRange(NamedTuple):
     """Bytes that were written: where, and their SHA-256."""
 
     offset: int
@@ -24,7 +24,7 @@ class Placed(NamedTuple):
 
 
 class WrittenRanges:
-    """Many a `Placed`, kept small: an archive may have 200,000 members."""
+    """Many a `WrittenRange`, kept small: an archive may have 200,000 members."""
 
     _FORM = struct.Struct("<QI32s")
 
@@ -34,34 +34,34 @@ class WrittenRanges:
     def add(self, offset: int, length: int, sha256: bytes) -> None:
         self._packed += self._FORM.pack(offset, length, sha256)
 
-    def __iter__(self) -> Iterator[Placed]:
-        return (Placed(*fields) for fields in self._FORM.iter_unpack(self._packed))
+    def __iter__(self) -> Iterator[WrittenRange]:
+        return (WrittenRange(*fields) for fields in self._FORM.iter_unpack(self._packed))
 
 
-def read_back(handle: int, path: Path, placed: WrittenRanges) -> None:
+def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
     """Read from the disk, past the kernel's copy where it lets us, and compare; the file was synced before.
 
     Raises ArchiveDamaged that says where it differs.
     """
     with suppress(OSError):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    for bad in in_order(partial(_differs, handle, each) for each in placed):
-        if bad is not None:
+    for offset in in_order(partial(_first_difference, handle, written) for written in ranges):
+        if offset is not None:
             raise ArchiveDamaged(
-                f"reading back {path} failed at byte {bad}: it is not what was written",
+                f"reading back {path} failed at byte {offset}: it is not what was written",
                 hint="nothing was kept of it; the disk, its cable or the memory fails: look at the system's log",
             )
 
 
-def _differs(handle: int, placed: Placed) -> int | None:
-    buffer = read_buffer()[: placed.length]
+def _first_difference(handle: int, written: WrittenRange) -> int | None:
+    buffer = read_buffer()[: written.length]
     done = 0
-    while done < placed.length:
+    while done < written.length:
         try:
-            read = os.preadv(handle, [buffer[done:]], placed.offset + done)
+            read = os.preadv(handle, [buffer[done:]], written.offset + done)
         except OSError:
-            return placed.offset + done
+            return written.offset + done
         if not read:
-            return placed.offset + done
+            return written.offset + done
         done += read
-    return None if hashlib.sha256(buffer).digest() == placed.sha256 else placed.offset
+    return None if hashlib.sha256(buffer).digest() == written.sha256 else written.offset

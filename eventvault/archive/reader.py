@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -14,13 +13,12 @@ from eventvault.archive.index import index_entries, last_header
 from eventvault.archive.layout import IndexEntry
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import archive_origin, find_closing
-from eventvault.archive.parallel_reader import Checked
-from eventvault.archive.source import Opened, Source, opened
-from eventvault.archive.spans import find_spans
+from eventvault.archive.parallel_reader import VerifiedArchive
+from eventvault.archive.progress import Progress, ProgressCounter
+from eventvault.archive.sequential_reader import check_sequentially
+from eventvault.archive.source import OpenArchive, Source, open_archive
 from eventvault.archive.unpacking import check_fits, fresh_folder
-from eventvault.archive.walk import Write, walk
-from eventvault.archive.watch import IsCancelled, Progress, Watch
-from eventvault.errors import ArchiveDamaged, InvalidInput
+from eventvault.errors import ArchiveDamaged
 
 
 def kind(path: Path) -> Literal["own", "foreign"]:
@@ -29,13 +27,13 @@ def kind(path: Path) -> Literal["own", "foreign"]:
     Raises ArchiveIncomplete for one that ends too early (or is empty), ArchiveDamaged for one of ours with something
     after its end, ArchiveAlien for what is no gzip file, ArchiveTooNew, BackupNotFound.
     """
-    with opened(path) as archive:
+    with open_archive(path, wait=False) as archive:
         return archive_origin(archive)
 
 
 def begins_as_own(path: Path) -> bool:
-    """Whether the file begins as an archive of ours does, whatever became of the rest. Raises as `opened` does."""
-    with opened(path) as archive:
+    """Whether the file begins as an archive of ours does, whatever follows. Raises as `open_archive` does."""
+    with open_archive(path, wait=False) as archive:
         return layout.opening_version(archive.read_at(0, layout.BLOCK)) is not None
 
 
@@ -44,67 +42,42 @@ def read_manifest(path: Path) -> Manifest:
 
     A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
     """
-    with opened(path) as archive:
-        return peek(archive)
+    with open_archive(path, wait=False) as archive:
+        return peek_manifest(archive)
 
 
-def verify(path: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None) -> Checked:
+def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
     """Read every byte of an archive of ours from the disk and check all of it; gives the manifest, now proven.
 
     progress: in bytes of the archive. Raises ArchiveIncomplete, ArchiveDamaged (saying what and at which byte),
-    ArchiveTooNew, BackupNotFound, Cancelled.
+    ArchiveTooNew, BackupNotFound.
     """
-    with opened(path, past_cache=True) as archive:
-        return _read_through(archive, None, Watch(f"verifying {path}", archive.size, progress, cancelled))
+    with open_archive(path, past_cache=True) as archive:
+        return _read_through(archive, None, ProgressCounter(archive.size, progress))
 
 
-def unpack(
-    path: Path, target: Path, *, progress: Progress | None = None, cancelled: IsCancelled | None = None
-) -> Checked:
+def unpack(path: Path, target: Path, *, progress: Progress | None = None) -> VerifiedArchive:
     """`verify`, while the files are written to `target/event_registry_db/`, which is on disk when this returns.
 
     target: a folder that is not there yet (FileExistsError), in one that is; on any error it is removed again.
     Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
     """
-    with opened(path, past_cache=True) as archive:
-        check_fits(archive, peek(archive).total_size, target.parent)
-        watch = Watch(f"unpacking {path}", archive.size, progress, cancelled)
+    with open_archive(path, past_cache=True) as archive:
+        check_fits(archive, peek_manifest(archive).total_size, target.parent)
         with fresh_folder(target):
             (target / data_folders.DATABASE).mkdir()
-            return _read_through(archive, target / data_folders.DATABASE, watch)
+            return _read_through(archive, target / data_folders.DATABASE, ProgressCounter(archive.size, progress))
 
 
-def extract(path: Path, name: str, target: Path) -> None:
-    """Write one file of the database to `target`, a new file, without reading the others; its SHA-256 is checked.
-
-    Raises InvalidInput where the archive has no file of this name, else as `verify` does; then `target` is gone.
-    """
-    with opened(path) as archive:
-        try:
-            parallel_reader.read_file(archive, find_spans(archive), name, target)
-        except KeyError:
-            raise InvalidInput(f"{path} holds no file {name!r}", hint="its manifest names the files") from None
-        except FileExistsError:
-            raise
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
-
-
-def _read_through(archive: Opened, folder: Path | None, watch: Watch) -> Checked:
+def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCounter) -> VerifiedArchive:
     try:
-        return parallel_reader.read_through(archive, folder, watch)
+        return parallel_reader.read_through(archive, folder, counter)
     except ArchiveDamaged:
-        walk(archive, _keep_nothing, Watch("looking for the damage", archive.size, None, None))
+        check_sequentially(archive)  # its error says what is wrong and where
         raise
 
 
-@contextmanager
-def _keep_nothing(_name: str, _size: int) -> Iterator[Write]:
-    yield len
-
-
-def peek(archive: Opened) -> Manifest:
+def peek_manifest(archive: OpenArchive) -> Manifest:
     """The manifest of an archive of ours, as it stands there. Raises as `read_manifest` does."""
     if archive_origin(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
@@ -113,13 +86,13 @@ def peek(archive: Opened) -> Manifest:
     return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
 
 
-def peek_entries(archive: Opened) -> Iterator[IndexEntry]:
+def peek_entries(archive: OpenArchive) -> Iterator[IndexEntry]:
     """The entries of an archive of ours as its index says, one after the other. Raises as `read_manifest` does."""
     offset = find_closing(archive).index_offset
     yield from index_entries(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
 
 
-def _text_at(archive: Opened, offset: int, name: str) -> bytearray:
+def _text_at(archive: OpenArchive, offset: int, name: str) -> bytearray:
     """The content of the entry whose header member is said to begin at `offset`."""
     end = archive.size - layout.CLOSING_SIZE
     if offset >= end:

@@ -17,24 +17,24 @@ import msgspec
 from eventvault.archive import compression, reader
 from eventvault.archive.compression import Compression
 from eventvault.archive.layout import FOLDER_ENTRY, IndexEntry, pieces
-from eventvault.archive.source import Opened, opened
+from eventvault.archive.source import OpenArchive, open_archive
 from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
-MOST_ARCHIVES = 8
+MAX_ARCHIVES = 8
 """Of the newest that will do; each keeps its file open and part of its index in memory."""
 
 Content = tuple[int, str]
 """What a file holds: its size in bytes and its SHA-256 in hex."""
 
 
-class Bad(msgspec.Struct, frozen=True):
+class UnusableArchive(msgspec.Struct, frozen=True):
     """An earlier archive that cannot be what it was when it was found good. name: of the file."""
 
     name: str
     problem: str
 
 
-class Members(NamedTuple):
+class MemberRanges(NamedTuple):
     """The data members of one file in the earlier archive `number`: offset, length and CRC-32 of each."""
 
     number: int
@@ -46,22 +46,22 @@ class ReusableMembers:
     """The earlier archives that are open, newest first, with the members that are wanted of them."""
 
     def __init__(self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression) -> None:
-        self.bad: list[Bad] = []
+        self.unusable: list[UnusableArchive] = []
         self._stack = stack
         self._paths = list(paths)
         self._store_id = store_id
         self._wanted = wanted
-        self._opened: dict[int, Opened] = {}
+        self._opened: dict[int, OpenArchive] = {}
         self._contents: dict[int, dict[Content, tuple[tuple[int, int, int], ...]]] = {}
 
-    def look_for(self, contents: Collection[Content], sizes: Collection[int]) -> None:
+    def open_for(self, contents: Collection[Content], sizes: Collection[int]) -> None:
         """Open archives until each of `contents` was found. sizes: of files whose SHA-256 is not known yet.
 
         What is looked for first is all that `find` finds later, and files of one of `sizes`.
         """
         missing = set(contents)
         for number, path in enumerate(self._paths):
-            if not (missing or sizes) or len(self._opened) == MOST_ARCHIVES:
+            if not (missing or sizes) or len(self._opened) == MAX_ARCHIVES:
                 return
             if number not in self._contents:
                 self._contents[number] = self._look_into(number, path, contents, sizes)
@@ -71,24 +71,24 @@ class ReusableMembers:
         """The sizes of all files that were found."""
         return {size for found in self._contents.values() for size, _ in found}
 
-    def find(self, content: Content) -> Members | None:
+    def find(self, content: Content) -> MemberRanges | None:
         for number, found in self._contents.items():
             if content in found:
-                return Members(number, self._opened[number].handle, found[content])
+                return MemberRanges(number, self._opened[number].handle, found[content])
         return None
 
     def give_up(self, number: int, why: str) -> None:
         """Nothing is taken from this archive any more."""
         self._contents[number] = {}
-        self.bad.append(Bad(self._paths[number].name, why))
+        self.unusable.append(UnusableArchive(self._paths[number].name, why))
 
     def _look_into(
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]
     ) -> dict[Content, tuple[tuple[int, int, int], ...]]:
         try:
             with ExitStack() as closing:
-                archive = closing.enter_context(opened(path))
-                about = reader.peek(archive)
+                archive = closing.enter_context(open_archive(path))
+                about = reader.peek_manifest(archive)
                 if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
                     return {}
                 wanted = {
@@ -102,14 +102,14 @@ class ReusableMembers:
         except (BackupNotFound, ArchiveUnreadable):
             return {}
         except ArchiveError as error:
-            self.bad.append(Bad(path.name, error.message))
+            self.unusable.append(UnusableArchive(path.name, error.message))
             return {}
         self._opened[number] = archive
         return found
 
 
 @contextmanager
-def earlier_archives(paths: Sequence[Path], store_id: str, wanted: Compression) -> Iterator[ReusableMembers]:
+def reusable_members(paths: Sequence[Path], store_id: str, wanted: Compression) -> Iterator[ReusableMembers]:
     """Archives of ours that were found good, newest first; they are held against removal until this is left."""
     with ExitStack() as stack:
         yield ReusableMembers(stack, paths, store_id, wanted)

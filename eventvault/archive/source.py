@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from isal import isal_zlib
 
-from eventvault.archive.watch import Watch
+from eventvault.archive.locks import shared_lock
+from eventvault.archive.progress import ProgressCounter
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveDamaged,
     ArchiveError,
     ArchiveIncomplete,
     ArchiveUnreadable,
-    BackupNotFound,
 )
 
 _READ = 256 * 1024
@@ -28,7 +27,7 @@ DAMAGED_HINT = "the archive is not what was written; restore another one, and lo
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenArchive:
     """An archive that is open and locked against removal by rotation. size: in bytes, when it was opened."""
 
     path: Path
@@ -76,40 +75,30 @@ class Opened:
 
 
 @contextmanager
-def opened(path: Path, *, past_cache: bool = False) -> Iterator[Opened]:
-    """Open an archive for reading and hold a shared lock on it.
+def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> Iterator[OpenArchive]:
+    """Open an archive, or a symbolic link to one, for reading under a shared lock.
 
-    past_cache: ask the kernel to forget its copy, so that what is read is what is on the disk.
-    Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file, ArchiveUnreadable where the
-    system does not let it be opened.
+    past_cache: ask the kernel to forget its copy, so that what is read is what is on the disk. wait: as for
+    `shared_lock`. Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file,
+    ArchiveUnreadable where the system does not let it be opened.
     """
-    handle = _open(path)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(shared_lock(path, follow=True, wait=wait))
+        except OSError as error:
+            raise ArchiveUnreadable(
+                f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
+                hint="see to it that the service may read the file",
+            ) from error
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise ArchiveAlien(
                 f"reading {path} failed: it is not a regular file", hint="put the archive itself in its place"
             )
         if past_cache:
             with suppress(OSError):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        yield Opened(path, handle, found.st_size)
-    finally:
-        os.close(handle)
-
-
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise BackupNotFound(f"there is no archive {path}", hint="list the backups to see which there are") from error
-    except OSError as error:
-        raise ArchiveUnreadable(
-            f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
-            hint="see to it that the service may read the file",
-        ) from error
+        yield OpenArchive(path, handle, status.st_size)
 
 
 class Source:
@@ -120,17 +109,17 @@ class Source:
 
     def __init__(
         self,
-        archive: Opened,
+        archive: OpenArchive,
         start: int,
         end: int,
         *,
         truncated: type[ArchiveError] = ArchiveDamaged,
-        watch: Watch | None = None,
+        counter: ProgressCounter | None = None,
     ) -> None:
         self.archive = archive
         self._end = end
         self._truncated = truncated
-        self._watch = watch
+        self._counter = counter
         self._buffer = memoryview(b"")
         self._buffer_offset = start
         self._next = 0
@@ -142,7 +131,7 @@ class Source:
         """The offset in the file of the next byte."""
         return self._buffer_offset + self._next
 
-    def some(self, most: int = _READ) -> memoryview:
+    def read_some(self, most: int = _READ) -> memoryview:
         """The next bytes, as many as are at hand; none only at the end."""
         if self._next == len(self._buffer):
             self._load()
@@ -150,7 +139,7 @@ class Source:
         self._next += len(piece)
         return piece
 
-    def give_back(self, count: int) -> None:
+    def push_back(self, count: int) -> None:
         """The last `count` bytes will come again."""
         if count <= self._next:
             self._next -= count
@@ -158,11 +147,11 @@ class Source:
             self._buffer_offset = self.position - count
             self._buffer, self._next = memoryview(b""), 0
 
-    def take(self, count: int) -> bytes:
+    def read_exactly(self, count: int) -> bytes:
         """Exactly the next `count` bytes (few)."""
         taken = b""
         while len(taken) < count:
-            piece = self.some(count - len(taken))
+            piece = self.read_some(count - len(taken))
             if not piece:
                 raise self.ended()
             taken += piece
@@ -191,5 +180,5 @@ class Source:
         fresh = self._buffer[max(0, self._hashed - offset) :]
         self._sha256.update(fresh)
         self._hashed += len(fresh)
-        if self._watch is not None and fresh:
-            self._watch.advance(len(fresh))
+        if self._counter is not None and fresh:
+            self._counter.advance(len(fresh))

@@ -15,9 +15,9 @@ from eventvault.archive.index import parse_index
 from eventvault.archive.layout import Closing, Index, IndexEntry
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.marks import find_closing
-from eventvault.archive.source import Opened, Source
+from eventvault.archive.source import OpenArchive, Source
 
-_MOST_HEADER = 4096
+_MAX_HEADER_BYTES = 4096
 
 
 class Member(NamedTuple):
@@ -53,7 +53,7 @@ class Spans(NamedTuple):
     end: int
 
 
-def find_spans(archive: Opened) -> Spans:
+def find_spans(archive: OpenArchive) -> Spans:
     """Read index and manifest strictly. Raises ArchiveDamaged where the index is not that of such a file, and as
     `marks.find_closing` does.
     """
@@ -74,7 +74,7 @@ def find_spans(archive: Opened) -> Spans:
     return Spans(closing, about, headers[0], files, entries[-1].header)
 
 
-def _index(archive: Opened, closing: Closing) -> tuple[Index, int | None]:
+def _index(archive: OpenArchive, closing: Closing) -> tuple[Index, int | None]:
     """The index, and the time in its tar header; nothing but the end may follow it."""
     end = archive.size - layout.CLOSING_SIZE
     if closing.index_offset >= end:
@@ -88,7 +88,7 @@ def _index(archive: Opened, closing: Closing) -> tuple[Index, int | None]:
     return index, reader.modified
 
 
-def _manifest(archive: Opened, entry: IndexEntry, closing: Closing, index_time: int | None) -> Manifest:
+def _manifest(archive: OpenArchive, entry: IndexEntry, closing: Closing, index_time: int | None) -> Manifest:
     """The manifest, which lies where the index says and just before it."""
     if entry.header >= closing.index_offset:
         raise archive.damaged(f"{layout.MANIFEST_NAME} is said to lie outside of the archive", entry.header)
@@ -100,25 +100,25 @@ def _manifest(archive: Opened, entry: IndexEntry, closing: Closing, index_time: 
     return about
 
 
-def _header(archive: Opened, entry: IndexEntry, following: IndexEntry) -> tuple[int, int]:
+def _header(archive: OpenArchive, entry: IndexEntry, following: IndexEntry) -> tuple[int, int]:
     """The place of an entry's header member; proves that its members lie between it and the next without a gap."""
     starts = [offset for offset, _, _ in entry.data]
     ends = [offset + length for offset, length, _ in entry.data]
     if starts and [*starts[1:], following.header] != ends:
         raise archive.damaged(f"{layout.INDEX_NAME} leaves gaps in {entry.name!r}", entry.header)
     length = (starts[0] if starts else following.header) - entry.header
-    if not 0 < length <= _MOST_HEADER or any(each > layout.MOST_MEMBER for _, each, _ in entry.data):
+    if not 0 < length <= _MAX_HEADER_BYTES or any(each > layout.MAX_MEMBER_BYTES for _, each, _ in entry.data):
         raise archive.damaged(f"{layout.INDEX_NAME} is not true for {entry.name!r}", entry.header)
     return entry.header, length
 
 
-def _places(archive: Opened, entry: IndexEntry) -> tuple[tuple[int, int, int], ...]:
+def _places(archive: OpenArchive, entry: IndexEntry) -> tuple[tuple[int, int, int], ...]:
     if len(entry.data) != -(-entry.size // layout.CHUNK):
         raise archive.damaged(f"{layout.INDEX_NAME} has too few or too many members of {entry.name!r}", entry.header)
     return entry.data
 
 
-def _check_names(archive: Opened, about: Manifest, closing: Closing) -> None:
+def _check_names(archive: OpenArchive, about: Manifest, closing: Closing) -> None:
     names = [file.name for file in about.files]
     if not all(map(layout.safe_name, names)) or any(first >= second for first, second in pairwise(names)):
         raise archive.damaged("the files are not named and sorted as they were written", closing.index_offset)

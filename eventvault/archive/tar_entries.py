@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from eventvault.archive import tar
 from eventvault.archive.layout import BLOCK, padding
-from eventvault.archive.manifest import MOST_FILES
+from eventvault.archive.manifest import MAX_FILES
 from eventvault.archive.source import Source
 from eventvault.archive.unpacking import Budget, unsafe
 
-_MOST_EXTENSION = 2**20
-_MOST_EXTENSIONS = 256 * 2**20
-_MOST_HEADERS = 4 * MOST_FILES
-_MOST_NAME = 4096
+_MAX_EXTENSION_BYTES = 2**20
+_MAX_EXTENSIONS_BYTES = 256 * 2**20
+_MAX_HEADERS = 4 * MAX_FILES
+_MAX_NAME_CHARS = 4096
 _FILES = (b"0", b"\0", b"7")
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL, _LABEL = b"L", b"K", (b"x", b"X"), b"g", b"V"
 _REFUSED = {
@@ -81,8 +81,8 @@ class TarEntries:
 
     def _next_header(self) -> tar.Header | None:
         self._headers += 1
-        if self._headers > _MOST_HEADERS:
-            raise unsafe(self._archive, f"it has more than {_MOST_HEADERS} tar headers")
+        if self._headers > _MAX_HEADERS:
+            raise unsafe(self._archive, f"it has more than {_MAX_HEADERS} tar headers")
         block = self._block()
         if not block.strip(b"\0"):
             self._end()
@@ -105,12 +105,12 @@ class TarEntries:
         if header.kind == _LABEL:
             return None
         self._entries += 1
-        if self._entries > MOST_FILES:
-            raise unsafe(self._archive, f"it has more than {MOST_FILES} entries")
+        if self._entries > MAX_FILES:
+            raise unsafe(self._archive, f"it has more than {MAX_FILES} entries")
         return Entry(shown, self._path(shown, folder=folder), self._left, folder)
 
     def _path(self, name: str, *, folder: bool) -> tuple[str, ...]:
-        if len(name) > _MOST_NAME:
+        if len(name) > _MAX_NAME_CHARS:
             raise unsafe(self._archive, f"a name is {len(name)} characters long")
         if name.startswith("/") or ".." in name.split("/"):
             raise unsafe(self._archive, f"{name!r} leads outside")
@@ -144,7 +144,7 @@ class TarEntries:
 
     def _extension(self, header: tar.Header) -> bytes:
         self._extensions += header.size
-        if header.size > _MOST_EXTENSION or self._extensions > _MOST_EXTENSIONS:
+        if header.size > _MAX_EXTENSION_BYTES or self._extensions > _MAX_EXTENSIONS_BYTES:
             raise unsafe(self._archive, f"an extended tar header has {header.size} bytes")
         self._begin(header.size)
         content = b"".join(self.content())
@@ -186,8 +186,8 @@ class TarEntries:
                     "the tar file in it ends too early: what made it did not come to its end"
                 )
             self._buffer = memoryview(piece)
-        some, self._buffer = self._buffer[:most], self._buffer[most:]
-        return some
+        read_some, self._buffer = self._buffer[:most], self._buffer[most:]
+        return read_some
 
     @staticmethod
     def _decode(name: bytes) -> str:

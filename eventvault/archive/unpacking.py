@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventvault.archive.source import Opened
+from eventvault.archive.source import OpenArchive
 from eventvault.errors import ArchiveUnsafe, NoSpace
 from eventvault.files import free_bytes, make_folder, sync_folder, sync_tree
 from eventvault.system_errors import reporting_no_space
 
-MOST_DEFLATE = 1032
+MAX_DEFLATE_RATIO = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
 
 _BOMB = 100
@@ -37,14 +37,14 @@ def fresh_folder(target: Path) -> Iterator[Path]:
             raise
 
 
-def no_space(archive: Opened, needed: int, free: int) -> NoSpace:
+def no_space(archive: OpenArchive, needed: int, free: int) -> NoSpace:
     return NoSpace(
         f"unpacking {archive.path} failed: it needs {needed} bytes, {free} are free",
         hint="free some space on the disk of storage/ and try again; nothing was kept of this try",
     )
 
 
-def unsafe(archive: Opened, why: str) -> ArchiveUnsafe:
+def unsafe(archive: OpenArchive, why: str) -> ArchiveUnsafe:
     return ArchiveUnsafe(
         f"unpacking {archive.path} failed: {why}",
         hint="this archive is not taken in; make it anew from the database folder alone: tar czf backup.tar.gz"
@@ -52,12 +52,12 @@ def unsafe(archive: Opened, why: str) -> ArchiveUnsafe:
     )
 
 
-def check_fits(archive: Opened, needed: int, folder: Path) -> None:
+def check_fits(archive: OpenArchive, needed: int, folder: Path) -> None:
     """Raise, before anything is written, where `needed` bytes are more than `folder` has room for.
 
     Raises NoSpace, or ArchiveUnsafe where no archive of this size can hold so much.
     """
-    if needed > archive.size * MOST_DEFLATE:
+    if needed > archive.size * MAX_DEFLATE_RATIO:
         raise unsafe(archive, f"it says that it holds {needed} bytes, more than its {archive.size} can")
     free = _free(folder)
     if needed > free:
@@ -73,7 +73,7 @@ def _free(folder: Path) -> int:
 class Budget:
     """What the entries of an archive may hold together: what is free on the disk."""
 
-    def __init__(self, archive: Opened, folder: Path) -> None:
+    def __init__(self, archive: OpenArchive, folder: Path) -> None:
         self._archive = archive
         self._free = _free(folder)
         self._needed = 0

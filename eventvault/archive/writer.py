@@ -22,16 +22,16 @@ from eventvault.archive import layout, manifest, tar
 from eventvault.archive.layout import Closing, Index, IndexEntry
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.output import CopyFailed, HashedOutput
-from eventvault.archive.packing import Packed, changed, hash_files, pack
+from eventvault.archive.packing import PackedPiece, changed, hash_files, pack
 from eventvault.archive.parallel import in_order
+from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.readback import WrittenRanges, read_back
-from eventvault.archive.reuse import Members, ReusableMembers
-from eventvault.archive.watch import IsCancelled, Progress, Watch
+from eventvault.archive.reuse import MemberRanges, ReusableMembers
 from eventvault.errors import ArchiveUnsafe, TooLarge
 from eventvault.files import durable_file
 
 
-class Written(msgspec.Struct, frozen=True):
+class WrittenArchive(msgspec.Struct, frozen=True):
     """An archive that was written and read back. size: in bytes. sha256: of the whole file, in hex.
 
     manifest: with `files`. copied: how many of its bytes were copied from earlier archives.
@@ -48,19 +48,18 @@ def write_archive(
     folder: Path,
     about: Manifest,
     *,
-    known: Mapping[str, str] | None = None,
-    earlier: ReusableMembers | None = None,
+    digests: Mapping[str, str] | None = None,
+    reusable: ReusableMembers | None = None,
     progress: Progress | None = None,
-    cancelled: IsCancelled | None = None,
-) -> Written:
+) -> WrittenArchive:
     """Write the files of `folder` (plain files only, the database's) and the manifest `about` to the archive `path`.
 
-    known: SHA-256 in hex of files, by name, that need not be read to know it. earlier: what members may be copied
-    from; what fails of it is in `earlier.bad` afterwards. The same folder and manifest give the same bytes, as long as
-    nothing is copied from an archive of another version or that is compressed harder. progress: in bytes of the files.
-    Raises FileExistsError where the name is taken, NoSpace, TooLarge, Cancelled, ArchiveDamaged where what was read
-    back is not what was written; then nothing is left behind. The folder must not change meanwhile: DatabaseError
-    where it did.
+    digests: SHA-256 in hex by file name, of files that need not be read. reusable: members that may be copied; its
+    `unusable` names the archives that failed. progress: in bytes of the files. The same folder and manifest give the
+    same bytes, unless members are copied from an archive of another version or of a harder compression.
+
+    Raises FileExistsError where the name is taken, NoSpace, TooLarge, ArchiveDamaged where the disk gives back other
+    bytes than were written, DatabaseError where the folder changed meanwhile; then nothing is left of the archive.
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -68,14 +67,14 @@ def write_archive(
     sizes = _sizes(folder)
     with durable_file(path, replace=False) as file:
         while True:
-            watch = Watch(f"writing the archive {path}", sum(sizes.values()), progress, cancelled)
+            counter = ProgressCounter(sum(sizes.values()), progress)
             try:
-                reused = _find_members(folder, sizes, known or {}, earlier)
-                return _write(file.fileno(), path, folder, about, sizes, reused, watch)
+                reused = _find_members(folder, sizes, digests or {}, reusable)
+                return _write(file.fileno(), path, folder, about, sizes, reused, counter)
             except CopyFailed as failed:
-                if earlier is None:
+                if reusable is None:
                     raise
-                earlier.give_up(failed.number, str(failed))
+                reusable.give_up(failed.number, str(failed))
                 os.ftruncate(file.fileno(), 0)
 
 
@@ -83,22 +82,22 @@ class _Reused(msgspec.Struct, frozen=True):
     """A file whose members are copied."""
 
     sha256: str
-    members: Members
+    members: MemberRanges
 
 
 def _find_members(
-    folder: Path, sizes: Mapping[str, int], known: Mapping[str, str], earlier: ReusableMembers | None
+    folder: Path, sizes: Mapping[str, int], digests: Mapping[str, str], reusable: ReusableMembers | None
 ) -> dict[str, _Reused]:
     """The files that need not be compressed. One of unknown content is read where an earlier one has its size."""
-    if earlier is None:
+    if reusable is None:
         return {}
-    contents = {name: (sizes[name], known[name]) for name in sizes if name in known}
-    unknown = {name: size for name, size in sizes.items() if name not in known and size}
-    earlier.look_for(set(contents.values()), set(unknown.values()))
-    same_size = [(folder / name, size) for name, size in unknown.items() if size in earlier.sizes()]
+    contents = {name: (sizes[name], digests[name]) for name in sizes if name in digests}
+    unknown = {name: size for name, size in sizes.items() if name not in digests and size}
+    reusable.open_for(set(contents.values()), set(unknown.values()))
+    same_size = [(folder / name, size) for name, size in unknown.items() if size in reusable.sizes()]
     for (path, size), sha256 in zip(same_size, hash_files(same_size), strict=True):
         contents[path.name] = (size, sha256)
-    found = ((name, content, earlier.find(content)) for name, content in contents.items())
+    found = ((name, content, reusable.find(content)) for name, content in contents.items())
     return {name: _Reused(content[1], members) for name, content, members in found if members is not None}
 
 
@@ -109,39 +108,46 @@ def _write(
     about: Manifest,
     sizes: Mapping[str, int],
     reused: Mapping[str, _Reused],
-    watch: Watch,
-) -> Written:
+    counter: ProgressCounter,
+) -> WrittenArchive:
     archive = _Archive(handle, about)
     fresh = [(folder / name, size) for name, size in sizes.items() if name not in reused]
     jobs = chain.from_iterable(pack(file, size, about.compression) for file, size in fresh)
     try:
         with closing(in_order(jobs)) as pieces:
             archive.begin(layout.FOLDER_ENTRY, 0, layout.opening_header())
-            records = [_add_file(archive, name, size, reused.get(name), pieces, watch) for name, size in sizes.items()]
+            records = [
+                _add_file(archive, name, size, reused.get(name), pieces, counter) for name, size in sizes.items()
+            ]
         _check_unchanged(folder, sizes)
         complete = msgspec.structs.replace(about, format_version=manifest.FORMAT_VERSION, files=records)
         archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
         sha256 = archive.close()
         os.fsync(handle)
         read_back(handle, path, archive.placed)
-        return Written(archive.offset, sha256, complete, archive.copied)
+        return WrittenArchive(archive.offset, sha256, complete, archive.copied)
     finally:
         archive.abandon()
 
 
 def _add_file(
-    archive: _Archive, name: str, size: int, reused: _Reused | None, pieces: Iterator[Packed], watch: Watch
+    archive: _Archive,
+    name: str,
+    size: int,
+    reused: _Reused | None,
+    pieces: Iterator[PackedPiece],
+    counter: ProgressCounter,
 ) -> FileRecord:
     archive.begin(layout.FOLDER_ENTRY + name, size)
     if reused is not None:
         archive.copy(reused.members)
-        watch.advance(size)
+        counter.advance(size)
         return FileRecord(name, size, reused.sha256)
     sha256: str | None = None if size else hashlib.sha256().hexdigest()
     while sha256 is None:
         piece = next(pieces)
         archive.add(piece)
-        watch.advance(piece.content)
+        counter.advance(piece.content)
         sha256 = piece.file_sha256
     return FileRecord(name, size, sha256)
 
@@ -167,12 +173,12 @@ class _Archive:
         self._entries.append(IndexEntry(name, size, self.offset, ()))
         self._write(layout.member(block, gzip_header))
 
-    def add(self, piece: Packed) -> None:
+    def add(self, piece: PackedPiece) -> None:
         """Add a piece of the present entry."""
         self._note((self.offset, len(piece.member), piece.crc))
         self._write(piece.member, piece.sha256)
 
-    def copy(self, members: Members) -> None:
+    def copy(self, members: MemberRanges) -> None:
         """Add all the members of the present entry from an earlier archive."""
         for offset, length, crc in members.places:
             self._note((self.offset, length, crc))
@@ -228,9 +234,9 @@ def _sizes(folder: Path) -> dict[str, int]:
                 hint="a database folder holds only the files of LevelDB; remove what else lies in it",
             )
         sizes[entry.name] = found.st_size
-    if len(sizes) > manifest.MOST_FILES - 3:
+    if len(sizes) > manifest.MAX_FILES - 3:
         raise TooLarge(
-            f"archiving {folder} failed: it holds {len(sizes)} files, an archive at most {manifest.MOST_FILES - 3}",
+            f"archiving {folder} failed: it holds {len(sizes)} files, an archive at most {manifest.MAX_FILES - 3}",
             hint="compact the database",
         )
     return sizes

@@ -11,7 +11,7 @@ import msgspec
 from eventvault import clock
 from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
-from eventvault.archive.reuse import earlier_archives
+from eventvault.archive.reuse import reusable_members
 from eventvault.backups import table_digests
 from eventvault.errors import BackupsUnavailable
 
@@ -30,8 +30,8 @@ def write_archive(
     fingerprints = table_digests.read_fingerprints(Path(folder))
     known = table_digests.load_digests(Path(storage), about, fingerprints)
     try:
-        with earlier_archives([Path(name) for name in earlier], about.store_id, about.compression) as archives:
-            written = writer.write_archive(target, Path(folder), about, known=known, earlier=archives)
+        with reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives:
+            written = writer.write_archive(target, Path(folder), about, digests=known, reusable=archives)
     except FileExistsError:
         return {"exists": True}
     except OSError as error:
@@ -41,4 +41,4 @@ def write_archive(
         ) from error
     table_digests.save_digests(Path(storage), written.manifest, fingerprints)
     result = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
-    return {**result, "verified": clock.now(), "bad": msgspec.to_builtins(archives.bad)}
+    return {**result, "verified": clock.now(), "bad": msgspec.to_builtins(archives.unusable)}

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from eventvault.errors import DatabaseDamaged, DatabaseError
+from eventvault.files import copy_range
 from eventvault.leveldb.examine import file_numbers
-from eventvault.leveldb.manifest import HINT, Version, read_current, read_manifest
+from eventvault.leveldb.manifest import HINT, Version, read_current, read_version
 from eventvault.system_errors import reporting_no_space
 
 MAX_TRIES = 20
@@ -37,11 +38,9 @@ MAX_TRIES = 20
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 20
 _NO_LINKS = frozenset(
     {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 )
-_NO_COPY_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _try_once(database: Path, staging: Path, pause_writes: Callable[[], Abstract
         with pause_writes() as context:
             logs = _open_logs(database, opened)
             manifest = _open_manifest(database, opened)
-        version = read_manifest(manifest.file, manifest.size, name=str(database / manifest.name))
+        version = read_version(manifest.file, manifest.size, name=str(database / manifest.name))
         _link_named_tables(database, staging, version)
         _remove_unnamed_tables(staging, version)
         for number, log in logs.items():
@@ -215,29 +214,11 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
-    """Copy the first `size` bytes into a new file, by the kernel where it can, else in chunks."""
+    """Copy the first `size` bytes into a new file."""
     with target.open("xb") as file:
-        done = _copy_by_kernel(source.fileno(), file.fileno(), size)
-        while done < size:
-            chunk = os.pread(source.fileno(), min(_CHUNK, size - done), done)
-            if not chunk:
-                raise DatabaseDamaged(f"{source.name} has shrunk to {done} bytes while it was copied", hint=HINT)
-            done += os.pwrite(file.fileno(), chunk, done)
-
-
-def _copy_by_kernel(source: int, target: int, size: int) -> int:
-    """How many bytes `copy_file_range` copied: all of them, or fewer where this file system has no such thing."""
-    done = 0
-    try:
-        while done < size:
-            copied = os.copy_file_range(source, target, size - done, done, done)
-            if copied == 0:
-                break
-            done += copied
-    except OSError as error:
-        if error.errno not in _NO_COPY_RANGE:
-            raise
-    return done
+        copied = copy_range(source.fileno(), 0, file.fileno(), 0, size)
+    if copied < size:
+        raise DatabaseDamaged(f"{source.name} has shrunk to {copied} bytes while it was copied", hint=HINT)
 
 
 def _names(folder: Path) -> list[str]:

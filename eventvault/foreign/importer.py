@@ -18,7 +18,7 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, Cancelled, DatabaseError, NoSpace, WriteFailed
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError, NoSpace, WriteFailed
 from eventvault.events.event import EventDraft
 from eventvault.files import remove_durably, sync_tree
 from eventvault.foreign.detect import is_foreign
@@ -50,13 +50,12 @@ def import_foreign(
     identity: StoreIdentity | None = None,
     instant_clock: clock.Clock = clock.now,
     progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
 ) -> ImportReport:
     """Make a new event database at `target` of all records of the LevelDB in `folder`, in key order.
 
     folder: a private copy, as opening it writes to it. target: must not exist; it is on disk when this returns.
     identity: of the new database (default: a new one). instant_clock: gives `recordedtime`.
-    Raises ArchiveDamaged, ArchiveAlien (no database that could be opened), NoSpace, WriteFailed or Cancelled; then
+    Raises ArchiveDamaged, ArchiveAlien (no database that could be opened), NoSpace or WriteFailed; then
     there is no `target`.
     """
     if target.exists():
@@ -66,7 +65,7 @@ def import_foreign(
         with _writing(target):
             create_database(target, identity or first_identity(instant_clock(), "imported"))
             with closing(open_leveldb(target)) as db:
-                importing = _Importing(EventRegistry(db, target, instant_clock), progress, cancelled)
+                importing = _Importing(EventRegistry(db, target, instant_clock), progress)
                 with closing(_open_foreign(folder)) as source:
                     _check_log(folder, examination)
                     _check_foreign(source)
@@ -93,14 +92,11 @@ def read_foreign(folder: Path) -> None:
 class _Importing:
     """One import under way. counts: of the fields of ForeignEvent that are true, and `events`, `renamed`."""
 
-    def __init__(
-        self, registry: EventRegistry, progress: Progress | None, cancelled: Callable[[], bool] | None
-    ) -> None:
+    def __init__(self, registry: EventRegistry, progress: Progress | None) -> None:
         self.counts: Counter[str] = Counter()
         self.renamed: list[Renamed] = []
         self._registry = registry
         self._progress = progress
-        self._cancelled = cancelled
         self._drafts: list[EventDraft] = []
         self._identities: set[bytes] = set()
         self._bytes = 0
@@ -146,8 +142,6 @@ class _Importing:
         return event
 
     def _flush(self) -> None:
-        if self._cancelled is not None and self._cancelled():
-            raise Cancelled("the import was cancelled", hint="restore again; nothing was kept of this try")
         if self._drafts:
             self._registry.append([AppendBatch(self._drafts, _NONCE)])
             if self._registry.last_sequence != self.counts["events"]:

@@ -17,7 +17,7 @@ import msgspec
 
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.log import Ending, LogReader
-from eventvault.leveldb.manifest import Version, read_current, read_manifest
+from eventvault.leveldb.manifest import Version, read_current, read_version
 
 _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
 _BATCH = struct.Struct("<QI")
@@ -69,7 +69,7 @@ def examine_database(folder: Path) -> Examination:
     try:
         manifest = read_current(folder)
         with (folder / manifest).open("rb") as file:
-            version = read_manifest(file, name=str(folder / manifest))
+            version = read_version(file, name=str(folder / manifest))
     except DatabaseDamaged as error:
         return Examination(folder=str(folder), problems=(error.message,))
     except OSError as error:

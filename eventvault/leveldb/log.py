@@ -23,7 +23,7 @@ BLOCK_SIZE = 32768
 HEADER = struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
-MOST_RECORD = 256 * 2**20
+MAX_RECORD_BYTES = 256 * 2**20
 """Bytes of one record that are joined in memory: a batch of what one request may hold is far smaller, and a forged log
 must not fill the memory."""
 
@@ -37,7 +37,7 @@ class Ending(StrEnum):
     CLEAN: with a whole record, or with zeros beyond it (space that was reserved), which LevelDB passes over too.
     TORN: with a record that is partial or bad and no whole record after it: the writer was stopped in its midst.
     DAMAGED: with a bad record that whole records follow: bytes in the middle are not those that were written. Or with a
-    record that is longer than `MOST_RECORD`.
+    record that is longer than `MAX_RECORD_BYTES`.
     """
 
     CLEAN = "clean"
@@ -96,8 +96,8 @@ class LogReader:
                 parts = []
                 length = 0
             length += len(fragment.payload)
-            if length > MOST_RECORD:
-                self._bad = (offset, f"a record that is longer than {MOST_RECORD} bytes")
+            if length > MAX_RECORD_BYTES:
+                self._bad = (offset, f"a record that is longer than {MAX_RECORD_BYTES} bytes")
                 self._too_long = True
                 break
             parts.append(fragment.payload)

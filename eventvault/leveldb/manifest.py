@@ -69,7 +69,7 @@ def read_current(database: Path) -> str:
     return content[:-1].decode()
 
 
-def read_manifest(file: BinaryIO, size: int | None = None, *, name: str = "MANIFEST") -> Version:
+def read_version(file: BinaryIO, size: int | None = None, *, name: str = "MANIFEST") -> Version:
     """The version that the first `size` bytes (default: all) of a MANIFEST lead to.
 
     A torn tail is the end of the file. name: for messages. Raises DatabaseDamaged where edits are unreadable.

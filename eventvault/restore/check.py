@@ -13,7 +13,7 @@ from typing import Any
 
 from eventvault import data_folders
 from eventvault.archive import any_tar, reader
-from eventvault.archive.watch import Progress
+from eventvault.archive.progress import Progress
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign

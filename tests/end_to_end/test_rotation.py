@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.archive.locks import reading
+from eventvault.archive.locks import shared_lock
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -74,7 +74,7 @@ def test_a_pinned_one_stays_until_it_is_not(service_of_two: StoreService) -> Non
 
 def test_one_that_is_being_read_stays_until_the_next_time(service_of_two: StoreService) -> None:
     (first,) = back_up(service_of_two, "a")
-    with reading(service_of_two.settings.backup_dir / first):
+    with shared_lock(service_of_two.settings.backup_dir / first):
         back_up(service_of_two, "b", "c")
         assert first in listed(service_of_two)
 

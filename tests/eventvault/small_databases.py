@@ -10,7 +10,7 @@ import pytest
 
 from eventvault.database import checkpoint
 from eventvault.database.checkpoint import Checkpoint
-from eventvault.leveldb.manifest import read_current, read_manifest
+from eventvault.leveldb.manifest import read_current, read_version
 
 SMALL = {"write_buffer_size": 65536, "max_file_size": 1 << 20}
 
@@ -52,7 +52,7 @@ def assert_private(copy: Checkpoint[Any]) -> None:
 def named_table(folder: Path) -> Path:
     """A table that the MANIFEST names; a closing database may leave others behind."""
     with (folder / read_current(folder)).open("rb") as file:
-        return folder / f"{max(read_manifest(file).files):06d}.ldb"
+        return folder / f"{max(read_version(file).files):06d}.ldb"
 
 
 class CompactionsInBetween:
@@ -62,9 +62,9 @@ class CompactionsInBetween:
         self.done = 0
         self.next = 1000
         self._live, self._folder, self._times = live, tmp_path, times
-        self._open_logs, self._read_manifest = checkpoint._open_logs, checkpoint.read_manifest
+        self._open_logs, self._read_version = checkpoint._open_logs, checkpoint.read_version
         monkeypatch.setattr(checkpoint, "_open_logs", self._new_tables)
-        monkeypatch.setattr(checkpoint, "read_manifest", self._and_gone)
+        monkeypatch.setattr(checkpoint, "read_version", self._and_gone)
 
     def _compact(self) -> None:
         fill(self._live, self.next, self.next + 300)
@@ -77,7 +77,7 @@ class CompactionsInBetween:
         return self._open_logs(*args)
 
     def _and_gone(self, *args: Any, **more: Any) -> Any:
-        version = self._read_manifest(*args, **more)
+        version = self._read_version(*args, **more)
         if self.done < self._times:
             named = {f"{number:06d}.ldb" for number in version.files}
             new = {name for name in named if not (self._folder / "staging" / name).exists()}

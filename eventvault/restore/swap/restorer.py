@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock, data_folders
-from eventvault.archive.source import opened
+from eventvault.archive.source import open_archive
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import StoreIdentity
@@ -84,7 +84,8 @@ class Restorer(Settler):
         chore = self._chore("prepare_restore", arguments)
 
         def make(staging: Path) -> dict[str, Any]:
-            with opened(archive) as held, room_for(archive, self._settings.storage_dir):  # rotation passes over it
+            # The shared lock keeps rotation away from the archive.
+            with open_archive(archive) as held, room_for(archive, self._settings.storage_dir):
                 return {"read": held.size, **chore(staging)}
 
         return self.prepare_by(make, archive.name, known, operation, inbox=archive if inbox else None)

@@ -16,7 +16,7 @@ from eventvault.archive.entries import EntryReader
 from eventvault.archive.index import parse_index
 from eventvault.archive.layout import Closing, Index, IndexEntry
 from eventvault.archive.manifest import Manifest
-from eventvault.archive.source import Source, opened
+from eventvault.archive.source import Source, open_archive
 from eventvault.database.generation import Generation
 
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1_700_000_000_000_000)
@@ -104,7 +104,7 @@ class Forgery:
     def __init__(self, path: Path, modified: int) -> None:
         self.content = path.read_bytes()
         self.modified = modified
-        with opened(path) as archive:
+        with open_archive(path) as archive:
             offset = layout.parse_closing(self.content[-layout.CLOSING_SIZE :]).index_offset
             reader = EntryReader(Source(archive, offset, archive.size))
             reader.begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.archive.locks import exclusive_lock, reading
-from eventvault.archive.source import opened
+from eventvault.archive import reader
+from eventvault.archive.locks import exclusive_lock, shared_lock
+from eventvault.archive.source import open_archive
 from eventvault.errors import BackupNotFound, BackupProtected
 
 READER = """
 import pathlib, sys
-from eventvault.archive.locks import reading
-with reading(pathlib.Path(sys.argv[1])) as file:
+from eventvault.archive import reader
+from eventvault.archive.locks import shared_lock
+with shared_lock(pathlib.Path(sys.argv[1])) as handle:
     print("reading", flush=True)
     sys.stdin.read()
 """
@@ -35,20 +38,20 @@ def archive(tmp_path: Path) -> Path:
 def test_an_archive_that_nobody_reads_can_be_claimed_and_read_again_afterwards(archive: Path) -> None:
     with exclusive_lock(archive):
         pass
-    with reading(archive) as file:
-        assert file.read() == b"content"
+    with shared_lock(archive) as handle:
+        assert os.read(handle, 100) == b"content"
 
 
 def test_several_read_at_once_and_none_of_them_loses_the_archive(archive: Path) -> None:
     refused = pytest.raises(BackupProtected, match=r"a\.tar\.gz is being read")
-    with reading(archive), reading(archive), refused, exclusive_lock(archive):
+    with shared_lock(archive), shared_lock(archive), refused, exclusive_lock(archive):
         pytest.fail("claimed while it is being read")
     with exclusive_lock(archive):
         pass
 
 
 def test_the_readers_of_the_archive_package_count_too(archive: Path) -> None:
-    with opened(archive), pytest.raises(BackupProtected), exclusive_lock(archive):
+    with open_archive(archive), pytest.raises(BackupProtected), exclusive_lock(archive):
         pytest.fail("claimed while it is being read")
 
 
@@ -71,7 +74,7 @@ def test_a_second_claim_is_refused(archive: Path) -> None:
         pytest.fail("claimed twice")
 
 
-@pytest.mark.parametrize("how", [reading, exclusive_lock])
+@pytest.mark.parametrize("how", [shared_lock, exclusive_lock])
 def test_a_missing_archive_is_said_so(tmp_path: Path, how: Callable[[Path], AbstractContextManager[object]]) -> None:
     with pytest.raises(BackupNotFound, match=r"there is no backup gone\.tar\.gz"), how(tmp_path / "gone.tar.gz"):
         pytest.fail("opened")
@@ -88,7 +91,7 @@ def test_an_archive_that_was_replaced_before_the_lock_was_had_is_not_the_one_tha
         real(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(BackupNotFound), reading(archive):
+    with pytest.raises(BackupNotFound), shared_lock(archive):
         pytest.fail("the old file was read")
 
 
@@ -104,5 +107,12 @@ def test_where_there_is_no_flock_archives_can_be_read_and_removed(
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with reading(archive) as file, exclusive_lock(archive):
-        assert file.read() == b"content"
+    with shared_lock(archive) as handle, exclusive_lock(archive):
+        assert os.read(handle, 100) == b"content"
+
+
+def test_a_look_at_an_archive_never_waits_for_its_removal(own: Path) -> None:
+    with exclusive_lock(own):
+        assert reader.kind(own) == "own"
+        assert reader.begins_as_own(own)
+        assert reader.read_manifest(own).events == 2

@@ -61,7 +61,7 @@ def make_hostile(
         file.write(an_entry(layout.MANIFEST_NAME, said, modified))
         offset = file.tell()
         listed = msgspec.json.encode({"formatVersion": 1, "entries": [folder, *entries, last]})
-        assert max(len(said), len(listed)) <= manifest.MOST_MANIFEST_BYTES
+        assert max(len(said), len(listed)) <= manifest.MAX_MANIFEST_BYTES
         file.write(an_entry(layout.INDEX_NAME, listed, modified))
         file.write(layout.member(layout.END_BLOCKS))
         file.write(layout.closing_member(Closing(1, offset, bytes(32))))

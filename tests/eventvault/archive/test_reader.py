@@ -21,7 +21,6 @@ from eventvault.errors import (
     ArchiveTooNew,
     ArchiveUnsafe,
     BackupNotFound,
-    Cancelled,
     NoSpace,
 )
 
@@ -295,14 +294,6 @@ def test_a_target_that_is_there_is_left_alone(own, tmp_path):
     with pytest.raises(FileExistsError):
         reader.unpack(own, tmp_path / "target")
     assert (tmp_path / "target/precious").exists()
-
-
-def test_unpacking_can_be_cancelled(own, tmp_path):
-    with pytest.raises(Cancelled):
-        reader.unpack(own, tmp_path / "target", cancelled=lambda: True)
-    assert not (tmp_path / "target").exists()
-    with pytest.raises(Cancelled):
-        reader.verify(own, cancelled=lambda: True)
 
 
 def test_progress_is_in_bytes_of_the_archive(own):

@@ -13,8 +13,8 @@ from eventvault import data_folders
 from eventvault.archive import reader, writer
 from eventvault.archive import reuse as earlier_module
 from eventvault.archive.manifest import Manifest
-from eventvault.archive.reuse import earlier_archives
-from eventvault.archive.writer import Written
+from eventvault.archive.reuse import reusable_members
+from eventvault.archive.writer import WrittenArchive
 
 
 @pytest.fixture
@@ -29,12 +29,14 @@ def known_in(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.ldb")}
 
 
-def write(path: Path, folder: Path, about: Manifest, *paths: Path, known: bool = True, **more) -> tuple[Written, list]:
-    with earlier_archives(paths, about.store_id, about.compression) as archives:
+def write(
+    path: Path, folder: Path, about: Manifest, *paths: Path, known: bool = True, **more
+) -> tuple[WrittenArchive, list]:
+    with reusable_members(paths, about.store_id, about.compression) as archives:
         written = writer.write_archive(
-            path, folder, about, known=known_in(folder) if known else {}, earlier=archives, **more
+            path, folder, about, digests=known_in(folder) if known else {}, reusable=archives, **more
         )
-    return written, archives.bad
+    return written, archives.unusable
 
 
 @pytest.fixture
@@ -52,12 +54,12 @@ def assert_whole(path: Path, folder: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_an_earlier_archive_holds_is_copied_and_the_bytes_are_the_same(known, first, tables, about, tmp_path):
-    written, bad = write(tmp_path / "second.tar.gz", tables, about, first, known=known)
+    written, unusable = write(tmp_path / "second.tar.gz", tables, about, first, known=known)
 
     assert (tmp_path / "second.tar.gz").read_bytes() == first.read_bytes()
     assert written.sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
     assert written.copied > 2_000_000
-    assert bad == []
+    assert unusable == []
 
 
 def test_only_content_counts_not_the_name(first, tables, about, tmp_path):
@@ -88,9 +90,9 @@ def test_members_come_from_any_archive(first, tables, about, tmp_path):
 def test_an_archive_of_another_store_is_not_used(first, tables, about, tmp_path):
     other = msgspec.structs.replace(about, store_id="another")
 
-    written, bad = write(tmp_path / "second.tar.gz", tables, other, first)
+    written, unusable = write(tmp_path / "second.tar.gz", tables, other, first)
 
-    assert (written.copied, bad) == (0, [])
+    assert (written.copied, unusable) == (0, [])
     assert_whole(tmp_path / "second.tar.gz", tables, tmp_path / "out")
 
 
@@ -145,10 +147,10 @@ def test_an_earlier_archive_that_was_harmed_is_passed_over(harm, known, first, t
     whole = first.read_bytes()
     harm(first)
 
-    _, bad = write(tmp_path / "second.tar.gz", tables, about, first, known=known)
+    _, unusable = write(tmp_path / "second.tar.gz", tables, about, first, known=known)
 
     assert (tmp_path / "second.tar.gz").read_bytes() == whole
-    assert [each.name for each in bad] == ([] if harm is delete else ["first.tar.gz"])
+    assert [each.name for each in unusable] == ([] if harm is delete else ["first.tar.gz"])
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -174,10 +176,10 @@ def test_the_next_archive_that_has_a_member_steps_in(first, tables, about, tmp_p
     write(tmp_path / "second.tar.gz", tables, about)
     flip(tmp_path / "second.tar.gz")
 
-    written, bad = write(tmp_path / "third.tar.gz", tables, about, tmp_path / "second.tar.gz", first)
+    written, unusable = write(tmp_path / "third.tar.gz", tables, about, tmp_path / "second.tar.gz", first)
 
     assert written.copied > 2_000_000
-    assert [each.name for each in bad] == ["second.tar.gz"]
+    assert [each.name for each in unusable] == ["second.tar.gz"]
     assert (tmp_path / "third.tar.gz").read_bytes() == first.read_bytes()
 
 
@@ -199,10 +201,10 @@ def test_a_disk_that_fails_under_the_earlier_archive_is_passed_over(first, table
 
     monkeypatch.setattr(os, "copy_file_range", fail)
 
-    written, bad = write(tmp_path / "second.tar.gz", tables, about, first)
+    written, unusable = write(tmp_path / "second.tar.gz", tables, about, first)
 
     assert written.copied == 0
-    assert "Input/output error" in bad[0].problem
+    assert "Input/output error" in unusable[0].problem
     assert (tmp_path / "second.tar.gz").read_bytes() == first.read_bytes()
 
 
@@ -216,9 +218,9 @@ def test_a_full_disk_is_said_although_members_are_copied(first, tables, about, t
 
 def test_a_wrong_sha256_of_the_files_is_not_believed_over_what_is_read(tables, about, tmp_path):
     """What is compressed is hashed as it is read; what was known of it does not matter."""
-    with earlier_archives([], about.store_id, about.compression) as archives:
+    with reusable_members([], about.store_id, about.compression) as archives:
         known = dict.fromkeys(known_in(tables), "0" * 64)
-        writer.write_archive(tmp_path / "a.tar.gz", tables, about, known=known, earlier=archives)
+        writer.write_archive(tmp_path / "a.tar.gz", tables, about, digests=known, reusable=archives)
 
     reader.verify(tmp_path / "a.tar.gz")
 
@@ -226,29 +228,29 @@ def test_a_wrong_sha256_of_the_files_is_not_believed_over_what_is_read(tables, a
 def test_few_archives_are_opened(first, tables, about, tmp_path, monkeypatch):
     """The newest gives all, so the others are not even looked at."""
     looked: list[Path] = []
-    real: Callable = earlier_module.opened
+    real: Callable = earlier_module.open_archive
 
     def noting(path: Path):
         looked.append(path)
         return real(path)
 
-    monkeypatch.setattr(earlier_module, "opened", noting)
-    with earlier_archives([first, first, first], about.store_id, about.compression) as archives:
-        archives.look_for({(70_000, known_in(tables)["000021.ldb"])}, set())
+    monkeypatch.setattr(earlier_module, "open_archive", noting)
+    with reusable_members([first, first, first], about.store_id, about.compression) as archives:
+        archives.open_for({(70_000, known_in(tables)["000021.ldb"])}, set())
 
     assert looked == [first]
 
 
 def test_archives_that_can_give_nothing_do_not_stand_before_one_that_can(first, tables, about, tmp_path):
     others = []
-    for number in range(2 * earlier_module.MOST_ARCHIVES):
+    for number in range(2 * earlier_module.MAX_ARCHIVES):
         others.append(tmp_path / f"other{number}.tar.gz")
         writer.write_archive(others[-1], tables, msgspec.structs.replace(about, store_id="another"))
 
-    written, bad = write(tmp_path / "second.tar.gz", tables, about, *others, first)
+    written, unusable = write(tmp_path / "second.tar.gz", tables, about, *others, first)
 
     assert written.copied > 2_000_000
-    assert bad == []
+    assert unusable == []
 
 
 def open_files() -> int:
@@ -257,9 +259,9 @@ def open_files() -> int:
 
 def test_no_more_than_a_few_archives_are_open_at_once(first, tables, about):
     held = open_files()
-    with earlier_archives([first] * 20, about.store_id, about.compression) as archives:
-        archives.look_for({(1, "5" * 64)}, set())
-        assert open_files() - held == earlier_module.MOST_ARCHIVES
-    with earlier_archives([first] * 20, "another", about.compression) as archives:
-        archives.look_for({(1, "5" * 64)}, set())
+    with reusable_members([first] * 20, about.store_id, about.compression) as archives:
+        archives.open_for({(1, "5" * 64)}, set())
+        assert open_files() - held == earlier_module.MAX_ARCHIVES
+    with reusable_members([first] * 20, "another", about.compression) as archives:
+        archives.open_for({(1, "5" * 64)}, set())
         assert open_files() == held

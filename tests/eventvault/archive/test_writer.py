@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import events
 from eventvault.archive import parallel, reader, writer
-from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, Cancelled, DatabaseError, NoSpace, TooLarge
+from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, DatabaseError, NoSpace, TooLarge
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -158,12 +158,6 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten_either(staging, about
 def test_a_full_disk_is_said_and_nothing_is_left(largest_file, large, about, tmp_path):
     with largest_file(100_000), pytest.raises(NoSpace, match=r"full\.tar\.gz"):
         writer.write_archive(tmp_path / "full.tar.gz", large, about)
-    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
-
-
-def test_a_cancelled_backup_leaves_nothing(staging, about, tmp_path):
-    with pytest.raises(Cancelled):
-        writer.write_archive(tmp_path / "a.tar.gz", staging, about, cancelled=lambda: True)
     assert [path.name for path in tmp_path.iterdir()] == ["staging"]
 
 

@@ -94,7 +94,7 @@ def test_a_deletion_waits_for_whoever_only_looks_at_the_archive(
 ) -> None:
     first, second = (service.create_backup(label).backup.name for label in ("one", "two"))
     with ExitStack() as reader:
-        reader.enter_context(locks.reading(service.settings.backup_dir / first))
+        reader.enter_context(locks.shared_lock(service.settings.backup_dir / first))
         waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: reader.close())
         monkeypatch.setattr(locks, "time", waiting)
         service.delete_backup(first)

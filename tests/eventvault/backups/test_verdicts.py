@@ -15,7 +15,7 @@ import plyvel
 import pytest
 
 from eventvault.archive import reader
-from eventvault.archive.reuse import earlier_archives
+from eventvault.archive.reuse import reusable_members
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveUnreadable, EventVaultError, NoSpace
 from eventvault.restore.check import Pace, check_archive
 from eventvault.settings import Settings
@@ -179,6 +179,6 @@ def test_what_the_system_says_when_an_archive_is_opened_is_no_word_on_its_bytes(
     loop.symlink_to(loop)
     with pytest.raises(ArchiveUnreadable, match="symbolic links"):
         reader.verify(loop)
-    with earlier_archives([loop], "s", "fast") as earlier:
-        earlier.look_for({(1, "5" * 64)}, ())
-    assert earlier.bad == []
+    with reusable_members([loop], "s", "fast") as earlier:
+        earlier.open_for({(1, "5" * 64)}, ())
+    assert earlier.unusable == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eventvault import files
 from eventvault.database import checkpoint
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.errors import DatabaseDamaged, DatabaseError, NoSpace
@@ -51,13 +52,13 @@ def test_the_writers_are_held_once_and_only_for_the_logs_and_the_manifest(
         yield "what was held"
         held = False
 
-    for name in ("_link_or_copy", "_open_logs", "_open_manifest", "read_manifest", "_link_named_tables", "_copy_bytes"):
+    for name in ("_link_or_copy", "_open_logs", "_open_manifest", "read_version", "_link_named_tables", "_copy_bytes"):
         monkeypatch.setattr(checkpoint, name, noting(getattr(checkpoint, name), steps, lambda: held))
     copy = take_checkpoint(tmp_path / "db", tmp_path / "staging", hold)
     assert copy.context == "what was held"
     order = [step for number, step in enumerate(steps) if step not in steps[:number]]
     assert order == [
-        "_link_or_copy free", "_open_logs held", "_open_manifest held", "read_manifest free", "_link_named_tables free",
+        "_link_or_copy free", "_open_logs held", "_open_manifest held", "read_version free", "_link_named_tables free",
         "_copy_bytes free",
     ]  # fmt: skip
 
@@ -196,7 +197,7 @@ def test_where_the_kernel_does_not_copy_ranges_chunks_are_copied(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "copy_file_range", refused)
-    monkeypatch.setattr(checkpoint, "_CHUNK", 1000)
+    monkeypatch.setattr(files, "IO_BYTES", 1000)
     assert numbers(take(tmp_path).folder) == list(range(1000))
 
 

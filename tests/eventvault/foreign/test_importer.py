@@ -18,7 +18,7 @@ import pytest
 from eventvault.archive.any_tar import unpack_foreign
 from eventvault.database.generation import first_identity
 from eventvault.database.registry import EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, Cancelled, DatabaseError
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events import schema
 from eventvault.foreign.importer import BATCH_EVENTS, LISTED, ImportReport, import_foreign
 from eventvault.foreign.records import original_key, original_value
@@ -255,18 +255,6 @@ def test_progress_is_told_and_ends_at_the_whole(tmp_path: Path) -> None:
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1] > 0
     assert len(told) == 3
-
-
-def test_a_cancelled_import_leaves_nothing_behind(tmp_path: Path) -> None:
-    asked: list[None] = []
-
-    def cancelled() -> bool:
-        asked.append(None)
-        return len(asked) == 2
-
-    with pytest.raises(Cancelled):
-        import_foreign(unpacked("in_its_folder", tmp_path), tmp_path / "target", cancelled=cancelled)
-    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
 
 
 FULL_DISK = """

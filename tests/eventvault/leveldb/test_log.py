@@ -149,7 +149,7 @@ def test_what_leveldb_wrote_is_read_record_by_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [[], [b"more"]])
 def test_a_record_that_would_fill_the_memory_is_damage(after: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "MOST_RECORD", 3 * BLOCK)
+    monkeypatch.setattr(log_module, "MAX_RECORD_BYTES", 3 * BLOCK)
     whole, longer = b"a" * 3 * BLOCK, b"b" * (3 * BLOCK + 1)
 
     found, end = read(write_log([whole, longer, *after]))

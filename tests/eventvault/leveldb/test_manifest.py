@@ -9,7 +9,7 @@ import plyvel
 import pytest
 
 from eventvault.errors import DatabaseDamaged
-from eventvault.leveldb.manifest import Version, read_current, read_manifest
+from eventvault.leveldb.manifest import Version, read_current, read_version
 from tests.eventvault.leveldb.log_writer import write_log
 
 SMALL = {"write_buffer_size": 65536, "max_file_size": 1 << 20}
@@ -28,7 +28,7 @@ def make_database(folder: Path, count: int = 4000) -> None:
 def read(folder: Path) -> Version:
     path = folder / read_current(folder)
     with path.open("rb") as file:
-        return read_manifest(file, name=str(path))
+        return read_version(file, name=str(path))
 
 
 def test_the_tables_that_it_names_are_those_on_disk_with_their_sizes(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_a_torn_tail_is_the_end_of_the_file_at_every_length(tmp_path: Path) -> N
     assert whole.manifest_size == len(content)
     sizes = set()
     for size in range(len(content) // 2, len(content)):
-        version = read_manifest(io.BytesIO(content), size)
+        version = read_version(io.BytesIO(content), size)
         assert version.manifest_size <= size
-        assert read_manifest(io.BytesIO(content[: version.manifest_size])) == version
+        assert read_version(io.BytesIO(content[: version.manifest_size])) == version
         sizes.add(version.manifest_size)
     assert len(sizes) > 1
 
@@ -71,7 +71,7 @@ def test_damage_between_edits_is_refused_with_the_file_named(tmp_path: Path) -> 
 
 def test_a_manifest_without_its_first_edit_is_refused() -> None:
     with pytest.raises(DatabaseDamaged, match="no log_number, next_file_number, last_sequence"):
-        read_manifest(io.BytesIO(b""))
+        read_version(io.BytesIO(b""))
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_a_manifest_without_its_first_edit_is_refused() -> None:
 )
 def test_an_edit_that_makes_no_sense_is_refused(edit: bytes) -> None:
     with pytest.raises(DatabaseDamaged, match="holds an edit that cannot be read"):
-        read_manifest(io.BytesIO(write_log([edit])))
+        read_version(io.BytesIO(write_log([edit])))
 
 
 def test_a_table_that_changes_its_level_within_one_edit_stays() -> None:
     first = b"\x02\x03\x03\x09\x04\x05" + b"\x07\x00\x04\x64\x01a\x01b"
     moved = b"\x06\x00\x04" + b"\x07\x01\x04\x64\x01a\x01b"
-    version = read_manifest(io.BytesIO(write_log([first, moved])))
+    version = read_version(io.BytesIO(write_log([first, moved])))
     assert [(number, table.size, table.level) for number, table in version.files.items()] == [(4, 100, 1)]
     assert (version.log_number, version.next_file_number, version.last_sequence) == (3, 9, 5)
 
