@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from eventvault.settings import Settings
-    from eventvault.store.interface import Store
+    from eventvault.store.ports.store import Store
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:

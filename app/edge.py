@@ -11,7 +11,7 @@ from flask import Flask, current_app
 
 from eventvault.errors import TooBusy
 from eventvault.settings import Settings
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 
 MAX_TRANSFERS = 4
 """Exports, downloads and uploads at once in one process: each holds one of gunicorn's `threads` for its whole time."""

@@ -29,7 +29,7 @@ from eventvault import __version__
 from eventvault.errors import InvalidSettings
 from eventvault.events.schema import JSON_SCHEMA
 from eventvault.settings import Settings
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 
 _CONFIGURATION = {
     "API_TITLE": "EventVault",
@@ -90,7 +90,7 @@ def _for_command(settings: Settings) -> Store:
     from eventvault.store.rpc.client import StoreClient
 
     service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
-    return StoreClient(Spawner(settings, COMMAND, service=service, mode="command"))
+    return StoreClient.over(Spawner(settings, COMMAND, service=service, mode="command"))
 
 
 def _initialized(settings: Settings) -> Store:

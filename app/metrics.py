@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from app.edge import current_store
 from eventvault import clock
 from eventvault.errors import EventVaultError
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _PROCESS_REGISTRY = CollectorRegistry()

@@ -42,7 +42,7 @@ class BackupManager:
         """Idempotent, under a file lock: who comes second finds nothing to do."""
         settings = self._settings
         make_folders(settings)
-        client = StoreClient(self._spawner)
+        client = StoreClient.over(self._spawner)
         with FileLock(
             str(settings.storage_dir / data_folders.INITIALIZE_LOCK), timeout=_LOCK_SECONDS, thread_local=False
         ):

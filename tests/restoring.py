@@ -22,7 +22,7 @@ from eventvault.database.registry import AppendBatch, EventRegistry, create_data
 from eventvault.database.values import ScanQuery
 from eventvault.events import event
 from eventvault.events.event import EventDraft
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 from eventvault.store.service import StoreService
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"

@@ -15,7 +15,7 @@ from werkzeug.wsgi import FileWrapper
 
 from app.edge import Edge
 from eventvault.archive.locks import shared_lock
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 
 CHUNK = 256 * 1024
 

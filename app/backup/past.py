@@ -18,7 +18,8 @@ from eventvault.database.values import ScanQuery
 from eventvault.past.moment_text import moment_of
 from eventvault.past.values import DiffPage, DiffQuery
 from eventvault.restore.values import Moment
-from eventvault.store.interface import GenerationHold, Store
+from eventvault.store.ports.event_log import Lease
+from eventvault.store.ports.store import Store
 
 
 def diff_reply(one: str, other: str) -> Response:
@@ -41,8 +42,8 @@ def diff_reply(one: str, other: str) -> Response:
 def _lines(store: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
     counts = [0, 0, 0]
     with (
-        store.hold_generation(query.one.generation) as one,
-        store.hold_generation(query.other.generation) as other,
+        store.lease_generation(query.one.generation) as one,
+        store.lease_generation(query.other.generation) as other,
     ):
         while True:
             if page.lines:
@@ -57,7 +58,7 @@ def _lines(store: Store, query: DiffQuery, page: DiffPage) -> Iterator[bytes]:
     yield _summary(query, page.common, counts)
 
 
-def _next(store: Store, holds: tuple[GenerationHold, GenerationHold], query: DiffQuery) -> DiffPage:
+def _next(store: Store, holds: tuple[Lease, Lease], query: DiffQuery) -> DiffPage:
     for hold in holds:
         hold.renew()
     return store.diff(query)

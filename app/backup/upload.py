@@ -19,7 +19,7 @@ from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupExists, MalformedInput
 from eventvault.files import make_folder
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 from eventvault.system_errors import reporting_no_space
 
 _FORM = "multipart/form-data"

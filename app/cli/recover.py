@@ -52,7 +52,7 @@ class RecoverCommand:
 
     def run(self) -> dict[str, Any]:
         """Recover; answers as `lastRestore` of health. Raises why it could not be done; then nothing was put there."""
-        client = StoreClient(self._spawner)
+        client = StoreClient.over(self._spawner)
         try:
             client.ensure()
             restored: dict[str, Any] = self._wait(client)["lastRestore"]

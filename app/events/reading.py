@@ -18,7 +18,8 @@ from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import GenerationSuperseded, InvalidInput
 from eventvault.events import cursor
 from eventvault.restore.values import Moment
-from eventvault.store.interface import GenerationHold, Store
+from eventvault.store.ports.event_log import Lease
+from eventvault.store.ports.store import Store
 
 EXPORT_PAGE = 1000
 
@@ -139,7 +140,7 @@ def export_reply(query: ScanQuery) -> Response:
 def _lines(store: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
     upto = first.last_sequence if query.upto is None else query.upto
     page = first
-    with store.hold_generation(first.generation) as hold:
+    with store.lease_generation(first.generation) as hold:
         while True:
             if page.events:
                 yield b"\n".join(page.events) + b"\n"
@@ -150,6 +151,6 @@ def _lines(store: Store, query: ScanQuery, first: Page) -> Iterator[bytes]:
             )
 
 
-def _read_next_page(store: Store, hold: GenerationHold, query: ScanQuery) -> Page:
+def _read_next_page(store: Store, hold: Lease, query: ScanQuery) -> Page:
     hold.renew()
     return store.scan(query)

@@ -21,7 +21,7 @@ log = logging.getLogger("BackupManager")
 
 
 def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: Path, name: str) -> BackupEntry:
-    """See `eventvault.store.interface.Store.adopt_upload`."""
+    """See `eventvault.store.ports.backups.Backups.adopt_upload`."""
     names.check_name(name)
     target = settings.backup_dir / name
     adopted = _is_adopted(temporary, target)

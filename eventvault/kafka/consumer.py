@@ -40,7 +40,7 @@ _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, 
 
 
 class StoreResult(Protocol):
-    """What a sink answers: what became of each draft, in order (`eventvault.store.interface.AppendResult`)."""
+    """What a sink answers: what became of each draft, in order (`eventvault.database.values.AppendResult`)."""
 
     @property
     def results(self) -> Sequence[Appended]: ...

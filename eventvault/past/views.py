@@ -79,7 +79,7 @@ class Views:
         self._resolved: dict[Moment, Moment] = {}
 
     def resolve_moment(self, moment: Moment) -> PastView:
-        """As `eventvault.store.interface.Store.resolve_moment` says."""
+        """As `eventvault.store.ports.past_reader.PastReader.resolve_moment` says."""
         if moment.archive is not None:
             return self._in_archive(self._catalogue.entry(moment.archive))
         self._wait_for_writers(moment)
@@ -89,7 +89,7 @@ class Views:
         return view or self._in_superseded(identity, moment)
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        """As `eventvault.store.interface.Store.diff` says."""
+        """As `eventvault.store.ports.past_reader.PastReader.diff` says."""
         with self._bus.using() as registry:
             identity = registry.identity
             with (

@@ -25,10 +25,11 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore.swap.intent import read_intent, read_last
 from eventvault.restore.swap.restorer import Restorer
 from eventvault.restore.values import Restored
+from eventvault.store.ports.health import Health
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class HealthOwner(Health):
     """The parts of a store whose state is shown. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
 
     storage_dir: Path
@@ -43,9 +44,11 @@ class Parts:
     restorer: Restorer
     kafka: KafkaMonitor
 
+    def status(self) -> dict[str, Any]:
+        return _describe(self)
 
-def describe(parts: Parts) -> dict[str, Any]:
-    """As `eventvault.store.interface.Store.status` says."""
+
+def _describe(parts: HealthOwner) -> dict[str, Any]:
     problems = list(parts.restorer.inbox.problems)
     backups, catalogue_problem = _backups(parts)
     journal_problem = parts.journal.problem_since(parts.backups.last_made)
@@ -95,7 +98,7 @@ def restored_json(restored: Restored) -> dict[str, Any]:
     }
 
 
-def _backups(parts: Parts) -> tuple[list[BackupEntry], EventVaultError | None]:
+def _backups(parts: HealthOwner) -> tuple[list[BackupEntry], EventVaultError | None]:
     try:
         return parts.catalogue.entries(), None
     except EventVaultError as error:
@@ -119,7 +122,7 @@ def _bad_archive(entry: BackupEntry) -> dict[str, str]:
     }
 
 
-def _store(parts: Parts) -> dict[str, Any]:
+def _store(parts: HealthOwner) -> dict[str, Any]:
     registry = parts.bus.registry
     return {
         "state": parts.state(),
@@ -131,7 +134,7 @@ def _store(parts: Parts) -> dict[str, Any]:
     }
 
 
-def _window(parts: Parts) -> dict[str, Any] | None:
+def _window(parts: HealthOwner) -> dict[str, Any] | None:
     """Each moment of the open database can be had: a past one is a prefix of what is there."""
     registry = parts.bus.registry
     if registry is None:
@@ -145,7 +148,7 @@ def _window(parts: Parts) -> dict[str, Any] | None:
     }
 
 
-def _running_restore(parts: Parts) -> dict[str, Any]:
+def _running_restore(parts: HealthOwner) -> dict[str, Any]:
     """One that was asked for while the service runs; of a start's own restore `status` speaks."""
     source, since = parts.restorer.running or (None, None)
     return {
@@ -172,12 +175,12 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
     }
 
 
-def _last_restore(parts: Parts) -> dict[str, Any] | None:
+def _last_restore(parts: HealthOwner) -> dict[str, Any] | None:
     last = read_last(parts.storage_dir)
     return restored_json(last.restored) if last else None
 
 
-def _metrics(parts: Parts) -> dict[str, float]:
+def _metrics(parts: HealthOwner) -> dict[str, float]:
     sizes = parts.bus.committer.stats
     return {
         "append_groups": sizes.groups,

@@ -29,8 +29,8 @@ from eventvault.events import event
 from eventvault.events.event import EventDraft
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
-from eventvault.store.interface import Store
 from eventvault.store.memory.store import MemoryStore
+from eventvault.store.ports.store import Store
 from tests.stores import running_client, running_service
 
 
@@ -279,7 +279,7 @@ def test_a_scan_with_a_fixed_end_is_served_to_its_end_across_a_restore(store: St
     name = store.create_backup().backup.name
     store.append(drafts("c", "d"))
     first = store.scan(ScanQuery(limit=1))
-    with store.hold_generation(first.generation) as hold:
+    with store.lease_generation(first.generation) as hold:
         store.restore(name)
         store.append(drafts("x", "y", "z"))
         store.create_backup()

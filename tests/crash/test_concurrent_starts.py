@@ -22,7 +22,7 @@ CLIENTS = 20
 
 
 def test_twenty_clients_at_once_start_one_store(settings: Settings) -> None:
-    clients = [StoreClient(Spawner(settings, STORE_COMMAND, service="together")) for _ in range(CLIENTS)]
+    clients = [StoreClient.over(Spawner(settings, STORE_COMMAND, service="together")) for _ in range(CLIENTS)]
     begin = threading.Barrier(CLIENTS)
 
     def use(number: int) -> tuple[int, int]:

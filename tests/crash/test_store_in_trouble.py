@@ -74,7 +74,9 @@ def test_those_that_were_gathered_with_a_bad_append_are_not_failed(
     with store_service.bus.committer.paused():
         for name in ("first", "bad", "last"):
             nonce = name.encode().ljust(8)[:8]
-            store_service.submit(drafts(name), nonce, lambda answer, name=name: answers.update({name: answer}))
+            store_service.event_log.submit(
+                drafts(name), nonce, lambda answer, name=name: answers.update({name: answer})
+            )
     processes.wait_until(lambda: len(answers) == 3, f"there are {answers}")
     assert isinstance(answers["bad"], EventVaultError)
     assert sorted(answers[name].results[0].sequence for name in ("first", "last")) == [1, 2]
@@ -84,7 +86,7 @@ def test_a_caller_whose_answer_cannot_be_delivered_does_not_end_the_committer(st
     def undeliverable(_: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    store_service.submit(drafts("undelivered"), b"nonce---", undeliverable)
+    store_service.event_log.submit(drafts("undelivered"), b"nonce---", undeliverable)
     assert store_service.append(drafts("next")).results[0].sequence == 2
 
 

@@ -58,7 +58,7 @@ class PointInTime:
         return self._restorer.run("a moment", prepare, staged=staged, operation=operation)
 
     def plan(self, asked: Moment | str) -> dict[str, Any]:
-        """See `eventvault.store.interface.Store.plan_restore`."""
+        """See `eventvault.store.ports.restores.Restores.plan_restore`."""
         if isinstance(asked, str):
             entry = self._catalogue.entry(asked)
             check_known(entry)

@@ -15,7 +15,7 @@ from eventvault.restore.moments.plan import Sources
 
 
 def timeline(moments: Moments) -> dict[str, Any]:
-    """See `eventvault.store.interface.Store.timeline`. Each generation's moments reach from 0 to `lastSequence`."""
+    """See `eventvault.store.ports.restores.Restores`. Each generation's moments reach from 0 to `lastSequence`."""
     sources = moments.sources()
     present = moments.present(sources)
     line = dict(lineage(sources.known, present)) if present else {}

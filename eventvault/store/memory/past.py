@@ -19,7 +19,7 @@ from eventvault.store.memory.moments import outside
 def resolve_moment(
     moment: Moment, kept: Mapping[str, list[bytes]], present: str, open_archive: Callable[[str], PastView], now: int
 ) -> PastView:
-    """As `eventvault.store.interface.Store.resolve_moment` says.
+    """As `eventvault.store.ports.past_reader.PastReader.resolve_moment` says.
 
     kept: the events of each generation that can be read. open_archive: makes an archive readable, by its name.
     """

@@ -30,12 +30,12 @@ from eventvault.past.copy_into_present import copy_events_to_present
 from eventvault.past.diff import diff_page
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.restore.values import KeptEntry, Moment, Restored
-from eventvault.store.interface import GenerationHold
 from eventvault.store.memory import moments
 from eventvault.store.memory.backups import MemoryBackups
 from eventvault.store.memory.past import Events, parsed, resolve_moment
 from eventvault.store.memory.reading import MemoryHold, dropped, restore_status, staged_status, wanted
 from eventvault.store.memory.undo import Lefts
+from eventvault.store.ports.event_log import Lease
 
 
 class MemoryStore:
@@ -138,7 +138,7 @@ class MemoryStore:
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
         return copy_events_to_present(query, self)
 
-    def hold_generation(self, generation: str) -> GenerationHold:
+    def lease_generation(self, generation: str) -> Lease:
         return MemoryHold(self._held, generation)
 
     def status(self) -> dict[str, Any]:

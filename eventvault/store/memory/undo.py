@@ -15,7 +15,7 @@ KEEP_UNDO = 3
 
 
 class Lefts:
-    """Newest first, as `eventvault.store.interface.Store.list_undo` has them."""
+    """Newest first, as `eventvault.store.ports.restores.Restores.list_undo` has them."""
 
     def __init__(self) -> None:
         self.entries: list[KeptEntry] = []

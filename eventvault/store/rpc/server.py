@@ -20,6 +20,7 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.files import sync_folder
 from eventvault.store.rpc import wire
+from eventvault.store.rpc.dispatch import Dispatch
 from eventvault.store.service import StoreService
 
 log = logging.getLogger("EventBus")
@@ -51,7 +52,8 @@ class StoreServer:
         owns: Callable[[], bool] = lambda: True,
         spawner: int | None = None,
     ) -> None:
-        self._service = service
+        self._event_log = service.event_log
+        self._dispatch = Dispatch(service.calls, service.operation_ids)
         self._hello = hello
         self._path = socket_path
         self._linger = linger
@@ -143,7 +145,7 @@ class StoreServer:
             if not isinstance(error, OSError):
                 log.warning("a connection was closed because it sent what is no request: %s", error)
         finally:
-            self._service.release(holder)
+            self._event_log.release(holder)
             with self._lock:
                 self._connections.discard(connection)
                 self._lonely_since = time.monotonic()
@@ -191,7 +193,7 @@ class StoreServer:
                 else:
                     _send_soon(connection, wire.reply(answer))
 
-        self._service.submit(drafts, nonce, done)
+        self._event_log.submit(drafts, nonce, done)
 
     def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
         """A store that ends closes the connection instead of failing the request: the next store answers it."""
@@ -199,26 +201,17 @@ class StoreServer:
             raise ConnectionAbortedError(str(error))
 
     def _call(self, method: str, arguments: tuple[Any, ...], holder: object) -> Any:
+        """The connection's own business is answered here, all else by the owners of the ports."""
         if method == "hello":
             return self._hello
         if method == "ping":
             return None
         if method == "end":
             return self._end_for(arguments[0])
-        if method == "hold_generation":
-            self._service.hold_generation(arguments[0], holder)
+        if method == "lease_generation":
+            self._event_log.lease_generation(arguments[0], holder)
             return None
-        if method == "delete_backup":
-            return self._service.delete_backup(arguments[0], force=arguments[1])
-        if method == "pin_backup":
-            return self._service.pin_backup(arguments[0], pinned=arguments[1])
-        if method == "restore":
-            return self._service.restore(arguments[0], staged=arguments[1], operation=arguments[2])
-        if method == "restore_moment":
-            return self._service.restore_moment(arguments[0], staged=arguments[1], operation=arguments[2])
-        if method == "undo":
-            return self._service.undo(arguments[0], operation=arguments[1])
-        return getattr(self._service, method)(*arguments)
+        return self._dispatch.answer(method, arguments)
 
     def _end_for(self, service: str) -> bool:
         """End if the caller's service start is the one that this store belongs to, or an empty text forces it."""

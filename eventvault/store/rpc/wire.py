@@ -1,7 +1,8 @@
 """What travels over `STORAGE_DIR/store.sock`: frames of a 4-byte little-endian length and a MessagePack body.
 
 A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
-on each connection. `METHODS` gives the types; both ends read only what fits them.
+on each connection. The types come from the annotations of the ports, and both ends read only what fits them. The last
+argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ import os
 import socket
 import struct
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import msgspec
 
 from eventvault import errors
-from eventvault.backups.entry import BackupEntry, Created
-from eventvault.database.values import AppendResult, Page, ScanQuery
-from eventvault.events.event import EventDraft
-from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
-from eventvault.restore.values import KeptEntry, Moment, Restored
+from eventvault.store.ports import methods
+from eventvault.store.ports.methods import Method
 
-PROTOCOL = 5
-"""Raised with each change of what travels; both ends must have the same."""
+PROTOCOL = 6
+"""Raised with each change of what travels; both ends must have the same, `hello` and `end` excepted."""
 
 FRAME_BYTES = 2**30
 _FIRST = 2**14
@@ -31,7 +30,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """What the store says of itself. service: the service start that it belongs to; mode: `service`, `command`."""
+    """Who the store is. service: the service start that it belongs to; mode: `service`, `command`, `standalone`."""
 
     protocol: int
     version: str
@@ -40,45 +39,31 @@ class Hello(msgspec.Struct, frozen=True):
     mode: str
 
 
-METHODS: dict[str, tuple[Any, Any]] = {
+_CONNECTION: dict[str, tuple[Any, Any]] = {
     "hello": (tuple[()], Hello),
     "ping": (tuple[()], None),
     "end": (tuple[str], bool),
-    "hold_generation": (tuple[str], None),
-    "append": (tuple[list[EventDraft], bytes], AppendResult),
-    "get": (tuple[str, str | None, int | None], bytes),
-    "scan": (tuple[ScanQuery], Page),
-    "resolve_moment": (tuple[Moment], PastView),
-    "last_common": (tuple[str, str], int | None),
-    "diff": (tuple[DiffQuery], DiffPage),
-    "copy_events_to_present": (tuple[ScanQuery], CopyResult),
-    "status": (tuple[()], dict[str, Any]),
-    "create_backup": (tuple[str | None], Created),
-    "list_backups": (tuple[()], list[BackupEntry]),
-    "backup_manifest": (tuple[str], dict[str, Any]),
-    "backup_path": (tuple[str], str),
-    "adopt_upload": (tuple[str, str], BackupEntry),
-    "verify_backup": (tuple[str], BackupEntry),
-    "delete_backup": (tuple[str, bool], None),
-    "pin_backup": (tuple[str, bool], BackupEntry),
-    "restore": (tuple[str, bool, str], Restored),
-    "restore_moment": (tuple[Moment, bool, str], Restored),
-    "plan_restore": (tuple[Moment | str], dict[str, Any]),
-    "timeline": (tuple[()], dict[str, Any]),
-    "undo": (tuple[str | None, str], Restored),
-    "accept_loss": (tuple[int], None),
-    "list_undo": (tuple[()], list[KeptEntry]),
+    "lease_generation": (tuple[str], None),
 }
-"""Method → the types of its arguments and of its result. The bytes of an append are its nonce. The last text of
-restore and undo names the operation, so that a caller who asks again after a take-over is given what was done already.
+"""Method → the types of its arguments and of its result, for what is a connection's own business.
+
+`hello` and `end` are readable by every version, as a new program asks the store of an old one to end, and the reverse.
 """
 
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
 _reply = msgspec.msgpack.Decoder(tuple[bool, msgspec.Raw])
-_arguments = {name: msgspec.msgpack.Decoder(types[0]) for name, types in METHODS.items()}
-_results = {name: msgspec.msgpack.Decoder(types[1]) for name, types in METHODS.items()}
 _error = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+def _argument_types(method: Method) -> Any:
+    operation_id = (bytes,) if method.marks.changes else ()
+    return GenericAlias(tuple, (*method.argument_types, *operation_id))
+
+
+_TYPES = {name: (_argument_types(method), method.result_type) for name, method in methods.ALL.items()} | _CONNECTION
+_arguments = {name: msgspec.msgpack.Decoder(types[0]) for name, types in _TYPES.items()}
+_results = {name: msgspec.msgpack.Decoder(types[1]) for name, types in _TYPES.items()}
 
 
 def request(method: str, *arguments: Any) -> bytes:
@@ -86,7 +71,7 @@ def request(method: str, *arguments: Any) -> bytes:
 
 
 def read_request(frame: bytes) -> tuple[str, tuple[Any, ...]]:
-    """(method, arguments). Raises msgspec.MsgspecError or KeyError for what is none."""
+    """(method, arguments). Raises msgspec.MsgspecError or KeyError if it is no request."""
     method, arguments = _request.decode(frame)
     return method, _arguments[method].decode(arguments)
 

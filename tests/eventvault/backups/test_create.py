@@ -300,7 +300,7 @@ def hold_and_let_go(service: StoreService) -> None:
     (kept,) = service.previous.names()
     generation = kept.removeprefix("previous-")
     service.past._started_at = time.monotonic() - 3600
-    with service.hold_generation(generation):
+    with service.lease_generation(generation):
         service.create_backup()
         assert (service.settings.storage_dir / kept).is_dir()
     service.past._last_used[generation] = time.monotonic() - 3600

@@ -10,7 +10,7 @@ from eventvault.database.values import ScanQuery
 from eventvault.events.event import recorded_of
 from eventvault.past.values import PastView
 from eventvault.restore.values import Moment
-from eventvault.store.interface import Store
+from eventvault.store.ports.store import Store
 from eventvault.store.service import StoreService
 from tests.restoring import drafts
 

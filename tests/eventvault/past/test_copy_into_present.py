@@ -231,14 +231,14 @@ def test_a_restore_in_between_ends_it(service: StoreService, monkeypatch: pytest
     monkeypatch.setattr(copy_into_present, "PAGE", 2)
     query = part_of(service, Moment(generation=lost(service)))
     name = service.list_backups()[0].name
-    scan = service.scan
+    scan = service.event_log.scan
 
     def scanned(asked: ScanQuery) -> Any:
         if asked.after == 2:
             service.restore(name)
         return scan(asked)
 
-    monkeypatch.setattr(service, "scan", scanned)
+    monkeypatch.setattr(service.event_log, "scan", scanned)
     with pytest.raises(RestoreRunning):
         service.copy_events_to_present(query)
     assert ids(service) == [], "what the restore brought is not mixed with what was to be taken in"

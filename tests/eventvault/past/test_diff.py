@@ -192,13 +192,13 @@ def test_a_diff_beside_exports_that_leave_it_no_room_is_refused_and_hangs_nobody
         views = [service.resolve_moment(Moment(generation=each)) for each in generations]
         holders = [object() for _ in range(MAX_OPEN - 1)]
         for holder, view in zip(holders, views, strict=False):
-            service.hold_generation(view.generation, holder)
+            service.lease_generation(view.generation, holder)
             ids_of(service, view)
 
         refused = within_seconds(lambda: service.diff(DiffQuery(views[-2], views[-1])))
 
         assert isinstance(refused, TooBusy)
-        within_seconds(lambda: service.release(holders[0]))
+        within_seconds(lambda: service.event_log.release(holders[0]))
         assert len(within_seconds(lambda: service.diff(DiffQuery(views[-2], views[-1]))).lines) == 4
         within_seconds(service.undo)
         assert within_seconds(lambda: service.append(drafts(1, "after"))).last_sequence == 4

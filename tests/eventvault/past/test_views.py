@@ -200,7 +200,7 @@ def test_what_was_unpacked_goes_when_nobody_reads_it(service: StoreService) -> N
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
     key = service.resolve_moment(Moment(archive="theirs.tar.gz")).generation
     service.past._started_at -= 3600
-    with service.hold_generation(key):
+    with service.lease_generation(key):
         service.past._last_used.clear()
         service.past.close_idle()
         assert service.past.has(key)
@@ -221,11 +221,11 @@ def test_only_so_many_are_open_and_the_one_unread_for_longest_makes_way(service:
     assert [service.past.has(view.generation) for view in views] == [False, *[True] * MAX_OPEN]
     holders = [object() for _ in views[1:]]
     for holder, view in zip(holders, views[1:], strict=True):
-        service.hold_generation(view.generation, holder)
+        service.lease_generation(view.generation, holder)
     with pytest.raises(TooBusy):
         service.resolve_moment(Moment(archive=names[0]))
     for holder in holders:
-        service.release(holder)
+        service.event_log.release(holder)
     assert len(ids_at(service, Moment(archive=names[0]))) == 3
     assert len(leftovers(service.settings.storage_dir)) == MAX_OPEN
 

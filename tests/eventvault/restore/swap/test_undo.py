@@ -320,7 +320,7 @@ def test_a_reader_of_what_an_undo_left_behind_is_served_to_its_end(service: Stor
     mistaken_restore(service)
     service.append(drafts(3, "since"))
     first = service.scan(ScanQuery(limit=1))
-    with service.hold_generation(first.generation):
+    with service.lease_generation(first.generation):
         service.undo()
         query = ScanQuery(after=1, upto=first.last_sequence, generation=first.generation)
         rest = [orjson.loads(value)["id"] for value in service.scan(query).events]

@@ -1,4 +1,4 @@
-"""Joins the consumer of the events topic with the registry: events and the offsets they stand at in one write."""
+"""The consumer of the events topic, joined with the registry: events and their offsets land in one write."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.settings import Settings
+from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.ports.kafka_control import KafkaControl
+
+
+class KafkaControlOwner(KafkaControl):
+    def __init__(self, lifecycle: Lifecycle, monitor: KafkaMonitor, consumers: Sequence[Consumer]) -> None:
+        self._lifecycle = lifecycle
+        self._monitor = monitor
+        self._consumers = consumers
+
+    def accept_loss(self, partition: int) -> None:
+        self._lifecycle.check()
+        self._monitor.check_stopped(partition)
+        for consumer in self._consumers:
+            consumer.accept_loss(partition)
 
 
 def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: KafkaMonitor) -> list[Consumer]:

@@ -1,0 +1,158 @@
+"""What changes something lands once: the answer of each operation id, while it is under way and after it was given.
+
+A client sends a request again if its store is lost before the answer. `STORAGE_DIR/operations/<id>.json` has the answer
+of an operation that is done. Of one that a store was killed in, it has what the owner noted on the way, so that the
+next store finds out whether it took effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.errors import Cancelled, NoSpace, StoreStopping
+from eventvault.files import write_durably
+from eventvault.store.ports.methods import Method
+
+log = logging.getLogger("BackupManager")
+
+KEEP_MICROSECONDS = 24 * 3600 * 1_000_000
+"""How long the answer of an operation is there for a request that is sent again."""
+MAX_RECORDS = 1000
+"""Beyond this number, the records of the oldest operations are removed."""
+_PRUNE_EVERY = 100
+
+
+class Operation:
+    """One call that changes something, as its owner sees it. id: 16 hex digits.
+
+    notes: what an earlier attempt noted, whose store ended before it could answer; empty on the first attempt.
+    """
+
+    def __init__(
+        self,
+        operation_id: str = "",
+        notes: Mapping[str, Any] | None = None,
+        save: Callable[[dict[str, Any]], None] = lambda _notes: None,
+    ) -> None:
+        self.id = operation_id or secrets.token_hex(8)
+        self.notes = dict(notes or {})
+        self._save = save
+
+    def note(self, name: str, value: Any) -> None:
+        """Note durably what the next store needs to find out whether the operation took effect."""
+        self.notes = {**self.notes, name: value}
+        self._save(self.notes)
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """at: of the last change, in microseconds. answer: JSON, once the operation is done."""
+
+    method: str
+    at: int
+    notes: dict[str, Any] = {}
+    done: bool = False
+    answer: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class OperationIds:
+    """Safe for many threads."""
+
+    def __init__(self, storage_dir: Path, now: clock.Clock = clock.now) -> None:
+        self._folder = storage_dir / data_folders.OPERATIONS
+        self._now = now
+        self._lock = threading.Lock()
+        self._under_way: dict[str, Future[Any]] = {}
+        self._written = 0
+
+    def run(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
+        """The answer of `work`, or the one that it gave before; a second request waits for the first one's answer.
+
+        What `work` raises is not recorded: the operation changed nothing, and may be tried again.
+        """
+        with self._lock:
+            future = self._under_way.get(operation_id)
+            if future is None:
+                mine = self._under_way[operation_id] = Future()
+        if future is not None:
+            return future.result()
+        try:
+            mine.set_result(self._once(method, operation_id, work))
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it, whatever it is
+            mine.set_exception(error)
+        finally:
+            with self._lock:
+                del self._under_way[operation_id]
+        return mine.result()
+
+    def _once(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
+        record = self._read(operation_id, method)
+        if record.done:
+            return msgspec.json.decode(record.answer, type=method.result_type)
+
+        def save(notes: dict[str, Any]) -> None:
+            self._write(operation_id, _Record(method.name, self._now(), notes))
+
+        operation = Operation(operation_id, record.notes, save)
+        try:
+            answer = work(operation)
+        except (Cancelled, StoreStopping):
+            raise  # the next store goes on with it
+        except BaseException:
+            self._path(operation_id).unlink(missing_ok=True)
+            raise
+        self._write(operation_id, self._done(method, operation, answer))
+        return answer
+
+    def _done(self, method: Method, operation: Operation, answer: Any) -> _Record:
+        encoded = msgspec.Raw(msgspec.json.encode(answer))
+        return _Record(method.name, self._now(), operation.notes, done=True, answer=encoded)
+
+    def _path(self, operation_id: str) -> Path:
+        return self._folder / f"{operation_id}.json"
+
+    def _read(self, operation_id: str, method: Method) -> _Record:
+        """An empty record if there is none, or none of this version."""
+        try:
+            record = msgspec.json.decode(self._path(operation_id).read_bytes(), type=_Record)
+        except (OSError, msgspec.MsgspecError):
+            return _Record(method.name, 0)
+        return record if record.method == method.name else _Record(method.name, 0)
+
+    def _write(self, operation_id: str, record: _Record) -> None:
+        """A full disk fails no operation: a delete is what frees it. Without its record it may land twice."""
+        try:
+            with suppress(FileExistsError):
+                self._folder.mkdir()
+            write_durably(self._path(operation_id), msgspec.json.encode(record))
+            self._prune()
+        except (OSError, NoSpace) as error:
+            log.warning("operation %s cannot be recorded: %s", operation_id, error)
+
+    def _prune(self) -> None:
+        """Remove records that are old or too many, with the first record and every 100th."""
+        with self._lock:
+            due = self._written % _PRUNE_EVERY == 0
+            self._written += 1
+        if due:
+            written = {path: modified for path in self._folder.iterdir() if (modified := _modified(path)) is not None}
+            newest_first = sorted(written, key=lambda path: written[path], reverse=True)
+            old = [path for path in newest_first if written[path] < self._now() - KEEP_MICROSECONDS]
+            for path in {*old, *newest_first[MAX_RECORDS:]}:
+                path.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> int | None:
+    """In microseconds; None for a file that has just gone."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime_ns // 1000
+    return None

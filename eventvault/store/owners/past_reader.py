@@ -1,0 +1,37 @@
+"""The past, read from the present database, from previous ones and from copies that `eventvault.past` makes."""
+
+from __future__ import annotations
+
+from eventvault.database.bus import EventBus
+from eventvault.database.values import ScanQuery
+from eventvault.past.copy_into_present import copy_events_to_present
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.past.views import Views
+from eventvault.restore.values import Moment
+from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.ports.event_log import EventLog
+from eventvault.store.ports.past_reader import PastReader
+
+
+class PastReaderOwner(PastReader):
+    def __init__(self, lifecycle: Lifecycle, bus: EventBus, views: Views, event_log: EventLog) -> None:
+        self._lifecycle = lifecycle
+        self._bus = bus
+        self._views = views
+        self._event_log = event_log
+
+    def resolve_moment(self, moment: Moment) -> PastView:
+        self._lifecycle.check()
+        return self._views.resolve_moment(moment)
+
+    def last_common(self, one: str, other: str) -> int | None:
+        self._lifecycle.check()
+        with self._bus.using() as registry:
+            return registry.identity.last_common(one, other)
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        self._lifecycle.check()
+        return self._views.diff(query)
+
+    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
+        return copy_events_to_present(query, self._event_log)

@@ -1,0 +1,51 @@
+"""The port to the archives in `BACKUP_DIR`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from eventvault.backups.entry import BackupEntry, Created
+from eventvault.store.ports.markers import changes
+
+
+class Backups(Protocol):
+    @changes
+    def create_backup(self, label: str | None = None) -> Created:
+        """Back up now; every event acknowledged before the call is inside. Raises NoSpace."""
+
+    def list_backups(self) -> list[BackupEntry]:
+        """All archives, newest first."""
+
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        """The archive's `manifest.json`; an empty dict for a foreign archive. Raises BackupNotFound."""
+
+    def backup_path(self, name: str) -> str:
+        """The absolute path of the archive, for reading. Raises BackupNotFound."""
+
+    @changes
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        """Check the archive `temporary` (a synced file in `BACKUP_DIR`) and enter it as `name`.
+
+        Raises BackupExists, NoSpace, or an ArchiveError that says what is wrong. Then no archive of this call has that
+        name, and the caller removes `temporary` if it is still there.
+        """
+
+    @changes
+    def verify_backup(self, name: str) -> BackupEntry:
+        """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
+
+        Raises BackupNotFound, NoSpace, or an ArchiveError that says what is wrong. An archive that fails is marked
+        damaged and no longer counts as good.
+        """
+
+    @changes
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        """Remove an archive.
+
+        Raises BackupNotFound, or BackupProtected for one that is being read, or without `force` for a pinned one and
+        the last good one.
+        """
+
+    @changes
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        """Pin or unpin an archive; rotation never removes a pinned one. Raises BackupNotFound."""

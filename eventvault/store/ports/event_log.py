@@ -1,0 +1,39 @@
+"""The port to the events of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.events.event import EventDraft
+from eventvault.store.ports.markers import changes, of_connection
+
+
+class Lease(Protocol):
+    """Keeps a generation readable from `with` to its end. renew: call it before each scan, as the store may change."""
+
+    def __enter__(self) -> Lease: ...
+
+    def renew(self) -> None: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class EventLog(Protocol):
+    @changes
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        """Append all drafts or none, durably: when this returns they are on disk."""
+
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        """The event's JSON. Raises EventNotFound, or InvalidInput if several sources share the id.
+
+        recorded_to: only events recorded by then count (microseconds, inclusive).
+        """
+
+    def scan(self, query: ScanQuery) -> Page:
+        """A page of events. Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is gone."""
+
+    @of_connection
+    def lease_generation(self, generation: str) -> Lease:
+        """Keep a generation readable through `scan` with `upto` as long as the lease's context lasts."""

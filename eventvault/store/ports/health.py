@@ -1,0 +1,18 @@
+"""The port to the state of the store."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from eventvault.store.ports.markers import deadline
+
+
+class Health(Protocol):
+    @deadline(1.0)
+    def status(self) -> dict[str, Any]:
+        """The store's part of `/api/health`, ready to be serialised; answers at once, whatever is under way.
+
+        `status` ("ok", "degraded", "restoring"), `problems` [{code, message, hint}], `store` {state, events,
+        lastSequence, storeId, generation, pid, since}, `kafka`, `jobs`, `backup` {available, count, latest,
+        totalSize} with `latest` as `BackupEntry` members, `lastRestore`; `metrics`: numbers for `/metrics`.
+        """

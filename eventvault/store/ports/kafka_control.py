@@ -1,0 +1,16 @@
+"""The port to the consumer of the events topic."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventvault.store.ports.markers import changes
+
+
+class KafkaControl(Protocol):
+    @changes
+    def accept_loss(self, partition: int) -> None:
+        """Let a stopped partition continue at its present beginning, soon after this returns.
+
+        Raises PartitionNotStopped.
+        """

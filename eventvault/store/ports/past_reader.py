@@ -1,0 +1,32 @@
+"""The port to the past, read without a restore."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventvault.database.values import ScanQuery
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.restore.values import Moment
+from eventvault.store.ports.markers import changes
+
+
+class PastReader(Protocol):
+    def resolve_moment(self, moment: Moment) -> PastView:
+        """Make a moment readable through `scan` and `diff`; the present database is unchanged.
+
+        Raises MomentUnavailable with the window and the nearest moments that are available; for an archive
+        BackupNotFound, an ArchiveError or NoSpace.
+        """
+
+    def last_common(self, one: str, other: str) -> int | None:
+        """The last sequence that two generations share; None if one of them is unknown."""
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        """A page of the difference of two moments that `resolve_moment` gave. Raises GenerationLeftBehind."""
+
+    @changes
+    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
+        """Append the events that `query` (with `upto`) finds in the past; those that are there already stay as is.
+
+        Raises RestoreRunning if a restore comes in between; some of the events may be there then.
+        """

@@ -1,0 +1,42 @@
+"""The port to restores, their undo, and what can be restored."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from eventvault.restore.values import KeptEntry, Moment, Restored
+from eventvault.store.ports.markers import changes
+
+
+class Restores(Protocol):
+    @changes
+    def restore(self, name: str, *, staged: bool = False) -> Restored:
+        """Restore the archive `name`; applied when this returns, or with `staged` at the next start of the service.
+
+        Raises BackupNotFound, RestoreRunning, NoSpace, or an ArchiveError; then the database is unchanged.
+        """
+
+    @changes
+    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+        """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can."""
+
+    @changes
+    def undo(self, name: str | None = None) -> Restored:
+        """Bring back the previous database of the newest restore, or the one called `name`; can be undone itself.
+
+        Raises NothingToUndo, UndoNotFound, RestoreRunning, NoSpace, or ArchiveDamaged if the previous database cannot
+        be read; then the database is unchanged.
+        """
+
+    def list_undo(self) -> list[KeptEntry]:
+        """The previous databases that `undo` can bring back, newest first."""
+
+    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+        """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
+
+        Changes nothing. Raises what the restore would raise before it begins, NoSpace excepted, and the ArchiveError
+        of an archive that is recorded as damaged or cut off.
+        """
+
+    def timeline(self) -> dict[str, Any]:
+        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`."""

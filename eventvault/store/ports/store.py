@@ -1,0 +1,24 @@
+"""The whole store: all of its ports in one.
+
+`eventvault.store.service.StoreService` implements it in the process that owns the database,
+`eventvault.store.rpc.client.StoreClient` over `STORAGE_DIR/store.sock`, `eventvault.store.memory.store.MemoryStore` in
+memory; the contract tests run against all three.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventvault.store.ports.backups import Backups
+from eventvault.store.ports.event_log import EventLog
+from eventvault.store.ports.health import Health
+from eventvault.store.ports.kafka_control import KafkaControl
+from eventvault.store.ports.past_reader import PastReader
+from eventvault.store.ports.restores import Restores
+
+
+class Store(EventLog, Backups, Restores, PastReader, KafkaControl, Health, Protocol):
+    """Every method may raise StoreUnavailable, StoreRestoring, or the DatabaseError that says why nothing is open.
+
+    Every method may be called from many threads.
+    """
