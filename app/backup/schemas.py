@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
 from app.replies import ReplySchema
 from eventvault import clock
+from eventvault.backups import names
 from eventvault.errors import InvalidInput
-
-_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
-_ENDINGS = (".tar.gz", ".tar.gz.age")
 
 
 def check_name(name: str) -> str:
     """A file's name as it may stand in `backups/`; raises ValidationError for a path and for what is hidden."""
-    if not _NAME.fullmatch(name) or len(name.encode("utf-8", "surrogatepass")) > 255:
+    if not name or names.file_problem(name):
         raise ValidationError("Not a backup's name: it is the name of a file in the backup folder, never a path.")
     return name
 
@@ -42,7 +39,7 @@ def upload_name(name: str | None) -> str:
             hint="add ?name=backup_….tar.gz to the address",
             fields={"name": ["Missing."]},
         )
-    if not name_in_path(name).endswith(_ENDINGS):
+    if not name_in_path(name).endswith(names.KNOWN_SUFFIXES):
         raise InvalidInput(
             f"{name[:80]!r} does not end in .tar.gz",
             hint="only .tar.gz archives are kept",

@@ -1,6 +1,6 @@
-"""Names of archives: `backup_YYYY-MM-DD_HHMMSS.tar.gz` in UTC, with a label's slug, with a number where one is taken.
+"""Says what an archive's name may be, and names new ones: `backup_YYYY-MM-DD_HHMMSS[_label][_number].tar.gz` in UTC.
 
-A name is a name, never a path: whatever comes from outside goes through `check_name` before it meets a folder.
+A name is never a path: each name from outside goes through `check_name` before it meets a folder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from eventvault import clock
 from eventvault.errors import InvalidInput
 
 SUFFIX = ".tar.gz"
+KNOWN_SUFFIXES = (SUFFIX, ".tar.gz.age")
+"""How names end that mean an archive and nothing else; the second one is for encrypted archives."""
 MAX_NAME_BYTES = 255
 """Bytes that file systems allow for a name."""
 MAX_SLUG_LENGTH = 60
@@ -50,8 +52,13 @@ def instant_of(name: str) -> int | None:
     return clock.to_microseconds(instant)
 
 
+def looks_like_archive(name: str) -> bool:
+    """Whether the file's name ends as an archive's does and is not hidden: copying programs and macOS hide theirs."""
+    return name.endswith(SUFFIX) and not name.startswith(".")
+
+
 def is_name(name: str) -> bool:
-    """Whether it may be an archive's."""
+    """Whether an archive may have this name."""
     return _problem(name) is None
 
 
@@ -67,17 +74,21 @@ def check_name(name: object) -> str:
     return name
 
 
-def _problem(name: object) -> str | None:
-    if not isinstance(name, str):
-        return "is not a string"
+def file_problem(name: str) -> str | None:
+    """Why no visible file of the backup folder may have this name; None if one may. The suffix does not matter."""
     if "/" in name or "\\" in name:
         return "holds a path"
     if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
         return "holds control characters"
     if name.startswith("."):
         return "begins with a dot"
-    if not name.endswith(SUFFIX):
-        return f"does not end in {SUFFIX}"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
     return None
+
+
+def _problem(name: object) -> str | None:
+    if not isinstance(name, str):
+        return "is not a string"
+    problem = file_problem(name)
+    return problem if problem or name.endswith(SUFFIX) else f"does not end in {SUFFIX}"

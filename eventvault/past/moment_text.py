@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from eventvault import clock
+from eventvault.backups import names
 from eventvault.errors import InvalidInput
 from eventvault.restore.values import Moment
 
 LARGEST = 2**63 - 1
-_ARCHIVE = (".tar.gz", ".tar.gz.age")
 _GENERATION = re.compile(r"([0-9a-f]{16})@(.*)", re.DOTALL)
 
 
@@ -19,7 +19,7 @@ def moment_of(text: str, name: str) -> Moment:
     With `<generation>@` before an instant or a sequence it is that generation's, and with nothing behind it its end. A
     `+` that a query string made a space is put back. Raises InvalidInput that names the parameter `name`.
     """
-    if text.endswith(_ARCHIVE):
+    if text.endswith(names.KNOWN_SUFFIXES):
         return Moment(archive=text)
     qualified = _GENERATION.fullmatch(text)
     generation, rest = (qualified[1], qualified[2]) if qualified else (None, text)

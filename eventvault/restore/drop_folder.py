@@ -180,8 +180,7 @@ class Inbox:
 
 def _is_archive(path: Path) -> bool:
     """A regular file that ends in `.tar.gz`; hidden ones are what copying programs and macOS leave."""
-    hidden = path.name.startswith(".")
-    return path.name.endswith(names.SUFFIX) and not hidden and path.is_file() and not path.is_symlink()
+    return names.looks_like_archive(path.name) and path.is_file() and not path.is_symlink()
 
 
 def _instant(path: Path) -> int:

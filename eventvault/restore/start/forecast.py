@@ -9,6 +9,7 @@ import contextlib
 import functools
 
 from eventvault import data_folders
+from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import EventVaultError
 from eventvault.journal.folder import JournalFolder
@@ -32,5 +33,5 @@ def will_start_slowly(
 
 def _waits_for_the_start(settings: Settings) -> bool:
     """A restore that was staged, or an archive in `restore/`."""
-    inbox = settings.auto_restore_enabled and any(settings.restore_dir.glob("*.tar.gz"))
+    inbox = settings.auto_restore_enabled and any(settings.restore_dir.glob(f"*{names.SUFFIX}"))
     return inbox or (settings.storage_dir / data_folders.STAGED_RESTORE).exists()

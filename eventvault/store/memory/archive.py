@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from eventvault import clock
+from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import ArchiveAlien, ArchiveDamaged
 
@@ -39,12 +39,8 @@ def unpack(archive: bytes) -> list[bytes]:
 
 
 def free_name(label: str | None, instant: int, taken: Container[str]) -> str:
-    """The name of a new archive, as `eventvault.backups.names` makes it."""
-    letters = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in (label or "").lower())
-    slug = f"_{letters.strip('-')[:60]}" if letters.strip("-") else ""
-    stem = clock.from_microseconds(instant).strftime("backup_%Y-%m-%d_%H%M%S") + slug
-    names = (f"{stem}{suffix}.tar.gz" for suffix in ("", *(f"_{number}" for number in range(2, 100_000))))
-    return next(name for name in names if name not in taken)
+    """The first name for a new archive that is not in use."""
+    return next(name for name in names.candidates(instant, label) if name not in taken)
 
 
 def describe(

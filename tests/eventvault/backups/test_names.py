@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventvault import clock
-from eventvault.backups.names import candidates, check_name, instant_of, slug
+from eventvault.backups.names import candidates, check_name, file_problem, instant_of, looks_like_archive, slug
 from eventvault.errors import InvalidInput
 
 NOON = clock.parse("2024-12-27T12:00:00.999Z")
@@ -96,3 +96,13 @@ def test_what_is_no_name_is_refused_with_the_reason(name: object, problem: str) 
 def test_any_plain_name_is_accepted_and_can_be_a_file(name: str, tmp_path: Path) -> None:
     assert check_name(name) == name
     (tmp_path / name).touch()
+
+
+def test_a_name_of_another_kind_of_file_is_told_from_a_path() -> None:
+    assert file_problem("notes.txt") is None
+    assert file_problem("../notes.txt") == "holds a path"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.tar.gz", True), ("._a.tar.gz", False), ("a.tar.gz.part", False)])
+def test_a_hidden_file_and_one_with_another_suffix_do_not_look_like_archives(name: str, expected: bool) -> None:
+    assert looks_like_archive(name) is expected
