@@ -29,6 +29,11 @@ VIOLATIONS = {
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
+    "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.status"),
+    "An owner of a port knows neither the socket nor the process": (
+        "eventvault/store/owners/backups.py",
+        "eventvault.store.rpc.wire",
+    ),
 }
 """Contract → a file, and an import that breaks the contract when it stands in that file."""
 

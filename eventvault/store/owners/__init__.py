@@ -1,4 +1,4 @@
-"""The owners of the ports in the process that has the database: each implements one port over the parts of the core.
+"""The owners of the ports, in the process that owns the database: each implements one port over the core's parts.
 
-They translate and check; the work is done by the rooms below. They import neither the socket nor the process.
+They check and translate, and the layers below do the work. They import neither `rpc` nor `process`.
 """

@@ -1,5 +1,5 @@
-"""The ports of the store: one small protocol per concern, which is the contract of whoever implements it.
+"""The ports of the store: one small protocol per concern, which is the contract of its implementations.
 
-`store` composes them, `methods` reads what travels over the socket from their annotations. A port imports only the
-values that it speaks of, and never an implementation.
+`store` composes them, `methods` reads from their annotations what travels over the socket. A port imports only the
+values of its signatures and never an implementation.
 """
