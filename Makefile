@@ -4,17 +4,19 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TEST_PROCESSES ?= auto
+PYTEST = $(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 PYTEST_OPTIONS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test lint format bench bench-serve bench-backup bench-journal bench-past soak docs lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past soak docs lock upgrade clean system-packages
 
 help:
 	@echo 'make run          the service, on http://127.0.0.1:5050 (Ctrl-C ends it)'
 	@echo 'make worker       the Kafka job worker'
 	@echo 'make test         every check and every test'
+	@echo 'make test-fast    the checks, and the tests that need no real process, within a minute'
 	@echo 'make lint         ruff, mypy'
 	@echo 'make format       put the code into its form'
 	@echo 'make soak         the long form of the tests that have one'
@@ -31,7 +33,10 @@ worker: $(VENV)/runtime.installed
 	@exec scripts/attended $(BIN)/python -m worker
 
 test: lint system-packages
-	@$(BIN)/pytest -n $(TEST_PROCESSES) --maxprocesses 8 -m 'not soak' $(PYTEST_OPTIONS)
+	@$(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)
+
+test-fast: lint
+	@$(PYTEST) -m 'not (soak or process or kafka or browser)' $(PYTEST_OPTIONS)
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check .

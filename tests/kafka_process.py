@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -81,6 +82,27 @@ def kafka_jars() -> Path:
         if not jars.is_dir():
             _copy_dependencies(jars)
     return jars
+
+
+def formatted_storage(jars: Path) -> Path:
+    """The storage of a broker that never ran, made once for all brokers: it holds neither a port nor a path."""
+    storage = jars.with_name(f"{jars.name}-storage")
+    with locked(TARGET / "format.lock"):
+        if not storage.is_dir():
+            _format(jars, storage)
+    return storage
+
+
+def _format(jars: Path, storage: Path) -> None:
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+    with tempfile.TemporaryDirectory(dir=TARGET) as folder:
+        properties = Path(folder) / "server.properties"
+        properties.write_text(PROPERTIES.format(port=9092, controller=9093, folder=folder))
+        command = java(jars, Path(folder), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
+        if done.returncode != 0:
+            raise RuntimeError(f"kafka.tools.StorageTool failed: {done.stdout}{done.stderr}")
+        (Path(folder) / "log").rename(storage)
 
 
 @contextmanager
@@ -155,7 +177,7 @@ class KafkaBroker:
             raise
 
     def prepare(self) -> Path:
-        """Choose the ports and format the storage, where that is not done yet; gives the folder with Kafka."""
+        """Choose the ports and make the storage, where that is not done yet; gives the folder with Kafka."""
         jars = kafka_jars()
         properties = self.folder / "server.properties"
         if not (self.folder / "log").is_dir():
@@ -192,11 +214,7 @@ class KafkaBroker:
             other.bind(("127.0.0.1", 0))
             port, controller = one.getsockname()[1], other.getsockname()[1]
         properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=self.folder))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        command = java(jars, self.folder, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties))
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_SECONDS)
-        if done.returncode != 0:
-            raise RuntimeError(f"kafka.tools.StorageTool failed: {done.stdout}{done.stderr}")
+        shutil.copytree(formatted_storage(jars), self.folder / "log")
 
     def _wait_until_it_answers(self) -> None:
         from confluent_kafka import KafkaException

@@ -67,6 +67,18 @@ def wait_until_gone(pid: int) -> None:
         raise
 
 
+def folders_beneath(parent: Path) -> dict[str, str]:
+    """Environment variables that keep the three data folders beneath `parent`; all else is left at its default."""
+    folders = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
+    return {name: str(parent / folder) for name, folder in folders.items()}
+
+
+@pytest.fixture
+def settings_environment(tmp_path: Path) -> dict[str, str]:
+    """Environment variables that keep the three data folders beneath `tmp_path`."""
+    return folders_beneath(tmp_path)
+
+
 @pytest.fixture
 def settings(settings_environment: dict[str, str]) -> Settings:
     return load(settings_environment)

@@ -23,6 +23,7 @@ from app.edge import MAX_LONG_CALLS, MAX_TRANSFERS
 from benchmarks.serving import plain_values
 from eventvault.events.event import LONGEST_TEXT
 from tests import processes
+from tests.stores import folders_beneath
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -93,12 +94,16 @@ def serve(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Serv
         server.stop()
 
 
-@pytest.fixture
-def server(serve: Serve) -> Server:
-    """With one worker, as the store is in its memory."""
-    running = serve(WEB_CONCURRENCY="1")
-    processes.wait_until(running.ready, "gunicorn does not answer")
-    return running
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for the whole module, with one worker, as the store is in its memory."""
+    folder = tmp_path_factory.mktemp("server")
+    running = Server({**folders_beneath(folder), "WEB_CONCURRENCY": "1"}, folder)
+    try:
+        processes.wait_until(running.ready, "gunicorn does not answer")
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.mark.parametrize(
@@ -184,13 +189,14 @@ def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:
         assert b"Traceback" not in answer
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server: Server, settings_environment: dict[str, str]) -> None:
-    folder = Path(settings_environment["BACKUP_DIR"])
+def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+    folder = server.temporary.parent / "backups"
+    before = set(folder.iterdir())
     head = b"POST /api/backup/upload?name=a.tar.gz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(head + b"x" * 300_000)
         processes.wait_until(lambda: list(folder.glob(".*.tmp")), "the upload did not begin")
-    processes.wait_until(lambda: not list(folder.iterdir()), "something is left of the upload")
+    processes.wait_until(lambda: set(folder.iterdir()) == before, "something is left of the upload")
 
 
 def test_ids_with_slashes_arrive_whole(server: Server) -> None:

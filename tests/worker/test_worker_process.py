@@ -22,6 +22,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent
 PATIENCE_SECONDS = 60
 
+pytestmark = pytest.mark.process
+
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 
 

@@ -1,0 +1,46 @@
+"""Which tests run real processes, in which order the tests are run, and on how many test processes.
+
+A test that runs a service, a store process, a broker or a browser has the marker `process`; `make test-fast` leaves it
+out. Such tests wait more than they compute: hence there are more test processes than processors, and what waits longest
+comes first. The tests of a module share a test process, and so what the module's fixtures start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PROCESS_FOLDERS = ("crash", "end_to_end", "browser")
+"""All tests in these folders run real processes."""
+PROCESS_FIXTURES = frozenset({"kafka", "private_kafka", "nginx", "serve", "store_client"})
+"""All tests that use one of these fixtures run real processes."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: two test processes a processor."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Set the marker before `-m` chooses by it, and the order after the modules were shuffled."""
+    for item in items:
+        if _runs_processes(item):
+            item.add_marker("process")
+    yield
+    items.sort(key=_rank)
+
+
+def _runs_processes(item: pytest.Item) -> bool:
+    in_folder = item.path.relative_to(TESTS).parts[0] in PROCESS_FOLDERS
+    return in_folder or not PROCESS_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def _rank(item: pytest.Item) -> int:
+    """The tests with a broker come first, as it takes long to start; then those with other processes."""
+    return 0 if item.get_closest_marker("kafka") else 1 if item.get_closest_marker("process") else 2
