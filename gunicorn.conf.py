@@ -1,8 +1,8 @@
-"""How gunicorn serves EventVault: `gunicorn wsgi:app` reads this file by itself.
+"""gunicorn's configuration: `gunicorn wsgi:app` reads this file by itself.
 
-Read in the master before anything is forked, and again on SIGHUP. Settings come from the same environment variables
-as everywhere; options on gunicorn's command line override what is set here, so what would be unsafe is checked on
-what is really in use (`on_starting`, `when_ready`).
+The master reads it before it forks, and again on SIGHUP. Settings come from the same environment variables as
+everywhere. Options on gunicorn's command line override this file, so `on_starting` and `when_ready` check the addresses
+that are really in use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HERE = str(Path(__file__).resolve().parent)
 if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
-from app import gunicorn_patches, serving, signals  # noqa: E402  # found only with the folder of this file in the path
+from app import gunicorn_patches, serving, signals  # noqa: E402  # importable only with the folder of this file in the path
 
 _settings = serving.load_settings_or_exit()
 serving.prepare_service()

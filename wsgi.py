@@ -1,4 +1,4 @@
-"""The WSGI entry: `gunicorn wsgi:app` (which reads `gunicorn.conf.py` beside this file) or `flask --app wsgi run`."""
+"""The WSGI entry point: `gunicorn wsgi:app`, which reads `gunicorn.conf.py` by itself, or `flask --app wsgi run`."""
 
 from app import create_app
 

@@ -1,4 +1,4 @@
-"""The HTTP edge: one blueprint per folder, marshmallow schemas, one table of error statuses.
+"""The HTTP edge: one blueprint per folder, marshmallow schemas, one table of error statuses (`errors.py`).
 
 It parses requests, calls the core and serialises answers. It opens no event database and never imports `worker`; rules
 about events, backups and restores belong into the core.
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
-    """The application; see `app.factory.create_app`."""
-    # Imported here: gunicorn's master imports this package for `app.serving`, and must not load what workers are to
-    # load after the fork, prometheus-client among it, which decides at its import how it counts.
+    """Return the application; see `app.factory.create_app`."""
+    # Imported here because gunicorn's master imports this package for `app.serving`. Workers must load the rest after
+    # the fork: prometheus-client decides at import how it counts.
     from app import factory
 
     return factory.create_app(settings, store)

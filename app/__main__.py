@@ -1,8 +1,7 @@
-"""`python -m app`: gunicorn with `gunicorn.conf.py`, its own options passed on.
+"""`python -m app`: runs gunicorn with `gunicorn.conf.py` and passes its own options on.
 
-For what gunicorn reads from the environment before it reads that file: it takes `WEB_CONCURRENCY` for a number and
-ends with a traceback where it is blank, which counts as unset here, or is none, which is answered like any other bad
-setting.
+gunicorn reads `WEB_CONCURRENCY` before that file and ends with a traceback if it is not a number. Here a blank value
+counts as unset, and any other bad value is reported like every bad setting.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from app import serving
 
 
 def main(options: list[str]) -> None:
-    """Check the settings and become gunicorn: the same process, so signals reach it."""
+    """Check the settings and become gunicorn. The process stays the same, so signals reach gunicorn."""
     serving.load_settings_or_exit()
     environment = dict(os.environ)
     if not environment.get("WEB_CONCURRENCY", "").strip():

@@ -1,7 +1,7 @@
-"""Who may ask, as long as there are no tokens: programs and pages of this machine, nobody else.
+"""Decides which requests are served: without tokens, only those of programs and pages on this machine.
 
-A foreign `Host` is DNS rebinding, a foreign `Origin` or `Sec-Fetch-Site: cross-site` is a web page that posts to
-localhost, and a peer on another machine means that something listens where it should not. Each is refused with 403.
+A foreign `Host` is DNS rebinding. A foreign `Origin` or `Sec-Fetch-Site: cross-site` is a web page that posts to
+localhost. A peer on another machine means that the service listens where it should not. Each gets a 403.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhos
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address, with or without brackets, means this machine by itself."""
+    """Return whether a host name or address, with or without brackets, always means this machine."""
     name = host.strip("[]").rstrip(".").lower()
     address = _parse_address(name)
     if address is None:
@@ -33,7 +33,7 @@ def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address |
 
 
 def split_host(host: str) -> tuple[str, str]:
-    """`Example.com:80` → (`example.com`, `80`); `[::1]` → (`::1`, ``)."""
+    """Return name and port: `Example.com:80` → (`example.com`, `80`); `[::1]` → (`::1`, ``)."""
     if host.startswith("["):
         name, _, rest = host[1:].partition("]")
         return name.lower(), rest.removeprefix(":")
@@ -42,7 +42,7 @@ def split_host(host: str) -> tuple[str, str]:
 
 
 class AccessRules:
-    """The rules made of the settings; `check` is called before every request and must cost little."""
+    """The access rules that follow from the settings. `check` runs before every request, so it must be cheap."""
 
     def __init__(self, settings: Settings) -> None:
         self._open_to_all = settings.allow_unauthenticated
@@ -51,13 +51,13 @@ class AccessRules:
         self._accepted_hosts: set[str] = set()
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """environ: as in WSGI. Raises Forbidden."""
+        """Raise Forbidden if the request may not be served. environ: as in WSGI."""
         self._check_peer(environ.get("REMOTE_ADDR") or "")
         host = environ.get("HTTP_HOST")
         if host is not None and host not in self._accepted_hosts:
             self._check_host(host)
         if environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
-            raise Forbidden("a page of another site sent this request", hint="open the page of this service itself")
+            raise Forbidden("a page of another site sent this request", hint="open the page that this service serves")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None:
             self._check_origin(origin, host or "", environ.get("wsgi.url_scheme", "http"))
@@ -66,8 +66,8 @@ class AccessRules:
         if self._open_to_all or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
             return
         raise Forbidden(
-            f"requests from {peer} are not served: without tokens this service is for its own machine only",
-            hint="set ALLOW_UNAUTHENTICATED=true to let everybody in who can reach it",
+            f"requests from {peer} are not served: without tokens the service answers only its own machine",
+            hint="set ALLOW_UNAUTHENTICATED=true to serve everybody who can reach the service",
         )
 
     def _check_host(self, host: str) -> None:
@@ -75,13 +75,13 @@ class AccessRules:
         numeric = self._open_to_all and _parse_address(name) is not None
         if not (self._any_host or is_loopback(name) or name in self._hosts or numeric):
             raise Forbidden(
-                f"the host {host[:100]!r} is not one of this service's names", hint="add it to ALLOWED_HOSTS"
+                f"the host {host[:100]!r} is not a name of this service", hint="add the host to ALLOWED_HOSTS"
             )
         if len(self._accepted_hosts) < 100:
             self._accepted_hosts.add(host)
 
     def _check_origin(self, origin: str, host: str, scheme: str) -> None:
-        """An origin is this service's own when it names the same host; a port that a proxy left out is not compared."""
+        """Accept an origin with the request's own host. A port is not compared if a proxy removed it from `Host`."""
         origin_scheme, _, authority = origin.partition("://")
         own_host, own_port = split_host(host)
         origin_host, origin_port = split_host(authority)

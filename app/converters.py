@@ -1,4 +1,4 @@
-"""What stands in addresses besides fixed words: an event's id and a backup's name."""
+"""URL converters for the variable parts of a path: an event's id and a backup's name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from werkzeug.routing import BaseConverter
 
 
 class EventIdConverter(BaseConverter):
-    """Anything, slashes at its beginning, its end and in between included."""
+    """Matches any text, including slashes at the start, at the end and in between."""
 
     regex = ".+"
     weight = 300
@@ -14,7 +14,7 @@ class EventIdConverter(BaseConverter):
 
 
 class BackupNameConverter(BaseConverter):
-    """A file's name with a dot in it, as each archive's has, so that `GET /api/backup/create` is a 405 and no name."""
+    """Matches a file name with a dot, as every archive has one. So `GET /api/backup/create` is a 405, not a name."""
 
     regex = r"[^/]*\.[^/]*"
     weight = 150

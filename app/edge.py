@@ -1,4 +1,4 @@
-"""What every view needs and Flask keeps for the application: the settings, the store, the room for long requests."""
+"""What every view needs: the settings, the store, and the limits for long requests. Flask's application holds it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
 
 MAX_TRANSFERS = 4
-"""Exports, downloads and uploads at once in one process: each holds one of gunicorn's `threads` for its whole time."""
+"""Concurrent exports, downloads and uploads in one process. Each occupies one of gunicorn's `threads` until it ends."""
 
 MAX_LONG_CALLS = 8
-"""Requests at once in one process that wait for something long: backups, restores, checks, looks into the past.
+"""Concurrent requests in one process that wait for long work: backups, restores, checks, reads of the past.
 
-With LONG_LIVED_MOST these are half of the `threads` in `gunicorn.conf.py`: the others are left to requests that are
-short, health among them.
+Together with MAX_TRANSFERS they use half of the `threads` in `gunicorn.conf.py`. The other half serves short requests,
+such as health.
 """
 
 _SLOT_WAIT_SECONDS = 0.25
-"""Seconds that a request waits for a place among them: some, such as a look at what is kept, end in no time."""
+"""Seconds that a request waits for a slot, because some long calls end quickly."""
 
 _KEY = "eventvault"
 
 
 class Slots:
-    """A bounded number of places; `acquire` gives back the function that frees the place, to be called once or more.
+    """A bounded number of slots for concurrent requests.
 
-    what: who takes the places, for the message. patience: seconds that a free place is waited for.
+    what: names the requests in the error text. wait_seconds: how long `acquire` waits for a free slot.
     """
 
     def __init__(self, limit: int, what: str, wait_seconds: float = 0.0) -> None:
@@ -42,10 +42,10 @@ class Slots:
         self._wait_seconds = wait_seconds
 
     def acquire(self) -> Callable[[], None]:
-        """Raises TooBusy when there is no place."""
+        """Take a slot and return the function that frees it, which may be called repeatedly. Raises TooBusy."""
         if not self._free.acquire(timeout=self._wait_seconds):
             raise TooBusy(
-                f"{self._limit} {self._what} are under way in this process already",
+                f"{self._limit} {self._what} are already running in this process",
                 hint="try again when one of them has ended",
             )
         return _CallOnce(self._free.release)
@@ -71,7 +71,7 @@ class Edge:
     transfers: Slots = field(default_factory=lambda: Slots(MAX_TRANSFERS, "exports, downloads and uploads"))
     long_calls: Slots = field(
         default_factory=lambda: Slots(
-            MAX_LONG_CALLS, "backups, restores, checks and looks into the past", _SLOT_WAIT_SECONDS
+            MAX_LONG_CALLS, "backups, restores, checks and reads of the past", _SLOT_WAIT_SECONDS
         )
     )
 
@@ -81,7 +81,7 @@ def attach(app: Flask, edge: Edge) -> None:
 
 
 def current_edge() -> Edge:
-    """Of the application that serves the present request."""
+    """Return the edge of the application that serves the current request."""
     edge: Edge = current_app.extensions[_KEY]
     return edge
 
@@ -92,7 +92,7 @@ def current_store() -> Store:
 
 @contextmanager
 def store_for_long_call() -> Iterator[Store]:
-    """The store, for a call that may take minutes. Raises TooBusy when as many of them as may be are under way."""
+    """Yield the store for a call that may take minutes. Raises TooBusy if MAX_LONG_CALLS are running."""
     release = current_edge().long_calls.acquire()
     try:
         yield current_edge().store

@@ -1,9 +1,10 @@
-"""The one error shape, and the one table from an error's code to its HTTP status.
+"""Maps every error to an HTTP answer: `HTTP_STATUSES` is the one table from an error's code to its status.
 
     {"success": false, "code": "backup_not_found", "error": "…", "hint": "…"}
 
-Whatever goes wrong leaves in that shape: errors of the core, of the framework, and those nobody thought of. A
-traceback never leaves the process: it is logged beside a reference that the answer carries.
+Every error has this form: those of the core (`eventvault.errors`), of the framework, and unexpected exceptions. A
+traceback never leaves the process; the log has it beside the `reference` of the answer. The command line's table from
+codes to exit codes is in `app.cli.exits`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger("eventvault.http")
 
 
 class ErrorStatus(NamedTuple):
-    """retry_after: seconds, for what goes away by itself."""
+    """An HTTP status. retry_after: seconds for `Retry-After`, if the error may go away by itself."""
 
     status: int
     retry_after: int | None = None
@@ -76,41 +77,43 @@ HTTP_STATUSES: dict[str, ErrorStatus] = {
     "kafka_unreachable": ErrorStatus(503, 5),
     "no_space": ErrorStatus(507),
 }
+"""Error code of the core → HTTP status. A code that is missing here is answered as `internal_error`."""
 
 _HTTP_CODES = {
     400: ("malformed", "check the request's syntax"),
     403: ("forbidden", ""),
-    404: ("not_found", "GET /openapi.json lists what there is, /docs shows it"),
-    405: ("method_not_allowed", "the Allow header names the methods there are"),
+    404: ("not_found", "GET /openapi.json lists all addresses, /docs shows them"),
+    405: ("method_not_allowed", "the Allow header names the allowed methods"),
     406: ("not_acceptable", ""),
     408: ("timeout", "send the request again"),
     413: ("too_large", "send less in one request, or raise MAX_BODY_BYTES"),
     414: ("too_large", "shorten the address"),
     415: ("unsupported_media_type", "send JSON, as application/json"),
-    416: ("range_not_satisfiable", "the Content-Range header says how long the file is"),
-    417: ("expectation_failed", "leave Expect out, or send 100-continue"),
+    416: ("range_not_satisfiable", "the Content-Range header gives the length of the file"),
+    417: ("expectation_failed", "remove the Expect header, or send 100-continue"),
     422: ("invalid", "`fields` says what is wrong"),
     429: ("too_many_requests", "wait before the next request"),
     431: ("headers_too_large", "send fewer or shorter headers, each below 8 KiB"),
     500: ("internal_error", "the log has the details"),
-    501: ("not_implemented", "send the body as it is, with Content-Length or chunked"),
+    501: ("not_implemented", "send the body unencoded, with Content-Length or chunked"),
     503: ("store_unavailable", "try again in a moment"),
 }
+"""HTTP status of the framework's or gunicorn's error → (code, hint)."""
 
 
 class ErrorSchema(ReplySchema):
-    """Every answer that is not a success has this form."""
+    """The form of every error."""
 
     success = fields.Boolean(required=True, metadata={"example": False})
     code = fields.String(required=True, metadata={"example": "backup_not_found"})
-    error = fields.String(required=True, metadata={"description": "What failed, on what, and why."})
-    hint = fields.String(required=True, metadata={"description": "What can be done about it."})
-    fields_ = fields.Dict(data_key="fields", metadata={"description": "With 422: each invalid member, and why."})
-    reference = fields.String(metadata={"description": "With 500: find it in the log."})
+    error = fields.String(required=True, metadata={"description": "What failed, on which object, and why."})
+    hint = fields.String(required=True, metadata={"description": "What to do about it."})
+    fields_ = fields.Dict(data_key="fields", metadata={"description": "With 422: each invalid member and why."})
+    reference = fields.String(metadata={"description": "With 500: the log has the details beside this reference."})
 
 
 class EdgeApi(Api):
-    """flask-smorest with the one error shape instead of its own."""
+    """flask-smorest with the error form of this service instead of its own."""
 
     ERROR_SCHEMA = ErrorSchema
 
@@ -119,7 +122,7 @@ class EdgeApi(Api):
 
 
 def install(app: Flask) -> None:
-    """Answer every exception of `app` in the one shape."""
+    """Register the handlers that answer every exception of `app` in the error form."""
     app.register_error_handler(EventVaultError, core_error_response)
     app.register_error_handler(HTTPException, http_exception_response)
     app.register_error_handler(Exception, unexpected_error_response)
@@ -130,7 +133,7 @@ def error_body(code: str, error: str, hint: str, details: Mapping[str, Any] | No
 
 
 def error_body_for_status(status: int, message: str) -> dict[str, Any]:
-    """The shape of an error that has a status and no code of its own."""
+    """Return the body of an error that has a status but no code of its own."""
     code, hint = _HTTP_CODES.get(status, ("http_error", ""))
     return error_body(code, message, hint)
 
@@ -164,7 +167,7 @@ def http_exception_response(error: HTTPException) -> Response:
 def _message(error: HTTPException, status: int) -> str:
     match status:
         case 404:
-            return f"there is nothing at {request.path}"
+            return f"nothing was found at {request.path}"
         case 405:
             return f"{request.method} is not allowed at {request.path}"
         case 422:
@@ -173,13 +176,14 @@ def _message(error: HTTPException, status: int) -> str:
 
 
 def _invalid_fields(error: HTTPException) -> dict[str, Any]:
-    """The members that webargs found wrong, without the place (`query`, `json`) around them."""
-    places = (getattr(error, "data", None) or {}).get("messages", {})
-    return {"fields": {name: why for place in places.values() for name, why in place.items()}} if places else {}
+    """Return the members that webargs rejected, without their location (`query`, `json`)."""
+    locations = (getattr(error, "data", None) or {}).get("messages", {})
+    members = {name: why for location in locations.values() for name, why in location.items()}
+    return {"fields": members} if locations else {}
 
 
 def unexpected_error_response(error: Exception) -> Response:
     reference = secrets.token_hex(6)
     log.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
     details = {"reference": reference}
-    return reply(error_body("internal_error", "an internal error", f"the log has {reference}", details), 500)
+    return reply(error_body("internal_error", "an internal error", f"search the log for {reference}", details), 500)

@@ -1,4 +1,4 @@
-"""The application, put together: settings, store, access rules, error shape, metrics, blueprints, OpenAPI."""
+"""Builds the application from settings, store, access rules, error handlers, metrics, blueprints and OpenAPI."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _CONFIGURATION = {
 
 
 def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
-    """The application.
+    """Return the application.
 
-    settings: default: the environment's; bad ones are printed and the process exits 78. store: default: the one that
-    `BackupManager.initialize()` finds or starts; for a command, whichever there is when it is first asked.
+    settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
+    store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
     """
     settings = settings or _settings()
     _refuse_open_address(settings)
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
 
 
 def _settings() -> Settings:
-    """What a command prints with `--json` is JSON here too. Its options are not parsed yet: hence the arguments."""
+    """Load the settings. With `--json` errors are printed as JSON; click has not parsed the options yet."""
     if not (_is_command() and "--json" in sys.argv):
         return serving.load_settings_or_exit()
     try:
@@ -71,7 +71,7 @@ def _settings() -> Settings:
 
 
 def _refuse_open_address(settings: Settings) -> None:
-    """What `gunicorn.conf.py` does for gunicorn: `flask run --host` must not open an unprotected service either."""
+    """Check `flask run --host` as `gunicorn.conf.py` checks gunicorn's addresses: exit 78 if it opens the service."""
     context = click.get_current_context(silent=True)
     host = context.params.get("host") if context is not None and context.info_name == "run" else None
     if host:
@@ -79,13 +79,13 @@ def _refuse_open_address(settings: Settings) -> None:
 
 
 def _is_command() -> bool:
-    """Whether the application is made for a command of `flask` that serves nothing, its help included."""
+    """Return whether the application is built for a `flask` command that serves nothing, help included."""
     context = click.get_current_context(silent=True)
     return context is not None and context.find_object(ScriptInfo) is not None and context.info_name != "run"
 
 
 def _for_command(settings: Settings) -> Store:
-    """No service begins because somebody asks for help: a store is started with the first question, if at all."""
+    """Return a client that starts a store only on its first call, so that `--help` starts nothing."""
     from eventvault.store.process.spawn import Spawner
     from eventvault.store.rpc.client import StoreClient
 
@@ -94,11 +94,11 @@ def _for_command(settings: Settings) -> Store:
 
 
 def _initialized(settings: Settings) -> Store:
-    # Imported here, as only a process that really serves needs what it brings: tests give a store of their own.
+    # Imported here because only a process that serves needs it; tests pass a store.
     from eventvault import logs
     from eventvault.backup_manager import BackupManager
 
-    if not logging.getLogger().handlers:  # under `flask run`; gunicorn and pytest have seen to it already
+    if not logging.getLogger().handlers:  # under `flask run`; gunicorn and pytest set it up themselves
         logs.setup(settings)
     return BackupManager(settings, command=COMMAND).initialize()
 
@@ -106,7 +106,7 @@ def _initialized(settings: Settings) -> Store:
 def _register(app: Flask, access_rules: AccessRules) -> None:
     @app.before_request
     def begin() -> None:
-        metrics.begin(request.environ)
+        metrics.record_arrival(request.environ)
         access_rules.check(request.environ)
 
     @app.get("/")

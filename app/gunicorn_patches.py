@@ -1,7 +1,7 @@
-"""What gunicorn answers without asking the application: how long an address may be, and its errors in the one shape.
+"""Two patches of gunicorn: a longer limit for the request line, and its own errors as JSON in the error form.
 
-gunicorn knows neither a longer request line than 8,190 bytes, but for none at all, nor another form of its errors than
-a page of HTML: both are replaced in its modules, so that `worker_class` and what is measured stay gunicorn's own.
+gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML. Both are patched
+in its modules, so `worker_class` stays gunicorn's own.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from gunicorn import util
 from gunicorn.http import message
 
 MAX_REQUEST_LINE = 2**17
-"""Bytes. `id`, `source`, `type` and `subject` have 2,048 characters each, of up to 12 bytes when they are encoded."""
+"""Bytes. `id`, `source`, `type` and `subject` have up to 2,048 characters each, percent-encoded up to 12 bytes each."""
 
 _MAX_REASON_LENGTH = 500
-"""Characters of gunicorn's reason, which may repeat the whole of what it does not understand."""
+"""Characters of gunicorn's reason, which may quote the whole malformed request."""
 
 
 def install() -> None:
-    """Before the workers are forked. Doing it again, as gunicorn reads its configuration again, changes nothing."""
+    """Apply the patches before the workers are forked. A second call, after SIGHUP, changes nothing."""
     message.MAX_REQUEST_LINE = MAX_REQUEST_LINE
     util.write_error = write_error
 
 
 def write_error(client: socket.socket, status: int, reason: str, why: str) -> None:
-    """In the place of `gunicorn.util.write_error`. why: gunicorn's words, empty for an error of the service."""
-    from app.errors import error_body_for_status  # a worker has it loaded, and the master must not load Flask
+    """Replace `gunicorn.util.write_error`. why: gunicorn's reason, empty for an error inside the service."""
+    from app.errors import error_body_for_status  # workers have it loaded; the master must not load Flask
 
     message = f"the request cannot be read: {why[:_MAX_REASON_LENGTH]}" if why else reason.lower()
     body = orjson.dumps(error_body_for_status(status, message))

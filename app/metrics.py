@@ -1,8 +1,8 @@
-"""`/metrics` for Prometheus: requests of all gunicorn workers together, and the store's own numbers.
+"""`/metrics` for Prometheus: the requests of all gunicorn workers, and the store's own metrics.
 
-The workers' numbers are added up by prometheus-client's multiprocess mode (`PROMETHEUS_MULTIPROC_DIR`, made by
-`gunicorn.conf.py`); without it, in tests and under `flask run`, one process counts by itself. The store is one
-process and keeps its own numbers: they come from `Store.status()["metrics"]` at the moment of asking.
+prometheus-client's multiprocess mode adds up the workers' metrics (`PROMETHEUS_MULTIPROC_DIR`, set by
+`gunicorn.conf.py`). Without it, in tests and under `flask run`, one process counts by itself. The store is one process
+and counts for itself; its metrics are read from `status()["metrics"]` at each scrape.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ REQUESTS = Counter(
 )  # fmt: skip
 DURATIONS = Histogram(
     "eventvault_http_request_duration_seconds",
-    "From a request's arrival to the start of its answer.",
+    "Time from a request's arrival to the start of its answer.",
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
     registry=_PROCESS_REGISTRY,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_ARRIVAL = "eventvault.began"
+_ARRIVAL = "eventvault.arrival"
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -50,7 +50,7 @@ def install(app: Flask) -> None:
     app.after_request(_count)
 
 
-def begin(environ: dict[str, Any]) -> None:
+def record_arrival(environ: dict[str, Any]) -> None:
     environ[_ARRIVAL] = time.perf_counter()
 
 
@@ -65,7 +65,7 @@ def _count(response: Response) -> Response:
 
 
 def _route(asked: Request) -> str:
-    """The rule, never the path: names in paths would make a new time series each."""
+    """Return the URL rule, not the path: each name in a path would create a time series."""
     return asked.url_rule.rule if asked.url_rule is not None else "(none)"
 
 
@@ -81,7 +81,7 @@ def metrics() -> Response:
 
 
 class _RegistryCollector(Collector):
-    """The metrics of another registry."""
+    """Collects the metrics of another registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -94,7 +94,7 @@ class _RegistryCollector(Collector):
 
 
 class StoreCollector(Collector):
-    """The store's numbers, and whether it answers at all."""
+    """Collects the store's metrics, and whether it answers."""
 
     def __init__(self, asked: Store) -> None:
         self._store = asked
@@ -138,7 +138,7 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
     if isinstance(backup.get("oldestVerified"), int):
         yield GaugeMetricFamily(
             "eventvault_backup_oldest_verified_timestamp_seconds",
-            "When the archive that was verified longest ago was verified; absent where one never was.",
+            "When the least recently verified archive was verified; absent if one never was.",
             value=backup["oldestVerified"] / 1e6,
         )
 
@@ -146,23 +146,24 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
 def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[Metric]:
     for member, name, what in (
         ("secondsAtRisk", "eventvault_seconds_at_risk", "Age of the oldest event that is in no segment or archive."),
-        ("lastSequence", "eventvault_journal_last_sequence", "Up to here all is in a segment or an archive."),
+        ("lastSequence", "eventvault_journal_last_sequence", "Every event up to here is in a segment or an archive."),
     ):
         if isinstance(journal.get(member), int | float):
             yield GaugeMetricFamily(name, what, value=journal[member])
     for end, moment in window.items():
         name, what = f"eventvault_window_{end}_sequence", f"The {end} sequence that can be restored."
         yield GaugeMetricFamily(name, what, value=moment["sequence"])
-        name, what = f"eventvault_window_{end}_timestamp_seconds", f"When the {end} moment that can be restored was."
+        name, what = f"eventvault_window_{end}_timestamp_seconds", f"Time of the {end} moment that can be restored."
         yield GaugeMetricFamily(name, what, value=clock.parse(moment["time"]) / 1e6)
 
 
 def _metric(name: str, value: Any) -> Iterator[Metric]:
-    """A number, counted since the store process began; or a histogram: {buckets: [[bound, count]…], sum}.
+    """Yield the metric of a number, or of a histogram: {buckets: [[bound, count]…], sum}.
 
     Buckets are cumulative; the last bound is None or "+Inf".
     """
-    documentation = f"{name.removeprefix('eventvault_').replace('_', ' ')}, since the store process began.".capitalize()
+    words = name.removeprefix("eventvault_").replace("_", " ")
+    documentation = f"{words}, since the store process started.".capitalize()
     match value:
         case int() | float():
             yield CounterMetricFamily(name, documentation, value=float(value))

@@ -1,6 +1,6 @@
-"""What may stand behind the `?` of an address: nothing that its route does not know, and nothing twice.
+"""Checks query strings: each route rejects unknown parameters and parameters that are repeated.
 
-Whoever writes `?dryRun=true` where it is not looked at must not be taken for somebody who means it.
+Ignoring `?dryRun=true` on a route that does not know it would run what the client wanted to try.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from eventvault.errors import InvalidInput
 
 Params = ParamSpec("Params")
 
-_IN_BODY = "options go into the body, as members of its JSON object"
-_NOWHERE = "leave it out; GET /openapi.json says what each address takes"
+_IN_BODY = "send options as members of the JSON object in the body"
+_NOWHERE = "remove it; GET /openapi.json lists the parameters of each address"
 
 
 def reject_repeated_parameters() -> None:
-    """Before a request: of two values one would be taken, and nothing would say which. Raises InvalidInput."""
+    """Raise InvalidInput if a query parameter is repeated: it is not defined which value would count."""
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        raise _invalid_query(repeated, "Given more than once.", "give each once")
+        raise _invalid_query(repeated, "Given more than once.", "send each parameter once")
 
 
 def accepts_parameters(
     *parameters: str, body: bool = False
 ) -> Callable[[Callable[Params, Response]], Callable[Params, Response]]:
-    """For a view that has no schema of its query: it takes these parameters and no others.
+    """Decorate a view that has no schema for its query: it accepts these parameters and no others.
 
-    body: its options are members of the body, which the hint then says.
+    body: the hint says that options belong into the body.
     """
 
     def decorate(view: Callable[Params, Response]) -> Callable[Params, Response]:

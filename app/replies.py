@@ -1,4 +1,4 @@
-"""JSON in and out: the one provider for Flask, replies made of bytes, and request bodies read within their bound."""
+"""JSON in and out: Flask's provider, replies, and request bodies of at most `MAX_BODY_BYTES`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CHUNK = 256 * 1024
 
 
 class ReplySchema(Schema):
-    """The form of an answer; answers may carry more than their schema names."""
+    """The base of schemas for answers. Answers may have more members than their schema lists."""
 
     class Meta:
         unknown = INCLUDE
 
 
 class OrjsonProvider(JSONProvider):
-    """Flask's JSON by orjson: members keep the order they were given in."""
+    """Flask's JSON by orjson. Members keep their order."""
 
     def dumps(self, obj: Any, **options: Any) -> str:
         return orjson.dumps(obj, option=orjson.OPT_INDENT_2 if options.get("indent") else None).decode()
@@ -42,13 +42,13 @@ def reply(payload: Any, status: int = 200) -> Response:
 
 
 def read_body() -> bytes:
-    """The request's whole body, at most `MAX_BODY_BYTES`, chunked ones included.
+    """Return the request's whole body, chunked or not.
 
-    Raises TooLarge above that, UnsupportedMediaType for a compressed one, MalformedInput for one that breaks off.
+    Raises TooLarge above `MAX_BODY_BYTES`, UnsupportedMediaType if it is compressed, MalformedInput if it ends early.
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
-        raise UnsupportedMediaType(f"a body that is {coding} encoded is not understood here", hint="send it as it is")
+        raise UnsupportedMediaType(f"bodies encoded as {coding} are not supported", hint="send it without encoding")
     limit = current_edge().settings.max_body_bytes
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
@@ -61,11 +61,11 @@ def read_body() -> bytes:
 
 
 def read_some() -> bytes:
-    """The next part of the request's body, empty at its end. Raises MalformedInput where it breaks off."""
+    """Return the next part of the request's body, empty at its end. Raises MalformedInput if the body ends early."""
     try:
         return request.stream.read(CHUNK)
-    except Exception as error:  # each server has its own exceptions for a body that breaks off
-        raise MalformedInput(f"the body broke off: {error}", hint="send the request again") from error
+    except Exception as error:  # each server has its own exceptions for this
+        raise MalformedInput(f"the body ended early: {error}", hint="send the request again") from error
 
 
 def _too_large(limit: int) -> TooLarge:
@@ -73,17 +73,17 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def validated_body(schema: Schema) -> dict[str, Any]:
-    """The request's JSON object, valid by `schema`; an empty body is an empty object. Raises InvalidInput."""
+    """Return the request's JSON object as loaded by `schema`. Raises InvalidInput."""
     return validated(schema, json_body())
 
 
 def json_body() -> dict[str, Any]:
-    """The request's JSON object, as it is; an empty body is an empty object."""
+    """Return the request's JSON object, not validated. An empty body is an empty object."""
     return json_text.parse_object(read_body(), request.content_type)
 
 
 def validated(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
-    """What `schema` makes of an object. Raises InvalidInput that says what is wrong with it."""
+    """Return `body` as loaded by `schema`. Raises InvalidInput with the messages of each member."""
     try:
         loaded: dict[str, Any] = schema.load(body, unknown=RAISE)
     except ValidationError as error:

@@ -1,6 +1,6 @@
-"""What `gunicorn.conf.py` does around the application: settings before the fork, the addresses, the workers' metrics.
+"""What `gunicorn.conf.py` does around the application: settings, addresses, the workers' metrics and the store.
 
-It knows nothing of gunicorn but the values that the hooks pass on, so it can be tested without a server.
+It knows only the values that gunicorn's hooks pass, so it can be tested without a server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXIT_BAD_SETTINGS = 78
 """sysexits.h: EX_CONFIG."""
 
 SERVICE = "EVENTVAULT_SERVICE"
-"""Names this start of the service, for all of its processes."""
+"""Environment variable with the id of this start of the service; all of its processes inherit it."""
 _MASTER = "EVENTVAULT_MASTER"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
@@ -38,14 +38,14 @@ _metrics_locks: list[TextIO] = []
 
 
 def load_settings() -> Settings:
-    """The environment's settings, with their folders made. Raises InvalidSettings."""
+    """Return the environment's settings after making their folders. Raises InvalidSettings."""
     settings = load()
     make_folders(settings)
     return settings
 
 
 def load_settings_or_exit() -> Settings:
-    """`load_settings`; every bad one is printed, and the process exits 78."""
+    """Return `load_settings()`. If settings are invalid, print them all and exit 78."""
     try:
         return load_settings()
     except InvalidSettings as error:
@@ -59,7 +59,7 @@ def print_lines(*lines: str) -> None:
 
 
 def configure_logging(settings: Settings, handlers: Iterable[logging.Handler]) -> None:
-    """gunicorn's own lines look like those of the application and of the backup manager, and go where they go."""
+    """Set up the log, and give gunicorn's handlers the same format."""
     logs.setup(settings)
     format_name = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     for handler in handlers:
@@ -72,9 +72,9 @@ def bind_address(settings: Settings) -> str:
 
 
 def prepare_service() -> None:
-    """Give this start of the service its name, and its workers a folder for their metrics; once in each master.
+    """Set this start's id, and make the folder for its workers' metrics. Runs once in each master.
 
-    A master that SIGUSR2 started inherits the environment of the one before it: hence the process id beside it.
+    A master started by SIGUSR2 inherits the environment of the previous one, so the process id is stored too.
     """
     if os.environ.get(_MASTER) == str(os.getpid()):
         return
@@ -86,7 +86,7 @@ def prepare_service() -> None:
 
 
 def _metrics_folder() -> str:
-    """A new folder under a lock that lives as long as any process of this start does; those without one are swept."""
+    """Make a folder that stays locked while a process of this start lives, and remove those that nobody locks."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             _remove_if_unlocked(folder)
@@ -100,7 +100,7 @@ def _metrics_folder() -> str:
 
 
 def _remove_own_folder(folder: Path, master: int) -> None:
-    """The workers inherit what is registered to happen at exit: only the master removes, as the last to leave."""
+    """Remove the folder, in the master only: the workers inherit its exit handlers."""
     if os.getpid() == master:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -112,16 +112,16 @@ def _remove_if_unlocked(folder: Path) -> None:
 
 
 def drop_worker_metrics(pid: int) -> None:
-    """A worker is gone: what it counted stays in the sums, what it showed as its present state does not."""
+    """Drop the gauges of a worker that ended. Its counters stay in the sums."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def remove_orphaned_metrics() -> None:
-    """Of workers that outlived their master, which was killed, the last removes what the master would have removed.
+    """Remove the metrics folder if the master was killed and this is its last worker.
 
-    The lock is shared with the others for as long as they live: it can be taken anew by the last one only.
+    All workers share the master's lock, so only the last one can lock the folder anew.
     """
     folder = Path(os.environ.get(_METRICS, ""))
     if os.environ.get(_MASTER) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
@@ -133,31 +133,31 @@ def remove_orphaned_metrics() -> None:
 
 
 def configured_addresses(addresses: Iterable[Any]) -> list[str]:
-    """gunicorn's (host, port), socket paths and file descriptors to host names; only TCP listens to others."""
+    """Return the hosts of gunicorn's configured addresses. Socket paths and descriptors have none."""
     return [str(address[0]) for address in addresses if isinstance(address, tuple)]
 
 
 def socket_addresses(sockets: Iterable[socket.socket]) -> list[str]:
-    """The hosts that these sockets really listen on, wherever they come from (systemd, an earlier master)."""
+    """Return the hosts that these sockets listen on, including those from systemd or an earlier master."""
     families = (socket.AF_INET, socket.AF_INET6)
     return [str(listener.getsockname()[0]) for listener in sockets if listener.family in families]
 
 
 def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
-    """Exit 78 where others could reach a service that nothing protects."""
+    """Exit 78 if other machines could reach the service without authentication."""
     opened = [host or "every address" for host in hosts if not _is_loopback_only(host)]
     if not opened or settings.allow_unauthenticated:
         return
     print_lines(
-        f"it would listen on {', '.join(opened)}, where others can reach it, and nothing protects it: "
-        "whoever does may read, restore and delete everything",
-        "listen on a loopback address (HOST=127.0.0.1), or say ALLOW_UNAUTHENTICATED=true",
+        f"it would listen on {', '.join(opened)} without authentication: "
+        "whoever reaches it may read, restore and delete everything",
+        "listen on a loopback address (HOST=127.0.0.1), or set ALLOW_UNAUTHENTICATED=true",
     )
     raise SystemExit(EXIT_BAD_SETTINGS)
 
 
 def _is_loopback_only(host: str) -> bool:
-    """Whether a host is, or resolves to, loopback addresses only."""
+    """Return whether a host is, or resolves to, loopback addresses only."""
     if is_loopback(host):
         return True
     try:
@@ -168,7 +168,7 @@ def _is_loopback_only(host: str) -> bool:
 
 
 def warn_who_has_access(settings: Settings, hosts: Iterable[str], warn: Callable[[str], None]) -> None:
-    """Say at each start who can use the service, as there are no tokens."""
+    """Log at each start who can use the service, because there are no tokens."""
     reach = sorted(set(hosts))
     if all(is_loopback(host) for host in reach):
         warn("EventVault is open: without tokens, every program of this machine may read and restore everything")
@@ -180,14 +180,14 @@ def warn_who_has_access(settings: Settings, hosts: Iterable[str], warn: Callable
 
 
 def connect_worker_to_store() -> None:
-    """Hold the store from now on: this process is born after the fork, threads and sockets begin here."""
+    """Connect this worker to the store. It runs after the fork, so threads and sockets may start."""
     from eventvault.store.process import lifeline
 
     lifeline.start_all(parent=int(os.environ.get(_MASTER) or os.getppid()))
 
 
 def end_store_of_service(settings: Settings) -> None:
-    """The master ends: the store of this start is asked to end at once."""
+    """Ask the store of this start to end at once, because the master ends."""
     from eventvault.store.process import lifeline
 
     lifeline.end_store(settings, os.environ.get(SERVICE, ""))

@@ -1,4 +1,4 @@
-"""What the signals that end a worker do while it is being born, and when it is interrupted."""
+"""Signal handling of gunicorn's workers: while they start, and when they are interrupted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 INTERRUPT_SECONDS = 3
-"""How long a worker that is interrupted finishes its requests."""
+"""How long an interrupted worker may finish its requests."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _masks: list[set[signal.Signals]] = []
@@ -17,10 +17,10 @@ _masks: list[set[signal.Signals]] = []
 
 @functools.cache
 def exit_on_early_signals() -> None:
-    """Have a worker that is told to end before it has its own handlers end at once; once in each master.
+    """Let a worker exit at once on a signal that arrives before it has its own handlers. Runs once in each master.
 
-    gunicorn leaves it those of the master until then, which put the signal into a queue that nobody reads: the worker
-    would live on, and the master wait for it for `graceful_timeout`. Until they are replaced the signals are held back.
+    Until then a forked worker has the master's handlers, which put the signal into a queue that nobody reads: the
+    master would wait for the worker for `graceful_timeout`. The fork blocks the signals until they are replaced.
     """
     os.register_at_fork(before=_block_signals, after_in_parent=_restore_mask, after_in_child=_exit_on_signal)
 
@@ -40,9 +40,9 @@ def _exit_on_signal() -> None:
 
 
 def exit_soon_on_interrupt(worker: Any) -> None:
-    """Ctrl-C and SIGQUIT: a worker answers what is under way, and ends within INTERRUPT_SECONDS all the same.
+    """On Ctrl-C and SIGQUIT let a worker finish its requests, and exit after INTERRUPT_SECONDS at the latest.
 
-    gunicorn's own handler takes a lock of the thread pool that the interrupted code may hold: seen to hang.
+    gunicorn's own handler hung: it takes a lock of the thread pool that the interrupted code may hold.
     """
 
     def interrupted(number: int, frame: FrameType | None) -> None:

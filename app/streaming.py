@@ -1,4 +1,4 @@
-"""Answers of any size that are read from the store page by page while they are sent."""
+"""Streams answers of any size: they are read from the store page by page while they are sent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from eventvault.errors import StoreRestoring, StoreUnavailable
 NDJSON = "application/x-ndjson"
 
 _RETRY_SECONDS = 60.0
-"""Seconds that an answer that has begun waits for a store that is away: its status cannot be changed any more."""
+"""Seconds that a started answer waits for an unavailable store, because its status is already sent."""
 
 T = TypeVar("T")
 
 
 def ndjson_response(lines: Iterator[bytes], release: Callable[[], None], name: str) -> Response:
-    """NDJSON for a file of that name. release: called when the answer has ended, however it does."""
+    """Return an NDJSON answer for a file of that name. release: called when the answer ends or breaks off."""
     response = Response(lines, content_type=NDJSON)
     response.call_on_close(release)
     response.headers["Content-Disposition"] = f"attachment; filename={name}"
@@ -28,7 +28,7 @@ def ndjson_response(lines: Iterator[bytes], release: Callable[[], None], name: s
 
 
 def retry_while_store_is_away(call: Callable[[], T]) -> T:
-    """What `call` gives, which is tried again as long as the store is away."""
+    """Return the result of `call`, and repeat it while the store is unavailable or restoring."""
     deadline = time.monotonic() + _RETRY_SECONDS
     while True:
         try:

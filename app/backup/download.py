@@ -1,4 +1,4 @@
-"""An archive on its way out: whole or a range of it, held against rotation while it is being sent."""
+"""Downloads an archive, or a range of it, and locks it against rotation meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RANGE = re.compile(r"bytes *= *(?P<first>[0-9]{0,20})-(?P<last>[0-9]{0,20}) *",
 
 
 def download(edge: Edge, name: str) -> Response:
-    """Raises BackupNotFound, TooBusy, or RequestedRangeNotSatisfiable."""
+    """Answer with the archive's bytes. Raises BackupNotFound, TooBusy or RequestedRangeNotSatisfiable."""
     release = edge.transfers.acquire()
     resources = ExitStack()
     resources.callback(release)
@@ -55,10 +55,9 @@ def _reply(file: BinaryIO, name: str, sha256: str | None, close: Callable[[], No
 
 
 def _wants_one_range() -> bool:
-    """Whether `Range` asks for one range of bytes.
+    """Return whether `Range` asks for exactly one valid range of bytes; else the answer is the whole file.
 
-    RFC 9110, section 14.2: another unit and what is no valid range are ignored, and several ranges at once may be: the
-    answer is the whole file.
+    RFC 9110, section 14.2: other units and invalid ranges are ignored, and several ranges may be ignored.
     """
     wanted = _RANGE.fullmatch(request.headers.get("Range", ""))
     if wanted is None or not (wanted["first"] or wanted["last"]):

@@ -1,4 +1,4 @@
-"""What a restore is asked, to an archive or to a moment, and how the timeline looks."""
+"""The schemas of restores, to an archive or to a moment, and of the timeline."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ class RestoreSchema(Schema):
     pointInTime = InstantField(  # noqa: N815
         metadata={
             "format": "date-time",
-            "description": "Instead: the events recorded up to it.",
+            "description": "Alternative: restore the events recorded up to this instant.",
             "example": "2024-12-27T12:34:56.789Z",
         }
     )
     sequence = fields.Integer(
         strict=True,
         validate=validate.Range(0, _LARGEST),
-        metadata={"description": "Instead: the events up to this one."},
+        metadata={"description": "Alternative: restore the events up to this sequence number."},
     )
     generation = fields.String(
         validate=GENERATION_ID,
-        metadata={"description": "With a moment: the generation it is of. Default: the present lineage."},
+        metadata={"description": "With a moment: its generation. Default: the current lineage."},
     )
     apply = fields.String(
         load_default="now",
         validate=validate.OneOf(["now", "restart"]),
-        metadata={"description": "`restart` stages it: the next start of the service applies it."},
+        metadata={"description": "`restart` stages the restore: the next start of the service applies it."},
     )
     dryRun = fields.Boolean(  # noqa: N815
-        load_default=False, metadata={"description": "Do nothing, and answer with `plan`."}
+        load_default=False, metadata={"description": "Change nothing, and answer with `plan`."}
     )
 
     @validates_schema(skip_on_field_errors=True)
@@ -51,11 +51,11 @@ class RestoreSchema(Schema):
             wrong = targets or ["backupName"]
             raise ValidationError({target: [f"Give one of {', '.join(_TARGETS)}."] for target in wrong})
         if "generation" in body and targets == ["backupName"]:
-            raise ValidationError({"generation": ["It goes with pointInTime or sequence only."]})
+            raise ValidationError({"generation": ["Only together with pointInTime or sequence."]})
 
 
 def restore_target(body: dict[str, Any]) -> Moment | str:
-    """The archive's name, or the moment."""
+    """Return the name of the archive to restore, or the moment."""
     if "backupName" in body:
         archive: str = body["backupName"]
         return archive
@@ -63,7 +63,7 @@ def restore_target(body: dict[str, Any]) -> Moment | str:
 
 
 class RestoreAnswerSchema(RestoredSchema):
-    """As for a restore; with `dryRun` there is `plan` instead."""
+    """The answer to a restore; with `dryRun` it has only `plan`."""
 
     dryRun = fields.Boolean()  # noqa: N815
     plan = fields.Dict(metadata={"description": "archive, segments, bytesToRead, diskNeeded, predictedSeconds, …"})
@@ -85,8 +85,10 @@ class WindowSchema(ReplySchema):
 class TimelineSchema(ReplySchema):
     success = fields.Boolean(required=True)
     window = fields.Nested(WindowSchema, required=True, allow_none=True)
-    generation = fields.String(required=True, allow_none=True, metadata={"description": "The present one."})
+    generation = fields.String(required=True, allow_none=True, metadata={"description": "The current generation."})
     generations = fields.List(fields.Dict(), required=True, metadata={"description": "Oldest first."})
     archives = fields.List(fields.Dict(), required=True)
     segments = fields.List(fields.Dict(), required=True)
-    gaps = fields.List(fields.Dict(), required=True, metadata={"description": "Events that nothing holds any more."})
+    gaps = fields.List(
+        fields.Dict(), required=True, metadata={"description": "Events that neither an archive nor the journal holds."}
+    )

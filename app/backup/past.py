@@ -1,4 +1,4 @@
-"""What two moments differ in, and a part of a moment taken into the present or out of it."""
+"""Compares two moments, and copies or exports selected events of a past moment."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from eventvault.store.ports.store import Store
 
 
 def diff_reply(one: str, other: str) -> Response:
-    """NDJSON: what each of two moments has that the other has not, and a summary as the last line.
+    """Return the differences of two moments as NDJSON, with a summary as the last line.
 
-    The first page is read before the answer begins, so that what can go wrong still has a status of its own.
+    The first page is read before the answer starts, so that an error still has its own status.
     """
     before, after = moment_of(one, "from"), moment_of(other, "to")
     release = current_edge().transfers.acquire()
@@ -78,7 +78,7 @@ def _summary(query: DiffQuery, common: int, counts: list[int]) -> bytes:
 
 
 def selective_restore_reply(request: Mapping[str, Any]) -> Response:
-    """`POST /api/backup/restore` with `into`; request: valid by `SelectiveRestoreSchema`."""
+    """Answer `POST /api/backup/restore` with `into`. request: as loaded by `SelectiveRestoreSchema`."""
     query = _query_of(request)
     if request["into"] == "export":
         return export_reply(query)

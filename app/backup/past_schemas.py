@@ -1,4 +1,4 @@
-"""What is asked of the past by `/api/backup/diff` and `/api/backup/restore` with `into`, and what they answer."""
+"""The schemas of `/api/backup/diff`, and of `/api/backup/restore` with `into`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from app.replies import ReplySchema
 from eventvault.past.moment_text import LARGEST
 
 _MOMENT = (
-    "An instant with an offset, a sequence, the name of an archive, or `now`; `<generation>@` may stand before an "
-    "instant or a sequence, and alone means that generation's end."
+    "An instant with an offset, a sequence number, the name of an archive, or `now`. Prefix an instant or a sequence "
+    "number with `<generation>@`; the prefix alone means the end of that generation."
 )
 _SEQUENCE = validate.Range(0, LARGEST)
 
@@ -24,7 +24,7 @@ class DiffQuerySchema(Schema):
 
 
 class EventFilterSchema(Schema):
-    """Which events; all that are given must hold."""
+    """Selects events. An event must meet all conditions."""
 
     type = fields.String()
     subject = fields.String()
@@ -38,7 +38,7 @@ class EventFilterSchema(Schema):
 
 
 class SelectiveRestoreSchema(Schema):
-    """Part of a moment: of an archive, of an instant or a sequence, or of the end of a generation."""
+    """Selects events of a past moment: of an archive, an instant, a sequence number, or the end of a generation."""
 
     into = fields.String(required=True, validate=validate.OneOf(["present", "export"]))
     backupName = fields.String(  # noqa: N815
@@ -47,7 +47,7 @@ class SelectiveRestoreSchema(Schema):
     point_in_time = InstantField(data_key="pointInTime", metadata={"format": "date-time"})
     sequence = fields.Integer(strict=True, validate=_SEQUENCE)
     generation = fields.String(
-        validate=GENERATION_ID, metadata={"description": "Of this generation instead of the present lineage."}
+        validate=GENERATION_ID, metadata={"description": "The generation to read. Default: the current lineage."}
     )
     filter = fields.Nested(EventFilterSchema, allow_none=True)
 
@@ -67,7 +67,5 @@ class CopyResultSchema(ReplySchema):
     matched = fields.Integer(required=True)
     appended = fields.Integer(required=True)
     alreadyThere = fields.Integer(required=True)  # noqa: N815
-    renamed = fields.Integer(
-        required=True, metadata={"description": "Of the appended ones, those that got an id of their own."}
-    )
+    renamed = fields.Integer(required=True, metadata={"description": "Number of appended events that got a new id."})
     lastSequence = fields.Integer(required=True)  # noqa: N815

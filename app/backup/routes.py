@@ -35,7 +35,7 @@ blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description=
 blueprint.before_request(reject_repeated_parameters)
 
 ASYNC = "async"
-"""Taken by what may take long, and not acted upon: it is answered when it is done."""
+"""A query parameter that long calls accept and ignore: they answer when they are done."""
 GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
@@ -64,7 +64,7 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 @blueprint.response(200, schemas.CreatedSchema)
 @accepts_parameters(ASYNC, body=True)
 def create_backup() -> Response:
-    """Everything that was acknowledged before this request is inside. Writers go on meanwhile."""
+    """The backup has every event acknowledged before this request. Writers are not blocked."""
     asked = validated_body(_create)
     with store_for_long_call() as store:
         created = store.create_backup(asked.get("label"))
@@ -98,7 +98,7 @@ def list_backups() -> Response:
     requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RestoreSchema, SelectiveRestoreSchema]}}}},
     responses={
         "200": {
-            "description": "What was restored; with `into`: `export` the events, one a line.",
+            "description": "What was restored; with `into`: `export` the events, one per line.",
             "content": {
                 JSON: {"schema": {"anyOf": [RestoreAnswerSchema, CopyResultSchema]}},
                 NDJSON: {"schema": {"type": "string"}},
@@ -109,13 +109,13 @@ def list_backups() -> Response:
 @blueprint.response(200, {"anyOf": [RestoreAnswerSchema, CopyResultSchema]})
 @accepts_parameters(ASYNC, body=True)
 def restore_backup() -> Response:
-    """To an archive, or to any moment: one of `backupName`, `pointInTime` and `sequence`.
+    """Restores an archive or any moment: send one of `backupName`, `pointInTime` and `sequence`.
 
-    Applied when this answers, without a restart; with `"apply": "restart"` at the next start of the service. With
-    `dryRun` nothing is done, and `plan` says what would be.
+    The restore is live when this answers, without a restart; with `"apply": "restart"` the next start of the service
+    applies it. With `dryRun` nothing changes, and `plan` describes the restore.
 
-    With `into` only events that the `filter` finds, of any moment of the past: `present` appends them as new events,
-    never over what is there; `export` answers with them as NDJSON.
+    With `into`, only the events of that moment that match `filter` are copied: `present` appends them as new events and
+    changes no existing one; `export` answers with them as NDJSON.
     """
     body = json_body()
     if "into" in body:
@@ -131,20 +131,22 @@ def restore_backup() -> Response:
 
 
 @blueprint.route("/timeline", methods=["GET"])
-@blueprint.doc(summary="What can be restored")
+@blueprint.doc(summary="List what can be restored")
 @blueprint.response(200, TimelineSchema)
 @accepts_parameters()
 def get_timeline() -> Response:
-    """Ready to be drawn: the window, generations with their forks, archives, segments of the journal, gaps."""
+    """Answers with the window, generations with their forks, archives, segments of the journal, and gaps."""
     return reply({"success": True, **current_store().timeline()})
 
 
 @blueprint.route("/diff", methods=["GET"])
-@blueprint.doc(summary="What two moments have that the other has not")
+@blueprint.doc(summary="Compare two moments")
 @blueprint.arguments(DiffQuerySchema, location="query", unknown=RAISE)
-@blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One difference a line, a summary last.")
+@blueprint.response(
+    200, {"type": "string"}, content_type=NDJSON, description="One difference per line, a summary last."
+)
 def diff_moments(asked: dict[str, Any]) -> Response:
-    """Lines with `in`: `from`, `to`, or `both` for one identity with two contents; the last one is the `summary`."""
+    """Each line has `in`: `from`, `to`, or `both` if an event differs. The last line is the `summary`."""
     return diff_reply(asked["one"], asked["other"])
 
 
@@ -153,9 +155,9 @@ def diff_moments(asked: dict[str, Any]) -> Response:
 @blueprint.response(200, UndoneSchema)
 @accepts_parameters(ASYNC, body=True)
 def undo_restore() -> Response:
-    """Bring back what the newest restore left behind, or with `name` what an earlier one did.
+    """Brings back the previous database of the newest restore, or with `name` that of an earlier one.
 
-    `leftBehind` is what was posted since the restore. It is kept as well: an undo can be undone.
+    `leftBehind` describes the events posted since the restore. They are not lost: an undo can be undone.
     """
     asked = validated_body(_undo)
     with store_for_long_call() as store:
@@ -164,7 +166,7 @@ def undo_restore() -> Response:
 
 
 @blueprint.route("/undo", methods=["GET"])
-@blueprint.doc(summary="List what can be brought back, newest first")
+@blueprint.doc(summary="List what an undo can bring back, newest first")
 @blueprint.response(200, UndoListSchema)
 @accepts_parameters()
 def list_undo() -> Response:
@@ -189,7 +191,7 @@ def _restored(restored: Restored) -> dict[str, Any]:
 
 
 @blueprint.route("/export-metadata", methods=["GET"])
-@blueprint.doc(summary="What a migration needs to know")
+@blueprint.doc(summary="List the backups for a migration")
 @blueprint.response(200, schemas.ExportedMetadataSchema)
 @accepts_parameters()
 def export_metadata() -> Response:
@@ -206,16 +208,16 @@ def export_metadata() -> Response:
 
 
 @blueprint.route("/upload", methods=["POST"])
-@blueprint.doc(summary="Take an archive in", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
+@blueprint.doc(summary="Upload an archive", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
 @blueprint.response(201, schemas.OneBackupSchema)
 @accepts_parameters(ASYNC, "name")
 def upload_backup() -> Response:
-    """The archive's bytes as the body with `?name=`, or multipart with a field `file`; 409 when the name is taken."""
+    """Send the archive as the body with `?name=`, or as multipart with a field `file`. 409 if the name exists."""
     return reply({"success": True, "backup": backup_json(receive_upload(current_edge()))}, 201)
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])
-@blueprint.doc(summary="One backup with its manifest")
+@blueprint.doc(summary="Get a backup with its manifest")
 @blueprint.response(200, schemas.ManifestSchema)
 @accepts_parameters()
 def get_backup(name: str) -> Response:
@@ -226,10 +228,10 @@ def get_backup(name: str) -> Response:
 @blueprint.route("/<backup_name:name>/download", methods=["GET"])
 @blueprint.doc(summary="Download a backup")
 @blueprint.response(200, _BINARY, content_type=GZIP, description="The archive.")
-@blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The range asked for.", success=True)
+@blueprint.alt_response(206, schema=_BINARY, content_type=GZIP, description="The requested range.", success=True)
 @accepts_parameters()
 def download_backup(name: str) -> Response:
-    """With `Range`, `If-Range` and `If-None-Match`; the ETag is the archive's SHA-256 where that is known."""
+    """Supports `Range`, `If-Range` and `If-None-Match`. The ETag is the archive's SHA-256 if it is known."""
     return download(current_edge(), name_in_path(name))
 
 
@@ -238,26 +240,26 @@ def download_backup(name: str) -> Response:
 @blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.DeletedSchema)
 def delete_backup(asked: dict[str, Any], name: str) -> Response:
-    """409 for a pinned one and the last good one without `?force=true`, and always for one that is being read."""
+    """409 for a pinned backup or the last good one without `?force=true`, and always while it is being read."""
     current_store().delete_backup(name_in_path(name), force=asked["force"])
     return reply({"success": True, "name": name})
 
 
 @blueprint.route("/<backup_name:name>/verify", methods=["POST"])
-@blueprint.doc(summary="Check a backup from end to end")
+@blueprint.doc(summary="Verify a backup completely")
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters(ASYNC)
 def verify_backup(name: str) -> Response:
-    """Every checksum, LevelDB's own ones, every record, the sequence without holes, as many events as it says.
+    """Checks every checksum, including LevelDB's, every record, the sequence for gaps, and the number of events.
 
-    422 says what is wrong with it and where; from then on it counts as good no longer.
+    422 says what is damaged and where. From then on the backup does not count as good.
     """
     with store_for_long_call() as store:
         return reply({"success": True, "backup": backup_json(store.verify_backup(name_in_path(name)))})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
-@blueprint.doc(summary="Keep a backup from rotation")
+@blueprint.doc(summary="Exclude a backup from rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters()
 def pin_backup(name: str) -> Response:
@@ -265,7 +267,7 @@ def pin_backup(name: str) -> Response:
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["DELETE"])
-@blueprint.doc(summary="Give a backup back to rotation")
+@blueprint.doc(summary="Return a backup to rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters()
 def unpin_backup(name: str) -> Response:
@@ -281,4 +283,4 @@ def _entry(name: str) -> BackupEntry:
     for entry in current_store().list_backups():
         if entry.name == name:
             return entry
-    raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")
+    raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list lists the backups")

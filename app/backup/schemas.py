@@ -1,4 +1,4 @@
-"""What `/api/backup` is asked and answers; the members' names are the guide's."""
+"""The schemas of `/api/backup`. The guide fixes the names of the members."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from eventvault.errors import InvalidInput
 
 
 def check_name(name: str) -> str:
-    """A file's name as it may stand in `backups/`; raises ValidationError for a path and for what is hidden."""
+    """Return `name` if it may be a file in `backups/`. Raises ValidationError for a path or a hidden file."""
     if not name or names.file_problem(name):
-        raise ValidationError("Not a backup's name: it is the name of a file in the backup folder, never a path.")
+        raise ValidationError("Not a backup's name: it must be the name of a file in the backup folder, not a path.")
     return name
 
 
 def name_in_path(name: str) -> str:
-    """`check_name` for a name in an address. Raises InvalidInput."""
+    """Check a name in an address as `check_name` does. Raises InvalidInput."""
     try:
         return check_name(name)
     except ValidationError as error:
         raise InvalidInput(
             f"{name[:80]!r} is not a backup's name",
-            hint="GET /api/backup/list names those there are",
+            hint="GET /api/backup/list lists the backups",
             fields={"name": error.messages},
         ) from None
 
 
 def upload_name(name: str | None) -> str:
-    """The name of an archive that is to be taken in. Raises InvalidInput."""
+    """Check the name of an archive to upload. Raises InvalidInput."""
     if not name:
         raise InvalidInput(
             "the archive has no name",
@@ -42,26 +42,26 @@ def upload_name(name: str | None) -> str:
     if not name_in_path(name).endswith(names.KNOWN_SUFFIXES):
         raise InvalidInput(
             f"{name[:80]!r} does not end in .tar.gz",
-            hint="only .tar.gz archives are kept",
+            hint="upload a .tar.gz archive",
             fields={"name": ["Does not end in .tar.gz."]},
         )
     return name
 
 
 def megabytes(size: int) -> str:
-    """Two decimals, of 2^20 bytes."""
+    """Return a size in units of 2^20 bytes, with two decimals."""
     return f"{size / 2**20:.2f}"
 
 
 class TimestampField(fields.String):
-    """Microseconds since the epoch as ISO 8601 with milliseconds and Z."""
+    """An instant, in microseconds since the epoch, as ISO 8601 with milliseconds and Z."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **_: Any) -> Any:
         return None if value is None else clock.format_milliseconds(value)
 
 
 class BackupSchema(ReplySchema):
-    """One archive in `backups/`; what is not known of it is null."""
+    """One archive in `backups/`. Unknown values are null."""
 
     name = fields.String(required=True, metadata={"example": "backup_2024-12-27_120000.tar.gz"})
     path = fields.String(required=True)
@@ -91,7 +91,7 @@ _ENTRY = BackupSchema()
 
 
 def backup_json(entry: Any) -> dict[str, Any]:
-    """The JSON form of a BackupEntry, or of a dictionary with its members."""
+    """Return the JSON form of a BackupEntry, or of a dictionary with the same members."""
     dumped: dict[str, Any] = _ENTRY.dump(entry)
     return dumped
 
@@ -113,7 +113,7 @@ class CreatedSchema(ReplySchema):
 
 
 class UndoOfSchema(ReplySchema):
-    """What undoes a restore: the database that it left behind."""
+    """The previous database, which an undo brings back."""
 
     name = fields.String(required=True)
     generation = fields.String(required=True)
@@ -131,7 +131,9 @@ class RestoredSchema(ReplySchema):
     generation = fields.String(required=True, allow_none=True)
     durationMs = fields.Integer(required=True)  # noqa: N815
     notes = fields.List(fields.String(), required=True)
-    undo = fields.Nested(UndoOfSchema, required=True, allow_none=True, metadata={"description": "What undoes it."})
+    undo = fields.Nested(
+        UndoOfSchema, required=True, allow_none=True, metadata={"description": "The previous database."}
+    )
 
 
 class BackupListSchema(ReplySchema):
@@ -158,7 +160,7 @@ class OneBackupSchema(ReplySchema):
 
 
 class ManifestSchema(OneBackupSchema):
-    manifest = fields.Dict(required=True, metadata={"description": "Empty for an archive made by another program."})
+    manifest = fields.Dict(required=True, metadata={"description": "Empty for a foreign archive."})
 
 
 class DeletedSchema(ReplySchema):
@@ -167,4 +169,6 @@ class DeletedSchema(ReplySchema):
 
 
 class DeleteQuerySchema(Schema):
-    force = fields.Boolean(load_default=False, metadata={"description": "Also a pinned one, or the last good one."})
+    force = fields.Boolean(
+        load_default=False, metadata={"description": "Delete even a pinned backup or the last good one."}
+    )

@@ -1,4 +1,4 @@
-"""What `/api/backup/undo` is asked and answers."""
+"""The schemas of `/api/backup/undo`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from eventvault.restore.values import KeptEntry, LeftBehind, Undo
 class UndoSchema(Schema):
     name = fields.String(
         allow_none=True,
-        metadata={"example": "previous-0123456789abcdef", "description": "Which; the newest where none is given."},
+        metadata={
+            "example": "previous-0123456789abcdef",
+            "description": "The previous database to bring back. Default: the newest.",
+        },
     )
 
 
 class ReplacedEventsSchema(ReplySchema):
-    """Events that are there no more; the first and the last of them without their data."""
+    """The events that the undo removed. The first and the last one have no data."""
 
     count = fields.Integer(required=True)
     first = fields.Dict(required=True, allow_none=True)
@@ -32,12 +35,12 @@ class UndoneSchema(RestoredSchema):
         data_key="leftBehind",
         required=True,
         allow_none=True,
-        metadata={"description": "What was posted since the restore; null where that could not be read."},
+        metadata={"description": "The events posted since the restore; null if they could not be read."},
     )
 
 
 class PreviousDatabaseSchema(ReplySchema):
-    """A database that a restore left behind."""
+    """A previous database, which a restore replaced."""
 
     name = fields.String(required=True, metadata={"example": "previous-0123456789abcdef"})
     generation = fields.String(required=True)
@@ -46,10 +49,10 @@ class PreviousDatabaseSchema(ReplySchema):
         attribute="left",
         data_key="left",
         required=True,
-        metadata={"format": "date-time", "description": "When it was left."},
+        metadata={"format": "date-time", "description": "When the restore replaced it."},
     )
-    source = fields.String(required=True, allow_none=True, metadata={"description": "What took its place."})
-    size = fields.Integer(required=True, metadata={"description": "Bytes; what is shared by hard link included."})
+    source = fields.String(required=True, allow_none=True, metadata={"description": "What was restored in its place."})
+    size = fields.Integer(required=True, metadata={"description": "Bytes, including files shared by hard links."})
 
 
 class UndoListSchema(ReplySchema):
@@ -61,16 +64,16 @@ _PREVIOUS_DATABASE = PreviousDatabaseSchema()
 
 
 def previous_database_json(entry: KeptEntry) -> dict[str, Any]:
-    """The JSON form of a database that is kept."""
+    """Return the JSON form of a previous database."""
     dumped: dict[str, Any] = _PREVIOUS_DATABASE.dump(entry)
     return dumped
 
 
 def undo_json(undo: Undo | None) -> dict[str, Any] | None:
-    """The JSON form of what undoes a restore."""
+    """Return the JSON form of the previous database that a restore made."""
     return None if undo is None else {"name": undo.name, "generation": undo.generation, "events": undo.events}
 
 
 def replaced_events_json(events: LeftBehind | None) -> dict[str, Any] | None:
-    """The JSON form of what an undo left behind."""
+    """Return the JSON form of the events that an undo removed."""
     return None if events is None else {"count": events.count, "first": events.first, "last": events.last}

@@ -1,4 +1,4 @@
-"""An archive on its way in: streamed to a temporary file beside the others, synced, then checked by the store."""
+"""Uploads an archive: streams it to a temporary file in `backups/` and syncs it; then the store checks it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _FIELD = "file"
 
 
 def receive_upload(edge: Edge) -> BackupEntry:
-    """Take in the archive that the present request carries.
+    """Store the archive of the current request, and return its entry in the catalogue.
 
-    Whatever goes wrong, a client that goes away included, nothing of it is left. Raises InvalidInput for a bad name,
+    If anything fails, a disconnected client included, no file remains. Raises InvalidInput for a bad name,
     BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
     """
     form = json_text.media_type(request.content_type)[0] == _FORM
@@ -45,10 +45,10 @@ def receive_upload(edge: Edge) -> BackupEntry:
 
 
 def _free_name(store: Store, name: str | None) -> str:
-    """Said before the bytes are taken, as they may be many; the store settles it in the end."""
+    """Fail early, before a large body is read. The store checks the name again at the end."""
     free = upload_name(name)
     if any(entry.name == free for entry in store.list_backups()):
-        raise BackupExists(f"there is a backup {free!r} already", hint="upload it under another name, with ?name=")
+        raise BackupExists(f"the backup {free!r} exists already", hint="choose another name with ?name=")
     return free
 
 
@@ -79,7 +79,7 @@ def _chunks() -> Iterator[bytes]:
 
 
 def _from_form(name_in_query: str | None, store: Store) -> tuple[Iterator[bytes], str]:
-    """The bytes of the field `file`, as they come, and the archive's name: `?name=`, else the file's own."""
+    """Return the bytes of the field `file` as they arrive, and the archive's name: `?name=`, else the file's own."""
     parts = _Parts(_boundary())
     filename = parts.find_file()
     return parts.content(), name_in_query or _free_name(store, filename)
@@ -88,18 +88,18 @@ def _from_form(name_in_query: str | None, store: Store) -> tuple[Iterator[bytes]
 def _boundary() -> bytes:
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary or not boundary.isascii():
-        raise MalformedInput("the form has no boundary", hint="let your client write the Content-Type header")
+        raise MalformedInput("the form has no boundary", hint="let the client set the Content-Type header")
     return boundary.encode()
 
 
 class _Parts:
-    """The parts of a multipart body, decoded as they arrive: nothing is kept in memory or in /tmp."""
+    """Decodes a multipart body as it arrives, without buffering it in memory or in /tmp."""
 
     def __init__(self, boundary: bytes) -> None:
         self._decoder = MultipartDecoder(boundary, max_form_memory_size=CHUNK * 2, max_parts=20)
 
     def find_file(self) -> str:
-        """The name that the client gives the file. Raises MalformedInput where there is no field `file`."""
+        """Read up to the field `file` and return its file name. Raises MalformedInput if there is none."""
         event = self._next()
         while not isinstance(event, Epilogue):
             if isinstance(event, File) and event.name == _FIELD:
@@ -110,7 +110,7 @@ class _Parts:
         )
 
     def content(self) -> Iterator[bytes]:
-        """What belongs to the part that was found, up to its end; the rest of the form is read and left out."""
+        """Yield the bytes of the field `file`, then read and drop the rest of the form."""
         event = self._next()
         while isinstance(event, Data):
             yield event.data

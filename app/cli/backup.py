@@ -1,4 +1,4 @@
-"""`flask backup`: what is done to backups from a shell."""
+"""`flask backup`: the group of commands for backups and recovery."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ group = AppGroup("backup", help="Backups and recovery.")
 
 
 @group.command("recover")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, errors included; needs --yes.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors. Requires --yes.")
 def recover(*, yes: bool, as_json: bool) -> None:
     """Recover a lost STORAGE_DIR from BACKUP_DIR, up to the last journaled event.
 
-    The service must not run. A database that is there is never touched.
+    The service must not run. An existing database is never changed.
     """
-    from app.cli.recover import RecoverCommand  # not above: gunicorn's workers load this module, and need nothing of it
+    from app.cli.recover import RecoverCommand  # late: gunicorn's workers load this module but not that one
 
     if as_json and not yes:
-        error = InvalidInput("with --json nothing is asked, and nothing was done", hint="add --yes")
+        error = InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
         exits.exit_with_error(error, as_json=True)
-    recovery = RecoverCommand(current_edge().settings)
+    command = RecoverCommand(current_edge().settings)
     try:
-        sources = recovery.find_sources()
+        sources = command.require_sources()
     except EventVaultError as error:
         exits.exit_with_error(error, as_json=as_json)
     if not yes:
         click.confirm(f"Recover {current_edge().settings.database} from {sources}?", abort=True, err=True)
-    exits.run_and_print(recovery.run, _describe, as_json=as_json)
+    exits.run_and_print(command.run, _describe, as_json=as_json)
 
 
 def _describe(recovered: dict[str, Any]) -> str:
     first = f"{recovered['events']} events were recovered from {recovered['source']} in {recovered['durationMs']} ms."
-    last = f"Start the service now: it goes on with event {recovered['events'] + 1}."
+    last = f"Start the service now. The next event gets sequence number {recovered['events'] + 1}."
     return "\n".join([first, *recovered["notes"], last])

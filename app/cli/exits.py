@@ -1,4 +1,8 @@
-"""The one table from an error's code to the exit status of a command, and how a command says what came of it."""
+"""Maps every error to an exit status: `EXIT_STATUSES` is the one table from an error's code to it.
+
+Every command prints its result or its error here, as text or with `--json` as one JSON object. The table from codes to
+HTTP statuses is in `app.errors`.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +69,13 @@ EXIT_STATUSES: dict[str, int] = {
     "internal_error": FAILED,
     "database_error": FAILED,
 }
-"""Code → exit status. 2 is what click ends with where the command line itself is wrong."""
+"""Error code of the core → exit status. click itself exits 2 if the command line is wrong."""
 
 
 def run_and_print(
     work: Callable[[], dict[str, Any]], describe: Callable[[dict[str, Any]], str], *, as_json: bool
 ) -> None:
-    """Do the work and print what it gives: as JSON, or as `describe` puts it. Ends the process where it fails."""
+    """Do the work and print its result, as JSON or as text by `describe`. If it fails, print the error and exit."""
     try:
         done = work()
     except EventVaultError as error:
@@ -80,6 +84,7 @@ def run_and_print(
 
 
 def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
+    """Print the error, as text to standard error or as JSON to standard output, and exit with its status."""
     if as_json:
         click.echo(_json(error_body(error.code, error.message, error.hint, error.details)))
     else:

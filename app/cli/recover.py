@@ -1,4 +1,4 @@
-"""`flask backup recover`: what a start with AUTO_RECOVER=true does about a lost database, when somebody says so."""
+"""`flask backup recover`: recovers a lost database on request, as a start with AUTO_RECOVER=true does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _END_SECONDS = 20.0
 
 
 class RecoverCommand:
-    """Has a store of its own recover, one without Kafka, scheduler and auto-restore, and ends it."""
+    """Starts a store without Kafka, scheduler and automatic restore, lets it recover the database, and ends it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -32,26 +32,26 @@ class RecoverCommand:
         recovering = dataclasses.replace(settings, auto_recover="true")
         self._spawner = Spawner(recovering, COMMAND, service=service, mode="command")
 
-    def find_sources(self) -> Left:
-        """What there is to recover from. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
+    def require_sources(self) -> Left:
+        """Return the sources of a recovery. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
         self._require_no_service()
         database, backups = self._settings.database, self._settings.backup_dir
         sources = self._find_sources()
         if not is_lost(database, lambda: sources):
             raise errors.DatabasePresent(
-                f"there is a database in {database}; nothing was changed",
-                hint="start the service; to go back to an earlier moment, POST /api/backup/restore",
+                f"the database {database} exists; nothing was changed",
+                hint="start the service; to restore an earlier moment, POST /api/backup/restore",
             )
         if not sources:
             raise errors.NothingToRecover(
                 f"{backups} holds neither an archive nor a journal of this installation",
-                hint="set BACKUP_DIR to the folder that has them; an archive of another installation is restored by "
-                "putting it into RESTORE_DIR and starting the service",
+                hint="set BACKUP_DIR to the folder that has them; to restore an archive of another installation, "
+                "put it into RESTORE_DIR and start the service",
             )
         return sources
 
     def run(self) -> dict[str, Any]:
-        """Recover; answers as `lastRestore` of health. Raises why it could not be done; then nothing was put there."""
+        """Recover, and return the same as `lastRestore` of health. If it raises, there is still no database."""
         client = StoreClient.over(self._spawner)
         try:
             client.ensure()
@@ -70,7 +70,7 @@ class RecoverCommand:
             raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
 
     def _wait(self, client: StoreClient) -> dict[str, Any]:
-        """The status of the store, once it has recovered."""
+        """Return the store's status once it has recovered. Raises the error that stopped the recovery."""
         while True:
             hello = self._spawner.hello()
             if hello is not None and hello.service != self._spawner.service:
@@ -85,7 +85,7 @@ class RecoverCommand:
             time.sleep(_POLL_SECONDS)
 
     def _require_no_service(self) -> None:
-        """A store that an earlier command left for the next one makes way."""
+        """End a store that an earlier command started. Raises ServiceRunning if the store is a service's."""
         hello = self._spawner.hello()
         if hello is not None and hello.mode == "command":
             self._spawner.end("")
@@ -96,6 +96,6 @@ class RecoverCommand:
 
 def _running() -> errors.ServiceRunning:
     return errors.ServiceRunning(
-        "a service is running on these folders, nothing was done",
+        "a service is running on these folders; nothing was changed",
         hint="stop the service, recover, and start it again; or start it with AUTO_RECOVER=true",
     )

@@ -1,4 +1,4 @@
-"""The routes of `/docs`."""
+"""The route of `/docs`."""
 
 from __future__ import annotations
 

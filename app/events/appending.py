@@ -1,4 +1,4 @@
-"""From a posted body to a reply that means: on disk."""
+"""Appends the events of a posted body; the reply means that they are on disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eventvault.events import cloudevents_http, event, schema
 from eventvault.events.event import Appended, EventDraft
 
 _MOST_PROBLEMS = 20
-"""Invalid events that one answer describes; a hundred thousand wrong ones are said by the first few."""
+"""Invalid events that one answer describes, so that its size is bounded."""
 
 
-def append_events(http_request: Request) -> Response:
-    """All events of the request or none. Raises what parsing, checking and the store raise."""
-    posted = cloudevents_http.parse(read_body(), http_request.content_type, _event_headers(http_request))
+def append_events(posted_request: Request) -> Response:
+    """Append all events of the request or none. Raises the errors of parsing, validation and the store."""
+    posted = cloudevents_http.parse(read_body(), posted_request.content_type, _event_headers(posted_request))
     _require_valid(posted)
     drafts = _drafts(posted)
     if not drafts:
@@ -30,10 +30,10 @@ def append_events(http_request: Request) -> Response:
     return _reply(drafts, appended.results, appended.last_sequence)
 
 
-def _event_headers(http_request: Request) -> dict[str, str]:
+def _event_headers(posted_request: Request) -> dict[str, str]:
     return {
         f"ce-{name[8:].replace('_', '-').lower()}": value
-        for name, value in http_request.environ.items()
+        for name, value in posted_request.environ.items()
         if name.startswith("HTTP_CE_")
     }
 
@@ -57,13 +57,13 @@ def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
     drafts: list[EventDraft] = []
     try:
         for attributes in posted.events:
-            drafts.append(event.draft(attributes, instant))  # its length says which one failed
+            drafts.append(event.draft(attributes, instant))  # its length is the index of the one that fails
     except TypeError as error:
         raise InvalidInput(
-            f"event {len(drafts)} cannot be kept exactly: {error}",
-            hint="send whole numbers beyond 64 bits as text, and flatten what is nested more than 250 deep",
+            f"event {len(drafts)} cannot be stored exactly: {error}",
+            hint="send integers beyond 64 bits as strings, and nest at most 250 levels deep",
             fields=problem_fields(
-                {len(drafts): [schema.FieldProblem("data", f"Cannot be kept exactly: {error}.")]}, many=posted.many
+                {len(drafts): [schema.FieldProblem("data", f"Cannot be stored exactly: {error}.")]}, many=posted.many
             ),
         ) from None
     return drafts

@@ -1,4 +1,4 @@
-"""Pages of events and the endless export, both as ready JSON: no event is parsed on its way out."""
+"""Answers with a page of events, or exports all of them. Events are sent as stored JSON, without parsing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from eventvault.store.ports.store import Store
 EXPORT_PAGE = 1000
 
 _FILL_SECONDS = 1.0
-"""Seconds after which a page that filters leave short is answered as it is, with its `next`."""
+"""Seconds after which a page that a filter has not filled is answered as it is, with its `next`."""
 
 
 class PageRequest(NamedTuple):
-    """What is read. generation: what the answer and its cursor call it, None: as the page does.
+    """A query, and the generation that the answer and its cursor name. generation: None: the page's own.
 
-    The query of a moment may name a copy that was made for its readers. That goes after a while, and its name is
-    nobody's business: each page asks for its moment anew.
+    The query of a moment may read a temporary copy, whose name must not reach the client: each page resolves its moment
+    again.
     """
 
     query: ScanQuery
@@ -39,7 +39,7 @@ class PageRequest(NamedTuple):
 
 
 def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
-    """What the validated query string asks for. Raises InvalidInput for a bad cursor, MomentUnavailable."""
+    """Return the request for a page. asked: a validated query string. Raises InvalidInput, MomentUnavailable."""
     after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
     query = ScanQuery(
         after=after.sequence,
@@ -55,7 +55,7 @@ def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
 
 
 def _request_as_of(query: ScanQuery, instant: int, generation: str | None) -> PageRequest:
-    """The query at a moment of the past. A page that continues another stays in the generation of that one."""
+    """Return the query at a moment of the past. A page with a cursor stays in the cursor's generation."""
     moment = Moment(instant=instant, generation=query.generation if generation is None else generation)
     with store_for_long_call() as store:
         view = store.resolve_moment(moment)
@@ -67,17 +67,17 @@ def _request_as_of(query: ScanQuery, instant: int, generation: str | None) -> Pa
 
 
 def _require_common_history(query: ScanQuery, generation: str, common: int | None) -> None:
-    """A page of one generation goes on in another as far as they are the same, up to `common`, and no further."""
+    """Raise unless the cursor lies in the history that both generations share. common: its last sequence."""
     if common is None:
         raise InvalidInput(
-            f"the cursor is of generation {query.generation}, which is not known here",
-            hint="give the `next` of an earlier answer, or a sequence number; leave it out to begin at the beginning",
-            fields={"after": ["Of a generation that is not known."]},
+            f"the cursor is of the unknown generation {query.generation}",
+            hint="send the `next` of an earlier answer or a sequence number, or omit `after` to start at the first",
+            fields={"after": ["Unknown generation."]},
         )
     if query.after > common:
         raise GenerationSuperseded(
-            f"the cursor is of generation {query.generation}, which shares nothing beyond event {common} with that one",
-            hint="leave out `generation` to go on where the cursor is, or `after` to begin at the beginning",
+            f"the cursor is of generation {query.generation}, which shares no event after {common} with {generation}",
+            hint="omit `generation` to continue at the cursor, or omit `after` to start at the first event",
             generation=generation,
             forkSequence=common,
         )
@@ -98,10 +98,10 @@ def page_reply(page_request: PageRequest) -> Response:
 
 
 def _read_full_page(store: Store, query: ScanQuery) -> Page:
-    """One page of `query.limit` events, from as many of the store's, which may be shorter, as it takes.
+    """Return a page of `query.limit` events, made of several of the store's pages if those are shorter.
 
-    Its end is where the first one's is, so that a restore meanwhile leaves it in the state that it began with. Where
-    nothing was kept of that state, what was read of it is the page.
+    The first page fixes the generation and the last sequence, so a restore meanwhile does not change the page. If that
+    generation is gone, the page ends early.
     """
     deadline = time.monotonic() + _FILL_SECONDS
     first = page = store.scan(query)
@@ -122,10 +122,10 @@ def _next_query(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -
 
 
 def export_reply(query: ScanQuery) -> Response:
-    """Every event there is at this moment, one JSON object a line.
+    """Return all events of the query as NDJSON, one JSON object per line.
 
-    The first page is read before the answer begins, so that what can go wrong still has a status of its own. The
-    end is fixed there, and the generation is carried along: a restore in between changes nothing.
+    The first page is read before the answer starts, so that an error still has its own status. It fixes the generation
+    and the last sequence: a restore in between changes nothing.
     """
     release = current_edge().transfers.acquire()
     try:

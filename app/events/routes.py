@@ -24,7 +24,9 @@ from app.replies import JSON
 from app.streaming import NDJSON
 from eventvault.restore.values import Moment
 
-blueprint = Blueprint("events", __name__, url_prefix="/api/events", description="The events, in the order they came.")
+blueprint = Blueprint(
+    "events", __name__, url_prefix="/api/events", description="The events, in the order of their sequence numbers."
+)
 blueprint.before_request(reject_repeated_parameters)
 
 _EVENT = {"$ref": "#/components/schemas/Event"}
@@ -43,12 +45,12 @@ _BODY = {
 @blueprint.route("", methods=["POST"])
 @blueprint.doc(summary="Append one event or several", requestBody=_BODY)
 @blueprint.response(201, AppendedSchema)
-@blueprint.alt_response(200, schema=AppendedSchema, description="All were there already.", success=True)
+@blueprint.alt_response(200, schema=AppendedSchema, description="All events were stored before.", success=True)
 @accepts_parameters()
 def post_events() -> Response:
-    """One event, an array of them or NDJSON; CloudEvents in structured, batch or binary mode.
+    """Accepts one event, an array or NDJSON, and CloudEvents in structured, batch or binary mode.
 
-    All or nothing. The answer means: on disk.
+    All events are stored, or none. When the answer arrives, they are on disk.
     """
     return append_events(request)
 
@@ -58,7 +60,7 @@ def post_events() -> Response:
 @blueprint.arguments(ListQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, EventsSchema)
 def get_events(asked: dict[str, Any]) -> Response:
-    """A page of events; `next` is the `after` of the next page. With `id`: that one event, as `event`.
+    """Answers with a page of events; send its `next` as `after` to get the next page. With `id`: one event, as `event`.
 
     With `asOf`: the registry as it was at that instant.
     """
@@ -70,9 +72,9 @@ def get_events(asked: dict[str, Any]) -> Response:
 @blueprint.route("/export", methods=["GET"])
 @blueprint.doc(summary="Export all events")
 @blueprint.arguments(FilterQuerySchema, location="query", unknown=RAISE)
-@blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event a line.")
+@blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event per line.")
 def export_events(asked: dict[str, Any]) -> Response:
-    """Everything there is when the request arrives, or was there `asOf`, streamed as NDJSON, of any size."""
+    """Streams all events as NDJSON: those stored when the request arrives, or those of `asOf`."""
     return export_reply(page_request_of(asked, EXPORT_PAGE).query)
 
 
@@ -81,13 +83,13 @@ def export_events(asked: dict[str, Any]) -> Response:
 @blueprint.arguments(EventQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, OneEventSchema)
 def get_event(asked: dict[str, Any], event_id: str) -> Response:
-    """The id is percent-encoded and may hold `/`; an id such as `export` is reached by `GET /api/events?id=`."""
+    """The id is percent-encoded and may contain `/`. Get an id such as `export` by `GET /api/events?id=`."""
     return _one(event_id, asked.get("source"))
 
 
 def _one(event_id: str, source: str | None, as_of: int | None = None) -> Response:
     if as_of is not None:
         with store_for_long_call() as store:
-            store.resolve_moment(Moment(instant=as_of))  # raises where there is no such moment
+            store.resolve_moment(Moment(instant=as_of))  # raises if there is no such moment
     value = current_store().get(event_id, source, as_of)
     return Response(b'{"success":true,"event":%s}' % value, content_type=JSON)

@@ -1,4 +1,4 @@
-"""What may be asked of `/api/events`, and the forms of its answers."""
+"""The schemas of `/api/events`: query strings and answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ GENERATION_ID = validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id
 
 
 class InstantField(fields.String):
-    """An RFC 3339 instant as microseconds since the epoch; a `+` that the query string made a space is put back.
+    """An RFC 3339 instant as microseconds since the epoch. A space, which a query string makes of `+`, counts as `+`.
 
-    up: what is finer than a microsecond is rounded up, for the least instant of a range; else it is cut.
+    up: round fractions of a microsecond up, for the start of a range; else cut them off.
     """
 
     def __init__(self, *, up: bool = False, **options: Any) -> None:
@@ -38,18 +38,18 @@ class FilterQuerySchema(Schema):
     subject = fields.String()
     source = fields.String()
     recorded_from = InstantField(
-        up=True, data_key="from", metadata={"format": "date-time", "description": "Least `recordedtime`, inclusive."}
+        up=True, data_key="from", metadata={"format": "date-time", "description": "Earliest `recordedtime`, inclusive."}
     )
     recorded_to = InstantField(
-        data_key="to", metadata={"format": "date-time", "description": "Greatest `recordedtime`, inclusive."}
+        data_key="to", metadata={"format": "date-time", "description": "Latest `recordedtime`, inclusive."}
     )
     as_of = InstantField(
         data_key="asOf",
-        metadata={"format": "date-time", "description": "The registry as it was then: what was recorded up to it."},
+        metadata={"format": "date-time", "description": "Read the registry as it was at this instant."},
     )
     generation = fields.String(
         validate=GENERATION_ID,
-        metadata={"description": "With `asOf`: of this generation, also one that a restore left behind."},
+        metadata={"description": "With `asOf`: the generation to read; a superseded one is allowed."},
     )
 
     @validates_schema
@@ -62,15 +62,17 @@ class FilterQuerySchema(Schema):
 
 class ListQuerySchema(FilterQuerySchema):
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
-    id = fields.String(metadata={"description": "The one event of this id; with `source` where several share it."})
+    id = fields.String(
+        metadata={"description": "Answer with the event of this id. Add `source` if several events have the id."}
+    )
 
 
 class EventQuerySchema(Schema):
-    source = fields.String(metadata={"description": "Which, where events of several sources share the id."})
+    source = fields.String(metadata={"description": "The source, if events of several sources have the id."})
 
 
 class RecordedEventSchema(ReplySchema):
-    """An event as it is kept: its CloudEvents attributes, `sequence` and `recordedtime`."""
+    """A stored event: its CloudEvents attributes, `sequence` and `recordedtime`."""
 
     specversion = fields.String()
     id = fields.String(required=True)
@@ -89,12 +91,14 @@ class AppendResultSchema(ReplySchema):
     sequence = fields.Integer(required=True)
     recordedtime = fields.String(required=True)
     duplicate = fields.Boolean(required=True)
-    differs = fields.Boolean(metadata={"description": "A duplicate whose content is not that of the first."})
+    differs = fields.Boolean(
+        metadata={"description": "True if the content of a duplicate differs from the stored event."}
+    )
 
 
 class AppendedSchema(ReplySchema):
     success = fields.Boolean(required=True)
-    accepted = fields.Integer(required=True, metadata={"description": "How many are new."})
+    accepted = fields.Integer(required=True, metadata={"description": "Number of new events."})
     duplicates = fields.Integer(required=True)
     lastSequence = fields.Integer(required=True)  # noqa: N815  # the literal name of the answer's member
     results = fields.List(fields.Nested(AppendResultSchema), required=True)
@@ -108,12 +112,14 @@ class OneEventSchema(ReplySchema):
 class EventsSchema(ReplySchema):
     success = fields.Boolean(required=True)
     events = fields.List(fields.Nested(RecordedEventSchema), required=True)
-    next = fields.String(required=True, allow_none=True, metadata={"description": "A cursor; null at the end."})
+    next = fields.String(
+        required=True, allow_none=True, metadata={"description": "The cursor of the next page; null at the end."}
+    )
     lastSequence = fields.Integer(required=True)  # noqa: N815
 
 
 def problem_fields(problems: Mapping[int, list[Any]], *, many: bool) -> dict[str, Any]:
-    """`fields` of a 422: attribute → messages, beneath the event's index where several were sent."""
+    """Return the `fields` of a 422: attribute → messages; if several events were sent, by the event's index."""
     by_index = {str(index): _by_field(messages) for index, messages in problems.items()}
     return by_index if many else next(iter(by_index.values()))
 

@@ -15,16 +15,16 @@ from app.replies import reply
 from eventvault import clock
 from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
 
-blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="How the service is.")
+blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="The state of the service.")
 
 _PARTS = ("store", "kafka", "journal", "jobs", "window", "lastRestore")
 
 
 @blueprint.route("", methods=["GET"])
-@blueprint.doc(summary="How everything is")
+@blueprint.doc(summary="Get the state of the service")
 @blueprint.response(200, HealthSchema)
 def health() -> Response:
-    """200 for each `status`: `ok`, `degraded` (and `problems` says why) or `restoring`."""
+    """Always answers 200. `status` is `ok`, `degraded` or `restoring`; `problems` lists the reasons for `degraded`."""
     try:
         status = current_store().status()
     except EventVaultError as error:
@@ -33,17 +33,17 @@ def health() -> Response:
 
 
 @blueprint.route("/live", methods=["GET"])
-@blueprint.doc(summary="Whether this process serves")
+@blueprint.doc(summary="Check that this process serves")
 @blueprint.response(200, StateSchema)
 def live() -> Response:
     return reply({"success": True, "status": "live"})
 
 
 @blueprint.route("/ready", methods=["GET"])
-@blueprint.doc(summary="Whether the store answers")
+@blueprint.doc(summary="Check that the store answers")
 @blueprint.response(200, StateSchema)
 def ready() -> Response:
-    """503 with Retry-After while no store answers, or while it restores."""
+    """Answers 503 with Retry-After while the store does not answer or restores."""
     try:
         status = current_store().status()
     except EventVaultError as error:

@@ -1,4 +1,4 @@
-"""The forms of `/api/health`'s answers."""
+"""The schemas of the answers of `/api/health`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ class BackupHealthSchema(ReplySchema):
     available = fields.Boolean(required=True)
     count = fields.Integer(required=True)
     latest = fields.Nested(BackupSchema, required=True, allow_none=True)
-    damaged = fields.List(fields.String(), required=True, metadata={"description": "Archives known to be damaged."})
+    damaged = fields.List(
+        fields.String(), required=True, metadata={"description": "Archives that are known to be damaged."}
+    )
     oldestVerified = fields.String(  # noqa: N815
         required=True,
         allow_none=True,
-        metadata={"format": "date-time", "description": "Since when every good archive was verified; null: one never."},
+        metadata={
+            "format": "date-time",
+            "description": "When the least recently verified archive was verified; null if one never was.",
+        },
     )
     totalSizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
 

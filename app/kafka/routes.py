@@ -1,4 +1,4 @@
-"""The routes of `/api/kafka`."""
+"""The route of `/api/kafka`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.edge import current_store
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import ReplySchema, reply
 
-blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="The events that come from Kafka.")
+blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="Decisions about the events from Kafka.")
 blueprint.before_request(reject_repeated_parameters)
 
 
@@ -21,13 +21,13 @@ class AcceptedLossSchema(ReplySchema):
 
 
 @blueprint.route("/partitions/<int(max=2147483647):partition>/accept-loss", methods=["POST"])
-@blueprint.doc(summary="Go on with a stopped partition")
+@blueprint.doc(summary="Resume a stopped partition")
 @blueprint.response(202, AcceptedLossSchema)
 @accepts_parameters()
 def accept_loss(partition: int) -> Response:
-    """It is read from its present beginning, in a moment; what is stored already is not stored twice.
+    """Resumes the partition at its current first offset and accepts the loss of the events before it.
 
-    409 for a partition that is not stopped, and where events are not taken from Kafka.
+    No event is stored twice. 409 if the partition is not stopped, or if no events are consumed from Kafka.
     """
     current_store().accept_loss(partition)
     message = "the partition is read from its present beginning; GET /api/health shows when it goes on"

@@ -1,7 +1,7 @@
-"""`python -m app.store`: take `owner.lock`, listen at the socket, then restore what is to be restored and serve.
+"""`python -m app.store`: takes `owner.lock`, listens on the socket, then runs pending restores and serves.
 
-Exit status 0 when another process is the owner already, 78 for bad settings; never 3 or 4, which gunicorn's master
-would take for a worker that cannot boot, where it is process 1 of a container.
+Exit status: 0 if another process owns the database, 78 for invalid settings. Never 3 or 4: where gunicorn's master is
+process 1 of a container, it would read them as a worker that cannot boot.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def main() -> int:
     try:
         make_folders(settings)
     except InvalidSettings as error:
-        log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - what to do, and no traceback
+        log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
         return BAD_SETTINGS
     lock = OwnerLock(settings.storage_dir)
     if not lock.acquire():
-        log.info("another store process is there already")
+        log.info("another store process owns the database")
         return 0
     _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     return 0
@@ -77,20 +77,20 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
-    log.info("the store process %s serves %s", os.getpid(), settings.storage_dir)
+    log.info("store process %s serves %s", os.getpid(), settings.storage_dir)
     status = 1
     try:
         server.serve(listener)
-        if lock.holds():  # else what it would still acknowledge lies in a folder that is gone
+        if lock.holds():  # else the folder is gone, and further appends would be lost
             service.stop()
             server.drain()
-        log.info("the store process %s ends", os.getpid())
+        log.info("store process %s ends", os.getpid())
         status = 0
     except Exception:
-        log.exception("the store process %s ends in disorder", os.getpid())
+        log.exception("store process %s ends after an unexpected error", os.getpid())
     finally:
         logging.shutdown()
-        # Closing a LevelDB that a thread may still read from crashes; the kernel releases its lock with the process.
+        # Closing a LevelDB that a thread still reads crashes. The kernel releases its lock with the process.
         os._exit(status)
 
 
@@ -102,8 +102,10 @@ def _scheduler() -> Scheduler:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m app.store", description="the process that owns the database")
-    parser.add_argument("--service", default="", help="the service start that it belongs to")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.store", description="Own the event database and serve it to the other processes."
+    )
+    parser.add_argument("--service", default="", help="the id of the service start that it belongs to")
     parser.add_argument("--mode", choices=("service", "command", "standalone"), default="standalone")
     return parser.parse_args()
 

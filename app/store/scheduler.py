@@ -1,4 +1,4 @@
-"""The core's `Scheduler` port, on Flask-APScheduler."""
+"""Implements the core's `Scheduler` port with Flask-APScheduler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_apscheduler import APScheduler
 
 
 class FlaskScheduler:
-    """Jobs run in threads of this process, each at most once at a time; a run that was missed is made up for once."""
+    """Runs each job in a thread, at most once at a time. Missed runs are made up for by one run."""
 
     def __init__(self) -> None:
         app = Flask("app.store")
@@ -20,10 +20,10 @@ class FlaskScheduler:
         self._scheduler.init_app(app)
         self._stopped = False
         self._lock = threading.Lock()
-        """APScheduler waits for ever when it is shut down while it is started."""
+        """Guards start and stop: APScheduler hangs if it is shut down while it starts."""
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
-        """Nothing happens after `stop`."""
+        """Run `job` every `interval` ms, first after `delay` ms. After `stop` this does nothing."""
         with self._lock:
             if not self._stopped:
                 self._add(name, interval, delay, job)
