@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,9 +34,9 @@ def running_service(settings: Settings, *, service_starts: bool = True) -> Itera
 
 
 @contextmanager
-def running_client(settings: Settings) -> Iterator[StoreClient]:
+def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -> Iterator[StoreClient]:
     """A client of a store process that is started for it, with the lifeline that each gunicorn worker has."""
-    client = BackupManager(settings, STORE_COMMAND).initialize()
+    client = BackupManager(settings, command).initialize()
     processes.wait_until(lambda: client.status()["status"] != "restoring", "the store is restoring", 60)
     try:
         yield client

@@ -21,7 +21,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.removal import ArchiveRemover
-from eventvault.backups.request_queue import BackupRequest, RequestQueue
+from eventvault.backups.request_queue import BackupRequest, NoteName, RequestQueue
 from eventvault.chores import Chores
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
@@ -63,13 +63,26 @@ class BackupMaker:
         self._remover = remover
         self._on_checkpoint = on_checkpoint
 
-    def create(self, label: str | None = None) -> Created:
+    def create(self, label: str | None = None, note_name: NoteName = lambda _name: None) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then no backup is made.
+
+        note_name: called with the archive's name before an archive of that name can appear.
 
         A request that comes during a backup waits for its turn. It shares the backup of a waiting request with the
         same label: the checkpoint comes later, so it holds everything that was acknowledged before the request.
         """
-        return self.requests.run(label, self._create_and_count)
+        return self.requests.run(label, note_name, self._create_and_count)
+
+    def finish_interrupted(self, name: str) -> Created:
+        """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""
+        entry = self._catalogue.entry(name)
+        if entry.verified is None:
+            scratch = str(self._settings.storage_dir)
+            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=False)
+            entry = self._catalogue.record_created(name, sha256=checked["sha256"], verified=clock.now())
+        self._rotate(entry, lambda: None)
+        named = Path(entry.path).stat().st_mtime_ns // 1000
+        return Created(entry, max(0, named - entry.created) // 1000)
 
     def create_if_changed(self) -> Created | None:
         """Back up for the schedule. Returns None, and logs it, if nothing changed since a good backup.
@@ -107,7 +120,7 @@ class BackupMaker:
         started = clock.now()
         with self._staging_folder() as staging:
             checkpoint, on_made = self._take_checkpoint(request, staging, started)
-            archive, result = self._write_archive(checkpoint.folder, checkpoint.context)
+            archive, result = self._write_archive(request, checkpoint.folder, checkpoint.context)
             entry = self._add_to_catalogue(archive, result)
         duration = (clock.now() - started) // 1000
         log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
@@ -163,12 +176,14 @@ class BackupMaker:
             created=clock.format_milliseconds(started),
         )
 
-    def _write_archive(self, folder: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
+    def _write_archive(self, request: BackupRequest, folder: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
         """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result."""
         for name in names.candidates(clock.parse(manifest.created), manifest.label):
             path = self._settings.backup_dir / name
             if path.exists():
                 continue
+            for note_name in request.note_name:
+                note_name(name)
             reusable = self._reusable_archives()
             result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), list(reusable))
             if not result.get("exists"):

@@ -8,13 +8,16 @@ from concurrent.futures import Future
 
 from eventvault.backups.entry import Created
 
+NoteName = Callable[[str], None]
+
 
 class BackupRequest:
-    """One backup to make. `result` is for every caller that shares it."""
+    """One backup to make. `result` is for every caller that shares it, `note_name` what each wants to know first."""
 
     def __init__(self, label: str | None) -> None:
         self.label = label
         self.result: Future[Created] = Future()
+        self.note_name: list[NoteName] = []
 
 
 class RequestQueue:
@@ -26,12 +29,12 @@ class RequestQueue:
         self._running = threading.Lock()
         """Held while a backup is made."""
 
-    def run(self, label: str | None, create: Callable[[BackupRequest], Created]) -> Created:
+    def run(self, label: str | None, note_name: NoteName, create: Callable[[BackupRequest], Created]) -> Created:
         """Wait for the turn of this request and return what `create` returns, or raise what it raises.
 
         A request with the label of one that waits shares its backup. `create` calls `close` before its checkpoint.
         """
-        request, is_new = self._join(label)
+        request, is_new = self._join(label, note_name)
         if is_new:
             with self._running:
                 self._run(request, create)
@@ -43,14 +46,15 @@ class RequestQueue:
             if request in self._waiting:
                 self._waiting.remove(request)
 
-    def _join(self, label: str | None) -> tuple[BackupRequest, bool]:
+    def _join(self, label: str | None, note_name: NoteName) -> tuple[BackupRequest, bool]:
         """Return the request to wait for, and whether it is a new one."""
         with self._lock:
-            for request in self._waiting:
-                if request.label == label:
-                    return request, False
-            self._waiting.append(BackupRequest(label))
-            return self._waiting[-1], True
+            waiting = next((request for request in self._waiting if request.label == label), None)
+            request = waiting or BackupRequest(label)
+            request.note_name.append(note_name)
+            if waiting is None:
+                self._waiting.append(request)
+            return request, waiting is None
 
     def _run(self, request: BackupRequest, create: Callable[[BackupRequest], Created]) -> None:
         try:

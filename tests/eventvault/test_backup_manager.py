@@ -110,13 +110,14 @@ def test_a_store_of_the_command_line_restores_nothing(settings: Settings, client
     assert archive.exists()
 
 
+@pytest.mark.parametrize(("name", "value"), [("__version__", "0.0.0+upgraded"), ("PROTOCOL", 5)])
 def test_a_store_of_another_version_makes_way(
-    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     manager = BackupManager(settings, STORE_COMMAND)
     clients.append(manager.initialize())
     first = pid_of(clients[0])
-    monkeypatch.setattr("eventvault.backup_manager.__version__", "0.0.0+upgraded")
+    monkeypatch.setattr(f"eventvault.backup_manager.{name}", value)
 
     clients.append(manager.initialize())
 

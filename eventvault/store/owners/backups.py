@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
+from eventvault.errors import ArchiveError
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.backups import Backups
+
+ARCHIVE = "archive"
+"""The note of an operation that names the archive which it makes or removes."""
 
 
 class BackupsOwner(Backups):
@@ -36,9 +42,23 @@ class BackupsOwner(Backups):
         self._verifier = verifier
         self._chores = chores
 
-    def create_backup(self, label: str | None = None) -> Created:
+    def create_backup(self, label: str | None = None, *, operation: Operation | None = None) -> Created:
+        operation = operation or Operation()
         self._lifecycle.check()
-        return self._maker.create(label)
+        made = self._made_before(operation)
+        return made or self._maker.create(label, lambda name: operation.note(ARCHIVE, name))
+
+    def _made_before(self, operation: Operation) -> Created | None:
+        """The backup that an earlier attempt made; None if it came to no archive, or to a damaged one."""
+        name = operation.notes.get(ARCHIVE)
+        if name is None or not self._is_there(name):
+            return None
+        with suppress(ArchiveError):
+            return self._maker.finish_interrupted(name)
+        return None
+
+    def _is_there(self, name: str) -> bool:
+        return any(entry.name == name for entry in self._catalogue.entries())
 
     def list_backups(self) -> list[BackupEntry]:
         return self._catalogue.entries()
@@ -55,7 +75,12 @@ class BackupsOwner(Backups):
     def verify_backup(self, name: str) -> BackupEntry:
         return self._verifier.verify(name)
 
-    def delete_backup(self, name: str, *, force: bool = False) -> None:
+    def delete_backup(self, name: str, *, force: bool = False, operation: Operation | None = None) -> None:
+        operation = operation or Operation()
+        if ARCHIVE in operation.notes and not self._is_there(name):
+            return  # an earlier attempt removed it
+        self._catalogue.entry(name)
+        operation.note(ARCHIVE, name)
         self._remover.delete(name, force=force)
 
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:

@@ -13,6 +13,7 @@ from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.kafka_control import KafkaControl
 
 
@@ -22,9 +23,13 @@ class KafkaControlOwner(KafkaControl):
         self._monitor = monitor
         self._consumers = consumers
 
-    def accept_loss(self, partition: int) -> None:
+    def accept_loss(self, partition: int, *, operation: Operation | None = None) -> None:
+        """Sent again, it is passed on without a check: a consumer ignores it unless the partition is still stopped."""
+        operation = operation or Operation()
         self._lifecycle.check()
-        self._monitor.check_stopped(partition)
+        if not operation.notes:
+            self._monitor.check_stopped(partition)
+            operation.note("partition", partition)
         for consumer in self._consumers:
             consumer.accept_loss(partition)
 
