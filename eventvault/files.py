@@ -1,7 +1,7 @@
 """Durable writes: temporary file in the same folder, write, fsync, rename, fsync the folder.
 
-Every file that EventVault keeps is written through `durable_file` or `write_durably`, so that a power cut at any
-instant leaves the old content or the new, whole.
+Every file that has to last is written through `durable_file` or `write_durably`, so that a power cut at any time leaves
+the old content or the new, complete. `FileIdentity` tells whether a file is still the one that was read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Which archives there are: the folder is the truth, the catalogue adds what the folder does not show.
+"""The catalogue of the archives. The folder decides which there are; the catalogue adds what the folder does not show.
 
-That is: origin, pin, when an archive was last found good, its SHA-256, what is wrong with it, and its manifest's
-summary. It belongs to the very file: where that was replaced or changed, only the pin stays, and the origin as long as
-the file does not say another itself. What is referenced is
-written before its reference and removed after it. One process, the store, keeps the catalogue.
+That is: origin, pin, time of the last verification, SHA-256, problem, and the manifest's summary. A record is valid
+for one `FileIdentity`: if the file is replaced or changed, only the pin stays, and the origin if the new file cannot be
+read. An archive is written before its record. A record is removed before its archive. Only the store's process writes
+the catalogue.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ Records = dict[str, ArchiveRecord]
 class Catalogue:
     """The archives in `backup_dir`. Safe to use from many threads.
 
-    installation: the id of this installation, as it stands in the manifests of its archives. read_manifest, kind: how
-    to look into an archive (`eventvault.archive.reader`). Every method may raise BackupsUnavailable.
+    installation: the id of this installation, as the manifests of its archives have it. read_manifest, kind: how to
+    read an archive (`eventvault.archive.reader`). Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -60,43 +60,42 @@ class Catalogue:
         self._now = now
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
-        """The catalogue's file that `_records` were read from or written to; None: there is none yet."""
+        """The identity of the catalogue file that matches `_records`; None if there is none yet."""
         self._unsaved = False
         self._lock = threading.Lock()
-        """Held for moments only: lists wait for it."""
+        """Held only for moments, as lists wait for it."""
         self._saving = threading.Lock()
-        """Held while the file is written; taken before `_lock`, never after it."""
+        """Held while the file is written. Acquired before `_lock`, never after it."""
 
     def entries(self) -> list[BackupEntry]:
-        """All archives, newest first: regular files that end in `.tar.gz`, hidden ones excepted."""
-        known = self._known()
-        found = self._scan()
-        looks = ((name, self._look(name, identity, known.get(name))) for name, identity in found.items())
-        records = {name: record for name, record in looks if record is not None}
-        self._remember(known, records)
+        """Return all archives, newest first: regular files that end in `.tar.gz`, except hidden ones."""
+        remembered = self._remembered()
+        probed = ((name, self._probe(name, file, remembered.get(name))) for name, file in self._scan().items())
+        records = {name: record for name, record in probed if record is not None}
+        self._remember(remembered, records)
         entries = [self._entry(name, record) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
 
     def unattributed(self) -> list[BackupEntry]:
-        """The archives of EventVault that cannot be read and of which nothing is known: they may be ours."""
-        known = self._known()
-        unknown = [e for e in self.entries() if e.problem and (e.name not in known or known[e.name].summary is None)]
+        """Return the EventVault archives that cannot be read and have no summary, so that they may be ours."""
+        summaries = {name: record.summary for name, record in self._remembered().items()}
+        unknown = [entry for entry in self.entries() if entry.problem and summaries.get(entry.name) is None]
         return [entry for entry in unknown if entry.origin == "found" and self._is_marked(entry.name)]
 
     def entry(self, name: str) -> BackupEntry:
-        """One archive. Raises BackupNotFound, or InvalidInput for what is no archive's name."""
+        """Return one archive. Raises BackupNotFound, or InvalidInput if no archive can have this name."""
         return self._entry(name, self._record(name))
 
     def identity(self, name: str) -> FileIdentity:
-        """Which file has this name now; what is found in it is entered for this one. Raises BackupNotFound."""
+        """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
         return self._record(name).identity
 
     def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
-        """Enter an archive that was made here and read back. verified: when, in microseconds."""
+        """Add an archive that was made here and read back. verified: when, in microseconds."""
         return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, probe_failed=False)
 
     def record_uploaded(self, name: str, *, sha256: str | None = None, verified: int | None = None) -> BackupEntry:
-        """Enter an archive that was uploaded and checked, by default just now."""
+        """Add an archive that was uploaded and checked, by default just now."""
         verified = self._now() if verified is None else verified
         return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, probe_failed=False)
 
@@ -109,10 +108,10 @@ class Catalogue:
         records_verified: bool = False,
         read: FileIdentity | None = None,
     ) -> BackupEntry:
-        """An archive was read to its end and is good. sha256: of the whole file, if it was computed.
+        """Mark an archive as good after it was read to its end. sha256: of the whole file, if it was computed.
 
-        proven: every record was read, from these bytes. read: the file that was read; raises ArchiveIncomplete where
-        another one has its name by now, of which nothing is known then.
+        records_verified: every record of these bytes was read. read: the file that was read. Raises ArchiveIncomplete
+        if another file has the name by now; that one is not marked.
         """
         more = {} if sha256 is None else {"sha256": sha256}
         return self._change(
@@ -120,26 +119,26 @@ class Catalogue:
         )
 
     def record_problem(self, name: str, problem: str, *, read: FileIdentity | None = None) -> BackupEntry:
-        """An archive is damaged: it counts as good no longer, until it is verified. read: as for `record_verified`."""
+        """Mark an archive as damaged until it is verified again. read: as for `record_verified`."""
         return self._change(name, read, problem=problem, verified=None, records_verified=False, probe_failed=False)
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
-        """A pinned archive is never removed by rotation."""
+        """Pin an archive, so that rotation never removes it, or unpin it."""
         return self._change(name, pinned=pinned)
 
     def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
-        """Remove the archive and what is known of it. The caller holds `exclusive_lock`. Raises BackupNotFound.
+        """Remove the archive and its record. The caller holds `exclusive_lock`. Raises BackupNotFound.
 
-        check: is given all archives, and raises where this one must stay. Nothing is pinned, marked or removed between
-        that and the removal.
+        check: gets all archives and raises if this one must stay. No archive is pinned, marked or removed between this
+        check and the removal.
         """
         with self._saving:
             record = self._record(name)
             check(self.entries())
             self._store(name, None)
             try:
-                # At once, and not bit by bit, though posts wait 20 ms for 200 MB that become free on ext4 with
-                # `discard`: whoever copies it elsewhere without a lock, as rsync does, has it whole to the end.
+                # In one step, although posts wait 20 ms while ext4 with `discard` frees 200 MB: a program that copies
+                # the archive without a lock, as rsync does, can read it to the end.
                 (self._folder / name).unlink(missing_ok=True)
                 sync_folder(self._folder)
             except OSError as error:
@@ -158,8 +157,8 @@ class Catalogue:
         return self._entry(name, record)
 
     def _store(self, name: str, record: ArchiveRecord | None) -> None:
-        """Write the catalogue with this one record changed; what is shown is on disk. `_saving` is held."""
-        self._save(_with(self._known(), name, record))
+        """Write the catalogue with one record changed, then show it. `_saving` is held."""
+        self._save(_with(self._remembered(), name, record))
         with self._lock:
             self._records = _with(self._records, name, record)
 
@@ -171,13 +170,12 @@ class Catalogue:
         with self._lock:
             self._loaded = FileIdentity.at(self._folder / data_folders.CATALOGUE)
 
-    def _known(self) -> Records:
-        """What is remembered; read again where the file is another one. Never changed in place."""
+    def _remembered(self) -> Records:
+        """Return the records in memory, read again if the file was changed. They are never changed in place."""
         path = self._folder / data_folders.CATALOGUE
         with self._lock:
             try:
-                found = FileIdentity.at(path)
-                if found != self._loaded:
+                if FileIdentity.at(path) != self._loaded:
                     loaded = catalogue_file.load(self._folder)
                     self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
                     self._loaded = FileIdentity.at(path)
@@ -185,20 +183,19 @@ class Catalogue:
                 raise self._unavailable(f"reading {path}", error) from error
             return self._records
 
-    def _remember(self, known: Records, seen: Records) -> None:
-        """Keep what was learnt from the folder. It can be learnt again, so failing to write it is no failure.
+    def _remember(self, before: Records, probed: Records) -> None:
+        """Add the records that are new since `before`. A failure to write them is ignored: they can be made again.
 
-        A problem that is found by a look is not kept: a file that is being copied in becomes whole, a disk answers
-        again.
+        The result of a failed probe is not added: a file that is being copied becomes complete, a disk answers again.
         """
-        learnt = {name: new for name, new in seen.items() if new is not known.get(name) and not new.probe_failed}
+        changed = {name: new for name, new in probed.items() if new is not before.get(name) and not new.probe_failed}
         with self._lock:
-            current = {name: new for name, new in learnt.items() if self._records.get(name) is known.get(name)}
-            self._records = {**self._records, **current}
-            self._unsaved = self._unsaved or bool(current)
+            valid = {name: new for name, new in changed.items() if self._records.get(name) is before.get(name)}
+            self._records = {**self._records, **valid}
+            self._unsaved = self._unsaved or bool(valid)
         if self._unsaved and self._saving.acquire(blocking=False):
             try:
-                self._save(self._known())
+                self._save(self._remembered())
                 self._unsaved = False
             except (BackupsUnavailable, NoSpace):
                 pass
@@ -206,45 +203,45 @@ class Catalogue:
                 self._saving.release()
 
     def _scan(self) -> dict[str, FileIdentity]:
-        found = {}
+        identities = {}
         try:
             with os.scandir(self._folder) as files:
                 for file in files:
                     if names.is_name(file.name):
                         identity = FileIdentity.at(self._folder / file.name)
                         if identity is not None:
-                            found[file.name] = identity
+                            identities[file.name] = identity
         except OSError as error:
             raise self._unavailable("listing the backups", error) from error
-        return found
+        return identities
 
     def _record(self, name: str) -> ArchiveRecord:
         names.check_name(name)
-        known = self._known().get(name)
+        remembered = self._remembered().get(name)
         try:
             identity = FileIdentity.at(self._folder / name)
         except OSError as error:
-            raise self._unavailable(f"looking at {name}", error) from error
-        record = None if identity is None else self._look(name, identity, known)
+            raise self._unavailable(f"reading {name}", error) from error
+        record = None if identity is None else self._probe(name, identity, remembered)
         if record is None:
             if not self._folder.is_dir():
                 missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
                 raise self._unavailable(f"looking for {name}", missing)
-            raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows which there are")
+            raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows the backups")
         return record
 
-    def _look(self, name: str, identity: FileIdentity, known: ArchiveRecord | None) -> ArchiveRecord | None:
-        """The record of the file as it is now; None where it has just vanished."""
-        if known is not None and known.identity == identity and not known.probe_failed:
-            return known
-        pinned = known is not None and known.pinned
+    def _probe(self, name: str, identity: FileIdentity, before: ArchiveRecord | None) -> ArchiveRecord | None:
+        """Return the record of the file as it is now; None if it has just vanished. before: the record so far."""
+        if before is not None and before.identity == identity and not before.probe_failed:
+            return before
+        pinned = before is not None and before.pinned
         try:
             summary = Summary.of(self._read_manifest(self._folder / name))
         except BackupNotFound:
             return None
         except (ArchiveError, OSError, ValueError) as error:
             problem = None if self._is_foreign(name, error) else str(error)
-            origin = known.origin if known is not None and problem is not None else "found"
+            origin = before.origin if before is not None and problem is not None else "found"
             return ArchiveRecord(
                 identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None
             )
@@ -252,7 +249,7 @@ class Catalogue:
         return ArchiveRecord(identity, summary, origin="created" if ours else "found", pinned=pinned)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:
-        """Whether it is a tar.gz of another program, which has no manifest and needs none."""
+        """Return True for a foreign archive, which needs no manifest."""
         try:
             return isinstance(error, ArchiveAlien) and self._kind(self._folder / name) == "foreign"
         except (ArchiveError, BackupNotFound, OSError):
@@ -266,12 +263,12 @@ class Catalogue:
 
     def _entry(self, name: str, record: ArchiveRecord) -> BackupEntry:
         summary = record.summary
-        named = names.instant_of(name)
+        created = summary.created if summary else names.instant_of(name)
         return BackupEntry(
             name=name,
             path=str(self._folder / name),
             size=record.identity.size,
-            created=summary.created if summary else record.identity.modified // 1000 if named is None else named,
+            created=record.identity.modified // 1000 if created is None else created,
             label=summary.label if summary else None,
             events=summary.events if summary else None,
             sequence=summary.sequence if summary else None,
@@ -287,7 +284,7 @@ class Catalogue:
     def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:
         return BackupsUnavailable(
             f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
-            hint=f"see to it that {self._folder} is there and that the service may read and write it",
+            hint=f"make sure that {self._folder} exists and that the service may read and write it",
         )
 
 

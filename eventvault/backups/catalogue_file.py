@@ -1,6 +1,6 @@
-"""BACKUP_DIR/.catalogue.json: what is known of archives that the folder itself does not show.
+"""BACKUP_DIR/.catalogue.json: what is known about the archives and the folder itself does not show.
 
-Losing it costs no archive and no event, only that knowledge; so what cannot be read is set aside and begun anew.
+Losing it costs no archive and no event. So a file that cannot be read is renamed, and a new one begins.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What an archive's manifest says of it, as far as lists show it. created: microseconds. name: when it was made."""
+    """The part of a manifest that lists show. created: microseconds. name: the archive's name when it was made."""
 
     installation: str
     name: str
@@ -41,11 +41,11 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One archive, as long as it is the file that `identity` tells. verified: microseconds.
+    """One archive, valid while the file has this `identity`. verified: microseconds.
 
-    proven: every record was read from the bytes that `sha256` is of.
-    summary: None for one without a readable manifest of ours. unread: `problem` comes from looking at it, and the next
-    look may find it whole: it was still being copied, or the disk answers again.
+    summary: None for an archive without a readable EventVault manifest. records_verified: every record of the bytes
+    with this `sha256` was read. probe_failed: `problem` comes from a probe, and the next probe may succeed, because
+    the file was still being copied or the disk answers again.
     """
 
     identity: FileIdentity
@@ -65,9 +65,9 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def load(folder: Path) -> dict[str, ArchiveRecord]:
-    """The records by the archives' names; none where there is no catalogue, or one that cannot be read.
+    """Return the records by the archives' names; none if there is no catalogue or its content is not valid.
 
-    Such a one is kept beside it for a look. Raises OSError where the file cannot be opened.
+    A catalogue that is not valid is renamed, for inspection. Raises OSError if the file cannot be opened.
     """
     path = folder / data_folders.CATALOGUE
     try:
@@ -83,6 +83,6 @@ def load(folder: Path) -> dict[str, ArchiveRecord]:
 
 
 def save(folder: Path, records: dict[str, ArchiveRecord]) -> None:
-    """Write all records, durably. Raises NoSpace or OSError; then what was there stays."""
+    """Write all records, durably. Raises NoSpace or OSError; then the old file stays."""
     document = _Document(FORMAT, dict(sorted(records.items())))
     write_durably(folder / data_folders.CATALOGUE, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

@@ -1,4 +1,4 @@
-"""What is known of one archive in `backups/`."""
+"""What the catalogue shows of one archive in `backups/`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     offsite: bool = False
     sha256: str | None = None
     records_verified: bool = msgspec.field(default=False, name="proven")
-    """Every record was read from the bytes that `sha256` is of: a restore of the same need not do it again."""
+    """Every record of the bytes with this `sha256` was read, so a restore of them need not read all again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     problem: str | None = None
-    """What is wrong with the archive, where something is."""
+    """What is wrong with the archive; None if nothing is known to be."""
 
 
 class Created(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
-"""Which installation this is: told apart from another's by an id that lies beside the archives and the database.
+"""The id of this installation, in a file beside the archives and another one beside the database.
 
-It is how a lost database is known from a new installation, and our archives from those that were copied in.
+It tells a lost database from a new installation, and our archives from those that were copied in.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ log = logging.getLogger("BackupManager")
 
 
 def installation_of(settings: Settings) -> str:
-    """The id, made at the first call. The one in BACKUP_DIR counts, STORAGE_DIR holds a second copy.
+    """Return the id, made at the first call. The file in BACKUP_DIR counts, the one in STORAGE_DIR is a copy.
 
-    Where both are gone the journal's record tells it: BACKUP_DIR was copied without its hidden files.
-
-    A folder that cannot be written to keeps nobody from serving: the id is written there by a later backup.
+    If both are missing, the id comes from the journal's record: BACKUP_DIR was copied without its hidden files.
+    If a folder cannot be written to, the service starts anyway; a later backup writes the id there.
     """
-    known = []
-    for place in _places(settings):
+    ids = []
+    for path in _id_files(settings):
         with contextlib.suppress(OSError):
-            known.append(_read(place))
-    identity = next(filter(None, known), None) or _id_from_journal(settings.backup_dir) or secrets.token_hex(8)
+            ids.append(_read(path))
+    identity = next(filter(None, ids), None) or _id_from_journal(settings.backup_dir) or secrets.token_hex(8)
     try:
         ensure_installation(settings, identity)
     except (BackupsUnavailable, NoSpace) as error:
@@ -40,24 +39,24 @@ def installation_of(settings: Settings) -> str:
 
 
 def ensure_installation(settings: Settings, identity: str) -> None:
-    """See to it that both folders are there and hold the id; one that was removed and made anew gets it again.
+    """Make sure that both folders exist and hold the id, also after one of them was deleted.
 
-    Archives without it would not be known as ours when the database is lost. Raises BackupsUnavailable or NoSpace.
+    Without the id, archives are not recognised as ours if the database is lost. Raises BackupsUnavailable or NoSpace.
     """
     try:
-        for place in reversed(_places(settings)):
-            if _read(place) != identity:
-                make_folder(place.parent)
-                write_durably(place, identity.encode())
+        for path in reversed(_id_files(settings)):
+            if _read(path) != identity:
+                make_folder(path.parent)
+                write_durably(path, identity.encode())
     except OSError as error:
         raise BackupsUnavailable(
             f"the id of this installation could not be written: {error}",
-            hint="see to it that BACKUP_DIR and STORAGE_DIR can be made, read and written by the service",
+            hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR",
         ) from error
 
 
 class _JournalRecord(msgspec.Struct):
-    """Of the journal's record (`eventvault.journal.folder.JournalRecord`) what is needed here."""
+    """The member of the journal's record (`eventvault.journal.folder.JournalRecord`) that is needed here."""
 
     installation: str
 
@@ -71,13 +70,13 @@ def _id_from_journal(backup_dir: Path) -> str | None:
         return None
 
 
-def _places(settings: Settings) -> list[Path]:
-    """In the order in which they count; written in reverse, as STORAGE_DIR is the surer one."""
+def _id_files(settings: Settings) -> list[Path]:
+    """Return the files by precedence. They are written in reverse, as STORAGE_DIR is the more reliable one."""
     return [settings.backup_dir / data_folders.INSTALLATION, settings.storage_dir / data_folders.INSTALLATION]
 
 
-def _read(place: Path) -> str | None:
+def _read(path: Path) -> str | None:
     try:
-        return place.read_text().strip() or None
+        return path.read_text().strip() or None
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None

@@ -1,4 +1,4 @@
-"""The periodic backup: first run from the age of the newest one, then every AUTO_BACKUP_INTERVAL."""
+"""The periodic backup, every AUTO_BACKUP_INTERVAL. The first run depends on the age of the newest backup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("BackupManager")
 
 
 class Scheduler(Protocol):
-    """Runs a job of a name every `interval` milliseconds, first in `delay` milliseconds; never twice at once."""
+    """Runs a named job every `interval` milliseconds, first after `delay` milliseconds; never twice at once."""
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None: ...
 
@@ -23,7 +23,7 @@ class Scheduler(Protocol):
 
 
 class AutoBackup:
-    """Asks for a backup every interval, and knows how the newest one went."""
+    """Requests a backup every interval and remembers the outcome of the newest one."""
 
     def __init__(self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None) -> None:
         self._problem: EventVaultError | None = None
@@ -35,7 +35,7 @@ class AutoBackup:
 
     @property
     def problem(self) -> EventVaultError | None:
-        """Why the newest periodic backup failed; None once a later backup, whoever asked for it, did not."""
+        """Why the newest periodic backup failed; None if a later backup, periodic or requested, succeeded."""
         made = self._backups.last_made
         return None if made is not None and made > self._failed_at else self._problem
 
@@ -56,7 +56,7 @@ class AutoBackup:
         return {"enabled": enabled, "intervalMs": self._settings.auto_backup_interval, **self._last}
 
     def _newest(self) -> int | None:
-        """None also where BACKUP_DIR cannot be read: no reason not to serve, and the first run will say so."""
+        """Return when the newest good backup was made. None if BACKUP_DIR cannot be read: the first run reports it."""
         try:
             newest = self._backups.newest_good()
         except (EventVaultError, OSError):
@@ -75,13 +75,13 @@ class AutoBackup:
             log.exception("the periodic backup failed")
             self._failed_at = clock.now()
             self._problem = EventVaultError(
-                f"the periodic backup failed: {error}", hint=getattr(error, "hint", "") or "the log says more"
+                f"the periodic backup failed: {error}", hint=getattr(error, "hint", "") or "the log has the details"
             )
             self._last["lastOutcome"] = f"failed: {error}"
 
 
 def first_delay(interval: int, newest: int | None, now: int) -> int:
-    """Milliseconds until the first run: when the newest backup is `interval` old, at most a whole interval.
+    """Return the milliseconds until the newest backup is `interval` old, at most a whole interval.
 
     newest, now: microseconds since the epoch. Without a backup, or with one from the future: a whole interval.
     """

@@ -1,7 +1,7 @@
-"""The rolling check: now and then the archive that was verified longest ago is read again, slowly.
+"""The scrub: every SCRUB_INTERVAL, the archive that was verified longest ago is read again, slowly.
 
-A disk forgets in silence; what is found while other archives are good costs nothing. An archive that cannot be checked
-has had its turn, too: it comes again after the others.
+Damage that is found while other archives are good costs nothing. An archive that cannot be checked loses its turn and
+comes again after the others.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 BYTES_PER_SECOND = 64 * 2**20
-"""Bytes a second: a check of 1 GB takes a quarter of a minute and leaves the disk to the service."""
+"""A check of 1 GB takes 16 s at this rate, which leaves most of the disk's time to the service."""
 FIRST_DELAY_MS = 600_000
-"""Milliseconds from the start of the store to the first check, where SCRUB_INTERVAL is longer."""
+"""From the start of the store to the first check, if SCRUB_INTERVAL is longer."""
 
 
 class ArchiveScrub:
-    """verify: checks one archive at `BYTES_PER_SECOND`, enters the result in the catalogue, raises what is wrong."""
+    """Checks archives in turn. verify: checks one at `BYTES_PER_SECOND`, updates the catalogue, raises its problem."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ArchiveScrub:
         self._verify = verify
         self._scheduler = scheduler
         self._failed: dict[str, int] = {}
-        """When the check of an archive could not be made, in microseconds."""
+        """Archive → when its check could not be made, in microseconds."""
         self._last: dict[str, Any] = {"lastRun": None, "lastOutcome": None}
 
     def start(self) -> None:
@@ -50,7 +50,7 @@ class ArchiveScrub:
             self._scheduler.every("scrub", interval, min(interval, FIRST_DELAY_MS), self.run)
 
     def run(self) -> None:
-        """Check one archive; never raises: what is wrong with an archive stands in the catalogue."""
+        """Check one archive. Never raises: the catalogue has the problem of a damaged archive."""
         self._last["lastRun"] = clock.format_milliseconds(clock.now())
         name = "no archive"
         try:
@@ -66,22 +66,22 @@ class ArchiveScrub:
         except Cancelled:
             return
         except (EventVaultError, OSError) as error:
-            self._last["lastOutcome"] = self._said(name, error)
+            self._last["lastOutcome"] = self._describe_failure(name, error)
 
     def describe(self) -> dict[str, Any]:
         return {"enabled": self._enabled, "intervalMs": self._settings.scrub_interval, **self._last}
 
     def _choose(self) -> BackupEntry | None:
         entries = self._catalogue.entries()
-        there = {entry.name for entry in entries}
-        self._failed = {name: instant for name, instant in self._failed.items() if name in there}
+        present = {entry.name for entry in entries}
+        self._failed = {name: instant for name, instant in self._failed.items() if name in present}
         return choose(entries, self._failed)
 
-    def _said(self, name: str, error: EventVaultError | OSError) -> str:
+    def _describe_failure(self, name: str, error: EventVaultError | OSError) -> str:
         if isinstance(error, ArchiveError) and self._is_marked(name):
-            log.warning("the periodic check found %s damaged: %s", name, error)
+            log.warning("the scrub found %s damaged: %s", name, error)
             return f"{name} is damaged"
-        log.warning("the periodic check of %s could not be made: %s", name, error)
+        log.warning("the scrub could not check %s: %s", name, error)
         return f"failed: {error}"
 
     def _is_marked(self, name: str) -> bool:
@@ -96,9 +96,9 @@ class ArchiveScrub:
 
 
 def choose(entries: Sequence[BackupEntry], failed: Mapping[str, int] = MappingProxyType({})) -> BackupEntry | None:
-    """The archive that was verified longest ago, one that never was before all; none that is known to be damaged.
+    """Return the archive that was verified longest ago, or never; None if all are known to be damaged.
 
-    failed: when archives were tried in vain, in microseconds; that counts as their turn.
+    failed: archive → when its check could not be made, in microseconds, which counts as its turn.
     """
     good = [entry for entry in entries if entry.problem is None]
     turns = {entry.name: max(entry.verified or 0, failed.get(entry.name, 0)) for entry in good}

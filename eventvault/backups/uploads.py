@@ -1,4 +1,4 @@
-"""Archives that come from outside: checked before they get their name. And what an archive says of itself."""
+"""Uploaded archives, which are checked before they get their name, and the manifest of an archive."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     """See `eventvault.store.ports.backups.Backups.adopt_upload`."""
     names.check_name(name)
     target = settings.backup_dir / name
-    adopted = _is_adopted(temporary, target)
-    if adopted and catalogue.entry(name).origin == "uploaded":
+    was_adopted = _is_adopted(temporary, target)
+    if was_adopted and catalogue.entry(name).origin == "uploaded":
         return catalogue.entry(name)
-    if target.exists() and not adopted:
+    if target.exists() and not was_adopted:
         raise _exists(name)
-    source = target if adopted else temporary
-    checked = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), records=False)
-    if adopted:
+    source = target if was_adopted else temporary
+    result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), records=False)
+    if was_adopted:
         temporary.unlink(missing_ok=True)
-        return catalogue.record_uploaded(name, sha256=checked["sha256"])
+        return catalogue.record_uploaded(name, sha256=result["sha256"])
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:
         raise _exists(name) from None
     log.info("%s was uploaded", name)
-    return _recorded(catalogue, target, checked["sha256"])
+    return _add_to_catalogue(catalogue, target, result["sha256"])
 
 
-def _recorded(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
+def _add_to_catalogue(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
     try:
         return catalogue.record_uploaded(target.name, sha256=sha256)
     except BaseException:
-        # The client is told that it failed: then it may send it again under this name.
+        # The client gets an error, so it may send the archive again under this name.
         remove_durably(target)
         raise
 
 
 def _is_adopted(temporary: Path, target: Path) -> bool:
-    """Whether a store that ended before it could answer had given the upload its name already."""
+    """Return True if a store named the upload already and ended before it could answer."""
     try:
         return target.samefile(temporary) if temporary.exists() else target.exists()
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def _is_adopted(temporary: Path, target: Path) -> bool:
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
-    """The manifest of an archive; empty for one that has none, or none that can be read."""
+    """Return the manifest of an archive; empty if it has none or it cannot be read."""
     try:
         own = reader.kind(path) == "own"
         manifest: dict[str, Any] = msgspec.to_builtins(reader.read_manifest(path)) if own else {}
@@ -70,4 +70,4 @@ def manifest_of(path: Path) -> dict[str, Any]:
 
 
 def _exists(name: str) -> BackupExists:
-    return BackupExists(f"there is a backup named {name} already", hint="choose another ?name=, or delete that one")
+    return BackupExists(f"a backup named {name} already exists", hint="choose another ?name=, or delete that backup")

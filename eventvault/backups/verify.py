@@ -1,4 +1,4 @@
-"""Verifying an archive on request or by the rolling check, and what follows from the result."""
+"""Verifying an archive, on request or by the scrub, and recording the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("BackupManager")
 
 
 class Verifier:
-    """Checks archives, one at a time, and enters what was found in the catalogue."""
+    """Checks archives, one at a time, and enters the results in the catalogue."""
 
     def __init__(self, settings: Settings, catalogue: Catalogue, chores: Chores) -> None:
         self.counts = {"verified": 0, "damaged": 0}
@@ -30,17 +30,17 @@ class Verifier:
         self._one_at_a_time = threading.Lock()
 
     def verify(self, name: str) -> BackupEntry:
-        """Everything: checksums, LevelDB's own, every record, the sequence, the counts.
+        """Check everything: the archive's checksums and LevelDB's, every record, the sequence, the counts.
 
-        Raises BackupNotFound, NoSpace, or the ArchiveError that says what is wrong; then it is marked with it, counts
-        as good no longer, and the next backup takes nothing from it and reads every table.
+        Raises BackupNotFound, NoSpace, or the ArchiveError that describes the damage. Then the archive is marked as
+        damaged, and the next backup copies nothing from it and reads every table.
         """
         return self._check(name, records=True, rate=0)
 
     def scrub(self, name: str) -> BackupEntry:
-        """As `verify`, slowly; the records are left out where they were read from the very same bytes before.
+        """Check slowly what `verify` checks, but skip the records if they were read from the same bytes before.
 
-        So they are where they have no room: the checksums of an archive of ours need none, and find what rots.
+        The records are also skipped if they do not fit on the disk. The archive's checksums need no space and find rot.
         """
         records = not self._catalogue.entry(name).records_verified
         try:
@@ -48,21 +48,21 @@ class Verifier:
         except NoSpace as error:
             if not records:
                 raise
-            log.warning("the records of %s are not read: %s", name, error)
+            log.warning("the records of %s are not checked: %s", name, error)
             return self._check(name, records=False, rate=BYTES_PER_SECOND)
 
     def _check(self, name: str, *, records: bool, rate: int) -> BackupEntry:
         with self._one_at_a_time:
             read, entry = self._catalogue.identity(name), self._catalogue.entry(name)
-            answer = self._read(entry, read, records=records, rate=rate)
-            same = entry.records_verified and answer["sha256"] == entry.sha256
+            result = self._read(entry, read, records=records, rate=rate)
+            unchanged = entry.records_verified and result["sha256"] == entry.sha256
             self.counts["verified"] += 1
             log.info("%s was verified", name)
             return self._catalogue.record_verified(
                 name,
                 verified=clock.now(),
-                sha256=answer["sha256"],
-                records_verified=answer["records"] or same,
+                sha256=result["sha256"],
+                records_verified=result["records"] or unchanged,
                 read=read,
             )
 
@@ -73,11 +73,11 @@ class Verifier:
         except (ArchiveTooNew, ArchiveUnreadable):
             raise
         except ArchiveError as error:
-            self._mark(entry.name, read, error)
+            self._mark_damaged(entry.name, read, error)
             raise
 
-    def _mark(self, name: str, read: FileIdentity, error: ArchiveError) -> None:
-        """A file that was replaced or went away meanwhile is not what was read."""
+    def _mark_damaged(self, name: str, read: FileIdentity, error: ArchiveError) -> None:
+        """Mark the archive as damaged, unless the file was replaced or removed meanwhile."""
         try:
             self._catalogue.record_problem(name, error.message, read=read)
         except (BackupNotFound, ArchiveIncomplete):

@@ -42,13 +42,14 @@ def test_a_request_joins_one_that_waits_with_its_label_and_never_one_that_runs()
         processes.wait_until(lambda: maker.running == 1, "the first runs")
         waiting = pool.submit(maker.run, "a")
         processes.wait_until(lambda: len(maker.queue._waiting) == 1, "the second waits")
-        joined = pool.submit(maker.run, "a")
+        joined, is_new = maker.queue._join("a")
         other = pool.submit(maker.run, None)
         processes.wait_until(lambda: len(maker.queue._waiting) == 2, "the other waits")
         maker.go_on.set()
 
     assert running.result() == "1"
-    assert waiting.result() == joined.result() != "1"
+    assert not is_new
+    assert waiting.result() == joined.result.result().backup.name != "1"
     assert {waiting.result(), other.result()} == {"2", "3"}
     assert sorted(map(str, maker.labels)) == ["None", "a", "a"]
 
