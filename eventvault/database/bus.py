@@ -1,7 +1,7 @@
-"""The EventBus: opens the LevelDB once, shares the handle with the registry, and knows who is using it.
+"""The EventBus owns the one open LevelDB handle and counts its users.
 
-`plyvel` crashes when a handle is closed while another thread works on it. So every use is counted, and whoever
-closes (a restore's swap, the reopening after a failed write) waits until no user is left; who comes meanwhile waits.
+`plyvel` crashes if a handle is closed while another thread uses it. So whatever closes the handle (a restore's swap,
+the reopening after a failed write) first waits for its users; new users wait until the database is open again.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from eventvault.system_errors import text_of
 log = logging.getLogger("EventBus")
 
 REOPEN_TIMEOUT_SECONDS = 20.0
-"""How long a user waits for a database that is being swapped or opened again."""
+"""How long a user waits for a database that is being swapped or reopened."""
 
 
 class Consumer(Protocol):
-    """What the bus starts once the database is open and stops before it is closed for good."""
+    """A reader of an outside source: started once the database is open, stopped before it is closed."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -38,16 +38,16 @@ class Consumer(Protocol):
 
 
 class EventBus:
-    """The one owner of the LevelDB handle in the one process that has it."""
+    """The owner of the LevelDB handle. Safe to use from many threads."""
 
     def __init__(self, database: Path, *, now: clock.Clock = clock.now) -> None:
         self.database = database
         self.committer = Committer(self)
         self.problem: EventVaultError | None = None
         self.swap_lock = threading.Lock()
-        """Held by who needs one and the same database for long: a swap waits. Taken before any other lock here."""
+        """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
         self.before_swap: Callable[[], None] = lambda: None
-        """Called while the database is still open and nothing is written to it any more."""
+        """Called by a swap while the database is still open and nothing is written to it any more."""
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
@@ -58,14 +58,14 @@ class EventBus:
         self._registry: EventRegistry | None = None
 
     def init(self, consumers: list[Consumer], check: Callable[[EventRegistry], None] = lambda _: None) -> None:
-        """Open the database, share it with the registry, start the committer and the consumers; idempotent.
+        """Open the database, then start the committer and the consumers. A second call does nothing.
 
-        check: looks at the registry before anything is appended. Raises a DatabaseError that says why it could not be
-        opened; then nothing was started.
+        check: called with the registry before anything is appended. Raises the reason why the database cannot be
+        opened, a DatabaseError or NoSpace; nothing is started then.
         """
         if self._registry is None:
             with self._exclusive():
-                if self._registry is None:  # else a reopening that was under way brought it
+                if self._registry is None:  # a reopening may have opened it meanwhile
                     self._open()
         if not self._started:
             with self.writing() as registry:
@@ -78,14 +78,15 @@ class EventBus:
 
     @property
     def registry(self) -> EventRegistry | None:
-        """For looking at numbers only: a use of the database goes through `using`."""
+        """The registry for reading its counters only, None while it is closed. Database access goes through `using`."""
         return self._registry
 
     @contextmanager
     def using(self) -> Iterator[EventRegistry]:
-        """The registry, open for as long as the context lasts. Raises why there is none.
+        """Yield the registry and keep it open until the context is left.
 
-        Raises DatabaseDamaged where a read meets damage, which stays in `problem` until another database is opened.
+        Raises the reason why it is not open. A read that finds damage raises DatabaseDamaged, which is also set as
+        `problem` until another database is opened.
         """
         try:
             with self.writing() as registry:
@@ -96,7 +97,7 @@ class EventBus:
 
     @contextmanager
     def writing(self) -> Iterator[EventRegistry]:
-        """`using` for the committer, which is given plyvel's errors as they are."""
+        """Like `using`, but pass plyvel's errors on as they are, as the committer needs them."""
         deadline = time.monotonic() + REOPEN_TIMEOUT_SECONDS
         with self._state:
             while self._closing:
@@ -114,7 +115,7 @@ class EventBus:
                 self._state.notify_all()
 
     def reopen(self) -> None:
-        """After a failed write: close, open again. Raises write_error of what stands in the way."""
+        """Close the database and open it again, as a failed write requires. Raises the reason if that fails."""
         with self._exclusive():
             self._close()
             self._open()
@@ -122,7 +123,7 @@ class EventBus:
     def swap(
         self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
     ) -> None:
-        """Close the database, run `replace_folder` on its folder, open what is there then. Appends queue up meanwhile.
+        """Close the database, call `replace_folder`, and open the new one. Appends wait in the queue meanwhile.
 
         before_close: called with the old registry, if it is open, once nothing is appended to it any more.
 
@@ -148,13 +149,13 @@ class EventBus:
                 consumer.start()
 
     def stop(self) -> None:
-        """Stop the consumers, commit what is queued. The handle is left to the end of the process."""
+        """Stop the consumers and commit the queue. The handle stays open until the process ends."""
         for consumer in self._consumers:
             consumer.stop()
         self.committer.stop()
 
     def close(self) -> None:
-        """Close the handle in a process that lives on, such as a test's."""
+        """Stop, and close the handle: for a process that goes on, such as a test."""
         self.stop()
         with self._exclusive():
             self._close()

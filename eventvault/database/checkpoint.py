@@ -1,19 +1,19 @@
-"""A consistent copy of a LevelDB database while it is being written, at the cost of its files' number, not bytes.
+"""The checkpoint: a consistent copy of a LevelDB database while it is being written, made of hard links.
 
-The order of the steps is what makes it correct; in any other order gaps appear in silence:
+Its cost grows with the number of files, not with their bytes. Any other order of the steps loses events unnoticed:
 
-1. Link every table, so that the next steps are short; some may vanish meanwhile.
-2. Hold the writers (`pause_writes`).
-3. List the folder. Open each log, ascending, and note its size; if one vanished, forget those before it.
-4. After the logs: read CURRENT, open that MANIFEST, note its size. Let the writers go on.
-5. Read the MANIFEST up to that size; a torn tail is its end.
-6. Link the tables that it names and that are not linked yet; one that is gone: begin again. Sizes must be as it says.
-7. Remove linked tables that it does not name, and forget logs that it no longer needs.
-8. Copy each log's noted bytes, and write MANIFEST and CURRENT.
+1. Link every table, so that the next steps are short. LevelDB may remove some meanwhile.
+2. Pause the writers (`pause_writes`).
+3. List the folder. Open the logs in ascending order and note their sizes. If one has vanished, drop those before it.
+4. After the logs, read CURRENT, open that MANIFEST and note its size. Let the writers continue.
+5. Read the MANIFEST up to that size. It ends at a torn tail.
+6. Link the tables it names that are not linked yet. If one is gone, start again. Their sizes must be as it says.
+7. Remove linked tables that it does not name, and drop logs that it no longer needs.
+8. Copy the noted bytes of the logs, and write MANIFEST and CURRENT.
 
-Tables never change once they are complete, so a link is as good as a copy. Logs and MANIFEST are written on, so the
-checkpoint holds private copies of them and never a link: an open file is what keeps a log from vanishing until
-it is copied. The LOCK file is never opened, as this process would lose the lock it holds.
+A complete table never changes, so a link is as good as a copy. LevelDB goes on writing to logs and MANIFEST, so the
+checkpoint holds copies of them; a log that is open can be copied after LevelDB has removed it. The LOCK file is never
+opened, because this process would lose its lock on it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from eventvault.leveldb.manifest import HINT, Version, read_current, read_versio
 from eventvault.system_errors import reporting_no_space
 
 MAX_TRIES = 20
-"""How often a checkpoint is begun before it is given up; each time a compaction removed a table in between."""
+"""Tries before a checkpoint fails; each of them met a compaction that removed a table in between."""
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Checkpoint(Generic[T]):
-    """A private copy in `folder` that LevelDB may open; its tables share their bytes with the original.
+    """A copy in `folder` that LevelDB may open; its tables share their bytes with the original.
 
     context: what `pause_writes` yielded while nothing was written: it describes exactly what is inside.
     """
@@ -64,12 +64,12 @@ class Checkpoint(Generic[T]):
 
 
 class _Vanished(Exception):
-    """A file that the MANIFEST or CURRENT names is not there: a compaction, or an opening, came in between."""
+    """A file that MANIFEST or CURRENT names is not there, because a compaction or an opening came in between."""
 
 
 @dataclass(frozen=True)
 class _Open:
-    """A file that is kept open, and how many of its bytes belong to the checkpoint."""
+    """An open file, and how many of its bytes belong to the checkpoint."""
 
     name: str
     file: BinaryIO
@@ -79,15 +79,15 @@ class _Open:
 def take_checkpoint(
     database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], *, max_tries: int = MAX_TRIES
 ) -> Checkpoint[T]:
-    """Copy the LevelDB in `database`, which may be open and written to, into `staging`, which must not exist.
+    """Copy the LevelDB in `database`, which may be open and written to, into the new folder `staging`.
 
     `pause_writes` is entered once per try, for about a millisecond, while the sizes of logs and MANIFEST are read. No
     write through this process's handle may happen before it is left. `staging` should be on the same file system:
     tables are copied if they cannot be linked. Nothing is synced; the caller does that if the copy has to last.
 
-    Raises DatabaseDamaged where the database's files contradict each other, DatabaseError where compactions got in
-    the way `max_tries` times or a file cannot be read, NoSpace, and what `pause_writes` raises; then `staging` is gone.
-    Raises FileExistsError where `staging` exists; then it is left alone.
+    Raises DatabaseDamaged if the database's files contradict each other, DatabaseError if compactions interfered
+    `max_tries` times or a file cannot be read, NoSpace, and what `pause_writes` raises; `staging` is removed then.
+    Raises FileExistsError if `staging` exists, and does not touch it.
     """
     with reporting_no_space(f"making {staging}"):
         staging.mkdir()
@@ -97,7 +97,7 @@ def take_checkpoint(
     except OSError as error:
         _discard(staging)
         raise DatabaseError(
-            f"taking a checkpoint of {database} failed: {error}", hint="see to that disk and its permissions"
+            f"taking a checkpoint of {database} failed: {error}", hint="check that disk and its permissions"
         ) from error
     except BaseException:
         _discard(staging)
@@ -107,7 +107,7 @@ def take_checkpoint(
 def _retry_until_complete(
     database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]], max_tries: int
 ) -> Checkpoint[T]:
-    """LevelDB says that it needs a file no more before it removes it: what is missed twice running is really gone."""
+    """LevelDB records that a file is obsolete before it removes it: a file missed twice in a row is really missing."""
     missed = ""
     for _ in range(max_tries):
         try:
@@ -117,13 +117,13 @@ def _retry_until_complete(
                 raise DatabaseDamaged(f"{database} is damaged: {missed} is missing", hint=HINT) from None
             missed = str(vanished)
     raise DatabaseError(
-        f"taking a checkpoint of {database} failed: files were compacted away in between {max_tries} times",
+        f"taking a checkpoint of {database} failed: compactions removed files in between {max_tries} times",
         hint="try again; if it persists, the disk is too slow for what is being written",
     )
 
 
 def _try_once(database: Path, staging: Path, pause_writes: Callable[[], AbstractContextManager[T]]) -> Checkpoint[T]:
-    """Steps 1 to 8. Tables that an earlier try brought are used again."""
+    """Do steps 1 to 8. Tables that an earlier try linked are used again."""
     for name in file_numbers(_names(database), "ldb", "sst").values():
         with suppress(FileNotFoundError, FileExistsError):
             _link_or_copy(database / name, staging / name)
@@ -144,7 +144,7 @@ def _try_once(database: Path, staging: Path, pause_writes: Callable[[], Abstract
 
 
 def _open_logs(database: Path, opened: ExitStack) -> dict[int, _Open]:
-    """Step 3. The list must be complete before the first log is looked at."""
+    """Do step 3. The list must be complete before the first log is opened."""
     names = [name for name in _names(database) if name.endswith(".log")]
     logs: dict[int, _Open] = {}
     for number, name in file_numbers(names, "log").items():
@@ -156,7 +156,7 @@ def _open_logs(database: Path, opened: ExitStack) -> dict[int, _Open]:
 
 
 def _open_manifest(database: Path, opened: ExitStack) -> _Open:
-    """Step 4."""
+    """Do step 4."""
     try:
         name = read_current(database)
     except FileNotFoundError:
@@ -173,7 +173,7 @@ def _open(path: Path, opened: ExitStack) -> _Open:
 
 
 def _link_named_tables(database: Path, staging: Path, version: Version) -> None:
-    """Step 6. One of another size was copied half-written, or its number was used anew: it is brought again."""
+    """Do step 6. A table of another size was copied half-written, or its number was used again: link it once more."""
     linked = file_numbers(_names(staging), "ldb", "sst")
     live: dict[int, str] | None = None
     for number, table in version.files.items():
@@ -196,14 +196,14 @@ def _link_named_tables(database: Path, staging: Path, version: Version) -> None:
 
 
 def _remove_unnamed_tables(staging: Path, version: Version) -> None:
-    """Step 7."""
+    """Do step 7."""
     for number, name in file_numbers(_names(staging), "ldb", "sst").items():
         if number not in version.files:
             (staging / name).unlink()
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Link a table, or copy it where no links can be made. Raises FileNotFoundError where it is gone."""
+    """Link a table, or copy it if it cannot be linked. Raises FileNotFoundError if it is gone."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -218,7 +218,7 @@ def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
     with target.open("xb") as file:
         copied = copy_range(source.fileno(), 0, file.fileno(), 0, size)
     if copied < size:
-        raise DatabaseDamaged(f"{source.name} has shrunk to {copied} bytes while it was copied", hint=HINT)
+        raise DatabaseDamaged(f"{source.name} shrank to {copied} bytes while it was copied", hint=HINT)
 
 
 def _names(folder: Path) -> list[str]:

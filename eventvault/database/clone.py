@@ -1,4 +1,4 @@
-"""Private copies of databases that nobody has open, and whether what was kept is still all there."""
+"""Private copies of databases that no process has open, and the check that a copy is complete."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from eventvault.files import remove_durably
 
 
 def check_holds(database: Path, events: int, min_events: int) -> None:
-    """Raises DatabaseDamaged where a kept database holds less than was in it when it was left."""
+    """Raise DatabaseDamaged if a previous database holds fewer events than when it was replaced."""
     if events < min_events:
         raise DatabaseDamaged(
-            f"{database} holds {events} events only, and {min_events} were left behind in it",
-            hint="it is not whole any more: GET /api/backup/timeline shows what else has those moments",
+            f"{database} holds only {events} of the {min_events} events that it had when it was replaced",
+            hint="it is no longer complete; GET /api/backup/timeline shows what else covers those moments",
         )
 
 
 def copy_database(folder: Path, target: Path) -> None:
-    """A private, openable copy of a database that nobody has open: tables by hard link, the rest by bytes."""
+    """Copy a database that no process has open, tables by hard link, so that the copy can be opened."""
     remove_durably(target)
     target.mkdir()
     for file in folder.iterdir():

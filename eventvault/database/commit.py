@@ -1,7 +1,7 @@
-"""Group commit: one thread gathers the appends of all callers into one synced write.
+"""Group commit: one thread collects the appends of all callers into one synced write.
 
-A caller's result says: on disk. While the disk syncs one group the next one gathers, so many callers cost hardly
-more syncs than one.
+A caller gets its result once its events are on disk. The next group collects while the disk syncs the present one, so
+many callers cost hardly more syncs than one.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ GROUP_BATCHES = 256
 
 Done = Callable[[AppendResult | EventVaultError], None]
 _Submission = tuple[AppendBatch, int, Done]
-"""A batch, its size in bytes, and whom to tell."""
+"""A batch, its size in bytes, and the callback for its result."""
 
 
 class DatabaseHandle(Protocol):
-    """What the committer needs of the bus."""
+    """The part of the bus that the committer uses."""
 
     def writing(self) -> AbstractContextManager[EventRegistry]:
-        """The registry to append to, for as long as the context lasts. Raises EventVaultError when there is none."""
+        """Yield the registry to append to and keep it open. Raises EventVaultError if it is not open."""
 
     def reopen(self) -> None:
         """Close the database and open it again."""
 
 
 class CommitStats:
-    """How many appends, events and groups there were since the process began; read by `/metrics`."""
+    """Appends, events and groups since the process started, and the seconds they took; read by `/metrics`."""
 
     def __init__(self) -> None:
         self.groups = 0
@@ -55,7 +55,7 @@ class CommitStats:
 
 
 class Committer:
-    """Appends in the order of arrival. `paused` keeps it from writing while a checkpoint notes what there is."""
+    """Appends batches in the order of arrival, in a thread of its own."""
 
     def __init__(self, handle: DatabaseHandle) -> None:
         self.stats = CommitStats()
@@ -70,7 +70,7 @@ class Committer:
         self._thread.start()
 
     def submit(self, batch: AppendBatch, done: Done) -> None:
-        """Queue a batch; `done` is called in the committer's thread, with the result or the error."""
+        """Queue a batch. `done` is called in the committer's thread with the result or the error."""
         size = sum(len(draft.body) for draft in batch.drafts)
         with self._arrived:
             if not self._stopping:
@@ -80,7 +80,7 @@ class Committer:
         done(StoreStopping("the store is stopping", hint="send the request again"))
 
     def append(self, batch: AppendBatch) -> AppendResult:
-        """`submit` and wait for it. Raises what went wrong."""
+        """Submit a batch and wait for its result. Raises the error of the append."""
         answered = threading.Event()
         answers: list[AppendResult | EventVaultError] = []
 
@@ -97,12 +97,12 @@ class Committer:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """No write is under way, and none begins, for as long as the context lasts. Appends queue up."""
+        """Wait for the present write and allow no other until the context is left. Appends wait in the queue."""
         with self._writing:
             yield
 
     def stop(self) -> None:
-        """Commit what is queued, refuse what comes later, and end the thread."""
+        """Commit the queue, refuse later appends, and end the thread."""
         with self._arrived:
             self._stopping = True
             self._arrived.notify()
@@ -111,10 +111,10 @@ class Committer:
 
     def _run(self) -> None:
         while self._run_once():
-            pass  # and nothing of a group is kept while the next one is waited for
+            pass  # a group's memory is free while the thread waits for the next one
 
     def _run_once(self) -> bool:
-        """Wait for a group and write it. False: there will be none."""
+        """Wait for a group and write it. Returns False once the committer is stopped and its queue is empty."""
         group = self._gather()
         if not group:
             return False
@@ -122,11 +122,11 @@ class Committer:
             try:
                 done(answer)
             except Exception:
-                log.exception("an append was answered, but its caller could not be told")
+                log.exception("the callback of an append failed")
         return True
 
     def _answers(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
-        """What to tell each caller. This thread must outlive whatever goes wrong: nothing is appended without it."""
+        """Commit a group and yield each caller's answer. Raises nothing: no error may end the committer's thread."""
         answers: Sequence[AppendResult | EventVaultError]
         try:
             with self._writing:
@@ -135,9 +135,9 @@ class Committer:
             self.stats.failures += 1
             answers = [error] * len(group)
         except Exception:
-            log.exception("appending failed in a way that nobody thought of")
+            log.exception("an append failed unexpectedly")
             if len(group) > 1:
-                # One of them is to blame, and the others shall not suffer from it.
+                # One batch is the cause: commit them one by one, so that the others succeed.
                 for submission in group:
                     yield from self._answers([submission])
                 return
@@ -157,16 +157,16 @@ class Committer:
             return group
 
     def _commit(self, batches: Sequence[AppendBatch]) -> list[AppendResult]:
-        """One group on disk. A failed write is tried once more, on a database that was closed and opened again.
+        """Write one group. A failed write is tried once more, after the database was closed and opened again.
 
-        LevelDB goes on after a failed write and loses later ones at the next open; what the failed write left on
-        disk shows after the reopening, and the nonce tells it from a duplicate.
+        LevelDB continues after a failed write and loses later writes at the next open. After the reopening it shows
+        whether the failed write is on disk, and the nonce tells its events from duplicates.
         """
         began = time.monotonic()
         try:
             results, last = self._write(batches)
         except (plyvel.Error, OSError) as error:
-            log.warning("a write failed, the database is opened again before anything is acknowledged: %s", error)
+            log.warning("a write failed; the database is reopened before anything is acknowledged: %s", error)
             self._handle.reopen()
             try:
                 results, last = self._write(batches)
@@ -192,7 +192,7 @@ class Committer:
 
 
 def write_error(error: Exception) -> EventVaultError:
-    """NoSpace where the disk is full, else WriteFailed."""
+    """Return NoSpace if the disk is full, else WriteFailed."""
     text = text_of(error)
     if is_disk_full(error):
         return NoSpace(
@@ -201,5 +201,5 @@ def write_error(error: Exception) -> EventVaultError:
         )
     return WriteFailed(
         f"the event database could not be written: {text}",
-        hint="the events may be stored or not; send the request again with the same ids to settle it",
+        hint="the events may be stored or not; send the request again with the same ids to find out",
     )

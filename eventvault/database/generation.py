@@ -1,4 +1,4 @@
-"""Generations: each restore begins one, so that a future that was left behind never mixes with the new one."""
+"""Generations: each restore begins a new one, so that the replaced history never mixes with the new one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import msgspec
 from eventvault import clock
 
 NO_BOUND = 2**63 - 1
-"""No sequence is beyond it."""
+"""The largest sequence; used where a generation has no bound."""
 REASONS_WITHOUT_RESTORE = frozenset({"rolled back", "unchecked"})
-"""Reasons of generations that began in a database as it was found."""
+"""Reasons of generations that a start began in the database as it was, without restoring it."""
 _ID = re.compile("[0-9a-f]{16}")
 
 
 class Generation(msgspec.Struct, frozen=True, rename="camel"):
     """parent: the generation it forks from, None for the first. fork_sequence: the last sequence they share.
 
-    reason: why it began (`created`, `restored`, `imported`). at: microseconds since the epoch. The bounds hold for what
-    is read: an archive that comes from elsewhere may say anything.
+    reason: why it began (`created`, `restored`, `imported`, …). at: microseconds since the epoch. Decoding checks the
+    limits, because a foreign archive may contain any number.
     """
 
     id: str
@@ -33,10 +33,10 @@ class Generation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
-    """Who a database is: kept under one meta key, so that it changes as a whole.
+    """The identity of a database, stored under one meta key so that it changes atomically.
 
-    store_id: of the registry, the same through all its restores. generation: the present one's id.
-    generations: all that are known, those that were left behind included, oldest first.
+    store_id: the registry's id, the same through all restores. generation: id of the present generation.
+    generations: all generations of the registry, superseded ones included, oldest first.
     """
 
     store_id: str
@@ -51,9 +51,9 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return {generation.id: generation for generation in self.generations}
 
     def forked(self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None) -> StoreIdentity:
-        """This identity in a new generation that forks off the present one.
+        """Return this identity in a new generation that forks from the present one.
 
-        previous: the identity of what is left behind, whose generations stay known.
+        previous: the identity of the database that is replaced; its generations are added.
         """
         fork = Generation(new_id(), self.generation, at_sequence, reason, instant)
         others = {} if previous is None else previous.by_id()
@@ -62,30 +62,30 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
         return StoreIdentity(self.store_id, fork.id, tuple(in_order))
 
     def bound_in_lineage(self, generation: str) -> int | None:
-        """The last sequence of the present lineage that `generation` or an ancestor of it recorded.
+        """Return the last sequence of the present lineage that `generation` or one of its ancestors recorded.
 
-        None where the present one does not descend from it; for the present one itself the largest there can be.
+        None if the present generation does not descend from it; NO_BOUND for the present generation itself.
         """
         return dict(lineage(self.by_id(), self.generation)).get(generation)
 
     def is_complete_at(self, generation: str, bound: int) -> bool:
-        """Whether a generation is known to end at `bound` or before: what it had was brought back from there."""
+        """Return True if an undo restored this generation completely, so that it has no event after `bound`."""
         return any(
             child.parent == generation and child.reason == "undone" and child.fork_sequence <= bound
             for child in self.generations
         )
 
     def origin_time(self, generation: str) -> int:
-        """When the lineage of `generation` began, in microseconds; that of the present one where it is not known."""
+        """Return when the lineage of `generation` (of the present one if it is unknown) began, in microseconds."""
         generations = self.by_id()
         root = lineage(generations, generation if generation in generations else self.generation)[-1][0]
         return generations[root].at
 
     def last_common(self, generation: str, other: str | None = None) -> int | None:
-        """The last sequence that `generation` shares with `other`, or with the present one; None: it is not known.
+        """Return the last sequence that `generation` shares with `other` (default: the present one); None if unknown.
 
-        A generation in the present one's own past shares all up to the fork; the present one itself has no bound
-        and gives the largest sequence there can be.
+        An ancestor of the present generation shares everything up to the fork. The present one itself has no bound and
+        gives NO_BOUND.
         """
         generations = self.by_id()
         other = self.generation if other is None else other
@@ -93,7 +93,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
-    """The identity of a new registry."""
+    """Return the identity of a new registry."""
     generation = Generation(new_id(), None, 0, reason, instant)
     return StoreIdentity(new_id(), generation.id, (generation,))
 
@@ -103,12 +103,12 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text has the form of an id. The keys of databases that are made for their readers have another one."""
+    """Return whether a text has the form of a generation's id; the keys of past databases built for readers do not."""
     return bool(_ID.fullmatch(text))
 
 
 def last_common(generations: Mapping[str, Generation], one: str, other: str) -> int:
-    """The last sequence that two generations share, 0 where they have no ancestor in common."""
+    """Return the last sequence that two generations share, 0 if they have no common ancestor."""
     bounds = dict(lineage(generations, one))
     for ancestor, bound in lineage(generations, other):
         if ancestor in bounds:
@@ -117,7 +117,7 @@ def last_common(generations: Mapping[str, Generation], one: str, other: str) -> 
 
 
 def lineage(generations: Mapping[str, Generation], start: str) -> list[tuple[str, int]]:
-    """`start` and its ancestors, each with the last of its sequences that belongs to the lineage."""
+    """Return `start` and its ancestors, each with its last sequence that belongs to the lineage."""
     bounds: dict[str, int] = {}
     bound = NO_BOUND
     current: str | None = start

@@ -1,7 +1,7 @@
-"""The keys in LevelDB; `docs/format.md` describes every one of them.
+"""The keys in LevelDB; `docs/format.md` describes all of them.
 
-Text inside a key is UTF-8 with each zero byte escaped and an end mark, so that no text is a prefix of another's key
-and keys sort as the texts do (the encoding is that of FoundationDB's tuple layer for byte strings).
+Text inside a key is UTF-8 with zero bytes escaped and an end mark, so that no text is a prefix of another's key and
+keys sort as the texts do. Source of the encoding: FoundationDB's tuple layer, byte strings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 SCHEMA_VERSION = 1
-"""Raised when a database written by this version cannot be read by an earlier one."""
+"""Increase it when earlier versions cannot read what this version writes."""
 
 EVENT = b"e"
 IDENTITY = b"i"
@@ -33,7 +33,7 @@ def event_key(sequence: int) -> bytes:
 
 
 def identity_key(event_id: str, source: str) -> bytes:
-    """The id comes first, so that an event is found by its id alone too."""
+    """The id comes first, so that an event can be found by its id alone."""
     return identity_prefix(event_id) + _text(source)
 
 
@@ -42,7 +42,7 @@ def identity_prefix(event_id: str) -> bytes:
 
 
 def identity_value(sequence: int, nonce: bytes) -> bytes:
-    """nonce: 8 bytes that name the append; a retry of the same append knows its own events by it."""
+    """nonce: 8 bytes that name the append, so that a retry recognises its own events."""
     return _IDENTITY_VALUE.pack(sequence, nonce)
 
 
@@ -51,7 +51,7 @@ def read_identity_value(value: bytes) -> tuple[int, bytes]:
 
 
 def first_two_sequences(identity_values: Iterable[bytes], upto: int) -> list[int]:
-    """Of the sequences in them those up to `upto`, and no more than it takes to tell whether there are several."""
+    """Return the sequences up to `upto`, at most two: enough to see that there are several."""
     sequences = (read_identity_value(value)[0] for value in identity_values)
     return list(islice((sequence for sequence in sequences if sequence <= upto), 2))
 
@@ -66,7 +66,7 @@ def index_key(index: bytes, text: str, sequence: int) -> bytes:
 
 
 def sequence_of(key: bytes) -> int:
-    """The sequence that an event's key or an index key ends in."""
+    """Return the sequence at the end of an event's key or an index key."""
     return int.from_bytes(key[-8:], "big")
 
 

@@ -1,4 +1,4 @@
-"""Names for appends, so that one that is sent again is known for the same one."""
+"""Nonces name appends, so that an append that is sent again is recognised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 
 
 class Nonces:
-    """8 bytes that no other append has: a random start for each process, and a count. Safe for many threads."""
+    """Gives 8 bytes that no other append has: a random start per process, and a count. Safe for many threads."""
 
     def __init__(self) -> None:
         self._begin()

@@ -1,8 +1,8 @@
-"""Opening the event database: stale LOCK, damage that LevelDB would hide, a registry that is missing.
+"""Opening the event database: damage that LevelDB would hide, and a LOCK file that another process holds.
 
-LevelDB drops records that do not match their checksum without a word, so the log is looked at before it is opened.
-Its LOCK file is locked with fcntl, which the kernel releases with its holder: a file that is left over is harmless,
-and 'stale' means that the lock could be taken. A held one is never touched.
+LevelDB silently drops log records with a wrong checksum, so the log is examined before it is opened. The LOCK file is
+locked with fcntl, and the kernel releases the lock when its holder ends: a leftover LOCK file is harmless. A held one
+is never touched.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 log = logging.getLogger("EventBus")
 
 LOCK_TIMEOUT_SECONDS = 3.0
-"""After a kill the kernel may need a moment to release the lock."""
+"""How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
 
 
 def open_checked(folder: Path) -> Any:
-    """A plyvel handle on the sound database in `folder`.
+    """Examine the database in `folder` and open it with plyvel.
 
-    Raises DatabaseDamaged, DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as the disk
-    gives them. Only the process that holds the store's `owner.lock` may call this.
+    Raises DatabaseDamaged, DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
+    Call it for the live database only in the process that holds `owner.lock`.
     """
     examination = examine_database(folder)
     if examination.damaged:

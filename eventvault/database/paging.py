@@ -1,4 +1,4 @@
-"""One page of events: the bounds by sequence first, then an index if a filter has one, then what is left to check."""
+"""One page of events: the sequences that can be on it, then an index for one filter, then the other filters."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from eventvault.database.values import Page, ScanQuery
 from eventvault.events.event import attributes_of
 
 PAGE_BYTES = 8 * 2**20
-"""A page ends when it holds this much, so that large events never make a frame that does not fit."""
+"""A page ends at this size, so that large events never exceed a frame of the store's protocol."""
 MAX_CANDIDATES = 20_000
-"""A page ends after so many candidates: a rare combination of filters takes more pages, never one long call."""
+"""A page ends after so many candidates: a rare combination of filters takes more pages, not one long call."""
 
 _INDEXES = (("subject", keys.SUBJECT), ("type", keys.TYPE), ("source", keys.SOURCE))
-"""The most selective first."""
+"""The most selective index first."""
 
 
 def scan(registry: EventRegistry, query: ScanQuery) -> Page:
-    """The page that `query` asks for, from an open registry; its generation was resolved by the caller."""
+    """Read the page that `query` asks for. The caller has chosen the registry of the query's generation."""
     last = registry.last_sequence
     first, upto = _bounds(registry, query, last)
     events: list[bytes] = []
@@ -36,7 +36,7 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
 
 
 def _bounds(registry: EventRegistry, query: ScanQuery, last: int) -> tuple[int, int]:
-    """The first and the last sequence that can be on the page."""
+    """Return the first and the last sequence that can be on the page."""
     upto = last if query.upto is None else min(query.upto, last)
     first = query.after + 1
     if query.recorded_from is not None:

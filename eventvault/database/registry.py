@@ -1,4 +1,4 @@
-"""The event registry on an open LevelDB: append with a gap-free sequence, get, and page through events."""
+"""The event registry on an open LevelDB: appends events with a gap-free sequence, and reads them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ BLOOM_BITS = 10
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
-    """What one caller appends, all or nothing.
+    """The append of one caller, all or nothing.
 
-    nonce: 8 random bytes, the same when the same append is sent again. metadata: further puts of the same write.
+    nonce: 8 bytes, the same if the append is sent again. metadata: further keys and values of the same write.
     """
 
     drafts: Sequence[EventDraft]
@@ -36,9 +36,9 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
 
 
 def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) -> Any:
-    """Open a LevelDB as EventVault always does. plyvel.IOError where another process holds it.
+    """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open.
 
-    paranoid: refuse what is not sound at once, a log with a torn end among it; for private copies that are checked.
+    paranoid: refuse any damage at once, even a log with a torn end; for copies that are being checked.
     """
     return plyvel.DB(
         str(folder),
@@ -52,7 +52,7 @@ def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) 
 
 
 def create_database(folder: Path, identity: StoreIdentity | None = None) -> StoreIdentity:
-    """Create an empty registry at `folder`: aside, synced, then renamed, so that no half of one is ever there."""
+    """Create an empty registry at `folder`. It is created under another name, synced and renamed: never half of one."""
     identity = identity or first_identity(clock.now())
     make_folder(folder.parent)
     staging = folder.with_name(f".{folder.name}.creating")
@@ -69,11 +69,11 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
 
 
 class EventRegistry:
-    """Events on a LevelDB handle that the caller opened and closes.
+    """The events on a LevelDB handle, which the caller opens and closes.
 
-    One thread appends (the committer); any number read. Damage in a table that a read meets raises
-    plyvel.CorruptionError. After an append that raised, the handle must be closed and
-    opened again before the next one: LevelDB loses later writes otherwise.
+    One thread appends (the committer), any number read. A read that finds damage in a table raises
+    plyvel.CorruptionError. After an append that raised, close the handle and open it again before the next append:
+    LevelDB loses later writes otherwise.
     """
 
     def __init__(self, db: Any, folder: Path, now: clock.Clock = clock.now) -> None:
@@ -88,10 +88,10 @@ class EventRegistry:
         self.last_sequence, self.last_recorded = self._read_last()
 
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
-        """Append all batches in one synced write; the results are on disk when this returns.
+        """Append all batches in one synced write, which is on disk when this returns.
 
-        An identity that is there already, or comes twice, is stored once. Raises plyvel.Error when the write failed:
-        whether it is on disk is then unknown until the handle was opened again.
+        An identity that is stored already, or comes twice, is stored once. Raises plyvel.Error if the write failed; it
+        may be on disk or not, which shows once the handle has been opened again.
         """
         recorded = max(self._now(), self.last_recorded)
         write = _GroupWrite(self._db, self.last_sequence, recorded)
@@ -104,14 +104,14 @@ class EventRegistry:
         return results
 
     def begin_generation(self, identity: StoreIdentity) -> None:
-        """Go on as another generation, durably. Only while nothing is appended."""
+        """Continue as another generation, durably. Call it only while nothing is appended."""
         write_identity(self._db, identity)
         self.identity = identity
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
-        """The JSON of an event, of those recorded up to `recorded_to` (microseconds, None: of all).
+        """Return the JSON of the event, if it was recorded up to `recorded_to` (microseconds, None: no limit).
 
-        Raises EventNotFound; InvalidInput where several sources share the id.
+        Raises EventNotFound, or InvalidInput if several sources share the id.
         """
         upto = NO_BOUND
         if recorded_to is not None:
@@ -119,7 +119,7 @@ class EventRegistry:
         return self._at(self.find(event_id, source, upto))
 
     def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
-        """The sequence of an identity, of those up to `upto`; errors as in `get`."""
+        """Return the sequence of an identity if it is at most `upto`; raises as `get` does."""
         if source is not None:
             value = self._get(keys.identity_key(event_id, source))
             sequences = keys.first_two_sequences([] if value is None else [value], upto)
@@ -129,38 +129,38 @@ class EventRegistry:
         if not sequences:
             raise EventNotFound(
                 f"no event has the id {event_id!r}" + (f" and the source {source!r}" if source is not None else ""),
-                hint="GET /api/events lists the events that are there"
-                + ("" if upto == NO_BOUND else "; it may be there without asOf, recorded later"),
+                hint="GET /api/events lists the events"
+                + ("" if upto == NO_BOUND else "; the event may have been recorded later: ask without asOf"),
             )
         if len(sequences) > 1:
             raise InvalidInput(
                 f"several sources have an event with the id {event_id!r}",
-                hint="say which one is meant with ?source=",
+                hint="add ?source= to say which one is meant",
                 fields={"source": ["required, because the id is not unique"]},
             )
         return sequences[0]
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
-        """(sequence, JSON) of the events beyond `after`, up to `upto`. Exhaust or close it before the handle."""
+        """Yield (sequence, JSON) of the events beyond `after`, up to `upto`. Close the iterator before the handle."""
         with self._rows(start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False) as rows:
             for key, value in rows:
                 yield keys.sequence_of(key), value
 
     def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
-        """The sequences of the events in an index, beyond `after`, up to `upto`."""
+        """Yield the sequences of an index entry's events beyond `after`, up to `upto`."""
         start, stop = keys.index_key(index, text, after + 1), keys.index_key(index, text, upto + 1)
         with self._rows(start=start, stop=stop, include_value=False) as rows:
             for key in rows:
                 yield keys.sequence_of(key)
 
     def at(self, sequence: int) -> bytes:
-        """The JSON of the event with that sequence; DatabaseDamaged where it is missing."""
+        """Return the JSON of the event with that sequence. Raises DatabaseDamaged if it is missing."""
         return self._at(sequence)
 
     def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
-        """The first sequence whose `recordedtime` is not before `instant` (microseconds); upto + 1: none is.
+        """Return the first sequence recorded at `instant` (microseconds) or later; upto + 1 if there is none.
 
-        A binary search: `recordedtime` never decreases with the sequence.
+        A binary search, because `recordedtime` never decreases with the sequence.
         """
         low, high = 1, upto + 1
         while low < high:
@@ -172,15 +172,16 @@ class EventRegistry:
         return low
 
     def get_meta(self, key: bytes) -> bytes | None:
-        """A value that was put by an AppendBatch's metadata, or a meta value."""
+        """Return the value of a meta key, or of a key that an AppendBatch's metadata put."""
         return self._get(key)
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
+        """Return the keys and values that begin with `prefix`."""
         with self._rows(prefix=prefix) as rows:
             return dict(rows)
 
     def _get(self, key: bytes) -> bytes | None:
-        """LevelDB looks at a block's checksum only when it is asked to, and passes damage on as data otherwise."""
+        """LevelDB checks a block's checksum only on request, and returns damaged data otherwise."""
         value: bytes | None = self._db.get(key, verify_checksums=True)
         return value
 
@@ -197,7 +198,7 @@ class EventRegistry:
         return value
 
     def _sync_names(self) -> None:
-        """LevelDB makes new files without syncing its folder each time: do so before anything is acknowledged."""
+        """Sync the folder before an acknowledgement, because LevelDB creates files without always syncing it."""
         changed = self._folder.stat().st_mtime_ns
         if changed != self._folder_changed:
             sync_folder_handle(self._folder_handle)
@@ -233,7 +234,7 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    """One WriteBatch in the making."""
+    """Builds the WriteBatch of one group."""
 
     def __init__(self, db: Any, sequence: int, recorded: int) -> None:
         self.batch = db.write_batch(sync=True)
@@ -282,7 +283,7 @@ class _GroupWrite:
 
 
 def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:
-    """The identity and the last sequence of a database that nobody has open. Raises what opening it raises."""
+    """Return the identity and last sequence of a database that no process has open. Raises what opening it raises."""
     db = open_leveldb(folder)
     try:
         registry = EventRegistry(db, folder)
@@ -292,5 +293,5 @@ def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:
 
 
 def write_identity(db: Any, identity: StoreIdentity) -> None:
-    """Stamp an open database, durably."""
+    """Write the identity of an open database, durably."""
     db.put(keys.META_STORE, msgspec.json.encode(identity), sync=True)

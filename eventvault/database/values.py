@@ -1,4 +1,4 @@
-"""What is asked of the database and what it answers with."""
+"""The queries of the event database and their results."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from eventvault.events.event import Appended
 
 
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
-    """results: one per draft, in order. last_sequence: of the registry, with these inside."""
+    """results: one per draft, in order. last_sequence: of the registry, after this append."""
 
     results: list[Appended]
     last_sequence: int
 
 
 class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of events, oldest first.
+    """A request for a page of events, oldest first.
 
-    after: events beyond this sequence. generation: the one that `after` and `upto` were read in (None: the present
-    one); after a restore an older generation's events are served as long as what was there before is kept.
-    upto: at most this sequence (None: what is there). recorded_from, recorded_to: inclusive, microseconds.
-    limit: 1 to 1,000 events; a page may be shorter and yet have a `next`, so that one call stays short.
+    after: events beyond this sequence. generation: the one that `after` and `upto` belong to (None: the present one);
+    events of a superseded generation are served as long as its previous database is there.
+    upto: the last sequence (None: no limit). recorded_from, recorded_to: inclusive, microseconds.
+    limit: 1 to 1,000 events. A page may be shorter and still have a `next`, so that no call takes long.
     """
 
     after: int = 0
@@ -37,7 +37,7 @@ class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
 class Page(msgspec.Struct, frozen=True):
     """events: UTF-8 JSON objects. next: the `after` of the next page, None at the end.
 
-    last_sequence: of the generation that was read. generation: its id.
+    generation: id of the generation that was read. last_sequence: its last sequence.
     """
 
     events: list[bytes]
