@@ -117,7 +117,7 @@ def _retry_until_complete(
                 raise DatabaseDamaged(f"{database} is damaged: {missed} is missing", hint=HINT) from None
             missed = str(vanished)
     raise DatabaseError(
-        f"taking a checkpoint of {database} failed: compactions removed files in between {max_tries} times",
+        f"taking a checkpoint of {database} failed: files were compacted away in between {max_tries} times",
         hint="try again; if it persists, the disk is too slow for what is being written",
     )
 

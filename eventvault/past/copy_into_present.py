@@ -1,7 +1,7 @@
-"""Part of a past, taken into the present as new events: appended like any others, never over what is there.
+"""Selective restore: copies events of the past into the present as new events, and never overwrites any.
 
-An event keeps its identity where that is free. Where the present has another event of that identity, it gets an id that
-follows from its content, and keeps the one it had as `originalid`: so whatever is taken a second time is there already.
+An event keeps its identity if that is free. If the present has another event of that identity, the copy gets an id that
+is derived from its content, and the old id as `originalid`. So a copy that is repeated appends nothing twice.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from eventvault.past.values import CopyResult
 
 PAGE = 1000
 _ENDING = re.compile(r"~[0-9a-f]{16}(-[0-9]+)?\Z")
-"""What `renamed_draft` puts behind an id."""
+"""The suffix that `renamed_draft` adds to an id."""
 
 
 class Present(Protocol):
-    """The store that the events are taken into."""
+    """The part of the store that events are copied into."""
 
     def append(self, drafts: Sequence[EventDraft]) -> AppendResult: ...
     def get(self, event_id: str, source: str | None = None) -> bytes: ...
@@ -34,9 +34,9 @@ class Present(Protocol):
 
 
 def copy_events_to_present(query: ScanQuery, store: Present) -> CopyResult:
-    """Append every event that `query` finds, in order. What breaks off is simply done again: each page is durable.
+    """Append every event that `query` matches, in order. Every page is durable, so a copy that failed can be repeated.
 
-    Raises RestoreRunning where a restore changed the present meanwhile.
+    Raises RestoreRunning if a restore changed the present meanwhile.
     """
     matched = appended = renamed = 0
     present = store.scan(ScanQuery(limit=1))
@@ -46,7 +46,7 @@ def copy_events_to_present(query: ScanQuery, store: Present) -> CopyResult:
         page = store.scan(msgspec.structs.replace(query, after=following, limit=PAGE))
         if store.scan(ScanQuery(limit=1)).generation != generation:
             raise RestoreRunning(
-                f"a restore came in between, after {matched} events", hint="look at what is there and ask again"
+                f"a restore came in between, after {matched} events", hint="check the present events and ask again"
             )
         new, changed, last = _append([draft_of(value) for value in page.events], store, last)
         matched, appended, renamed = matched + len(page.events), appended + new, renamed + changed
@@ -55,7 +55,7 @@ def copy_events_to_present(query: ScanQuery, store: Present) -> CopyResult:
 
 
 def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[int, int, int]:
-    """How many were appended, how many of them with another id, and the last sequence after it."""
+    """Return how many were appended, how many of these with another id, and the last sequence afterwards."""
     appended = renamed = 0
     while drafts:
         named = [_free(draft, store) for draft in drafts]
@@ -64,14 +64,14 @@ def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[in
         for draft, name, result in zip(drafts, named, answer.results, strict=True):
             appended += not result.duplicate
             renamed += not result.duplicate and name.id != draft.id
-            if result.differs:  # somebody posted another event of that identity since it was looked at
+            if result.differs:  # another event of that identity was posted since it was checked
                 clashing.append(draft)
         drafts = clashing
     return appended, renamed, last
 
 
 def _free(draft: EventDraft, store: Present) -> EventDraft:
-    """The draft under the first of its identities that no other event has."""
+    """Return the draft with the first of its identities that no other event has."""
     candidate, attempt = draft, 0
     while True:
         try:
@@ -85,9 +85,9 @@ def _free(draft: EventDraft, store: Present) -> EventDraft:
 
 
 def draft_of(value: bytes) -> EventDraft:
-    """An event as it is kept, as one that is to be appended: all of it but what the registry gave it.
+    """Return a stored event as a draft: all of its attributes except those of the registry.
 
-    A `time` that was filled in stays, and is said to be: the append must find the same to differ as `same` does.
+    A `time` that was filled in is marked as such, so that the append finds the same differences as `same` does.
     """
     attributes = orjson.loads(value)
     body = value[: value.rindex(b',"sequence":')] + b"}"
@@ -103,7 +103,7 @@ def draft_of(value: bytes) -> EventDraft:
 
 
 def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
-    """The draft with an id that follows from its content. attempt: from 1, should even that be taken."""
+    """Return the draft with an id derived from its content. attempt: 1, or more if that id is in use too."""
     content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
     event_id = _named(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
@@ -119,7 +119,7 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
 
 
 def _was_renamed(event_id: str, original: msgspec.Raw | None) -> bool:
-    """Whether an event has its id from here already, and so `originalid` is the one that it had first."""
+    """Return whether the event got its id from `renamed_draft`, so that `originalid` is its first one."""
     first, ending = None if original is None else orjson.loads(bytes(original)), _ENDING.search(event_id)
     return isinstance(first, str) and ending is not None and event_id == _named(first, ending[0])
 
@@ -129,10 +129,10 @@ def _text(value: str) -> msgspec.Raw:
 
 
 def _named(event_id: str, ending: str) -> str:
-    """An id and what is put behind it, cut to the length that an id may have. The ending is of the whole id."""
+    """Return the id with the ending, cut in front of the ending to the longest length of an id."""
     return event_id[: LONGEST_TEXT - len(ending)] + ending
 
 
 def _free_name(attributes: Mapping[str, Any]) -> str:
-    """What an `originalid` that the sender gave is called instead: `originalid2`, `originalid3`, …."""
+    """Return a free name for an `originalid` that the sender set: `originalid2`, `originalid3`, …."""
     return next(name for number in count(2) if (name := f"originalid{number}") not in attributes)

@@ -1,10 +1,10 @@
-"""What two moments have that the other has not, page by page, in constant memory.
+"""The difference of two moments, page by page, in constant memory.
 
-What both have by their lineage is not looked at. Beyond it each event of the one is looked up in the other by its
-identity (`source`, `id`), and the other way round: so an event that was sent again after a restore is in both.
+Events that both share by their lineage are not compared. Beyond them every event of one side is looked up in the other
+by its identity (`source`, `id`), so an event that was sent again after a restore is in both.
 
-Lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
-differs; what the registry gave (`sequence`, `recordedtime`, a `time` that was filled in) is no content.
+Its lines: `{"in":"from","event":…}`, `{"in":"to","event":…}`, and `{"in":"both","from":…,"to":…}` where the content
+differs. Values from the registry (`sequence`, `recordedtime`, a `time` that was filled in) do not count as content.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from eventvault.past.values import DiffPage, DiffQuery
 
 PAGE_BYTES = 8 * 2**20
 MAX_COMPARED = 5_000
-"""A page ends after so many events, found the same or not, so that one call stays short."""
+"""A page ends after so many compared events, so that no call takes long."""
 
 
 class Reader(Protocol):
-    """What is asked of a registry."""
+    """The part of a registry that a comparison reads."""
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]: ...
     def find(self, event_id: str, source: str | None = None) -> int: ...
@@ -32,7 +32,7 @@ class Reader(Protocol):
 
 
 def diff_page(query: DiffQuery, one: Reader, other: Reader, common: int) -> DiffPage:
-    """The page that begins where `query` says. common: the last sequence that both share by their lineage."""
+    """Return the page that begins at `query.at`. common: the last sequence that both share by their lineage."""
     page = _Page(query, one, other, common)
     side, after = query.at or (0, common)
     while side < 2:
@@ -44,7 +44,7 @@ def diff_page(query: DiffQuery, one: Reader, other: Reader, common: int) -> Diff
 
 
 class _Page:
-    """A page in the making."""
+    """Collects the lines of a page."""
 
     def __init__(self, query: DiffQuery, one: Reader, other: Reader, common: int) -> None:
         self._ends = (query.one.sequence, query.other.sequence)
@@ -56,7 +56,7 @@ class _Page:
         self._compared = 0
 
     def walk(self, side: int, after: int) -> int | None:
-        """Go through one side; the sequence at which the page is full, None at the side's end."""
+        """Compare the events of one side. Returns the sequence at which the page is full, None at the side's end."""
         position = after
         for sequence, value in self._readers[side].events(after, self._ends[side]):
             if self._remaining_bytes <= 0 or self._compared == MAX_COMPARED:
@@ -80,7 +80,7 @@ class _Page:
             self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, counterpart))
 
     def _counterpart(self, side: int, event_id: str, source: str) -> bytes | None:
-        """The event of that identity on a side, if it was there by then."""
+        """Return the event of that identity on a side, None if the moment does not have it."""
         reader = self._readers[side]
         try:
             sequence = reader.find(event_id, source)

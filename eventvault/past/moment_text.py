@@ -1,4 +1,4 @@
-"""A moment as text, where one parameter must say it all: an instant, a sequence or an archive, of any generation."""
+"""Parses a moment given as one text: an instant, a sequence or an archive, of any generation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _GENERATION = re.compile(r"([0-9a-f]{16})@(.*)", re.DOTALL)
 
 
 def moment_of(text: str, name: str) -> Moment:
-    """The moment that `text` names: `2026-01-31T12:34:56.789Z`, `42`, `backup_….tar.gz`, `now`.
+    """Return the moment that `text` names: `2026-01-31T12:34:56.789Z`, `42`, `backup_….tar.gz`, `now`.
 
-    With `<generation>@` before an instant or a sequence it is that generation's, and with nothing behind it its end. A
-    `+` that a query string made a space is put back. Raises InvalidInput that names the parameter `name`.
+    `<generation>@` in front of an instant or a sequence selects the generation; with nothing behind it, its end. A
+    space in the offset is read as the `+` that a query string turned into it. Raises InvalidInput that names the
+    parameter `name`.
     """
     if text.endswith(names.KNOWN_SUFFIXES):
         return Moment(archive=text)
@@ -32,6 +33,6 @@ def moment_of(text: str, name: str) -> Moment:
     except (ValueError, OverflowError):
         raise InvalidInput(
             f"{text[:80]!r} is no moment",
-            hint="give an instant with an offset, a sequence, an archive's name or now; <generation>@ may stand before",
+            hint="give an instant with an offset, a sequence, an archive's name or now; <generation>@ may come first",
             fields={name: ["Not an instant, a sequence or an archive's name."]},
         ) from None

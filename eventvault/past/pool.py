@@ -1,8 +1,8 @@
-"""Databases of the past that can be read beside the present one.
+"""Databases of the past that are open for reading beside the present one.
 
-A swap keeps the old database's folder. A reader of its generation, such as an export that began in it, is served from
-a private copy (tables by hard link), so that what is kept is never written to. Other moments are brought by whoever
-made a database of them (`add`).
+A swap keeps the previous database's folder. Readers of its generation, such as an export that began before the restore,
+are served from a copy (tables by hard link), so that the previous database is never written to. Databases that were
+built of other moments are added by their builder (`add`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,15 @@ from eventvault.files import remove_durably
 from eventvault.restore.swap.previous import PreviousDatabases
 
 UNLEASED_SECONDS = 30.0
-"""A reader whose store was taken over has this long to say again what it holds."""
-
-
+"""How long a copy of a previous database stays open without a lease: a new store's readers renew theirs meanwhile."""
 UNREAD_SECONDS = 600.0
-"""How long a copy that was made for its readers, unpacked from an archive for one, is kept for more of them."""
+"""How long a database that was built for its readers stays open without one, such as one unpacked from an archive."""
 MAX_OPEN = 4
-"""Databases of the past that are open at once; beyond, the one that nobody has read for longest makes way."""
+"""Past databases that are open at once. For another one, the least recently read is closed."""
 
 
 class _Copy:
-    """A private copy that is open. folder: what goes with it. idle: seconds without a reader after which it does."""
+    """An open copy. folder: removed when it is closed. idle: seconds without a reader after which it is closed."""
 
     def __init__(self, bus: EventBus, folder: Path, idle: float) -> None:
         self.bus = bus
@@ -51,9 +49,9 @@ class _Copy:
 
 
 class PastDatabasePool:
-    """The databases of the past that can be read: those that were left behind and are kept, and those made for it.
+    """The past databases that can be read: previous databases, and those that were built for their readers.
 
-    Each has a key, which is what a query names as its generation: that of a kept database is its generation's id.
+    Queries name one by its key, in place of a generation. The key of a previous database is its generation's id.
     """
 
     def __init__(self, storage_dir: Path, previous: PreviousDatabases) -> None:
@@ -68,10 +66,11 @@ class PastDatabasePool:
         self._started_at = time.monotonic()
 
     def staging(self) -> Path:
-        """A free name for a folder in which a database of the past is made; it is gone at the next start."""
+        """Return a free name for a folder in which a past database is built. The next start removes the folder."""
         return self._storage_dir / f"{data_folders.PAST_PREFIX}{secrets.token_hex(4)}"
 
     def lease(self, generation: str, holder: object) -> None:
+        """Keep the previous database of `generation` until `holder` releases it."""
         with self._lock:
             self._leases[holder] = generation
 
@@ -82,10 +81,10 @@ class PastDatabasePool:
                 self._last_used[generation] = time.monotonic()
 
     def scan(self, identity: StoreIdentity, query: ScanQuery) -> Page | ScanQuery:
-        """A page of the generation that `query` names, or the query to ask the present one.
+        """Read a page of the generation that `query` names, or return the query if the present database answers it.
 
-        What the two share is read from the present. Raises GenerationLeftBehind for what lies beyond the fork and
-        is not kept, or was not asked for as a fixed range (`upto`).
+        The present database answers what the two generations share. Raises GenerationSuperseded for events beyond the
+        fork if there is no database of them, or if `query` has no fixed end (`upto`).
         """
         generation = query.generation or identity.generation
         common = identity.last_common(generation)
@@ -96,14 +95,14 @@ class PastDatabasePool:
             with self.reading(generation) as registry:
                 return msgspec.structs.replace(scan(registry, query), generation=generation)
         raise GenerationSuperseded(
-            f"generation {generation} was left behind by a restore, and event {reach} lies beyond the fork",
-            hint="begin again without a cursor: GET /api/events",
+            f"generation {generation} was superseded by a restore, and event {reach} lies beyond the fork",
+            hint="start again without a cursor: GET /api/events",
             generation=identity.generation,
             forkSequence=common,
         )
 
     def has(self, key: str) -> bool:
-        """Whether there is a database under that key; it is a caller's text, and no part of a path until it is one."""
+        """Return whether there is a database under `key`: a caller's text, used in a path only if it is an id."""
         with self._lock:
             if key in self._open:
                 return True
@@ -111,16 +110,16 @@ class PastDatabasePool:
 
     @contextmanager
     def reading(self, key: str) -> Iterator[EventRegistry]:
-        """The database under `key`, which `has`, open for as long as the context lasts. Raises TooBusy."""
+        """Open the database under `key`, for which `has` is true, and keep it open. Raises TooBusy."""
         with self.in_use(key), self._bus(key).using() as registry:
             yield registry
 
     @contextmanager
     def in_use(self, *keys: str) -> Iterator[None]:
-        """None of `keys` makes way for another as long as the context lasts.
+        """Do not evict the databases under `keys` until the context is left.
 
-        Who reads two at once says so of both before opening the first: else the second could make the first one go,
-        which waits for its readers.
+        A reader of two databases passes both keys before it opens the first. Otherwise opening the second could evict
+        the first, which waits for its readers: a deadlock.
         """
         with self._lock:
             self._readers.update(keys)
@@ -133,7 +132,7 @@ class PastDatabasePool:
                 self._last_used.update(dict.fromkeys(keys, time.monotonic()))
 
     def add(self, key: str, database: Path, folder: Path) -> None:
-        """Open a database that was made for its readers; it goes, and `folder` with it, when nobody reads it."""
+        """Open a database that was built for its readers. It is closed and `folder` removed once it is idle."""
         evicted: list[_Copy] = []
         try:
             with self._lock:
@@ -145,7 +144,7 @@ class PastDatabasePool:
             _close(evicted)
 
     def close_idle(self) -> None:
-        """Close and remove the copies that nobody has read for a while."""
+        """Close and remove the copies that have been idle for long enough."""
         with self._lock:
             idle = [key for key, copy in self._open.items() if not self._in_use_or_recent(key, copy.idle)]
             copies = [self._open.pop(key) for key in idle]
@@ -177,7 +176,7 @@ class PastDatabasePool:
             _close(evicted)
 
     def _open_copy(self, database: Path, folder: Path, idle: float, evicted: list[_Copy], min_events: int = 0) -> _Copy:
-        """In a folder of its own each time: the one before may still be on its way out.
+        """Open a copy. It is in a new folder each time, because an evicted copy of the same key may not be removed yet.
 
         evicted: receives the copies to close once the lock is released. min_events: fail if the copy holds fewer.
         """
@@ -195,7 +194,7 @@ class PastDatabasePool:
         return _Copy(bus, folder, idle)
 
     def _make_room(self, evicted: list[_Copy]) -> None:
-        """Raises TooBusy where each that is open has a reader."""
+        """Evict copies until one more fits. Raises TooBusy if all open copies have readers."""
         free = [key for key in self._open if not self._is_read(key)]
         free.sort(key=lambda key: self._last_used.get(key, 0.0))
         while len(self._open) >= MAX_OPEN:
@@ -208,13 +207,13 @@ class PastDatabasePool:
 
 
 def _close(copies: Iterable[_Copy]) -> None:
-    """Outside of any lock: closing waits for whoever still reads."""
+    """Close copies. Call it without holding a lock: closing waits for their readers."""
     for copy in copies:
         copy.close()
 
 
 class GenerationLease:
-    """A hold in the process that has the databases."""
+    """The lease of a generation, in the process that has the pool; leaving the context releases it."""
 
     def __init__(self, past: PastDatabasePool, holder: object) -> None:
         self._past = past
@@ -224,7 +223,7 @@ class GenerationLease:
         return self
 
     def renew(self) -> None:
-        """Nothing to do in the process that holds."""
+        """Does nothing: only a lease over the store's socket has to be renewed."""
 
     def __exit__(self, *_: object) -> None:
         self._past.release(self._holder)

@@ -1,4 +1,4 @@
-"""Databases of the past that are made for their readers: each once, however many ask for it at the same time."""
+"""Builds a past database once, however many readers ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from eventvault.past.pool import PastDatabasePool
 
 MAX_CONCURRENT_BUILDS = 2
-"""A small one does not wait for a large one; but each takes disk and cores from what goes on beside it."""
+"""More than one, so that a small build need not wait for a large one; few, as builds compete for disk and cores."""
 
 
 class SingleFlight:
-    """Safe for many threads. Who reads what is open already does not wait for what is being made."""
+    """Safe to use from many threads. Readers of an open database do not wait for a build."""
 
     def __init__(self, past: PastDatabasePool) -> None:
         self._past = past
@@ -22,10 +22,10 @@ class SingleFlight:
         self._changed = threading.Condition()
 
     def last_of(self, key: str, make: Callable[[Path], Path]) -> int:
-        """The last sequence of the database under `key`, which is made where none is open.
+        """Return the last sequence of the database under `key`, and build the database if it is not open.
 
-        make: is given a folder that is not there yet, and returns the database in it; what it raises is raised here.
-        Raises TooBusy where it finds no place among those that are open.
+        make: builds it in the new folder that it gets, and returns the database's path. Raises what `make` raises, and
+        TooBusy if all databases in the pool have readers.
         """
         with self._past.in_use(key):
             if not self._past.has(key):
@@ -38,7 +38,7 @@ class SingleFlight:
 
     @contextmanager
     def _exclusively(self, key: str) -> Iterator[None]:
-        """Nobody else makes the same meanwhile, and only so many make others."""
+        """Let no other thread build the same database, and only MAX_CONCURRENT_BUILDS build at once."""
         with self._changed:
             self._changed.wait_for(lambda: key not in self._keys and len(self._keys) < MAX_CONCURRENT_BUILDS)
             self._keys.add(key)

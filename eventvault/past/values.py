@@ -1,4 +1,4 @@
-"""What is asked of the past and what it answers with."""
+"""The queries about the past and their results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from eventvault.database.generation import is_id
 
 
 class PastView(msgspec.Struct, frozen=True):
-    """A moment that can be read: `ScanQuery` with this generation, and this sequence as `upto`.
+    """A moment that can be read: with a `ScanQuery` of this generation and this sequence as `upto`.
 
-    of: the generation whose events they are, where `generation` names a copy that was made for its readers; None for
+    of: the generation of the events if `generation` is the key of a database that was built for its readers; None for
     that of a foreign archive.
     """
 
@@ -20,12 +20,12 @@ class PastView(msgspec.Struct, frozen=True):
 
     @property
     def generation_id(self) -> str | None:
-        """What an answer calls its generation; None for a foreign archive's copy, whose events are of none."""
+        """The generation's id for an answer; None for a foreign archive, whose events have no generation."""
         return self.of or (self.generation if is_id(self.generation) else None)
 
 
 class DiffQuery(msgspec.Struct, frozen=True):
-    """What `one` and `other` have that the other has not. at: the `next` of the page before."""
+    """Asks for the events that only `one` or only `other` has. at: the `next` of the previous page."""
 
     one: PastView
     other: PastView
@@ -33,9 +33,9 @@ class DiffQuery(msgspec.Struct, frozen=True):
 
 
 class DiffPage(msgspec.Struct, frozen=True):
-    """lines: JSON objects as `eventvault.past.diff` describes them, and how many of each kind. next: None at the end.
+    """lines: JSON objects as `eventvault.past.diff` describes them, and the number of each kind. next: None at the end.
 
-    common: the last sequence that both share by their lineage; what is up to it was not looked at.
+    common: the last sequence that both share by their lineage; events up to it were not compared.
     """
 
     lines: list[bytes]
@@ -47,7 +47,7 @@ class DiffPage(msgspec.Struct, frozen=True):
 
 
 class CopyResult(msgspec.Struct, frozen=True):
-    """How many events a part of the past has; of these appended, there already, and appended under another id."""
+    """The events of a selective restore: matched, of these appended, already there, and appended under another id."""
 
     matched: int
     appended: int

@@ -1,9 +1,8 @@
-"""From a moment as it is asked for to a database and the sequence that it ends at.
+"""Views: resolve a moment to a database and the last sequence to read in it.
 
-In one lineage a past moment is a prefix: all up to some sequence, found by `recordedtime`, which never decreases. So
-most moments are read from the present database, at no cost. What only a generation that was left behind had is read
-from the database that a restore kept, else put together beside it (`Maker`), and what an archive holds, if
-nothing else does, from a copy that is unpacked.
+In one lineage a moment is a prefix: all events up to a sequence, which is found by `recordedtime`, as that never
+decreases. So most moments are read from the present database, at no cost. Events of a superseded generation are read
+from its previous database, or else from one that `Maker` builds. An archive is unpacked if nothing else has its events.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from eventvault.restore.values import Moment
 
 
 class Materialised(Protocol):
-    """A database that was made of a moment, which nobody has open, in `folder`."""
+    """A database that was built of a moment, in `folder`; no process has it open."""
 
     @property
     def folder(self) -> Path: ...
@@ -51,14 +50,14 @@ class Maker(Protocol):
 
 
 _MAX_RESOLVED = 1000
-"""Moments of which it is known what they come to, so that a further page of one does not look for it again."""
+"""Resolved moments to remember, so that the next page of a moment need not resolve it again."""
 
 _UNPACKED = "archive-"
-"""How the key of what was unpacked of an archive begins."""
+"""Prefix of the keys of databases that were unpacked from an archive."""
 
 
 class Views:
-    """Resolves moments, and makes the databases that some of them take. Safe for many threads."""
+    """Resolves moments, and builds databases for those that need one. Safe to use from many threads."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Views:
         self._resolved: dict[Moment, Moment] = {}
 
     def resolve_moment(self, moment: Moment) -> PastView:
-        """As `eventvault.store.ports.past_reader.PastReader.resolve_moment` says."""
+        """See `eventvault.store.ports.past_reader.PastReader.resolve_moment`."""
         if moment.archive is not None:
             return self._in_archive(self._catalogue.entry(moment.archive))
         self._wait_for_writers(moment)
@@ -89,7 +88,7 @@ class Views:
         return view or self._in_superseded(identity, moment)
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        """As `eventvault.store.ports.past_reader.PastReader.diff` says."""
+        """See `eventvault.store.ports.past_reader.PastReader.diff`."""
         with self._bus.using() as registry:
             identity = registry.identity
             with (
@@ -102,7 +101,7 @@ class Views:
 
     @contextmanager
     def _reading(self, registry: EventRegistry, view: PastView) -> Iterator[EventRegistry]:
-        """The database that has a view: `registry`, the present one, or one of the past."""
+        """Yield the registry that has a view: `registry`, the present one, or that of a past database."""
         common = registry.identity.last_common(view.generation)
         if common is not None and view.sequence <= common:
             yield registry
@@ -110,18 +109,18 @@ class Views:
             with self._past.reading(view.generation) as past:
                 yield past
         else:
-            name = f"generation {view.generation_id}" if view.generation_id else "what was unpacked of an archive"
-            raise GenerationSuperseded(f"{name} is not kept any more", hint="ask again")
+            name = f"generation {view.generation_id}" if view.generation_id else "the database unpacked from an archive"
+            raise GenerationSuperseded(f"{name} is no longer available", hint="ask again")
 
     def _wait_for_writers(self, moment: Moment) -> None:
-        """An append that is under way may have its instant already: it belongs to a moment that is not before it."""
+        """Wait for an append under way: it may have its recorded time already, and so belong to the moment."""
         registry = self._bus.registry
         if moment.instant is not None and registry is not None and moment.instant >= registry.last_recorded:
             with self._bus.committer.paused():
                 pass
 
     def _in_present(self, registry: EventRegistry, moment: Moment) -> PastView | None:
-        """None: the moment lies beyond what the present shares with the generation that is asked for."""
+        """Return the moment in the present database, None if it lies beyond what that shares with its generation."""
         identity = registry.identity
         generation = _generation(identity, moment)
         common = identity.last_common(generation)
@@ -143,7 +142,7 @@ class Views:
             return PastView(generation, self._upto(registry, generation, moment, registry.last_sequence))
 
     def _materialise_once(self, moment: Moment, generation: str) -> PastView:
-        """What nobody keeps is put together from archives and the journal, once for all who read the same state."""
+        """Build the moment from archives and the journal, once for all readers of the same state."""
         wanted = self._resolved.get(moment)
         if wanted is None or not self._past.has(_key_of(wanted)):
             if len(self._resolved) >= _MAX_RESOLVED:
@@ -153,7 +152,7 @@ class Views:
         return PastView(key, self._single_flight.last_of(key, partial(self._materialise, wanted)), generation)
 
     def _resolve(self, moment: Moment) -> Moment:
-        """The moment by its sequence, where that can be told before it is made: many instants mean the same state."""
+        """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
         if moment.sequence is not None:
             return moment
         wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
@@ -164,7 +163,7 @@ class Views:
         return self._maker.materialise(moment, staging).folder
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
-        """The last sequence of the moment, in a registry that has the generation up to `bound`. Checks the window."""
+        """Return the last sequence of the moment, which must be in the window of a registry that ends at `bound`."""
         if moment.sequence is not None:
             if not 0 <= moment.sequence <= bound:
                 raise self._outside(registry, generation, bound, f"event {moment.sequence} is not there", moment)
@@ -201,14 +200,14 @@ class Views:
                 "newest": _instant_and_sequence(registry.last_recorded, registry.last_sequence),
             }
         return unavailable(
-            f"there is no such moment: the generation {generation[:80]} is not known here",
-            hint="GET /api/backup/undo names the generations that are kept; leave it out for the present one",
+            f"there is no such moment: the generation {generation[:80]} is unknown",
+            hint="GET /api/backup/undo names the previous generations; leave the generation out for the present one",
             generation=identity.generation,
             window=window,
         )
 
     def _in_archive(self, entry: BackupEntry) -> PastView:
-        """What an archive that was made here holds may be at hand; any other is unpacked and checked."""
+        """Read an archive that was created here from a database that has its events; unpack and check any other."""
         if entry.origin == "created" and entry.generation is not None and entry.sequence is not None:
             try:
                 return self.resolve_moment(Moment(sequence=entry.sequence, generation=entry.generation))
@@ -229,8 +228,8 @@ class Views:
 
 
 def _common(identity: StoreIdentity, query: DiffQuery) -> int:
-    """The last sequence that two views share by their lineage; 0 where one of them is of an archive's copy."""
-    # An archive may say what it likes of its lineage.
+    """Return the last sequence that two views share by their lineage; 0 if one is of an unpacked archive."""
+    # An archive's own statement about its lineage is not trusted.
     one, other = (
         view.generation if view.generation.startswith(_UNPACKED) else view.of or view.generation
         for view in (query.one, query.other)
@@ -248,14 +247,14 @@ def _generation(identity: StoreIdentity, moment: Moment) -> str:
 
 
 def _lies_within(registry: EventRegistry, moment: Moment, bound: int) -> bool:
-    """Whether a moment is over before the registry's event `bound` is, so that nothing beyond it can belong to it."""
+    """Return whether the moment ends at or before event `bound`, so that no later event can belong to it."""
     if moment.sequence is not None:
         return moment.sequence <= bound
     return moment.instant is not None and bound > 0 and event.recorded_of(registry.at(bound)) > moment.instant
 
 
 def _oldest(registry: EventRegistry, generation: str) -> int:
-    """When the lineage of a generation began, which is before its first event."""
+    """Return when the lineage of a generation began, which is not after its first event."""
     began = registry.identity.origin_time(generation)
     return min(began, event.recorded_of(registry.at(1))) if registry.last_sequence else began
 
