@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-pytest_plugins = ["tests.schedule", "tests.service", "tests.stores", "tests.kafka_broker", "tests.nginx"]
+pytest_plugins = ["tests.schedule", "tests.stores", "tests.service", "tests.kafka_broker", "tests.nginx"]
 
 # The tests start hundreds of processes: none shall compile its modules anew, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

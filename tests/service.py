@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests import processes
+from tests.stores import folders_beneath
 
 PROJECT = Path(__file__).resolve().parent.parent
 GUNICORN = (sys.executable, "-m", "gunicorn", "wsgi:app")
@@ -146,11 +147,26 @@ def service_environment(settings: Mapping[str, str], port: int, mark: str) -> di
 
 @pytest.fixture
 def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Call it to start the service, as often as is needed; all of them share the data folders of the test.
+    """Call it to start the service, as often as is needed; see `services`."""
+    with services(settings_environment, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """As `service`, for fixtures that start a service once for all tests of a module."""
+    folder = tmp_path_factory.mktemp("module")
+    with services(folders_beneath(folder), folder) as start:
+        yield start
+
+
+@contextmanager
+def services(folders: Mapping[str, str], log_folder: Path) -> Iterator[Callable[..., Service]]:
+    """Gives a function that starts a service; all services that it starts share the data folders.
 
     workers: how many. environment: further settings. command: what to run, and arguments: what to put behind it. port:
-    where to listen (default: a free one). wait: until the store answers. At the end of the test every one is stopped,
-    and it is an error when a process of it, or its port, is still there.
+    where to listen (default: a free one). wait: until the store answers. At the end every service is stopped, and it is
+    an error when a process of it, or its port, is still there.
     """
     started: list[Service] = []
 
@@ -165,12 +181,12 @@ def service(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Ca
     ) -> Service:
         port = port or free_port()
         mark = secrets.token_hex(8)
-        settings = {**settings_environment, "WEB_CONCURRENCY": str(workers), **(environment or {})}
+        settings = {**folders, "WEB_CONCURRENCY": str(workers), **(environment or {})}
         one = Service(
             [*command, *arguments],
             service_environment(settings, port, mark),
             port,
-            tmp_path / f"service-{len(started)}.log",
+            log_folder / f"service-{len(started)}.log",
             mark,
         )
         started.append(one)

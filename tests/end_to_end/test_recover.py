@@ -42,19 +42,25 @@ def flask(settings_environment: dict[str, str]) -> Command:
     return run
 
 
-@pytest.fixture
-def lost(service: Callable[..., Service], settings_environment: dict[str, str]) -> str:
-    """The name of a backup of two events, of three that were journaled; storage/ is gone."""
-    running = service(workers=1, environment=QUICK)
+@pytest.fixture(scope="module")
+def journaled(module_service: Callable[..., Service]) -> Path:
+    """The path of a backup of two events; three were journaled beside it."""
+    running = module_service(workers=1, environment=QUICK)
     running.post("/api/events", [{"id": "a", "type": "t"}, {"id": "b", "type": "t"}])
-    name: str = running.post("/api/backup/create").json()["name"]
+    archive = running.post("/api/backup/create").json()["backupPath"]
     running.post("/api/events", {"id": "c", "type": "t"})
     processes.wait_until(
         lambda: running.get("/api/health").json()["journal"]["lastSequence"] == 3, "the third event is not journaled"
     )
     running.stop()
-    shutil.rmtree(settings_environment["STORAGE_DIR"])
-    return name
+    return Path(archive)
+
+
+@pytest.fixture
+def lost(journaled: Path, settings_environment: dict[str, str]) -> str:
+    """The name of a backup of two events, of three that were journaled; there is no storage/."""
+    shutil.copytree(journaled.parent, settings_environment["BACKUP_DIR"])
+    return journaled.name
 
 
 def test_it_brings_back_what_was_journaled(flask: Command, lost: str, service: Callable[..., Service]) -> None:
