@@ -22,8 +22,8 @@ from eventvault import data_folders
 from eventvault.system_errors import reporting_no_space
 
 IO_BYTES = 2**20
-"""At most so many bytes in one call: a single write of 4 MiB took four times as long as four of 1 MiB (ext4, Linux
-6.18: 0.8 against 0.15 s of the processor for 512 MB)."""
+"""Most bytes in one call: one write of 4 MiB took four times as long as four of 1 MiB (ext4, Linux 6.18: 0.8 against
+0.15 s of CPU time for 512 MB)."""
 
 _NO_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}

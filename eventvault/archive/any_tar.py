@@ -1,4 +1,7 @@
-"""Taking in foreign archives: any plain tar.gz of a LevelDB folder, hostile until proven otherwise."""
+"""Unpacks foreign archives: any plain tar.gz of one LevelDB, treated as hostile.
+
+Implements the rules for foreign archives of `docs/format.md`, "How it is read".
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from pathlib import Path
 
 from eventvault import data_folders
 from eventvault.archive import layout, manifest
-from eventvault.archive.gzip_members import members
+from eventvault.archive.gzip_members import inflate_members
 from eventvault.archive.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
 from eventvault.archive.marks import archive_origin
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.source import OpenArchive, Source, open_archive
 from eventvault.archive.tar_entries import Entry, TarEntries
-from eventvault.archive.unpacking import Budget, fresh_folder, unsafe
+from eventvault.archive.unpacking import Budget, new_folder, unsafe
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 
 DATABASE_FOLDERS = ((), (data_folders.DATABASE,), ("storage", data_folders.DATABASE))
-"""The folders of an archive in which a database is looked for."""
+"""The folders of a foreign archive that may hold the database."""
 
 _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb|sst)")
 _NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
@@ -32,11 +35,10 @@ _MAX_SHOWN_CHARS = 200
 
 @dataclass(frozen=True)
 class ForeignFiles:
-    """What was taken from a foreign archive.
+    """The files that were unpacked from a foreign archive.
 
-    files: names of the database's files. ignored: what was left out, in the archive's words (of many, the first ones
-    and how many more). sha256: of the whole archive, in hex. manifest: where the archive is one of ours that was packed
-    anew; its files were checked.
+    files: names of the database's files. ignored: names of the others; of many, the first ones and how many more there
+    are. sha256: of the whole archive, in hex. manifest: if it is a repacked archive of ours, whose files match it.
     """
 
     files: list[str]
@@ -46,100 +48,102 @@ class ForeignFiles:
 
 
 def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None) -> ForeignFiles:
-    """Unpack the LevelDB of a foreign archive, just its files, to `target`, which is on disk when this returns.
+    """Unpack only the files of the LevelDB in a foreign archive to `target`, which is on disk when this returns.
 
-    target: a folder that is not there yet (FileExistsError); on any error it is removed again. progress: in bytes of
-    the archive. Raises ArchiveAlien (no gzip, no tar, no database, several), ArchiveIncomplete, ArchiveDamaged,
-    ArchiveUnsafe, NoSpace, BackupNotFound; ArchiveDamaged also for an archive of ours with a broken mark.
+    target: a folder that does not exist (FileExistsError); on any error it is removed again. progress: in bytes of the
+    archive. Raises ArchiveAlien (no gzip, no tar, no database, several databases), ArchiveIncomplete, ArchiveUnsafe,
+    NoSpace, BackupNotFound, and ArchiveDamaged, also for an archive of ours.
     """
     with open_archive(path, past_cache=True) as archive:
         if archive_origin(archive) == "own":
             raise archive.damaged("it is an archive of EventVault and not a foreign one", 0)
         counter = ProgressCounter(archive.size, progress)
         source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, counter=counter)
-        with fresh_folder(target):
-            entries = TarEntries(source, members(source), Budget(archive, target))
-            return _Taker(archive, target, entries).read_exactly(source)
+        with new_folder(target):
+            entries = TarEntries(source, inflate_members(source), Budget(archive, target))
+            return _DatabaseExtractor(archive, target, entries).run(source)
 
 
 @dataclass
-class _Found:
-    """A folder in the archive that may be a database, and what was taken from it."""
+class _Candidate:
+    """A folder of the archive that may hold a database. records: the files that were unpacked from it."""
 
-    place: tuple[str, ...]
+    folder: tuple[str, ...]
     records: dict[str, FileRecord] = field(default_factory=dict)
-    current: bool = False
-    manifest: bool = False
+    has_current: bool = False
+    has_manifest: bool = False
 
-    def note(self, name: str) -> None:
-        self.current = self.current or name == "CURRENT"
-        self.manifest = self.manifest or name.startswith("MANIFEST-")
+    def add_name(self, name: str) -> None:
+        self.has_current = self.has_current or name == "CURRENT"
+        self.has_manifest = self.has_manifest or name.startswith("MANIFEST-")
 
     @property
     def complete(self) -> bool:
-        return self.current and self.manifest
+        return self.has_current and self.has_manifest
 
     def __str__(self) -> str:
-        return _shown("/".join(self.place) + "/") if self.place else "the top of the archive"
+        return _shortened("/".join(self.folder) + "/") if self.folder else "the top of the archive"
 
 
-class _Taker:
-    """Takes the database's files from the entries, place by place, and decides at the end which place it is."""
+class _DatabaseExtractor:
+    """Unpacks the files of each candidate to a folder of its own, and decides at the end which one is the database."""
 
     def __init__(self, archive: OpenArchive, target: Path, entries: TarEntries) -> None:
         self._archive = archive
         self._target = target
         self._entries = entries
-        self._found: dict[tuple[str, ...], _Found] = {place: _Found(place) for place in DATABASE_FOLDERS}
+        self._candidates: dict[tuple[str, ...], _Candidate] = {
+            folder: _Candidate(folder) for folder in DATABASE_FOLDERS
+        }
         self._seen: dict[bytes, bool] = {}
         self._ignored: list[str] = []
         self._more_ignored = 0
         self._manifest: Manifest | None = None
 
-    def read_exactly(self, source: Source) -> ForeignFiles:
-        """Take all of it; the entries end where the bytes of `source` do."""
+    def run(self, source: Source) -> ForeignFiles:
+        """Unpack the database. source: of the whole archive, for its SHA-256."""
         for entry in self._entries:
             self._check_unique(entry)
             if not entry.folder:
-                self._take(entry)
-        found = self._the_database()
-        self._check_current(found)
-        about = self._manifest if found.place == (data_folders.DATABASE,) else None
+                self._add(entry)
+        database = self._choose_database()
+        self._check_current(database)
+        about = self._manifest if database.folder == (data_folders.DATABASE,) else None
         if about is not None:
-            self._check_manifest(about, found)
-        self._move_up(found)
+            self._check_manifest(about, database)
+        self._move_up(database)
         more = [f"and {self._more_ignored} more"] if self._more_ignored else []
-        return ForeignFiles(sorted(found.records), self._ignored + more, source.digest().hex(), about)
+        return ForeignFiles(sorted(database.records), self._ignored + more, source.digest().hex(), about)
 
     def _check_unique(self, entry: Entry) -> None:
-        """No file is there twice; a folder may be named again. Digests keep this small."""
+        """Refuse a second file of the same name. A folder may come twice. Digests of the names take little memory."""
         digest = hashlib.blake2b("/".join(entry.path).encode(), digest_size=16).digest()
         if digest in self._seen and not (self._seen[digest] and entry.folder):
-            raise unsafe(self._archive, f"{_shown(entry.name)} is in it twice")
+            raise unsafe(self._archive, f"{_shortened(entry.name)} is in it twice")
         self._seen[digest] = entry.folder
 
-    def _take(self, entry: Entry) -> None:
-        place, name = entry.path[:-1], entry.path[-1]
-        if entry.path == (layout.MANIFEST_NAME,) and self._take_manifest(entry):
+    def _add(self, entry: Entry) -> None:
+        folder, name = entry.path[:-1], entry.path[-1]
+        if entry.path == (layout.MANIFEST_NAME,) and self._read_manifest(entry):
             return
-        if _DATABASE_FILE.fullmatch(name) and place in DATABASE_FOLDERS:
-            found = self._found[place]
-            found.note(name)
-            found.records[name] = self._write(entry, found, name)
+        if _DATABASE_FILE.fullmatch(name) and folder in DATABASE_FOLDERS:
+            candidate = self._candidates[folder]
+            candidate.add_name(name)
+            candidate.records[name] = self._write(entry, candidate, name)
             return
         if name == "CURRENT" or name.startswith("MANIFEST-"):
-            self._note_elsewhere(place, name)
+            self._add_other_candidate(folder, name)
         self._ignore(entry.name)
 
-    def _note_elsewhere(self, place: tuple[str, ...], name: str) -> None:
-        if any(part.startswith(_NO_DATABASE_PREFIXES) for part in place):
+    def _add_other_candidate(self, folder: tuple[str, ...], name: str) -> None:
+        if any(part.startswith(_NO_DATABASE_PREFIXES) for part in folder):
             return
-        if place in self._found or len(self._found) < _MAX_CANDIDATES:
-            self._found.setdefault(place, _Found(place)).note(name)
+        if folder in self._candidates or len(self._candidates) < _MAX_CANDIDATES:
+            self._candidates.setdefault(folder, _Candidate(folder)).add_name(name)
 
-    def _write(self, entry: Entry, found: _Found, name: str) -> FileRecord:
+    def _write(self, entry: Entry, candidate: _Candidate, name: str) -> FileRecord:
         sha256 = hashlib.sha256()
-        folder = self._folder(found)
+        folder = self._unpacked(candidate)
         folder.mkdir(exist_ok=True)
         with (folder / name).open("xb") as file:
             for piece in self._entries.content():
@@ -147,8 +151,8 @@ class _Taker:
                 file.write(piece)
         return FileRecord(name, entry.size, sha256.hexdigest())
 
-    def _take_manifest(self, entry: Entry) -> bool:
-        """Whether this is the manifest of an archive of ours that somebody packed anew."""
+    def _read_manifest(self, entry: Entry) -> bool:
+        """Return True if the entry is the manifest of an archive of ours that somebody repacked."""
         if entry.size > MAX_MANIFEST_BYTES:
             return False
         try:
@@ -159,56 +163,56 @@ class _Taker:
 
     def _ignore(self, name: str) -> None:
         if len(self._ignored) < _MAX_IGNORED_NAMES:
-            self._ignored.append(_shown(name))
+            self._ignored.append(_shortened(name))
         else:
             self._more_ignored += 1
 
-    def _the_database(self) -> _Found:
-        complete = [found for found in self._found.values() if found.complete]
+    def _choose_database(self) -> _Candidate:
+        complete = [candidate for candidate in self._candidates.values() if candidate.complete]
         if len(complete) > 1:
             named = " and ".join(map(str, complete[:_MAX_SHOWN_CANDIDATES]))
             raise self._archive.alien(f"it holds {len(complete)} databases, in {named}: which one is meant?")
         if not complete:
-            partial = [found for found in self._found.values() if found.records]
+            partial = [candidate for candidate in self._candidates.values() if candidate.records]
             where = f"; in {partial[0]} there are files of one, but not both CURRENT and a MANIFEST" if partial else ""
             raise self._archive.alien(f"there is no LevelDB in it{where}")
-        if complete[0].place not in DATABASE_FOLDERS:
+        if complete[0].folder not in DATABASE_FOLDERS:
             raise self._archive.alien(f"the database in it lies in {complete[0]}, where none is looked for")
         return complete[0]
 
-    def _check_current(self, found: _Found) -> None:
-        with (self._folder(found) / "CURRENT").open("rb") as file:
+    def _check_current(self, database: _Candidate) -> None:
+        with (self._unpacked(database) / "CURRENT").open("rb") as file:
             content = file.read(_MAX_SHOWN_CHARS)
         named = content.removesuffix(b"\n").decode("ascii", "backslashreplace")
-        if not named.startswith("MANIFEST-") or named not in found.records:
+        if not named.startswith("MANIFEST-") or named not in database.records:
             raise ArchiveDamaged(
                 f"reading {self._archive.path} failed: the database's CURRENT names {named!r}, which is not there",
                 hint="make the archive again while the program that owns the database is stopped",
             )
 
-    def _check_manifest(self, about: Manifest, found: _Found) -> None:
-        """An archive of ours that was packed anew must still hold the files that its manifest describes."""
-        said = {record.name: record for record in about.files if _DATABASE_FILE.fullmatch(record.name)}
-        for name in sorted(said.keys() | found.records.keys()):
-            if said.get(name) != found.records.get(name):
+    def _check_manifest(self, about: Manifest, database: _Candidate) -> None:
+        """Check that a repacked archive of ours holds the files that its manifest describes."""
+        listed = {record.name: record for record in about.files if _DATABASE_FILE.fullmatch(record.name)}
+        for name in sorted(listed.keys() | database.records.keys()):
+            if listed.get(name) != database.records.get(name):
                 raise self._archive.damaged(f"{name} is not the file that {layout.MANIFEST_NAME} describes", 0)
 
-    def _move_up(self, taken: _Found) -> None:
-        """Leave just the database's files, right in the target."""
-        for found in self._found.values():
-            if found is not taken and found.records:
-                for name in found.records:
-                    self._ignore("/".join((*found.place, name)))
-                shutil.rmtree(self._folder(found))
-        folder = self._folder(taken)
-        for name in taken.records:
+    def _move_up(self, database: _Candidate) -> None:
+        """Move the files of the database to the top of the target and remove those of the other candidates."""
+        for candidate in self._candidates.values():
+            if candidate is not database and candidate.records:
+                for name in candidate.records:
+                    self._ignore("/".join((*candidate.folder, name)))
+                shutil.rmtree(self._unpacked(candidate))
+        folder = self._unpacked(database)
+        for name in database.records:
             (folder / name).rename(self._target / name)
         folder.rmdir()
 
-    def _folder(self, found: _Found) -> Path:
-        """Where the files of one of PLACES are until it is known which one is the database."""
-        return self._target / f"place-{len(found.place)}"
+    def _unpacked(self, candidate: _Candidate) -> Path:
+        """The folder that holds a candidate's files until the database is chosen."""
+        return self._target / f"place-{len(candidate.folder)}"
 
 
-def _shown(name: str) -> str:
+def _shortened(name: str) -> str:
     return name if len(name) <= _MAX_SHOWN_CHARS else f"{name[:_MAX_SHOWN_CHARS]}…"

@@ -1,4 +1,4 @@
-"""The entries of an archive of ours, read strictly: every byte must be one that our writer writes."""
+"""Reads the tar entries of an archive of ours strictly: every byte must be the one that `writer` writes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from eventvault.archive.source import Source
 
 
 class EntryReader:
-    """Reads entries one after the other, and notes where they lie.
+    """Reads entries one after the other and records in `seen` where they lie.
 
-    modified: the time in all the tar headers, known after the first one.
+    modified: the time in all tar headers; None before the first one.
     """
 
     def __init__(self, source: Source) -> None:
@@ -23,7 +23,7 @@ class EntryReader:
         self.seen: list[IndexEntry] = []
 
     def begin(self, gzip_header: bytes = layout.PLAIN_HEADER) -> IndexEntry:
-        """The next tar header; its content must be read before the next. Raises ArchiveDamaged."""
+        """Read the next tar header. Read its content before the next `begin`. Raises ArchiveDamaged."""
         offset = self.source.position
         self._gzip_header(gzip_header)
         block = b"".join(inflate_exactly(self.source, layout.BLOCK))
@@ -32,7 +32,7 @@ class EntryReader:
             self.modified = header.modified if self.modified is None else self.modified
             name = header.name.decode("ascii")
             if block != tar.build_header(name, header.size, self.modified):
-                raise ValueError("the tar header is not as it was written")
+                raise ValueError("the tar header is not as EventVault writes it")
         except (ValueError, OverflowError) as error:
             raise self.source.damaged(str(error), offset) from error
         entry = IndexEntry(name, header.size, offset, ())
@@ -40,31 +40,31 @@ class EntryReader:
         return entry
 
     def content(self) -> Iterator[bytes]:
-        """The content of the entry begun last, without its padding."""
+        """Yield the content of the present entry, without its padding."""
         entry = self.seen[-1]
-        places = []
+        ranges = []
         for count, zeros in layout.pieces(entry.size):
             offset = self.source.position
             self._gzip_header(layout.PLAIN_HEADER)
             yield from self._without_padding(count, zeros)
             length = self.source.position - offset
-            places.append((offset, length, self.source.archive.crc_of(offset, length)))
-        self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(places))
+            ranges.append((offset, length, self.source.archive.crc_of(offset, length)))
+        self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(ranges))
 
     def text(self, name: str) -> bytearray:
-        """The content of the entry begun last, which must have this name, in memory; there once."""
+        """Return the content of the present entry, which must have this name."""
         entry = self.seen[-1]
         if entry.name != name:
             raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)
         if entry.size > MAX_MANIFEST_BYTES:
-            raise self.source.damaged(f"{name} says it has {entry.size} bytes", entry.header)
+            raise self.source.damaged(f"{name} claims to have {entry.size} bytes", entry.header)
         text = bytearray()
         for piece in self.content():
             text += piece
         return text
 
     def end_blocks(self) -> None:
-        """The end of the tar file."""
+        """Read the end of the tar file."""
         self._gzip_header(layout.PLAIN_HEADER)
         offset = self.source.position
         if b"".join(inflate_exactly(self.source, len(layout.END_BLOCKS))) != layout.END_BLOCKS:
@@ -73,12 +73,12 @@ class EntryReader:
     def _gzip_header(self, expected: bytes) -> None:
         offset = self.source.position
         if self.source.read_exactly(len(expected)) != expected:
-            raise self.source.damaged("the gzip header is not as it was written", offset)
+            raise self.source.damaged("the gzip header is not as EventVault writes it", offset)
 
     def _without_padding(self, count: int, zeros: int) -> Iterator[bytes]:
-        left = count
+        remaining = count
         for piece in inflate_exactly(self.source, count + zeros):
-            if piece[left:].strip(b"\0"):
+            if piece[remaining:].strip(b"\0"):
                 raise self.source.damaged("the padding of a file is not empty")
-            yield piece[:left]
-            left = max(0, left - len(piece))
+            yield piece[:remaining]
+            remaining = max(0, remaining - len(piece))

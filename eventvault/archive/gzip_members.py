@@ -1,4 +1,4 @@
-"""gzip members, read one after the other with bounded memory (RFC 1951, RFC 1952)."""
+"""Inflates gzip members one after the other in bounded memory. Sources: RFC 1951 (deflate), RFC 1952 (gzip)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_TEXT_BYTES = 64 * 1024
 _EXTRA, _NAME, _COMMENT, _HEADER_CRC, _RESERVED = 4, 8, 16, 2, 0xE0
 
 
-def inflate(source: Source) -> Iterator[bytes]:
-    """The content of the gzip member whose header was just read, in pieces of at most 256 KiB.
+def inflate_member(source: Source) -> Iterator[bytes]:
+    """Yield the content of the gzip member whose header was just read, in pieces of at most 256 KiB.
 
-    Raises ArchiveDamaged for what does not inflate, or has another checksum or length than the member's end says.
+    Raises ArchiveDamaged if it does not inflate, or differs from the CRC-32 or the length at the end of the member.
     """
     start = source.position
     crc = size = 0
@@ -28,34 +28,34 @@ def inflate(source: Source) -> Iterator[bytes]:
         crc = isal_zlib.crc32(piece, crc)
         size += len(piece)
         yield piece
-    said = source.read_exactly(8)
-    if said[:4] != crc.to_bytes(4, "little"):
+    trailer = source.read_exactly(8)
+    if trailer[:4] != crc.to_bytes(4, "little"):
         raise source.damaged("the checksum (CRC) of the gzip member is wrong", start)
-    if said[4:] != (size & 0xFFFFFFFF).to_bytes(4, "little"):
+    if trailer[4:] != (size & 0xFFFFFFFF).to_bytes(4, "little"):
         raise source.damaged("the length of the gzip member is wrong", start)
 
 
 def inflate_exactly(source: Source, size: int) -> Iterator[bytes]:
-    """`inflate`, for a member that must hold exactly `size` bytes; no more are ever yielded."""
+    """As `inflate_member`, for a member that must hold exactly `size` bytes. Never yields more."""
     start = source.position
-    left = size
-    for piece in inflate(source):
-        left -= len(piece)
-        if left < 0:
+    remaining = size
+    for piece in inflate_member(source):
+        remaining -= len(piece)
+        if remaining < 0:
             raise source.damaged(f"the gzip member holds more than its {size} bytes", start)
         yield piece
-    if left:
-        raise source.damaged(f"the gzip member holds {size - left} bytes, not {size}", start)
+    if remaining:
+        raise source.damaged(f"the gzip member holds {size - remaining} bytes, not {size}", start)
 
 
-def members(source: Source) -> Iterator[bytes]:
-    """The content of all gzip members to the end, as `gzip -d` gives it; zeros after the last one are padding.
+def inflate_members(source: Source) -> Iterator[bytes]:
+    """Yield the content of all gzip members up to the end, as `gzip -d` does. Zeros after the last one are padding.
 
-    Raises ArchiveIncomplete (as `source` says) where the bytes end inside a member, ArchiveDamaged for the rest.
+    Raises the `truncated` error of `source` if the bytes end inside a member, ArchiveDamaged for anything else.
     """
     while True:
         _read_header(source)
-        yield from inflate(source)
+        yield from inflate_member(source)
         if source.at_end() or _only_zeros(source):
             return
 
@@ -103,7 +103,7 @@ def _skip_text(source: Source, start: int) -> None:
 
 
 def _only_zeros(source: Source) -> bool:
-    """Whether the next byte is a zero; then the rest of the file must be, too."""
+    """Return True if the next byte is a zero. Then the rest of the file must be zeros, too."""
     first = source.read_exactly(1)
     if first != b"\0":
         source.push_back(1)

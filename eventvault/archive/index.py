@@ -1,7 +1,7 @@
-"""`INDEX.json` as it is read: in bounded memory, whatever it says, and only as much of it as is asked for.
+"""Reads `INDEX.json` in bounded memory, whatever it holds. Implements the limits of `docs/format.md`, "How it is read".
 
-What is decoded takes many times the memory of its text, so entries are decoded one by one where that will do, and no
-more gzip members are believed than an archive of this size can have.
+Decoded JSON takes many times the memory of its text. So entries are decoded one by one where possible, and an index is
+refused if it lists more gzip members than an archive of this size can have.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from eventvault.archive.source import OpenArchive
 from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
 
 _MAX_MEMBERS = 500_000
-"""Of the data members in all: enough for 2 TB."""
+"""All data members together: enough for 2 TB."""
 
 _MIN_MEMBER_BYTES = 20
-"""The bytes of the shortest gzip member."""
+"""The shortest gzip member there can be."""
 
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
-"""The bytes of a member that holds 4 MiB are no fewer, however well those compress."""
+"""The shortest member that holds 4 MiB, however well they compress."""
 
 
 class _Outline(msgspec.Struct, frozen=True, rename="camel"):
-    """The index with its entries as text."""
+    """The index with its entries as JSON text."""
 
     format_version: int
     entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """Of an entry no more than where it lies."""
+class _EntryOffset(msgspec.Struct, frozen=True):
+    """The one member of an entry that `last_header` needs."""
 
     header: NonNegative
 
@@ -44,7 +44,7 @@ _entry = msgspec.json.Decoder(IndexEntry)
 
 
 def parse_index(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Index:
-    """The whole index in INDEX.json's content. Raises ArchiveDamaged."""
+    """Return the whole index. content: of INDEX.json. offset: where it lies, for errors. Raises ArchiveDamaged."""
     try:
         outline = _outline(content, archive)
         return Index(outline.format_version, tuple(_entry.decode(text) for text in outline.entries))
@@ -53,7 +53,7 @@ def parse_index(content: bytes | bytearray, archive: OpenArchive, offset: int) -
 
 
 def index_entries(content: bytes | bytearray, archive: OpenArchive, offset: int) -> Iterator[IndexEntry]:
-    """The entries, decoded one after the other. Raises ArchiveDamaged."""
+    """Yield the entries, each decoded when it is needed. Raises ArchiveDamaged."""
     try:
         for text in _outline(content, archive).entries:
             yield _entry.decode(text)
@@ -62,10 +62,10 @@ def index_entries(content: bytes | bytearray, archive: OpenArchive, offset: int)
 
 
 def last_header(content: bytes | bytearray, archive: OpenArchive, offset: int) -> int:
-    """Where the last entry's header member is said to lie; 0 where there is no entry. Raises ArchiveDamaged."""
+    """Return the offset of the last entry's header member, 0 if there is no entry. Raises ArchiveDamaged."""
     try:
         entries = _outline(content, archive).entries
-        return msgspec.json.decode(entries[-1], type=_Place).header if entries else 0
+        return msgspec.json.decode(entries[-1], type=_EntryOffset).header if entries else 0
     except (ValueError, RecursionError, OverflowError) as error:
         raise _not_valid(archive, offset, error) from error
 

@@ -1,7 +1,7 @@
-"""The layout of an archive: which gzip members there are, in which order, and what marks the first and the last.
+"""Defines the layout of an archive: its gzip members, their order, and the marks in the first and the last of them.
 
-Sources: RFC 1952 (gzip: members, FEXTRA), POSIX.1-2017 pax, "ustar Interchange Format". The file is described byte
-by byte in `docs/format.md`.
+Implements "What is in it", "gzip members" and "INDEX.json" of `docs/format.md`. Sources: RFC 1952 (gzip: members,
+FEXTRA), POSIX.1-2017 pax, "ustar Interchange Format".
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ INDEX_NAME = "INDEX.json"
 
 BLOCK = 512
 CHUNK = 4 * 2**20
-"""The most bytes of a file that one gzip member holds; only a file's last member holds padding besides."""
+"""Bytes of a file in one gzip member. Only the last member of a file has fewer; it holds the padding too."""
 
 MAX_MEMBER_BYTES = CHUNK + BLOCK + 2048
-"""The most bytes of a gzip member: what does not compress is stored, in 5 bytes more for each 64 KiB."""
+"""The longest gzip member: deflate stores what it cannot compress and adds 5 bytes for each 64 KiB."""
 
 END_BLOCKS = bytes(2 * BLOCK)
 
 _HEADER = b"\x1f\x8b\x08%c\x00\x00\x00\x00\x00\xff"
 PLAIN_HEADER = _HEADER % 0
-"""Deflate, no flags, no time, no extra flags, unknown system."""
+"""A gzip header: deflate, no flags, no time, no extra flags, unknown system."""
 
 MARK = b"EV"
-"""Our subfield in gzip's extra field: then its length, a letter for the kind, and the format's version."""
+"""The id of our subfield in gzip's extra field. Its length, a letter for its kind and the format version follow."""
 
 _OPENING = struct.Struct("<10sH2sHcH")
 _CLOSING = struct.Struct("<10sH2sHcHQ32s")
@@ -48,7 +48,10 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 class Closing(NamedTuple):
-    """What the closing member says: the format, where INDEX.json's header member begins, SHA-256 of all before it."""
+    """The content of the closing member.
+
+    version: of the format. index_offset: of INDEX.json's header member. digest: SHA-256 of all bytes before this one.
+    """
 
     version: int
     index_offset: int
@@ -56,9 +59,9 @@ class Closing(NamedTuple):
 
 
 class IndexEntry(msgspec.Struct, frozen=True, gc=False):
-    """header: offset of the member with the tar header.
+    """Where one tar entry lies. name, size: as in its tar header. header: offset of its header member.
 
-    data: offset and length in the file of each member with content, and the CRC-32 of the member's bytes as they are.
+    data: offset, length and CRC-32 of each data member; the CRC is that of the compressed bytes.
     """
 
     name: Annotated[str, msgspec.Meta(max_length=100)]
@@ -68,26 +71,26 @@ class IndexEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel"):
-    """Where everything before INDEX.json lies. A hint for speed: what is restored is what the checksums say."""
+    """The content of INDEX.json: all entries before it. It only saves time, the checksums decide what is restored."""
 
     format_version: int
     entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
 def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compression: Compression = "fast") -> bytes:
-    """`content` as one gzip member."""
+    """Return `content` as one gzip member."""
     body = deflate(content, compression)
     trailer = struct.pack("<II", isal_zlib.crc32(content), len(content) & 0xFFFFFFFF)
     return b"".join((header, body, trailer))
 
 
 def opening_header(version: int = FORMAT_VERSION) -> bytes:
-    """The first member's gzip header: its mark tells an archive of ours that was cut off from an alien file."""
+    """Return the gzip header of the first member. Its mark tells a truncated archive of ours from a foreign file."""
     return _OPENING.pack(_MARKED_HEADER, _OPENING.size - 12, MARK, _OPENING.size - 16, b"A", version)
 
 
 def opening_version(head: bytes) -> int | None:
-    """The format's version in the first bytes of a file; None: they are not the start of an archive of ours."""
+    """Return the format version in the first bytes of a file; None if no archive of ours begins with them."""
     if len(head) < _OPENING.size:
         return None
     version: int = _OPENING.unpack_from(head)[-1]
@@ -100,11 +103,11 @@ def closing_member(closing: Closing) -> bytes:
 
 
 CLOSING_PREFIX = closing_member(Closing(FORMAT_VERSION, 0, bytes(32)))[:17]
-"""How a closing member begins in every version of the format."""
+"""The first bytes of a closing member in every version of the format."""
 
 
 def parse_closing(tail: bytes) -> Closing | None:
-    """The closing member, where `tail` is exactly one; None: it is not."""
+    """Return the closing member that `tail` is; None if it is none."""
     if len(tail) != CLOSING_SIZE:
         return None
     closing = Closing(*_CLOSING.unpack_from(tail)[-3:])
@@ -112,12 +115,12 @@ def parse_closing(tail: bytes) -> Closing | None:
 
 
 def padding(size: int) -> int:
-    """How many zeros follow a tar entry of `size` bytes, up to the next block."""
+    """Return how many zeros fill the last block of a tar entry of `size` bytes."""
     return -size % BLOCK
 
 
 def pieces(size: int) -> Iterator[tuple[int, int]]:
-    """How a file of `size` bytes is split into members: (bytes of the file, zeros after them)."""
+    """Yield how a file of `size` bytes is split into members: (bytes of the file, zeros after them)."""
     while size > CHUNK:
         yield CHUNK, 0
         size -= CHUNK
@@ -125,6 +128,6 @@ def pieces(size: int) -> Iterator[tuple[int, int]]:
         yield size, padding(size)
 
 
-def safe_name(name: str) -> bool:
-    """Whether a file of this name may be in an archive of ours."""
+def is_safe_name(name: str) -> bool:
+    """Return True if an archive of ours may hold a file of this name."""
     return _SAFE_NAME.fullmatch(name) is not None

@@ -1,4 +1,7 @@
-"""`manifest.json`: what an archive holds, of which store, at which moment, and each file's checksum."""
+"""Reads and writes `manifest.json`: which store and moment an archive holds, and the checksum of each file.
+
+Implements "manifest.json" of `docs/format.md`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from eventvault.database.generation import Generation
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 
 FORMAT_VERSION = 1
-"""Of the archive as a whole: its layout, its manifest and its index."""
+"""The version of the whole archive: layout, manifest and index."""
 
 MAX_FILES = 100_000
-"""The most entries of an archive that are read; LevelDB keeps fewer files for 200 GB of events."""
+"""Entries of an archive that a reader accepts; LevelDB has fewer files for 200 GB of events."""
 
 MAX_MANIFEST_BYTES = 24 * 2**20
-"""The longest `manifest.json` or `INDEX.json` that is read: `MAX_FILES` entries fit."""
+"""The longest `manifest.json` or `INDEX.json` that a reader accepts: `MAX_FILES` entries fit."""
 
 _MAX_KAFKA_BYTES = 2**20
 _MAX_FIELD_BYTES = 4 * 2**20
@@ -28,7 +31,7 @@ NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FileRecord(msgspec.Struct, frozen=True, gc=False):
-    """One file of the database: its name without a folder, its size in bytes, the SHA-256 of its content in hex."""
+    """One file of the database. name: without a folder. size: in bytes. sha256: of its content, in hex."""
 
     name: Annotated[str, msgspec.Meta(max_length=80)]
     size: NonNegative
@@ -36,16 +39,16 @@ class FileRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What an archive says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
+    """The content of `manifest.json`. In JSON the names are in camelCase; readers ignore names that they do not know.
 
     store_id: of the registry, the same through all its restores. installation: of the `storage/` that made it.
-    generation: the one at the checkpoint; generations: all that are known, oldest first.
-    first_sequence, last_sequence: None and 0 where there is no event. first_time, last_time: `recordedtime` of those
-    two, as printed, None where there is no event. events: their number.
-    kafka: the offsets that the events stand at. label: as it was given. name: the archive's when it was made.
-    created: ISO 8601 with milliseconds; the modification time of every tar entry.
-    files: in the order of the archive; `write_archive` fills it in. compression: of the members, at least (those that
-    were copied from an earlier archive may be smaller). written_by: program and version.
+    generation: the one at the checkpoint. generations: all of the registry's, oldest first.
+    first_sequence, last_sequence: None and 0 if there is no event. first_time, last_time: `recordedtime` of those two
+    events, as text; None if there is no event. events: their number.
+    kafka: the offsets up to which events were consumed. label: the user's. name: of the archive when it was made.
+    created: ISO 8601 with milliseconds; also the modification time of every tar entry.
+    files: in the order of the archive; `write_archive` sets it. compression: of the members that were compressed for
+    this archive; copied ones may be smaller. written_by: program and version.
     """
 
     format_version: int = FORMAT_VERSION
@@ -68,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     @property
     def modified(self) -> int:
-        """`created` in whole seconds since the epoch. Raises ValueError where it is no instant since then."""
+        """`created` in whole seconds since the epoch. Raises ValueError if it is no time since then."""
         seconds = clock.parse(self.created) // 1_000_000
         if seconds < 0:
             raise ValueError(f"{self.created!r} lies before 1970")
@@ -76,38 +79,38 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     @property
     def total_size(self) -> int:
-        """Bytes of all the database's files."""
+        """Bytes of all files of the database."""
         return sum(file.size for file in self.files)
 
 
-class _Marks(msgspec.Struct, rename="camel"):
-    """What every version of a manifest has."""
+class _Header(msgspec.Struct, rename="camel"):
+    """The members that every version of a manifest has."""
 
     format_version: int
     store_id: str
 
 
 _files = msgspec.json.Decoder(Annotated[list[FileRecord], msgspec.Meta(max_length=MAX_FILES)])
-_NAMES = tuple(known.encode_name for known in msgspec.structs.fields(Manifest))
+_NAMES = tuple(member.encode_name for member in msgspec.structs.fields(Manifest))
 _Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for name in _NAMES])
-"""The known members as they stand in the text: of a name that comes twice, only the last."""
+"""The members of a `Manifest` as JSON text; of a name that comes twice, only the last."""
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Readable JSON in UTF-8, with a newline at its end."""
+    """Return the manifest as indented JSON in UTF-8 with a newline at its end."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
 def decode(content: bytes | bytearray, path: Path) -> Manifest:
-    """The manifest in `content`, read from the archive `path`.
+    """Return the manifest in `content`, which was read from the archive `path`.
 
-    Raises ArchiveTooNew for a later format, ArchiveDamaged for what is no manifest of this one.
+    Raises ArchiveTooNew for a later format, ArchiveDamaged for anything else that is no manifest of this version.
     """
     try:
-        marks = msgspec.json.decode(content, type=_Marks)
-        if marks.format_version > FORMAT_VERSION:
-            raise too_new(path, marks.format_version)
-        small, files = _known_members(content)
+        header = msgspec.json.decode(content, type=_Header)
+        if header.format_version > FORMAT_VERSION:
+            raise too_new(path, header.format_version)
+        small, files = _split_files(content)
         manifest = msgspec.json.decode(small, type=Manifest)
         _ = manifest.modified
         manifest = msgspec.structs.replace(manifest, files=_files.decode(files or b"[]"))
@@ -120,30 +123,30 @@ def decode(content: bytes | bytearray, path: Path) -> Manifest:
 
 
 def check_length(manifest: Manifest) -> None:
-    """Raise TooLarge for a manifest, still without files, that would not be read again."""
+    """Raise TooLarge if a reader would refuse this manifest, which has no files yet."""
     try:
-        _known_members(encode(manifest))
+        _split_files(encode(manifest))
     except ValueError as error:
         raise TooLarge(
             f"writing the manifest of {manifest.name} failed: {error}", hint="give the backup a shorter label"
         ) from error
 
 
-def _known_members(content: bytes | bytearray) -> tuple[bytes, msgspec.Raw]:
-    """The object in `content` with the known members but `files`, none longer than one of a manifest is; and `files`.
+def _split_files(content: bytes | bytearray) -> tuple[bytes, msgspec.Raw]:
+    """Return the members of a `Manifest` in `content` as JSON without `files`, and `files` as text.
 
-    What is decoded takes many times the memory of its text: `kafka`, which may hold anything, most of all. `files` may
-    be long, so it stays where it stands.
+    Decoded JSON takes many times the memory of its text, above all `kafka`, which may hold anything. So the length of
+    each member is checked first. `files` may be long and is not copied. Raises ValueError.
     """
-    found: Any = msgspec.json.decode(content, type=_Members)
-    texts = {name: memoryview(getattr(found, name)) for name in _NAMES if name != "files"}
+    members: Any = msgspec.json.decode(content, type=_Members)
+    texts = {name: memoryview(getattr(members, name)) for name in _NAMES if name != "files"}
     for name, text in texts.items():
         most = _MAX_KAFKA_BYTES if name == "kafka" else _MAX_FIELD_BYTES
         if len(text) > most:
             raise ValueError(f"its member `{name}` has {len(text)} bytes; at most {most} are read")
-    members = (b'"%b":%b' % (name.encode(), bytes(text)) for name, text in texts.items() if text)
-    files: msgspec.Raw = found.files
-    return b"{%b}" % b",".join(members), files
+    parts = (b'"%b":%b' % (name.encode(), bytes(text)) for name, text in texts.items() if text)
+    files: msgspec.Raw = members.files
+    return b"{%b}" % b",".join(parts), files
 
 
 def too_new(path: Path, version: int) -> ArchiveTooNew:

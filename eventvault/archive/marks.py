@@ -1,4 +1,7 @@
-"""Whose archive a file is, by the marks at its two ends."""
+"""Tells archives of ours from foreign ones by the marks in the first and the last gzip member.
+
+Implements the opening mark and the closing member of `docs/format.md`.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,20 @@ from eventvault.archive.source import OpenArchive
 _HEAD = 512
 _TAIL = 64 * 1024
 _MIN_GZIP_BYTES = 20
-"""The bytes of the shortest gzip file there can be."""
+"""The shortest gzip file there can be."""
 
 _GZIP = b"\x1f\x8b"
-_OTHERS = {
+_OTHER_FORMATS = {
     b"PK": "a zip file", b"\x28\xb5\x2f\xfd": "a zstd file", b"\xfd7zXZ\0": "an xz file", b"BZh": "a bzip2 file",
     b"7z\xbc\xaf": "a 7z file", b"age-encryption.org": "an encrypted (age) file", b"<": "a web page or XML",
 }  # fmt: skip
 
 
 def archive_origin(archive: OpenArchive) -> Literal["own", "foreign"]:
-    """`own` where either end bears our mark, else `foreign` for what begins as a gzip file.
+    """Return `own` if either end bears our mark, `foreign` for any other gzip file. Reads only the two ends.
 
-    Only the two ends are looked at. Raises ArchiveIncomplete where the file ends too early, ArchiveDamaged where
-    something follows the end, ArchiveAlien for no gzip file, ArchiveTooNew.
+    Raises ArchiveIncomplete if the file ends too early, ArchiveDamaged if bytes follow the closing member, ArchiveAlien
+    if it is no gzip file, ArchiveTooNew.
     """
     head = archive.read_at(0, _HEAD)
     if layout.opening_version(head) is not None or _closing(archive) is not None:
@@ -36,12 +39,12 @@ def archive_origin(archive: OpenArchive) -> Literal["own", "foreign"]:
     if len(head) < _MIN_GZIP_BYTES and (_GZIP.startswith(head[:2]) or head.startswith(_GZIP)):
         raise archive.incomplete(f"it ends after {len(head)} bytes")
     if not head.startswith(_GZIP):
-        raise archive.alien(f"it is not a tar.gz file but {_what(head)}")
+        raise archive.alien(f"it is not a tar.gz file but {_format_name(head)}")
     return "foreign"
 
 
 def find_closing(archive: OpenArchive) -> Closing:
-    """The closing member of an archive of ours. Raises as `archive_origin` does."""
+    """Return the closing member of an archive of ours. Raises as `archive_origin` does."""
     closing = _closing(archive)
     if closing is None:
         raise _no_closing(archive)
@@ -49,7 +52,7 @@ def find_closing(archive: OpenArchive) -> Closing:
     if opening == closing.version and opening > FORMAT_VERSION:
         raise too_new(archive.path, opening)
     if opening != closing.version or opening != FORMAT_VERSION:
-        raise archive.damaged("the mark in its first gzip header is not as it was written", 0)
+        raise archive.damaged("the mark in its first gzip header is not as EventVault writes it", 0)
     return closing
 
 
@@ -61,16 +64,16 @@ def _closing(archive: OpenArchive) -> Closing | None:
 def _no_closing(archive: OpenArchive) -> Exception:
     start = max(0, archive.size - _TAIL)
     tail = archive.read_at(start, _TAIL)
-    place = tail.rfind(layout.CLOSING_PREFIX)
-    end = start + place + layout.CLOSING_SIZE
-    if place >= 0 and end < archive.size:
+    position = tail.rfind(layout.CLOSING_PREFIX)
+    end = start + position + layout.CLOSING_SIZE
+    if position >= 0 and end < archive.size:
         return archive.damaged("something follows the end of the archive", end)
     return archive.incomplete(
         "it does not end as an archive does: it is cut off, still being copied, or its last bytes are damaged"
     )
 
 
-def _what(head: bytes) -> str:
+def _format_name(head: bytes) -> str:
     if head[257:262] == b"ustar":
         return "a tar file that is not compressed"
-    return next((what for magic, what in _OTHERS.items() if head.startswith(magic)), "something else")
+    return next((name for magic, name in _OTHER_FORMATS.items() if head.startswith(magic)), "something else")

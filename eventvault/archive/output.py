@@ -1,4 +1,4 @@
-"""The archive file as it grows: written in order, hashed beside that, on its way to the disk while more is made."""
+"""Writes the archive file in order, hashes it in a second thread, and flushes it to the disk bit by bit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from eventvault.files import IO_BYTES, SourceUnreadable, copy_range, write_at
 
 _QUEUED = 8
 _FLUSH = 2 * 2**20
-"""After so many bytes it is waited for the disk: an append's sync waits for what else is on its way there. With 700 MB
-of events and 8 clients at 50 posts/s, backups back to back: the posts' p99 was 14 ms, 19 to 21 ms with 8 MiB, and 50 to
-86 ms where the kernel was merely told to begin, every 16 MiB. A backup took as long each time."""
+"""Bytes between two flushes, because the sync of an append waits for everything on its way to the disk. With 700 MB of
+events, 8 clients at 50 posts/s and backups back to back, the posts' p99 was 14 ms; 19 to 21 ms with 8 MiB; and 50 to
+86 ms if the kernel was merely told to begin, every 16 MiB. A backup took the same time in all three cases."""
 
 
 class CopyFailed(Exception):
-    """What was copied from another archive is not what it should be. number: which archive, as `copy` was told."""
+    """Bytes copied from another archive are missing or wrong. number: of that archive, as given to `copy`."""
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class CopyFailed(Exception):
 
 
 class _Copied(NamedTuple):
-    """Bytes that the kernel copied into the file: to be read there, hashed and compared with their CRC-32."""
+    """Bytes that were copied into the file. The hashing thread reads them there and compares their CRC-32."""
 
     offset: int
     length: int
@@ -38,10 +38,10 @@ class _Copied(NamedTuple):
 
 
 class HashedOutput:
-    """Appends to the file `handle` and keeps the SHA-256 of all that was written; close it with `finish` or `abandon`.
+    """Appends to the file `handle` and computes the SHA-256 of all its bytes. Close it with `finish` or `abandon`.
 
-    A thread of its own computes the SHA-256, of what was copied from what stands in the file: that is where the CRC
-    of copied bytes is checked, after they were copied. So `write`, `copy` and `finish` may raise CopyFailed late.
+    A second thread computes the SHA-256. It reads copied bytes back from the file and checks their CRC there, so
+    `write`, `copy` and `finish` may raise CopyFailed for an earlier copy.
     """
 
     def __init__(self, handle: int) -> None:
@@ -60,9 +60,9 @@ class HashedOutput:
         self._append(content, len(content))
 
     def copy(self, source: int, offset: int, length: int, crc: int, number: int) -> None:
-        """Copy bytes of another open file, inside the kernel where it can: it may share them instead.
+        """Append `length` bytes of another open file, from `offset`.
 
-        crc: the CRC-32 that they must have. Raises CopyFailed where they are not there or not readable.
+        crc: the CRC-32 that they must have. Raises CopyFailed if they are missing or unreadable.
         """
         try:
             copied = copy_range(source, offset, self._handle, self.offset, length)
@@ -73,18 +73,18 @@ class HashedOutput:
         self._append(_Copied(self.offset, length, crc, number), length)
 
     def digest_so_far(self) -> bytes:
-        """The SHA-256 of all that was written up to here."""
-        self._settle()
+        """Return the SHA-256 of all bytes written so far."""
+        self._drain()
         return self._sha256.digest()
 
     def finish(self) -> str:
-        """The SHA-256 of the whole file, in hex; nothing can be written any more."""
-        self._settle()
+        """End the thread and return the SHA-256 of the whole file, in hex."""
+        self._drain()
         self.abandon()
         return self._sha256.hexdigest()
 
     def abandon(self) -> None:
-        """End the thread; idempotent."""
+        """End the thread. Idempotent."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -92,22 +92,22 @@ class HashedOutput:
     def _append(self, item: bytes | _Copied, length: int) -> None:
         self.offset += length
         self._queue.put(item)
-        self._raise()
+        self._check_failure()
         if self._hashed - self._flushed >= _FLUSH:
             self._flush(self._hashed)
 
-    def _flush(self, upto: int) -> None:
-        """Write what was hashed to the disk and wait for it, then let the kernel forget its copy."""
+    def _flush(self, end: int) -> None:
+        """Flush the hashed bytes to the disk, then let the kernel drop them from its cache."""
         os.fdatasync(self._handle)
         with suppress(OSError):
-            os.posix_fadvise(self._handle, self._flushed, upto - self._flushed, os.POSIX_FADV_DONTNEED)
-        self._flushed = upto
+            os.posix_fadvise(self._handle, self._flushed, end - self._flushed, os.POSIX_FADV_DONTNEED)
+        self._flushed = end
 
-    def _settle(self) -> None:
+    def _drain(self) -> None:
         self._queue.join()
-        self._raise()
+        self._check_failure()
 
-    def _raise(self) -> None:
+    def _check_failure(self) -> None:
         if self._failed is not None:
             raise self._failed
 
@@ -117,7 +117,7 @@ class HashedOutput:
             try:
                 if self._failed is None:
                     self._add(item, buffer)
-            except BaseException as error:  # noqa: BLE001 - raised where the archive is written
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that writes the archive
                 self._failed = error
             finally:
                 self._queue.task_done()

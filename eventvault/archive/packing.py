@@ -1,4 +1,4 @@
-"""Files on their way into an archive: read, hashed and compressed piece by piece, on several cores."""
+"""Reads, hashes and compresses the files of a new archive piece by piece, on several cores."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from eventvault.errors import DatabaseError
 
 
 class PackedPiece(NamedTuple):
-    """A piece of a file as a gzip member. content: bytes of the file in it. crc, sha256: of the member as it is.
+    """A piece of a file as a gzip member. content: bytes of the file in it. crc, sha256: of the compressed member.
 
-    file_sha256: of the whole file, in hex, with its last piece.
+    file_sha256: of the whole file, in hex; only with its last piece.
     """
 
     member: bytes
@@ -32,32 +32,32 @@ class PackedPiece(NamedTuple):
 
 
 def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[], PackedPiece]]:
-    """Jobs that give the pieces of a file of `size` bytes, in their order. A file without content has none.
+    """Yield one job for each piece of a file of `size` bytes, in order; none for an empty file.
 
-    Each raises DatabaseError where the file has another size.
+    A job raises DatabaseError if the file has another size.
     """
-    chained = OrderedHash()
+    file_hash = OrderedHash()
     pieces = list(layout.pieces(size))
     for number, (count, zeros) in enumerate(pieces):
-        yield partial(_pack, path, (number, count, zeros), number == len(pieces) - 1, chained, compression)
+        yield partial(_pack, path, (number, count, zeros), number == len(pieces) - 1, file_hash, compression)
 
 
 def hash_files(files: list[tuple[Path, int]]) -> list[str]:
-    """The SHA-256 of each of these files, in hex. Raises DatabaseError where one has another size."""
+    """Return the SHA-256 of each file, in hex. files: path and size. Raises DatabaseError if a size is wrong."""
     return list(in_order(partial(_hash, path, size) for path, size in files))
 
 
 def _pack(
-    path: Path, piece: tuple[int, int, int], last: bool, chained: OrderedHash, compression: Compression
+    path: Path, piece: tuple[int, int, int], is_last: bool, file_hash: OrderedHash, compression: Compression
 ) -> PackedPiece:
     number, count, zeros = piece
     try:
-        content = _read(path, number * layout.CHUNK, count, last=last)
-        chained.update(number, content)
+        content = _read(path, number * layout.CHUNK, count, is_last=is_last)
+        file_hash.update(number, content)
     except BaseException:
-        chained.give_up()
+        file_hash.give_up()
         raise
-    file_sha256 = chained.hexdigest() if last else None
+    file_sha256 = file_hash.hexdigest() if is_last else None
     padded = read_buffer()[: count + zeros]
     padded[count:] = bytes(zeros)
     member = layout.member(padded, compression=compression)
@@ -66,14 +66,14 @@ def _pack(
 
 def _hash(path: Path, size: int) -> str:
     sha256 = hashlib.sha256()
-    places = [*range(0, size, layout.CHUNK), size]
-    for start, end in pairwise(places):
-        sha256.update(_read(path, start, end - start, last=end == size))
+    offsets = [*range(0, size, layout.CHUNK), size]
+    for start, end in pairwise(offsets):
+        sha256.update(_read(path, start, end - start, is_last=end == size))
     return sha256.hexdigest()
 
 
-def _read(path: Path, offset: int, count: int, *, last: bool) -> memoryview:
-    """A piece of the file, in this thread's buffer; the last piece must end where the file does."""
+def _read(path: Path, offset: int, count: int, *, is_last: bool) -> memoryview:
+    """Read a piece of the file into this thread's buffer. The last piece must end where the file does."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         buffer = read_buffer()[:count]
@@ -81,16 +81,16 @@ def _read(path: Path, offset: int, count: int, *, last: bool) -> memoryview:
         while done < count:
             read = os.preadv(handle, [buffer[done:]], offset + done)
             if not read:
-                raise changed(path)
+                raise size_changed(path)
             done += read
-        if last and os.fstat(handle).st_size != offset + count:
-            raise changed(path)
+        if is_last and os.fstat(handle).st_size != offset + count:
+            raise size_changed(path)
         return buffer
     finally:
         os.close(handle)
 
 
-def changed(path: Path) -> DatabaseError:
+def size_changed(path: Path) -> DatabaseError:
     return DatabaseError(
         f"archiving {path} failed: its size changed while it was read",
         hint="only a checkpoint's staging folder, which nobody writes to, can be archived",

@@ -1,7 +1,7 @@
-"""An archive of ours, read on several cores: each member inflated, checked and written to its place by itself.
+"""Verifies and unpacks an archive of ours on several cores: inflates, checks and writes each member on its own.
 
-It accepts exactly what `sequential_reader` accepts. That one is asked where a check fails: it says what is wrong and
-at which byte.
+Implements `docs/format.md`, "How it is read". It accepts exactly what `sequential_reader` accepts, which is asked for
+the place of the damage if a check fails here.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ _TRAILER = struct.Struct("<II")
 
 
 class VerifiedArchive(msgspec.Struct, frozen=True):
-    """An archive that was read from its first byte to its last. sha256: of the whole file, in hex."""
+    """An archive whose every byte was checked. sha256: of the whole file, in hex."""
 
     manifest: Manifest
     sha256: str
 
 
-class _Done(NamedTuple):
-    """A member that was checked: where it ends in the archive, and what the whole file's SHA-256 must be."""
+class _CheckedMember(NamedTuple):
+    """A checked member: where it ends and, if it is the last of its file, the file's expected SHA-256 and its hash."""
 
     end: int
     sha256: str | None = None
-    chained: OrderedHash | None = None
+    file_hash: OrderedHash | None = None
 
 
 def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    """Check every byte of the archive; target: the folder that its files are written to, None to only check.
+    """Check every byte of the archive. target: the folder to write its files to; None only checks.
 
     Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
     spans = find_spans(archive)
     whole = _ArchiveHash(archive, counter)
-    writing = _Writing(target)
+    outputs = _OutputFiles(target)
     try:
-        with closing(in_order(_jobs(archive, spans, writing))) as results:
+        with closing(in_order(_jobs(archive, spans, outputs))) as results:
             for done in results:
                 whole.extend(done.end)
-                if done.chained is not None and done.chained.hexdigest() != done.sha256:
+                if done.file_hash is not None and done.file_hash.hexdigest() != done.sha256:
                     raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", done.end)
     finally:
-        writing.close()
+        outputs.close()
     return VerifiedArchive(spans.manifest, whole.finish(spans.closing.digest))
 
 
 class _ArchiveHash:
-    """The SHA-256 of the whole archive, computed as far as its members have been read: they are still in memory."""
+    """Computes the SHA-256 of the whole archive right behind the threads, while its pages are still cached."""
 
     def __init__(self, archive: OpenArchive, counter: ProgressCounter) -> None:
         self._archive = archive
@@ -76,17 +76,17 @@ class _ArchiveHash:
         self._buffer = memoryview(bytearray(IO_BYTES))
 
     def extend(self, end: int) -> None:
-        began = self._end
+        start = self._end
         while self._end < end:
             read = self._archive.read_into(self._buffer[: min(IO_BYTES, end - self._end)], self._end)
             if not read:
-                raise self._archive.damaged("it became shorter while it was read", self._end)
+                raise self._archive.damaged("it was truncated while it was read", self._end)
             self._sha256.update(self._buffer[:read])
             self._end += read
-        self._counter.advance(end - began)
+        self._counter.advance(end - start)
 
     def finish(self, digest: bytes) -> str:
-        """Compare what comes before the closing member with `digest`; gives the SHA-256 of the whole file."""
+        """Compare the SHA-256 up to the closing member with `digest`. Returns that of the whole file, in hex."""
         self.extend(self._archive.size - layout.CLOSING_SIZE)
         if self._sha256.digest() != digest:
             raise self._archive.damaged("the SHA-256 of the whole archive is not the one in its closing member", 0)
@@ -94,8 +94,8 @@ class _ArchiveHash:
         return self._sha256.hexdigest()
 
 
-class _Writing:
-    """The files that are being written into `folder`, each by several threads; None: nothing is written."""
+class _OutputFiles:
+    """The files in `folder`, each written by several threads. folder=None: writes nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -103,29 +103,29 @@ class _Writing:
         self._lock = threading.Lock()
 
     def begin(self, file: FileSpans) -> None:
-        """Make the file in its full size."""
+        """Create the file and reserve its space."""
         if self._folder is None:
             return
         path = self._folder / file.record.name
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        if not file.places:
+        if not file.ranges:
             os.close(handle)
             return
         with self._lock:
-            self._open[file.record.name] = (handle, len(file.places))
+            self._open[file.record.name] = (handle, len(file.ranges))
         os.posix_fallocate(handle, 0, file.record.size)
 
     def write(self, file: FileSpans, number: int, content: memoryview) -> None:
-        """Write a piece of it; with the last of them the kernel begins to bring it to the disk, and does not wait."""
+        """Write a piece of the file. After the last one the kernel begins to flush the file; nobody waits for that."""
         if self._folder is None:
             return
         with self._lock:
-            handle, left = self._open[file.record.name]
+            handle, remaining = self._open[file.record.name]
         write_at(handle, content, number * layout.CHUNK)
         with self._lock:
-            handle, left = self._open[file.record.name]
-            self._open[file.record.name] = (handle, left - 1)
-            if left > 1:
+            handle, remaining = self._open[file.record.name]
+            self._open[file.record.name] = (handle, remaining - 1)
+            if remaining > 1:
                 return
             del self._open[file.record.name]
         with suppress(OSError):
@@ -133,55 +133,55 @@ class _Writing:
         os.close(handle)
 
     def close(self) -> None:
-        """Close what is left open; no thread may be at work any more."""
+        """Close all files. No thread may be writing any more."""
         for handle, _ in self._open.values():
             with suppress(OSError):
                 os.close(handle)
 
 
-def _jobs(archive: OpenArchive, spans: Spans, writing: _Writing) -> Iterator[Callable[[], _Done]]:
+def _jobs(archive: OpenArchive, spans: Spans, outputs: _OutputFiles) -> Iterator[Callable[[], _CheckedMember]]:
     modified = spans.manifest.modified
     folder_block = tar.build_header(layout.FOLDER_ENTRY, 0, modified)
     yield partial(_check_header, archive, spans.folder, layout.opening_header(), folder_block)
     for file in spans.files:
         block = tar.build_header(layout.FOLDER_ENTRY + file.record.name, file.record.size, modified)
         yield partial(_check_header, archive, file.header, layout.PLAIN_HEADER, block)
-        writing.begin(file)
-        if not file.places:
+        outputs.begin(file)
+        if not file.ranges:
             yield partial(_check_empty, file)
-        chained = OrderedHash()
+        file_hash = OrderedHash()
         for number, member in enumerate(file.members()):
-            yield partial(_check_member, archive, file, number, member, chained, writing)
+            yield partial(_check_member, archive, file, number, member, file_hash, outputs)
 
 
-def _check_header(archive: OpenArchive, place: tuple[int, int], gzip_header: bytes, block: bytes) -> _Done:
-    offset, length = place
+def _check_header(archive: OpenArchive, header: tuple[int, int], gzip_header: bytes, block: bytes) -> _CheckedMember:
+    offset, length = header
     if _inflate(archive, offset, length, gzip_header, len(block), None) != block:
-        raise archive.damaged("the tar header is not as it was written", offset)
-    return _Done(offset + length)
+        raise archive.damaged("the tar header is not as EventVault writes it", offset)
+    return _CheckedMember(offset + length)
 
 
-def _check_empty(file: FileSpans) -> _Done:
-    return _Done(sum(file.header), file.record.sha256, OrderedHash())
+def _check_empty(file: FileSpans) -> _CheckedMember:
+    return _CheckedMember(sum(file.header), file.record.sha256, OrderedHash())
 
 
 def _check_member(
-    archive: OpenArchive, file: FileSpans, number: int, member: Member, chained: OrderedHash, writing: _Writing
-) -> _Done:
+    archive: OpenArchive, file: FileSpans, number: int, member: Member, file_hash: OrderedHash, outputs: _OutputFiles
+) -> _CheckedMember:
     try:
-        content = _inflated(archive, member)
-        chained.update(number, content)
+        content = _content_of(archive, member)
+        file_hash.update(number, content)
     except BaseException:
-        chained.give_up()
+        file_hash.give_up()
         raise
-    writing.write(file, number, content)
-    if number < len(file.places) - 1:
-        return _Done(member.offset + member.length)
-    return _Done(member.offset + member.length, file.record.sha256, chained)
+    outputs.write(file, number, content)
+    if number < len(file.ranges) - 1:
+        return _CheckedMember(member.offset + member.length)
+    return _CheckedMember(member.offset + member.length, file.record.sha256, file_hash)
 
 
-def _inflated(archive: OpenArchive, member: Member) -> memoryview:
-    """The content of a data member without its padding."""
+def _content_of(archive: OpenArchive, member: Member) -> memoryview:
+    """Return the content of a data member without its padding."""
     expected = member.content + member.zeros
     content = _inflate(archive, member.offset, member.length, layout.PLAIN_HEADER, expected, member.crc)
     if content[member.content :].strip(b"\0"):
@@ -190,7 +190,7 @@ def _inflated(archive: OpenArchive, member: Member) -> memoryview:
 
 
 def _inflate(archive: OpenArchive, offset: int, length: int, header: bytes, expected: int, crc: int | None) -> bytes:
-    """The content of the member that fills these bytes exactly. crc: of the bytes themselves."""
+    """Return the content of the member that fills exactly these bytes. crc: of the compressed bytes, or None."""
     packed = read_buffer()[:length]
     if archive.read_into(packed, offset) != length:
         raise archive.damaged("a member ends after the file", offset)
@@ -205,5 +205,5 @@ def _inflate(archive: OpenArchive, offset: int, length: int, header: bytes, expe
     trailer = _TRAILER.pack(isal_zlib.crc32(content), len(content) & 0xFFFFFFFF)
     whole = inflater.eof and not inflater.unused_data and len(content) == expected
     if not whole or packed[: len(header)] != header or packed[-_TRAILER.size :] != trailer:
-        raise archive.damaged("a gzip member is not as it was written", offset)
+        raise archive.damaged("a gzip member is not as EventVault writes it", offset)
     return content

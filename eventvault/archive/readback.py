@@ -1,4 +1,4 @@
-"""Reading back from the disk what was just written, before it counts as a backup."""
+"""Reads a new archive back from the disk before it gets its name, and compares it with what was written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventvault.errors import ArchiveDamaged
 
 
 class WrittenRange(NamedTuple):
-    """Bytes that were written: where, and their SHA-256."""
+    """A part of the file that was written, and the SHA-256 of its bytes."""
 
     offset: int
     length: int
@@ -24,7 +24,7 @@ class WrittenRange(NamedTuple):
 
 
 class WrittenRanges:
-    """Many a `WrittenRange`, kept small: an archive may have 200,000 members."""
+    """A compact list of `WrittenRange`: an archive may have 200,000 members."""
 
     _FORM = struct.Struct("<QI32s")
 
@@ -39,9 +39,9 @@ class WrittenRanges:
 
 
 def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
-    """Read from the disk, past the kernel's copy where it lets us, and compare; the file was synced before.
+    """Read all ranges of the synced file from the disk, past the kernel's cache if possible, and compare them.
 
-    Raises ArchiveDamaged that says where it differs.
+    Raises ArchiveDamaged that names the first byte of a range that differs.
     """
     with suppress(OSError):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -49,7 +49,7 @@ def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
         if offset is not None:
             raise ArchiveDamaged(
                 f"reading back {path} failed at byte {offset}: it is not what was written",
-                hint="nothing was kept of it; the disk, its cable or the memory fails: look at the system's log",
+                hint="the archive was removed; the disk, its cable or the memory fails: read the system's log",
             )
 
 

@@ -1,4 +1,7 @@
-"""Reading archives of ours: a quick look, the full check, and unpacking with the same checks."""
+"""Reads archives of ours: origin and manifest without a wait for a lock, the full check, and unpacking.
+
+`verify` and `unpack` read in parallel; after a failure the sequential reader finds the place of the damage.
+"""
 
 from __future__ import annotations
 
@@ -17,37 +20,37 @@ from eventvault.archive.parallel_reader import VerifiedArchive
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.sequential_reader import check_sequentially
 from eventvault.archive.source import OpenArchive, Source, open_archive
-from eventvault.archive.unpacking import check_fits, fresh_folder
+from eventvault.archive.unpacking import check_fits, new_folder
 from eventvault.errors import ArchiveDamaged
 
 
 def kind(path: Path) -> Literal["own", "foreign"]:
-    """Whose archive this is, by a look at its two ends: `verify` and `unpack` read `own`, `unpack_foreign` the others.
+    """Return the archive's origin, from its two ends: `verify` and `unpack` read `own`, `unpack_foreign` the others.
 
-    Raises ArchiveIncomplete for one that ends too early (or is empty), ArchiveDamaged for one of ours with something
-    after its end, ArchiveAlien for what is no gzip file, ArchiveTooNew, BackupNotFound.
+    Raises ArchiveIncomplete if it is empty or ends too early, ArchiveDamaged if it is ours and bytes follow its end,
+    ArchiveAlien if it is no gzip file, ArchiveTooNew, BackupNotFound.
     """
     with open_archive(path, wait=False) as archive:
         return archive_origin(archive)
 
 
 def begins_as_own(path: Path) -> bool:
-    """Whether the file begins as an archive of ours does, whatever follows. Raises as `open_archive` does."""
+    """Return True if the file begins as an archive of ours, whatever follows. Raises as `open_archive` does."""
     with open_archive(path, wait=False) as archive:
         return layout.opening_version(archive.read_at(0, layout.BLOCK)) is not None
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of an archive of ours, found from its end without reading the rest.
+    """Return the manifest of an archive of ours, found from its end without reading the rest.
 
-    A hint for lists and plans: nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
+    Good enough for lists and plans, but nothing else is checked. Raises as `kind` does, and ArchiveDamaged.
     """
     with open_archive(path, wait=False) as archive:
         return peek_manifest(archive)
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
-    """Read every byte of an archive of ours from the disk and check all of it; gives the manifest, now proven.
+    """Read and check every byte of an archive of ours, from the disk.
 
     progress: in bytes of the archive. Raises ArchiveIncomplete, ArchiveDamaged (saying what and at which byte),
     ArchiveTooNew, BackupNotFound.
@@ -57,14 +60,14 @@ def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
 
 
 def unpack(path: Path, target: Path, *, progress: Progress | None = None) -> VerifiedArchive:
-    """`verify`, while the files are written to `target/event_registry_db/`, which is on disk when this returns.
+    """As `verify`, and write the files to `target/event_registry_db/`, which is on disk when this returns.
 
-    target: a folder that is not there yet (FileExistsError), in one that is; on any error it is removed again.
-    Raises as `verify` does, NoSpace (before anything is written, where the size is known), ArchiveUnsafe.
+    target: a folder that does not exist (FileExistsError); on any error it is removed again. Raises as `verify` does,
+    NoSpace (before anything is written, if the manifest's sizes are true), ArchiveUnsafe.
     """
     with open_archive(path, past_cache=True) as archive:
         check_fits(archive, peek_manifest(archive).total_size, target.parent)
-        with fresh_folder(target):
+        with new_folder(target):
             (target / data_folders.DATABASE).mkdir()
             return _read_through(archive, target / data_folders.DATABASE, ProgressCounter(archive.size, progress))
 
@@ -78,7 +81,7 @@ def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCo
 
 
 def peek_manifest(archive: OpenArchive) -> Manifest:
-    """The manifest of an archive of ours, as it stands there. Raises as `read_manifest` does."""
+    """As `read_manifest`, for an open archive."""
     if archive_origin(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
     offset = find_closing(archive).index_offset
@@ -87,16 +90,16 @@ def peek_manifest(archive: OpenArchive) -> Manifest:
 
 
 def peek_entries(archive: OpenArchive) -> Iterator[IndexEntry]:
-    """The entries of an archive of ours as its index says, one after the other. Raises as `read_manifest` does."""
+    """Yield the entries in the index of an archive of ours. Raises as `read_manifest` does."""
     offset = find_closing(archive).index_offset
     yield from index_entries(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
 
 
 def _text_at(archive: OpenArchive, offset: int, name: str) -> bytearray:
-    """The content of the entry whose header member is said to begin at `offset`."""
+    """Return the content of the entry whose header member should begin at `offset`."""
     end = archive.size - layout.CLOSING_SIZE
     if offset >= end:
-        raise archive.damaged(f"{name} is said to lie outside of the archive", offset)
+        raise archive.damaged(f"{name} lies outside of the archive", offset)
     reader = EntryReader(Source(archive, offset, end))
     reader.begin()
     return reader.text(name)

@@ -1,4 +1,4 @@
-"""Reads a whole archive of ours from its first byte to its last and says where it first differs from the format.
+"""Reads an archive of ours from its first byte to its last and reports where it first differs from the format.
 
 `parallel_reader` verifies and unpacks; this one is asked after a failure, for a precise error. It relies on nothing in
 the index or the closing member, but compares both with what it read. Source: `docs/format.md`, "How it is read".
@@ -59,7 +59,7 @@ def _read_files(reader: EntryReader) -> list[FileRecord]:
 
 
 def _check_order(reader: EntryReader, entry: IndexEntry, name: str, records: list[FileRecord]) -> None:
-    if not layout.safe_name(name) or (records and records[-1].name >= name):
+    if not layout.is_safe_name(name) or (records and records[-1].name >= name):
         raise reader.source.damaged(f"the file {name!r} should not be here", entry.header)
     if len(records) == manifest.MAX_FILES:
         raise reader.source.damaged(f"there are more than {manifest.MAX_FILES} files", entry.header)

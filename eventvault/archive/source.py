@@ -1,4 +1,4 @@
-"""An archive that is open for reading, and its bytes in order."""
+"""Opens an archive for reading, and reads its bytes in order with their SHA-256."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from eventvault.errors import (
 )
 
 _READ = 256 * 1024
-DAMAGED_HINT = "the archive is not what was written; restore another one, and look at the disk or copy it again"
+DAMAGED_HINT = "the archive is damaged; restore another one, and check the disk or copy this one again"
 
 
 @dataclass(frozen=True)
 class OpenArchive:
-    """An archive that is open and locked against removal by rotation. size: in bytes, when it was opened."""
+    """An archive that is open under a shared lock. size: in bytes, when it was opened."""
 
     path: Path
     handle: int
     size: int
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes; fewer only at the end of the file. Raises ArchiveDamaged where the disk fails."""
+        """Return `count` bytes, fewer only at the end of the file. Raises ArchiveDamaged if the disk fails."""
         try:
             return os.pread(self.handle, count, offset)
         except OSError as error:
             raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset) from error
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill the buffer; gives how many bytes there are, fewer only at the end. Raises ArchiveDamaged."""
+        """Fill the buffer and return the number of bytes, fewer only at the end. Raises ArchiveDamaged."""
         done = 0
         try:
             while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
@@ -52,7 +52,7 @@ class OpenArchive:
         return done
 
     def crc_of(self, offset: int, length: int) -> int:
-        """The CRC-32 of these bytes as they are in the file."""
+        """Return the CRC-32 of these bytes of the file."""
         crc = 0
         for start in range(offset, offset + length, _READ):
             crc = isal_zlib.crc32(self.read_at(start, min(_READ, offset + length - start)), crc)
@@ -64,7 +64,7 @@ class OpenArchive:
     def incomplete(self, why: str) -> ArchiveIncomplete:
         return ArchiveIncomplete(
             f"reading {self.path} failed: {why}",
-            hint="wait until it is copied whole, or copy it again from where it came",
+            hint="wait until the copy is complete, or copy it again",
         )
 
     def alien(self, why: str) -> ArchiveAlien:
@@ -78,9 +78,9 @@ class OpenArchive:
 def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> Iterator[OpenArchive]:
     """Open an archive, or a symbolic link to one, for reading under a shared lock.
 
-    past_cache: ask the kernel to forget its copy, so that what is read is what is on the disk. wait: as for
-    `shared_lock`. Raises BackupNotFound where there is none, ArchiveAlien where it is not a regular file,
-    ArchiveUnreadable where the system does not let it be opened.
+    past_cache: ask the kernel to drop its cached pages first, so that the bytes come from the disk. wait: as for
+    `shared_lock`. Raises BackupNotFound if there is none, ArchiveAlien if it is not a regular file, ArchiveUnreadable
+    if the system refuses to open it.
     """
     with ExitStack() as stack:
         try:
@@ -88,12 +88,12 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
         except OSError as error:
             raise ArchiveUnreadable(
                 f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
-                hint="see to it that the service may read the file",
+                hint="make sure that the service may read the file",
             ) from error
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ArchiveAlien(
-                f"reading {path} failed: it is not a regular file", hint="put the archive itself in its place"
+                f"reading {path} failed: it is not a regular file", hint="replace it by the archive itself"
             )
         if past_cache:
             with suppress(OSError):
@@ -102,9 +102,9 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
 
 
 class Source:
-    """The bytes of an archive from `start` up to `end`, in order, with their SHA-256.
+    """Reads the bytes of an archive from `start` up to `end` in order and computes their SHA-256.
 
-    truncated: the error for bytes that end too early: ArchiveIncomplete where nothing said how many there must be.
+    truncated: the error if content goes on beyond `end`. It is ArchiveIncomplete if the right size is not known.
     """
 
     def __init__(
@@ -131,16 +131,16 @@ class Source:
         """The offset in the file of the next byte."""
         return self._buffer_offset + self._next
 
-    def read_some(self, most: int = _READ) -> memoryview:
-        """The next bytes, as many as are at hand; none only at the end."""
+    def read_some(self, limit: int = _READ) -> memoryview:
+        """Return up to `limit` of the next bytes; none only at the end."""
         if self._next == len(self._buffer):
             self._load()
-        piece = self._buffer[self._next : self._next + most]
+        piece = self._buffer[self._next : self._next + limit]
         self._next += len(piece)
         return piece
 
     def push_back(self, count: int) -> None:
-        """The last `count` bytes will come again."""
+        """Go back by `count` bytes."""
         if count <= self._next:
             self._next -= count
         else:
@@ -148,20 +148,20 @@ class Source:
             self._buffer, self._next = memoryview(b""), 0
 
     def read_exactly(self, count: int) -> bytes:
-        """Exactly the next `count` bytes (few)."""
-        taken = b""
-        while len(taken) < count:
-            piece = self.read_some(count - len(taken))
+        """Return exactly the next `count` bytes, which should be few."""
+        content = b""
+        while len(content) < count:
+            piece = self.read_some(count - len(content))
             if not piece:
                 raise self.ended()
-            taken += piece
-        return taken
+            content += piece
+        return content
 
     def at_end(self) -> bool:
         return self.position >= self._end
 
     def digest(self) -> bytes:
-        """The SHA-256 of all bytes from `start` up to here; meaningful at the end."""
+        """Return the SHA-256 of all bytes from `start` to the farthest one read."""
         return self._sha256.digest()
 
     def damaged(self, why: str, offset: int | None = None) -> ArchiveDamaged:

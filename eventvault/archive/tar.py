@@ -1,7 +1,7 @@
-"""Blocks of a tar file: the headers that we write, and the headers that any tar writes.
+"""Builds and parses tar header blocks: ours, and those of any other tar.
 
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format" (base
-256 numbers). Nothing here allocates by what a header says.
+256 numbers). No size in a header decides how much memory is allocated here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _CHECKSUM = slice(148, 156)
 _LARGEST_OCTAL = 8**11 - 1
 
 
-class Header(NamedTuple):
-    """A tar header. name: bytes as they stand there, with ustar's prefix. kind: the type flag."""
+class TarHeader(NamedTuple):
+    """A tar header. name: the bytes, with ustar's prefix. modified: seconds since the epoch. kind: the type flag."""
 
     name: bytes
     size: int
@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 def build_header(name: str, size: int, modified: int) -> bytes:
-    """The header block of a file, or of a folder where `name` ends in `/`.
+    """Return the header block of a file, or of a folder if `name` ends in `/`.
 
     name: at most 100 bytes. size: in bytes. modified: seconds since the epoch.
     """
@@ -42,19 +42,19 @@ def build_header(name: str, size: int, modified: int) -> bytes:
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-def parse_header(block: bytes) -> Header:
-    """The header in a block of 512 bytes. Raises ValueError, saying why, for what is none."""
+def parse_header(block: bytes) -> TarHeader:
+    """Return the header in a block of 512 bytes. Raises ValueError with the reason if it is none."""
     fields = _FIELDS.unpack(block)
-    if not _sum_is(_octal(fields[6], "checksum"), block):
+    if not _checksum_fits(_octal(fields[6], "checksum"), block):
         raise ValueError("the checksum of the tar header is wrong")
     name, prefix = _text(fields[0]), _text(fields[15])
     if fields[9] == b"ustar\0" and prefix:
         name = prefix + b"/" + name
-    return Header(name, _parse_number(fields[4], "size"), _parse_number(fields[5], "time"), fields[7])
+    return TarHeader(name, _parse_number(fields[4], "size"), _parse_number(fields[5], "time"), fields[7])
 
 
 def parse_pax(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The records of a pax header: `length key=value\\n`. Raises ValueError for what is none."""
+    """Yield the records `length key=value\\n` of a pax header. Raises ValueError."""
     start, end = 0, len(content.rstrip(b"\0"))
     while start < end:
         digits, space, _ = content[start : start + 12].partition(b" ")
@@ -63,7 +63,7 @@ def parse_pax(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         stop = start + int(digits)
         key, equals, value = content[start + len(digits) + 1 : stop].partition(b"=")
         if stop > len(content) or not equals or not value.endswith(b"\n"):
-            raise ValueError("a pax record is not whole")
+            raise ValueError("a pax record is incomplete")
         yield key, value[:-1]
         start = stop
 
@@ -75,7 +75,7 @@ def _number(value: int) -> bytes:
 
 
 def _parse_number(field: bytes, what: str) -> int:
-    """Octal text, or GNU's base 256 where the first bit is set; a negative number only as a time."""
+    """Return the number in octal text, or in GNU's base 256 if the first bit is set. Only a time may be negative."""
     if field[0] in (0x80, 0xFF):
         value = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
         if value < 0 and what == "size":
@@ -91,11 +91,11 @@ def _octal(field: bytes, what: str) -> int:
     return int(digits, 8)
 
 
-def _sum_is(said: int, block: bytes) -> bool:
-    """Whether the bytes, with blanks in the checksum's place, have this sum; some old programs took them as signed."""
+def _checksum_fits(checksum: int, block: bytes) -> bool:
+    """Return True if the bytes add up to the checksum; its own field counts as blanks. Old tars add signed bytes."""
     others = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
     total = sum(others)
-    return said == total or said == total - 256 * sum(byte > 127 for byte in others)
+    return checksum == total or checksum == total - 256 * sum(byte > 127 for byte in others)
 
 
 def _text(field: bytes) -> bytes:

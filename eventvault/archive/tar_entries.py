@@ -1,4 +1,8 @@
-"""The entries of any plain tar file, read from a stream with bounded memory: ustar, GNU long names, pax headers."""
+"""Reads the entries of any plain tar file from a stream in bounded memory, and refuses what no database holds.
+
+It knows ustar, GNU long names and pax headers. Sources: POSIX.1-2017 pax; GNU tar manual, "Basic Tar Format".
+Implements the limits for foreign archives of `docs/format.md`, "How it is read".
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ _REFUSED = {
 
 
 class Entry(NamedTuple):
-    """A file or folder. name: as it stands in the archive. path: its parts, without `.`."""
+    """A file or folder of the tar file. name: as the header has it. path: its parts, without `.`."""
 
     name: str
     path: tuple[str, ...]
@@ -33,10 +37,10 @@ class Entry(NamedTuple):
 
 
 class TarEntries:
-    """The entries of the tar file in `content`, the inflated bytes of `source`.
+    """Iterates over the entries of the tar file in `content`, the inflated bytes of `source`.
 
-    Raises ArchiveUnsafe for what no plain tar of a database holds, ArchiveIncomplete where it ends too early,
-    ArchiveDamaged for what is no tar, ArchiveAlien where it is none from its first block on.
+    Raises ArchiveUnsafe for entries that no plain tar of a database has, ArchiveIncomplete if the tar file ends too
+    early, ArchiveAlien if its first block is no header, ArchiveDamaged if a later one is none.
     """
 
     def __init__(self, source: Source, content: Iterator[bytes], budget: Budget) -> None:
@@ -45,7 +49,7 @@ class TarEntries:
         self._content = content
         self._budget = budget
         self._buffer = memoryview(b"")
-        self._left = 0
+        self._remaining = 0
         self._padding = 0
         self._headers = self._entries = self._extensions = 0
 
@@ -55,37 +59,37 @@ class TarEntries:
         while (header := self._next_header()) is not None:
             kind = header.kind
             if kind in _PAX:
-                renamed, resized = self._pax(header)
+                renamed, resized = self._read_pax(header)
                 name = name if renamed is None else renamed
                 size = size if resized is None else resized
             elif kind == _PAX_GLOBAL:
-                if self._pax(header) != (None, None):
+                if self._read_pax(header) != (None, None):
                     raise unsafe(self._archive, "a global pax header renames or resizes all its entries")
             elif kind == _LONG_NAME:
-                name = self._decode(self._extension(header).rstrip(b"\0"))
+                name = self._decode(self._read_extension(header).rstrip(b"\0"))
             elif kind == _LONG_LINK:
-                self._extension(header)
+                self._read_extension(header)
             else:
-                entry = self._entry(header, name, size)
+                entry = self._begin_entry(header, name, size)
                 name = size = None
                 if entry is not None:
                     yield entry
-                self._skip()
+                self._skip_content()
 
     def content(self) -> Iterator[bytes]:
-        """The content of the entry that was given last, or what is left of it."""
-        while self._left:
-            piece = self._some(self._left)
-            self._left -= len(piece)
+        """Yield the content of the present entry, from where the last call stopped."""
+        while self._remaining:
+            piece = self._read_some(self._remaining)
+            self._remaining -= len(piece)
             yield bytes(piece)
 
-    def _next_header(self) -> tar.Header | None:
+    def _next_header(self) -> tar.TarHeader | None:
         self._headers += 1
         if self._headers > _MAX_HEADERS:
             raise unsafe(self._archive, f"it has more than {_MAX_HEADERS} tar headers")
-        block = self._block()
+        block = self._read_block()
         if not block.strip(b"\0"):
-            self._end()
+            self._read_end()
             return None
         try:
             return tar.parse_header(block)
@@ -94,22 +98,22 @@ class TarEntries:
                 raise self._archive.alien("there is no tar file in it") from error
             raise self._source.damaged(str(error)) from error
 
-    def _entry(self, header: tar.Header, name: str | None, size: int | None) -> Entry | None:
-        """Check the entry and begin it; None for a volume's label."""
+    def _begin_entry(self, header: tar.TarHeader, name: str | None, size: int | None) -> Entry | None:
+        """Check the entry and begin its content. Returns None for a volume label."""
         shown = self._decode(header.name) if name is None else name
         what = _REFUSED.get(header.kind)
         folder = header.kind == b"5" or (header.kind == b"\0" and shown.endswith("/"))
         if what is not None or not (folder or header.kind in (*_FILES, _LABEL)):
             raise unsafe(self._archive, f"{shown!r} is {what or f'of the unknown kind {header.kind!r}'}")
-        self._begin(0 if folder else header.size if size is None else size)
+        self._begin_content(0 if folder else header.size if size is None else size)
         if header.kind == _LABEL:
             return None
         self._entries += 1
         if self._entries > MAX_FILES:
             raise unsafe(self._archive, f"it has more than {MAX_FILES} entries")
-        return Entry(shown, self._path(shown, folder=folder), self._left, folder)
+        return Entry(shown, self._checked_path(shown, folder=folder), self._remaining, folder)
 
-    def _path(self, name: str, *, folder: bool) -> tuple[str, ...]:
+    def _checked_path(self, name: str, *, folder: bool) -> tuple[str, ...]:
         if len(name) > _MAX_NAME_CHARS:
             raise unsafe(self._archive, f"a name is {len(name)} characters long")
         if name.startswith("/") or ".." in name.split("/"):
@@ -121,15 +125,15 @@ class TarEntries:
             raise unsafe(self._archive, "a file has no name")
         return path
 
-    def _pax(self, header: tar.Header) -> tuple[str | None, int | None]:
-        """The name and the size in a pax header; what else is there does not matter."""
+    def _read_pax(self, header: tar.TarHeader) -> tuple[str | None, int | None]:
+        """Return the name and the size in a pax header. Its other records do not matter."""
         name, size = None, None
         try:
-            for key, value in tar.parse_pax(self._extension(header)):
+            for key, value in tar.parse_pax(self._read_extension(header)):
                 if key == b"path":
                     name = self._decode(value)
                 elif key == b"size":
-                    size = self._size(value)
+                    size = self._parse_size(value)
                 elif key.startswith(b"GNU.sparse.") or key == b"SCHILY.realsize":
                     raise unsafe(self._archive, "it holds a sparse file")
         except ValueError as error:
@@ -137,57 +141,55 @@ class TarEntries:
         return name, size
 
     @staticmethod
-    def _size(value: bytes) -> int:
+    def _parse_size(value: bytes) -> int:
         if not value.isdigit() or len(value) > 20:
             raise ValueError("the size in a pax header is not a number")
         return int(value)
 
-    def _extension(self, header: tar.Header) -> bytes:
+    def _read_extension(self, header: tar.TarHeader) -> bytes:
         self._extensions += header.size
         if header.size > _MAX_EXTENSION_BYTES or self._extensions > _MAX_EXTENSIONS_BYTES:
             raise unsafe(self._archive, f"an extended tar header has {header.size} bytes")
-        self._begin(header.size)
+        self._begin_content(header.size)
         content = b"".join(self.content())
-        self._skip()
+        self._skip_content()
         return content
 
-    def _begin(self, size: int) -> None:
+    def _begin_content(self, size: int) -> None:
         self._budget.charge(size)
-        self._left, self._padding = size, padding(size)
+        self._remaining, self._padding = size, padding(size)
 
-    def _skip(self) -> None:
+    def _skip_content(self) -> None:
         for _ in self.content():
             pass
         while self._padding:
-            self._padding -= len(self._some(self._padding))
+            self._padding -= len(self._read_some(self._padding))
 
-    def _block(self) -> bytes:
+    def _read_block(self) -> bytes:
         block = b""
         while len(block) < BLOCK:
-            block += self._some(BLOCK - len(block))
+            block += self._read_some(BLOCK - len(block))
         return block
 
-    def _end(self) -> None:
-        """Read on to the end, so that every checksum is looked at: only zeros may come."""
-        rest = len(self._buffer)
+    def _read_end(self) -> None:
+        """Read on to the end, so that every checksum is compared. Only zeros may follow."""
         if self._buffer.tobytes().strip(b"\0"):
             raise self._source.damaged("something follows the end of the tar file")
         for piece in self._content:
-            rest += len(piece)
             self._budget.charge(len(piece))
             if piece.strip(b"\0"):
                 raise self._source.damaged("something follows the end of the tar file")
 
-    def _some(self, most: int) -> memoryview:
+    def _read_some(self, limit: int) -> memoryview:
         while not self._buffer:
-            piece = next(self._content, None)
-            if piece is None:
+            inflated = next(self._content, None)
+            if inflated is None:
                 raise self._archive.incomplete(
-                    "the tar file in it ends too early: what made it did not come to its end"
+                    "the tar file in it ends too early: the program that wrote it did not come to its end"
                 )
-            self._buffer = memoryview(piece)
-        read_some, self._buffer = self._buffer[:most], self._buffer[most:]
-        return read_some
+            self._buffer = memoryview(inflated)
+        piece, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        return piece
 
     @staticmethod
     def _decode(name: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Where an archive is unpacked to: a folder that is whole and on disk, or not there at all."""
+"""Prepares the folder that an archive is unpacked into, and checks that its content fits on the disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_DEFLATE_RATIO = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
 
 _BOMB = 100
-"""What holds this many times its size, and more than fits on the disk, is taken for a bomb."""
+"""An archive is a bomb if it unpacks to more than this many times its size and does not fit on the disk."""
 
 
 @contextmanager
-def fresh_folder(target: Path) -> Iterator[Path]:
-    """Make `target` (and what it lies in), and on leaving put all in it on disk; on an exception it is removed again.
+def new_folder(target: Path) -> Iterator[Path]:
+    """Make the folder `target` and its parents. On exit sync all of it to disk; on an exception remove it.
 
-    Raises FileExistsError where it is there already (then it is left as it is), NoSpace for a full disk.
+    Raises FileExistsError if `target` exists, which then does not change, and NoSpace if the disk is full.
     """
     with reporting_no_space(f"unpacking into {target}"):
         make_folder(target.parent)
@@ -40,38 +40,37 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 def no_space(archive: OpenArchive, needed: int, free: int) -> NoSpace:
     return NoSpace(
         f"unpacking {archive.path} failed: it needs {needed} bytes, {free} are free",
-        hint="free some space on the disk of storage/ and try again; nothing was kept of this try",
+        hint="free some space on the disk of storage/ and try again; nothing was unpacked",
     )
 
 
 def unsafe(archive: OpenArchive, why: str) -> ArchiveUnsafe:
     return ArchiveUnsafe(
         f"unpacking {archive.path} failed: {why}",
-        hint="this archive is not taken in; make it anew from the database folder alone: tar czf backup.tar.gz"
+        hint="EventVault refuses this archive; make another one of the database folder alone: tar czf backup.tar.gz"
         " event_registry_db",
     )
 
 
 def check_fits(archive: OpenArchive, needed: int, folder: Path) -> None:
-    """Raise, before anything is written, where `needed` bytes are more than `folder` has room for.
+    """Raise NoSpace if `folder` has no room for `needed` bytes, before anything is written.
 
-    Raises NoSpace, or ArchiveUnsafe where no archive of this size can hold so much.
+    Raises ArchiveUnsafe if no archive of this size can hold that many.
     """
     if needed > archive.size * MAX_DEFLATE_RATIO:
-        raise unsafe(archive, f"it says that it holds {needed} bytes, more than its {archive.size} can")
+        raise unsafe(archive, f"it claims to hold {needed} bytes, more than its {archive.size} can")
     free = _free(folder)
     if needed > free:
         raise no_space(archive, needed, free)
 
 
 def _free(folder: Path) -> int:
-    """What is free where `folder` lies or will lie."""
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    return free_bytes(there)
+    """Return the free bytes of the file system that `folder` lies on or will lie on."""
+    return free_bytes(next(parent for parent in (folder, *folder.absolute().parents) if parent.exists()))
 
 
 class Budget:
-    """What the entries of an archive may hold together: what is free on the disk."""
+    """Limits the bytes of all entries of an archive to what is free on the disk."""
 
     def __init__(self, archive: OpenArchive, folder: Path) -> None:
         self._archive = archive
@@ -79,7 +78,7 @@ class Budget:
         self._needed = 0
 
     def charge(self, size: int) -> None:
-        """Take in an entry of `size` bytes. Raises ArchiveUnsafe for a bomb, NoSpace for what does not fit."""
+        """Add an entry of `size` bytes. Raises NoSpace if the sum does not fit, ArchiveUnsafe if it is a bomb."""
         self._needed += size
         if self._needed <= self._free:
             return

@@ -1,7 +1,7 @@
-"""Writing an archive: a staging folder becomes one `.tar.gz`, streamed, durably, with constant memory.
+"""Writes an archive: a staging folder becomes one `.tar.gz`, durably and in constant memory.
 
-Files are compressed on several cores, or their members copied from an earlier archive; the bytes come in their order
-and are the same whichever thread made them. What is new is read back from the disk before the archive has its name.
+Writes what `layout` defines. Files are compressed on several cores, or their members copied from an earlier archive;
+neither changes the order of the bytes. All is read back from the disk before the archive gets its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventvault.archive import layout, manifest, tar
 from eventvault.archive.layout import Closing, Index, IndexEntry
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.output import CopyFailed, HashedOutput
-from eventvault.archive.packing import PackedPiece, changed, hash_files, pack
+from eventvault.archive.packing import PackedPiece, hash_files, pack, size_changed
 from eventvault.archive.parallel import in_order
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.readback import WrittenRanges, read_back
@@ -34,7 +34,7 @@ from eventvault.files import durable_file
 class WrittenArchive(msgspec.Struct, frozen=True):
     """An archive that was written and read back. size: in bytes. sha256: of the whole file, in hex.
 
-    manifest: with `files`. copied: how many of its bytes were copied from earlier archives.
+    manifest: complete with `files`. copied: bytes that were copied from earlier archives.
     """
 
     size: int
@@ -58,8 +58,8 @@ def write_archive(
     `unusable` names the archives that failed. progress: in bytes of the files. The same folder and manifest give the
     same bytes, unless members are copied from an archive of another version or of a harder compression.
 
-    Raises FileExistsError where the name is taken, NoSpace, TooLarge, ArchiveDamaged where the disk gives back other
-    bytes than were written, DatabaseError where the folder changed meanwhile; then nothing is left of the archive.
+    Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
+    than were written, DatabaseError if the folder changed meanwhile; then no file remains.
     """
     if path.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -74,7 +74,7 @@ def write_archive(
             except CopyFailed as failed:
                 if reusable is None:
                     raise
-                reusable.give_up(failed.number, str(failed))
+                reusable.exclude(failed.number, str(failed))
                 os.ftruncate(file.fileno(), 0)
 
 
@@ -88,17 +88,17 @@ class _Reused(msgspec.Struct, frozen=True):
 def _find_members(
     folder: Path, sizes: Mapping[str, int], digests: Mapping[str, str], reusable: ReusableMembers | None
 ) -> dict[str, _Reused]:
-    """The files that need not be compressed. One of unknown content is read where an earlier one has its size."""
+    """Return the files that need no compression. Reads those without a digest if an earlier archive has their size."""
     if reusable is None:
         return {}
     contents = {name: (sizes[name], digests[name]) for name in sizes if name in digests}
-    unknown = {name: size for name, size in sizes.items() if name not in digests and size}
-    reusable.open_for(set(contents.values()), set(unknown.values()))
-    same_size = [(folder / name, size) for name, size in unknown.items() if size in reusable.sizes()]
+    unread = {name: size for name, size in sizes.items() if name not in digests and size}
+    reusable.open_for(set(contents.values()), set(unread.values()))
+    same_size = [(folder / name, size) for name, size in unread.items() if size in reusable.sizes()]
     for (path, size), sha256 in zip(same_size, hash_files(same_size), strict=True):
         contents[path.name] = (size, sha256)
-    found = ((name, content, reusable.find(content)) for name, content in contents.items())
-    return {name: _Reused(content[1], members) for name, content, members in found if members is not None}
+    matches = ((name, content, reusable.find(content)) for name, content in contents.items())
+    return {name: _Reused(content[1], members) for name, content, members in matches if members is not None}
 
 
 def _write(
@@ -124,7 +124,7 @@ def _write(
         archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
         sha256 = archive.close()
         os.fsync(handle)
-        read_back(handle, path, archive.placed)
+        read_back(handle, path, archive.written)
         return WrittenArchive(archive.offset, sha256, complete, archive.copied)
     finally:
         archive.abandon()
@@ -153,10 +153,10 @@ def _add_file(
 
 
 class _Archive:
-    """The archive as it grows: its tar entries, its index, and what of it has to be read back."""
+    """The archive being written: appends tar entries, and collects the index and the ranges to read back."""
 
     def __init__(self, handle: int, about: Manifest) -> None:
-        self.placed = WrittenRanges()
+        self.written = WrittenRanges()
         self.copied = 0
         self._modified = about.modified
         self._file = HashedOutput(handle)
@@ -168,35 +168,35 @@ class _Archive:
         return self._file.offset
 
     def begin(self, name: str, size: int, gzip_header: bytes = layout.PLAIN_HEADER) -> None:
-        """Begin the tar entry `name`; all of its content must follow with `add` or `copy`."""
+        """Begin the tar entry `name`. All of its content must follow with `add` or `copy`."""
         block = tar.build_header(name, size, self._modified)
         self._entries.append(IndexEntry(name, size, self.offset, ()))
         self._write(layout.member(block, gzip_header))
 
     def add(self, piece: PackedPiece) -> None:
         """Add a piece of the present entry."""
-        self._note((self.offset, len(piece.member), piece.crc))
+        self._add_range((self.offset, len(piece.member), piece.crc))
         self._write(piece.member, piece.sha256)
 
     def copy(self, members: MemberRanges) -> None:
-        """Add all the members of the present entry from an earlier archive."""
-        for offset, length, crc in members.places:
-            self._note((self.offset, length, crc))
+        """Add all members of the present entry from an earlier archive."""
+        for offset, length, crc in members.ranges:
+            self._add_range((self.offset, length, crc))
             self._file.copy(members.handle, offset, length, crc, members.number)
             self.copied += length
 
     def add_text(self, name: str, content: bytes) -> None:
-        """Add a whole entry that is in memory."""
+        """Add an entry whose content is in memory."""
         self.begin(name, len(content))
         start = 0
         for size, zeros in layout.pieces(len(content)):
             member = layout.member(content[start : start + size] + bytes(zeros), compression=self._compression)
-            self._note((self.offset, len(member), isal_zlib.crc32(member)))
+            self._add_range((self.offset, len(member), isal_zlib.crc32(member)))
             self._write(member)
             start += size
 
     def close(self) -> str:
-        """Add the index, the end of the tar file and the closing member; gives the SHA-256 of the whole file."""
+        """Add the index, the end of the tar file and the closing member. Returns the SHA-256 of the whole file."""
         index = Index(manifest.FORMAT_VERSION, tuple(self._entries))
         index_offset = self.offset
         self.add_text(layout.INDEX_NAME, msgspec.json.encode(index) + b"\n")
@@ -207,33 +207,33 @@ class _Archive:
     def abandon(self) -> None:
         self._file.abandon()
 
-    def _note(self, place: tuple[int, int, int]) -> None:
+    def _add_range(self, member_range: tuple[int, int, int]) -> None:
         entry = self._entries[-1]
-        self._entries[-1] = msgspec.structs.replace(entry, data=(*entry.data, place))
+        self._entries[-1] = msgspec.structs.replace(entry, data=(*entry.data, member_range))
 
     def _write(self, member: bytes, sha256: bytes | None = None) -> None:
-        self.placed.add(self.offset, len(member), sha256 or hashlib.sha256(member).digest())
+        self.written.add(self.offset, len(member), sha256 or hashlib.sha256(member).digest())
         self._file.write(member)
 
 
 def _check_unchanged(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Pieces are read ahead of their turn, so what happens to a file later is looked for at the end."""
+    """Compare the sizes once more at the end: pieces are read ahead, so a file may change after it was read."""
     for name, size in sizes.items():
         if (folder / name).stat().st_size != size:
-            raise changed(folder / name)
+            raise size_changed(folder / name)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """The size of each file of the folder, by name, in the archive's order."""
+    """Return the size of each file of the folder by name, in the archive's order."""
     sizes = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        found = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(found.st_mode) or not layout.safe_name(entry.name):
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or not layout.is_safe_name(entry.name):
             raise ArchiveUnsafe(
                 f"archiving {folder} failed: {entry.name!r} is not a plain file with a plain name",
-                hint="a database folder holds only the files of LevelDB; remove what else lies in it",
+                hint="a database folder holds only the files of LevelDB; remove everything else from it",
             )
-        sizes[entry.name] = found.st_size
+        sizes[entry.name] = status.st_size
     if len(sizes) > manifest.MAX_FILES - 3:
         raise TooLarge(
             f"archiving {folder} failed: it holds {len(sizes)} files, an archive at most {manifest.MAX_FILES - 3}",

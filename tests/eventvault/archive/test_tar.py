@@ -25,7 +25,7 @@ def with_checksum(block: bytearray, total: int | None = None) -> bytes:
 def test_a_header_comes_back_and_tarfile_agrees(name, size, modified):
     block = tar.build_header(name, size, modified)
     folder = name.endswith("/")
-    expected = tar.Header(name.encode(), size, modified, tar.FOLDER if folder else tar.FILE)
+    expected = tar.TarHeader(name.encode(), size, modified, tar.FOLDER if folder else tar.FILE)
     assert tar.parse_header(block) == expected
     theirs = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     assert (theirs.name, theirs.size, theirs.mtime) == (name.rstrip("/"), size, modified)
