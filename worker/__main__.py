@@ -1,7 +1,7 @@
-"""`python -m worker [module …]`: run jobs from Kafka until SIGTERM or SIGINT; the modules register further handlers.
+"""`python -m worker [module …]`: runs jobs from Kafka until SIGTERM or SIGINT. The modules register more handlers.
 
-Exit codes: 0 after a drain, 78 (EX_CONFIG of sysexits.h) where a setting is missing or wrong, 1 after an error that
-no further try can mend, 128 + the signal's number after a second signal.
+Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 1 after an
+error that a retry cannot fix, 128 + the signal's number after a second signal.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def _run(loaded: Settings) -> int:
     except KafkaException as error:
         log.error("the worker ends: %s", topics.reason_of(error))  # noqa: TRY400
         return 1
-    log.info("%s is drained and ends", jobs.WORKER_NAME)
+    log.info("%s has drained and ends", jobs.WORKER_NAME)
     return 0
 
 
 def _drain_on_signals(worker: Worker) -> None:
-    """The first signal drains, the second ends the process at once: its job is run again by another worker."""
+    """Drain on the first signal, and exit at once on the second. Then another worker repeats the running job."""
 
     def first(_: int, __: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

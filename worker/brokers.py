@@ -1,4 +1,4 @@
-"""Whether the brokers are there, said once each time that changes, and the worker's topics made where they allow it."""
+"""Watches the brokers, logs when they become unavailable or available, and creates the worker's topics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECK_SECONDS = 5.0
 
 
 class Brokers:
-    """Belongs to one thread. No method raises because a broker is away."""
+    """Watches the brokers; belongs to one thread. No method raises if a broker is unavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_bootstrap_servers
@@ -28,23 +28,21 @@ class Brokers:
         self._check_due = 0.0
 
     def check_again(self) -> None:
-        """Something failed: look again soon."""
+        """Let the next `check_when_due` check, because a call failed."""
         self._is_ready = False
 
     def check_when_due(self) -> None:
-        """After `check_again`, until all is well: look for the brokers and the topics, every few seconds."""
+        """Check brokers and topics every CHECK_SECONDS until all answer, at first and after `check_again`."""
         if not self._is_ready and time.monotonic() >= self._check_due:
             self.make_topics()
             self._check_due = time.monotonic() + CHECK_SECONDS
 
     def make_topics(self) -> None:
-        """Make the topics that are missing; where that is not allowed, say so once and wait for somebody else."""
+        """Create missing topics. If that is not allowed, log it once; an operator must create them."""
         try:
             topics.describe_cluster(self._admin)
         except KafkaUnreachable as error:
-            self._report(
-                f"no Kafka broker answers at {self._servers}, it is tried again until one does: {error.message}"
-            )
+            self._report(f"no Kafka broker answers at {self._servers}; the worker retries: {error.message}")
             return
         missing = [reason for topic in self._topics if (reason := self._make(topic))]
         self._is_ready = not missing
@@ -59,7 +57,7 @@ class Brokers:
                 topics.create_topic(self._admin, topic)
                 log.info("created the topic %s", topic)
         except KafkaUnreachable as error:
-            return f"the topic {topic} is not there and cannot be made, it is waited for: {error.message}"
+            return f"the topic {topic} is missing and cannot be created; the worker waits for it: {error.message}"
         return None
 
     def _report(self, text: str) -> None:
@@ -69,5 +67,5 @@ class Brokers:
 
     def _report_ready(self) -> None:
         if self._reported is not None:
-            log.info("Kafka answers at %s again, all topics are there", self._servers)
+            log.info("Kafka answers at %s again, and all topics exist", self._servers)
         self._reported = None

@@ -1,4 +1,4 @@
-"""Jobs and their handlers. A handler is a function of a Job, registered for a type:
+"""Jobs and their handlers: a handler is a function of a Job, registered for a type.
 
     from worker.jobs import Job, job
 
@@ -6,9 +6,9 @@
     def report(job: Job) -> dict:
         return {"rows": count(job.payload["table"])}
 
-What it returns (anything that JSON can hold) is the result; what it raises makes the job fail. `python -m worker
-my_jobs` imports the module `my_jobs`, so that its handlers are there. A handler may run again for the same job (a
-worker was killed before the result was written), so what it does must bear that.
+The result is what it returns, any JSON value. If it raises, the job fails. `python -m worker my_jobs` imports `my_jobs`
+and registers its handlers. A handler must be idempotent: a job runs again if its worker is killed before the
+result is written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger("worker")
 MAX_ERROR_LENGTH = 1_000
 MAX_NAME_LENGTH = 1_000
 WORKER_NAME = f"{platform.node()}-{os.getpid()}"
-"""This worker, in results and logs."""
+"""Names this worker in results and logs."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """What became of a job: the value of the message in the results topic.
+    """The outcome of a job: the value of its message in the results topic.
 
     state: `done` with `result`, or `failed` with `error` {code, message}. Instants are ISO 8601.
     """
@@ -74,20 +74,20 @@ def job(job_type: str) -> Callable[[Handler], Handler]:
 
 @job("ping")
 def ping(_: Job) -> dict[str, Any]:
-    """Shows that a worker is there, which one, and which jobs it knows."""
+    """Return the name of the worker that runs this job, and the job types it handles."""
     return {"worker": WORKER_NAME, "jobTypes": sorted(_HANDLERS)}
 
 
 @job("echo")
 def echo(job: Job) -> Any:
-    """Gives the payload back: the way there and back, tried with one's own data."""
+    """Return the payload, to test a round trip."""
     return job.payload
 
 
 def run(value: bytes | None, fallback_id: str) -> Outcome:
-    """Run the job in a message. Never raises: whatever goes wrong is a failed outcome, without a traceback.
+    """Run the job in a message. Never raises: any error becomes a failed outcome without a traceback.
 
-    fallback_id: names the job where the message does not.
+    fallback_id: the id of the job if the message has none.
     """
     started = clock.now()
     message: Any = None
@@ -115,12 +115,12 @@ def run(value: bytes | None, fallback_id: str) -> Outcome:
 
 
 def as_failed(outcome: Outcome, code: str, message: str) -> Outcome:
-    """The same job's outcome as a failure, without its result."""
+    """Return the outcome as failed, without its result."""
     return msgspec.structs.replace(outcome, state="failed", result=None, error=_error(code, message))
 
 
 def encode(outcome: Outcome) -> bytes:
-    """The outcome as JSON; a failed one where its result cannot be JSON."""
+    """Return the outcome as JSON. It becomes a failed one if its result has no JSON form."""
     try:
         return msgspec.json.encode(outcome)
     except (TypeError, ValueError, RecursionError) as error:
@@ -145,7 +145,7 @@ def _handle(job: Job) -> Any:
     if handler is None:
         raise InvalidInput(
             f"no handler is registered for the job type {job.type!r}; known: {', '.join(sorted(_HANDLERS))}",
-            hint="start the worker with the module that has the handler: python -m worker <module>",
+            hint="start the worker with the module of the handler: python -m worker <module>",
         )
     return handler(job)
 

@@ -1,8 +1,7 @@
-"""The worker's loop: one job at a time, its result written, then its offset committed; drained on a signal.
+"""The worker's loop: runs one job at a time, writes its result, then commits its offset. A signal drains it.
 
-While a handler runs, in a thread of its own, the loop goes on polling with its partitions paused, so that a long job
-does not cost the worker its place in the group. A rebalance that takes the running job's partition away waits for
-the job, so that it is not run twice.
+A handler runs in its own thread. Meanwhile the loop polls with paused partitions, so that the worker stays in the group
+during a long job. A rebalance that revokes the running job's partition waits for the job, so that it runs once.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ log = logging.getLogger("worker")
 
 POLL_SECONDS = 0.1
 QUICK_SECONDS = 0.5
-"""A job that is done within this time costs no pause, which would drop what was fetched already."""
+"""A job that ends within this time causes no pause. A pause drops prefetched messages."""
 REVOKE_SECONDS = 240.0
-"""How long a rebalance waits for the running job; after five minutes the group goes on without this worker."""
+"""How long a rebalance waits for the running job. After five minutes the group removes this worker."""
 
 
 class RunningJob:
-    """A job in its thread. settled: its result is written. lost: another worker has its partition now."""
+    """A job in its own thread. partition_lost: another worker has its partition now."""
 
     def __init__(self, message: Message) -> None:
         self.partition_key = (message.topic() or "", message.partition() or 0)
@@ -63,11 +62,11 @@ class Worker:
         self._consumer = Consumer({**config.jobs_consumer(settings), "error_cb": self._client_error})
 
     def drain(self) -> None:
-        """Take no further job; `run` returns when the running one's result is written and committed."""
+        """Start no further job. `run` returns once the running job's result is written and committed."""
         self._draining = True
 
     def run(self) -> None:
-        """Raises KafkaException for an error that no further try can mend."""
+        """Run jobs until `drain`. Raises KafkaException for an error that a retry cannot fix."""
         self._brokers.check_when_due()
         self._consumer.subscribe(
             [self._topic],
@@ -85,7 +84,7 @@ class Worker:
             self._consumer.close()
 
     def _run_job(self, running: RunningJob) -> None:
-        """One job, to its committed end."""
+        """Run one job until its offset is committed."""
         self._running = running
         running.start()
         quick = running.done.wait(QUICK_SECONDS)
@@ -99,7 +98,7 @@ class Worker:
             self._consumer.resume(self._consumer.assignment())
 
     def _finish(self, running: RunningJob) -> None:
-        """Write the result, then commit. Without the commit whoever has the partition then runs the job again."""
+        """Write the result, then commit the offset. Without the commit the partition's next worker repeats the job."""
         outcome = running.outcome
         if running.result_written or outcome is None:
             return
@@ -107,14 +106,14 @@ class Worker:
         running.result_written = True
         log.info("job %s (%s): %s", outcome.id, outcome.type, outcome.state)
         if running.partition_lost:
-            log.warning("job %s will be run again: its partition went to another worker meanwhile", outcome.id)
+            log.warning("job %s will run again: its partition moved to another worker", outcome.id)
             return
         try:
             self._consumer.commit(
                 offsets=[TopicPartition(*running.partition_key, running.offset + 1)], asynchronous=False
             )
         except KafkaException as error:
-            log.warning("job %s may be run again: its offset is not committed: %s", outcome.id, topics.reason_of(error))
+            log.warning("job %s may run again: its offset is not committed: %s", outcome.id, topics.reason_of(error))
 
     def _poll(self) -> None:
         message = self._consumer.poll(POLL_SECONDS)
@@ -129,15 +128,15 @@ class Worker:
             self._client_error(error)
 
     def _client_error(self, error: KafkaError) -> None:
-        """Nothing that further tries cannot mend; said once a kind."""
+        """Handle an error that a retry may fix. Log unusual ones, each code once."""
         self._brokers.check_again()
         transient = (*topics.UNKNOWN, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)
         if error.code() not in transient and error.code() not in self._reported_errors:
             self._reported_errors.add(error.code())
-            log.warning("Kafka says, and it is tried again: %s", error.str())
+            log.warning("a Kafka call failed and is retried: %s", error.str())
 
     def _partitions_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        log.info("takes jobs from %d more partitions of %s", len(partitions), self._topic)
+        log.info("assigned %d more partitions of %s", len(partitions), self._topic)
         consumer.incremental_assign(partitions)
         if self._running is not None:
             consumer.pause(partitions)
@@ -158,7 +157,7 @@ class Worker:
         consumer.incremental_unassign(partitions)
 
     def _drop_waiting_jobs(self, partitions: list[TopicPartition]) -> set[tuple[str, int]]:
-        """Drop the waiting jobs of partitions that another worker gets."""
+        """Drop the waiting jobs of partitions that move to another worker, and return the partitions' keys."""
         partition_keys = {(partition.topic, partition.partition) for partition in partitions}
         remaining = [
             message for message in self._waiting if (message.topic(), message.partition()) not in partition_keys

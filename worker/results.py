@@ -1,4 +1,4 @@
-"""Outcomes to the results topic: on all brokers in sync, before the job counts as taken."""
+"""Writes outcomes to the results topic; all in-sync brokers have them before the job's offset is committed."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class ResultWriter:
         self._producer = Producer(self._config)
 
     def write(self, outcome: Outcome) -> None:
-        """Returns when the outcome is with the brokers, however long that takes.
+        """Write the outcome. Returns once the brokers have it, and retries until then.
 
-        One that is too large for the topic is written as a failed one that says so.
+        An outcome that is too large for the topic is written as a failed one instead.
         """
         value = jobs.encode(outcome)
         reported = None
         while (error := self._deliver(outcome.id, value)) is not None:
             if error.code() in _TOO_LARGE:
-                reason = f"the result has {len(value)} bytes, more than the topic {self._topic} takes"
+                reason = f"the result has {len(value)} bytes, more than the topic {self._topic} accepts"
                 value = jobs.encode(jobs.as_failed(outcome, "result_too_large", reason))
             elif error.code() != reported:
                 reported = error.code()
-                log.warning("the result of job %s cannot be written, it is tried again: %s", outcome.id, error.str())
+                log.warning("the result of job %s cannot be written and is retried: %s", outcome.id, error.str())
             self._replace_producer()
 
     def _deliver(self, key: str, value: bytes) -> KafkaError | None:
@@ -59,7 +59,7 @@ class ResultWriter:
         return reports[0]
 
     def _replace_producer(self) -> None:
-        """A producer that failed may be of no use any more, and the topic may have to be made."""
+        """Create a new producer, because a failed one may be unusable, and the topics if they are missing."""
         time.sleep(RETRY_SECONDS)
         self._brokers.make_topics()
         self._producer = Producer(self._config)
