@@ -1,6 +1,6 @@
-"""`make bench-backup`: first and second backup and restore beside tar, pigz, zstd, restic and borg, in one run.
+"""`make bench-backup`: measures backups and a restore against tar, pigz, zstd, restic and borg in one run.
 
-BENCH_OPTIONS='--size 100 --rounds 1' makes it short; `--help` names them all.
+BENCH_OPTIONS='--size 100 --rounds 1' makes it short; `--help` lists all options.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from tests.service import Service
 MEGABYTE = 10**6
 DATABASE = "event_registry_db"
 INTRODUCTION = """\
-Made by `make bench-backup`. {events:,} events of JSON in a LevelDB of {size:,} MB; 1 % more before the second backup.
-All programs get the same files in the same two states, all of it in tables, with what did not change left as it was
-(inodes and times), turn about in {rounds} rounds; the best of each counts, as noise only adds. Everything is in the
-page cache and the journal has caught up, as in a service that is at work. Ours is timed as the whole request to the
-running service: checkpoint, archive, `fsync`, reading back new members from the disk and checking copied ones,
-catalogue; the restore is that of an archive that was verified, and ends when the restored events are served. The others
-are not made to sync. Memory is RssAnon of the largest process, of ours that of the one that makes, checks or unpacks
-the archive.
+Made by `make bench-backup`. {events:,} events of JSON in a LevelDB of {size:,} MB, and 1 % more before the second
+backup. All programs get the same files in the same two states. All events are in tables, and unchanged files keep their
+inodes and times. The programs take turns in {rounds} rounds; the best time of each counts, because noise only adds. All
+files are in the page cache, and the journal has caught up, as in a running service. EventVault is timed as a whole
+request: checkpoint, archive, `fsync`, reading new members back from the disk, checking copied ones, catalogue. The
+restore is that of a verified archive, and it ends when the restored events are served. The other programs need not
+sync. Memory is RssAnon of the largest process; for EventVault, of the process that makes, checks or unpacks the
+archive.
 """
 TARGETS = {
     "tar czf": (15, 40, 4), "tar + pigz": (7, 20, 2.5), "tar + zstd -T0": (2, 6, 2), "restic": (3.5, 1, 1.5),
     "borg lz4": (1.5, 0.6, 2),
 }  # fmt: skip
-"""How many times faster ours is to be: first, second, restore."""
+"""How many times faster EventVault should be: first backup, second backup, restore."""
 MOST_MEMORY = 150 * MEGABYTE
 
 
-def bring(source: Path, target: Path) -> None:
-    """Make `target` hold what `source` holds, leaving files that are the same as they are."""
+def mirror(source: Path, target: Path) -> None:
+    """Make the files of `target` equal to those of `source`, without touching files that are equal already."""
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         if path.name != "LOCK" and not (source / path.name).exists():
@@ -55,8 +55,8 @@ def bring(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def at_work(root: Path, more: dict[str, str] | None = None) -> Iterator[Service]:
-    """The service once its journal has what was brought from outside, as that of a service that is at work has."""
+def caught_up_service(root: Path, more: dict[str, str] | None = None) -> Iterator[Service]:
+    """Yield the service once its journal has all events of the database, as in normal operation."""
     with serving.eventvault(root, 1, more) as service:
         processes.wait_until(lambda: journaled(service), "the journal does not catch up", seconds=3600)
         os.sync()
@@ -76,19 +76,19 @@ def timed_post(
     reply = service.post(address, body or {}, timeout=3600)
     seconds = time.perf_counter() - began
     if reply.status != 200:
-        raise SystemExit(f"{address} was answered with {reply.status}: {reply.body!r}")
+        raise SystemExit(f"{address} answered {reply.status}: {reply.body!r}")
     answer: dict[str, object] = reply.json()
     return seconds, answer
 
 
-def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, more: dict[str, list[float]]) -> None:
-    """First, second, verify, restore of the verified one, restore of one that never was verified."""
+def measure_ours(root: Path, states: tuple[Path, Path], result: Result, more: dict[str, list[float]]) -> None:
+    """Measure a first and a second backup, verify, a restore of the verified one, a restore of one never verified."""
     database = root / "STORAGE_DIR" / DATABASE
-    bring(states[0], database)
-    with at_work(root) as service, memory.watched(service.mark) as most:
+    mirror(states[0], database)
+    with caught_up_service(root) as service, memory.watched(service.mark) as most:
         result.first.append(timed_post(service, "/api/backup/create")[0])
-    bring(states[1], database)
-    with at_work(root) as service, memory.watched(service.mark) as later:
+    mirror(states[1], database)
+    with caught_up_service(root) as service, memory.watched(service.mark) as later:
         seconds, second = timed_post(service, "/api/backup/create")
         result.second.append(seconds)
         more["nothing new"].append(timed_post(service, "/api/backup/create", {"label": "again"})[0])
@@ -103,15 +103,15 @@ def one_round_of_ours(root: Path, states: tuple[Path, Path], result: Result, mor
     shutil.rmtree(root)
 
 
-def one_round_of(peer: Peer, root: Path, states: tuple[Path, Path], result: Result) -> None:
+def measure_peer(peer: Peer, root: Path, states: tuple[Path, Path], result: Result) -> None:
     places = {name: str(root / name) for name in ("data", "work", "out", "cache")}
     for path in places.values():
         Path(path).mkdir(parents=True)
-    bring(states[0], root / "data" / DATABASE)
+    mirror(states[0], root / "data" / DATABASE)
     if peer.setup:
         peers.run(peer.setup, places)
     for command, seconds, state in ((peer.first, result.first, 0), (peer.second, result.second, 1)):
-        bring(states[state], root / "data" / DATABASE)
+        mirror(states[state], root / "data" / DATABASE)
         os.sync()
         took, used = peers.run(command, places)
         seconds.append(took)
@@ -125,13 +125,13 @@ def one_round_of(peer: Peer, root: Path, states: tuple[Path, Path], result: Resu
     shutil.rmtree(root)
 
 
-def other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list[str]:
-    """ARCHIVE_COMPRESSION=small and store, once each: seconds and size of a first backup, beside tar czf's."""
+def measure_other_settings(folder: Path, states: tuple[Path, Path], tar: Result) -> list[str]:
+    """Return time and size of a first backup with ARCHIVE_COMPRESSION=small and store, compared with tar czf."""
     lines = []
     for compression in ("small", "store"):
         root = folder / compression
-        bring(states[0], root / "STORAGE_DIR" / DATABASE)
-        with at_work(root, {"ARCHIVE_COMPRESSION": compression}) as service:
+        mirror(states[0], root / "STORAGE_DIR" / DATABASE)
+        with caught_up_service(root, {"ARCHIVE_COMPRESSION": compression}) as service:
             seconds, made = timed_post(service, "/api/backup/create")
         size = int(str(made["size"]))
         beside = ""
@@ -167,20 +167,20 @@ def _cells(ours: Result, other: Result, wanted: tuple[float, ...]) -> Iterator[s
 
 
 def profile(ours: Result, alone: limits.Limits, size: int) -> list[str]:
-    """Where the time goes: each part alone on this machine, and what that makes of the whole at the very least."""
+    """Return a table of each part's speed alone on this machine, and the minimum time of the whole."""
     floors = alone.floors(size)
     measured = {part: min(getattr(ours, part)) for part in floors}
     words = ", ".join(f"{part} {measured[part]:.2f} s of which {floor:.2f} s" for part, floor in floors.items())
     return [
         "Where the time goes, each part alone:",
         alone.table(),
-        f"By that the work itself takes at least, with all cores busy and nothing else in their way: {words}. The rest"
-        " is the start of a process, the checkpoint, `fsync`, the disk, the catalogue, for a restore opening and"
-        " swapping the database, and what else ran on the machine.",
-        "So a first backup is as long as the cores need to compress and to hash: each file, each member and the whole"
-        " archive. A second one copies what it can, but every archive is whole: all of its bytes go to the disk and"
-        " through the one SHA-256 of the file, on one core; restic and borg write what is new and nothing else. A"
-        " restore hashes the archive and each file, and its files are on the disk before they take their place.",
+        f"So the minimum time, with all cores busy and no other load, is: {words}. The rest is the start of a process,"
+        " the checkpoint, `fsync`, the disk, the catalogue, for a restore also opening and swapping the database, and"
+        " other load of the machine.",
+        "A first backup takes as long as the cores need to compress and to hash each file, each member and the whole"
+        " archive. A second one copies unchanged members, but every archive is complete: all of its bytes go to the"
+        " disk and through one SHA-256 on one core. restic and borg write new data only. A restore hashes the archive"
+        " and each file, and syncs its files before the swap.",
     ]
 
 
@@ -195,7 +195,7 @@ def commands(used: list[Peer]) -> str:
 
 
 def states_of(folder: Path, megabytes: int) -> tuple[tuple[Path, Path], int]:
-    """The database before and after 1 % more events, and their number at first."""
+    """Return two folders with the database, before and after 1 % more events, and the number of events before."""
     first, second = folder / "state-1" / DATABASE, folder / "state-2" / DATABASE
     count = events.fill(first, megabytes * MEGABYTE, seed=1)
     events.settle(first)
@@ -207,10 +207,10 @@ def states_of(folder: Path, megabytes: int) -> tuple[tuple[Path, Path], int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=1000, help="MB of database (default 1000)")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each program is run (default 2)")
-    parser.add_argument("--folder", type=Path, default=None, help="where the data goes (default: the temporary folder)")
-    parser.add_argument("--only-ours", action="store_true", help="without the other programs, and without the page")
+    parser.add_argument("--size", type=int, default=1000, help="size of the database in MB (default 1000)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of all programs (default 2)")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: the temporary folder)")
+    parser.add_argument("--only-ours", action="store_true", help="run no other program, and write no page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-backup-", dir=options.folder) as name:
         run(options, Path(name))
@@ -226,11 +226,11 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     for number in range(options.rounds):
         os.sync()
         measured.append(limits.measure(states[0], folder))
-        one_round_of_ours(folder / f"ours-{number}", states, ours, more)
+        measure_ours(folder / f"ours-{number}", states, ours, more)
         for peer in used:
-            one_round_of(peer, folder / f"peer-{number}", states, others[peer.name])
+            measure_peer(peer, folder / f"peer-{number}", states, others[peer.name])
             print(f"round {number + 1}: {peer.name} is done", flush=True)
-    settings = other_settings(folder, states, others.get("tar czf", Result()))
+    settings = measure_other_settings(folder, states, others.get("tar czf", Result()))
     parts = [table(ours, others)]
     if others:
         parts.append(ratios(ours, others))

@@ -1,6 +1,6 @@
-"""`make bench-journal`: what the journal costs posts, how fast it is replayed, and how many seconds are at risk.
+"""`make bench-journal`: measures the journal's cost for posts, the speed of replay, and the seconds at risk.
 
-BENCH_OPTIONS='--seconds 2 --events 50000' makes it short; `--help` names all options.
+BENCH_OPTIONS='--seconds 2 --events 50000' makes it short; `--help` lists all options.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 LINES = 20_000
 INTRODUCTION = """\
 Made by `make bench-journal`, over loopback, with a load generator of one process, 16 clients and two gunicorn workers.
-With the journal is with the default `JOURNAL_INTERVAL`, without it with one that is never reached, turn about in short
-rounds, as a round differs more from the next one than the two do; the median counts. Replay is into a fresh database,
-every check of the segments included, and ends when it is synced. Seconds at risk is what health says, asked for ten
-times a second under a steady load.
+"With the journal" uses the default `JOURNAL_INTERVAL`, "without it" an interval that is never reached. They take turns
+in short rounds, because two rounds differ more than the two settings do; the median counts. Replay fills a fresh
+database, checks every segment, and ends when the database is synced. Seconds at risk are read from health ten times a
+second under a constant load.
 """
 
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare_posts(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
-    """Posts a second with the journal and without it, turn about; of the rounds the median counts."""
+    """Measure posts per second with and without the journal in turn; the median of the rounds counts."""
     kinds = (("single posts", posts(64, 1, 200)), ("posts of 100 events", posts(16, 100, 200)))
     with _service(folder / "on", "1000") as on, _service(folder / "off", OFF) as off:
         for name, requests in kinds:
@@ -70,7 +70,7 @@ def _spread(rates: list[float]) -> str:
 
 
 def replay(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
-    """Into a fresh database, every check included, synced."""
+    """Measure a replay into a fresh database, including all checks and the sync."""
     journal = folder / "journal" / GENERATION.id
     journal.mkdir(parents=True)
     paths = [_segment(journal, first, options.events) for first in range(1, options.events + 1, LINES)]
@@ -87,7 +87,7 @@ def replay(options: argparse.Namespace, folder: Path, results: report.Report) ->
 
 
 def at_risk(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
-    """The most seconds that were at risk under about 5,000 events a second, asked for every 100 ms."""
+    """Measure the maximum of seconds at risk under about 5,000 events per second, read every 100 ms."""
     seen: list[float] = []
     ended = threading.Event()
     with _service(folder / "risk", "1000") as one:
@@ -127,12 +127,12 @@ def _service(folder: Path, interval: str) -> AbstractContextManager[Service]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each round of posts")
-    parser.add_argument("--rounds", type=int, default=60, help="at least 2")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each round of posts")
+    parser.add_argument("--rounds", type=int, default=60, help="number of rounds, at least 2")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--events", type=int, default=1_000_000, help="that are replayed")
-    parser.add_argument("--risk-seconds", type=float, default=600.0, help="how long seconds at risk are measured")
-    parser.add_argument("--folder", type=Path, default=None, help="where the data lies (default: a temporary one)")
+    parser.add_argument("--events", type=int, default=1_000_000, help="number of events to replay")
+    parser.add_argument("--risk-seconds", type=float, default=600.0, help="seconds to measure the seconds at risk")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
     parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args()
 

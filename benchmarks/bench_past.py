@@ -1,6 +1,6 @@
-"""`make bench-past`: how fast the first page of a past moment is there, and how long a hot restore makes others wait.
+"""`make bench-past`: measures the first page of a past moment, and how long a hot restore delays other requests.
 
-BENCH_OPTIONS='--size 2048' is what the targets are for; `--help` names the options.
+The targets apply to BENCH_OPTIONS='--size 2048'; `--help` lists all options.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from tests.service import Service
 
 INTRODUCTION = """\
 Made by `make bench-past`, over loopback: `GET /api/events?asOf=…&limit=100` at a moment in the middle. Cold: the
-service was just started, and nothing of the database is in the page cache, as far as the system lets a program say so.
-Warm: the median of the same page read again. A generation that was left behind is read from what a restore keeps.
-The wait that a restore brings is the slowest of the posts and gets that were due at fixed times while it went on, each
-counted from when it was due. It goes to the moment in the middle, from an archive that was verified and the journal.
+service was just started, and the system was asked to drop the database from the page cache. Warm: the median of reading
+the same page again. A superseded generation is read from the previous database that a restore keeps. The delay of a
+restore is the slowest post or get that was due at a fixed time during the restore, measured from the time it was due.
+The restore goes to the moment in the middle, from a verified archive and the journal.
 """
 COLD_SECONDS, WARM_SECONDS, WAIT_SECONDS = 3.0, 0.05, 0.5
 PACE = 50
-"""Posts and gets a second, together, beside a restore."""
+"""Posts and gets per second, together, during a restore."""
 
 
 def moment_in_the_middle(service: Service) -> dict[str, str]:
-    """The instant at which the event in the middle was recorded, and its generation."""
+    """Return the recorded time of the event in the middle, and its generation."""
     last = service.get("/api/events?limit=1").json()["lastSequence"]
     page = service.get(f"/api/events?limit=1&after={last // 2}").json()
     return {"asOf": page["events"][0]["recordedtime"], "generation": page["generation"]}
 
 
 def read(service: Service, moment: dict[str, str]) -> float:
-    """Seconds until the page is there, from the end of the moment: nothing of it was read before."""
+    """Return the seconds until the first page of the moment has arrived."""
     address = f"/api/events?{urlencode(moment)}&limit=100"
     began = time.perf_counter()
     reply = service.get(address)
@@ -52,8 +52,8 @@ def read(service: Service, moment: dict[str, str]) -> float:
     return took
 
 
-def forget(folder: Path) -> None:
-    """Ask the system to drop the files beneath `folder` from its page cache."""
+def drop_from_page_cache(folder: Path) -> None:
+    """Ask the system to drop the files below `folder` from its page cache."""
     os.sync()
     for path in folder.rglob("*"):
         if path.is_file():
@@ -69,8 +69,8 @@ def measure(results: report.Report, what: str, cold: Callable[[], float], warm: 
     results.add(report.Row(f"{what}, warm", f"{again * 1e3:.1f} ms", "50 ms", again <= WARM_SECONDS))
 
 
-def timed(service: Service, address: str, body: dict[str, str]) -> tuple[float, dict[str, Any]]:
-    """Seconds of a POST that must succeed, and its answer."""
+def timed_post(service: Service, address: str, body: dict[str, str]) -> tuple[float, dict[str, Any]]:
+    """Return the seconds of a POST that must succeed, and its answer."""
     began = time.perf_counter()
     reply = service.post(address, body, timeout=3600)
     if reply.status != 200:
@@ -78,16 +78,16 @@ def timed(service: Service, address: str, body: dict[str, str]) -> tuple[float, 
     return time.perf_counter() - began, reply.json()
 
 
-def wait_beside(results: report.Report, what: str, service: Service, address: str, body: dict[str, str]) -> str:
-    """Once alone, which tells how long it takes; undone; then beside posts and gets. Gives the generation left."""
-    alone, _ = timed(service, address, body)
+def measure_delay(results: report.Report, what: str, service: Service, address: str, body: dict[str, str]) -> str:
+    """Restore alone to learn the duration, undo, restore under load. Return the superseded generation."""
+    alone, _ = timed_post(service, address, body)
     results.add(report.Row(f"{what}, alone", f"{alone:.1f} s"))
-    timed(service, "/api/backup/undo", {})
+    timed_post(service, "/api/backup/undo", {})
     lasts = 2 * alone + 5
     requests = [request for post in posts(16, 1, 200) for request in (post, http_request("GET", "/api/events?limit=1"))]
     with ThreadPoolExecutor(1) as other:
         load: Future[Load] = other.submit(put_under_load, service.port, requests, clients=16, seconds=lasts, rate=PACE)
-        beside, answer = timed(service, address, body)
+        beside, answer = timed_post(service, address, body)
         if load.done():
             raise SystemExit(f"{what} took {beside:.1f} s, longer than the load beside it")
         seen = load.result()
@@ -101,9 +101,9 @@ def wait_beside(results: report.Report, what: str, service: Service, address: st
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_past", description=__doc__)
-    parser.add_argument("--size", type=int, default=100, help="MB of events")
-    parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
-    parser.add_argument("--folder", type=Path, default=None, help="where the data lies (default: a temporary one)")
+    parser.add_argument("--size", type=int, default=100, help="size of the events in MB")
+    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
     parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args(arguments)
 
@@ -117,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             fill(service, options.size)
             moment = moment_in_the_middle(service)
             name = service.post("/api/backup/create", timeout=3600).json()["name"]
-            timed(service, f"/api/backup/{name}/verify", {})
-        forget(folder)
+            timed_post(service, f"/api/backup/{name}/verify", {})
+        drop_from_page_cache(folder)
         with serving.eventvault(folder, options.workers) as service:
             subject = f"a moment of {options.size:,} MB"
             present = {"asOf": moment["asOf"]}
@@ -127,9 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             description = f"a restore into {options.size:,} MB"
             previous = {
                 **moment,
-                "generation": wait_beside(results, description, service, "/api/backup/restore", back),
+                "generation": measure_delay(results, description, service, "/api/backup/restore", back),
             }
-        forget(folder)
+        drop_from_page_cache(folder)
         with serving.eventvault(folder, options.workers) as service:
             subject = f"{subject} in a generation that was left behind"
             measure(results, subject, lambda: read(service, previous), lambda: read(service, previous))

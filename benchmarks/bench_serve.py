@@ -1,6 +1,6 @@
-"""`make bench-serve`: how fast durable posts are, what a backup costs them, and how much memory it all takes.
+"""`make bench-serve`: measures durable posts, what a backup costs them, and the memory of all processes.
 
-BENCH_OPTIONS='--size 200 --seconds 2' makes it short; `--help` names them all.
+BENCH_OPTIONS='--size 200 --seconds 2' makes it short; `--help` lists all options.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from tests.service import Service
 
 MEGABYTE = 2**20
 KILLS, KILL_EVERY = 5, 3.0
-"""How often each process is killed, and how many seconds lie between."""
+"""The number of kills of each process, and the seconds between two."""
 INTRODUCTION = """\
-Made by `make bench-serve`, over loopback, with a load generator of one process. Every post is durable: answered when
-the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the same workers and threads in the same
-run, turn about with what is compared to it; of the rounds the median counts. Latencies beside a backup are those of
-posts that are due at fixed times, each counted from when it was due, so a stall counts for every post that it holds
-up; so are those beside a `kill -9`. Memory is `RssAnon`: what a process holds itself, without the tables that LevelDB
-maps. A core is left free by keeping the process that writes the archive off it. What a backup adds to the p99 then is
-the disk: traced once, beside backups of 700 MB, the 99th percentile of the store's own `fdatasync` was 6.1 ms instead
-of 0.6 ms, as it waits for the 2 MiB of the archive that are on their way. No archive is rotated away meanwhile: on ext4
-mounted with `discard`, as here, the removal of one of 200 to 600 MB makes posts wait for 20 to 50 ms.
+Made by `make bench-serve`, over loopback, with a load generator of one process. Every post is durable: it is answered
+when the event is on disk. Bare Flask is a 'hello' under the same gunicorn with the same workers and threads. It takes
+turns with the service in the same run, and the median of the rounds counts. Latencies during a backup and during a
+`kill -9` are those of posts that are due at fixed times, measured from the time they were due. So a stall counts for
+every post that it delays. Memory is `RssAnon`: a process's own memory, without the tables that LevelDB maps. "A core
+left free" means that the process that writes the archive may not use one of the cores. Then the disk causes what a
+backup adds to the p99: in one trace, during backups of 700 MB, the 99th percentile of the store's own `fdatasync` was
+6.1 ms instead of 0.6 ms, because it waits for the 2 MiB of the archive that are being written. No archive is rotated
+meanwhile: on ext4 mounted with `discard`, as here, removing one of 200 to 600 MB delays posts by 20 to 50 ms.
 """
 
 
 def event_body(words: random.Random, size: int) -> dict[str, object]:
-    """An event whose data is about `size` bytes of JSON, about as compressible as real ones."""
+    """Return an event with about `size` bytes of JSON data, about as compressible as real ones."""
     text = " ".join(f"{words.getrandbits(32):x} order shipped" for _ in range(max(1, size // 23)))
     return {"type": "order.shipped", "source": "/benchmark", "subject": "order", "data": {"note": text}}
 
 
 def posts(count: int, events: int, size: int) -> list[bytes]:
-    """`count` different requests of `events` events each."""
+    """Return `count` different requests of `events` events each."""
     words = random.Random(4711)
     bodies = ([event_body(words, size) for _ in range(events)] for _ in range(count))
     return [http_request("POST", "/api/events", json.dumps(b[0] if events == 1 else b).encode()) for b in bodies]
 
 
 def compare_single_posts(options: argparse.Namespace, folder: Path, results: report.Report) -> None:
-    """Single posts against 'hello', turn about."""
+    """Compare single posts with 'hello' in turn."""
     requests = posts(64, 1, 200)
     hello: list[Load] = []
     ours: list[Load] = []
@@ -76,7 +76,7 @@ def compare_single_posts(options: argparse.Namespace, folder: Path, results: rep
 
 
 def fill(service: Service, megabytes: int) -> None:
-    """Post events until there are so many megabytes of them."""
+    """Post about `megabytes` of events."""
     requests = posts(32, 100, 4000)
     count = megabytes * MEGABYTE // len(requests[0])
     measure(service.port, requests, clients=4, seconds=3600, most=count)
@@ -84,7 +84,7 @@ def fill(service: Service, megabytes: int) -> None:
 
 @contextmanager
 def back_up_repeatedly(service: Service) -> Iterator[list[int]]:
-    """One backup after another while the block runs; yields their durations in milliseconds."""
+    """Make one backup after another while the block runs. Yields their durations in milliseconds."""
     over = threading.Event()
     durations: list[int] = []
 
@@ -103,7 +103,7 @@ def back_up_repeatedly(service: Service) -> Iterator[list[int]]:
 
 @contextmanager
 def without_one_core(service: Service) -> Iterator[None]:
-    """Backups that begin while the block runs have all cores of this process but one, as on a larger machine."""
+    """Keep backups that begin while the block runs off one core, as on a larger machine."""
     over, cores = threading.Event(), sorted(os.sched_getaffinity(0))[1:]
     children = [Path("/proc") / str(pid) / "task" for pid in service.stores()]
 
@@ -132,8 +132,8 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-def cost_of_a_backup(options: argparse.Namespace, service: Service, results: report.Report) -> None:
-    """The 99th percentile of a post's time with and without backups, at a pace that leaves a core to spare."""
+def measure_cost_of_a_backup(options: argparse.Namespace, service: Service, results: report.Report) -> None:
+    """Measure the p99 latency of posts with and without backups, at a pace that does not use all cores."""
     requests = posts(64, 1, 200)
     seconds = options.seconds * options.rounds
     paced = f"{options.pace} posts/s over {options.size:,} MB"
@@ -158,8 +158,8 @@ def cost_of_a_backup(options: argparse.Namespace, service: Service, results: rep
     results.add(report.Row(what, f"{times:.2f}", "2", times <= 2))
 
 
-def kills(options: argparse.Namespace, service: Service, results: report.Report) -> None:
-    """How long posts wait for a service of which a process is killed again and again."""
+def measure_kills(options: argparse.Namespace, service: Service, results: report.Report) -> None:
+    """Measure how long posts wait while a process of the service is killed repeatedly."""
     requests, seconds = posts(64, 1, 200), KILLS * KILL_EVERY
     for role, running in (("store", service.stores), ("worker", service.workers)):
         with ThreadPoolExecutor(1) as beside:
@@ -178,8 +178,8 @@ def kills(options: argparse.Namespace, service: Service, results: report.Report)
         results.add(report.Row(f"kill -9 of a {role}: requests that failed", failures_text, "0", not failed))
 
 
-def memory_of_backup_and_restore(service: Service, results: report.Report) -> None:
-    """The most that any process holds while backing up and while restoring."""
+def measure_memory(service: Service, results: report.Report) -> None:
+    """Measure the maximum memory of each process during a backup and a restore."""
     with memory.watched(service.mark) as backing_up:
         made = service.post("/api/backup/create", {"label": "benchmark"}, timeout=3600).json()
     results.add(
@@ -202,15 +202,15 @@ def seconds_and_size(milliseconds: int, size: int) -> str:
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_serve", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one round")
-    parser.add_argument("--rounds", type=int, default=5, help="of each that is compared")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of one round")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2, help="of gunicorn")
-    parser.add_argument("--pace", type=float, default=50, help="posts a second beside a backup")
-    parser.add_argument("--size", type=int, default=2048, help="MB of events for the backup and the restore")
+    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
+    parser.add_argument("--pace", type=float, default=50, help="posts per second during a backup")
     parser.add_argument(
-        "--folder", type=Path, default=None, help="where the data lies meanwhile (default: a temporary one)"
+        "--size", type=int, default=2048, help="size of the events for the backup and the restore in MB"
     )
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
     parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
     return parser.parse_args(arguments)
 
@@ -224,9 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compare_single_posts(options, folder / "posts", results)
         with serving.eventvault(folder, options.workers, {"MAX_BACKUPS": "1000"}) as service:
             fill(service, options.size)
-            cost_of_a_backup(options, service, results)
-            kills(options, service, results)
-            memory_of_backup_and_restore(service, results)
+            measure_cost_of_a_backup(options, service, results)
+            measure_kills(options, service, results)
+            measure_memory(service, results)
         report.write(options.page, INTRODUCTION, results, folder)
     print(f"written: {options.page}")
 

@@ -1,4 +1,4 @@
-"""A database of plausible events, of any size, the same for the same seed: orders, payments, sensor readings."""
+"""Generates databases of plausible events (orders, payments, sensor readings), equal for equal seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eventvault.events.event import EventDraft
 
 _BATCH = 1000
 _CALM_SECONDS = 3.0
-"""A compaction writes a table every fraction of a second."""
+"""Without a new table for this time, the compaction has ended: it writes several per second."""
 _TYPES = ("order.placed", "order.shipped", "payment.received", "stock.counted", "sensor.read", "account.opened")
 _WORDS = (
     "amber", "harbour", "invoice", "lantern", "meadow", "northern", "orchard", "parcel", "quarter", "river", "silver",
@@ -25,7 +25,7 @@ _WORDS = (
 
 
 def drafts(seed: int) -> Iterator[list[EventDraft]]:
-    """Batches of events without end."""
+    """Yield batches of events endlessly."""
     chance = random.Random(seed)
     while True:
         instant = clock.now()
@@ -33,9 +33,9 @@ def drafts(seed: int) -> Iterator[list[EventDraft]]:
 
 
 def fill(database: Path, size: int, seed: int = 1) -> int:
-    """Add events to the database (made where there is none) until its folder is about `size` bytes larger.
+    """Add events to the database until its folder is about `size` bytes larger; return the number of its events.
 
-    All of it is in tables afterwards, as LevelDB leaves a database that was opened. Gives the number of events in it.
+    A missing database is created. Afterwards all events are in tables, as LevelDB leaves a reopened database.
     """
     if not database.exists():
         create_database(database)
@@ -50,12 +50,12 @@ def fill(database: Path, size: int, seed: int = 1) -> int:
         last = registry.last_sequence
     finally:
         db.close()
-    open_leveldb(database).close()  # which turns the log into a table
+    open_leveldb(database).close()  # opening turns the log into a table
     return last
 
 
 def settle(database: Path) -> None:
-    """Let LevelDB compact what waits for it, until the tables stay as they are: the database had a moment of rest."""
+    """Let LevelDB finish its compactions: wait until the tables do not change for _CALM_SECONDS."""
     db = open_leveldb(database)
     try:
         seen, since = _tables(database), time.monotonic()
@@ -72,7 +72,7 @@ def _tables(database: Path) -> set[str]:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of its files, as far as they stay where they are."""
+    """Return the size of its files in bytes, without those that vanish meanwhile."""
     total = 0
     for path in folder.iterdir():
         try:

@@ -1,4 +1,4 @@
-"""Bare Flask, the ceiling that the service is measured against: no validation, no store, no disk."""
+"""Bare Flask without validation, store or disk: the upper limit that the service is compared with."""
 
 from flask import Flask
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most: each part of a backup alone, and what a whole one must take by that."""
+"""Measures each part of a backup alone on this machine, and derives the minimum time of a whole one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Speed:
-    """Bytes a second, of one thread and of one for each core together."""
+    """Bytes per second, of one thread and of one thread per core together."""
 
     one: float
     all: float
@@ -30,14 +30,14 @@ class Speed:
 
 @dataclass(frozen=True)
 class Limits:
-    """speeds: by what is done. ratio: the size of a compressed table to its size. cores: that this process may use."""
+    """speeds: by part. ratio: compressed size of a table by its size. cores: those that this process may use."""
 
     speeds: dict[str, Speed]
     ratio: float
     cores: int
 
     def or_better(self, other: Limits) -> Limits:
-        """The better of both for each part: what else runs on the machine only takes away."""
+        """Return the better speed of both for each part, because other load only slows down."""
         best = {
             what: Speed(max(one.one, other.speeds[what].one), max(one.all, other.speeds[what].all))
             for what, one in self.speeds.items()
@@ -50,10 +50,10 @@ class Limits:
         return "\n".join(rows)
 
     def floors(self, size: int) -> dict[str, float]:
-        """The least seconds of a database of `size` bytes, were every core busy with nothing else all the time.
+        """Return the minimum seconds for a database of `size` bytes, if every core did nothing else all the time.
 
         A first backup hashes and compresses every file, hashes each member and the whole archive, writes it, and reads
-        it back against its hashes. A second one makes the one SHA-256 over the whole archive, on one core. A restore
+        it back against its hashes. A second one hashes the whole archive on one core. A restore
         hashes the archive, inflates, hashes and writes every file.
         """
         archive = size * self.ratio
@@ -66,7 +66,7 @@ class Limits:
 
 
 def measure(database: Path, folder: Path) -> Limits:
-    """On up to 100 MB of the files of `database`, with files of its own in `folder`."""
+    """Measure on up to 100 MB of the files of `database`, with temporary files in `folder`."""
     contents = [path.read_bytes()[:_PIECE] for path in sorted(database.iterdir())[: _MOST // _PIECE]]
     tables = [content for content in contents if content] * (1 + _LEAST // max(1, sum(map(len, contents))))
     total = sum(map(len, tables))

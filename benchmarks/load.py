@@ -1,6 +1,6 @@
-"""A load generator that costs little: one process, one thread, raw sockets that are kept alive.
+"""A cheap load generator: one process, one thread, raw sockets with keep-alive.
 
-`measure` runs it as a process of its own, so that its interpreter stands in nobody's way.
+`measure` runs it as a separate process, so that it does not compete for the caller's interpreter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it. Times in seconds; p50, p99 and slowest are of one request."""
+    """The result of a load. Times are in seconds; p50, p99 and slowest are of one request."""
 
     requests: int
     seconds: float
@@ -35,12 +35,12 @@ class Load:
 
     @property
     def failed(self) -> dict[str, int]:
-        """How many answers there were of each status that is no success, and how often the server hung up."""
+        """Return the number of answers of each status other than 2xx; `hung up` counts closed connections."""
         return {status: count for status, count in self.statuses.items() if not status.startswith("2")}
 
 
 def http_request(method: str, path: str, body: bytes = b"") -> bytes:
-    """The bytes of a request that keeps its connection alive."""
+    """Return the bytes of a request that keeps its connection alive."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -52,8 +52,8 @@ def measure(
 ) -> Load:
     """Send `requests` in turn from `clients` connections to loopback.
 
-    rate: None sends the next request when the last is answered; else that many a second in all, each timed from the
-    moment it was due, so that a stall counts for every request that it held up. most: end after so many (0: no limit).
+    rate: None: each client sends its next request after an answer; else requests per second in total, each timed from
+    the moment it was due, so that a stall counts for every request it delays. most: maximum number (0: no limit).
     """
     task = {
         "port": port,
@@ -71,7 +71,7 @@ def measure(
 
 @dataclass
 class Client:
-    """One connection: either waiting for its answer (`due` is when its request was due) or idle."""
+    """A connection, idle or waiting for an answer. due: when its request was due."""
 
     port: int
     connection: socket.socket = field(init=False)
@@ -91,7 +91,7 @@ class Client:
         self.connection.sendall(request)
 
     def receive(self) -> str | None:
-        """The status, once the answer is whole. Raises ConnectionError when the server hangs up before."""
+        """Return the status once the answer is complete, else None. Raises ConnectionError if the server hangs up."""
         piece = self.connection.recv(262_144)
         if not piece:
             raise ConnectionResetError("the server hung up")
@@ -108,7 +108,7 @@ class Client:
 
 
 class Generator:
-    """The loop: answers in, requests out, until the time is over."""
+    """The event loop: reads answers and sends requests until the time is over."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         self.requests = [b64decode(request) for request in task["requests"]]
@@ -137,7 +137,7 @@ class Generator:
         )
 
     def send_what_is_due(self) -> bool:
-        """Send from idle clients; False when nothing is to be sent any more."""
+        """Send the due requests from idle clients. Returns False once there is nothing more to send."""
         now = time.perf_counter()
         while self.sent < self.most:
             due = self.begin + self.sent * self.interval if self.interval else now
@@ -152,7 +152,7 @@ class Generator:
         return False
 
     def wait(self) -> float:
-        """Seconds until the next request is due, at most one."""
+        """Return the seconds until the next request is due, at most one."""
         if not self.interval or not self.idle:
             return 1.0
         return min(1.0, max(0.0, self.begin + self.sent * self.interval - time.perf_counter()))

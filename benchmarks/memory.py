@@ -1,4 +1,4 @@
-"""How much memory each process of a service holds itself, watched while something goes on."""
+"""Measures the memory of each process of a service while a block of code runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from tests import processes
 
 INTERVAL = 0.05
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 
 def role(command: str) -> str:
-    """What a process is for, told from its command line."""
+    """Return the role of a process from its command line."""
     if "eventvault.chores" in command:
         return "chore (" + command.partition("eventvault.chores ")[2].split()[0] + ")"
     if "app.store" in command:
@@ -23,7 +23,7 @@ def role(command: str) -> str:
 
 @contextmanager
 def watched(mark: str) -> Iterator[dict[str, int]]:
-    """Yields a dictionary that fills while the block runs: role → the most RssAnon of any such process, in bytes."""
+    """Yield a dictionary that is updated while the block runs: role → maximum RssAnon of a process in bytes."""
     most: dict[str, int] = {}
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: one section for each benchmark, each written by its own run and by no other."""
+"""Writes `docs/benchmarks.md`: each benchmark replaces its own section only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TITLE = "# Benchmarks\n\nEach section is written by the command that it names, o
 
 
 def write_section(path: Path, name: str, text: str) -> None:
-    """Put `text` in place of the section of that name, or at the end where there is none; durably."""
+    """Replace the section of that name, or append it if it is missing. The write is durable."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = path.read_text() if path.exists() else TITLE
     section = f"{begin}\n{text.strip()}\n{end}"

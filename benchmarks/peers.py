@@ -1,4 +1,4 @@
-"""The programs that backups are compared with: the exact commands of a first backup, a second one and a restore."""
+"""The programs that backups are compared with: their commands for a first backup, a second one and a restore."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests import processes
 
 @dataclass(frozen=True)
 class Peer:
-    """Commands for a shell. {data} holds the folder event_registry_db, {work} is empty at first, {out} too.
+    """Shell commands. {data} holds the folder event_registry_db; {work} and {out} are empty at first.
 
-    setup runs before, untimed. stored_in: below {work}, what is left of both backups.
+    setup runs before, untimed. stored_in: the path below {work} that holds both backups.
     """
 
     name: str
@@ -78,7 +78,7 @@ PEERS = (
 
 @dataclass
 class Result:
-    """Seconds, bytes kept after the first and after both backups, and the most memory of one process in bytes."""
+    """Seconds, stored bytes after the first and after both backups, and the maximum memory of a process in bytes."""
 
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
@@ -98,7 +98,7 @@ def version_of(peer: Peer) -> str:
 
 
 def run(command: str, places: dict[str, str]) -> tuple[float, int]:
-    """Run a command to its end; gives seconds, and the most memory (RssAnon) of one of its processes."""
+    """Run a command; return its seconds and the maximum memory (RssAnon) of one of its processes in bytes."""
     mark = secrets.token_hex(8)
     environment = {
         **os.environ,

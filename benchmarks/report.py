@@ -1,4 +1,4 @@
-"""Writes what was measured as a page that somebody else can judge: what, how much, against which target, on what."""
+"""Writes the results as a section of the page: what was measured, its target, and the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.page import write_section
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 LOAD_BEFORE = os.getloadavg()[0]
-"""What else was going on: figures from a busy machine are worth little."""
+"""Load of the machine before the run, because figures from a busy machine are unreliable."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass
 class Report:
-    """Rows are printed as they come, so that a run that is broken off has shown something."""
+    """Collects rows and prints each at once, so that an interrupted run still shows results."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Report:
 
 
 def machine(folder: Path) -> str:
-    """The kind of machine: no names, nothing that says whose."""
+    """Return a description of the machine without its name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB of memory, {platform.system()}, "
@@ -53,13 +53,13 @@ def machine(folder: Path) -> str:
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system that holds `folder`, from the longest mount point above it."""
+    """Return the type of the file system of `folder`, from the longest mount point above it."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     above = [(point, kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
     return max(above, key=lambda mount: len(mount[0]), default=("", "an unknown file system"))[1]
 
 
 def write(path: Path, introduction: str, report: Report, folder: Path) -> None:
-    """Write the report's section of the page, in place of the last one; other sections stay."""
+    """Write the report's section of the page. Other sections do not change."""
     text = f"## {report.title}\n\n{introduction}\nMeasured on: {machine(folder)}.\n\n{report.table()}"
     write_section(path, report.title, text)

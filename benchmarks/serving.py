@@ -1,4 +1,4 @@
-"""The two servers that are compared: the service, and bare Flask under the same gunicorn with the same options."""
+"""Starts the two servers to compare: the service, and bare Flask under gunicorn with the same options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.service import GUNICORN, PROJECT, Service, free_port, service_environ
 
 @contextmanager
 def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None) -> Iterator[Service]:
-    """The service with its data beneath `folder`, without backups that nobody asked for. more: further settings."""
+    """Yield the service with its data below `folder`, without automatic backups. more: further settings."""
     settings = {name: str(folder / name) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
     settings |= {"WEB_CONCURRENCY": str(workers), "AUTO_BACKUP_ENABLED": "false", "LOG_LEVEL": "warning"}
     settings |= more or {}
@@ -26,7 +26,7 @@ def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None
 
 @contextmanager
 def bare_flask(folder: Path, workers: int) -> Iterator[Service]:
-    """'hello' with what `gunicorn.conf.py` says of workers, threads and kept connections, and nothing else of it."""
+    """Yield 'hello' with the worker class, threads and keep-alive of `gunicorn.conf.py`, and no other option of it."""
     ours = plain_values(PROJECT / "gunicorn.conf.py")
     options = [
         *("--config", "python:benchmarks", "--workers", str(workers), "--worker-class", ours["worker_class"]),
@@ -57,7 +57,7 @@ def _answers(service: Service) -> bool:
 
 
 def plain_values(path: Path) -> dict[str, str]:
-    """The plain assignments of a Python file: name → value as text."""
+    """Return the constant assignments of a Python file: name → value as text."""
     return {
         target.id: str(node.value.value)
         for node in ast.parse(path.read_text()).body
