@@ -1,8 +1,8 @@
 # syntax=docker/dockerfile:1
 
-# The packages, with whatever building them takes; nothing of that stays in the image.
+# Builds the packages; the build tools do not stay in the image.
 FROM python:3.12-slim-bookworm AS packages
-# plyvel is ready-made for x86_64; elsewhere it is built.
+# plyvel has a wheel for x86_64 only; elsewhere it is built.
 RUN if [ "$(uname -m)" != x86_64 ]; then \
         apt-get update && apt-get install --yes --no-install-recommends g++ libleveldb-dev \
         && rm -rf /var/lib/apt/lists/*; \

@@ -1,5 +1,5 @@
-# `make run` starts the service on port 5050; `make test` runs every check. Each first makes what it needs in .venv.
-# Settings (docs/settings.md) may stand behind it: make run PORT=8080 WEB_CONCURRENCY=4
+# `make run` starts the service on port 5050, `make test` runs every check. Each target installs what it needs in .venv.
+# Settings (docs/settings.md) may follow the target: make run PORT=8080 WEB_CONCURRENCY=4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,19 +13,19 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 .PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past soak docs lock upgrade clean system-packages
 
 help:
-	@echo 'make run          the service, on http://127.0.0.1:5050 (Ctrl-C ends it)'
-	@echo 'make worker       the Kafka job worker'
-	@echo 'make test         every check and every test'
-	@echo 'make test-fast    the checks, and the tests that need no real process, within a minute'
-	@echo 'make lint         ruff, mypy'
-	@echo 'make format       put the code into its form'
-	@echo 'make soak         the long form of the tests that have one'
-	@echo 'make bench        all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past: one of them'
-	@echo 'make docs         docs/settings.md, .env.example and docs/source-map.md from the code'
-	@echo 'make lock         requirements*.txt from requirements*.in; make upgrade: with newer versions'
-	@echo 'make clean        remove the virtual environment and what the checks leave behind'
+	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
+	@echo 'make worker       run the Kafka job worker'
+	@echo 'make test         run every check and every test'
+	@echo 'make test-fast    run the checks and the tests that need no real process, within a minute'
+	@echo 'make lint         run ruff and mypy'
+	@echo 'make format       format the code'
+	@echo 'make soak         run the long tests'
+	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past: one of them'
+	@echo 'make docs         write docs/settings.md, .env.example and docs/source-map.md from the code'
+	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
+	@echo 'make clean        remove the virtual environment and the caches of the checks'
 
-# Ctrl-C, a signal to make, a closed terminal: each ends the service in order.
+# Ctrl-C, a signal to make or a closed terminal stops the service gracefully.
 run: $(VENV)/runtime.installed
 	@exec scripts/attended $(BIN)/python -m app
 
