@@ -1,8 +1,7 @@
-"""The bodies in which events are posted, to lists of their attributes: pure, no I/O, no framework.
+"""Parses the bodies of posted events into lists of their attributes, without I/O or a framework.
 
-Structured, batch and binary mode are CloudEvents' HTTP protocol binding 1.0.2 (sections 3.1 to 3.3); besides those a
-plain JSON object or array, and NDJSON (one JSON object a line). What an attribute may be is checked elsewhere
-(`eventvault.events.schema`).
+Structured, batch and binary mode follow CloudEvents' HTTP protocol binding 1.0.2 (sections 3.1 to 3.3). A plain JSON
+object or array and NDJSON (one JSON object a line) are accepted too. `eventvault.events.schema` checks the attributes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from eventvault import json_text
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
 
 MAX_EVENTS_PER_REQUEST = 100_000
-"""Events in one request: one request is one write, and is in memory at once."""
+"""Events in one request, which is one write and is in memory as a whole."""
 
 _NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/x-ndjson"}
@@ -26,7 +25,7 @@ _BATCH = "application/cloudevents-batch"
 
 
 class Posted:
-    """events: the attributes of each, not checked yet. many: an array or NDJSON, not one event by itself."""
+    """events: their attributes, not validated yet. many: the body was an array or NDJSON, not a single event."""
 
     __slots__ = ("events", "many")
 
@@ -40,9 +39,9 @@ class Posted:
 
 
 def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> Posted:
-    """The events in a request's body.
+    """Return the events in a request's body.
 
-    headers: those that begin with `ce-`, their names in lower case; needed for binary mode only.
+    headers: those that begin with `ce-`, with names in lower case; only binary mode uses them.
     Raises MalformedInput, UnsupportedMediaType or TooLarge.
     """
     kind, charset = json_text.media_type(content_type)
@@ -72,7 +71,7 @@ def _structured(kind: str, text: bytes) -> Posted:
 
 
 def _plain(text: bytes) -> Posted:
-    """One JSON value, or several with a line each: NDJSON is recognised without its content type too."""
+    """Parse one JSON value, or one on each line: NDJSON is recognised without its content type too."""
     try:
         value = json_text.parse(_not_empty(text))
     except MalformedInput:
@@ -106,7 +105,7 @@ def _not_empty(text: bytes) -> bytes:
 
 
 def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Binary mode: attributes are `ce-` headers (percent-encoded), the body is the data."""
+    """Parse binary mode: attributes are percent-encoded `ce-` headers, the body is the data."""
     event: dict[str, Any] = {name[3:]: _header_text(name, value) for name, value in headers.items()}
     for name in ("datacontenttype", "data", "data_base64"):
         if name in event:
@@ -122,7 +121,7 @@ def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -
 
 
 def _header_text(name: str, value: str) -> str:
-    """HTTP protocol binding, section 3.1.3.2: percent-encoded UTF-8; a WSGI server gives the rest as Latin-1."""
+    """Decode percent-encoded UTF-8 (HTTP protocol binding, section 3.1.3.2); WSGI gives raw bytes as Latin-1."""
     try:
         return unquote(value.encode("latin-1", "strict").decode(), errors="strict")
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Cursors: a place in the sequence of events, with the generation it was read in, as opaque text.
+"""Cursors: a position in the sequence of events and its generation, as opaque text.
 
 The form, for maintainers: `c` and the URL-safe base64, without padding, of `<generation>:<sequence>`.
 """
@@ -15,7 +15,7 @@ _LARGEST = 2**63 - 1
 
 
 class Cursor(NamedTuple):
-    """sequence: events beyond it come next. generation: None where it was a plain number."""
+    """sequence: the next page begins behind it. generation: None if the cursor was a plain number."""
 
     sequence: int
     generation: str | None = None
@@ -26,13 +26,13 @@ def encode(generation: str, sequence: int) -> str:
 
 
 def decode(text: str) -> Cursor:
-    """The cursor that `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else."""
+    """Decode what `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else."""
     plain = re.fullmatch(r"[0-9]{1,19}", text)
     generation, _, digits = ("", "", text) if plain else _decoded(text).rpartition(":")
     if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
         raise InvalidInput(
             f"{text[:80]!r} is no cursor",
-            hint="give the `next` of an earlier answer, or a sequence number; leave it out to begin at the beginning",
+            hint="give the `next` of an earlier answer or a sequence number; leave it out to start at the first event",
             fields={"after": ["Not a cursor, and not a sequence number."]},
         )
     return Cursor(int(digits), generation or None)

@@ -1,6 +1,6 @@
-"""The envelope of an event: CloudEvents 1.0 attributes, and two of ours, `sequence` and `recordedtime`.
+"""The envelope of an event: CloudEvents 1.0 attributes, and the registry's `sequence` and `recordedtime`.
 
-Source of the attribute names and of what is required: CloudEvents 1.0.2, sections "Required Attributes" and
+Source of the attribute names and of the required ones: CloudEvents 1.0.2, sections "Required Attributes" and
 "Optional Attributes"; `recordedtime` is CloudEvents' extension of that name.
 """
 
@@ -18,28 +18,28 @@ import uuid_utils
 from eventvault import clock
 
 DEFAULT_SOURCE = "eventvault"
-"""The `source` of an event whose sender names none."""
+"""The `source` of an event if its sender gives none."""
 
 LONGEST_TEXT = 2048
 """Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
 
 OURS = frozenset({"sequence", "recordedtime"})
-"""What the registry gives an event. A sender's values for these (an export that is posted again) are left out."""
+"""The attributes that the registry sets. A sender's values for them (an export that is posted again) are dropped."""
 RECORDED = slice(-29, -2)
-"""Where a value in LevelDB has its `recordedtime`, as it is printed."""
+"""The position of `recordedtime` in a value in LevelDB, in its printed form."""
 
 members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-"""An event's attributes and ours, each as its JSON text, exactly: an imported event may hold numbers of any size."""
+"""Decodes an event to its attributes as exact JSON texts: an imported event may have numbers of any size."""
 
 _FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
-"""How a body begins whose `time` was filled in: `draft` puts what it fills in before what was given."""
+"""The start of a body whose `time` was filled in: `draft` puts such attributes in front of the sender's."""
 
 
 class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An event that is ready to be appended.
 
-    body: the event's JSON object in UTF-8, all attributes but ours, at least one of them.
-    filled: names of the attributes that the sender left out and `draft` filled in.
+    body: the event's JSON object in UTF-8 with at least one attribute, without those of the registry.
+    filled: names of the attributes that `draft` filled in because the sender gave none.
     """
 
     source: str
@@ -51,9 +51,9 @@ class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What became of one draft. For a duplicate: the first one's sequence and instant (microseconds).
+    """The result of appending a draft. A duplicate has the sequence and the recorded time (microseconds) of the first.
 
-    differs: a duplicate's content is not that of the first.
+    differs: the content of the duplicate is not that of the first.
     """
 
     sequence: int
@@ -63,9 +63,9 @@ class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
-    """An EventDraft of valid attributes (`eventvault.events.schema` checks them).
+    """Make an EventDraft of valid attributes (`eventvault.events.schema` checks them).
 
-    instant: microseconds since the epoch, fills in `time`.
+    instant: microseconds since the epoch, used as `time` if there is none.
     """
     sent = {name: value for name, value in attributes.items() if value is not None or name == "data"}
     filled = {name: value for name, value in _defaults(sent, instant).items() if name not in sent}
@@ -74,34 +74,34 @@ def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
 
 
 def encoded(attributes: Mapping[str, Any]) -> bytes:
-    """The attributes as JSON, to be kept. Raises TypeError for what JSON cannot hold exactly.
+    """Return the attributes as JSON. Raises TypeError for values that JSON cannot hold exactly.
 
-    A copy: orjson gives what it wrote in a buffer of 4 KiB, and that is all taken for as long as the text is kept.
+    The text is copied, because orjson's result occupies a buffer of 4 KiB for as long as it lives.
     """
     return bytes(memoryview(orjson.dumps(attributes)))
 
 
 def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
-    """The value that is kept in LevelDB: `body` with `sequence` and `recordedtime` as its last members."""
+    """Return the value for LevelDB: `body` with `sequence` and `recordedtime` as its last members."""
     stamp = b',"sequence":%d,"recordedtime":"%s"}' % (sequence, clock.format_microseconds(recorded).encode())
     return body[:-1] + stamp
 
 
 def attributes_of(value: bytes) -> dict[str, Any]:
-    """An event's JSON as a dictionary."""
+    """Return an event's JSON as a dictionary."""
     attributes: dict[str, Any] = orjson.loads(value)
     return attributes
 
 
 def recorded_of(value: bytes) -> int:
-    """The `recordedtime`, in microseconds since the epoch, of a value in LevelDB."""
+    """Return the `recordedtime` of a value in LevelDB, in microseconds since the epoch."""
     return clock.parse(value[RECORDED].decode())
 
 
 def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
-    """Whether what a sender gave (`sent` less what was filled in) is not what `stored` holds.
+    """Return whether the attributes in `sent`, without those that were filled in, differ from those of `stored`.
 
-    An attribute that is filled in where a sender leaves it out never counts as a difference by its absence.
+    The absence of an attribute that would be filled in is no difference.
     """
     old = {name: value for name, value in members(stored).items() if name not in OURS}
     new = {name: value for name, value in members(sent).items() if name not in filled}
@@ -111,30 +111,30 @@ def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
 
 
 def same(one: bytes, other: bytes) -> bool:
-    """Whether two events of one identity, as they are kept or their bodies, have the same content; ours is none.
+    """Return whether two events of one identity, as stored or as bodies, have the same content.
 
-    A `time` that was filled in is none either, as one that is sent again without it is filled in with another. A sender
-    who gave a `time` of that form as the first attribute cannot be told from one who gave none.
+    Attributes of the registry do not count, nor does a `time` that was filled in, because an event that is sent again
+    without one gets another. A sender's own `time` of that form in first place counts as filled in too.
     """
     pairs = ((one, other), (without_filled_time(one), without_filled_time(other)))
     return any(not differs(*pair, tuple(OURS)) for pair in pairs)
 
 
 def without_filled_time(value: bytes) -> bytes:
-    """An event as it is kept, or its body, less a `time` that `draft` filled in."""
+    """Return a stored event, or a body, without a `time` that `draft` filled in."""
     return _FILLED_TIME.sub(rb"\1", value)
 
 
 def _equal(one: msgspec.Raw, other: msgspec.Raw) -> bool:
-    """Whether two JSON texts mean the same: neither are `true` and 1, nor 1 and 1.0, nor any two whole numbers."""
+    """Return whether two JSON texts mean the same. `true`, 1 and 1.0 differ, and so do large whole numbers."""
     return bytes(one) == bytes(other) or _canonical(one) == _canonical(other)
 
 
 def _canonical(text: msgspec.Raw) -> str:
-    """Equal for what means the same. The standard library's parser, as that has whole numbers of any size."""
+    """Return a text that is equal for equal values. The standard library reads whole numbers of any size."""
     try:
         return json.dumps(json.loads(bytes(text)), sort_keys=True)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or nested as deeply
+    except (ValueError, RecursionError):  # a number of thousands of digits, or too deeply nested
         return bytes(text).decode()
 
 

@@ -1,9 +1,8 @@
-"""What a valid event is: declared once, as a marshmallow schema; the bulk path is compiled from that declaration.
+"""The schema of a valid event, declared once in marshmallow; the fast validator is compiled from that declaration.
 
-`EventSchema` is the declaration. `JSON_SCHEMA` is generated from it (and stands in the OpenAPI document), and
-jsonschema-rs, compiled from that, decides about every event: no marshmallow code runs for a valid one. For an
-invalid one marshmallow words the problems. Source of the rules: CloudEvents 1.0.2, "Context Attributes", with only
-`type` required, as the rest is filled in.
+`EventSchema` is the declaration. `JSON_SCHEMA`, also part of the OpenAPI document, is generated from it and compiled by
+jsonschema-rs, which validates every event. Marshmallow only describes the problems of an invalid one. Source of the
+rules: CloudEvents 1.0.2, "Context Attributes", with only `type` required, because the rest is filled in.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(\.\d+)?(Z|[+-]\d\d:\d
 
 
 class FieldProblem(NamedTuple):
-    """One thing that is wrong with an event: the attribute's name, and why its value is not allowed."""
+    """A problem of an event: the attribute's name, and why its value is not allowed."""
 
     field: str
     message: str
@@ -39,7 +38,7 @@ class FieldProblem(NamedTuple):
 
 
 class Matches(rules.Validator):
-    """The whole text matches `pattern` (one that Python and ECMA 262 read alike)."""
+    """Checks that the whole text matches `pattern`, which must mean the same in Python and ECMA 262."""
 
     def __init__(self, pattern: str, message: str) -> None:
         self.pattern = pattern
@@ -53,7 +52,7 @@ class Matches(rules.Validator):
 
 
 class TimestampField(fields.String):
-    """An RFC 3339 instant, kept as the text that was sent."""
+    """An RFC 3339 instant, stored as the text that was sent."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **options)
@@ -81,7 +80,7 @@ def _text(*, required: bool = False, example: str) -> fields.String:
 
 
 class EventSchema(Schema):
-    """An event as a sender gives it. An attribute that is null counts as not given, except `type` and `data`."""
+    """An event as it is sent. An attribute that is null counts as absent, except `type` and `data`."""
 
     class Meta:
         unknown = INCLUDE
@@ -124,7 +123,7 @@ def _extension_problem(name: Any, value: Any) -> str | None:
 
 
 def to_json_schema(schema: Schema) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a flat marshmallow schema of texts and raw values, with CloudEvents' extensions."""
+    """Return the JSON Schema (2020-12) of a flat marshmallow schema, with CloudEvents' extension attributes."""
     return {
         "type": "object",
         "required": sorted(name for name, field in schema.fields.items() if field.required),
@@ -168,7 +167,7 @@ _MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEM
 
 
 def validate(attributes: object) -> list[FieldProblem]:
-    """What is wrong with the attributes of one event, in the order of the declaration; empty: it is valid."""
+    """Return the problems of one event in the order of the declaration; an empty list if it is valid."""
     try:
         if _ONE.is_valid(attributes):
             return []
@@ -178,7 +177,7 @@ def validate(attributes: object) -> list[FieldProblem]:
 
 
 def validate_many(events: Sequence[object]) -> dict[int, list[FieldProblem]]:
-    """The problems of each invalid event by its index; empty: all are valid."""
+    """Return the problems of the invalid events by index; an empty dictionary if all are valid."""
     try:
         if _MANY.is_valid(events):
             return {}

@@ -1,4 +1,4 @@
-"""What was read of a partition, told apart: events to store, and dead letters with their reasons. Pure."""
+"""Sorts the messages of a partition into events to store and dead letters with their reasons. Does no I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eventvault.kafka.topic_info import TopicInfo
 class PartitionBatch:
     """The messages of one partition in one batch, in order.
 
-    drafts: (offset, event) each. letters: (message, reason) of those that are none. last: the last message of all.
+    drafts: (offset, event) pairs. letters: (message, reason) pairs of those that are no event. last: the last message.
     """
 
     def __init__(self, messages: Sequence[KafkaMessage]) -> None:
@@ -32,13 +32,13 @@ class PartitionBatch:
         return self._messages[-1] if self._messages else None
 
     def cut_before(self, offset: int) -> None:
-        """Forget what comes at `offset` and after it."""
+        """Drop the messages from `offset` on."""
         self.drafts = [(number, draft) for number, draft in self.drafts if number < offset]
         self.letters = [(message, reason) for message, reason in self.letters if message.offset < offset]
         self._messages = [message for message in self._messages if message.offset < offset]
 
     def end(self, topic_info: TopicInfo) -> StoredOffset:
-        """The offset to store with these events."""
+        """Return the offset to store with these events."""
         last = self._messages[-1]
         return StoredOffset(
             next=last.offset + 1,

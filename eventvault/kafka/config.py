@@ -1,7 +1,7 @@
-"""What librdkafka is told, made from the settings: one function a kind of client.
+"""The configuration of librdkafka's clients, made from the settings: one function for each kind of client.
 
-Which values matter was measured; `docs/kafka.md` gives the reasons. librdkafka's own lines are off (`log_level` 0):
-it writes one for every broken connection, and the callers say once what there is to say.
+`docs/kafka.md` gives the measurements behind the values. librdkafka's own log lines are off (`log_level` 0), because it
+writes one for every broken connection; the callers log a cause once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SESSION_MILLISECONDS = 10_000
 HEARTBEAT_MILLISECONDS = 1_000
 METADATA_MILLISECONDS = 5_000
 LARGEST_MESSAGE_BYTES = 100 * 2**20
-"""The most that a broker takes with its own default settings (`socket.request.max.bytes`)."""
+"""The largest message that a broker accepts by default (`socket.request.max.bytes`)."""
 
 
 def client(settings: Settings) -> dict[str, Any]:
-    """What every client is told. Raises KafkaNotConfigured."""
+    """Return the configuration that all clients share. Raises KafkaNotConfigured."""
     if not settings.kafka_bootstrap_servers:
         raise KafkaNotConfigured(
-            "KAFKA_BOOTSTRAP_SERVERS is not set, and Kafka is needed here",
+            "KAFKA_BOOTSTRAP_SERVERS is not set, but Kafka is needed here",
             hint="set it to the brokers' addresses, such as KAFKA_BOOTSTRAP_SERVERS=localhost:9092",
         )
     return {
@@ -37,7 +37,7 @@ def client(settings: Settings) -> dict[str, Any]:
 
 
 def events_consumer(settings: Settings) -> dict[str, Any]:
-    """A consumer that assigns itself partitions and commits no offset: they are kept with the events."""
+    """A consumer that assigns itself partitions and commits no offsets, which are stored with the events."""
     return {
         **client(settings),
         "group.id": "eventvault-store",
@@ -52,7 +52,7 @@ def events_consumer(settings: Settings) -> dict[str, Any]:
 
 
 def jobs_consumer(settings: Settings) -> dict[str, Any]:
-    """A member of the workers' group. A job that was sent before the first worker came is taken too."""
+    """A member of the workers' group. It also gets jobs that were sent before the first worker started."""
     return {
         **client(settings),
         "group.id": settings.kafka_jobs_group,
@@ -69,9 +69,9 @@ def jobs_consumer(settings: Settings) -> dict[str, Any]:
 
 
 def producer(settings: Settings, delivery_milliseconds: int = 0) -> dict[str, Any]:
-    """A producer whose delivery report means: on all brokers in sync, once.
+    """A producer whose delivery report means that the message is on all brokers in sync, once.
 
-    delivery_milliseconds: after this long a message counts as not delivered; 0: it is tried for ever.
+    delivery_milliseconds: how long to try before a message counts as not delivered; 0: no limit.
     """
     return {
         **client(settings),

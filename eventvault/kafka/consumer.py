@@ -1,7 +1,7 @@
-"""The events topic into the registry, exactly once: offsets are stored in the same write as the events.
+"""The consumer writes events of the topic to the registry exactly once: offsets are stored in the events' own write.
 
-The consumer assigns itself all partitions at the stored offsets. Whatever goes wrong on the way, it begins again at
-what is stored; that is the one way to recover, so it is the one that is always tried.
+It assigns itself all partitions at the stored offsets. After any error it starts again from the stored offsets, so that
+there is only one recovery path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from eventvault.settings import Settings
 log = logging.getLogger("EventBus")
 
 BATCH_MESSAGES = 1_000
-"""Small enough that a post over HTTP does not wait long behind one batch."""
+"""Small enough that a post over HTTP does not wait long for a batch."""
 POLL_SECONDS = 0.1
 TOPIC_CHECK_SECONDS = 2.0
 RETRY_SECONDS = 1.0
@@ -40,31 +40,31 @@ _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, 
 
 
 class StoreResult(Protocol):
-    """What a sink answers: what became of each draft, in order (`eventvault.database.values.AppendResult`)."""
+    """The answer of a sink, with a result per draft in order (`eventvault.database.values.AppendResult`)."""
 
     @property
     def results(self) -> Sequence[Appended]: ...
 
 
 class BeginAgain(Exception):
-    """What was read and is not stored is dropped, and a new client begins at the stored offsets.
+    """Drop what was read and is not stored, and start a new client at the stored offsets.
 
-    A new one, because librdkafka goes by what it knows of a topic when that is created anew.
+    It must be a new client, because librdkafka uses its old knowledge of a topic that was recreated.
     """
 
 
 Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], StoreResult]
-"""Appends events and puts notes in one write; returns when that is on disk, raises an EventVaultError otherwise."""
+"""Appends events and puts metadata in one write. Returns once it is on disk, raises an EventVaultError otherwise."""
 
 Load = Callable[[], Mapping[bytes, bytes]]
-"""The notes that are in the registry now, at least those of this folder."""
+"""Returns the registry's metadata, at least the offsets that this folder wrote."""
 
 
 class EventsConsumer:
-    """A thread that takes events from Kafka, between `start` and `stop`; it may be started again after a stop.
+    """A thread that consumes events between `start` and `stop`; it can be started again after a stop.
 
-    Each start begins at the offsets that `load` gives then. A restore must stop it before the database is swapped:
-    a batch that was read before the swap must not be written after it. Does nothing where Kafka is not configured.
+    Every start begins at the offsets that `load` returns then. A restore must stop it before it swaps the database,
+    because a batch read before the swap must not be written after it. Without a configured Kafka it does nothing.
     """
 
     def __init__(self, settings: Settings, *, sink: Sink, load: Load, monitor: KafkaMonitor) -> None:
@@ -84,26 +84,26 @@ class EventsConsumer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, within seconds; a batch that is being stored is stored, or was not."""
+        """End the thread, within seconds. A batch that is being stored is stored completely or not at all."""
         if self._thread is not None:
             self._stopping.set()
             self._thread.join()
             self._thread = None
 
     def accept_loss(self, partition: int) -> None:
-        """Take a stopped partition up again, at its present beginning; nothing that is stored is stored twice.
+        """Resume a stopped partition at its present first offset. Nothing is stored twice.
 
-        Returns at once. While no broker answers, or nothing can be written, it is not forgotten.
+        Returns at once. The request is remembered while no broker answers or nothing can be written.
         """
         self._accepted.put(partition)
 
     def _run(self, stopping: threading.Event) -> None:
-        """Consume until told to stop. A thread that died of an error would be a silent loss: it never does."""
+        """Consume until `stopping` is set. No error may end the thread, because that would lose events silently."""
         while not stopping.is_set():
             try:
                 _Consuming(self._settings, self._sink, self._load, self.monitor, stopping, self._accepted).run()
             except BeginAgain:
-                log.info("the Kafka consumer begins again at the stored offsets")
+                log.info("the Kafka consumer starts again at the stored offsets")
             except KafkaUnreachable as error:
                 self.monitor.lost(error.message)
             except EventVaultError as error:
@@ -112,12 +112,12 @@ class EventsConsumer:
                 self.monitor.failed(topics.reason_of(error))
             except Exception as error:
                 if self.monitor.failed(f"{type(error).__name__}: {error}"):
-                    log.exception("the Kafka consumer begins again at the stored offsets")
+                    log.exception("the Kafka consumer starts again at the stored offsets")
             stopping.wait(RETRY_SECONDS)
 
 
 class _Consuming:
-    """One life of the consumer: from the stored offsets to the first error or the stop."""
+    """One run of the consumer, from the stored offsets to the first error or the stop."""
 
     def __init__(
         self, settings: Settings, sink: Sink, load: Load, monitor: KafkaMonitor,
@@ -145,7 +145,7 @@ class _Consuming:
             self._consumer.close()
 
     def _check_topic_when_due(self) -> None:
-        """See which partitions there are, and whether the topic is still the same one."""
+        """Get the topic's partitions, and check that it is still the same topic."""
         if time.monotonic() < self._topic_check_due:
             return
         cluster = topics.describe_cluster(self._admin)
@@ -202,15 +202,15 @@ class _Consuming:
         self._deliver_and_store(positions, batches)
 
     def _same_topic(self, request: topics.TopicRequest, positions: Positions) -> bool:
-        """Whether what was read is of the topic that the offsets speak of: a name alone does not tell.
+        """Return whether the messages are from the topic of the stored offsets, which its name alone does not tell.
 
-        Asked after the messages were read: a topic that was created anew never gets its old id back.
+        The topic's id is asked for after the messages were read, because a recreated topic never gets its old id back.
         """
         topic_info = topics.topic_of(request, self._cluster_id)
         return topic_info is not None and topic_info.topic_id == positions.topic_info.topic_id
 
     def _deliver_and_store(self, positions: Positions, batches: list[PartitionBatch]) -> None:
-        """Dead letters first, then events and offsets in one write; a partition without its dead letter waits."""
+        """Deliver dead letters, then store events and offsets in one write. A partition waits for its dead letter."""
         outcomes = iter(self._dead_letters.send([letter for batch in batches for letter in batch.letters]))
         waiting: set[int] = set()
         for batch in batches:
@@ -270,11 +270,11 @@ class _Consuming:
         except Exception:
             self._accepted.put(partition)
             raise
-        log.warning("the loss in partition %d of %s was accepted: it begins at %d", partition, self._topic, low)
+        log.warning("the loss in partition %d of %s was accepted; it resumes at offset %d", partition, self._topic, low)
         raise BeginAgain
 
     def _store_present_beginning(self, positions: Positions, partition: int) -> int:
-        """Keep the partition's present beginning, which is returned, as the offset that comes next."""
+        """Store the partition's present first offset as its next one, and return it."""
         low, _ = positions.bounds(partition)
         beginning = StoredOffset(
             next=low, topic_id=positions.topic_info.topic_id, cluster_id=positions.topic_info.cluster_id

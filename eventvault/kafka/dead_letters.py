@@ -1,7 +1,7 @@
-"""Messages that cannot be understood, kept in `<events topic>.dead-letter` with the reason in their headers.
+"""Dead letters: messages that are no event go to `<events topic>.dead-letter` with the reason in their headers.
 
-Key, value and headers are the message's own. A dead letter is delivered before the offset beyond its message is
-stored: it may come twice (the headers tell), it is never missing.
+Key, value and headers are those of the message. A dead letter is delivered before the offset beyond its message is
+stored, so it may come twice (its headers show it) and is never missing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ DELIVERY_MILLISECONDS = 5_000
 HEADER_PREFIX = "x-eventvault-"
 
 _TOPIC_CONFIG = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
-"""Any message fits with the headers that are added, and stays until somebody has looked at it."""
+"""Any message fits with the added headers, and none expires before an operator has read it."""
 
 
 class DeadLetters:
-    """Belongs to one thread. The topic is created at the first dead letter, where the brokers allow it."""
+    """Delivers dead letters, in one thread. The first one creates the topic if the brokers allow it."""
 
     def __init__(self, settings: Settings) -> None:
         self.topic = dead_letter_topic(settings.kafka_events_topic)
@@ -35,7 +35,7 @@ class DeadLetters:
         self._producer: Producer | None = None
 
     def send(self, letters: Sequence[tuple[KafkaMessage, str]]) -> list[str | None]:
-        """Deliver (message, reason) pairs; gives for each None, or why it could not be delivered."""
+        """Deliver (message, reason) pairs. Returns for each pair None, or why it could not be delivered."""
         outcomes: list[str | None] = ["no answer"] * len(letters)
         if not letters:
             return outcomes
@@ -53,7 +53,7 @@ class DeadLetters:
         return outcomes
 
     def close(self) -> None:
-        """Forget the producer, and what it could not deliver."""
+        """Close the producer and drop what it could not deliver."""
         if self._producer is not None:
             self._producer.purge()
             self._producer.flush(0)

@@ -1,8 +1,8 @@
-"""A Kafka message to an event: pure.
+"""Converts a Kafka message to an event, without I/O.
 
-Structured and binary mode are CloudEvents' Kafka protocol binding 1.0.2 (sections 3.2 and 3.3); besides those a plain
-JSON object with at least a `type`. What cannot become an event raises Unreadable with the reason; it is the caller's
-to keep such a message as a dead letter.
+Structured and binary mode follow CloudEvents' Kafka protocol binding 1.0.2 (sections 3.2 and 3.3). A plain JSON object
+with at least a `type` is accepted too. A message that is no event raises Unreadable with the reason; the caller makes
+it a dead letter.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _LONGEST_REASON = 1_000
 
 
 class Unreadable(Exception):
-    """The message cannot become an event; the text says why."""
+    """The message is no event; the text gives the reason."""
 
 
 class KafkaMessage(NamedTuple):
-    """A Kafka message, as far as it matters here. timestamp: milliseconds since the epoch, None where it has none."""
+    """The parts of a Kafka message that are used. timestamp: milliseconds since the epoch, None if it has none."""
 
     topic: str
     partition: int
@@ -41,10 +41,10 @@ class KafkaMessage(NamedTuple):
 
 
 def to_draft(message: KafkaMessage) -> EventDraft:
-    """The event in a message, ready to be appended. Raises Unreadable.
+    """Return the event in a message as a draft. Raises Unreadable.
 
-    What the sender left out is filled in from the message alone: the same message read again gives the same event,
-    and so is never stored twice.
+    Missing attributes are filled in from the message alone, so that a message that is read again gives the same event
+    and is not stored twice.
     """
     attributes = _attributes(message)
     if problems := validate(attributes):
@@ -56,11 +56,11 @@ def to_draft(message: KafkaMessage) -> EventDraft:
     try:
         return draft(attributes, instant)
     except (TypeError, ValueError) as error:
-        raise Unreadable(f"the event cannot be kept as JSON: {error}") from None
+        raise Unreadable(f"the event cannot be stored as JSON: {error}") from None
 
 
 def derived_id(message: KafkaMessage) -> str:
-    """`topic/partition/offset/checksum`. The checksum tells apart what a recreated topic has at the same offset."""
+    """Return `topic/partition/offset/checksum`; the checksum differs if a recreated topic reuses the offset."""
     content = b"%d\x00%s\x00%s" % (message.timestamp or 0, message.key or b"", message.value or b"")
     return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
@@ -95,7 +95,7 @@ def _object(value: bytes | None, charset: str | None) -> dict[str, Any]:
 
 
 def _binary(headers: dict[str, bytes | None], content_type: str | None, value: bytes | None) -> dict[str, Any]:
-    """Binary mode: attributes are `ce_` headers in UTF-8, the value is the data."""
+    """Parse binary mode: attributes are `ce_` headers in UTF-8, the value is the data."""
     event: dict[str, Any] = {
         name[len(_PREFIX) :]: _text(name, content) for name, content in headers.items() if name.startswith(_PREFIX)
     }

@@ -1,6 +1,6 @@
-"""How the way from Kafka goes: written by the consumer, read by `/api/health` and `/metrics` at any moment.
+"""The state of the Kafka input: written by the consumer, read by `/api/health` and `/metrics` at any time.
 
-A cause that lasts is logged once, then once an hour: a broker that is away must not fill a disk with lines.
+A lasting cause is logged once and then once an hour, so that an absent broker does not fill a disk with log lines.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from eventvault.settings import Settings
 log = logging.getLogger("KafkaMonitor")
 
 GRACE_SECONDS = 15.0
-"""A broker that is started together with the service needs this long; before that its absence is no problem."""
+"""A broker that starts together with the service gets this long before its absence is a problem."""
 
 REPEAT_LOG_SECONDS = 3600.0
 LETTERS_LOG_SECONDS = 60.0
 
 
 class KafkaMonitor:
-    """Safe to use from many threads; no method waits for anything. `monotonic` gives seconds, for tests."""
+    """Safe to use from many threads; no method blocks. monotonic: a clock in seconds, for tests."""
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.configured = bool(settings.kafka_bootstrap_servers)
@@ -51,24 +51,24 @@ class KafkaMonitor:
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
-        """Brokers answered just now."""
+        """Record that brokers answered just now."""
         with self._lock:
             was, self._connected, self._brokers = self._connected, True, dict(brokers)
         if not was:
             log.info("connected to Kafka: %s", ", ".join(brokers.values()))
 
     def lost(self, reason: str) -> None:
-        """No broker answers."""
+        """Record that no broker answers."""
         with self._lock:
             was, self._connected = self._connected, False
             if was:
                 self._away_since = self._monotonic()
             self._note_error(reason)
         if was or was is None:
-            log.warning("no Kafka broker answers at %s, it is tried again until one does: %s", self._servers, reason)
+            log.warning("no Kafka broker answers at %s; it is tried again until one does: %s", self._servers, reason)
 
     def topic_exists(self, *, exists: bool, expected: bool = True) -> None:
-        """expected: events were taken from it before, so that its absence is a loss and not a beginning."""
+        """Record whether the topic exists. expected: events were consumed from it before, so its absence is a loss."""
         with self._lock:
             was, self._topic_missing = self._topic_missing, not exists
             self._topic_expected = expected
@@ -78,7 +78,7 @@ class KafkaMonitor:
             )
 
     def failed(self, reason: str) -> bool:
-        """Something went wrong that is tried again; nothing of it is lost. True: it was logged, as it is news."""
+        """Record an error that is tried again without loss. Returns True if it was logged, because it is new."""
         now = self._monotonic()
         with self._lock:
             self._failure = reason
@@ -87,18 +87,18 @@ class KafkaMonitor:
                 self._failure_logged_reason, self._failure_logged_at = reason, now
             self._note_error(reason)
         if is_news:
-            log.warning("events of the topic %s wait, it is tried again: %s", self._topic, reason)
+            log.warning("events of the topic %s wait; it is tried again: %s", self._topic, reason)
         return is_news
 
     def works(self) -> None:
-        """What failed before has gone through."""
+        """Record that the last error is over."""
         with self._lock:
             was, self._failure, self._failure_logged_reason = self._failure, None, None
         if was is not None:
-            log.info("events of the topic %s are taken again", self._topic)
+            log.info("events of the topic %s are consumed again", self._topic)
 
     def batch_stored(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
-        """A batch is stored."""
+        """Record that a batch is stored."""
         with self._lock:
             self._last_message = clock.now()
             for name, count in (
@@ -108,36 +108,36 @@ class KafkaMonitor:
                 self._counts[name] += count
         if differing:
             log.warning(
-                "%d messages of %s have the source and id of a stored event, but other content: the first one stays",
+                "%d messages of %s have the source and id of a stored event but other content; the first event stays",
                 differing, self._topic,
             )  # fmt: skip
         if dead_letters and self._seldom():
             log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
 
     def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, HealthProblem]) -> None:
-        """The present partitions: `state`, `next`, `lag` of each; and why which of them were stopped."""
+        """Record the `state`, `next` and `lag` of all partitions, and the problems of those that are stopped."""
         with self._lock:
             before, self._stopped = self._stopped, dict(stopped)
             self._partitions = dict(states)
             for partition in stopped.keys() - before.keys():
                 self._note_error(stopped[partition].message)
         for partition in stopped.keys() - before.keys():
-            log.error("%s; nothing is taken from it any more: %s", stopped[partition].message, stopped[partition].hint)
+            log.error("%s; the partition is stopped: %s", stopped[partition].message, stopped[partition].hint)
 
     def check_stopped(self, partition: int) -> None:
-        """Raises PartitionNotStopped for a partition that was not stopped, or where Kafka is not used."""
+        """Raise PartitionNotStopped if the partition is not stopped, or if Kafka is not configured."""
         with self._lock:
             is_stopped = partition in self._stopped
         if not is_stopped:
             raise PartitionNotStopped(
                 f"partition {partition} of the topic {self._topic} is not stopped"
                 if self.configured
-                else "events are not taken from Kafka: KAFKA_BOOTSTRAP_SERVERS is not set",
-                hint="stoppedPartitions in the kafka part of GET /api/health names those that are",
+                else "no events are consumed from Kafka: KAFKA_BOOTSTRAP_SERVERS is not set",
+                hint="stoppedPartitions in the kafka part of GET /api/health lists the stopped ones",
             )
 
     def problems(self) -> list[dict[str, Any]]:
-        """What makes health degraded: `code`, `message`, `hint` each. Empty: nothing."""
+        """Return the problems that make health degraded, with `code`, `message` and `hint`."""
         if not self.configured:
             return []
         with self._lock:
@@ -153,7 +153,7 @@ class KafkaMonitor:
         return problems
 
     def snapshot(self) -> dict[str, Any]:
-        """The `kafka` member of `/api/health`; `{"configured": false}` where Kafka is not used."""
+        """Return the `kafka` member of `/api/health`; `{"configured": false}` if Kafka is not configured."""
         if not self.configured:
             return {"configured": False}
         with self._lock:
@@ -173,7 +173,7 @@ class KafkaMonitor:
             }
 
     def _seldom(self) -> bool:
-        """True once a minute: one broken producer must not fill the log."""
+        """Return True once a minute, so that one broken producer does not fill the log."""
         now = self._monotonic()
         with self._lock:
             due = now - self._letters_logged >= LETTERS_LOG_SECONDS
@@ -193,7 +193,7 @@ class KafkaMonitor:
         )
 
 
-_RETRIED = "nothing is lost and it is tried again by itself; lastError in the kafka part says what Kafka says"
+_RETRIED = "nothing is lost, and it is retried automatically; lastError in the kafka part has Kafka's own message"
 
 
 def _instant(instant: int | None) -> str | None:

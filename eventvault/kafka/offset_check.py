@@ -1,7 +1,7 @@
-"""Whether a topic is still the one that the stored offsets speak of: pure, and the problems that stop a partition.
+"""Checks that a topic is still the one that the stored offsets belong to, and words the problems that stop a partition.
 
-Going on at an offset that means something else would lose messages without a word. So whatever does not fit stops
-the partition, until somebody accepts the loss.
+Consuming from an offset of another topic would lose messages silently. So any mismatch stops the partition until an
+operator accepts the loss.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from eventvault.kafka.topic_info import TopicInfo
 
 
 def accept(partition: int) -> str:
-    """What can be done about a stopped partition."""
+    """Return the hint for a stopped partition."""
     return (
-        f"bring the topic back as it was; or accept the loss with POST /api/kafka/partitions/{partition}/accept-loss: "
-        "the partition is then read from its present beginning, and what is stored already is not stored twice"
+        f"restore the topic as it was, or accept the loss with POST /api/kafka/partitions/{partition}/accept-loss: "
+        "the partition is then read from its present first offset, and nothing is stored twice"
     )
 
 
 class HealthProblem(NamedTuple):
-    """What is wrong, in the words of `/api/health`."""
+    """A problem as `/api/health` shows it."""
 
     code: str
     message: str
@@ -34,7 +34,7 @@ class HealthProblem(NamedTuple):
 def check_offset(
     topic: str, partition: int, stored: StoredOffset, topic_info: TopicInfo, low: int, high: int
 ) -> HealthProblem | None:
-    """Why `stored` cannot be gone on from; None: it can. low, high: the offsets that the partition has now."""
+    """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets."""
     where = f"partition {partition} of the topic {topic}"
     if stored.topic_id and topic_info.topic_id and stored.topic_id != topic_info.topic_id:
         return recreated(topic, partition)
@@ -47,14 +47,14 @@ def check_offset(
     if stored.next > high:
         return HealthProblem(
             "kafka_topic_truncated",
-            f"{where} ends at offset {high}, and was taken up to {stored.next} already",
+            f"{where} ends at offset {high}, but was consumed up to {stored.next}",
             accept(partition),
         )
     if stored.next < low:
         return HealthProblem(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
-            "before they were taken",
+            "before they were consumed",
             accept(partition),
         )
     return None
@@ -63,7 +63,7 @@ def check_offset(
 def recreated(topic: str, partition: int) -> HealthProblem:
     return HealthProblem(
         "kafka_topic_recreated",
-        f"the topic {topic} was deleted and created anew: the stored offset of partition {partition} means another one",
+        f"the topic {topic} was recreated: the stored offset of partition {partition} belongs to the old topic",
         accept(partition),
     )
 
@@ -71,7 +71,7 @@ def recreated(topic: str, partition: int) -> HealthProblem:
 def diverged(topic: str, partition: int, offset: int) -> HealthProblem:
     return HealthProblem(
         "kafka_topic_diverged",
-        f"partition {partition} of the topic {topic} has another message at offset {offset} than the one taken there",
+        f"partition {partition} of the topic {topic} has another message at offset {offset} than the consumed one",
         accept(partition),
     )
 
@@ -79,7 +79,7 @@ def diverged(topic: str, partition: int, offset: int) -> HealthProblem:
 def out_of_range(topic: str, partition: int, reason: str) -> HealthProblem:
     return HealthProblem(
         "kafka_offset_out_of_range",
-        f"partition {partition} of the topic {topic} no longer has the offset that comes next: {reason}",
+        f"partition {partition} of the topic {topic} no longer has the next offset: {reason}",
         accept(partition),
     )
 

@@ -1,7 +1,7 @@
-"""How far the events topic was taken, as it is kept in LevelDB beside the events, in the same write.
+"""Stored offsets: how far the events topic was consumed, written to LevelDB together with the events.
 
-Key: `k`, the topic's name, a zero byte, the partition as 4 bytes (big-endian). Value: a JSON object with the members
-of `StoredOffset`. What a topic's name does not tell (a recreated topic keeps it) the other members do.
+Key: `k`, the topic's name, a zero byte, the partition as 4 bytes (big-endian). Value: a JSON object with the members of
+`StoredOffset`, which also identify the topic: a recreated one has the same name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PARTITION = struct.Struct(">I")
 
 
 class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """next: the offset of the first message that was not taken yet.
+    """next: the offset of the first message that was not consumed yet.
 
     crc: CRC32C of the value of the message before it. leader_epoch: that message's. topic_id, cluster_id: of the
-    topic it was taken from. None where it is not known.
+    topic it was consumed from. None: unknown.
     """
 
     next: int
@@ -40,12 +40,12 @@ def offset_key(topic: str, partition: int) -> bytes:
 
 
 def offset_put(topic: str, partition: int, offset: StoredOffset) -> tuple[bytes, bytes]:
-    """The put that keeps an offset, for the write that holds the events before it."""
+    """Return the key and value of an offset, for the write of the events before it."""
     return offset_key(topic, partition), msgspec.json.encode(offset)
 
 
 def stored_offsets(topic: str, metadata: Mapping[bytes, bytes]) -> dict[int, StoredOffset]:
-    """The offsets of a topic's partitions among a registry's metadata; that of other topics is ignored."""
+    """Return the offsets of a topic's partitions from a registry's metadata; that of other topics is ignored."""
     prefix = topic_prefix(topic)
     return {
         _PARTITION.unpack(key[len(prefix) :])[0]: msgspec.json.decode(value, type=StoredOffset)
@@ -55,12 +55,12 @@ def stored_offsets(topic: str, metadata: Mapping[bytes, bytes]) -> dict[int, Sto
 
 
 def checksum(value: bytes | None) -> int:
-    """CRC32C (RFC 3720, appendix B.4) of a message's value; no value counts as an empty one."""
+    """Return the CRC32C (RFC 3720, appendix B.4) of a message's value; no value counts as an empty one."""
     return int(google_crc32c.value(value or b""))
 
 
 def describe(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
-    """Topic → partition → next offset, of a registry's metadata: what a manifest says of Kafka."""
+    """Return topic → partition → next offset from a registry's metadata, as a manifest has it."""
     described: dict[str, dict[str, int]] = {}
     for key, value in metadata.items():
         topic, partition = key[len(keys.KAFKA) : -_PARTITION.size - 1].decode(), _PARTITION.unpack(key[-4:])[0]

@@ -1,4 +1,4 @@
-"""Where each partition of the events topic stands, in the thread that consumes it."""
+"""The position of each partition of the events topic, in the consumer's thread."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_WAIT_SECONDS = 30.0
 
 
 class Position(msgspec.Struct):
-    """next: the offset that comes next, None: the partition's beginning. at_end: the end that was seen last.
+    """next: the next offset, None: the partition's first one. at_end: the end that was seen last.
 
-    compare: the stored message, which is read once more to see that it is still the same.
-    waits_until, failures: a partition that waits for its dead letter.
+    compare: the last stored message, which is read again to check that it is still the same.
+    waits_until, failures: of a partition that waits for its dead letter.
     """
 
     stored: StoredOffset | None
@@ -40,7 +40,7 @@ class Position(msgspec.Struct):
 
 
 class Positions:
-    """All partitions of a topic on one consumer, which this assigns them to."""
+    """Assigns the partitions of a topic to one consumer and tracks their positions."""
 
     def __init__(self, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]) -> None:
         self.topic_info = topic_info
@@ -51,14 +51,14 @@ class Positions:
         self.add_partitions(topic_info)
 
     def add_partitions(self, topic_info: TopicInfo) -> None:
-        """Begin with the partitions that are new. Raises KafkaUnreachable; calling it again goes on."""
+        """Begin to consume new partitions. Raises KafkaUnreachable; a second call continues."""
         self.topic_info = topic_info
         for partition in range(topic_info.partitions):
             if partition not in self.of:
                 self.begin(partition, self._stored.get(partition))
 
     def begin(self, partition: int, stored: StoredOffset | None) -> None:
-        """Assign a partition where its stored offset says, or stop it for what does not fit."""
+        """Assign a partition at its stored offset, or stop it if that does not match."""
         position = Position(stored)
         start, epoch = OFFSET_BEGINNING, -1
         if stored is not None:
@@ -73,7 +73,7 @@ class Positions:
         self.of[partition] = position
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """The partition's first offset and its end, from the broker. Raises KafkaUnreachable."""
+        """Ask the broker for the partition's first offset and its end. Raises KafkaUnreachable."""
         try:
             low, high = self._consumer.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=REQUEST_TIMEOUT_SECONDS
@@ -83,19 +83,19 @@ class Positions:
         return int(low), int(high)
 
     def stop(self, partition: int, problem: HealthProblem) -> None:
-        """Take nothing more from a partition."""
+        """Consume nothing more from a partition."""
         self._unassign(partition)
         self.of[partition].problem = problem
 
     def wait(self, partition: int) -> None:
-        """Take a partition up again at its `next`, later: 1, 2, 4 … seconds."""
+        """Pause a partition and resume it at its `next` after 1, 2, 4 … seconds."""
         self._unassign(partition)
         position = self.of[partition]
         position.waits_until = time.monotonic() + min(MAX_WAIT_SECONDS, 2.0**position.failures)
         position.failures += 1
 
     def resume_due(self) -> None:
-        """Assign the partitions again whose wait is over."""
+        """Assign the partitions whose wait is over."""
         now = time.monotonic()
         for partition, position in self.of.items():
             if position.problem is None and position.waits_until is not None and position.waits_until <= now:
@@ -103,7 +103,7 @@ class Positions:
                 self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
 
     def fresh(self, partition: int, messages: Sequence[Message]) -> list[KafkaMessage]:
-        """The messages of a partition that were not taken yet; stops it where the stored one is not the same."""
+        """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         position = self.of.get(partition)
         if position is None or not position.consuming or not messages:
             return []
@@ -120,11 +120,11 @@ class Positions:
         return {number: position.problem for number, position in self.of.items() if position.problem is not None}
 
     def waiting(self) -> bool:
-        """Whether any partition waits for its dead letter."""
+        """Return whether any partition waits for its dead letter."""
         return any(position.waits_until is not None for position in self.of.values())
 
     def states(self) -> dict[int, dict[str, Any]]:
-        """`state`, `next` and `lag` of each partition, from what the consumer knows without asking."""
+        """Return `state`, `next` and `lag` of every partition, without asking the broker."""
         return {number: self._state(number, position) for number, position in self.of.items()}
 
     def _state(self, partition: int, position: Position) -> dict[str, Any]:

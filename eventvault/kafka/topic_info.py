@@ -1,4 +1,4 @@
-"""A topic as the brokers describe it, and what names follow from its name: pure, and free of the Kafka client."""
+"""A topic as the brokers describe it, and the name of its dead-letter topic. Free of the Kafka client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_NAME = 249
 
 
 class TopicInfo(NamedTuple):
-    """A topic as the brokers describe it. topic_id: None where they are too old to have one."""
+    """A topic as the brokers describe it. topic_id: None if they are too old to have one."""
 
     cluster_id: str | None
     topic_id: str | None
@@ -18,5 +18,5 @@ class TopicInfo(NamedTuple):
 
 
 def dead_letter_topic(topic: str) -> str:
-    """`<topic>.dead-letter`; a name that would be too long for Kafka is cut before the ending."""
+    """Return `<topic>.dead-letter`; a name that would be too long for Kafka is cut in front of the suffix."""
     return topic[: LONGEST_NAME - len(DEAD_LETTER)] + DEAD_LETTER

@@ -1,4 +1,4 @@
-"""What the brokers know about topics, and making one. Every question ends within seconds, with KafkaUnreachable."""
+"""Asks the brokers about topics and creates topics. A request without an answer raises KafkaUnreachable in seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
 class Cluster(NamedTuple):
-    """cluster_id, and the brokers' addresses by their ids."""
+    """cluster_id, and the brokers' addresses by id."""
 
     cluster_id: str | None
     brokers: dict[int, str]
@@ -32,7 +32,7 @@ def describe_cluster(admin: AdminClient) -> Cluster:
 
 
 def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
-    """Begin to ask; `topic_of` gives the answer."""
+    """Send a request about a topic; `topic_of` returns its answer."""
     requests: Mapping[str, Future[Any]] = admin.describe_topics(
         TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_SECONDS
     )
@@ -40,7 +40,7 @@ def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
 
 
 def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
-    """The topic as it is now; None where there is none of that name."""
+    """Return the topic of the answer, None if it does not exist. Raises KafkaUnreachable."""
     try:
         description = _answer(request)
     except KafkaUnreachable as error:
@@ -52,7 +52,7 @@ def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
 
 
 def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None) -> None:
-    """Create a topic with the brokers' defaults; nothing happens where it is there. Raises KafkaUnreachable."""
+    """Create a topic with the brokers' defaults, unless it exists. Raises KafkaUnreachable."""
     new = NewTopic(topic, -1, -1, config=dict(config or {}))
     try:
         _answer(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
@@ -62,7 +62,7 @@ def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | Non
 
 
 def reason_of(error: KafkaException | KafkaError) -> str:
-    """librdkafka's words for what happened."""
+    """Return librdkafka's message of an error."""
     inner = error.args[0] if isinstance(error, KafkaException) else error
     return str(inner.str()) if isinstance(inner, KafkaError) else str(inner)
 
@@ -71,7 +71,7 @@ def unreachable(error: KafkaException) -> KafkaUnreachable:
     inner = error.args[0]
     return KafkaUnreachable(
         f"Kafka does not answer: {reason_of(error)}",
-        hint="look at the brokers, and at KAFKA_BOOTSTRAP_SERVERS; it is tried again by itself",
+        hint="check the brokers and KAFKA_BOOTSTRAP_SERVERS; it is retried automatically",
         kafka=inner.code() if isinstance(inner, KafkaError) else None,
     )
 
@@ -83,5 +83,6 @@ def _answer(request: TopicRequest) -> Any:
         raise unreachable(error) from error
     except TimeoutError as error:
         raise KafkaUnreachable(
-            f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s", hint="it is tried again by itself"
+            f"Kafka does not answer within {REQUEST_TIMEOUT_SECONDS + 2:.0f} s",
+            hint="check the brokers; it is retried automatically",
         ) from error
