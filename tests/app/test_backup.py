@@ -139,8 +139,8 @@ def test_a_staged_restore_answers_with_the_guides_words(web: FlaskClient, store:
     assert answer.json["message"] == "Restore complete. Restart application to apply changes."
     assert answer.json["restartCommand"] == "docker-compose restart app worker"
     assert answer.json["restartRequired"] is True
-    assert store.staged is not None
-    assert store.staged.source == backup
+    assert store.state.staged is not None
+    assert store.state.staged.source == backup
     assert web.get("/api/health").json["jobs"]["restore"]["staged"]["source"] == backup
 
 

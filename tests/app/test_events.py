@@ -280,7 +280,7 @@ def test_a_list_under_way_is_of_the_state_it_began_with(
         store.restore(name)
         store.append([event.draft({"type": "t", "id": f"since{number}"}, clock.now()) for number in range(9)])
         if not kept:
-            del store._kept[left]
+            del store.state.generations[left]
 
     paging.append(restore)
     answer = web.get("/api/events")

@@ -10,14 +10,14 @@ ADDRESS = "/api/kafka/partitions/{}/accept-loss"
 
 
 def test_the_loss_of_a_stopped_partition_is_accepted_once(web: FlaskClient, store: MemoryStore) -> None:
-    store.stopped_partitions = {1, 2}
+    store.kafka_control.stopped_partitions = {1, 2}
 
     accepted = web.post(ADDRESS.format(2))
     again = web.post(ADDRESS.format(2))
 
     assert (accepted.status_code, accepted.json["success"], accepted.json["partition"]) == (202, True, 2)
     assert (again.status_code, again.json["code"]) == (409, "partition_not_stopped")
-    assert store.stopped_partitions == {1}
+    assert store.kafka_control.stopped_partitions == {1}
 
 
 def test_a_number_that_no_partition_has_is_not_found(web: FlaskClient) -> None:

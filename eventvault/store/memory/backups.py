@@ -1,83 +1,52 @@
-"""The backups of the in-memory double: what is known of each in a dictionary, the archives as files in a folder."""
+"""The double of the backups: each archive holds the events of one moment."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import msgspec
-
-from eventvault import clock
-from eventvault.backups.entry import BackupEntry
-from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound, BackupProtected
-from eventvault.store.memory import archive
+from eventvault.backups.entry import BackupEntry, Created
+from eventvault.store.memory.state import MemoryState
+from eventvault.store.ports.backups import Backups
 
 
-class MemoryBackups:
-    """folder: where the archives are written. now: the clock, in microseconds. The caller holds the store's lock."""
+class MemoryBackups(Backups):
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
 
-    def __init__(self, folder: Path, now: clock.Clock) -> None:
-        self._folder = folder
-        self._now = now
-        self._entries: dict[str, BackupEntry] = {}
+    def create_backup(self, label: str | None = None) -> Created:
+        state = self._state
+        with state.lock:
+            began = state.now()
+            entry = state.archives.create(label, state.events, state.generation)
+            undoable = {previous.generation for previous in state.undo_list.entries}
+            leased = {generation for generation, leases in state.leases.items() if leases}
+            kept = {state.generation, *undoable, *leased}
+            state.generations = {name: events for name, events in state.generations.items() if name in kept}
+            return Created(entry, (state.now() - began) // 1000)
 
-    def create(self, label: str | None, events: Sequence[bytes], generation: str) -> BackupEntry:
-        created = self._now()
-        name = archive.free_name(label, created, self._entries)
-        self._folder.joinpath(name).write_bytes(archive.pack(events))
-        return self._enter(name, label, "created", created, generation)
+    def list_backups(self) -> list[BackupEntry]:
+        return self._state.archives.entries()
 
-    def adopt(self, temporary: Path, name: str, generation: str) -> BackupEntry:
-        if name in self._entries and not temporary.exists():
-            return self._entries[name]
-        if name in self._entries:
-            raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
-        archive.unpack(temporary.read_bytes())
-        temporary.rename(self._folder / name)
-        return self._enter(name, None, "uploaded", self._now(), generation)
+    def backup_manifest(self, name: str) -> dict[str, Any]:
+        entry = self._state.archives.entry(name)
+        return {"events": entry.events, "lastSequence": entry.sequence, "label": entry.label}
 
-    def _enter(self, name: str, label: str | None, origin: str, created: int, generation: str) -> BackupEntry:
-        self._entries[name] = archive.describe(
-            self._folder / name,
-            label=label,
-            origin=origin,
-            created=created,
-            generation=generation,
-            verified=self._now(),
-        )
-        return self._entries[name]
+    def backup_path(self, name: str) -> str:
+        return self._state.archives.entry(name).path
 
-    def entries(self) -> list[BackupEntry]:
-        present = [entry for entry in self._entries.values() if Path(entry.path).exists()]
-        return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
+    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
+        with self._state.lock:
+            return self._state.archives.adopt(Path(temporary), name, self._state.generation)
 
-    def entry(self, name: str) -> BackupEntry:
-        for entry in self.entries():
-            if entry.name == name:
-                return entry
-        raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")
+    def verify_backup(self, name: str) -> BackupEntry:
+        with self._state.lock:
+            return self._state.archives.verify(name)
 
-    def events(self, name: str) -> list[bytes]:
-        return archive.unpack(Path(self.entry(name).path).read_bytes())
+    def delete_backup(self, name: str, *, force: bool = False) -> None:
+        with self._state.lock:
+            self._state.archives.delete(name, force=force)
 
-    def verify(self, name: str) -> BackupEntry:
-        entry = self.entry(name)
-        if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
-            error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
-            self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
-            raise error
-        self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
-        return self._entries[name]
-
-    def delete(self, name: str, *, force: bool) -> None:
-        entry = self.entry(name)
-        if not force and (entry.pinned or len(self.entries()) == 1):
-            why = "is pinned" if entry.pinned else "is the last good backup"
-            raise BackupProtected(f"{name} {why}", hint="add ?force=true to delete it all the same")
-        Path(entry.path).unlink()
-        del self._entries[name]
-
-    def pin(self, name: str, *, pinned: bool) -> BackupEntry:
-        self._entries[name] = msgspec.structs.replace(self.entry(name), pinned=pinned)
-        return self._entries[name]
+    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+        with self._state.lock:
+            return self._state.archives.pin(name, pinned=pinned)

@@ -1,4 +1,4 @@
-"""What restores of the in-memory double left behind, and which of it an undo brings back."""
+"""The previous generations of the in-memory double, which an undo can bring back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from eventvault.errors import NothingToUndo, UndoNotFound
 from eventvault.restore.values import KeptEntry, LeftBehind, Undo
 
 KEEP_UNDO = 3
-"""How many of the generations that were left behind are kept; those beyond go at once."""
+"""How many previous generations are there at most."""
 
 
-class Lefts:
+class UndoList:
     """Newest first, as `eventvault.store.ports.restores.Restores.list_undo` has them."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Lefts:
         self._brought = 0
 
     def push(self, generation: str, events: int, instant: int, source: str, brought: int) -> Undo:
-        """A generation is left behind by `source`, which begins with `brought` events."""
+        """Add the generation that a restore of `source` replaced. brought: how many events the restored one has."""
         entry = KeptEntry(
             name=f"previous-{generation}", generation=generation, events=events, left=instant, source=source, size=0
         )

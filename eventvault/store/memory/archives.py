@@ -1,0 +1,83 @@
+"""The archives of the in-memory double: files in a folder, as the edge sends them from disk, and their entries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from eventvault import clock
+from eventvault.backups.entry import BackupEntry
+from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound, BackupProtected
+from eventvault.store.memory import archive_file
+
+
+class MemoryArchives:
+    """folder: where the archives are written. now: the clock, in microseconds. The caller holds the state's lock."""
+
+    def __init__(self, folder: Path, now: clock.Clock) -> None:
+        self._folder = folder
+        self._now = now
+        self._entries: dict[str, BackupEntry] = {}
+
+    def create(self, label: str | None, events: Sequence[bytes], generation: str) -> BackupEntry:
+        created = self._now()
+        name = archive_file.free_name(label, created, self._entries)
+        self._folder.joinpath(name).write_bytes(archive_file.pack(events))
+        return self._enter(name, label, "created", created, generation)
+
+    def adopt(self, temporary: Path, name: str, generation: str) -> BackupEntry:
+        if name in self._entries and not temporary.exists():
+            return self._entries[name]
+        if name in self._entries:
+            raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
+        archive_file.unpack(temporary.read_bytes())
+        temporary.rename(self._folder / name)
+        return self._enter(name, None, "uploaded", self._now(), generation)
+
+    def _enter(self, name: str, label: str | None, origin: str, created: int, generation: str) -> BackupEntry:
+        self._entries[name] = archive_file.describe(
+            self._folder / name,
+            label=label,
+            origin=origin,
+            created=created,
+            generation=generation,
+            verified=self._now(),
+        )
+        return self._entries[name]
+
+    def entries(self) -> list[BackupEntry]:
+        present = [entry for entry in self._entries.values() if Path(entry.path).exists()]
+        return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
+
+    def entry(self, name: str) -> BackupEntry:
+        for entry in self.entries():
+            if entry.name == name:
+                return entry
+        raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list names those there are")
+
+    def events(self, name: str) -> list[bytes]:
+        return archive_file.unpack(Path(self.entry(name).path).read_bytes())
+
+    def verify(self, name: str) -> BackupEntry:
+        entry = self.entry(name)
+        if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
+            error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
+            self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
+            raise error
+        self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
+        return self._entries[name]
+
+    def delete(self, name: str, *, force: bool) -> None:
+        entry = self.entry(name)
+        if not force and (entry.pinned or len(self.entries()) == 1):
+            why = "is pinned" if entry.pinned else "is the last good backup"
+            raise BackupProtected(f"{name} {why}", hint="add ?force=true to delete it all the same")
+        Path(entry.path).unlink()
+        del self._entries[name]
+
+    def pin(self, name: str, *, pinned: bool) -> BackupEntry:
+        self._entries[name] = msgspec.structs.replace(self.entry(name), pinned=pinned)
+        return self._entries[name]

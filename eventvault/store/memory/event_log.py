@@ -1,0 +1,108 @@
+"""The double of the event log: a list of events for each generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
+from eventvault.events import event
+from eventvault.events.event import Appended, EventDraft
+from eventvault.store.memory.state import MemoryState
+from eventvault.store.ports.event_log import EventLog, Lease
+
+
+class MemoryEventLog(EventLog):
+    def __init__(self, state: MemoryState) -> None:
+        self._state = state
+
+    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+        with self._state.lock:
+            return AppendResult([self._append(draft) for draft in drafts], len(self._state.events))
+
+    def _append(self, draft: EventDraft) -> Appended:
+        events = self._state.events
+        first_sequence = self._state.sequences.get((draft.source, draft.id))
+        if first_sequence is not None:
+            first = events[first_sequence - 1]
+            differs = event.differs(first, draft.body, draft.filled)
+            return Appended(first_sequence, event.recorded_of(first), duplicate=True, differs=differs)
+        recorded = max(self._state.now(), event.recorded_of(events[-1]) if events else 0)
+        events.append(event.recorded_body(draft.body, len(events) + 1, recorded))
+        self._state.sequences[draft.source, draft.id] = len(events)
+        return Appended(len(events), recorded)
+
+    def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
+        query = ScanQuery(source=source, recorded_to=recorded_to)
+        matches = [
+            value for value in self._state.events if orjson.loads(value)["id"] == event_id and _matches(value, query)
+        ]
+        if not matches:
+            raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
+        if len(matches) > 1:
+            raise InvalidInput(
+                f"{len(matches)} events of several sources have the id {event_id!r}", hint="say which with &source="
+            )
+        return matches[0]
+
+    def scan(self, query: ScanQuery) -> Page:
+        with self._state.lock:
+            generation = self._readable(query)
+            events = self._state.generations[generation]
+        last = min(len(events), len(events) if query.upto is None else query.upto)
+        page: list[bytes] = []
+        for sequence in range(query.after + 1, last + 1):
+            if _matches(events[sequence - 1], query):
+                page.append(events[sequence - 1])
+            if len(page) == query.limit:
+                return Page(page, sequence if sequence < last else None, len(events), generation)
+        return Page(page, None, len(events), generation)
+
+    def _readable(self, query: ScanQuery) -> str:
+        """The generation to read: the present one for what both share."""
+        present = self._state.generation
+        generation = query.generation or present
+        end = query.after if query.upto is None else query.upto
+        if generation == present or end <= self._state.forks.get(generation, -1):
+            return present
+        if query.upto is not None and generation in self._state.generations:
+            return generation
+        raise GenerationSuperseded(
+            f"a restore replaced the generation {generation!r}", hint="begin again without a cursor"
+        )
+
+    def lease_generation(self, generation: str) -> Lease:
+        return _Lease(self._state, generation)
+
+
+class _Lease:
+    """Counts the leases of a generation."""
+
+    def __init__(self, state: MemoryState, generation: str) -> None:
+        self._leases = state.leases
+        self._generation = generation
+
+    def __enter__(self) -> _Lease:
+        self._leases[self._generation] += 1
+        return self
+
+    def renew(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._leases[self._generation] -= 1
+
+
+def _matches(value: bytes, query: ScanQuery) -> bool:
+    """Whether the event passes the filters of the query."""
+    attributes = orjson.loads(value)
+    recorded = event.recorded_of(value)
+    return (
+        query.type in (None, attributes["type"])
+        and query.subject in (None, attributes.get("subject"))
+        and query.source in (None, attributes["source"])
+        and (query.recorded_from is None or recorded >= query.recorded_from)
+        and (query.recorded_to is None or recorded <= query.recorded_to)
+    )

@@ -1,0 +1,91 @@
+"""The double of the past reader: a moment is a prefix of a generation's events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import orjson
+
+from eventvault import clock
+from eventvault.database.generation import is_id
+from eventvault.database.values import ScanQuery
+from eventvault.errors import EventNotFound
+from eventvault.events import event
+from eventvault.past.copy_into_present import copy_events_to_present
+from eventvault.past.diff import diff_page
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.restore.values import Moment
+from eventvault.store.memory.event_log import MemoryEventLog
+from eventvault.store.memory.moments import outside
+from eventvault.store.memory.state import MemoryState, common_length
+from eventvault.store.ports.past_reader import PastReader
+
+
+class MemoryPastReader(PastReader):
+    def __init__(self, state: MemoryState, event_log: MemoryEventLog) -> None:
+        self._state = state
+        self._event_log = event_log
+
+    def resolve_moment(self, moment: Moment) -> PastView:
+        with self._state.lock:
+            if moment.archive is not None:
+                return self._open_archive(moment.archive)
+            generation = self._state.generation if moment.generation is None else moment.generation
+            events = self._state.generations.get(generation)
+            if events is None or not is_id(generation):
+                raise outside(f"the generation {generation!r} is not there", self._state.events, self._state.generation)
+            return PastView(generation, self._sequence(moment, generation, events))
+
+    def _open_archive(self, name: str) -> PastView:
+        events = self._state.generations[f"archive-{name}"] = self._state.archives.events(name)
+        return PastView(f"archive-{name}", len(events), self._state.archives.entry(name).generation)
+
+    def _sequence(self, moment: Moment, generation: str, events: Sequence[bytes]) -> int:
+        """The last sequence of the moment. Raises MomentUnavailable."""
+        if moment.sequence is not None:
+            if not 0 <= moment.sequence <= len(events):
+                before = moment.sequence < 0
+                raise outside(f"event {moment.sequence} is not there", events, generation, before=before)
+            return moment.sequence
+        if moment.instant is None:
+            return len(events)
+        early = bool(events) and moment.instant < event.recorded_of(events[0])
+        if moment.instant > self._state.now() or early:
+            asked = clock.format_microseconds(moment.instant)
+            raise outside(f"{asked} is outside the window", events, generation, before=early)
+        return sum(event.recorded_of(value) <= moment.instant for value in events)
+
+    def last_common(self, one: str, other: str) -> int | None:
+        with self._state.lock:
+            generations = self._state.generations
+            if not {one, other} <= generations.keys():
+                return None
+            return common_length(generations[one], generations[other])
+
+    def diff(self, query: DiffQuery) -> DiffPage:
+        with self._state.lock:
+            one, other = (_Events(self._state.generations[view.generation]) for view in (query.one, query.other))
+            return diff_page(query, one, other, 0)
+
+    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
+        return copy_events_to_present(query, self._event_log)
+
+
+class _Events:
+    """Events in a list, read as `diff_page` reads a registry."""
+
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self._values = values
+        attributes = map(orjson.loads, values)
+        self._sequences = {(found["source"], found["id"]): number for number, found in enumerate(attributes, 1)}
+
+    def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
+        return ((number + 1, self._values[number]) for number in range(after, min(upto, len(self._values))))
+
+    def find(self, event_id: str, source: str | None = None) -> int:
+        if (source, event_id) not in self._sequences:
+            raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
+        return self._sequences[str(source), event_id]
+
+    def at(self, sequence: int) -> bytes:
+        return self._values[sequence - 1]

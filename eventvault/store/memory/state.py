@@ -1,0 +1,88 @@
+"""What the doubles of the ports share: the events of each generation, the archives, and what was restored."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import Counter
+from pathlib import Path
+
+import orjson
+
+from eventvault import clock
+from eventvault.restore.values import Restored
+from eventvault.store.memory.archives import MemoryArchives
+from eventvault.store.memory.undo import UndoList
+
+
+class MemoryState:
+    """folder: where the archives are written; it must exist. now: the clock, in microseconds."""
+
+    def __init__(self, folder: Path, now: clock.Clock) -> None:
+        self.now = now
+        self.lock = threading.RLock()
+        self.archives = MemoryArchives(folder, now)
+        self.generation = secrets.token_hex(8)
+        self.generations: dict[str, list[bytes]] = {self.generation: []}
+        """The events of each generation that can be read."""
+        self.forks: dict[str, int] = {}
+        """The last sequence that an earlier generation shares with the present one."""
+        self.leases: Counter[str] = Counter()
+        self.sequences: dict[tuple[str, str], int] = {}
+        """(source, id) → sequence of each present event."""
+        self.undo_list = UndoList()
+        self.staged: Restored | None = None
+        self.last_restore: Restored | None = None
+
+    @property
+    def events(self) -> list[bytes]:
+        """Those of the present generation."""
+        return self.generations[self.generation]
+
+    def begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
+        """Restore `events` as a new generation."""
+        undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
+        common = common_length(self.events, events)
+        self.forks = {generation: min(fork, common) for generation, fork in self.forks.items()}
+        self.forks[self.generation] = common
+        self.generation = secrets.token_hex(8)
+        self.generations[self.generation] = events
+        attributes = map(orjson.loads, events)
+        self.sequences = {(found["source"], found["id"]): number for number, found in enumerate(attributes, 1)}
+        self.last_restore = Restored(
+            source=source,
+            at=began,
+            events=len(events),
+            not_json=0,
+            duration=(self.now() - began) // 1000,
+            generation=self.generation,
+            undo=undo,
+            notes=self._dropped(),
+        )
+        self.staged = None
+        return self.last_restore
+
+    def stage(self, events: list[bytes], source: str) -> Restored:
+        """Note a restore that would be applied at the next start."""
+        self.staged = Restored(
+            source=source,
+            at=self.now(),
+            events=len(events),
+            not_json=0,
+            duration=0,
+            staged=True,
+            notes=self._dropped(),
+        )
+        return self.staged
+
+    def _dropped(self) -> list[str]:
+        """The note of a restore that takes the place of the staged one."""
+        if self.staged is None:
+            return []
+        return [f"a restore of {self.staged.source} that was staged was dropped for this one"]
+
+
+def common_length(one: list[bytes], other: list[bytes]) -> int:
+    """How many events they begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (old, new) in pairs if old != new), min(len(one), len(other)))

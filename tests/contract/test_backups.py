@@ -1,0 +1,86 @@
+"""What every Backups promises."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from eventvault.errors import ArchiveError, BackupExists, BackupNotFound, BackupProtected
+from eventvault.store.ports.store import Store
+from tests.contract.events import drafts, unique
+
+
+def test_a_backup_is_listed_and_can_be_read(store: Store) -> None:
+    last = store.append(drafts(unique("a"), unique("b"))).last_sequence
+
+    made = store.create_backup("before lunch").backup
+
+    assert (made.events, made.sequence, made.label, made.origin) == (last, last, "before lunch", "created")
+    assert store.list_backups()[0].name == made.name
+    assert Path(store.backup_path(made.name)).stat().st_size == made.size
+    assert store.backup_manifest(made.name)["label"] == "before lunch"
+
+
+def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: Store) -> None:
+    store.append(drafts(unique("a")))
+    made = store.create_backup().backup
+
+    assert store.verify_backup(made.name).problem is None
+    with Path(made.path).open("r+b") as file:
+        file.seek(made.size // 2)
+        file.write(b"damage")
+    with pytest.raises(ArchiveError):
+        store.verify_backup(made.name)
+    (marked,) = [entry for entry in store.list_backups() if entry.name == made.name]
+    assert marked.problem
+    assert marked.verified is None
+
+
+def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:
+    for call in (store.backup_manifest, store.backup_path, store.verify_backup, store.delete_backup):
+        with pytest.raises(BackupNotFound):
+            call("backup_2024-12-27_120000.tar.gz")
+    with pytest.raises(BackupNotFound):
+        store.pin_backup("backup_2024-12-27_120000.tar.gz", pinned=True)
+
+
+def test_the_last_good_backup_is_deleted_only_by_force(empty_store: Store) -> None:
+    empty_store.append(drafts("a"))
+    older, newer = empty_store.create_backup("one").backup.name, empty_store.create_backup("two").backup.name
+
+    empty_store.delete_backup(older)
+    with pytest.raises(BackupProtected):
+        empty_store.delete_backup(newer)
+    empty_store.delete_backup(newer, force=True)
+
+    assert empty_store.list_backups() == []
+
+
+def test_a_pinned_backup_is_protected_until_it_is_unpinned(store: Store) -> None:
+    store.append(drafts(unique("a")))
+    name = store.create_backup("one").backup.name
+    store.create_backup("two")
+
+    assert store.pin_backup(name, pinned=True).pinned
+    with pytest.raises(BackupProtected):
+        store.delete_backup(name)
+    store.pin_backup(name, pinned=False)
+    store.delete_backup(name)
+
+
+def test_an_upload_is_entered_under_its_name_once(store: Store) -> None:
+    last, name = store.append(drafts(unique("a"))).last_sequence, f"{unique('from-elsewhere')}.tar.gz"
+    made = Path(store.create_backup().backup.path)
+    copy = made.with_name(".upload-1.tmp")
+    shutil.copyfile(made, copy)
+
+    entry = store.adopt_upload(str(copy), name)
+
+    assert (entry.name, entry.origin, entry.events) == (name, "uploaded", last)
+    assert not copy.exists()
+    assert store.adopt_upload(str(copy), name) == entry, "the reply may have been lost"
+    shutil.copyfile(made, copy)
+    with pytest.raises(BackupExists):
+        store.adopt_upload(str(copy), name)
