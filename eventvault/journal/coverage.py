@@ -1,7 +1,7 @@
-"""What segments give, as plain data: which events they hold in a lineage, what is missing, what is merged, what may go.
+"""Which events the segments hold in a lineage, which are missing, and which segments to merge or remove.
 
-A lineage is a generation and its ancestors, each with the last of its sequences that belongs to it
-(`eventvault.database.generation.lineage`). Nothing here reads or writes.
+A lineage is a generation and its ancestors, with the last sequence of every one that belongs to it
+(`eventvault.database.generation.lineage`). Everything here is plain data: nothing reads or writes.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ Range = tuple[int, int]
 """The first and the last sequence, both included."""
 
 MERGE_COUNT = 16
-"""So many neighbours of about the same kind become one."""
+"""How many neighbours of one tier become one segment."""
 MAX_MERGED_BYTES = 8 * 2**20
-"""A merged segment holds at most so many bytes of events, so that it is read in one piece."""
+"""The limit for the events of a merged segment, as a segment is read in one piece."""
 
 
 def in_lineage(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]]) -> list[tuple[int, int, Segment]]:
-    """(first, last, segment): what each holds of the lineage, by `first`."""
+    """Return (first, last, segment) sorted by `first`: the range of the lineage that each segment holds."""
     bounds = dict(lineage)
     held = [
-        (each.first, min(each.last, bounds[each.generation]), each)
-        for each in segments
-        if each.generation in bounds and each.first <= bounds[each.generation]
+        (segment.first, min(segment.last, bounds[segment.generation]), segment)
+        for segment in segments
+        if segment.generation in bounds and segment.first <= bounds[segment.generation]
     ]
     return sorted(held, key=lambda item: item[:2])
 
 
 def chain(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> list[Segment]:
-    """The fewest segments that hold what follows `after` without a hole, as far as they go, at most up to `upto`."""
+    """Return the fewest segments that hold the events after `after` without a hole, as far as possible up to `upto`."""
     held = in_lineage(segments, lineage)
-    found: list[Segment] = []
+    chosen: list[Segment] = []
     position, number = after, 0
     while position < upto:
         best: tuple[int, Segment | None] = (position, None)
@@ -44,20 +44,20 @@ def chain(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after
             number += 1
         if best[1] is None:
             break
-        found.append(best[1])
+        chosen.append(best[1])
         position = best[0]
-    return found
+    return chosen
 
 
 def reach(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> int:
-    """The last sequence that can be had by segments alone from `after` on, at most `upto`."""
+    """Return the last sequence, at most `upto`, that the segments reach from `after` without a hole."""
     bounds = dict(lineage)
-    found = chain(segments, lineage, after, upto)
-    return min(upto, max(after, *(min(each.last, bounds[each.generation]) for each in found))) if found else after
+    ends = [min(segment.last, bounds[segment.generation]) for segment in chain(segments, lineage, after, upto)]
+    return min(upto, max(after, *ends)) if ends else after
 
 
 def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], after: int, upto: int) -> list[Range]:
-    """The ranges beyond `after`, up to `upto`, that no segment of the lineage holds."""
+    """Return the ranges after `after`, up to `upto`, that no segment of the lineage holds."""
     holes = []
     position = after
     for first, last, _ in in_lineage(segments, lineage):
@@ -72,48 +72,47 @@ def missing(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]], aft
 
 
 def lost(
-    damaged: Iterable[QuarantinedSegment], segments: Sequence[Segment], kept: Mapping[str, int]
+    damaged: Iterable[QuarantinedSegment], segments: Sequence[Segment], recoverable: Mapping[str, int]
 ) -> list[QuarantinedSegment]:
-    """Damaged segments whose events are not all elsewhere.
+    """Return the damaged segments with events that nothing else holds.
 
-    kept: up to where a generation is in the database, which writes them again, or in a good archive.
+    recoverable: generation → its last event in the database, which writes segments again, or in a good archive.
     """
-    return [
-        each
-        for each in damaged
-        if missing(
-            segments, [(each.generation, NO_BOUND)], max(each.first - 1, kept.get(each.generation, 0)), each.last
-        )
-    ]
+
+    def is_lost(segment: QuarantinedSegment) -> bool:
+        after = max(segment.first - 1, recoverable.get(segment.generation, 0))
+        return bool(missing(segments, [(segment.generation, NO_BOUND)], after, segment.last))
+
+    return [segment for segment in damaged if is_lost(segment)]
 
 
 def superseded(segments: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
-    """(needless, instead): those whose events another segment of their generation holds too.
+    """Return (superseded, superseding) for segments whose events another one of their generation holds too.
 
-    A merge was killed before it removed them.
+    A merge that was killed before it removed its sources leaves such segments.
     """
-    gone: list[tuple[Segment, Segment]] = []
-    best: dict[str, Segment] = {}
-    for each in sorted(segments, key=lambda each: (each.generation, each.first, -each.last)):
-        instead = best.get(each.generation)
-        if instead is not None and each.last <= instead.last:
-            gone.append((each, instead))
+    pairs: list[tuple[Segment, Segment]] = []
+    longest: dict[str, Segment] = {}
+    for segment in sorted(segments, key=lambda segment: (segment.generation, segment.first, -segment.last)):
+        superseding = longest.get(segment.generation)
+        if superseding is not None and segment.last <= superseding.last:
+            pairs.append((segment, superseding))
         else:
-            best[each.generation] = each
-    return gone
+            longest[segment.generation] = segment
+    return pairs
 
 
 def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbours of one generation that are to become one segment; empty where none are.
+    """Return neighbours of one generation to merge into one segment; empty if there are none.
 
-    segments: in order, none of them superseded. As `MERGE_COUNT` of a tier become one of the next tier, an event is
-    written a few times at most.
+    segments: in order, none of them superseded. As `MERGE_COUNT` segments of a tier become one of the next tier, an
+    event is written a few times at most.
     """
     run: list[Segment] = []
-    for each in segments:
-        if run and not (_follows(run[-1], each) and _tier(run[-1]) == _tier(each)):
+    for segment in segments:
+        if run and not (_follows(run[-1], segment) and _tier(run[-1]) == _tier(segment)):
             run = []
-        run.append(each)
+        run.append(segment)
         if len(run) == MERGE_COUNT:
             fitting = _fit_in_one(run)
             if len(fitting) > 1:
@@ -123,25 +122,25 @@ def plan_merge(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def plan_removal(
-    segments: Iterable[Segment], holds: Iterable[tuple[str, int]], known: Sequence[tuple[str, int]], since: int
+    segments: Iterable[Segment], holds: Iterable[tuple[str, int]], present: Sequence[tuple[str, int]], since: int
 ) -> list[Segment]:
-    """Segments that retention removes.
+    """Return the segments that retention removes.
 
-    holds: the lineage of the oldest kept archive that was verified, each generation with the last of its sequences
-    that the archive has. since: the recorded time of its last event, microseconds. known: the present lineage.
+    holds: the lineage of the oldest verified archive, with the last sequence of every generation in it. since: the
+    recorded time of its last event, in microseconds. present: the present lineage.
 
-    What the archive has is not needed any more. Nor is what belongs to a future that was left behind, and ended
-    before that archive was made: the archives that it could be restored from are gone. What lies on both sides of the
-    fork needs both.
+    A segment is removed if the archive holds it. It is also removed if a restore left its events behind and they ended
+    before the archive was made: no archive remains from which they could be restored. A segment that lies on both sides
+    of the fork must meet both conditions.
     """
-    archived, present = dict(holds), dict(known)
-    gone = []
-    for each in segments:
-        kept_for, held = present.get(each.generation, 0), archived.get(each.generation, 0)
-        shared_is_held = each.first > kept_for or held >= kept_for
-        if each.last <= held or (each.last > kept_for and shared_is_held and each.last_time < since):
-            gone.append(each)
-    return gone
+    archived, bounds = dict(holds), dict(present)
+    removable = []
+    for segment in segments:
+        fork, held = bounds.get(segment.generation, 0), archived.get(segment.generation, 0)
+        shared_is_held = segment.first > fork or held >= fork
+        if segment.last <= held or (segment.last > fork and shared_is_held and segment.last_time < since):
+            removable.append(segment)
+    return removable
 
 
 def _follows(one: Segment, other: Segment) -> bool:
@@ -149,18 +148,18 @@ def _follows(one: Segment, other: Segment) -> bool:
 
 
 def _tier(segment: Segment) -> int:
-    """0 for one as it was written, 1 for what was merged once, 2 for what was merged of those, …"""
-    kind, merged = 0, segment.header.merged
+    """Return 0 for a segment as it was written, 1 for a merge of those, 2 for a merge of merges, and so on."""
+    tier, merged = 0, segment.header.merged
     while merged >= MERGE_COUNT:
-        kind, merged = kind + 1, merged // MERGE_COUNT
-    return kind
+        tier, merged = tier + 1, merged // MERGE_COUNT
+    return tier
 
 
 def _fit_in_one(run: Sequence[Segment]) -> list[Segment]:
-    """The first of them that fit into one segment."""
+    """Return the first of them that fit into one segment."""
     total = 0
-    for number, each in enumerate(run):
-        total += each.header.bytes
+    for number, segment in enumerate(run):
+        total += segment.header.bytes
         if total > MAX_MERGED_BYTES:
             return list(run[:number])
     return list(run)

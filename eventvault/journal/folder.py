@@ -1,7 +1,7 @@
-"""`BACKUP_DIR/journal/`: a folder a generation with its segments, and a record of which generations there are.
+"""`BACKUP_DIR/journal/`: one folder per generation with its segments, and a record of the generations.
 
-The folder is the truth: a segment that is deleted by hand is gone. What is remembered of a file belongs to that very
-file. Safe to use from many threads and processes; only the store writes.
+The folder decides which segments exist. Headers in memory are valid for one `FileIdentity`. Safe to use from many
+threads and processes; only the store writes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ log = logging.getLogger("BackupManager")
 
 RECORD_FORMAT = 1
 QUARANTINE_MIN_AGE_SECONDS = 60.0
-"""What was written to within this time may be on its way here still, and is not called damaged."""
+"""A file that was modified within this time may still be being copied, so it is not quarantined."""
 _MAX_SCANS = 5
-"""So often the folder is looked at again because files went while it was."""
+"""How often the folder is read because files vanish meanwhile."""
 
 
 class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Which registry this is the journal of: its generations, with parents, forks and reasons, and the present one.
+    """The registry that this journal belongs to: its generations, with parents, forks and reasons, and the present one.
 
-    sequence: the last one when this was written, kafka: the offsets that it stood at, as in a segment's header.
+    sequence: the last one when this was written. kafka: the Kafka offsets at that sequence, as in a segment's header.
     """
 
     format_version: int = RECORD_FORMAT
@@ -46,7 +46,7 @@ class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class QuarantinedSegment(NamedTuple):
-    """A segment that was set aside as damaged, or cannot be read, and what its name says that it holds."""
+    """A segment that is quarantined or cannot be read, and the events that it holds by its name."""
 
     path: Path
     generation: str
@@ -55,12 +55,12 @@ class QuarantinedSegment(NamedTuple):
 
 
 def segment_of(error: JournalDamaged) -> QuarantinedSegment:
-    """The segment that an error is about."""
+    """Return the segment that an error is about."""
     return _parse_quarantined(Path(error.details["segment"]))
 
 
 def is_unreadable(error: EventVaultError) -> bool:
-    """Whether the disk did not give a segment, which may be good: not that it is damaged."""
+    """Return True if the segment could not be read, so that it may be good, rather than being damaged."""
     return bool(error.details.get("unreadable"))
 
 
@@ -76,58 +76,58 @@ class JournalFolder:
     def __init__(self, backup_dir: Path) -> None:
         self.root = backup_dir / data_folders.JOURNAL
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[FileIdentity, Segment]] = {}
+        self._headers: dict[Path, tuple[FileIdentity, Segment]] = {}
         self._suspects: set[Path] = set()
         self._unreadable: dict[Path, tuple[FileIdentity, JournalDamaged]] = {}
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
-        """All segments, in the order of generation and first sequence; and what is wrong with the others."""
+        """Return the segments by generation and first sequence, and the errors of those that cannot be used."""
         with self._lock:
             for _ in range(_MAX_SCANS):
                 damaged, changed = self._scan()
                 if not changed:
                     break
-            found = [each for _, each in self._known.values()]
-        return sorted(found, key=lambda each: (each.generation, each.first, -each.last)), damaged
+            usable = [segment for _, segment in self._headers.values()]
+        return sorted(usable, key=lambda segment: (segment.generation, segment.first, -segment.last)), damaged
 
     def segments_of(self, installation: str) -> list[Segment]:
-        """Those that an installation wrote; others may have gone on from the same generation with other events."""
-        return [each for each in self.segments()[0] if each.header.installation == installation]
+        """Return those of one installation; others may have other events in the same generation."""
+        return [segment for segment in self.segments()[0] if segment.header.installation == installation]
 
     def _scan(self) -> tuple[list[JournalDamaged], bool]:
-        """Read what is new. Returns what is damaged, and whether files went meanwhile.
+        """Read the headers of new files. Returns the errors, and whether files vanished meanwhile.
 
-        What went may have become part of one that was not there yet when the names were listed.
+        A file that vanished may be merged into one that did not exist yet when the names were listed.
         """
-        known, self._known = self._known, {}
+        before, self._headers = self._headers, {}
         damaged: list[JournalDamaged] = []
         changed = False
         for path in [path for path in self._paths() if segments.is_name(path.name)]:
             try:
                 identity = FileIdentity.of(path.stat())
-                shut = self._unreadable.get(path)
-                if shut is not None and shut[0] == identity:
-                    damaged.append(shut[1])
+                unreadable = self._unreadable.get(path)
+                if unreadable is not None and unreadable[0] == identity:
+                    damaged.append(unreadable[1])
                     continue
-                seen = known.get(path)
-                read = seen[1] if seen and seen[0] == identity else segments.read_header(path)
+                cached = before.get(path)
+                segment = cached[1] if cached and cached[0] == identity else segments.read_header(path)
             except FileNotFoundError:
                 changed = True
                 continue
             except JournalDamaged as error:
                 damaged.append(error)
                 continue
-            except OSError as error:  # the others are of use without it
-                damaged.append(segments.unreadable(path, error))
+            except OSError as error:  # the other segments are usable without it
+                damaged.append(segments.unreadable_error(path, error))
                 continue
-            self._known[path] = (identity, read)
+            self._headers[path] = (identity, segment)
         return damaged, changed
 
     def quarantine(self, error: JournalDamaged) -> bool:
-        """Take the damaged segment that the error names out of the journal: what it held is missing then.
+        """Rename the damaged segment that the error names, so that the journal misses its events.
 
-        It is kept under a name that is no segment's, for a look. False where it is gone, or was written to just now.
-        One that cannot be read may be good: it stays, and counts as damaged until `retry_unreadable` can read it.
+        Returns False if it is gone, was modified just now, or cannot be read. A segment that cannot be read may be
+        good: it stays, and counts as damaged until `retry_unreadable` can read it.
         """
         path = Path(error.details["segment"])
         if is_unreadable(error):
@@ -140,49 +140,49 @@ class JournalFolder:
             rename_durably(path, path.with_name(path.name + data_folders.DAMAGED_SUFFIX))
         except FileNotFoundError:
             return False
-        log.error("%s: it was set aside as %s%s; what the database has of it is written again",
+        log.error("%s: it was quarantined as %s%s; its events are written again if the database has them",
                   error, path.name, data_folders.DAMAGED_SUFFIX)  # fmt: skip
         return True
 
     def quarantined(self) -> list[QuarantinedSegment]:
-        """The damaged segments that were set aside and are there still."""
+        """Return the quarantined segments that still exist."""
         names = ((path, path.name.removesuffix(data_folders.DAMAGED_SUFFIX)) for path in self._paths())
         return [_parse_quarantined(path) for path, name in names if name != path.name and segments.is_name(name)]
 
     def retry_unreadable(self) -> None:
-        """Read what could not be read, for the disk may answer again."""
+        """Try to read the unreadable segments again, as the disk may answer now."""
         for path in list(self._unreadable):
             with contextlib.suppress(JournalDamaged, OSError):
                 segments.read_lines(segments.read_header(path))
                 self._unreadable.pop(path, None)
 
     def mark_suspect(self, path: Path) -> None:
-        """Have a segment that somebody met damaged read again, by who may set it aside."""
+        """Let the scrub read a segment that a restore found damaged; only the scrub may quarantine it."""
         self._suspects.add(path)
 
     def is_suspect(self, path: Path) -> bool:
         return path in self._suspects
 
-    def clear(self, path: Path) -> None:
-        """It is good."""
+    def clear_suspect(self, path: Path) -> None:
+        """Note that the segment is good."""
         self._suspects.discard(path)
 
     def generation_folder(self, generation: str) -> Path:
-        """The folder of a generation, made where it is missing."""
+        """Return the folder of a generation, created if it is missing."""
         folder = self.root / generation
         make_folder(folder)
         return folder
 
-    def remove(self, gone: Sequence[Segment | QuarantinedSegment]) -> None:
-        """Remove segments, or what was set aside, and the folders of generations that have none left."""
-        for each in gone:
-            each.path.unlink(missing_ok=True)
-        for folder in {each.path.parent for each in gone}:
+    def remove(self, unneeded: Sequence[Segment | QuarantinedSegment]) -> None:
+        """Remove segments, quarantined ones included, and the folders of generations that are empty then."""
+        for segment in unneeded:
+            segment.path.unlink(missing_ok=True)
+        for folder in {segment.path.parent for segment in unneeded}:
             if folder.is_dir() and not any(folder.iterdir()):
                 remove_durably(folder)
 
     def read_record(self) -> JournalRecord | None:
-        """None where there is none, or none that can be read: the segments' headers tell much of it too."""
+        """Return the record; None if it is missing or not valid, as the segments' headers have most of it too."""
         try:
             record = msgspec.json.decode((self.root / data_folders.JOURNAL_RECORD).read_bytes(), type=JournalRecord)
         except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
@@ -190,19 +190,19 @@ class JournalFolder:
         return record if record.format_version == RECORD_FORMAT else None
 
     def write_record(self, record: JournalRecord) -> None:
-        """Durably. Raises NoSpace or OSError."""
+        """Write the record durably. Raises NoSpace or OSError."""
         make_folder(self.root)
         write_durably(
             self.root / data_folders.JOURNAL_RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
         )
 
     def remove_temporary(self) -> None:
-        """Remove what a killed process left half-written. Only the owner of the database may call this."""
+        """Remove the temporary files of killed processes. Only the owner of the database may call this."""
         for file in self.root.glob("**/.*.tmp"):
             file.unlink(missing_ok=True)
 
     def _paths(self) -> Iterator[Path]:
-        """All files of all generations, segments or not."""
+        """Yield all files of all generations, segments or not."""
         try:
             folders = [path for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
         except FileNotFoundError:

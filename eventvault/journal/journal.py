@@ -1,6 +1,6 @@
-"""The journal of a running store: a thread that writes a segment every JOURNAL_INTERVAL, merges and removes old ones.
+"""The journal of a running store: a thread that writes a segment every JOURNAL_INTERVAL and maintains the old ones.
 
-Whatever goes wrong with BACKUP_DIR is said in health and tried again; no append ever waits for it.
+Health reports every failure of BACKUP_DIR, and the journal tries again. No append ever waits for it.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 SURVEY_SECONDS = 10.0
-"""How often the folders are looked at: what was deleted is written again, small segments are merged, old ones go."""
+"""How often the folders are surveyed, which writes deleted events again, and then compacted."""
 BACKLOG_SECONDS = 0.5
-"""How long a tick writes of what is missing since before it."""
+"""How long one round writes events that were missing before it."""
 QUICK_FLUSH_SECONDS = 0.1
+"""The same for a flush that others wait for."""
 EVENTS, FOLDERS = "events", "folders"
-"""What the journal does: write what is missing, and see after what it has."""
+"""The parts of a round that can fail: writing missing events, and maintaining the folder."""
 STOP_SECONDS = 10.0
-"""How long a store that ends waits for the segment that is being written."""
+"""How long a stop waits for the segment that is being written."""
 
 
 class _UnwrittenEvent(NamedTuple):
-    """An event, and since when it waits: recorded, in microseconds since the epoch, and seen first (monotonic seconds).
+    """An event that is not covered yet. recorded: microseconds since the epoch. seen: first, in monotonic seconds.
 
-    Both, as the clock may be set back: then an event can have been recorded in the future.
+    Both count, as the clock may be set back: then the event was recorded in the future.
     """
 
     generation: str
@@ -55,7 +56,7 @@ class _UnwrittenEvent(NamedTuple):
 
 
 class Journal:
-    """Safe to use from many threads. Without `start` it writes when `flush` is called."""
+    """Safe to use from many threads. Without `start` it writes only when `flush` is called."""
 
     def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue) -> None:
         self.folder = JournalFolder(settings.backup_dir)
@@ -65,23 +66,24 @@ class Journal:
         self._bus = bus
         self._catalogue = catalogue
         self._settings = settings
-        self._seconds = settings.journal_interval / 1000
+        self._interval = settings.journal_interval / 1000
+        """Seconds."""
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._flush_waiting = threading.Event()
-        """Set while somebody waits for `_lock`: what can wait does."""
+        """Set while a flush waits for `_lock`: work that can wait stops."""
         self._surveyed = -SURVEY_SECONDS
         self._problems: dict[str, EventVaultError] = {}
-        """What failed when it was done last, of EVENTS and FOLDERS: one that goes well tells nothing of the other."""
+        """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
         self._failed_at = 0
         self._last_clean_poll = time.monotonic()
-        """When a look began after which nothing that was missing stayed so, as far as it was to be written at once."""
+        """Start time (monotonic) of the last poll that left no recent event unwritten; health reports its age."""
         self._oldest_unwritten: _UnwrittenEvent | None = None
-        """The oldest event that is covered by nothing, as far as was looked."""
+        """The oldest event that nothing covers, by the newest poll."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def check(self, registry: EventRegistry) -> None:
-        """Begin a generation where the database holds less than what was kept of it. Call it before any append."""
+        """Begin a generation if events were recorded beyond the database. Call it before any append."""
         check_rolled_back(registry, self.folder, self._catalogue)
 
     def start(self) -> None:
@@ -90,7 +92,7 @@ class Journal:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is still missing, and end. The database must be open, and nothing appended any more."""
+        """Write the missing events, and end. The database must be open, and appends must have ended."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
@@ -99,10 +101,10 @@ class Journal:
             self._attempt(EVENTS, self._save_record)
 
     def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
-        """Write what was committed last, now. False where that failed; `problem` says why.
+        """Write the newest events now. Returns False if that failed; `problem` has the reason.
 
-        seconds: how long what else is missing may take besides, such as the base after a restore from outside.
-        survey: look at the folders first, for what was deleted there.
+        seconds: how long to write older missing events in addition, such as those of a restored archive.
+        survey: survey the folders first, to find events whose files were deleted.
         """
         self._flush_waiting.set()
         with self._lock:
@@ -113,15 +115,15 @@ class Journal:
             return self._write(seconds, survey=False)
 
     def flush_quickly(self) -> None:
-        """`flush` for whoever keeps others waiting meanwhile."""
+        """`flush` for a caller that others wait for."""
         self.flush(QUICK_FLUSH_SECONDS)
 
     def refresh(self) -> None:
-        """Look at the folders at the next tick: an archive was made or removed."""
+        """Survey the folders in the next round."""
         self._surveyed = -SURVEY_SECONDS
 
     def status(self) -> dict[str, Any]:
-        """The member `journal` of `/api/health`; answers at once."""
+        """Return the member `journal` of `/api/health`, without waiting."""
         covered, registry = self._writer.covered, self._bus.registry
         if registry is not None and not _is_of(covered, registry):
             covered = None
@@ -131,47 +133,46 @@ class Journal:
             "generation": covered.generation if covered else present,
             "lastSequence": covered.last if covered else None,
             "secondsAtRisk": self.seconds_at_risk(),
-            "intervalMs": round(self._seconds * 1000),
+            "intervalMs": round(self._interval * 1000),
             "segmentsWritten": self.counts["segments"],
         }
 
     def seconds_at_risk(self) -> float:
-        """The age of the oldest committed event that neither a segment nor an archive has, at most.
+        """Return an upper bound for the age of the oldest committed event that neither a segment nor an archive holds.
 
-        What is not known to be covered counts as not covered: before the first look at the folders, and after a
-        restore until the journal has noticed it.
+        Before the first survey, and after a restore until the next one, no event counts as covered.
         """
         registry, covered = self._bus.registry, self._writer.covered
         if registry is None:
             return 0.0
-        known = covered if _is_of(covered, registry) else None
-        if registry.last_sequence <= (known.last if known else 0):
+        current = covered if _is_of(covered, registry) else None
+        if registry.last_sequence <= (current.last if current else 0):
             return 0.0
-        waiting = self._oldest_unwritten if known else None
-        unseen = time.monotonic() - (waiting.seen if waiting else self._last_clean_poll)
-        recorded = (clock.now() - waiting.recorded) / 1e6 if waiting else 0.0
-        return round(max(unseen, recorded), 3)
+        oldest = self._oldest_unwritten if current else None
+        since_seen = time.monotonic() - (oldest.seen if oldest else self._last_clean_poll)
+        since_recorded = (clock.now() - oldest.recorded) / 1e6 if oldest else 0.0
+        return round(max(since_seen, since_recorded), 3)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            began = time.monotonic()
+            started = time.monotonic()
             with self._lock:
                 good = self._write(BACKLOG_SECONDS, survey=True)
             if not (good and self._writer.holes):
-                self._stopping.wait(max(0.001, self._seconds - (time.monotonic() - began)))
+                self._stopping.wait(max(0.001, self._interval - (time.monotonic() - started)))
 
     @property
     def problem(self) -> EventVaultError | None:
-        """Why the journal is behind, or does not see after what it has; None: it does."""
+        """Why events could not be written or the folder not be maintained; None if both succeeded."""
         return self._problems.get(EVENTS) or self._problems.get(FOLDERS)
 
     def _write(self, seconds: float, *, survey: bool) -> bool:
-        """What is missing, and then what the folders need, when it is time for that. False where either failed."""
-        began = time.monotonic()
-        if not self._attempt(EVENTS, lambda: self._write_events(began + seconds)):
+        """Write missing events and, if a survey is due, maintain the folder. Returns False if either failed."""
+        started = time.monotonic()
+        if not self._attempt(EVENTS, lambda: self._write_events(started + seconds)):
             return False
         due = survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS
-        return not due or self._attempt(FOLDERS, lambda: self._maintain_folder(began + self._seconds / 2))
+        return not due or self._attempt(FOLDERS, lambda: self._maintain_folder(started + self._interval / 2))
 
     def _attempt(self, part: str, work: Callable[[], None]) -> bool:
         try:
@@ -180,16 +181,16 @@ class Journal:
             self._record_failure(part, error)
             return False
         except Exception as error:
-            log.exception("the journal could not be written in a way that nobody thought of")
+            log.exception("the journal failed with an unexpected error")
             self._record_failure(part, error)
             return False
         if self._problems.pop(part, None) is not None and not self._problems:
-            log.info("the journal is written again")
+            log.info("the journal works again")
         return True
 
     def _write_events(self, deadline: float) -> None:
-        """What was committed last; then, until the deadline, what else is missing."""
-        looked = time.monotonic()
+        """Write the newest events first, then older missing ones until the deadline."""
+        poll_started = time.monotonic()
         if not self._writer.poll():
             self._survey()
         self._track_oldest_unwritten()
@@ -198,7 +199,7 @@ class Journal:
                 break
             self.counts["segments"] += 1
             self._track_oldest_unwritten()
-        self._last_clean_poll = looked
+        self._last_clean_poll = poll_started
 
     def _maintain_folder(self, until: float) -> None:
         self._surveyed = time.monotonic()
@@ -213,29 +214,29 @@ class Journal:
             self._writer.save_record()
 
     def _compact(self, until: float) -> None:
-        """Begin steps until then, but one at least: many must neither keep the next segment waiting nor pile up."""
+        """Begin steps until then, but at least one: they must neither delay the next segment nor pile up."""
         assert self._writer.identity is not None, "a survey comes first"
-        asked = itertools.count()
+        steps = itertools.count()
 
         def go_on() -> bool:
-            return not self._flush_waiting.is_set() and (next(asked) == 0 or time.monotonic() < until)
+            return not self._flush_waiting.is_set() and (next(steps) == 0 or time.monotonic() < until)
 
-        tidier = Compaction(self.folder, self._catalogue.installation, go_on)
-        if not tidier.run(self._catalogue.entries(), self._writer.identity):
+        compaction = Compaction(self.folder, self._catalogue.installation, go_on)
+        if not compaction.run(self._catalogue.entries(), self._writer.identity):
             self.refresh()
-        self.counts["removed"] += tidier.removed
-        self.counts["merged"] += tidier.merged
+        self.counts["removed"] += compaction.removed
+        self.counts["merged"] += compaction.merged
 
     def _in_time(self, deadline: float) -> bool:
         return time.monotonic() < deadline and not self._flush_waiting.is_set()
 
     def _survey(self) -> None:
-        """A BACKUP_DIR that was deleted is made again."""
+        """Survey the folders; a BACKUP_DIR that was deleted is made again."""
         ensure_installation(self._settings, self._catalogue.installation)
         self._writer.survey()
 
     def _track_oldest_unwritten(self) -> None:
-        """Keep in mind since when the oldest event waits."""
+        """Update `_oldest_unwritten`."""
         writer = self._writer
         if not writer.holes or writer.identity is None:
             self._oldest_unwritten = None
@@ -248,35 +249,37 @@ class Journal:
                 recorded = event.recorded_of(registry.at(sequence))
                 self._oldest_unwritten = _UnwrittenEvent(generation, sequence, recorded, time.monotonic())
 
-    def problem_since(self, made: int | None) -> EventVaultError | None:
-        """Why the newest segment could not be written; None once a backup was made (microseconds) after that."""
-        return None if made is not None and made > self._failed_at else self.problem
+    def problem_since(self, last_backup: int | None) -> EventVaultError | None:
+        """Why the newest segment could not be written; None if a backup (microseconds) was made after that."""
+        return None if last_backup is not None and last_backup > self._failed_at else self.problem
 
     @property
     def damage(self) -> EventVaultError | None:
-        """Segments that are damaged, or cannot be read, and held what can be written again from nowhere."""
+        """The error for segments that are damaged or cannot be read, with events that nothing else holds."""
         lost = self._writer.lost
         if not lost:
             return None
         more = f" (and {len(lost) - 1} others)" if len(lost) > 1 else ""
         return JournalDamaged(
-            f"{lost[0].path}{more} is damaged or cannot be read, and what this segment held is nowhere else: events "
-            f"{lost[0].first} to {lost[0].last} of generation {lost[0].generation}",
-            hint="GET /api/backup/timeline shows what can be restored; let the service read it, put a good copy of the "
-            "segment beside it, or remove it to go on without",
+            f"{lost[0].path}{more} is damaged or cannot be read, and nothing else holds what it held: "
+            f"events {lost[0].first} to {lost[0].last} of generation {lost[0].generation}",
+            hint="GET /api/backup/timeline shows what can be restored; make it readable for the service, put a good "
+            "copy of the segment beside it, or remove it to do without its events",
         )
 
     def _record_failure(self, part: str, error: Exception) -> None:
-        """A database that is not open is not the journal's problem: health says so already."""
+        """Count a failure and report it, unless the database is not open, which health reports already."""
         self.counts["failures"] += 1
         self._failed_at = clock.now()
         if self._bus.registry is None:
             return
         message = f"the journal could not be written: {error}"
-        known = self._problems.get(part)
-        if known is None or known.message != message:
+        previous = self._problems.get(part)
+        if previous is None or previous.message != message:
             log.warning("%s", message)
-        self._problems[part] = JournalFailed(message, hint="see to it that BACKUP_DIR is there, writable and not full")
+        self._problems[part] = JournalFailed(
+            message, hint="make sure that BACKUP_DIR exists, is writable and is not full"
+        )
 
 
 def _is_of(covered: Covered | None, registry: EventRegistry) -> bool:

@@ -1,7 +1,7 @@
-"""A database that holds less than what was kept of it: an old copy of `storage/` was put back.
+"""Detects that an old copy of `storage/` was put back: archives or journal hold events beyond the database's last one.
 
-Its next events must not take the sequences of those that the archives and the journal have beyond it, in the same
-generation: they would count as kept already. So a generation begins where it ends.
+New events must not get sequences that those events have in the same generation: they would count as archived already.
+So a new generation begins where the database ends.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ log = logging.getLogger("BackupManager")
 
 
 def check_rolled_back(registry: EventRegistry, folder: JournalFolder, catalogue: Catalogue) -> None:
-    """Begin a generation where more was kept of the present one than the database holds. Call it before any append.
+    """Begin a generation if events of the present one were recorded beyond the database. Call it before any append.
 
-    What was kept stays restorable, and never mixes with what comes. Where BACKUP_DIR cannot be read now, one begins
-    too: nothing else is safe before it is known, and it costs no more than an entry among the generations.
+    Those events stay restorable and never mix with new ones. If BACKUP_DIR cannot be read, a generation begins too:
+    nothing else is safe, and it costs only an entry in the list of generations.
     """
     identity, last = registry.identity, registry.last_sequence
     try:
-        kept = max(_recorded(identity.generation, folder, catalogue), default=0)
+        recorded = max(_recorded_sequences(identity.generation, folder, catalogue), default=0)
     except (EventVaultError, OSError) as error:
-        log.warning("another generation begins at event %s: what was kept of generation %s cannot be "
+        log.warning("a new generation begins at event %s, as the archives and the journal of generation %s cannot be "
                     "read: %s", last, identity.generation, error)  # fmt: skip
         reason = "unchecked"
     else:
-        if kept <= last:
+        if recorded <= last:
             return
-        log.error("the database ends at event %s, and there was event %s already; what was kept of "
-                  "them can be restored from generation %s", last, kept, identity.generation)  # fmt: skip
+        log.error("the database ends at event %s, but event %s was recorded before; the events beyond the database "
+                  "can be restored from generation %s", last, recorded, identity.generation)  # fmt: skip
         reason = "rolled back"
     registry.begin_generation(identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=None))
 
 
-def _recorded(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:
-    """Sequences that there were of a generation, as segments, archives, the record, and what forks off it tell."""
-    known: dict[str, Generation] = {}
-    found, damaged = folder.segments()
-    for each in found:
-        known[each.generation] = each.header.generation
-        if each.generation == generation:
-            yield each.last
-    names = [*map(segment_of, damaged), *folder.quarantined()]
-    yield from (each.last for each in names if each.generation == generation)
+def _recorded_sequences(generation: str, folder: JournalFolder, catalogue: Catalogue) -> Iterator[int]:
+    """Yield sequences of a generation, from segments, archives, the journal's record and generations that fork off."""
+    generations: dict[str, Generation] = {}
+    segments, damaged = folder.segments()
+    for segment in segments:
+        generations[segment.generation] = segment.header.generation
+        if segment.generation == generation:
+            yield segment.last
+    unusable = [*map(segment_of, damaged), *folder.quarantined()]
+    yield from (segment.last for segment in unusable if segment.generation == generation)
     record = folder.read_record()
     if record is not None:
-        known |= record.registry.by_id()
+        generations |= record.registry.by_id()
         if record.registry.generation == generation:
             yield record.sequence
     for entry in catalogue.entries():
@@ -63,14 +63,14 @@ def _recorded(generation: str, folder: JournalFolder, catalogue: Catalogue) -> I
             continue
         if entry.generation == generation:
             yield entry.sequence or 0
-        elif entry.generation not in known:
-            known |= _generations_of(Path(entry.path))
-    yield from (each.fork_sequence for each in known.values() if each.parent == generation)
+        elif entry.generation not in generations:
+            generations |= _generations_of(Path(entry.path))
+    yield from (fork.fork_sequence for fork in generations.values() if fork.parent == generation)
 
 
 def _generations_of(archive: Path) -> dict[str, Generation]:
-    """None of an archive that is damaged or has just gone."""
+    """Return the generations by id; none if the archive is damaged or has just been removed."""
     try:
-        return {each.id: each for each in reader.read_manifest(archive).generations}
+        return {generation.id: generation for generation in reader.read_manifest(archive).generations}
     except (ArchiveError, BackupNotFound):
         return {}

@@ -1,4 +1,4 @@
-"""Reading segments again: damage that nobody meets before a disk is lost costs what the database still has today."""
+"""The journal's scrub: reading segments again, to find damage while the database still holds their events."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ READ_INTERVAL_SECONDS = 24 * 60 * 60.0
 
 
 class SegmentScrub:
-    """Reads one segment that was not read for a day with each step, and those that were met damaged.
+    """Reads, with each step, one segment that was not read for a day, and the suspects.
 
-    What is damaged is set aside; the survey that follows finds its events missing. installation: whose segments are
-    looked at. One that is first seen after the first step was just written, and read back if it was merged.
+    A damaged segment is quarantined; the next survey finds its events missing. installation: whose segments are read.
+    A segment that appears after the first step counts as read, as it was just written.
     """
 
     def __init__(self, folder: JournalFolder, installation: str, now: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
         self._installation = installation
         self._now = now
-        self._read: dict[Path, float] | None = None
+        self._last_read: dict[Path, float] | None = None
 
     def step(self) -> None:
-        """May raise OSError."""
+        """Read one segment that is due, and the suspects. May raise OSError."""
         self._folder.retry_unreadable()
-        there = self._folder.segments_of(self._installation)
-        due = self._due(there)
-        for each in there:
-            if self._folder.is_suspect(each.path) or each is due:
-                self._check(each)
+        present = self._folder.segments_of(self._installation)
+        due = self._choose_due(present)
+        for candidate in present:
+            if self._folder.is_suspect(candidate.path) or candidate is due:
+                self._check(candidate)
 
-    def _due(self, there: Sequence[Segment]) -> Segment | None:
+    def _choose_due(self, present: Sequence[Segment]) -> Segment | None:
         now = self._now()
-        known, unknown = (self._read, now) if self._read is not None else ({}, now - READ_INTERVAL_SECONDS)
-        read = self._read = {each.path: known.get(each.path, unknown) for each in there}
-        # At random, so that many short lives of a store do not begin with the same ones.
-        longest = min(there, key=lambda each: (read[each.path], random.random()), default=None)
-        if longest is None or read[longest.path] > now - READ_INTERVAL_SECONDS:
+        before, default = ({}, now - READ_INTERVAL_SECONDS) if self._last_read is None else (self._last_read, now)
+        last_read = self._last_read = {segment.path: before.get(segment.path, default) for segment in present}
+        # Ties are broken at random, so that a store that restarts often does not begin with the same segments.
+        oldest = min(present, key=lambda segment: (last_read[segment.path], random.random()), default=None)
+        if oldest is None or last_read[oldest.path] > now - READ_INTERVAL_SECONDS:
             return None
-        read[longest.path] = now
-        return longest
+        last_read[oldest.path] = now
+        return oldest
 
-    def _check(self, each: Segment) -> None:
+    def _check(self, candidate: Segment) -> None:
         try:
-            segment.read_lines(each)
+            segment.read_lines(candidate)
         except FileNotFoundError:
             pass  # it was merged or removed
         except JournalDamaged as error:
             self._folder.quarantine(error)
         else:
-            self._folder.clear(each.path)
+            self._folder.clear_suspect(candidate.path)

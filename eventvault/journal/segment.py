@@ -1,7 +1,7 @@
-"""A segment: some consecutive events of one generation, as gzip-compressed JSON lines with a header line before them.
+"""A segment: consecutive events of one generation, as gzip-compressed JSON lines after a header line.
 
-The first gzip member is the header's line, the second one the events', each exactly as LevelDB holds it. The header
-has the SHA-256 of the events' lines, and that of the segment before, so that damage, a gap or a forgery shows.
+The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has
+the SHA-256 of the events' lines and that of the previous segment, so that damage, a gap or a forgery is detected.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _GZIP = 31
 _LEVEL = 1
 _MAX_HEADER_BYTES = 4 * 2**20
 _MAX_EVENTS_BYTES = 256 * 2**20
-"""More than the events of a segment ever are: it is ended at 8 MiB, and one event is as large as a request at most."""
+"""More than any segment holds: it ends after 8 MiB, and one event is at most as large as a request."""
 _READ_BYTES = 64 * 1024
 _Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class EventRange(msgspec.Struct, frozen=True):
-    """The events from `first` to `last`, and the SHA-256 in hex of their lines."""
+    """The events from `first` to `last`, with the SHA-256 in hex of their lines."""
 
     first: int
     last: int
@@ -45,11 +45,11 @@ class EventRange(msgspec.Struct, frozen=True):
 
 
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a segment says of itself and its events do not.
+    """The part of a segment's header that does not follow from its events.
 
-    first: the first event's sequence. previous: the segment before it when it was written; None where there was none.
-    merged: of how many it was made. kafka: topic → partition → an offset that is not beyond the events, as it is kept
-    in LevelDB; empty: not known.
+    first: the first event's sequence. previous: the segment before it when it was written; None if there was none.
+    merged: how many segments were merged into it. kafka: topic → partition → an offset that is not beyond the events,
+    as LevelDB holds it; empty if unknown.
     """
 
     format_version: int = FORMAT_VERSION
@@ -63,9 +63,10 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
-    """All that a segment says of itself. In JSON the members' names are in camelCase; unknown ones are ignored.
+    """A segment's header. In JSON the members' names are in camelCase; unknown ones are ignored.
 
-    first_time, last_time: `recordedtime` of those two, as printed. bytes: of all lines, sha256: of them, in hex.
+    first_time, last_time: `recordedtime` of the first and last event, as printed. bytes: the length of all lines.
+    sha256: of all lines, in hex.
     """
 
     last: int
@@ -117,27 +118,27 @@ def is_name(name: str) -> bool:
 
 
 def parse_name(name: str) -> tuple[int, int]:
-    """The first and the last sequence that a segment's name says."""
-    found = _NAME.fullmatch(name)
-    assert found is not None, f"{name} is no segment's name"
-    return int(found[1]), int(found[2])
+    """Return the first and the last sequence in a segment's name."""
+    match = _NAME.fullmatch(name)
+    assert match is not None, f"{name} is not the name of a segment"
+    return int(match[1]), int(match[2])
 
 
 def sha256_of(lines: Sequence[bytes]) -> str:
-    """Of the lines as a segment holds them: each with a newline at its end."""
+    """Return the SHA-256 in hex of the lines as a segment holds them, with a newline after every line."""
     return hashlib.sha256(_joined(lines)).hexdigest()
 
 
-def write_segment(folder: Path, about: SegmentInfo, lines: Sequence[bytes]) -> Segment:
-    """Write the events `lines` (without newlines) durably into `folder`; it is on disk when this returns.
+def write_segment(folder: Path, info: SegmentInfo, lines: Sequence[bytes]) -> Segment:
+    """Write the events `lines` (without newlines) durably into `folder`.
 
-    about: what a Header says of the events is found anew.
-    Raises NoSpace or OSError; then nothing is left of it. One that is there already is replaced.
+    info: the header's members that describe the events are added to it. A segment of the same name is replaced.
+    Raises NoSpace or OSError; then no file remains.
     """
     content = _joined(lines)
-    last = about.first + len(lines) - 1
+    last = info.first + len(lines) - 1
     header = SegmentHeader(
-        **{name: getattr(about, name) for name in SegmentInfo.__struct_fields__},
+        **{name: getattr(info, name) for name in SegmentInfo.__struct_fields__},
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),
@@ -153,7 +154,7 @@ def write_segment(folder: Path, about: SegmentInfo, lines: Sequence[bytes]) -> S
 
 
 def read_header(path: Path) -> Segment:
-    """A look at a segment: its header alone. Raises JournalDamaged, FileNotFoundError or OSError."""
+    """Read only the header of a segment. Raises JournalDamaged, FileNotFoundError or OSError."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
@@ -168,15 +169,15 @@ def read_header(path: Path) -> Segment:
 
 
 def read_lines(segment: Segment) -> list[bytes]:
-    """All events of a segment, every byte checked. Raises JournalDamaged or FileNotFoundError.
+    """Return all events of a segment, with every byte checked. Raises JournalDamaged or FileNotFoundError.
 
-    Takes as much memory as the events; what inflates to more than the header says is not inflated.
+    Takes as much memory as the events. Content that is longer than the header's `bytes` is not inflated.
     """
     path, header = segment.path, segment.header
     first = isal_zlib.decompressobj(wbits=_GZIP)
     text = _inflated(path, first, _content(path), _MAX_HEADER_BYTES + 1)
     if not first.eof or _decoded(path, text) != header:
-        raise _damaged(path, "its header is not the one that was read before")
+        raise _damaged(path, "its header has changed since it was read")
     second = isal_zlib.decompressobj(wbits=_GZIP)
     content = _inflated(path, second, first.unused_data, header.bytes + 1)
     if len(content) != header.bytes or not second.eof:
@@ -191,11 +192,11 @@ def read_lines(segment: Segment) -> list[bytes]:
     return lines
 
 
-def unreadable(path: Path, error: OSError) -> JournalDamaged:
-    """What is said of a segment that the disk does not give: not that it is damaged."""
+def unreadable_error(path: Path, error: OSError) -> JournalDamaged:
+    """Return the error for a segment that cannot be read, which does not mean that it is damaged."""
     return JournalDamaged(
         f"{path} cannot be read: {error.strerror or error}",
-        hint="see to it that the service may read it, and that its disk is sound",
+        hint="make sure that the service may read it and that its disk works",
         segment=str(path),
         unreadable=True,
     )
@@ -207,7 +208,7 @@ def _content(path: Path) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:
@@ -225,17 +226,16 @@ def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
 def _decoded(path: Path, text: bytes) -> SegmentHeader:
     try:
         header = msgspec.json.decode(text, type=SegmentHeader)
-        named = name_of(header.first, header.last)
+        expected_name = name_of(header.first, header.last)
         good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last
         good = good and 0 <= header.bytes <= _MAX_EVENTS_BYTES
         good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
     except ValueError as error:
         raise _damaged(path, f"its header is not valid: {error}") from error
-    if not good or named != path.name or header.generation.id != path.parent.name:
+    if not good or expected_name != path.name or header.generation.id != path.parent.name:
         raise _damaged(
             path,
-            "its header does not fit its name, tells of more than a segment holds, or is of "
-            "another version of the format",
+            "its header does not fit its name, claims more than a segment holds, or has another version of the format",
         )
     return header
 

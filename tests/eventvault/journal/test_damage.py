@@ -242,7 +242,7 @@ def bad_sectors(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
     def failing(path: Path) -> bytes:
         if path.stat().st_ino in bad:
-            raise segment.unreadable(path, OSError(errno.EIO, os.strerror(errno.EIO)))
+            raise segment.unreadable_error(path, OSError(errno.EIO, os.strerror(errno.EIO)))
         return read(path)
 
     monkeypatch.setattr(segment, "_content", failing)
