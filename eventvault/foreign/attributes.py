@@ -1,7 +1,7 @@
-"""The attributes of an event from the members of a foreign record.
+"""Derives the attributes of an event from the members of a foreign record. Implements the table of docs/migration.md.
 
-What is not a valid CloudEvents attribute (`eventvault.events.schema` decides) is turned into one, and `exact` says
-whether that lost something, so that the caller keeps the whole record.
+A member that is no valid CloudEvents attribute (see `eventvault.events.schema`) is converted to one. If the conversion
+loses something, `exact` is False and the caller embeds the whole record.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ DEFAULT_TYPE = "foreign.record"
 _TEXTS = ("id", "source", "type", "subject")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FARTHEST_MILLISECONDS = 3e14
-"""Beyond the years that can be written with four digits, on both sides of the epoch."""
+"""Milliseconds from the epoch, in both directions, that lie beyond the years of four digits."""
 
 
-class Taken(msgspec.Struct):
-    """attributes: valid ones, without `id` where the record has none that could be taken over.
+class RecordAttributes(msgspec.Struct):
+    """The attributes of a record. attributes: valid ones; no `id` if the record has none that can be used.
 
-    restated: members that were taken over with another value that says the same (a timestamp in milliseconds), or that
-    were null, with their JSON text. exact: nothing else was changed. timeless: the record's time could not be read.
+    restated: JSON text of members whose attribute is another spelling of the same value (a timestamp in milliseconds),
+    or that are null. exact: nothing else was changed. timeless: the record's time cannot be read.
     """
 
     attributes: dict[str, str]
@@ -42,92 +42,92 @@ class Taken(msgspec.Struct):
     timeless: bool = False
 
 
-def take_attributes(members: Mapping[str, bytes]) -> Taken:
-    """The attributes of a record, of which `members` are the values as JSON text."""
-    taken = Taken({}, {})
+def read_attributes(members: Mapping[str, bytes]) -> RecordAttributes:
+    """Return the attributes of a record. members: its values as JSON text."""
+    record = RecordAttributes({}, {})
     for name in _TEXTS:
         if name in members:
-            _take_text(taken, name, members[name])
-    times = [name for name in ("time", "timestamp") if name in members and not _null(taken, name, members[name])]
+            _add_text(record, name, members[name])
+    times = [name for name in ("time", "timestamp") if name in members and not _null(record, name, members[name])]
     if times:
-        _take_time(taken, times[0], members[times[0]])
-        taken.exact = taken.exact and len({members[name] for name in times}) == 1
-    taken.attributes.setdefault("source", DEFAULT_SOURCE)
-    taken.attributes.setdefault("type", DEFAULT_TYPE)
-    if schema.validate(taken.attributes):
-        _make_valid(taken)
-    return taken
+        _add_time(record, times[0], members[times[0]])
+        record.exact = record.exact and len({members[name] for name in times}) == 1
+    record.attributes.setdefault("source", DEFAULT_SOURCE)
+    record.attributes.setdefault("type", DEFAULT_TYPE)
+    if schema.validate(record.attributes):
+        _make_valid(record)
+    return record
 
 
 def valid_text(text: str) -> str:
-    """`text` as an attribute may have it: control characters as %0A, lone surrogates as U+FFFD, not too long.
+    """Return `text` as an attribute may hold it: control characters become %0A, lone surrogates U+FFFD.
 
-    One that is too long is cut and ends in `~` and the SHA-256 of all of it, so that different ones stay different.
+    A text that is too long is cut and ends in `~` and its SHA-256, so that different texts stay different.
     """
     unpaired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    escaped = _CONTROL.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), unpaired)
+    escaped = _CONTROL.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), unpaired)
     if len(escaped) <= LONGEST_TEXT:
         return escaped
     digest = hashlib.sha256(escaped.encode()).hexdigest()
     return f"{escaped[: LONGEST_TEXT - len(digest) - 1]}~{digest}"
 
 
-def _take_text(taken: Taken, name: str, text: bytes) -> None:
-    if _null(taken, name, text):
+def _add_text(record: RecordAttributes, name: str, text: bytes) -> None:
+    if _null(record, name, text):
         return
     value = read_value(text)
     if isinstance(value, Number | bool):
-        taken.attributes[name] = text.decode().strip()
-        taken.exact = False
+        record.attributes[name] = text.decode().strip()
+        record.exact = False
     elif isinstance(value, str) and value:
-        taken.attributes[name] = value
+        record.attributes[name] = value
     else:
-        taken.exact = False
+        record.exact = False
 
 
-def _null(taken: Taken, name: str, text: bytes) -> bool:
-    """CloudEvents: an attribute that is null is one that is not there."""
+def _null(record: RecordAttributes, name: str, text: bytes) -> bool:
+    """Return True for null, which counts as missing in CloudEvents."""
     if text.strip() != b"null":
         return False
-    taken.restated[name] = b"null"
+    record.restated[name] = b"null"
     return True
 
 
-def _take_time(taken: Taken, name: str, text: bytes) -> None:
+def _add_time(record: RecordAttributes, name: str, text: bytes) -> None:
     value = read_value(text)
     if isinstance(value, Number):
         instant = _from_milliseconds(value)
         if instant is not None and re.fullmatch(r"-?[0-9]+", value):
-            taken.restated[name] = text
+            record.restated[name] = text
         else:
-            taken.exact = False
+            record.exact = False
     elif isinstance(value, str) and not schema.validate({"type": DEFAULT_TYPE, "time": value}):
         instant = value
     else:
         instant = _from_text(value) if isinstance(value, str) else None
-        taken.exact = False
+        record.exact = False
     if instant is None:
-        taken.timeless = True
+        record.timeless = True
     else:
-        taken.attributes["time"] = instant
+        record.attributes["time"] = instant
 
 
 def _from_milliseconds(number: str) -> str | None:
-    """The instant of a number as `Date.now()` gives it: milliseconds since the epoch."""
+    """Return the time of a number of milliseconds since the epoch, as `Date.now()` returns it."""
     if not abs(float(number)) < _FARTHEST_MILLISECONDS:
         return None
-    return _written(int(Decimal(number) * 1000))
+    return _format(int(Decimal(number) * 1000))
 
 
 def _from_text(text: str) -> str | None:
-    """The instant of an ISO 8601 text that is not in RFC 3339's form; None without an offset: it could be any."""
+    """Return the time of an ISO 8601 text that RFC 3339 does not allow; None if it has no offset."""
     try:
-        return _written(clock.parse(text))
+        return _format(clock.parse(text))
     except (ValueError, OverflowError):
         return None
 
 
-def _written(microseconds: int) -> str | None:
+def _format(microseconds: int) -> str | None:
     precision = "microseconds" if microseconds % 1000 else "milliseconds"
     try:
         instant: datetime = clock.from_microseconds(microseconds)
@@ -136,9 +136,9 @@ def _written(microseconds: int) -> str | None:
     return instant.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
-def _make_valid(taken: Taken) -> None:
-    for name, value in taken.attributes.items():
+def _make_valid(record: RecordAttributes) -> None:
+    for name, value in record.attributes.items():
         alone: dict[str, Any] = {"type": DEFAULT_TYPE, name: value}
         if schema.validate(alone):
-            taken.attributes[name] = valid_text(value)
-            taken.exact = False
+            record.attributes[name] = valid_text(value)
+            record.exact = False

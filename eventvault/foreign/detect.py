@@ -1,7 +1,7 @@
-"""Whether the database that lies in `storage/` is one of ours or another program's, without opening it.
+"""Tells whether EventVault or another program wrote the database in `storage/`, without opening it.
 
-Ours has two meta keys from the moment it is created (`eventvault.database.registry.create_database`). They are looked
-for in a private copy: first in the tables alone, which opens at once at any size, then in the logs, record by record.
+Ours has two meta keys from its creation (`eventvault.database.registry.create_database`). The search for them opens a
+private copy without its logs, which takes no time at any size, and then reads the logs record by record.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ _PUT = 1
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether `folder` holds a whole LevelDB of another program. Raises as `database_origin` does."""
+    """Return True if `folder` holds an undamaged LevelDB of another program. Raises as `database_origin` does."""
     return database_origin(folder) == "foreign"
 
 
 def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
-    """Whose database `folder` holds: `ours` and `foreign` are proven, `unknown` is none, or one that is damaged.
+    """Return who wrote the database in `folder`; `unknown` if there is none or it is damaged.
 
-    Nothing in `folder` is opened or changed; the private copy lies beside it for a moment. A damaged one is for
-    `open_checked` to refuse. Raises DatabaseLocked where another process holds a foreign database, DatabaseDamaged
-    where damage in a table hides whose it is.
+    Nothing in `folder` is opened or changed; a private copy lies beside it meanwhile. Raises DatabaseLocked if another
+    process has a foreign database open, DatabaseDamaged if damage in a table hides the origin.
     """
     if not (folder / "CURRENT").is_file():
         return "unknown"
@@ -54,15 +53,15 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
         raise
     finally:
         remove_durably(staging)
-    _refuse_held(folder)
+    _refuse_if_open(folder)
     return "foreign"
 
 
 def _is_ours(copy: Path, folder: Path) -> bool:
     logs = sorted(copy.glob("*.log"))
-    aside = copy / "logs"
-    aside.mkdir()
-    logs = [log.rename(aside / log.name) for log in logs]
+    logs_folder = copy / "logs"
+    logs_folder.mkdir()
+    logs = [log.rename(logs_folder / log.name) for log in logs]
     return _in_tables(copy, folder) or any(_in_log(log) for log in logs)
 
 
@@ -73,7 +72,7 @@ def _in_tables(copy: Path, folder: Path) -> bool:
     except plyvel.CorruptionError as error:
         raise DatabaseDamaged(
             f"{folder} is damaged, and was not opened: {error}",
-            hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
+            hint="restore the newest good backup with POST /api/backup/restore; the damaged database stays as it is",
         ) from error
 
 
@@ -89,24 +88,24 @@ def _in_log(log: Path) -> bool:
 
 
 def _put_keys(batch: bytes) -> Iterator[bytes]:
-    """The keys that a WriteBatch puts. Raises IndexError for one that is cut off.
+    """Yield the keys that a WriteBatch puts. Raises IndexError if it is truncated.
 
     Source: `db/write_batch.cc` of LevelDB.
     """
     position = _BATCH_HEAD.size
     while position < len(batch):
         tag = batch[position]
-        key, position = _text(batch, position + 1)
+        key, position = _read_bytes(batch, position + 1)
         if tag == _PUT:
-            _, position = _text(batch, position)
+            _, position = _read_bytes(batch, position)
         if position > len(batch):
             raise IndexError(position)
         if tag == _PUT:
             yield key
 
 
-def _text(batch: bytes, position: int) -> tuple[bytes, int]:
-    """A byte string with its length (a varint) before it, and the position after it."""
+def _read_bytes(batch: bytes, position: int) -> tuple[bytes, int]:
+    """Read a byte string with its length (a varint) before it. Returns it and the position after it."""
     length = shift = 0
     while True:
         byte = batch[position]
@@ -117,7 +116,7 @@ def _text(batch: bytes, position: int) -> tuple[bytes, int]:
         shift += 7
 
 
-def _refuse_held(folder: Path) -> None:
+def _refuse_if_open(folder: Path) -> None:
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
         raise DatabaseLocked(

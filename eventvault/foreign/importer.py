@@ -1,7 +1,7 @@
-"""Import a LevelDB that another program wrote (a Node.js registry) into a new event database.
+"""Imports a LevelDB that another program wrote (a Node.js registry) into a new event database.
 
-Every record is read in key order with its checksum verified, becomes an event (`foreign_records`) and is appended.
-Memory does not grow with the database; what fails leaves nothing behind.
+It reads every record in key order with its checksum, maps it to an event (`records`) and appends it. Memory does not
+grow with the database, and a failed import leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["ImportReport", "import_foreign", "is_foreign"]
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
-LISTED = 100
-"""So many events that were given another id are listed one by one; the others are only counted."""
+MAX_LISTED = 100
+"""Events with a new id that the report lists; all of them are counted."""
 
 _OPEN_TABLES = 100
 _NONCE = bytes(keys.NONCE_BYTES)
-_HINT = "restore another archive; this one is kept as it is"
+_HINT = "restore another archive; this one does not change"
 
 Progress = Callable[[int, int], None]
-"""Bytes done, and bytes in all, of the foreign database's tables as they are on disk."""
+"""Called with the bytes done and the bytes in all of the foreign database's tables on disk."""
 
 
 def import_foreign(
@@ -53,19 +53,19 @@ def import_foreign(
 ) -> ImportReport:
     """Make a new event database at `target` of all records of the LevelDB in `folder`, in key order.
 
-    folder: a private copy, as opening it writes to it. target: must not exist; it is on disk when this returns.
-    identity: of the new database (default: a new one). instant_clock: gives `recordedtime`.
-    Raises ArchiveDamaged, ArchiveAlien (no database that could be opened), NoSpace or WriteFailed; then
-    there is no `target`.
+    folder: a private copy, because opening it writes to it. target: must not exist; it is on disk when this returns.
+    identity: of the new database (default: a new one). instant_clock: for `recordedtime`.
+    Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), NoSpace or WriteFailed; then there is no
+    `target`.
     """
     if target.exists():
         raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
-    examination = _examined(folder)
+    examination = _examine(folder)
     try:
-        with _writing(target):
+        with _reporting_write_errors(target):
             create_database(target, identity or first_identity(instant_clock(), "imported"))
             with closing(open_leveldb(target)) as db:
-                importing = _Importing(EventRegistry(db, target, instant_clock), progress)
+                importing = _Import(EventRegistry(db, target, instant_clock), progress)
                 with closing(_open_foreign(folder)) as source:
                     _check_log(folder, examination)
                     _check_foreign(source)
@@ -79,18 +79,18 @@ def import_foreign(
 
 
 def read_foreign(folder: Path) -> None:
-    """Read every record of the LevelDB in `folder` with its checksum, as an import does, and keep nothing.
+    """Read every record of the LevelDB in `folder` with its checksum, as an import does.
 
-    folder: a private copy, as opening it writes to it. Raises ArchiveDamaged, or ArchiveAlien as `import_foreign` does.
+    folder: a private copy, because opening it writes to it. Raises ArchiveDamaged, ArchiveAlien.
     """
-    examination = _examined(folder)
+    examination = _examine(folder)
     with closing(_open_foreign(folder)) as source:
         _check_log(folder, examination)
         deque(_records(source), maxlen=0)
 
 
-class _Importing:
-    """One import under way. counts: of the fields of ForeignEvent that are true, and `events`, `renamed`."""
+class _Import:
+    """One import. counts: of the ForeignEvent fields that are true, and `events`, `renamed`."""
 
     def __init__(self, registry: EventRegistry, progress: Progress | None) -> None:
         self.counts: Counter[str] = Counter()
@@ -115,29 +115,29 @@ class _Importing:
 
     def _add(self, key: bytes, value: bytes) -> None:
         event = map_record(key, value)
-        if self._taken(event.draft):
-            event = self._under_another_id(key, value, event.draft)
+        if self._is_in_use(event.draft):
+            event = self._with_new_id(key, value, event.draft)
         self.counts["events"] += 1
-        self.counts.update(name for name, said in zip(event._fields[1:], event[1:], strict=True) if said)
+        self.counts.update(name for name, value in zip(event._fields[1:], event[1:], strict=True) if value)
         self._drafts.append(event.draft)
         self._identities.add(keys.identity_key(event.draft.id, event.draft.source))
         self._bytes += len(event.draft.body)
 
-    def _taken(self, draft: EventDraft) -> bool:
+    def _is_in_use(self, draft: EventDraft) -> bool:
         identity = keys.identity_key(draft.id, draft.source)
         return identity in self._identities or self._registry.get_meta(identity) is not None
 
-    def _under_another_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
-        """An id from the key; where even that is taken (a record had it as its own), `~2`, `~3`, … follow it."""
+    def _with_new_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
+        """Return the event with an id from its key; `~2`, `~3`, … follow if another record has that id."""
         number = 1
         while True:
             ending = "" if number == 1 else f"~{number}"
-            event = map_record(key, value, instead=derived_id(key, ending))
-            if not self._taken(event.draft):
+            event = map_record(key, value, new_id=derived_id(key, ending))
+            if not self._is_in_use(event.draft):
                 break
             number += 1
         self.counts["renamed"] += 1
-        if len(self.renamed) < LISTED:
+        if len(self.renamed) < MAX_LISTED:
             self.renamed.append(Renamed(key=original_key(key), source=first.source, id=first.id, became=event.draft.id))
         return event
 
@@ -151,7 +151,7 @@ class _Importing:
         self._bytes = 0
 
 
-def _examined(folder: Path) -> Examination:
+def _examine(folder: Path) -> Examination:
     try:
         examination = examine_database(folder)
     except OSError as error:
@@ -173,7 +173,7 @@ def _open_foreign(folder: Path) -> Any:
 
 
 def _check_log(folder: Path, examination: Examination) -> None:
-    """LevelDB drops what it cannot read and only says so in its LOG: fine for a torn tail, and for nothing else."""
+    """Raise if LevelDB dropped records: it only writes that to its LOG. A torn tail may be dropped, nothing else."""
     if any(log.ending is Ending.TORN for log in examination.logs):
         return
     for line in (folder / "LOG").read_text(errors="replace").splitlines():
@@ -206,12 +206,12 @@ def _torn_notes(examination: Examination) -> Iterable[str]:
         if log.ending is Ending.TORN:
             yield (
                 f"{log.name} ends within a record, as a crash leaves it: its last {log.size - log.offset} bytes are "
-                "no whole record and were left out"
+                "no whole record and were not imported"
             )
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
+def _reporting_write_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except (plyvel.Error, OSError) as error:

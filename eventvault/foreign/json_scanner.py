@@ -1,9 +1,8 @@
-"""Take a foreign JSON document apart without changing a byte of its values.
+"""Splits a foreign JSON document into its members without changing a byte of their values.
 
-A parsed number or text may no longer be what was written (123456789012345678901234567890, 1e400, "\\ud800"), and of
-a name that comes twice one value would be gone. So values stay the text that they are. Documents that orjson reads
-and that come without white space, as JSON.stringify writes them, take a fast path; all others go through a scanner
-that has no limit of depth. Source of the grammar: RFC 8259.
+A parser may change numbers and texts (123456789012345678901234567890, 1e400, "\\ud800"), and drops one value of a
+repeated name. So values stay JSON text. A document that orjson reads and that has no white space, as JSON.stringify
+writes it, takes a fast path. All others go through a scanner without a limit of depth. Source of the grammar: RFC 8259.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-DEEPEST = 500
-"""Values nested deeper are not embedded into an event: common JSON readers give up at about 1,000."""
+MAX_DEPTH = 500
+"""Deepest nesting of a value that is embedded into an event: common JSON readers give up at about 1,000."""
 
 _TOKEN = re.compile(
     r"""[ \t\n\r]*+(?:
@@ -33,9 +32,9 @@ _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Document(NamedTuple):
-    """members: name → value as JSON text, of a name that comes twice the last; None: the document is no object.
+    """A JSON document. members: name → value as JSON text, the last one of a repeated name; None if it is no object.
 
-    repeated: a name comes twice, so that `members` is not all there is.
+    repeated: True if a name comes twice, so that `members` is incomplete.
     """
 
     members: dict[str, bytes] | None
@@ -43,7 +42,7 @@ class Document(NamedTuple):
 
 
 def read_document(text: bytes) -> Document:
-    """Raises ValueError where `text` is not one JSON document in UTF-8."""
+    """Split a document into its members. Raises ValueError if `text` is not one JSON document in UTF-8."""
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -60,10 +59,10 @@ def read_document(text: bytes) -> Document:
 
 
 def embeddable(text: bytes) -> bytes | None:
-    """A JSON document as it may stand inside an event: on one line, else byte for byte.
+    """Return a JSON document as an event can embed it: unchanged but for line breaks, which become blanks.
 
-    None: a common reader (orjson among them) refuses it, because of a lone surrogate, a number beyond a double, or
-    its depth.
+    Returns None if common readers (orjson among them) refuse it: for a lone surrogate, a number beyond a double, or its
+    depth.
     """
     try:
         orjson.loads(text)
@@ -73,7 +72,7 @@ def embeddable(text: bytes) -> bytes | None:
 
 
 def read_value(text: bytes) -> Any:
-    """One value: texts, booleans and None as such, numbers as `Number`, containers as an empty dict or list."""
+    """Parse one value. A number becomes a `Number`, an object or an array an empty dict or list."""
     first = text.lstrip()[:1]
     if first == b"{":
         return {}
@@ -83,27 +82,27 @@ def read_value(text: bytes) -> Any:
 
 
 class Number(str):
-    """A JSON number, as it is written."""
+    """A JSON number as it was written."""
 
     __slots__ = ()
 
 
 def _shortest_length(members: dict[str, bytes]) -> int:
-    """The length of an object of these members without white space or escapes in names: nothing else fits in."""
+    """Return the length of an object of these members without white space or escapes in names."""
     names = sum(len(name.encode()) + 4 for name in members)
     return names + sum(map(len, members.values())) + 2 - bool(members)
 
 
 def _too_deep(text: bytes) -> bool:
-    if text.count(b"[") + text.count(b"{") <= DEEPEST:
+    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return False
     depth = 0
-    for found in _NESTING.finditer(text):
-        if found[1]:
+    for match in _NESTING.finditer(text):
+        if match[1]:
             depth += 1
-            if depth > DEEPEST:
+            if depth > MAX_DEPTH:
                 return True
-        elif found[0] in (b"]", b"}"):
+        elif match[0] in (b"]", b"}"):
             depth -= 1
     return False
 
@@ -118,9 +117,9 @@ def _scan(text: str) -> Document:
 
 
 class _Scanner:
-    """Checks a document against the grammar and notes the members of the outermost object.
+    """Checks a document against the grammar and collects the members of the outermost object.
 
-    wanted: what may come next: `value`, `first value` or `]`, `first name` or `}`, `name`, `colon`, `comma` or a
+    _expected: what may come next: `value`, `first value` or `]`, `first name` or `}`, `name`, `colon`, `comma` or a
     closing mark, `end`.
     """
 
@@ -128,38 +127,38 @@ class _Scanner:
         self.members: list[tuple[str, str]] = []
         self._text = text
         self._open: list[str] = []
-        self._wanted = "value"
+        self._expected = "value"
         self._name = ""
         self._value_start = 0
 
     def run(self) -> None:
         position = 0
-        while found := _TOKEN.match(self._text, position):
-            position = found.end()
-            kind = str(found.lastgroup)
+        while match := _TOKEN.match(self._text, position):
+            position = match.end()
+            kind = str(match.lastgroup)
             if kind == "end":
-                if self._wanted != "end":
+                if self._expected != "end":
                     break
                 return
-            self._take(kind, found[kind], found.start(kind), position)
+            self._consume(kind, match[kind], match.start(kind), position)
         raise ValueError(f"not JSON at character {position}")
 
-    def _take(self, kind: str, token: str, start: int, end: int) -> None:
-        if kind == "text" and self._wanted in ("name", "first name"):
-            self._wanted = "colon"
+    def _consume(self, kind: str, token: str, start: int, end: int) -> None:
+        if kind == "text" and self._expected in ("name", "first name"):
+            self._expected = "colon"
             if len(self._open) == 1:
                 self._name = token
-        elif token == ":" and self._wanted == "colon":
-            self._wanted = "value"
-        elif token == "," and self._wanted == "comma":
-            self._wanted = "name" if self._open[-1] == "{" else "value"
-        elif kind != "mark" and self._wanted in ("value", "first value"):
+        elif token == ":" and self._expected == "colon":
+            self._expected = "value"
+        elif token == "," and self._expected == "comma":
+            self._expected = "name" if self._open[-1] == "{" else "value"
+        elif kind != "mark" and self._expected in ("value", "first value"):
             self._begin(start)
             self._complete(end)
-        elif kind == "mark" and token in "{[" and self._wanted in ("value", "first value"):
+        elif kind == "mark" and token in "{[" and self._expected in ("value", "first value"):
             self._begin(start)
             self._open.append(token)
-            self._wanted = "first name" if token == "{" else "first value"
+            self._expected = "first name" if token == "{" else "first value"
         elif kind == "mark" and token in "}]" and self._may_close(token):
             self._open.pop()
             self._complete(end)
@@ -168,8 +167,8 @@ class _Scanner:
 
     def _may_close(self, token: str) -> bool:
         if token == "}":
-            return self._wanted == "first name" or (self._wanted == "comma" and self._open[-1] == "{")
-        return self._wanted == "first value" or (self._wanted == "comma" and self._open[-1] == "[")
+            return self._expected == "first name" or (self._expected == "comma" and self._open[-1] == "{")
+        return self._expected == "first value" or (self._expected == "comma" and self._open[-1] == "[")
 
     def _begin(self, start: int) -> None:
         if len(self._open) == 1:
@@ -178,4 +177,4 @@ class _Scanner:
     def _complete(self, end: int) -> None:
         if len(self._open) == 1 and self._open[0] == "{":
             self.members.append((self._name, self._text[self._value_start : end]))
-        self._wanted = "comma" if self._open else "end"
+        self._expected = "comma" if self._open else "end"

@@ -1,6 +1,6 @@
-"""One record of a foreign LevelDB becomes one event: a pure mapping, described in docs/migration.md.
+"""Maps one record of a foreign LevelDB to one event, as docs/migration.md describes.
 
-Nothing is dropped. `original_value` is the way back, and the proof: it gives what a record held from its event.
+Nothing is dropped: `original_value` returns the record's value from its event.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from eventvault.events.event import DEFAULT_SOURCE, EventDraft
-from eventvault.foreign.attributes import DEFAULT_TYPE, Taken, take_attributes, valid_text
+from eventvault.foreign.attributes import DEFAULT_TYPE, RecordAttributes, read_attributes, valid_text
 from eventvault.foreign.json_scanner import Document, embeddable, read_document
 
 KNOWN = frozenset({"id", "type", "timestamp", "time", "source", "subject", "data"})
-"""A record of these members only is taken apart; one that has others is kept whole in `data`."""
+"""The members that become attributes and `data`. A record with any other member is embedded whole in `data`."""
 
 _BASE64 = "base64:"
 _KEY_ID = "key:"
@@ -24,33 +24,33 @@ _BYTES = "application/octet-stream"
 
 
 class ForeignEvent(NamedTuple):
-    """draft: what to append. not_json: the value is no JSON and is kept in `data_base64`.
+    """The event of a foreign record. draft: to append. not_json: the value is no JSON and is in `data_base64`.
 
-    text_kept: it is JSON that common readers refuse, and is kept in `data_base64`. id_derived: from the key.
-    converted: an attribute was no valid one and was turned into one. timeless: its time could not be read.
+    not_embeddable: the value is JSON that common readers refuse, and is in `data_base64`. id_derived: from the key.
+    converted: an attribute was invalid and was converted. timeless: its time cannot be read.
     """
 
     draft: EventDraft
     not_json: bool = False
-    text_kept: bool = False
+    not_embeddable: bool = False
     id_derived: bool = False
     converted: bool = False
     timeless: bool = False
 
 
-def map_record(key: bytes, value: bytes, *, instead: str | None = None) -> ForeignEvent:
-    """The event of a record. instead: the id to give it, because its own is taken by a record before it."""
+def map_record(key: bytes, value: bytes, *, new_id: str | None = None) -> ForeignEvent:
+    """Return the event of a record. new_id: replaces its own id, which an earlier record has."""
     try:
         document = read_document(value)
     except ValueError:
-        attributes = _of_key(key, Taken({"source": DEFAULT_SOURCE, "type": DEFAULT_TYPE}, {}), instead)
+        attributes = _of_key(key, RecordAttributes({"source": DEFAULT_SOURCE, "type": DEFAULT_TYPE}, {}), new_id)
         body = _body({**attributes, "originalrecord": True}, value, _BYTES)
         return ForeignEvent(_draft(attributes, body), not_json=True, id_derived=True)
-    return _of_json(key, value, document, instead)
+    return _of_json(key, value, document, new_id)
 
 
 def original_key(key: bytes) -> str:
-    """`originalkey`: the key as text; `base64:…` where it is not UTF-8, or begins like that itself."""
+    """Return `originalkey`: the key as text; `base64:…` if it is not UTF-8 or itself begins with `base64:`."""
     try:
         text = key.decode()
     except UnicodeDecodeError:
@@ -59,10 +59,7 @@ def original_key(key: bytes) -> str:
 
 
 def derived_id(key: bytes, ending: str = "") -> str:
-    """The id of an event whose record has none: `key:` and the key, different for each key.
-
-    ending: a few characters that follow it.
-    """
+    """Return the id for a record without one: `key:`, the key and a short `ending`; different for each key."""
     readable = _KEY_ID + original_key(key) + ending
     if readable == valid_text(readable):
         return readable
@@ -70,9 +67,9 @@ def derived_id(key: bytes, ending: str = "") -> str:
 
 
 def original_value(event: dict[str, Any]) -> Any:
-    """What a record held, from its event: bytes where that is no JSON or JSON that is kept as text, else a value.
+    """Return the value of a record from its event: bytes if it is in `data_base64`, else a JSON value.
 
-    A record that was taken apart comes back with the defaults that it was given, and its time as `time`.
+    A record that became attributes comes back with the defaults for missing members, and its time as `time`.
     """
     content = base64.b64decode(event["data_base64"]) if "data_base64" in event else event.get("data")
     if event.get("originalrecord"):
@@ -88,32 +85,32 @@ def original_value(event: dict[str, Any]) -> Any:
     return {**record, **restated}
 
 
-def _of_json(key: bytes, value: bytes, document: Document, instead: str | None) -> ForeignEvent:
+def _of_json(key: bytes, value: bytes, document: Document, new_id: str | None) -> ForeignEvent:
     members = document.members or {}
-    taken = take_attributes(members)
-    id_derived = "id" not in taken.attributes
-    whole = document.members is None or document.repeated or not taken.exact or not members.keys() <= KNOWN
-    if instead is not None and not id_derived and not whole:
-        taken.restated["id"] = members["id"]
-    attributes: dict[str, Any] = _of_key(key, taken, instead)
+    record = read_attributes(members)
+    id_derived = "id" not in record.attributes
+    whole = document.members is None or document.repeated or not record.exact or not members.keys() <= KNOWN
+    if new_id is not None and not id_derived and not whole:
+        record.restated["id"] = members["id"]
+    attributes: dict[str, Any] = _of_key(key, record, new_id)
     ours: dict[str, Any] = {"originalrecord": True} if whole else {}
-    if taken.restated and not whole:
-        ours["originalmembers"] = _object(taken.restated)
+    if record.restated and not whole:
+        ours["originalmembers"] = _object(record.restated)
     content = value if whole else members.get("data")
-    kept = None if content is None else embeddable(content)
-    body = _body({**attributes, **ours}, content if kept is None else kept, _JSON, embedded=kept is not None)
+    text = None if content is None else embeddable(content)
+    body = _body({**attributes, **ours}, content if text is None else text, _JSON, embedded=text is not None)
     return ForeignEvent(
         _draft(attributes, body),
-        text_kept=content is not None and kept is None,
+        not_embeddable=content is not None and text is None,
         id_derived=id_derived,
-        converted=not taken.exact,
-        timeless=taken.timeless,
+        converted=not record.exact,
+        timeless=record.timeless,
     )
 
 
-def _of_key(key: bytes, taken: Taken, instead: str | None) -> dict[str, str]:
-    chosen = instead if instead is not None else taken.attributes.get("id", derived_id(key))
-    return {"specversion": "1.0", **taken.attributes, "id": chosen, "originalkey": original_key(key)}
+def _of_key(key: bytes, record: RecordAttributes, new_id: str | None) -> dict[str, str]:
+    chosen = new_id if new_id is not None else record.attributes.get("id", derived_id(key))
+    return {"specversion": "1.0", **record.attributes, "id": chosen, "originalkey": original_key(key)}
 
 
 def _object(members: dict[str, bytes]) -> str:
@@ -121,7 +118,7 @@ def _object(members: dict[str, bytes]) -> str:
 
 
 def _body(attributes: dict[str, Any], content: bytes | None, media: str, *, embedded: bool = False) -> bytes:
-    """The event's JSON. content: JSON text to be embedded, or bytes for `data_base64`; None: there is no data."""
+    """Return the event's JSON. content: JSON text to embed, or bytes for `data_base64`; None if there is no data."""
     if content is None:
         return orjson.dumps(attributes)
     head = orjson.dumps({**attributes, "datacontenttype": media})[:-1]

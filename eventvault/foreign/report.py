@@ -1,4 +1,4 @@
-"""What an import of foreign records says about itself."""
+"""Reports an import of foreign records: how many became events, and what was changed in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Renamed(msgspec.Struct, frozen=True):
-    """A record whose identity (`source`, `id`) a record before it has. key: its `originalkey`. became: its new id."""
+    """A record with the identity (`source`, `id`) of an earlier one. key: its `originalkey`. became: its new id."""
 
     key: str
     source: str
@@ -17,9 +17,9 @@ class Renamed(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """events: how many records became events, which is all there were. not_json: how many of them are no JSON.
+    """The outcome of an import. events: number of records, all of which became events. not_json: how many are no JSON.
 
-    renamed: the first of the records that were given another id. notes: what was changed on the way, in sentences.
+    renamed: the first records that got another id. notes: sentences that say what was changed.
     """
 
     events: int
@@ -28,10 +28,10 @@ class ImportReport(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-_SAID = {
+_SENTENCES = {
     "not_json": "records that are not JSON, kept in data_base64: {}",
-    "text_kept": "records of JSON that common readers refuse (a lone surrogate, a number beyond a double, nested too "
-    "deeply), kept byte for byte in data_base64: {}",
+    "not_embeddable": "records of JSON that common readers refuse (a lone surrogate, a number beyond a double, "
+    "nested too deeply), kept byte for byte in data_base64: {}",
     "id_derived": "records without an id, named after the key: {}",
     "converted": "records with an attribute that CloudEvents does not allow, converted, the whole record in data: {}",
     "timeless": "records with a time that cannot be read, left without time, the whole record in data: {}",
@@ -40,7 +40,7 @@ _SAID = {
 
 
 def make_report(counts: Mapping[str, int], renamed: Sequence[Renamed], notes: Iterable[str]) -> ImportReport:
-    """counts: by the names of `_SAID`, and `events`."""
-    said = [sentence.format(counts[name]) for name, sentence in _SAID.items() if counts[name]]
-    each = [f"{event.key}: the id {event.id} became {event.became}" for event in renamed]
-    return ImportReport(counts["events"], counts["not_json"], list(renamed), [*notes, *said, *each])
+    """Return the report. counts: by the names in `_SENTENCES`, and `events`. notes: the first ones."""
+    sentences = [sentence.format(counts[name]) for name, sentence in _SENTENCES.items() if counts[name]]
+    renames = [f"{event.key}: the id {event.id} became {event.became}" for event in renamed]
+    return ImportReport(counts["events"], counts["not_json"], list(renamed), [*notes, *sentences, *renames])

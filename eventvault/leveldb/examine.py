@@ -1,8 +1,7 @@
-"""Look at a LevelDB database before it is opened, as LevelDB by itself passes over damage in silence.
+"""Examines a LevelDB database before it is opened, because LevelDB opens damaged ones without a word.
 
-A default open drops bad records of a log without a word; `paranoid_checks` refuses torn tails that a power cut
-leaves quite legitimately. So: a bad record at the very end of a log is a torn tail, and fine; one that good
-records follow is damage.
+By default LevelDB drops bad records of a log silently; with `paranoid_checks` it refuses a torn tail, which a power cut
+may leave. Here a bad record at the very end of a log is a torn tail and fine; one before good records is damage.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from eventvault.leveldb.manifest import Version, read_current, read_version
 
 _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
 _BATCH = struct.Struct("<QI")
-"""The head of a record in a write-ahead log: sequence number of its first operation, number of operations."""
+"""Head of a record in a write-ahead log: sequence number of its first operation, number of operations."""
 
 
 class LogState(msgspec.Struct, frozen=True):
-    """One write-ahead log whose records are in no table yet.
+    """A write-ahead log whose records are in no table yet.
 
-    ending: an `eventvault.leveldb.log.Ending`. offset: where its last good record ends. first: LevelDB's sequence
-    number of its first operation, next: the one after its last; None for a log without records.
+    offset: end of its last good record. first: LevelDB's sequence number of its first operation. next: the one after
+    its last operation. Both are None for a log without records.
     """
 
     name: str
@@ -42,9 +41,9 @@ class LogState(msgspec.Struct, frozen=True):
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files of a database say. problems: in sentences; none: the database may be opened.
+    """The state of a database's files. problems: sentences; the database may be opened if there are none.
 
-    manifest: the name of the present MANIFEST. tables: how many it names. last_sequence: LevelDB's, after replay.
+    manifest: name of the present MANIFEST. tables: how many it lists. last_sequence: LevelDB's, after replay of logs.
     """
 
     folder: str
@@ -60,10 +59,9 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine_database(folder: Path) -> Examination:
-    """Say whether the database in `folder` is whole: MANIFEST, tables and their sizes, logs.
+    """Check the database in `folder`: MANIFEST, names and sizes of the tables, logs. Does not read the tables.
 
-    Only reads, and not the tables' content. Raises DatabaseDamaged never: its findings are `problems`. Raises OSError
-    where the folder itself cannot be read.
+    Damage goes into `problems`. Raises OSError if the folder itself cannot be read.
     """
     names = sorted(path.name for path in folder.iterdir())
     try:
@@ -83,9 +81,9 @@ def examine_database(folder: Path) -> Examination:
 
 
 def file_numbers(names: Iterable[str], *suffixes: str) -> dict[int, str]:
-    """The numbered files of a database with one of these suffixes (log, ldb, sst), as number -> name, ascending."""
-    found = (match for match in map(_FILE.fullmatch, names) if match and match[2] in suffixes)
-    return dict(sorted((int(match[1]), match[0]) for match in found))
+    """Return the files of a database with one of these suffixes (log, ldb, sst): number → name, ascending."""
+    matches = (match for match in map(_FILE.fullmatch, names) if match and match[2] in suffixes)
+    return dict(sorted((int(match[1]), match[0]) for match in matches))
 
 
 def _needed_logs(names: Iterable[str], version: Version) -> list[str]:
@@ -108,7 +106,7 @@ def _table_problems(folder: Path, names: Iterable[str], version: Version) -> lis
 
 
 def _log_problems(logs: Iterable[LogState], version: Version) -> list[str]:
-    """Damage within a log, and records that are missing between the MANIFEST and the logs, or between two logs."""
+    """Return damage within logs, and gaps between the MANIFEST and the logs or between two logs."""
     problems = []
     expected = version.last_sequence + 1
     for log in logs:
@@ -125,18 +123,18 @@ def _log_problems(logs: Iterable[LogState], version: Version) -> list[str]:
 def _examine_log(path: Path) -> LogState:
     records = 0
     first = following = None
-    stunted = ""
+    too_short = ""
     with path.open("rb") as file:
         reader = LogReader(file)
         for record in reader:
             records += 1
             if len(record) < _BATCH.size:
-                stunted = f"record {records} has {len(record)} bytes, too few for a batch"
+                too_short = f"record {records} has {len(record)} bytes, too few for a batch"
                 continue
             sequence, count = _BATCH.unpack_from(record)
             first = sequence if first is None else first
             following = sequence + count
         end = reader.end
         size = file.seek(0, 2)
-    ending = Ending.DAMAGED if stunted else end.ending
-    return LogState(path.name, size, ending, end.offset, stunted or end.reason, records, first, following)
+    ending = Ending.DAMAGED if too_short else end.ending
+    return LogState(path.name, size, ending, end.offset, too_short or end.reason, records, first, following)

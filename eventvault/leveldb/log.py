@@ -1,11 +1,11 @@
-"""LevelDB's log format: write-ahead logs (`*.log`) and MANIFEST files.
+"""Reads LevelDB's log format, which write-ahead logs (`*.log`) and MANIFEST files have.
 
 Source: `doc/log_format.md`, `db/log_reader.cc` and `util/crc32c.h` of LevelDB. A file is a sequence of blocks of
-32 KiB; a block is a sequence of fragments, each a header (masked CRC32C of type and payload, 4 bytes; length of the
-payload, 2 bytes; type, 1 byte; all little-endian) and a payload; what is left of a block when no header fits is a
+32 KiB, a block a sequence of fragments. A fragment has a header (masked CRC32C of type and payload, 4 bytes; length of
+the payload, 2 bytes; type, 1 byte; all little-endian) and a payload. The end of a block, where no header fits, is a
 trailer without meaning. A record is one FULL fragment, or FIRST, any number of MIDDLE, LAST.
 
-LevelDB itself skips what it cannot read and goes on; this reader stops there and says what it found.
+LevelDB skips what it cannot read and continues. This reader stops there and reports how the log ended.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ HEADER = struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 MAX_RECORD_BYTES = 256 * 2**20
-"""Bytes of one record that are joined in memory: a batch of what one request may hold is far smaller, and a forged log
-must not fill the memory."""
+"""The longest record that is read. A batch of one request is far smaller, and a forged log must not fill the memory."""
 
 _MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
@@ -34,10 +33,10 @@ _TYPE = re.compile(rb"[\x01-\x04]")
 class Ending(StrEnum):
     """How a log ended.
 
-    CLEAN: with a whole record, or with zeros beyond it (space that was reserved), which LevelDB passes over too.
-    TORN: with a record that is partial or bad and no whole record after it: the writer was stopped in its midst.
-    DAMAGED: with a bad record that whole records follow: bytes in the middle are not those that were written. Or with a
-    record that is longer than `MAX_RECORD_BYTES`.
+    CLEAN: with a whole record, or with zeros after it (reserved space), which LevelDB skips too.
+    TORN: with a partial or bad record and no whole record after it: the writer stopped in the middle of a write.
+    DAMAGED: with a bad record before whole ones, so bytes in the middle have changed; or with a record that is longer
+    than `MAX_RECORD_BYTES`.
     """
 
     CLEAN = "clean"
@@ -47,7 +46,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class LogEnd:
-    """offset: where the last whole record before the end, or before the first bad byte, ends. reason: for people."""
+    """How and where a log ended. offset: end of the last whole record before the first bad byte. reason: for people."""
 
     ending: Ending
     offset: int
@@ -63,10 +62,10 @@ class _Fragment:
 
 
 class LogReader:
-    """Iterate the records of a log once, as bytes; then `end` says how it ended.
+    """Iterates once over the records of a log, as bytes. Then `end` tells how the log ended.
 
-    file: opened for reading, seekable. size: read at most this many bytes (default: all). Only one record and one
-    block are in memory at a time. Raises OSError of the file.
+    file: open for reading, seekable. size: read at most this many bytes (default: all). Only one record and one block
+    are in memory at a time. Raises the OSError of the file.
     """
 
     def __init__(self, file: BinaryIO, size: int | None = None) -> None:
@@ -78,9 +77,9 @@ class LogReader:
 
     @property
     def end(self) -> LogEnd:
-        """Known only once the iteration has come to its end."""
+        """How the log ended. Raises RuntimeError before the iteration has ended."""
         if self._end is None:
-            raise RuntimeError("the log was not read to its end yet")
+            raise RuntimeError("the log is not read to its end yet")
         return self._end
 
     def __iter__(self) -> Iterator[bytes]:
@@ -105,20 +104,20 @@ class LogReader:
             if not begun:
                 yield b"".join(parts)
                 good = offset + HEADER.size + len(fragment.payload)
-        self._end = self._judge(good, begun)
+        self._end = self._classify(good, begun)
 
     def _fragments(self) -> Iterator[tuple[int, _Fragment]]:
-        """Each good fragment with its offset in the file, up to the first bad one, which is noted in `_bad`."""
+        """Yield each good fragment with its offset in the file. Sets `_bad` at the first bad one and stops."""
         for start in range(0, self._size, BLOCK_SIZE):
             block = self._block(start)
             position = 0
             while position + HEADER.size <= len(block):
-                found = _fragment(block, position)
-                if isinstance(found, str):
-                    self._bad = (start + position, found)
+                fragment = _fragment(block, position)
+                if isinstance(fragment, str):
+                    self._bad = (start + position, fragment)
                     return
-                yield start + position, found
-                position = found.end
+                yield start + position, fragment
+                position = fragment.end
             if position < len(block) and position + HEADER.size <= BLOCK_SIZE:
                 self._bad = (start + position, "a header that is cut off")
 
@@ -126,8 +125,8 @@ class LogReader:
         self._file.seek(start)
         return self._file.read(min(BLOCK_SIZE, self._size - start))
 
-    def _judge(self, good: int, begun: bool) -> LogEnd:
-        """What ended the log: nothing, or what `_bad` holds. `begun`: a record was under way."""
+    def _classify(self, good: int, begun: bool) -> LogEnd:
+        """Return how the log ended. good: end of the last whole record. begun: the record after it has begun."""
         if self._bad is None:
             return LogEnd(Ending.TORN, good, "a record without an end") if begun else LogEnd(Ending.CLEAN, good)
         offset, problem = self._bad
@@ -142,9 +141,9 @@ class LogReader:
         return LogEnd(Ending.TORN, good, reason)
 
     def _whole_record_from(self, offset: int) -> int | None:
-        """The offset of the first whole record that begins at `offset` or after it; None if there is none.
+        """Return the offset of the first whole record at `offset` or after it; None if there is none.
 
-        A bad length hides where the next fragment begins, so every place in a block is tried. A MIDDLE or LAST
+        A bad length hides where the next fragment begins, so every position in a block is tried. A MIDDLE or LAST
         without its FIRST is no whole record: pages of one torn write may reach the disk in any order.
         """
         begun: int | None = None
@@ -152,18 +151,18 @@ class LogReader:
             block = self._block(start)
             position = max(0, offset - start)
             while position + HEADER.size <= len(block):
-                found = _fragment(block, position)
-                if isinstance(found, str):
+                fragment = _fragment(block, position)
+                if isinstance(fragment, str):
                     begun = None
                     position = _next_candidate(block, position + 1)
                     continue
-                if found.type == FULL:
+                if fragment.type == FULL:
                     return start + position
-                if found.type == FIRST:
+                if fragment.type == FIRST:
                     begun = start + position
-                elif found.type == LAST and begun is not None:
+                elif fragment.type == LAST and begun is not None:
                     return begun
-                position = found.end
+                position = fragment.end
         return None
 
     def _zeros_from(self, offset: int) -> bool:
@@ -174,7 +173,7 @@ class LogReader:
 
 
 def _fragment(block: bytes, position: int) -> _Fragment | str:
-    """The fragment at `position`, where a header fits, or what is wrong with it."""
+    """Return the fragment at `position`, where a header fits, or the reason why it is bad."""
     checksum, length, kind = HEADER.unpack_from(block, position)
     end = position + HEADER.size + length
     if kind == 0 and length == 0:
@@ -189,9 +188,9 @@ def _fragment(block: bytes, position: int) -> _Fragment | str:
 
 
 def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
-    """What is wrong with a fragment of this type where it stands; `begun`: a record is, with or without `content`.
+    """Return why a fragment of this type is wrong here, None if it is right. begun: a record has begun, with `content`.
 
-    An empty FIRST at the end of a block is passed over: early versions of LevelDB wrote that.
+    An empty FIRST at the end of a block is skipped: early versions of LevelDB wrote that.
     """
     if kind in (MIDDLE, LAST) and not begun:
         return "the end of a record without its beginning"
@@ -201,12 +200,12 @@ def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
 
 
 def _unmasked(checksum: int) -> int:
-    """Undo LevelDB's masking of a CRC (rotate right by 15 bits, add a constant)."""
+    """Undo LevelDB's masking of a CRC: it rotates right by 15 bits and adds a constant."""
     rotated = (checksum - _MASK_DELTA) & 0xFFFFFFFF
     return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
 
 def _next_candidate(block: bytes, position: int) -> int:
-    """The next place, from `position` on, where the byte of a header's type is a type; beyond the block if none is."""
-    found = _TYPE.search(block, position + HEADER.size - 1)
-    return found.start() - HEADER.size + 1 if found else len(block)
+    """Return the next position where a header could have a valid type; beyond the block if there is none."""
+    match = _TYPE.search(block, position + HEADER.size - 1)
+    return match.start() - HEADER.size + 1 if match else len(block)

@@ -1,7 +1,7 @@
-"""LevelDB's MANIFEST: a log whose records are version edits, from which the present set of tables follows.
+"""Reads LevelDB's MANIFEST, a log of version edits, and returns the version they lead to: the present set of tables.
 
 Source: `db/version_edit.cc` and `VersionSet::Recover` in `db/version_set.cc` of LevelDB. An edit is a sequence of
-fields, each a tag (varint) and its values: varints, or byte strings with their length (varint) before them.
+fields. A field is a tag (varint) and its values: varints, or byte strings with their length (varint) before them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Tag(IntEnum):
 
 @dataclass(frozen=True)
 class TableFile:
-    """size: in bytes. level: 0 to 6."""
+    """A table. size: in bytes. level: 0 to 6."""
 
     size: int
     level: int
@@ -43,9 +43,10 @@ class TableFile:
 
 @dataclass
 class Version:
-    """What a MANIFEST says: logs below `log_number` (but `prev_log_number`) are in the tables already.
+    """The state of a database, as LevelDB's class of that name. files: table number → TableFile.
 
-    files: table number -> TableFile. manifest_size: bytes of the MANIFEST up to the end of its last whole edit.
+    log_number: logs below it (but `prev_log_number`) are in the tables already. manifest_size: bytes of the MANIFEST up
+    to the end of its last whole edit.
     """
 
     comparator: str = ""
@@ -57,12 +58,12 @@ class Version:
     manifest_size: int = 0
 
     def needs_log(self, number: int) -> bool:
-        """Whether the log of that number holds records that are in no table yet."""
+        """Return True if log `number` holds records that are in no table yet."""
         return number >= self.log_number or (number == self.prev_log_number != 0)
 
 
 def read_current(database: Path) -> str:
-    """The name of the MANIFEST that `database`/CURRENT points to. Raises DatabaseDamaged, or OSError of the file."""
+    """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file."""
     content = (database / "CURRENT").read_bytes()
     if not _CURRENT.fullmatch(content):
         raise DatabaseDamaged(f"{database / 'CURRENT'} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)
@@ -70,9 +71,9 @@ def read_current(database: Path) -> str:
 
 
 def read_version(file: BinaryIO, size: int | None = None, *, name: str = "MANIFEST") -> Version:
-    """The version that the first `size` bytes (default: all) of a MANIFEST lead to.
+    """Return the version that the first `size` bytes (default: all) of a MANIFEST lead to.
 
-    A torn tail is the end of the file. name: for messages. Raises DatabaseDamaged where edits are unreadable.
+    A torn tail counts as the end of the file. name: for messages. Raises DatabaseDamaged if an edit is unreadable.
     """
     reader = LogReader(file, size)
     version = Version()
@@ -90,7 +91,7 @@ def read_version(file: BinaryIO, size: int | None = None, *, name: str = "MANIFE
 
 
 def _apply(version: Version, record: bytes, name: str) -> set[Tag]:
-    """Change `version` by one edit; deletions come before additions, so that a table can change its level."""
+    """Apply one edit to `version`: deletions before additions, so that a table can change its level."""
     added: list[tuple[int, TableFile]] = []
     seen = set()
     try:
@@ -122,11 +123,11 @@ _LAYOUT = {
     Tag.NEW_FILE: "lvvss",
     Tag.PREV_LOG_NUMBER: "v",
 }
-"""What follows a tag: v a varint, l a level (a varint below LEVELS), s a byte string."""
+"""The values after a tag: v is a varint, l a level (a varint below LEVELS), s a byte string."""
 
 
 def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
-    """The fields of one edit. Raises ValueError."""
+    """Yield the fields of one edit. Raises ValueError."""
     position = 0
     while position < len(record):
         number, position = _varint(record, position)
@@ -147,7 +148,7 @@ def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
 
 
 def _varint(record: bytes, position: int) -> tuple[int, int]:
-    """A varint of at most 64 bits: (value, position after it)."""
+    """Read a varint of at most 64 bits. Returns its value and the position after it. Raises ValueError."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(record):

@@ -20,7 +20,7 @@ from eventvault.database.generation import first_identity
 from eventvault.database.registry import EventRegistry, create_database, open_leveldb
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events import schema
-from eventvault.foreign.importer import BATCH_EVENTS, LISTED, ImportReport, import_foreign
+from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, ImportReport, import_foreign
 from eventvault.foreign.records import original_key, original_value
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
@@ -175,7 +175,7 @@ def test_the_same_identity_in_other_batches_becomes_an_event_of_its_own(tmp_path
     records = {b"%05d" % n: b'{"id":"%d","type":"t"}' % (n % BATCH_EVENTS) for n in range(2 * BATCH_EVENTS + 5)}
     report, events = imported(make_foreign(tmp_path / "foreign", records), tmp_path / "target")
     assert len(events) == len(records)
-    assert len(report.renamed) == LISTED
+    assert len(report.renamed) == MAX_LISTED
     assert any(note.endswith(f"named after the key: {BATCH_EVENTS + 5}") for note in report.notes)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventvault.foreign.json_scanner import DEEPEST, Document, Number, embeddable, read_document, read_value
+from eventvault.foreign.json_scanner import MAX_DEPTH, Document, Number, embeddable, read_document, read_value
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -107,13 +107,13 @@ def test_what_is_embedded_is_one_line_and_else_unchanged() -> None:
     assert embeddable(b'{\n "a":\r\n"\\n", "b" : 1E2\n}') == b'{  "a":  "\\n", "b" : 1E2 }'
 
 
-@pytest.mark.parametrize("text", [b"1e400", b'["\\ud800"]', b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1)])
+@pytest.mark.parametrize("text", [b"1e400", b'["\\ud800"]', b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1)])
 def test_what_common_readers_refuse_is_not_embedded(text: bytes) -> None:
     assert embeddable(text) is None
 
 
 def test_many_brackets_are_no_depth() -> None:
-    text = b"[" + b'{"[[":"]\\""},' * 600 + b"[" * (DEEPEST - 1) + b"]" * DEEPEST
+    text = b"[" + b'{"[[":"]\\""},' * 600 + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH
     assert embeddable(text) == text
 
 

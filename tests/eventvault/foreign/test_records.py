@@ -150,7 +150,7 @@ def test_data_that_common_readers_refuse_is_kept_byte_for_byte(data: bytes) -> N
     mapped = map_record(b"k", b'{"id":"1","type":"t","data":' + data + b"}")
     event = orjson.loads(mapped.draft.body)
     assert base64.b64decode(event["data_base64"]) == data
-    assert (event["datacontenttype"], event["id"], mapped.not_json, mapped.text_kept) == (
+    assert (event["datacontenttype"], event["id"], mapped.not_json, mapped.not_embeddable) == (
         "application/json",
         "1",
         False,
@@ -164,7 +164,7 @@ def test_a_name_that_comes_twice_keeps_the_record_whole() -> None:
 
 
 def test_another_id_keeps_the_own_one() -> None:
-    mapped = map_record(b"k", orjson.dumps(FULL), instead="key:k")
+    mapped = map_record(b"k", orjson.dumps(FULL), new_id="key:k")
     event = orjson.loads(mapped.draft.body)
     assert (mapped.draft.id, event["id"], event["data"]) == ("key:k", "key:k", FULL["data"])
     assert json.loads(event["originalmembers"]) == {"id": "1"}
