@@ -1,8 +1,8 @@
-"""Long work of the store in a child process of lower priority: archiving, reading back, unpacking, importing.
+"""Chores: long work of the store in a child process of lower priority, such as archiving, unpacking or importing.
 
-It keeps the store's interpreter free for appends, its memory is gone when it ends, and it can be cancelled by
-killing it. Plain data in, plain data out, errors included: JSON on standard input and output.
-`python -m eventvault.chores NAME` is the child; `CHORES` names what it can do.
+A child process leaves the store's interpreter free for appends, gives its memory back when it ends, and is cancelled by
+killing it. Arguments, result and errors are JSON on standard input and output. `python -m eventvault.chores NAME` is
+the child; `CHORES` lists its functions.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ CHORES = {
     "prepare_moment": "eventvault.restore.moments.build_chore",
     "prepare_undo": "eventvault.restore.prepare",
 }
-"""Name of the chore → the module whose function of that name does it: keyword arguments in, a dictionary out."""
+"""Chore → the module of the function of that name, which takes keyword arguments and returns a dictionary."""
 
 NICENESS = 10
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""For the GNU C library: buffers of some megabytes are used again. Given back each time, they made a restore half as
-fast again; other libraries take no notice."""
+"""Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again. Other
+libraries ignore it."""
 _PR_SET_PDEATHSIG = 1
 
 
 class Chores:
-    """Runs chores; `cancel` kills those under way, and their callers get Cancelled."""
+    """Runs chores. `cancel` kills the running ones, and their callers get Cancelled."""
 
     def __init__(self, niceness: int = NICENESS) -> None:
-        """niceness: by how much less urgent than this process they are; 0 for the chores of a chore."""
+        """niceness: added to that of this process; 0 for the chores of a chore."""
         self._niceness = niceness
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._cancelled = False
 
     def run(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Run a chore and wait for it. Raises the error that the chore raised, or Cancelled."""
+        """Run a chore and return its result. Raises the error that the chore raised, or Cancelled."""
         with self._lock:
             if self._cancelled:
                 raise _cancelled(name)
@@ -76,7 +76,7 @@ class Chores:
         return self._answer(name, child.returncode, output)
 
     def cancel(self) -> None:
-        """Kill what is under way and start nothing more."""
+        """Kill the running chores and start no more."""
         with self._lock:
             self._cancelled = True
             for child in self._running:
@@ -90,7 +90,7 @@ class Chores:
         except orjson.JSONDecodeError:
             raise errors.EventVaultError(
                 f"the {name} process ended with status {status} and no answer",
-                hint="the log says why; the machine may have run out of memory",
+                hint="see the log; the machine may have run out of memory",
             ) from None
         if "error" in answer:
             raise errors.from_wire(answer["error"])
@@ -103,7 +103,7 @@ def _cancelled(name: str) -> errors.Cancelled:
 
 
 def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when `parent` dies; at once where that has happened already."""
+    """Ask the kernel to signal this process when `parent` dies; signal it at once if `parent` is dead already."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:
@@ -111,17 +111,17 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
 
 
 def as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
-    """What the disk says on the way is an answer too: above all that it is full."""
+    """Convert an error of a chore: an error of the disk is an answer too, above all a full disk."""
     if isinstance(error, errors.EventVaultError):
         return error
     log.error("%s failed", name, exc_info=error)
     if is_disk_full(error):
         return errors.NoSpace(f"{name} failed: {text_of(error)}", hint="free some space on that disk and try again")
-    return errors.EventVaultError(f"{name} failed: {text_of(error)}", hint="the log says more")
+    return errors.EventVaultError(f"{name} failed: {text_of(error)}", hint="see the log")
 
 
 def main(name: str, parent: int, niceness: int) -> None:
-    """The child: one chore, then the end."""
+    """Run one chore in the child process."""
     end_with_parent(parent)
     os.nice(niceness)
     chore = getattr(importlib.import_module(CHORES[name]), name)

@@ -1,4 +1,4 @@
-"""Instants as EventVault writes them: UTC, and with exactly the precision that is printed."""
+"""Instants: microseconds since the epoch in UTC, and their text as RFC 3339."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], int]
-"""Gives the present instant as microseconds since 1970-01-01T00:00:00Z."""
+"""Returns the present instant in microseconds since 1970-01-01T00:00:00Z."""
 
 YEAR_10000 = 253_402_300_800_000_000
-"""The first instant that RFC 3339 cannot say, in microseconds since the epoch."""
+"""The first instant that RFC 3339 cannot express, in microseconds since the epoch."""
 
 _DAY = 86_400
 _LOST_PLUS = re.compile(r"(.+:[0-9.]+) ([0-9]{2}:?[0-9]{2})")
@@ -21,12 +21,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now() -> int:
-    """The present instant in microseconds since the epoch."""
+    """Return the present instant in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def to_microseconds(instant: datetime) -> int:
-    """Exact: no float is involved. A naive datetime is an error."""
+    """Convert exactly, without floats. A naive datetime raises TypeError."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -35,19 +35,19 @@ def from_microseconds(instant: int) -> datetime:
 
 
 def format_microseconds(instant: int) -> str:
-    """`2026-01-31T12:34:56.789012Z`."""
+    """Return `2026-01-31T12:34:56.789012Z`."""
     seconds, fraction = divmod(instant, 1_000_000)
     return f"{_seconds_text(seconds)}.{fraction:06d}Z"
 
 
 def format_milliseconds(instant: int) -> str:
-    """`2026-01-31T12:34:56.789Z`."""
+    """Return `2026-01-31T12:34:56.789Z`."""
     seconds, fraction = divmod(instant, 1_000_000)
     return f"{_seconds_text(seconds)}.{fraction // 1000:03d}Z"
 
 
 def parse(text: str) -> int:
-    """Microseconds since the epoch of an RFC 3339 instant with any offset.
+    """Return the microseconds since the epoch of an RFC 3339 instant with any offset.
 
     Raises ValueError for anything else, an instant without an offset included.
     """
@@ -58,10 +58,10 @@ def parse(text: str) -> int:
 
 
 def parse_lenient(text: str, *, up: bool = False) -> int:
-    """`parse` of what somebody gave: also with a small `t` or `z`, or a `+` that a query string made a space.
+    """Parse an instant as users write it: also with a small `t` or `z`, or a space that was a `+` in a query string.
 
-    Digits beyond the microsecond are cut; up: they are rounded up, so that what lies before the instant stays before
-    it. A leap second, 23:59:60 in UTC, is the first second of the next day, as clocks count it. Raises as `parse` does.
+    Digits beyond the microsecond are cut off. up: they are rounded up, so that no event before the instant is counted
+    as after it. A leap second, 23:59:60 in UTC, is the first second of the next day. Raises as `parse` does.
     """
     text = text.upper()
     lost = _LOST_PLUS.fullmatch(text)
@@ -72,7 +72,7 @@ def parse_lenient(text: str, *, up: bool = False) -> int:
         return parse(text) + beyond
     instant = parse(f"{leap[1]}59{leap[2]}") + 1_000_000
     if instant // 1_000_000 % _DAY:
-        raise ValueError(f"{text!r} is no leap second: there are none but 23:59:60 in UTC")
+        raise ValueError(f"{text!r} is no leap second: the only one is 23:59:60 in UTC")
     return instant + beyond
 
 

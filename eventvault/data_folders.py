@@ -1,15 +1,16 @@
-"""The name of every file and folder that EventVault makes below STORAGE_DIR, BACKUP_DIR and RESTORE_DIR, each once.
+"""The names of all files and folders that EventVault makes below STORAGE_DIR, BACKUP_DIR and RESTORE_DIR.
 
-`docs/format.md` says what the files hold. The names are a format: installations have them on disk, so none may change.
+`docs/format.md` describes the files. The names are part of the format: installations have them on disk, so they must
+not change.
 """
 
 from __future__ import annotations
 
 # Below STORAGE_DIR.
 DATABASE = "event_registry_db"
-"""The live database; the folder of the same name inside an archive."""
+"""The live database; an archive has it in a folder of the same name."""
 DATABASE_MARK = "EVENTVAULT"
-"""An empty file inside the database folder: EventVault made this database."""
+"""An empty file in the database folder that marks a database of EventVault."""
 PREVIOUS_PREFIX = "previous-"
 """Folders of previous databases, which an undo can bring back."""
 PREVIOUS_DATABASES = "kept.json"
@@ -29,7 +30,7 @@ RESTORING_PREFIX = ".restoring-"
 """Folders in which a restore builds the new database."""
 CHECKPOINT_PREFIX = ".checkpoint-"
 PAST_PREFIX = ".past-"
-"""Folders of private copies that serve readers of the past."""
+"""Folders of databases that serve readers of the past."""
 CREATING_PREFIX = f".{DATABASE}."
 """Folders in which an empty database is created before it takes its name."""
 STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, CREATING_PREFIX)

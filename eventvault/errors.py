@@ -1,7 +1,7 @@
-"""Every error that EventVault raises on purpose: what was being done, on what, why it failed, and a hint.
+"""The errors that EventVault raises on purpose: what was being done, on what, why it failed, and a hint.
 
-The HTTP layer maps `code` to a status in one table (`app/errors.py`), the command line to an exit code. The
-same errors travel over the store's socket by their code (`to_wire`, `from_wire`).
+The HTTP layer maps `code` to a status in one table (`app/errors.py`), the command line to an exit code in another. The
+same errors cross the store's socket by their code (`to_wire`, `from_wire`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 class EventVaultError(Exception):
     """The root of the tree.
 
-    message: one sentence, lowercase at the start unless a name begins it, that names what failed and why.
+    message: one sentence, in lower case unless it begins with a name: what failed and why.
     hint: what the reader can do about it.
     details: further members of the error's JSON form, such as `fields`.
     """
@@ -31,7 +31,7 @@ class EventVaultError(Exception):
 
 
 class InvalidSettings(EventVaultError):
-    """One or several settings have a value that is not allowed; nothing was started."""
+    """One or more settings have an invalid value; nothing was started."""
 
     code = "invalid_settings"
 
@@ -43,7 +43,7 @@ class MalformedInput(EventVaultError):
 
 
 class InvalidInput(EventVaultError):
-    """Well-formed, but not valid; `fields` (in details) says which member and why."""
+    """The input is well-formed but invalid; `fields` (in details) says which member is wrong and why."""
 
     code = "invalid"
 
@@ -55,19 +55,19 @@ class TooLarge(EventVaultError):
 
 
 class UnsupportedMediaType(EventVaultError):
-    """The body's content type, encoding or charset is none that is understood here."""
+    """The body has a content type, encoding or charset that is not supported."""
 
     code = "unsupported_media_type"
 
 
 class Forbidden(EventVaultError):
-    """The request comes from where none is allowed: a foreign Host, Origin, site or address."""
+    """The request's Host, Origin, site or address is not allowed."""
 
     code = "forbidden"
 
 
 class TooBusy(EventVaultError):
-    """As many long-lived requests as this process has room for are under way."""
+    """This process already serves as many long requests as it can."""
 
     code = "too_busy"
 
@@ -81,19 +81,19 @@ class BackupNotFound(EventVaultError):
 
 
 class BackupExists(EventVaultError):
-    """An archive of that name is there already."""
+    """An archive of that name exists already."""
 
     code = "backup_exists"
 
 
 class BackupsUnavailable(EventVaultError):
-    """The folder of the archives is gone or cannot be read."""
+    """The folder of the archives is missing or cannot be read."""
 
     code = "backups_unavailable"
 
 
 class BackupProtected(EventVaultError):
-    """The archive is pinned, the last good one, or being read: it is not removed without `force`."""
+    """The archive is pinned, the last good one, or being read: it is removed only with `force`."""
 
     code = "backup_protected"
 
@@ -105,181 +105,181 @@ class RestoreRunning(EventVaultError):
 
 
 class PartitionNotStopped(EventVaultError):
-    """Kafka's partition is not one that was stopped: there is no loss in it to accept."""
+    """The Kafka partition is not stopped, so it has no loss to accept."""
 
     code = "partition_not_stopped"
 
 
 class NothingToUndo(EventVaultError):
-    """No restore left anything behind that is still kept."""
+    """There is no previous database to bring back."""
 
     code = "nothing_to_undo"
 
 
 class UndoNotFound(EventVaultError):
-    """What a restore left behind under that name is not kept."""
+    """There is no previous database of that name."""
 
     code = "undo_not_found"
 
 
 class GenerationSuperseded(EventVaultError):
-    """A cursor points into a future that a restore has left behind."""
+    """A cursor points to an event that a restore has removed from the present generation."""
 
     code = "generation_left_behind"
 
 
 class ArchiveError(EventVaultError):
-    """The root of what can be wrong with an archive."""
+    """The base of all errors of an archive."""
 
     code = "archive_damaged"
 
 
 class ArchiveDamaged(ArchiveError):
-    """The bytes are not those that were written: a checksum, a length or a record is wrong."""
+    """The archive's bytes have changed: a checksum, a length or a record is wrong."""
 
     code = "archive_damaged"
 
 
 class ArchiveIncomplete(ArchiveError):
-    """The file ends before the archive does, or is still being written."""
+    """The file ends too early, or is still being written."""
 
     code = "archive_incomplete"
 
 
 class ArchiveUnsafe(ArchiveError):
-    """The archive holds what none of ours ever holds: links, devices, paths that lead outside, a bomb."""
+    """The archive has entries that none of ours has: links, devices, paths that lead outside, a bomb."""
 
     code = "archive_unsafe"
 
 
 class ArchiveAlien(ArchiveError):
-    """A whole archive, but with no event database in it that could be restored."""
+    """The archive is sound but has no event database that can be restored."""
 
     code = "archive_alien"
 
 
 class ArchiveUnreadable(ArchiveError):
-    """The file could not be opened: its permissions, a disk, too many open files. Of its bytes that says nothing."""
+    """The file could not be opened (permissions, a disk, too many open files); its content is unknown."""
 
     code = "archive_unreadable"
 
 
 class ArchiveTooNew(ArchiveError):
-    """Written by a later version of EventVault in a format that this one does not know."""
+    """A later version of EventVault wrote it in a format that this version does not know."""
 
     code = "archive_too_new"
 
 
 class JournalDamaged(ArchiveError):
-    """A segment of the journal is damaged, forged or missing; nothing was restored."""
+    """A journal segment is damaged, forged or missing; nothing was restored."""
 
     code = "journal_damaged"
 
 
 class JournalFailed(EventVaultError):
-    """The journal is behind: what was committed since lies in the database alone."""
+    """The journal is behind: the latest events are in the database only."""
 
     code = "journal_failed"
 
 
 class MomentUnavailable(EventVaultError):
-    """A moment that cannot be restored; `window` and `nearest` (in details) say which can."""
+    """The moment cannot be restored; `window` and `nearest` (in details) say which moments can."""
 
     code = "moment_unavailable"
 
 
 class DatabaseError(EventVaultError):
-    """The root of what can be wrong with the event database."""
+    """The base of all errors of the event database."""
 
     code = "database_error"
 
 
 class DatabaseDamaged(DatabaseError):
-    """The database has bytes that are not those that were written; it was not opened."""
+    """The database's bytes have changed; it was not opened."""
 
     code = "database_damaged"
 
 
 class DatabaseTooNew(DatabaseError):
-    """Written by a later version of EventVault in a format that this one does not know."""
+    """A later version of EventVault wrote it in a format that this version does not know."""
 
     code = "database_too_new"
 
 
 class DatabaseLocked(DatabaseError):
-    """Another process holds the database; the message names its process id."""
+    """Another process has the database open; the message names its process id."""
 
     code = "database_locked"
 
 
 class DatabaseMissing(DatabaseError):
-    """There is no database, and `backups/` holds archives of ours: which is meant must be said."""
+    """There is no database but there are archives of it: the operator must choose to recover or to start anew."""
 
     code = "database_missing"
 
 
 class DatabasePresent(DatabaseError):
-    """There is a database already where one was to be recovered; it was left alone."""
+    """A database exists where one was to be recovered; it was not touched."""
 
     code = "database_present"
 
 
 class NothingToRecover(DatabaseError):
-    """Neither an archive nor a journal of this installation is there to recover a database from."""
+    """This installation has neither an archive nor a journal to recover a database from."""
 
     code = "nothing_to_recover"
 
 
 class WriteFailed(DatabaseError):
-    """A write did not reach the disk for certain: it may be there or not. Sending it again settles it."""
+    """A write may be on disk or not. Sending the request again with the same ids decides it."""
 
     code = "write_failed"
 
 
 class StoreUnavailable(EventVaultError):
-    """No store process answers, for longer than a request can wait."""
+    """No store process has answered for as long as a request can wait."""
 
     code = "store_unavailable"
 
 
 class StoreStopping(StoreUnavailable):
-    """The store is ending and did not take the request; the next one will."""
+    """The store is stopping and did not accept the request; the next store will."""
 
     code = "store_stopping"
 
 
 class StoreRestoring(EventVaultError):
-    """The store is restoring and will answer again by itself."""
+    """The store is restoring and will answer again when it is done."""
 
     code = "restoring"
 
 
 class ServiceRunning(EventVaultError):
-    """What was asked for is done only while no service runs on these folders."""
+    """The command works only while no service runs on these folders."""
 
     code = "service_running"
 
 
 class NoSpace(EventVaultError):
-    """A disk is full; nothing was kept of what was begun."""
+    """A disk is full; the unfinished work was removed."""
 
     code = "no_space"
 
 
 class Cancelled(EventVaultError):
-    """A long operation was ended before it was done; nothing of it was kept."""
+    """A long operation was cancelled; its unfinished work was removed."""
 
     code = "cancelled"
 
 
 class KafkaNotConfigured(EventVaultError):
-    """`KAFKA_BOOTSTRAP_SERVERS` is not set, and what was asked for needs it."""
+    """The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set."""
 
     code = "kafka_not_configured"
 
 
 class KafkaUnreachable(EventVaultError):
-    """No Kafka broker answers, or the one that does refuses; what was asked for is tried again."""
+    """No Kafka broker answers, or the broker refuses; the request is retried."""
 
     code = "kafka_unreachable"
 
@@ -289,7 +289,7 @@ def _tree(root: type[EventVaultError]) -> list[type[EventVaultError]]:
 
 
 def from_wire(wire: Mapping[str, Any]) -> EventVaultError:
-    """The error that `to_wire` wrote down, of the same class where this version knows the code."""
+    """Return the error that `to_wire` wrote, of the same class if this version knows the code."""
     by_code = {cls.code: cls for cls in reversed(_tree(EventVaultError))}
     cls = by_code.get(wire["code"], EventVaultError)
     return cls(wire["message"], hint=wire["hint"], **wire.get("details", {}))

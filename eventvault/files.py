@@ -70,9 +70,9 @@ def names_open_file(path: Path, handle: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """fsync a folder, so that names made, changed or removed in it are on disk.
+    """fsync a folder, so that names created, changed or removed in it are on disk.
 
-    File systems that cannot sync a folder say EINVAL or ENOTSUP: there is nothing more that can be done there.
+    EINVAL and ENOTSUP are ignored: that file system cannot sync folders.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -82,7 +82,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_folder_handle(handle: int) -> None:
-    """`sync_folder` for a folder that is open already, where no descriptor may be free to open it again."""
+    """Do `sync_folder` with an open handle, for a caller that may have no free descriptor left."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -91,7 +91,7 @@ def sync_folder_handle(handle: int) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, durably; nothing happens where it is there already."""
+    """Make a folder and its parents durably, unless it exists."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -102,10 +102,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """Write `path` durably: yields the temporary file, opened for reading and writing.
+    """Write `path` durably: yield a temporary file, open for reading and writing.
 
-    On leaving without an exception it is synced and takes its name; on an exception it is removed.
-    replace=False: raises FileExistsError where the name is taken. A full disk raises NoSpace.
+    When the context is left, the file is synced and gets its name; after an exception it is removed.
+    replace=False: raises FileExistsError if `path` exists. A full disk raises NoSpace.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
     try:
@@ -122,7 +122,7 @@ def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 def take_name(temporary: Path, path: Path, *, replace: bool = True) -> None:
     """Give a synced temporary file its name in the same folder, durably.
 
-    replace=False never overwrites: a hard link where the file system has them, else a check and a rename.
+    replace=False never overwrites: it makes a hard link, or checks and renames if the file system has no links.
     """
     if replace:
         temporary.replace(path)
@@ -140,13 +140,13 @@ def take_name(temporary: Path, path: Path, *, replace: bool = True) -> None:
 
 
 def write_durably(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """`durable_file` for content that is at hand."""
+    """Write `content` to `path` durably; see `durable_file`."""
     with durable_file(path, replace=replace) as file:
         file.write(content)
 
 
 def rename_durably(source: Path, target: Path) -> None:
-    """Rename within a file system and sync the folders on both sides."""
+    """Rename within a file system and sync both folders."""
     source.rename(target)
     sync_folder(target.parent)
     if source.parent != target.parent:
@@ -154,7 +154,7 @@ def rename_durably(source: Path, target: Path) -> None:
 
 
 def remove_durably(path: Path) -> None:
-    """Remove a file or a whole folder, where it is there, and sync the folder that held it."""
+    """Remove a file or a whole folder, if it exists, and sync its parent folder."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -164,7 +164,7 @@ def remove_durably(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """fsync every file and folder beneath `folder`, and `folder` itself."""
+    """fsync `folder` and every file and folder below it."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             handle = os.open(Path(parent) / name, os.O_RDONLY)
@@ -176,7 +176,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """What an unprivileged process could still write to the file system of `folder`."""
+    """Return how many bytes an unprivileged process can still write to the file system of `folder`."""
     file_system = os.statvfs(folder)
     return file_system.f_bavail * file_system.f_frsize
 

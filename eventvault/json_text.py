@@ -1,7 +1,7 @@
-"""JSON as people and programs send it: a body's bytes and content type become a value, or an error that says why not.
+"""Parses JSON as clients send it: from a body's bytes and content type to a value, or an error with the reason.
 
-Clients label JSON in many ways (PowerShell sends it as a form unless told otherwise), so what the text is decides,
-not what it is called; only types that are surely something else are refused.
+Clients label JSON in many ways (PowerShell calls it a form by default). So the text decides, not its label: only types
+that cannot be JSON are refused.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ JSON_LIKE = frozenset(
         "text/plain",
     }
 )
-"""Content types under which JSON is expected; besides these every `…+json`."""
+"""Content types that may contain JSON, besides every `…+json`."""
 
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 _decoder = msgspec.json.Decoder()
-"""msgspec and not orjson: it keeps whole numbers of any size, where orjson makes floats of the largest."""
+"""msgspec, because it reads whole numbers of any size; orjson turns the largest into floats."""
 
 
 def media_type(content_type: str | None) -> tuple[str, str | None]:
-    """`Application/JSON; charset=UTF-8` → (`application/json`, `UTF-8`); without one: (``, None)."""
+    """`Application/JSON; charset=UTF-8` → (`application/json`, `UTF-8`); None → (``, None)."""
     kind, *parameters = (content_type or "").split(";")
     parameters_by_name = dict(_parameter(text) for text in parameters)
     return kind.strip().lower(), parameters_by_name.get("charset")
@@ -45,18 +45,18 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def require_json_like(content_type: str | None) -> None:
-    """Raises UnsupportedMediaType for a content type that is surely not JSON."""
+    """Raise UnsupportedMediaType for a content type that cannot be JSON."""
     kind, _ = media_type(content_type)
     if kind not in JSON_LIKE and not kind.endswith("+json"):
         raise UnsupportedMediaType(
-            f"a body of the content type {kind!r} is not understood here", hint="send JSON, as application/json"
+            f"the content type {kind!r} is not supported here", hint="send JSON, as application/json"
         )
 
 
 def to_utf8(body: bytes, charset: str | None) -> bytes:
-    """The text in UTF-8 without a byte order mark, whatever charset it came in.
+    """Return the text in UTF-8 without a byte order mark.
 
-    Raises UnsupportedMediaType for a charset that is not known, MalformedInput for bytes that are not text in it.
+    Raises UnsupportedMediaType for an unsupported charset, MalformedInput for bytes that are not text in the charset.
     """
     name = _supported_charset(charset or "utf-8")
     if name == "utf-8":
@@ -73,18 +73,18 @@ def _supported_charset(charset: str) -> str:
     except (LookupError, ValueError):
         name = ""
     if name not in _CHARSETS:
-        raise UnsupportedMediaType(f"the charset {charset[:40]!r} is not understood here", hint="send UTF-8")
+        raise UnsupportedMediaType(f"the charset {charset[:40]!r} is not supported here", hint="send UTF-8")
     return name
 
 
 def parse(text: bytes, what: str = "the body") -> Any:
-    """The value of a JSON text in UTF-8. Raises MalformedInput that names `what` and where it stops being JSON."""
+    """Parse a JSON text in UTF-8. Raises MalformedInput that names `what` and the position of the error."""
     try:
         return _decoder.decode(text)
     except UnicodeDecodeError as error:
         raise MalformedInput(
             f"{what} is not UTF-8: {error.reason} at byte {error.start}",
-            hint="send UTF-8 and say so: Content-Type: application/json; charset=utf-8 (PowerShell: -ContentType)",
+            hint="send UTF-8 and declare it: Content-Type: application/json; charset=utf-8 (PowerShell: -ContentType)",
         ) from None
     except RecursionError:
         raise MalformedInput(f"{what} is nested too deeply", hint="flatten it") from None
@@ -93,14 +93,14 @@ def parse(text: bytes, what: str = "the body") -> Any:
 
 
 def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """The JSON object in a request's body; an empty body is an empty object.
+    """Parse the JSON object in a request's body; an empty body is an empty object.
 
-    Raises UnsupportedMediaType, or MalformedInput for what is no JSON object.
+    Raises UnsupportedMediaType, or MalformedInput if the body is not a JSON object.
     """
     if not body.strip():
         return {}
     require_json_like(content_type)
     value = parse(to_utf8(body, media_type(content_type)[1]))
     if not isinstance(value, dict):
-        raise MalformedInput("the body is JSON, but not an object", hint='send an object, such as {"label": "text"}')
+        raise MalformedInput("the body is JSON but not an object", hint='send an object, such as {"label": "text"}')
     return value

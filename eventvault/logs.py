@@ -1,6 +1,6 @@
-"""Log lines of every process: text on a terminal, JSON elsewhere, on standard error.
+"""The log format of all processes: text on a terminal, JSON elsewhere, on standard error.
 
-The logger's name is in each line, so that `Select-String "BackupManager"` finds what the backup manager says.
+Every line has the logger's name, so that `Select-String "BackupManager"` finds the lines of the backup manager.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def setup(settings: Settings) -> None:
-    """Send what this process logs to standard error, in the form that LOG_FORMAT says."""
+    """Send this process's log to standard error in the format of LOG_FORMAT."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(form))
@@ -33,7 +33,7 @@ def setup(settings: Settings) -> None:
 
 
 def formatter(form: str) -> logging.Formatter:
-    """form: `text` or `json`."""
+    """Return the formatter for `form`: `text` or `json`."""
     if form == "text":
         final: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     else:

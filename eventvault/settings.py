@@ -13,7 +13,7 @@ from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 
 PROJECT = Path(__file__).resolve().parent.parent
-"""The folder that holds `wsgi.py`; relative data folders are resolved against it."""
+"""The folder of `wsgi.py`; relative data folders are resolved against it."""
 
 _BOOLEANS = {
     "true": True, "1": True, "yes": True, "on": True,
@@ -23,7 +23,7 @@ _BOOLEANS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """How a setting's text becomes a value: `parse` raises ValueError for what is not allowed."""
+    """Converts a setting's text to a value; `parse` raises ValueError for a text that is not allowed."""
 
     parse: Callable[[str], Any]
     allowed: str
@@ -57,7 +57,7 @@ def _choice(*values: str) -> Kind:
 def _path(text: str) -> Path:
     try:
         return (PROJECT / Path(text).expanduser()).resolve()
-    except RuntimeError as error:  # the home of somebody that there is not, or links in a circle
+    except RuntimeError as error:  # the home of an unknown user, or a loop of links
         raise ValueError(text) from error
 
 
@@ -95,11 +95,11 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
-_FOLDER = Kind(_path, "a folder's path; a relative one starts beside wsgi.py")
+_FOLDER = Kind(_path, "a folder's path; a relative one starts at the folder of wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
 _LARGEST_BODY = 2**27
-"""Bytes: as JSON a text may be six times as long, and a frame to the store holds 2**30 (`store.rpc.wire`)."""
+"""Bytes. As JSON a text may be six times as long, and a frame to the store has at most 2**30 (`store.rpc.wire`)."""
 
 
 @dataclass(frozen=True)
@@ -122,62 +122,62 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("WEB_CONCURRENCY", _whole(1, 64), "2", "How many gunicorn workers serve HTTP."),
     Declaration(
         "STORAGE_DIR", _FOLDER, "storage",
-        "Holds the database `event_registry_db` and the store's socket `store.sock`.",
+        "The folder of the database `event_registry_db` and the store's socket `store.sock`.",
     ),
-    Declaration("BACKUP_DIR", _FOLDER, "backups", "The archives. This folder is the truth about which there are."),
-    Declaration("RESTORE_DIR", _FOLDER, "restore", "An archive in here is restored when the service starts."),
-    Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL`, if anything changed."),
-    Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what lies in `RESTORE_DIR` at the service's start."),
+    Declaration("BACKUP_DIR", _FOLDER, "backups", "The folder of the archives; its files are the list of archives."),
+    Declaration("RESTORE_DIR", _FOLDER, "restore", "An archive in this folder is restored when the service starts."),
+    Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL` if anything changed."),
+    Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what is in `RESTORE_DIR` when the service starts."),
     Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
     Declaration(
         "ARCHIVE_COMPRESSION", _choice("fast", "small", "store"), "fast",
-        "How archives are compressed: `fast`; `small`, no larger than by `tar czf`, which takes several times as long; "
-        "`store`: not at all.",
+        "How archives are compressed: `fast`, `small` (as small as by `tar czf`, several times slower) or `store` (not "
+        "at all).",
     ),
     Declaration(
         "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "(ms)"), "21600000",
-        "Milliseconds between checks of the archive that was verified longest ago, read slowly to its end; 0: none.",
+        "Milliseconds between two steps of the rolling check, which reads the archive verified longest ago; 0: off.",
     ),
-    Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many archives made here rotation keeps."),
+    Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many of the archives created here rotation keeps."),
     Declaration(
         "JOURNAL_INTERVAL", _whole(10, _DAY, "(ms)"), "1000",
-        "Milliseconds between two segments of the journal: the most, plus the time to write one, that a lost "
-        "`STORAGE_DIR` can cost.",
+        "Milliseconds between two journal segments. A lost `STORAGE_DIR` costs at most the events of this time and of "
+        "the time to write a segment.",
     ),
     Declaration(
         "KEEP_UNDO", _whole(0, 1000), "3",
-        "How many databases that restores left behind are kept in `STORAGE_DIR` for `POST /api/backup/undo`. With 0, "
-        "and beyond that number, they go with the next good backup.",
+        "How many previous databases stay in `STORAGE_DIR` for `POST /api/backup/undo`. The next good backup removes "
+        "those beyond this number.",
     ),
     Declaration(
         "AUTO_RECOVER", Kind(_recover, "true, false or empty"), "false",
-        "What a start does that finds no database, but archives or a journal of ours in `BACKUP_DIR`: `true` recovers "
-        "up to the last journaled event, `false` refuses to start an empty registry beside them, `empty` starts anew.",
+        "What a start does if there is no database but `BACKUP_DIR` has its archives or journal: `true` recovers up to "
+        "the last journaled event, `false` refuses to start, `empty` starts an empty registry.",
     ),
     Declaration(
         "MAX_BODY_BYTES", _whole(1024, _LARGEST_BODY, "(bytes)"), "33554432",
-        "The largest request body; above it the answer is 413. Uploads of archives are not bounded by it.",
+        "The largest request body; a larger one gets 413. It does not limit uploads of archives.",
     ),
     Declaration(
-        "KAFKA_BOOTSTRAP_SERVERS", Kind(_servers, "host:port, or several with commas between"), "",
-        "The Kafka brokers. Unset: no Kafka, and none is needed.",
+        "KAFKA_BOOTSTRAP_SERVERS", Kind(_servers, "host:port, or several separated by commas"), "",
+        "The Kafka brokers. Unset: Kafka is not used.",
     ),
-    Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are taken from."),
-    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` takes jobs from."),
+    Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are consumed from."),
+    Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` gets jobs from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
     Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
     Declaration(
         "ALLOW_UNAUTHENTICATED", _BOOLEAN, "false",
-        "Listen on an address that is not loopback although anybody who reaches it may read and restore everything.",
+        "Allow an address that is not loopback, although any client there can read and restore everything.",
     ),
     Declaration(
-        "ALLOWED_HOSTS", Kind(_words, "host names with commas between; * allows any"), "",
-        "Names in a `Host` header that are served besides the loopback names.",
+        "ALLOWED_HOSTS", Kind(_words, "host names separated by commas; * allows any"), "",
+        "Names that a `Host` header may have besides the loopback names.",
     ),
-    Declaration("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "The least level that is logged."),
+    Declaration("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "The lowest level that is logged."),
     Declaration(
         "LOG_FORMAT", _choice("text", "json"), "",
-        "How log lines look. Unset: `text` on a terminal, `json` elsewhere.",
+        "The format of log lines. Unset: `text` on a terminal, `json` elsewhere.",
     ),
 )  # fmt: skip
 
@@ -217,7 +217,7 @@ class Settings:
         return self.storage_dir / "event_registry_db"
 
     def to_environment(self) -> dict[str, str]:
-        """The environment variables that make these settings in another process."""
+        """Return the environment variables that give another process the same settings."""
         values = ((declaration.name, getattr(self, declaration.attribute)) for declaration in DECLARATIONS)
         return {name: _text(value) for name, value in values}
 
@@ -225,8 +225,8 @@ class Settings:
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environment` (default: this process's).
 
-    A blank value counts as unset. Raises InvalidSettings that names every bad one at once, with the value and what
-    is allowed.
+    A blank value counts as unset. Raises InvalidSettings that names all invalid ones, with their values and what is
+    allowed.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -247,9 +247,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the three data folders where they are not there. Raises InvalidSettings that names all that cannot be.
+    """Make the three data folders if they are missing. Raises InvalidSettings that names all that cannot be made.
 
-    Without STORAGE_DIR nothing can be done; where only another one cannot be written to, the service says so in health.
+    STORAGE_DIR must also be writable. If another folder is not, the service runs and health reports it.
     """
     problems = []
     for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
@@ -265,7 +265,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def _clashes(values: Mapping[str, Any]) -> list[str]:
-    """Two data folders that are one, or one inside another, would back up or restore themselves."""
+    """Name data folders that are the same or inside one another: they would back up or restore themselves."""
     folders = {name: values.get(name.lower()) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")}
     present = [(name, path) for name, path in folders.items() if path is not None]
     return [

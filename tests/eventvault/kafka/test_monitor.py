@@ -92,7 +92,7 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     found = monitor.snapshot()
     assert (found["lag"], found["stoppedPartitions"]) == (None, [1])
     assert codes(monitor) == ["kafka_topic_recreated"]
-    assert "created anew" in found["lastError"]["message"]
+    assert "recreated" in found["lastError"]["message"]
 
 
 def test_a_store_without_kafka_does_not_load_its_client() -> None:

@@ -1,0 +1,26 @@
+"""The check that stored offsets still belong to the topic that is there."""
+
+from eventvault.kafka.offset_check import check_offset
+from eventvault.kafka.offsets import StoredOffset
+from eventvault.kafka.topic_info import TopicInfo
+
+STORED = StoredOffset(next=10, crc=1, leader_epoch=2, topic_id="T", cluster_id="C")
+TOPIC = TopicInfo("C", "T", 1)
+
+
+def test_an_offset_within_the_same_topic_is_continued_from() -> None:
+    for low, high in ((0, 10), (10, 10), (3, 99)):
+        assert check_offset("events", 0, STORED, TOPIC, low, high) is None
+
+
+def test_an_offset_that_means_something_else_is_not() -> None:
+    def code(topic_info: TopicInfo, low: int, high: int) -> str:
+        problem = check_offset("events", 0, STORED, topic_info, low, high)
+        return "" if problem is None else problem.code
+
+    assert code(TopicInfo("C", "U", 1), 0, 10) == "kafka_topic_recreated"
+    assert code(TopicInfo("D", None, 1), 0, 10) == "kafka_cluster_changed"
+    assert code(TopicInfo("D", "T", 1), 0, 10) == ""
+    assert code(TopicInfo(None, None, 1), 0, 10) == ""
+    assert code(TOPIC, 0, 9) == "kafka_topic_truncated"
+    assert code(TOPIC, 11, 20) == "kafka_messages_gone"
