@@ -52,11 +52,12 @@ def write_archive(
     reusable: ReusableMembers | None = None,
     progress: Progress | None = None,
 ) -> WrittenArchive:
-    """Write the files of `folder` (plain files only, the database's) and the manifest `about` to the archive `path`.
+    """Write the files of `folder` and the manifest `about` to the archive `path`: write → read back → name.
 
-    digests: SHA-256 in hex by file name, of files that need not be read. reusable: members that may be copied; its
-    `unusable` names the archives that failed. progress: in bytes of the files. The same folder and manifest give the
-    same bytes, unless members are copied from an archive of another version or of a harder compression.
+    The folder holds plain files only, those of the database. digests: SHA-256 in hex by file name, of files that need
+    not be read. reusable: members that may be copied; its `unusable` names the archives that failed. progress: in bytes
+    of the files. The same folder and manifest give the same bytes, unless members are copied from an archive of another
+    version or of a harder compression.
 
     Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
     than were written, DatabaseError if the folder changed meanwhile; then no file remains.
@@ -66,16 +67,32 @@ def write_archive(
     manifest.check_length(about)
     sizes = _sizes(folder)
     with durable_file(path, replace=False) as file:
-        while True:
-            counter = ProgressCounter(sum(sizes.values()), progress)
-            try:
-                reused = _find_members(folder, sizes, digests or {}, reusable)
-                return _write(file.fileno(), path, folder, about, sizes, reused, counter)
-            except CopyFailed as failed:
-                if reusable is None:
-                    raise
-                reusable.exclude(failed.number, str(failed))
-                os.ftruncate(file.fileno(), 0)
+        archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, progress)
+        read_back(file.fileno(), path, ranges)
+        # Here `durable_file` gives the archive its name.
+    return archive
+
+
+def _write(
+    handle: int,
+    folder: Path,
+    about: Manifest,
+    sizes: Mapping[str, int],
+    digests: Mapping[str, str],
+    reusable: ReusableMembers | None,
+    progress: Progress | None,
+) -> tuple[WrittenArchive, WrittenRanges]:
+    """Write and sync the archive; begin again without an earlier archive whose members cannot be copied."""
+    while True:
+        counter = ProgressCounter(sum(sizes.values()), progress)
+        try:
+            reused = _find_members(folder, sizes, digests, reusable)
+            return _write_once(handle, folder, about, sizes, reused, counter)
+        except CopyFailed as failed:
+            if reusable is None:
+                raise
+            reusable.exclude(failed.number, str(failed))
+            os.ftruncate(handle, 0)
 
 
 class _Reused(msgspec.Struct, frozen=True):
@@ -101,15 +118,14 @@ def _find_members(
     return {name: _Reused(content[1], members) for name, content, members in matches if members is not None}
 
 
-def _write(
+def _write_once(
     handle: int,
-    path: Path,
     folder: Path,
     about: Manifest,
     sizes: Mapping[str, int],
     reused: Mapping[str, _Reused],
     counter: ProgressCounter,
-) -> WrittenArchive:
+) -> tuple[WrittenArchive, WrittenRanges]:
     archive = _Archive(handle, about)
     fresh = [(folder / name, size) for name, size in sizes.items() if name not in reused]
     jobs = chain.from_iterable(pack(file, size, about.compression) for file, size in fresh)
@@ -124,8 +140,7 @@ def _write(
         archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
         sha256 = archive.close()
         os.fsync(handle)
-        read_back(handle, path, archive.written)
-        return WrittenArchive(archive.offset, sha256, complete, archive.copied)
+        return WrittenArchive(archive.offset, sha256, complete, archive.copied), archive.written
     finally:
         archive.abandon()
 

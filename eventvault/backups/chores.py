@@ -28,10 +28,10 @@ def write_archive(
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)
     fingerprints = table_digests.read_fingerprints(Path(folder))
-    known = table_digests.load_digests(Path(storage), about, fingerprints)
+    digests = table_digests.load_digests(Path(storage), about, fingerprints)
     try:
         with reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives:
-            written = writer.write_archive(target, Path(folder), about, digests=known, reusable=archives)
+            written = writer.write_archive(target, Path(folder), about, digests=digests, reusable=archives)
     except FileExistsError:
         return {"exists": True}
     except OSError as error:
