@@ -240,7 +240,11 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     beside = ", ".join(f"{what} {min(seconds):.1f} s" for what, seconds in more.items())
     within = "met" if ours.memory <= MOST_MEMORY else "not met"
     used_most = f"Memory: {ours.memory / MEGABYTE:,.0f} MB (target 150 MB: {within})."
-    parts += [f"EventVault, other operations: {beside}. {used_most}", *settings, *profile(ours, alone, peers.size_of(states[0]))]
+    parts += [
+        f"EventVault, other operations: {beside}. {used_most}",
+        *settings,
+        *profile(ours, alone, peers.size_of(states[0])),
+    ]
     if not options.only_ours:
         size = sum(path.stat().st_size for path in states[0].iterdir()) // MEGABYTE
         head = INTRODUCTION.format(events=count, size=size, rounds=options.rounds)
