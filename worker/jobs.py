@@ -61,7 +61,7 @@ _HANDLERS: dict[str, Handler] = {}
 
 
 def job(job_type: str) -> Callable[[Handler], Handler]:
-    """Register a handler for a type. Raises ValueError where another one has it."""
+    """Register a handler for a type. Raises ValueError if it has one already."""
 
     def register(handler: Handler) -> Handler:
         if _HANDLERS.get(job_type, handler) is not handler:

@@ -1,4 +1,4 @@
-"""The application on the in-memory store, and pytest-flask's client for it."""
+"""Fixtures: the application on the in-memory store, and pytest-flask's client for it."""
 
 from __future__ import annotations
 

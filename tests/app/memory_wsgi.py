@@ -13,7 +13,7 @@ from eventvault.store.memory.store import MemoryStore
 
 
 class HeldStore(MemoryStore):
-    """Backups take until the file that HOLD_BACKUPS names is removed."""
+    """A store whose backups end once the file that HOLD_BACKUPS names is removed."""
 
     def create_backup(self, label: str | None = None) -> Created:
         held = os.environ.get("HOLD_BACKUPS")

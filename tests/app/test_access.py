@@ -1,4 +1,4 @@
-"""Who is let in without tokens: this machine, by its own names, from its own pages."""
+"""Access without tokens: only this machine, under its own names, from its own pages."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def test_a_foreign_host_is_refused(web: FlaskClient, host: str) -> None:
     assert status(web, Host=host) == 403
 
 
-def test_allowed_hosts_are_served_besides(opened: FlaskClient) -> None:
+def test_hosts_in_allowed_hosts_are_served_too(opened: FlaskClient) -> None:
     assert status(opened, Host="vault.example:5050") == 200
     assert status(opened, Host="evil.example") == 403
 
 
-def test_a_star_allows_any_host(settings_environment: dict[str, str], store: MemoryStore) -> None:
+def test_a_star_in_allowed_hosts_allows_any_host(settings_environment: dict[str, str], store: MemoryStore) -> None:
     web = create_app(load({**settings_environment, "ALLOWED_HOSTS": "*"}), store).test_client()
     assert status(web, Host="anything.example") == 200
 
 
-def test_an_open_service_is_served_by_its_address_which_no_rebinding_can_forge(opened: FlaskClient) -> None:
+def test_an_open_service_accepts_its_address_as_host_because_rebinding_cannot_forge_it(opened: FlaskClient) -> None:
     assert status(opened, Host="192.168.1.2:5050", peer="192.168.1.9") == 200
 
 
@@ -70,16 +70,18 @@ def test_a_foreign_origin_is_refused(web: FlaskClient, origin: str) -> None:
         ("[::1]:5050", "http://[::1]:5050"),
     ],
 )
-def test_the_own_origin_is_served(web: FlaskClient, host: str, origin: str) -> None:
+def test_an_origin_of_the_service_itself_is_served(web: FlaskClient, host: str, origin: str) -> None:
     assert status(web, Host=host, Origin=origin) == 200
 
 
 @pytest.mark.parametrize(("site", "expected"), [("cross-site", 403), ("same-origin", 200), ("none", 200)])
-def test_requests_that_pages_of_other_sites_cause_are_refused(web: FlaskClient, site: str, expected: int) -> None:
+def test_a_cross_site_request_is_refused(web: FlaskClient, site: str, expected: int) -> None:
     assert status(web, Sec_Fetch_Site=site) == expected
 
 
-def test_a_peer_on_another_machine_is_refused_unless_that_was_said(web: FlaskClient, opened: FlaskClient) -> None:
+def test_a_peer_on_another_machine_is_refused_unless_unauthenticated_access_is_allowed(
+    web: FlaskClient, opened: FlaskClient
+) -> None:
     assert status(web, peer="192.168.1.9") == 403
     assert status(web, peer="::ffff:127.0.0.1") == 200
     assert status(web, peer="") == 200
@@ -103,5 +105,5 @@ def test_every_answer_carries_the_security_headers(web: FlaskClient, path: str) 
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("", False),
      ("10.0.0.1", False), ("::ffff:127.0.0.1", True), ("example.org", False)],
 )  # fmt: skip
-def test_loopback_is_told_from_what_others_reach(host: str, expected: bool) -> None:
+def test_only_loopback_names_and_addresses_count_as_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected

@@ -1,4 +1,4 @@
-"""`/api/backup`: the guide's examples, and all that people do to archives besides."""
+"""`/api/backup`: the guide's examples, and every other operation on archives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def left_over(settings: Settings) -> list[str]:
         ('{"label":"grün"}'.encode(), "application/json; charset=utf-8", "grün"),
     ],
 )
-def test_create_takes_json_under_any_label(
+def test_create_accepts_json_under_any_content_type(
     web: FlaskClient, body: bytes | None, content_type: str | None, label: str | None
 ) -> None:
     answer = web.post("/api/backup/create", data=body, content_type=content_type)
@@ -84,7 +84,7 @@ def test_create_refuses_other_bodies(
     assert store.list_backups() == []
 
 
-def test_the_list_has_the_guides_members_and_ours(web: FlaskClient, backup: str) -> None:
+def test_the_list_has_the_members_of_the_guide_and_our_own(web: FlaskClient, backup: str) -> None:
     answer = web.get("/api/backup/list")
 
     (entry,) = answer.json["backups"]
@@ -106,7 +106,7 @@ def test_the_newest_backup_comes_first(web: FlaskClient) -> None:
     assert names(web) == made[::-1]
 
 
-def test_the_metadata_sums_up(web: FlaskClient) -> None:
+def test_the_exported_metadata_sums_up_the_backups(web: FlaskClient) -> None:
     empty = web.get("/api/backup/export-metadata").json["metadata"]
     assert empty == {"backupCount": 0, "totalSize": 0, "oldestBackup": None, "newestBackup": None, "backups": []}
 
@@ -159,7 +159,7 @@ def test_a_name_that_is_a_path_is_invalid_and_never_reaches_the_store(
     ("body", "status"),
     [({}, 422), ({"backupName": 5}, 422), ({"backupName": "none.tar.gz"}, 404), ({"backupName": "a", "apply": 1}, 422)],
 )
-def test_other_restores_are_refused(web: FlaskClient, body: dict[str, Any], status: int) -> None:
+def test_an_invalid_body_of_a_restore_is_refused(web: FlaskClient, body: dict[str, Any], status: int) -> None:
     assert web.post("/api/backup/restore", json=body).status_code == status
 
 
@@ -181,7 +181,7 @@ def test_a_download_is_the_archive(web: FlaskClient, backup: str, archive: bytes
 
 
 @pytest.mark.parametrize(("wanted", "start", "end"), [("0-9", 0, 10), ("5-", 5, None), ("-7", -7, None)])
-def test_a_range_is_sent_alone(
+def test_a_range_request_gets_only_that_range(
     web: FlaskClient, backup: str, archive: bytes, wanted: str, start: int, end: int | None
 ) -> None:
     answer = web.get(f"/api/backup/{backup}/download", buffered=True, headers={"Range": f"bytes={wanted}"})
@@ -270,7 +270,7 @@ def test_an_upload_needs_a_name(web: FlaskClient, settings: Settings, query: str
     assert list(settings.backup_dir.iterdir()) == []
 
 
-def test_an_upload_never_replaces(web: FlaskClient, backup: str, archive: bytes, settings: Settings) -> None:
+def test_an_upload_never_replaces_a_backup(web: FlaskClient, backup: str, archive: bytes, settings: Settings) -> None:
     answer = web.post(f"/api/backup/upload?name={backup}", data=b"other")
     assert (answer.status_code, answer.json["code"]) == (409, "backup_exists")
     assert (settings.backup_dir / backup).read_bytes() == archive
@@ -286,13 +286,13 @@ def test_an_upload_never_replaces(web: FlaskClient, backup: str, archive: bytes,
         (PART % b"other" + b"abc\r\n--x--\r\n", "multipart/form-data; boundary=x"),
     ],
 )  # fmt: skip
-def test_a_broken_upload_leaves_nothing(web: FlaskClient, settings: Settings, body: bytes, content_type: str) -> None:
+def test_a_broken_upload_leaves_no_file(web: FlaskClient, settings: Settings, body: bytes, content_type: str) -> None:
     answer = web.post("/api/backup/upload?name=a.tar.gz", data=body, content_type=content_type)
     assert (answer.status_code, answer.json["code"]) == (400, "malformed")
     assert list(settings.backup_dir.iterdir()) == []
 
 
-def test_a_full_disk_during_an_upload_is_said_and_leaves_nothing(
+def test_a_full_disk_during_an_upload_is_reported_and_leaves_no_file(
     web: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
@@ -304,7 +304,7 @@ def test_a_full_disk_during_an_upload_is_said_and_leaves_nothing(
     assert list(settings.backup_dir.iterdir()) == []
 
 
-def test_the_last_good_backup_is_deleted_by_force_only(web: FlaskClient, backup: str) -> None:
+def test_the_last_good_backup_is_deleted_only_with_force(web: FlaskClient, backup: str) -> None:
     refused = web.delete(f"/api/backup/{backup}")
     assert (refused.status_code, refused.json["code"]) == (409, "backup_protected")
     assert web.delete(f"/api/backup/{backup}?force=nonsense").status_code == 422
@@ -315,7 +315,7 @@ def test_the_last_good_backup_is_deleted_by_force_only(web: FlaskClient, backup:
     assert web.delete(f"/api/backup/{backup}").status_code == 404
 
 
-def test_a_pinned_backup_is_kept(web: FlaskClient, backup: str) -> None:
+def test_a_pinned_backup_is_not_deleted(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/create")
     assert web.put(f"/api/backup/{backup}/pin").json["backup"]["pinned"] is True
     assert web.delete(f"/api/backup/{backup}").status_code == 409
@@ -323,14 +323,14 @@ def test_a_pinned_backup_is_kept(web: FlaskClient, backup: str) -> None:
     assert web.delete(f"/api/backup/{backup}").status_code == 200
 
 
-def test_a_backup_is_verified_by_request(web: FlaskClient, backup: str) -> None:
+def test_a_backup_is_verified_on_request(web: FlaskClient, backup: str) -> None:
     answer = web.post(f"/api/backup/{backup}/verify")
     assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)
     assert answer.json["backup"]["verified"].endswith("Z")
     assert web.post("/api/backup/backup_2020-01-01_000000.tar.gz/verify").status_code == 404
 
 
-def test_a_damaged_backup_is_said_and_marked(web: FlaskClient, backup: str) -> None:
+def test_a_damaged_backup_is_reported_and_marked(web: FlaskClient, backup: str) -> None:
     path = Path(web.get(f"/api/backup/{backup}").json["backup"]["path"])
     path.write_bytes(path.read_bytes()[:-3] + b"abc")
     answer = web.post(f"/api/backup/{backup}/verify")
@@ -340,7 +340,7 @@ def test_a_damaged_backup_is_said_and_marked(web: FlaskClient, backup: str) -> N
 
 @pytest.mark.parametrize("path", ["{}", "{}/download", "{}/pin"])
 @pytest.mark.parametrize("name", [".hidden.tar.gz", "a%5Cb.tar.gz", "a%00.tar.gz"])
-def test_names_in_addresses_are_names_too(web: FlaskClient, path: str, name: str) -> None:
+def test_a_name_in_an_address_must_not_be_a_path_either(web: FlaskClient, path: str, name: str) -> None:
     method = "PUT" if path.endswith("pin") else "GET"
     assert web.open(f"/api/backup/{path.format(name)}", method=method).status_code == 422
 
@@ -364,7 +364,7 @@ def test_a_restore_is_undone(web: FlaskClient, backup: str) -> None:
     assert web.post("/api/backup/undo", json={"name": undone.json["undo"]["name"]}).json["events"] == 2
 
 
-def test_nothing_to_undo_is_a_conflict_that_says_what_to_do(web: FlaskClient) -> None:
+def test_an_undo_without_a_restore_is_a_conflict_with_a_hint(web: FlaskClient) -> None:
     answer = web.post("/api/backup/undo")
 
     assert (answer.status_code, answer.json["code"]) == (409, "nothing_to_undo")
@@ -372,7 +372,7 @@ def test_nothing_to_undo_is_a_conflict_that_says_what_to_do(web: FlaskClient) ->
     assert web.get("/api/backup/undo").json == {"success": True, "undo": []}
 
 
-def test_an_undo_of_what_is_not_kept_is_not_found(web: FlaskClient, backup: str) -> None:
+def test_an_undo_of_an_unknown_previous_database_is_not_found(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/restore", json={"backupName": backup})
 
     answer = web.post("/api/backup/undo", json={"name": "../event_registry_db"})
@@ -381,12 +381,12 @@ def test_an_undo_of_what_is_not_kept_is_not_found(web: FlaskClient, backup: str)
 
 
 @pytest.mark.parametrize("body", [{"name": 1}, {"other": "x"}])
-def test_a_body_that_an_undo_does_not_know_is_invalid(web: FlaskClient, body: dict[str, Any]) -> None:
+def test_an_undo_refuses_unknown_members_in_its_body(web: FlaskClient, body: dict[str, Any]) -> None:
     assert web.post("/api/backup/undo", json=body).status_code == 422
 
 
 def lost_events(web: FlaskClient) -> str:
-    """The generation that a restore of an empty registry left behind, with three events."""
+    """The generation with three events that a restore of an empty registry superseded."""
     name = web.post("/api/backup/create").json["name"]
     events = [{"type": "a", "id": "1"}, {"type": "b", "id": "2", "subject": "s"}, {"type": "a", "id": "3"}]
     web.post("/api/events", json=events)
@@ -428,11 +428,11 @@ def test_two_moments_are_compared(web: FlaskClient) -> None:
         ("from=1&other=2", 422),
     ],
 )
-def test_no_such_moment_to_compare(web: FlaskClient, backup: str, query: str, status: int) -> None:
+def test_comparing_an_unknown_moment_is_refused(web: FlaskClient, backup: str, query: str, status: int) -> None:
     assert web.get(f"/api/backup/diff?{query}").status_code == status
 
 
-def test_part_of_the_past_is_taken_into_the_present(web: FlaskClient) -> None:
+def test_selected_past_events_are_copied_to_the_present(web: FlaskClient) -> None:
     left = lost_events(web)
     asked = {"into": "present", "generation": left, "filter": {"type": "a", "fromSequence": 2}}
 
@@ -443,7 +443,7 @@ def test_part_of_the_past_is_taken_into_the_present(web: FlaskClient) -> None:
     assert [each["id"] for each in web.get("/api/events").json["events"]] == ["3"]
 
 
-def test_what_was_posted_again_after_a_restore_is_there_already(web: FlaskClient) -> None:
+def test_events_posted_again_after_a_restore_are_not_copied_twice(web: FlaskClient) -> None:
     left = lost_events(web)
     web.post("/api/events", json={"type": "a", "id": "3"})
 
@@ -454,7 +454,7 @@ def test_what_was_posted_again_after_a_restore_is_there_already(web: FlaskClient
     assert lines_of(web.get(f"/api/backup/diff?from={left}@"))[-1]["different"] == 0
 
 
-def test_part_of_the_past_is_exported(web: FlaskClient, backup: str) -> None:
+def test_selected_past_events_are_exported(web: FlaskClient, backup: str) -> None:
     web.post("/api/events", json={"type": "b", "id": "2"})
     now = web.get("/api/events").json["events"][-1]["recordedtime"]
     for moment in ({"backupName": backup}, {"sequence": 1}, {"pointInTime": now}):
@@ -478,7 +478,7 @@ def test_part_of_the_past_is_exported(web: FlaskClient, backup: str) -> None:
         {"into": "export", "pointInTime": "2500-01-01T00:00:00Z"},
     ],
 )
-def test_no_such_part(web: FlaskClient, backup: str, asked: dict[str, Any]) -> None:
+def test_an_invalid_selective_restore_is_refused(web: FlaskClient, backup: str, asked: dict[str, Any]) -> None:
     answer = web.post("/api/backup/restore", json=asked)
 
     assert answer.status_code == 422

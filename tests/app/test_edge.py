@@ -1,4 +1,4 @@
-"""The room for requests that take long: who needs a place there, who never does, and that each place is given back."""
+"""The slots for long requests: which requests need one, which never do, and that each slot is freed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORT = ["/api/health", "/api/health/ready", "/api/events", "/api/events/kept", 
 
 
 def ask(web: FlaskClient, path: str, body: dict[str, Any] | None, name: str) -> tuple[int, str]:
-    """(status, code of the error) of a POST with that body, or of a GET."""
+    """Return (status, code of the error) of a POST with that body, or of a GET."""
     path = path.replace("NAME", name)
     sent = {key: name if value == "NAME" else value for key, value in (body or {}).items()}
     answer = web.get(path, buffered=True) if body is None else web.post(path, json=sent, buffered=True)
@@ -37,7 +37,7 @@ def ask(web: FlaskClient, path: str, body: dict[str, Any] | None, name: str) -> 
 
 
 @pytest.mark.parametrize(("path", "body"), LONG)
-def test_what_may_take_long_needs_a_place(
+def test_a_long_call_needs_a_free_slot(
     web: FlaskClient, app: Flask, backup: str, path: str, body: dict[str, Any] | None
 ) -> None:
     edge: Edge = app.extensions["eventvault"]
@@ -51,7 +51,7 @@ def test_what_may_take_long_needs_a_place(
 
 
 @pytest.mark.parametrize(("path", "body"), LONG)
-def test_a_place_is_given_back_whatever_comes_of_it(
+def test_a_long_call_frees_its_slot_even_if_it_fails(
     web: FlaskClient, backup: str, path: str, body: dict[str, Any] | None
 ) -> None:
     for name in (backup, "nowhere.tar.gz"):

@@ -1,4 +1,4 @@
-"""One error shape, everywhere; a table that knows every code; no traceback that leaves the process."""
+"""Every error has the error form, the table has every code, and no traceback leaves the process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def require_shape(body: Any) -> None:
     assert "Traceback" not in str(body)
 
 
-def test_the_table_knows_every_error_of_the_core() -> None:
+def test_the_table_has_every_error_of_the_core() -> None:
     codes = {error.code for error in errors._tree(errors.EventVaultError)}
     assert codes == set(HTTP_STATUSES)
 
 
-def test_what_goes_away_by_itself_says_when_to_come_again() -> None:
+def test_errors_that_go_away_by_themselves_have_retry_after() -> None:
     assert all(answer.retry_after for answer in HTTP_STATUSES.values() if answer.status == 503)
 
 
@@ -45,7 +45,7 @@ def test_what_goes_away_by_itself_says_when_to_come_again() -> None:
         ("GET", "/docs/static/nowhere.js", 404, "not_found"),
     ],
 )
-def test_each_error_has_the_one_shape(web: FlaskClient, method: str, path: str, status: int, code: str) -> None:
+def test_each_error_has_the_error_form(web: FlaskClient, method: str, path: str, status: int, code: str) -> None:
     answer = web.open(path, method=method)
 
     assert (answer.status_code, answer.json["code"]) == (status, code)
@@ -53,7 +53,7 @@ def test_each_error_has_the_one_shape(web: FlaskClient, method: str, path: str, 
     require_shape(answer.json)
 
 
-def test_a_405_says_what_is_allowed(web: FlaskClient) -> None:
+def test_a_405_lists_the_allowed_methods(web: FlaskClient) -> None:
     answer = web.put("/api/events")
     assert {"GET", "POST"} <= set(answer.headers["Allow"].replace(" ", "").split(","))
 
@@ -63,7 +63,7 @@ def test_a_422_names_the_fields(web: FlaskClient) -> None:
     assert set(answer.json["fields"]) == {"limit", "from"}
 
 
-def test_a_surprise_is_logged_and_answered_with_its_reference(
+def test_an_unexpected_exception_is_logged_and_answered_with_a_reference(
     app: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def explode() -> None:

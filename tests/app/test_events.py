@@ -1,4 +1,4 @@
-"""`/api/events`: what is posted, what is answered, and what is read back."""
+"""`/api/events`: posting, reading, filtering, paging and exporting events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ids(answer: Any) -> list[str]:
     return [each["id"] for each in answer.json["events"]]
 
 
-def test_one_event_is_answered_with_its_place(web: FlaskClient) -> None:
+def test_a_posted_event_is_answered_with_its_sequence(web: FlaskClient) -> None:
     answer = web.post("/api/events", json={"type": "order.created", "id": "1"})
 
     assert answer.status_code == 201
@@ -48,21 +48,21 @@ def test_one_event_is_answered_with_its_place(web: FlaskClient) -> None:
         ("application/cloudevents-batch+json", '[{"type":"a","id":"1"},{"type":"b","id":"2"}]'),
     ],
 )
-def test_several_events_are_answered_in_the_same_shape(web: FlaskClient, content_type: str, body: str) -> None:
+def test_several_events_are_answered_in_the_same_form(web: FlaskClient, content_type: str, body: str) -> None:
     answer = web.post("/api/events", data=body, content_type=content_type)
 
     assert (answer.status_code, answer.json["accepted"], answer.json["lastSequence"]) == (201, 2, 2)
     assert [result["sequence"] for result in answer.json["results"]] == [1, 2]
 
 
-def test_binary_mode_takes_attributes_from_headers(web: FlaskClient) -> None:
+def test_binary_mode_reads_attributes_from_headers(web: FlaskClient) -> None:
     headers = {"ce-type": "a", "ce-source": "/s", "ce-id": "x%20y", "ce-specversion": "1.0"}
     assert web.post("/api/events", data=b"\x00\xff", headers=headers).status_code == 201
     found = web.get("/api/events/x%20y").json["event"]
     assert (found["source"], found["data_base64"]) == ("/s", "AP8=")
 
 
-def test_what_is_there_already_is_a_duplicate_and_200(web: FlaskClient) -> None:
+def test_an_event_that_is_stored_already_is_a_duplicate_and_answers_200(web: FlaskClient) -> None:
     web.post("/api/events", json={"type": "a", "id": "1", "data": 1})
 
     same = web.post("/api/events", json={"type": "a", "id": "1", "data": 1})
@@ -75,7 +75,7 @@ def test_what_is_there_already_is_a_duplicate_and_200(web: FlaskClient) -> None:
     assert other.json["results"][0]["differs"] is True
 
 
-def test_one_bad_event_keeps_all_out(web: FlaskClient) -> None:
+def test_one_invalid_event_rejects_the_whole_request(web: FlaskClient) -> None:
     answer = web.post("/api/events", json=[{"type": "a"}, {"type": 5}, {"id": "x"}])
 
     assert answer.status_code == 422
@@ -84,17 +84,17 @@ def test_one_bad_event_keeps_all_out(web: FlaskClient) -> None:
     assert web.get("/api/events").json["lastSequence"] == 0
 
 
-def test_the_fields_of_a_single_event_stand_by_themselves(web: FlaskClient) -> None:
+def test_the_invalid_fields_of_a_single_event_have_no_index(web: FlaskClient) -> None:
     assert set(web.post("/api/events", json={"type": ""}).json["fields"]) == {"type"}
 
 
-def test_a_number_that_cannot_be_kept_exactly_is_refused(web: FlaskClient) -> None:
+def test_a_number_that_cannot_be_stored_exactly_is_refused(web: FlaskClient) -> None:
     body = '{"type":"a","data":123456789012345678901234567890}'
     answer = web.post("/api/events", data=body, content_type="application/json")
     assert (answer.status_code, set(answer.json["fields"])) == (422, {"data"})
 
 
-def test_what_is_nested_too_deeply_is_refused(web: FlaskClient) -> None:
+def test_data_that_is_nested_too_deeply_is_refused(web: FlaskClient) -> None:
     def posted(depth: int) -> int:
         data = "[" * depth + "]" * depth
         return web.post(
@@ -122,14 +122,16 @@ def test_an_empty_array_stores_nothing(web: FlaskClient, store: MemoryStore) -> 
         (b" " * 100_001, {}, 413),
     ],
 )
-def test_bad_bodies_have_their_statuses(web: FlaskClient, body: bytes, headers: dict[str, str], status: int) -> None:
+def test_each_kind_of_bad_body_has_its_status(
+    web: FlaskClient, body: bytes, headers: dict[str, str], status: int
+) -> None:
     answer = web.post("/api/events", data=body, headers=headers)
     assert answer.status_code == status
     assert answer.json["hint"]
 
 
 @pytest.mark.parametrize("event_id", ["a/b", "/a", "a/", "//", "a b", "ü", "a%2Fb", "?x=1", "a+b", ".."])
-def test_any_id_can_be_asked_for(web: FlaskClient, event_id: str) -> None:
+def test_an_event_with_any_id_can_be_read(web: FlaskClient, event_id: str) -> None:
     from urllib.parse import quote
 
     web.post("/api/events", json={"type": "a", "id": event_id})
@@ -157,12 +159,12 @@ def test_pages_follow_their_cursor_to_the_end(web: FlaskClient, store: MemorySto
     assert answer.json["lastSequence"] == 250
 
 
-def test_a_page_has_a_hundred_events_unless_told_otherwise(web: FlaskClient, store: MemoryStore) -> None:
+def test_a_page_has_a_hundred_events_by_default(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 101)
     assert len(ids(web.get("/api/events"))) == 100
 
 
-def test_a_plain_number_is_taken_as_a_cursor(web: FlaskClient, store: MemoryStore) -> None:
+def test_a_sequence_number_works_as_a_cursor(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 3)
     assert ids(web.get("/api/events?after=2")) == ["e3"]
     assert ids(web.get("/api/events?after=99")) == []
@@ -173,12 +175,12 @@ def test_a_plain_number_is_taken_as_a_cursor(web: FlaskClient, store: MemoryStor
     ["limit=0", "limit=1001", "limit=x", "after=-1", "after=nonsense", "from=yesterday", "to=2024-01-01T00:00:00",
      "from=2024-01-01", "typ=x"],
 )  # fmt: skip
-def test_bad_questions_are_invalid(web: FlaskClient, query: str) -> None:
+def test_invalid_query_parameters_are_refused(web: FlaskClient, query: str) -> None:
     answer = web.get(f"/api/events?{query}")
     assert (answer.status_code, set(answer.json["fields"])) == (422, {query.partition("=")[0]})
 
 
-def test_filters_choose_by_type_subject_and_source(web: FlaskClient) -> None:
+def test_filters_select_by_type_subject_and_source(web: FlaskClient) -> None:
     web.post(
         "/api/events",
         json=[
@@ -192,7 +194,7 @@ def test_filters_choose_by_type_subject_and_source(web: FlaskClient) -> None:
     assert ids(web.get("/api/events?subject=s&source=/y")) == ["3"]
 
 
-def test_instants_have_any_offset_and_are_inclusive(web: FlaskClient, settings: Settings) -> None:
+def test_instants_may_have_any_offset_and_are_inclusive(web: FlaskClient, settings: Settings) -> None:
     from app import create_app
 
     instants = iter(clock.parse(f"2026-01-31T12:00:0{second}Z") for second in range(5))
@@ -205,7 +207,7 @@ def test_instants_have_any_offset_and_are_inclusive(web: FlaskClient, settings: 
     assert ids(web.get("/api/events?to=2026-01-31T07:00:00-05:00")) == ["0"]
 
 
-def test_an_export_gives_one_event_a_line(web: FlaskClient, store: MemoryStore) -> None:
+def test_an_export_has_one_event_per_line(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 2500)
     answer = web.get("/api/events/export", buffered=True)
 
@@ -222,7 +224,7 @@ def test_an_export_can_be_posted_again(web: FlaskClient, store: MemoryStore) -> 
     assert not any("differs" in result for result in answer.json["results"])
 
 
-def test_an_export_under_way_ends_with_the_state_it_began_with(web: FlaskClient, store: MemoryStore) -> None:
+def test_a_running_export_is_not_changed_by_a_restore(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 10)
     name = store.create_backup().backup.name
     store.append([event.draft({"type": "t", "id": f"later{number}"}, clock.now()) for number in range(3000)])
@@ -239,7 +241,7 @@ def test_an_export_under_way_ends_with_the_state_it_began_with(web: FlaskClient,
     assert json.loads(text.splitlines()[-1])["id"] == "later2999"
 
 
-def test_a_cursor_of_a_future_that_was_left_behind_is_refused(web: FlaskClient, store: MemoryStore) -> None:
+def test_a_cursor_of_a_superseded_generation_is_refused(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 2)
     name = store.create_backup().backup.name
     store.append([event.draft({"type": "t", "id": f"later{number}"}, clock.now()) for number in range(3)])
@@ -254,7 +256,7 @@ def test_a_cursor_of_a_future_that_was_left_behind_is_refused(web: FlaskClient, 
 
 @pytest.fixture
 def paging(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
-    """The store gives two events a page at most; what stands in the list is done after its first page."""
+    """The store answers with at most two events per page; the actions in the list run after its first page."""
     between: list[Callable[[], object]] = []
 
     def scan(query: ScanQuery) -> Page:
@@ -268,7 +270,7 @@ def paging(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> list[Callable
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_list_under_way_is_of_the_state_it_began_with(
+def test_a_page_that_is_being_read_is_not_changed_by_a_restore(
     web: FlaskClient, store: MemoryStore, paging: list[Callable[[], object]], kept: bool
 ) -> None:
     fill(store, 1)
@@ -290,7 +292,7 @@ def test_a_list_under_way_is_of_the_state_it_began_with(
     assert (answer.json["lastSequence"], answer.json["next"] is None) == (5, kept)
 
 
-def test_long_lived_answers_are_capped_and_free_their_places(web: FlaskClient, store: MemoryStore) -> None:
+def test_exports_are_limited_and_free_their_slots(web: FlaskClient, store: MemoryStore) -> None:
     fill(store, 1)
     under_way = [web.get("/api/events/export", buffered=False) for _ in range(MAX_TRANSFERS)]
     answer = web.get("/api/events/export", buffered=True)
@@ -313,12 +315,12 @@ def test_head_and_options_are_answered(web: FlaskClient, store: MemoryStore) -> 
 
 
 def recorded(web: FlaskClient, name: str) -> str:
-    """Post an event; the instant at which it was recorded, as an address takes it."""
+    """Post an event, and return its recorded time, encoded for an address."""
     instant: str = web.post("/api/events", json={"type": "a", "id": name}).json["results"][0]["recordedtime"]
     return instant
 
 
-def test_the_registry_as_it_was(web: FlaskClient) -> None:
+def test_as_of_lists_the_registry_as_it_was(web: FlaskClient) -> None:
     instants = [recorded(web, name) for name in ("1", "2", "3")]
 
     for number, instant in enumerate(instants, start=1):
@@ -328,7 +330,7 @@ def test_the_registry_as_it_was(web: FlaskClient) -> None:
         assert web.get(f"/api/events/export?asOf={instant}").data.count(b"\n") == number
 
 
-def test_pages_of_a_moment_end_where_it_ends_whatever_comes_meanwhile(web: FlaskClient) -> None:
+def test_pages_of_a_moment_do_not_show_later_events(web: FlaskClient) -> None:
     instant = [recorded(web, str(number)) for number in range(5)][-1]
     found, after = [], "0"
     while after:
@@ -356,7 +358,7 @@ def test_pages_of_a_moment_stay_in_their_generation_across_a_restore(web: FlaskC
     assert [each["id"] for each in web.get(f"/api/events?asOf={instant}").json["events"]] == ["shared"]
 
 
-def test_a_cursor_of_another_generation_goes_on_as_far_as_both_are_the_same(web: FlaskClient) -> None:
+def test_a_cursor_of_another_generation_continues_within_the_common_history(web: FlaskClient) -> None:
     recorded(web, "shared")
     name = web.post("/api/backup/create").json["name"]
     left = [recorded(web, f"left-{number}") for number in range(4)][-1]
@@ -377,7 +379,7 @@ def test_a_cursor_of_another_generation_goes_on_as_far_as_both_are_the_same(web:
     assert exported.status_code == 409
 
 
-def test_filters_hold_for_a_moment_too(web: FlaskClient) -> None:
+def test_filters_apply_to_a_moment_too(web: FlaskClient) -> None:
     web.post("/api/events", json=[{"type": "a", "id": "1"}, {"type": "b", "id": "2"}])
     instant = recorded(web, "3")
     web.post("/api/events", json={"type": "b", "id": "4"})
@@ -385,7 +387,7 @@ def test_filters_hold_for_a_moment_too(web: FlaskClient) -> None:
     assert [each["id"] for each in web.get(f"/api/events?asOf={instant}&type=b").json["events"]] == ["2"]
 
 
-def test_one_event_as_of_a_moment(web: FlaskClient) -> None:
+def test_an_event_can_be_read_as_of_a_moment(web: FlaskClient) -> None:
     before = recorded(web, "1")
     after = recorded(web, "2")
 
@@ -394,7 +396,7 @@ def test_one_event_as_of_a_moment(web: FlaskClient) -> None:
     assert web.get(f"/api/events?id=never&asOf={before}").status_code == 404
 
 
-def test_an_id_that_only_one_source_had_at_a_moment(web: FlaskClient) -> None:
+def test_an_id_that_only_one_source_had_at_a_moment_needs_no_source(web: FlaskClient) -> None:
     then = recorded(web, "1")
     recorded(web, "2")
     web.post("/api/events", json={"type": "a", "id": "1", "source": "elsewhere"})
@@ -404,7 +406,7 @@ def test_an_id_that_only_one_source_had_at_a_moment(web: FlaskClient) -> None:
     assert web.get("/api/events?id=1").status_code == 422
 
 
-def test_an_instant_finer_than_a_microsecond_leaves_out_what_lies_before_it(web: FlaskClient) -> None:
+def test_an_instant_finer_than_a_microsecond_excludes_earlier_events(web: FlaskClient) -> None:
     instant = recorded(web, "1")
     finer = instant.replace("Z", "9z")
 
@@ -426,7 +428,7 @@ def test_an_instant_finer_than_a_microsecond_leaves_out_what_lies_before_it(web:
         "asOf=2026-01-31T12:34:56Z&generation=x&id=1",
     ],
 )
-def test_a_moment_that_there_is_not_is_invalid(web: FlaskClient, query: str) -> None:
+def test_a_moment_that_does_not_exist_is_refused(web: FlaskClient, query: str) -> None:
     recorded(web, "1")
 
     for address in ("/api/events", "/api/events/export"):

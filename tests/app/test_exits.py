@@ -1,4 +1,4 @@
-"""Exit statuses of commands: a table that knows every error, and errors that say what to do."""
+"""Exit statuses of commands: the table has every error, and an error is printed with a hint."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from app.cli import exits
 from eventvault import errors
 
 
-def test_the_table_knows_every_error_of_the_core() -> None:
+def test_the_table_has_every_error_of_the_core() -> None:
     assert set(exits.EXIT_STATUSES) == {error.code for error in errors._tree(errors.EventVaultError)}
     assert not {0, 2} & set(exits.EXIT_STATUSES.values())
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_error_is_said_and_ends_the_command(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
     with pytest.raises(SystemExit) as ended:
         exits.exit_with_error(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
     out, err = capsys.readouterr()

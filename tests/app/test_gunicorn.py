@@ -1,4 +1,4 @@
-"""Behind real gunicorn, on the in-memory store: refusals at start, odd bodies on the wire, metrics of all workers."""
+"""The service behind real gunicorn, on the in-memory store: refusals at start, odd requests, metrics of all workers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def serve(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[Serv
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One for the whole module, with one worker, as the store is in its memory."""
+    """One server for the module, with one worker, because the store is in its memory."""
     folder = tmp_path_factory.mktemp("server")
     running = Server({**folders_beneath(folder), "WEB_CONCURRENCY": "1"}, folder)
     try:
@@ -116,7 +116,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (["-b", "0.0.0.0:0", "--preload"], {}, ["ALLOW_UNAUTHENTICATED=true"]),
     ],
 )  # fmt: skip
-def test_it_refuses_to_start(serve: Serve, options: list[str], environment: dict[str, str], said: list[str]) -> None:
+def test_invalid_settings_and_unprotected_addresses_refuse_to_start(
+    serve: Serve, options: list[str], environment: dict[str, str], said: list[str]
+) -> None:
     refused = serve(*options, **environment)
 
     assert refused.process.wait(60) == 78
@@ -126,7 +128,7 @@ def test_it_refuses_to_start(serve: Serve, options: list[str], environment: dict
     assert list(refused.temporary.iterdir()) == []
 
 
-def test_an_open_address_is_served_where_that_was_said(serve: Serve) -> None:
+def test_an_open_address_is_served_if_unauthenticated_access_is_allowed(serve: Serve) -> None:
     opened = serve(HOST="0.0.0.0", ALLOW_UNAUTHENTICATED="true", WEB_CONCURRENCY="1")
     processes.wait_until(opened.ready, "gunicorn does not answer")
     assert "ALLOW_UNAUTHENTICATED=true" in opened.log.read_text()
@@ -134,7 +136,7 @@ def test_an_open_address_is_served_where_that_was_said(serve: Serve) -> None:
     assert list(opened.temporary.iterdir()) == []
 
 
-def test_the_launcher_takes_a_blank_setting_for_unset_and_names_a_bad_one(serve: Serve) -> None:
+def test_the_launcher_treats_a_blank_setting_as_unset_and_names_an_invalid_one(serve: Serve) -> None:
     blank = serve(module="app", WEB_CONCURRENCY=" ")
     processes.wait_until(blank.ready, "gunicorn does not answer")
     assert blank.stop() == 0
@@ -143,7 +145,7 @@ def test_the_launcher_takes_a_blank_setting_for_unset_and_names_a_bad_one(serve:
     assert "WEB_CONCURRENCY is 'many'" in bad.log.read_text()
 
 
-def test_bodies_have_their_bound_on_the_wire(server: Server) -> None:
+def test_the_body_limit_applies_to_chunked_and_plain_bodies(server: Server) -> None:
     large = b"[" + b" " * 200_000 + b"]"
 
     def chunks() -> Iterator[bytes]:
@@ -156,7 +158,7 @@ def test_bodies_have_their_bound_on_the_wire(server: Server) -> None:
     assert status == 201
 
 
-def test_requests_that_take_long_leave_half_of_the_threads_to_the_others(serve: Serve, tmp_path: Path) -> None:
+def test_long_requests_use_at_most_half_of_the_threads(serve: Serve, tmp_path: Path) -> None:
     held = tmp_path / "held"
     held.touch()
     running = serve(WEB_CONCURRENCY="1", HOLD_BACKUPS=str(held))
@@ -176,7 +178,7 @@ def test_requests_that_take_long_leave_half_of_the_threads_to_the_others(serve: 
     assert int(plain_values(PROJECT / "gunicorn.conf.py")["threads"]) >= 2 * (MAX_LONG_CALLS + MAX_TRANSFERS)
 
 
-def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:
+def test_a_body_that_ends_early_is_malformed(server: Server) -> None:
     head = b"POST /api/events HTTP/1.1\r\nHost: localhost\r\n"
     for rest in (
         b"Content-Length: 100\r\n\r\n{",
@@ -189,7 +191,7 @@ def test_a_body_that_breaks_off_is_malformed(server: Server) -> None:
         assert b"Traceback" not in answer
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(server: Server) -> None:
+def test_an_upload_that_ends_early_leaves_no_file(server: Server) -> None:
     folder = server.temporary.parent / "backups"
     before = set(folder.iterdir())
     head = b"POST /api/backup/upload?name=a.tar.gz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
@@ -205,7 +207,7 @@ def test_ids_with_slashes_arrive_whole(server: Server) -> None:
         assert server.ask("GET", f"/api/events/{path}")[0] == 200
 
 
-def test_the_longest_attributes_can_be_asked_for(server: Server) -> None:
+def test_events_with_the_longest_attributes_can_be_read(server: Server) -> None:
     texts = {name: sign * LONGEST_TEXT for name, sign in zip(("id", "source", "type", "subject"), "🗄🗃🗂📇", strict=True)}
     assert server.ask("POST", "/api/events", json.dumps(texts, ensure_ascii=False).encode())[0] == 201
 
@@ -232,9 +234,7 @@ def test_the_longest_attributes_can_be_asked_for(server: Server) -> None:
         (b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: odd\r\n\r\n", 501, "not_implemented"),
     ],
 )  # fmt: skip
-def test_what_gunicorn_refuses_by_itself_has_the_one_error_shape(
-    server: Server, sent: bytes, status: int, code: str
-) -> None:
+def test_errors_of_gunicorn_itself_have_the_error_form(server: Server, sent: bytes, status: int, code: str) -> None:
     head, _, body = server.raw(sent).partition(b"\r\n\r\n")
     answer = json.loads(body)
 
@@ -244,17 +244,17 @@ def test_what_gunicorn_refuses_by_itself_has_the_one_error_shape(
     assert all(answer[name] for name in ("error", "hint"))
 
 
-def test_an_upload_of_what_was_downloaded_streams_both_ways(server: Server) -> None:
+def test_a_downloaded_archive_can_be_uploaded_again(server: Server) -> None:
     server.ask("POST", "/api/events", b'{"type":"a"}')
-    name = json.loads(server.ask("POST", "/api/backup/create")[1])["name"]
-    archive = server.ask("GET", f"/api/backup/{name}/download")[1]
+    made = json.loads(server.ask("POST", "/api/backup/create")[1])
+    archive = server.ask("GET", f"/api/backup/{made['name']}/download")[1]
     body = iter([archive[:10], archive[10:]])
     status, answer = server.ask("POST", "/api/backup/upload?name=u.tar.gz", body, **{"Transfer-Encoding": "chunked"})
-    assert (status, json.loads(answer)["backup"]["events"]) == (201, 1)
+    assert (status, json.loads(answer)["backup"]["events"]) == (201, made["events"])
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]])
-def test_metrics_are_those_of_all_workers_together(serve: Serve, options: list[str]) -> None:
+def test_metrics_add_up_all_workers(serve: Serve, options: list[str]) -> None:
     running = serve(*options, WEB_CONCURRENCY="3")
     processes.wait_until(running.ready, "gunicorn does not answer")
     for _ in range(60):

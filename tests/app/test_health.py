@@ -1,4 +1,4 @@
-"""`/api/health`: 200 whatever is wrong, and what is wrong; ready only while a store answers."""
+"""`/api/health`: always 200 with the problems; ready only while a store answers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_health_answers_without_a_store(
     assert web.get("/api/health/live").status_code == 200
 
 
-def test_ready_waits_for_a_restore(web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ready_answers_503_during_a_restore(
+    web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert web.get("/api/health/ready").status_code == 200
     status = {**store.status(), "status": "restoring"}
     monkeypatch.setattr(store, "status", lambda: status)

@@ -1,4 +1,4 @@
-"""`/api/kafka`: the loss of a stopped partition is accepted once, by whom it concerns."""
+"""`/api/kafka`: an operator accepts the loss of a stopped partition once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def test_the_loss_of_a_stopped_partition_is_accepted_once(web: FlaskClient, stor
     assert store.kafka_control.stopped_partitions == {1}
 
 
-def test_a_number_that_no_partition_has_is_not_found(web: FlaskClient) -> None:
+def test_a_partition_number_out_of_range_is_not_found(web: FlaskClient) -> None:
     for number in ("-1", "x", str(2**63)):
         assert web.post(ADDRESS.format(number)).status_code == 404

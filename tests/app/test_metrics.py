@@ -1,4 +1,4 @@
-"""`/metrics` of one process; several are tested behind gunicorn."""
+"""`/metrics` of one process; `test_gunicorn.py` tests several."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def test_requests_are_counted_by_route_and_status(web: FlaskClient) -> None:
     assert value(web, "eventvault_http_request_duration_seconds_count", **labels) == timed + 3
 
 
-def test_odd_methods_and_paths_make_no_series_of_their_own(web: FlaskClient) -> None:
+def test_unknown_methods_and_paths_create_no_time_series(web: FlaskClient) -> None:
     web.open("/a/b/c", method="BREW")
     assert value(web, "eventvault_http_requests_total", method="OTHER", route="(none)", status="404") >= 1
     assert not any("/a/b/c" in str(labels) or "BREW" in str(labels) for _, labels in scraped(web))
 
 
-def test_the_stores_numbers_are_shown(web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_of_the_store_are_shown(
+    web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     numbers = {"append_groups": 7, "group_size": {"buckets": [[1, 2], [8, 5], [None, 6]], "sum": 20}, "odd": "text"}
     status = {**store.status(), "metrics": numbers}
     status["backup"] = {**status["backup"], "count": 3, "totalSize": 99}
@@ -50,7 +52,7 @@ def test_the_stores_numbers_are_shown(web: FlaskClient, store: MemoryStore, monk
     assert value(web, "eventvault_status", state="ok") == 1
 
 
-def test_a_store_that_is_away_is_shown_as_down(
+def test_an_unavailable_store_is_shown_as_down(
     web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away() -> None:

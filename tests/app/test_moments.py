@@ -37,14 +37,16 @@ def three(web: FlaskClient) -> list[str]:
 
 
 @pytest.mark.parametrize(("body", "member"), BAD)
-def test_what_is_no_moment_is_refused_by_its_member(web: FlaskClient, body: dict[str, Any], member: str) -> None:
+def test_an_invalid_moment_is_refused_with_the_name_of_its_member(
+    web: FlaskClient, body: dict[str, Any], member: str
+) -> None:
     reply = post(web, **body)
 
     assert (reply.status_code, reply.json["code"]) == (422, "invalid")
     assert member in reply.json["fields"]
 
 
-def test_a_restore_by_sequence(web: FlaskClient, three: list[str]) -> None:
+def test_a_restore_goes_to_a_sequence(web: FlaskClient, three: list[str]) -> None:
     reply = post(web, sequence=2)
 
     assert reply.status_code == 200
@@ -52,19 +54,19 @@ def test_a_restore_by_sequence(web: FlaskClient, three: list[str]) -> None:
     assert [event["id"] for event in web.get("/api/events").json["events"]] == ["a", "b"]
 
 
-def test_a_restore_by_time_with_any_offset(web: FlaskClient, three: list[str]) -> None:
+def test_a_restore_goes_to_an_instant_with_any_offset(web: FlaskClient, three: list[str]) -> None:
     assert post(web, pointInTime=three[1].replace("Z", "+00:00")).json["events"] == 2
     assert post(web, pointInTime=three[0], apply="restart").json["restartRequired"] is True
 
 
-def test_a_moment_is_read_alike_with_and_without_into(web: FlaskClient, three: list[str]) -> None:
+def test_a_moment_means_the_same_with_and_without_into(web: FlaskClient, three: list[str]) -> None:
     for way in ("{}z", "{} 00:00", "{}9z", "{}+00:00"):
         moment = way.format(three[1][:-1])
         assert post(web, pointInTime=moment, dryRun=True).json["plan"]["sequence"] == 2, moment
         assert post(web, pointInTime=moment, into="export").data.count(b"\n") == 2, moment
 
 
-def test_a_part_from_an_instant_finer_than_a_microsecond_begins_behind_it(web: FlaskClient, three: list[str]) -> None:
+def test_a_filter_from_an_instant_finer_than_a_microsecond_starts_after_it(web: FlaskClient, three: list[str]) -> None:
     finer = three[1].replace("Z", "1Z")
 
     assert post(web, sequence=3, into="export", filter={"from": finer}).data.count(b"\n") == 1
@@ -78,7 +80,7 @@ def test_a_dry_run_answers_with_the_plan(web: FlaskClient, three: list[str]) -> 
     assert len(web.get("/api/events").json["events"]) == 3
 
 
-def test_a_moment_that_cannot_be_had_names_those_that_can(web: FlaskClient, three: list[str]) -> None:
+def test_an_unavailable_moment_names_the_nearest_available_ones(web: FlaskClient, three: list[str]) -> None:
     for body in ({"sequence": 9}, {"pointInTime": "2999-01-01T00:00:00Z"}, {"sequence": 1, "generation": "0" * 16}):
         reply = post(web, **body)
         assert (reply.status_code, reply.json["code"]) == (422, "moment_unavailable")
@@ -86,7 +88,7 @@ def test_a_moment_that_cannot_be_had_names_those_that_can(web: FlaskClient, thre
         assert [near["sequence"] for near in reply.json["nearest"]] == [3]
 
 
-def test_the_timeline(web: FlaskClient, three: list[str]) -> None:
+def test_the_timeline_lists_what_can_be_restored(web: FlaskClient, three: list[str]) -> None:
     timeline = web.get("/api/backup/timeline").json
 
     assert timeline["success"] is True

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and that the service behaves as it says, whatever is sent."""
+"""The OpenAPI document, and that the service answers every request as documented."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fresh_app() -> Flask:
     (folder / "backup").mkdir()
     settings, store = load(folders), MemoryStore(folder / "backup")
     app = create_app(settings, store)
-    # schemathesis does not close what is streamed to it, so places would run out.
+    # schemathesis does not close what is streamed to it, so slots would run out.
     attach(app, Edge(settings, store, Slots(1_000_000, "requests")))
     return app
 
@@ -48,7 +48,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     } == set(document["paths"])  # fmt: skip
 
 
-def test_every_error_is_documented_in_the_one_shape(web: FlaskClient) -> None:
+def test_every_error_is_documented_in_the_error_form(web: FlaskClient) -> None:
     document: Any = web.get("/openapi.json").json
     operations = [each for path in document["paths"].values() for name, each in path.items() if name != "parameters"]
     assert all("default" in operation["responses"] for operation in operations)
@@ -60,7 +60,7 @@ def test_every_error_is_documented_in_the_one_shape(web: FlaskClient) -> None:
 @hypothesis.settings(
     max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-def test_whatever_is_sent_is_answered_as_documented(case: schemathesis.Case) -> None:
+def test_every_generated_request_is_answered_as_documented(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 

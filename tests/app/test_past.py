@@ -1,4 +1,4 @@
-"""Moments of the past over HTTP, of a store with databases: some are put together for their readers, under no name."""
+"""Past moments over HTTP, with a real store: some are built as temporary copies for their readers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def web(settings: Settings, service: StoreService) -> FlaskClient:
 
 
 class Left:
-    """A generation that was left behind beyond two events, with four of its own; none but the journal has them."""
+    """A superseded generation that shares two events and has four of its own, which only the journal has."""
 
     def __init__(self, service: StoreService) -> None:
         post(service, "shared", 2)
@@ -59,9 +59,7 @@ def ids(answer: Any) -> list[str]:
 LEFT = ["shared-0", "shared-1", "left-0-0", "left-1-0", "left-2-0", "left-3-0"]
 
 
-def test_a_moment_that_was_put_together_is_said_to_be_of_its_generation(
-    web: FlaskClient, service: StoreService
-) -> None:
+def test_a_page_of_a_built_moment_names_the_generation_of_the_moment(web: FlaskClient, service: StoreService) -> None:
     left = Left(service)
 
     page = get(web, asOf=left.instants[1], generation=left.generation, limit=3)
@@ -70,7 +68,7 @@ def test_a_moment_that_was_put_together_is_said_to_be_of_its_generation(
     assert cursor.decode(page.json["next"]) == cursor.Cursor(3, left.generation)
 
 
-def test_a_cursor_of_one_moment_reads_another_as_that_one_was(web: FlaskClient, service: StoreService) -> None:
+def test_a_cursor_of_one_moment_can_continue_in_another(web: FlaskClient, service: StoreService) -> None:
     left = Left(service)
     page = get(web, asOf=left.instants[1], generation=left.generation, limit=3).json
 
@@ -78,7 +76,7 @@ def test_a_cursor_of_one_moment_reads_another_as_that_one_was(web: FlaskClient, 
     assert ids(get(web, asOf=left.instants[3], after=page["next"])) == LEFT[3:]
 
 
-def test_a_page_of_a_moment_goes_on_after_a_restart(settings: Settings) -> None:
+def test_pages_of_a_moment_continue_after_a_restart(settings: Settings) -> None:
     with running_service(settings) as service:
         left = Left(service)
         web = create_app(settings, service).test_client()
@@ -88,7 +86,7 @@ def test_a_page_of_a_moment_goes_on_after_a_restart(settings: Settings) -> None:
         assert ids(get(web, asOf=left.instants[3], after=page["next"])) == LEFT[3:]
 
 
-def test_the_name_of_a_copy_is_no_generation(web: FlaskClient, service: StoreService) -> None:
+def test_the_name_of_a_copy_is_not_accepted_as_a_generation(web: FlaskClient, service: StoreService) -> None:
     left = Left(service)
     view = service.resolve_moment(Moment(instant=clock.parse(left.instants[0]), generation=left.generation))
     key = view.generation

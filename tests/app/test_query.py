@@ -1,4 +1,4 @@
-"""Behind the `?` of an address stands what its route knows, and nothing else; so nobody is misunderstood."""
+"""Query strings: every route refuses unknown and repeated parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 
 def routes(app: Flask) -> list[tuple[str, str]]:
-    """(method, path) of every route of the API, with something in the place of what is variable."""
+    """Return (method, path) of every route of the API, with values for its variables."""
     found = []
     with app.test_request_context():
         for rule in app.url_map.iter_rules():
@@ -21,7 +21,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
     return found
 
 
-def test_no_route_of_the_api_takes_a_parameter_that_it_does_not_know(app: Flask, web: FlaskClient) -> None:
+def test_every_route_refuses_an_unknown_parameter(app: Flask, web: FlaskClient) -> None:
     there = routes(app)
     assert len(there) > 15
     for method, path in there:
@@ -31,7 +31,7 @@ def test_no_route_of_the_api_takes_a_parameter_that_it_does_not_know(app: Flask,
         assert answer.json["hint"]
 
 
-def test_no_route_of_the_api_takes_a_parameter_twice(app: Flask, web: FlaskClient) -> None:
+def test_every_route_refuses_a_repeated_parameter(app: Flask, web: FlaskClient) -> None:
     for method, path in routes(app):
         answer = web.open(f"{path}?name=a&name=b", method=method)
         assert (answer.status_code, answer.json["code"]) == (422, "invalid"), (method, path)
@@ -61,9 +61,9 @@ def test_an_undo_with_options_in_the_address_undoes_nothing(web: FlaskClient, ba
 
 
 @pytest.mark.parametrize("path", ["/api/health", "/api/health/live", "/api/health/ready", "/metrics"])
-def test_what_is_watched_may_be_asked_with_anything_against_caches(web: FlaskClient, path: str) -> None:
+def test_monitoring_routes_accept_any_parameter_to_avoid_caches(web: FlaskClient, path: str) -> None:
     assert web.get(f"{path}?_=1735300000&_=1").status_code == 200
 
 
-def test_a_long_operation_may_be_asked_for_with_async(web: FlaskClient) -> None:
+def test_long_calls_accept_async(web: FlaskClient) -> None:
     assert web.post("/api/backup/create?async=true").status_code in (200, 202)

@@ -7,7 +7,7 @@ import threading
 from app.store.scheduler import FlaskScheduler
 
 
-def test_what_is_asked_for_is_run_until_it_is_stopped_and_never_afterwards() -> None:
+def test_a_job_runs_until_the_scheduler_stops_and_never_afterwards() -> None:
     scheduler = FlaskScheduler()
     ran = threading.Event()
     late: list[str] = []

@@ -1,4 +1,4 @@
-"""What happens around gunicorn, without gunicorn: addresses, settings, the folder of the workers' metrics."""
+"""What `gunicorn.conf.py` does, without gunicorn: addresses, settings, the folder of the workers' metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refused(hosts: list[str], **environment: str) -> bool:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "10.1.2.3"])
-def test_an_address_that_others_reach_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_other_machines_reach_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(["127.0.0.1", host])
     assert "ALLOW_UNAUTHENTICATED=true" in capsys.readouterr().err
     assert not refused(["127.0.0.1", host], ALLOW_UNAUTHENTICATED="true")
@@ -34,16 +34,16 @@ def test_loopback_is_not_refused(host: str) -> None:
     assert not refused([])
 
 
-def test_addresses_of_gunicorn_become_hosts() -> None:
+def test_the_configured_addresses_of_gunicorn_become_hosts() -> None:
     assert serving.configured_addresses([("0.0.0.0", 5050), "/run/app.sock", 3]) == ["0.0.0.0"]
 
 
-def test_sockets_say_where_they_really_listen(tmp_path: Path) -> None:
+def test_sockets_become_the_hosts_they_listen_on(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         assert serving.socket_addresses([tcp, unix]) == ["127.0.0.1"]
 
 
-def test_a_start_says_that_it_is_open() -> None:
+def test_a_start_warns_who_has_access() -> None:
     said: list[str] = []
     serving.warn_who_has_access(load({}), ["127.0.0.1"], said.append)
     serving.warn_who_has_access(load({"ALLOW_UNAUTHENTICATED": "true"}), ["0.0.0.0"], said.append)
@@ -65,11 +65,13 @@ def test_every_bad_setting_is_printed_and_the_exit_is_78(
 
 
 @pytest.mark.parametrize(("host", "bind"), [("127.0.0.1", "127.0.0.1:5050"), ("::1", "[::1]:5050")])
-def test_the_address_is_written_as_gunicorn_reads_it(host: str, bind: str) -> None:
+def test_the_bind_address_has_the_form_that_gunicorn_reads(host: str, bind: str) -> None:
     assert serving.bind_address(load({"HOST": host})) == bind
 
 
-def test_a_start_of_the_service_has_one_name_and_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_start_of_the_service_has_one_id_and_one_metrics_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("EVENTVAULT_MASTER", "EVENTVAULT_SERVICE", "PROMETHEUS_MULTIPROC_DIR"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Signals that end a worker, with real gunicorn."""
+"""Signals that end a worker of real gunicorn."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def post_fork(server, worker):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_worker_that_is_told_to_end_while_it_is_born_ends(
-    serve: Serve, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_ends_a_worker_that_is_still_starting(serve: Serve, tmp_path: Path, number: signal.Signals) -> None:
     first, configuration = tmp_path / "first", tmp_path / "configuration.py"
     ours = str(PROJECT / "gunicorn.conf.py")
     configuration.write_text(CONFIGURATION.format(ours=ours, first=str(first), number=int(number)))

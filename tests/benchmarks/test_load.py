@@ -1,4 +1,4 @@
-"""The load generator counts what really happened."""
+"""The load generator sends and counts requests correctly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_request_is_sent_in_turn_and_counted_by_its_answer(server: Threadi
     assert sorted(seen) == sorted(bodies * 10)
 
 
-def test_a_pace_is_kept(server: ThreadingHTTPServer) -> None:
+def test_requests_are_sent_at_the_requested_rate(server: ThreadingHTTPServer) -> None:
     load = measure(server.server_port, [http_request("POST", "/", b"x")], clients=4, seconds=0.5, rate=100)
     assert load.statuses == {"201": 50}
 
@@ -63,7 +63,7 @@ def test_a_quantile_is_one_of_the_values() -> None:
     assert quantile([], 0.5) == 0
 
 
-def test_the_page_holds_the_machine_and_every_row(tmp_path: Path) -> None:
+def test_the_page_has_the_machine_and_every_row(tmp_path: Path) -> None:
     results = report.Report("Title")
     results.add(report.Row("posts", "12 events/s", "10", True))
     results.add(report.Row("hello", "20 requests/s"))

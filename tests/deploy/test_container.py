@@ -1,4 +1,4 @@
-"""The container's files hold what was promised: read here, because an engine is not always at hand."""
+"""The container's files keep their promises. They are only read, because a container engine is not always available."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
-    """Instructions in order: (name, arguments on one line)."""
+    """Return the instructions in order: (name, arguments on one line)."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (PROJECT / "Dockerfile").read_text()).replace("\\\n", " ")
     return [(line.split()[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
 
@@ -48,7 +48,7 @@ def test_compose_has_the_service_a_worker_kafka_and_nginx_in_front(compose: dict
     assert set(compose["services"]) == {"app", "worker", "kafka", "nginx"}
 
 
-def test_the_guides_four_settings_stand_in_compose_as_printed(compose: dict[str, Any]) -> None:
+def test_compose_has_the_four_settings_of_the_guide_as_printed(compose: dict[str, Any]) -> None:
     environment = compose["services"]["app"]["environment"]
     assert {name: environment[name] for name in GUIDE} == GUIDE
 
@@ -72,7 +72,7 @@ def test_only_nginx_is_published_and_on_loopback_only(compose: dict[str, Any]) -
     assert not any(each.get("network_mode") for each in compose["services"].values())
 
 
-def test_the_reason_for_being_open_stands_beside_the_setting() -> None:
+def test_the_reason_for_unauthenticated_access_is_beside_the_setting() -> None:
     text = (PROJECT / "docker-compose.yml").read_text()
     before = text[: text.index('ALLOW_UNAUTHENTICATED: "true"')].rstrip().splitlines()[-1]
     assert before.strip().startswith("#"), before
@@ -94,7 +94,7 @@ def test_the_worker_runs_the_job_loop_and_has_no_data(compose: dict[str, Any]) -
     assert worker["environment"]["KAFKA_BOOTSTRAP_SERVERS"]
 
 
-def test_process_1_reaps_in_every_container_of_ours(compose: dict[str, Any]) -> None:
+def test_process_1_reaps_children_in_our_containers(compose: dict[str, Any]) -> None:
     assert all(compose["services"][name]["init"] is True for name in ("app", "worker"))
 
 
@@ -135,7 +135,7 @@ def test_the_image_is_built_in_stages_and_starts_as_an_ordinary_user(dockerfile:
     assert arguments(last_stage(dockerfile), "CMD") == ['["python", "-m", "app"]']
 
 
-def test_the_image_asks_the_service_whether_it_lives(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_has_a_health_check_of_the_service(dockerfile: list[tuple[str, str]]) -> None:
     (check,) = arguments(last_stage(dockerfile), "HEALTHCHECK")
     assert "/api/health/live" in check
 
@@ -144,11 +144,11 @@ def test_the_packages_in_the_image_are_those_of_the_lock_with_their_hashes(docke
     assert any("--require-hashes" in rest and "requirements.txt" in rest for rest in arguments(dockerfile, "RUN"))
 
 
-def test_an_image_without_further_settings_refuses_to_be_open() -> None:
+def test_an_image_without_further_settings_allows_no_unauthenticated_access() -> None:
     assert "ALLOW_UNAUTHENTICATED" not in (PROJECT / "Dockerfile").read_text()
 
 
-def test_the_image_holds_every_room_of_the_service_and_the_builder_gets_them(
+def test_the_image_has_every_package_of_the_service(
     dockerfile: list[tuple[str, str]],
 ) -> None:
     copied = {

@@ -1,4 +1,4 @@
-"""The container's nginx configuration in front of an upstream that can be held and watched at every step."""
+"""The container's nginx configuration in front of an upstream that a test can pause and inspect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 30
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers GET with two lines, the second once `proceed` is set; notes what of a POST's body has arrived."""
+    """Answers GET with two lines, the second once `proceed` is set, and records how much of a POST has arrived."""
 
     daemon_threads = True
     block_on_close = False
@@ -92,7 +92,7 @@ def connect(port: int) -> http.client.HTTPConnection:
 
 
 def exchange(port: int, sent: bytes) -> bytes:
-    """Send bytes as they are and read until the other side closes."""
+    """Send raw bytes, and return what arrives until the other side closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         received = b""
@@ -127,7 +127,7 @@ def test_an_upload_reaches_the_service_while_it_is_being_sent(front: int, upstre
     connection.close()
 
 
-def test_the_host_that_the_client_asked_for_is_passed_on_with_its_port(front: int, upstream: Upstream) -> None:
+def test_the_host_of_the_client_is_passed_on_with_its_port(front: int, upstream: Upstream) -> None:
     upstream.proceed.set()
     connection = connect(front)
     connection.request("GET", "/", headers={"Host": "vault.example:8443", "X-Forwarded-For": "10.1.1.1"})
@@ -138,7 +138,7 @@ def test_the_host_that_the_client_asked_for_is_passed_on_with_its_port(front: in
     connection.close()
 
 
-def test_an_error_of_the_service_passes_as_it_is(front: int) -> None:
+def test_an_error_of_the_service_passes_unchanged(front: int) -> None:
     connection = connect(front)
     connection.request("POST", "/refuse", body=b"xx")
     answer = connection.getresponse()
@@ -146,7 +146,7 @@ def test_an_error_of_the_service_passes_as_it_is(front: int) -> None:
     connection.close()
 
 
-def test_a_service_that_is_down_is_answered_for_in_the_one_error_shape(nginx: Callable[..., int]) -> None:
+def test_a_service_that_is_down_is_reported_in_the_error_form(nginx: Callable[..., int]) -> None:
     connection = connect(nginx(free_port()))
     connection.request("GET", "/api/health")
     answer = connection.getresponse()
@@ -159,7 +159,7 @@ def test_a_service_that_is_down_is_answered_for_in_the_one_error_shape(nginx: Ca
     connection.close()
 
 
-def test_a_post_that_gets_no_answer_is_sent_to_nobody_else(nginx: Callable[..., int]) -> None:
+def test_a_post_that_gets_no_answer_is_not_retried(nginx: Callable[..., int]) -> None:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     arrived: list[int] = []
 
@@ -198,7 +198,7 @@ def test_a_post_that_gets_no_answer_is_sent_to_nobody_else(nginx: Callable[..., 
     ],
     ids=["bad host", "no host", "not HTTP", "large header"],
 )
-def test_what_is_no_request_gets_the_one_error_shape(front: int, sent: bytes) -> None:
+def test_an_invalid_request_gets_the_error_form(front: int, sent: bytes) -> None:
     head, _, body = exchange(front, sent).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["code"] == "malformed"
@@ -214,7 +214,7 @@ def test_the_longest_id_and_source_are_passed_on(front: int, upstream: Upstream)
     connection.close()
 
 
-def test_an_address_that_is_too_long_gets_the_one_error_shape(front: int) -> None:
+def test_an_address_that_is_too_long_gets_the_error_form(front: int) -> None:
     line = b"GET /" + b"x" * 140_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     head, _, body = exchange(front, line).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 414 ")

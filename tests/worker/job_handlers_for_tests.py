@@ -10,7 +10,7 @@ from worker.jobs import Job, job
 
 @job("hold")
 def hold(job: Job) -> dict[str, Any]:
-    """Says that it runs, by a line in `started`, and ends when the file `release` is there."""
+    """Write a line to `started`, and end once the file `release` exists."""
     with Path(job.payload["started"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     while not Path(job.payload["release"]).exists():

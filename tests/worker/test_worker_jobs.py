@@ -1,4 +1,4 @@
-"""A job message to an outcome: handlers, and everything that can be wrong with a job."""
+"""From a job message to an outcome: handlers, and every kind of invalid job."""
 
 import json
 import logging
@@ -16,14 +16,14 @@ def outcome_of(value: Any) -> dict[str, Any]:
     return found
 
 
-def test_echo_gives_its_payload_back() -> None:
+def test_echo_returns_its_payload() -> None:
     outcome = outcome_of({"id": "1", "type": "echo", "payload": {"a": [1, "ä", None]}})
     assert (outcome["id"], outcome["type"], outcome["state"]) == ("1", "echo", "done")
     assert outcome["result"] == {"a": [1, "ä", None]}
     assert outcome["startedAt"] <= outcome["finishedAt"]
 
 
-def test_ping_says_which_worker_answers_and_what_it_can_do() -> None:
+def test_ping_returns_the_worker_and_its_job_types() -> None:
     result = outcome_of({"id": "1", "type": "ping"})["result"]
     assert result["worker"] == jobs.WORKER_NAME
     assert {"echo", "ping"} <= set(result["jobTypes"])
@@ -51,7 +51,7 @@ def test_a_job_that_cannot_be_run_is_a_failed_outcome(value: Any, code: str, wor
     assert words in outcome["error"]["message"]
 
 
-def test_a_job_without_a_usable_id_is_named_by_its_place() -> None:
+def test_a_job_without_a_valid_id_is_named_by_its_offset() -> None:
     assert outcome_of(b"nonsense")["id"] == "jobs/0/7"
 
 
@@ -71,7 +71,7 @@ def test_an_exception_is_a_failed_outcome_and_its_traceback_stays_in_the_log(
     assert "Traceback" in caplog.text
 
 
-def test_a_handler_that_wants_to_exit_only_fails_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_that_calls_exit_only_fails_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     def leaving(_: Job) -> None:
         raise SystemExit(3)
 
@@ -84,7 +84,7 @@ def test_a_result_that_cannot_be_json_is_a_failed_outcome(monkeypatch: pytest.Mo
     assert outcome_of({"id": "1", "type": "odd"})["error"]["code"] == "result_not_json"
 
 
-def test_two_handlers_cannot_have_one_type() -> None:
+def test_a_job_type_has_at_most_one_handler() -> None:
     with pytest.raises(ValueError, match="'echo' has a handler already: echo"):
         jobs.job("echo")(lambda job: job)
     assert jobs.job("echo")(jobs.echo) is jobs.echo

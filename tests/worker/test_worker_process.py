@@ -35,7 +35,7 @@ def environment(settings_environment: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def topics(kafka: Kafka) -> dict[str, str]:
-    """Names of nothing that exists yet: the worker makes its topics."""
+    """Names of topics that do not exist yet: the worker creates them."""
     return {
         "KAFKA_JOBS_TOPIC": kafka.name("jobs"),
         "KAFKA_RESULTS_TOPIC": kafka.name("results"),
@@ -96,7 +96,7 @@ def wait_for_start(tmp_path: Path, name: str, times: int = 1) -> list[int]:
         ({"KAFKA_BOOTSTRAP_SERVERS": "localhost:9", "MAX_BACKUPS": "none"}, "MAX_BACKUPS is 'none'"),
     ],
 )
-def test_a_worker_without_usable_settings_says_what_to_set_and_exits_78(
+def test_a_worker_with_invalid_settings_names_them_and_exits_78(
     environment: dict[str, str], further: dict[str, str], words: str
 ) -> None:
     done = subprocess.run(
@@ -117,9 +117,7 @@ def test_a_worker_whose_handlers_cannot_be_imported_exits_78(environment: dict[s
     assert "no_such_module" in done.stderr
 
 
-def test_a_worker_without_any_broker_says_so_once_and_ends_on_a_signal(
-    start_worker: StartWorker, tmp_path: Path
-) -> None:
+def test_a_worker_without_a_broker_logs_it_once_and_ends_on_a_signal(start_worker: StartWorker, tmp_path: Path) -> None:
     worker = start_worker(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9")
     log = tmp_path / "worker.log"
     wait_until(lambda: "no Kafka broker answers at 127.0.0.1:9" in log.read_text(), "nothing is said")
@@ -129,7 +127,7 @@ def test_a_worker_without_any_broker_says_so_once_and_ends_on_a_signal(
 
 
 @pytest.mark.kafka
-def test_jobs_are_run_in_order_and_none_blocks_those_behind_it(
+def test_jobs_run_in_order_and_a_failed_one_does_not_block_the_next(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
     worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **topics)
@@ -191,7 +189,7 @@ def test_a_second_signal_ends_the_worker_at_once_without_a_result(
 
 
 @pytest.mark.kafka
-def test_the_job_of_a_killed_worker_is_run_by_another_one(
+def test_the_job_of_a_killed_worker_is_run_by_another_worker(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
     kafka.topic(name=topics["KAFKA_JOBS_TOPIC"])
@@ -207,7 +205,7 @@ def test_the_job_of_a_killed_worker_is_run_by_another_one(
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("busy", [0, 1])
-def test_a_rebalance_in_mid_job_does_not_run_it_twice(
+def test_a_rebalance_during_a_job_does_not_run_it_twice(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path, busy: int
 ) -> None:
     """The group moves one of two partitions to the second worker: in one of the two cases the busy one."""
@@ -229,7 +227,7 @@ def test_a_rebalance_in_mid_job_does_not_run_it_twice(
 
 
 @pytest.mark.kafka
-def test_a_broker_that_goes_away_in_mid_job_gets_the_result_when_it_is_back(
+def test_a_broker_that_fails_during_a_job_gets_the_result_when_it_is_back(
     private_kafka: KafkaBroker, start_worker: StartWorker, environment: dict[str, str], tmp_path: Path
 ) -> None:
     private_kafka.start()
