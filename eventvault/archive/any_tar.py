@@ -210,7 +210,6 @@ class _DatabaseExtractor:
         folder.rmdir()
 
     def _unpacked(self, candidate: _Candidate) -> Path:
-        """The folder that holds a candidate's files until the database is chosen."""
         return self._target / f"place-{len(candidate.folder)}"
 
 

@@ -64,7 +64,6 @@ class EntryReader:
         return text
 
     def end_blocks(self) -> None:
-        """Read the end of the tar file."""
         self._gzip_header(layout.PLAIN_HEADER)
         offset = self.source.position
         if b"".join(inflate_exactly(self.source, len(layout.END_BLOCKS))) != layout.END_BLOCKS:

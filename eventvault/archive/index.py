@@ -21,7 +21,6 @@ _MAX_MEMBERS = 500_000
 """All data members together: enough for 2 TB."""
 
 _MIN_MEMBER_BYTES = 20
-"""The shortest gzip member there can be."""
 
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
 """The shortest member that holds 4 MiB, however well they compress."""

@@ -78,7 +78,6 @@ class Index(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compression: Compression = "fast") -> bytes:
-    """Return `content` as one gzip member."""
     body = deflate(content, compression)
     trailer = struct.pack("<II", isal_zlib.crc32(content), len(content) & 0xFFFFFFFF)
     return b"".join((header, body, trailer))
@@ -129,5 +128,4 @@ def pieces(size: int) -> Iterator[tuple[int, int]]:
 
 
 def is_safe_name(name: str) -> bool:
-    """Return True if an archive of ours may hold a file of this name."""
     return _SAFE_NAME.fullmatch(name) is not None

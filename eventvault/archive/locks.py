@@ -1,6 +1,6 @@
 """Opens archives under a lock: `flock` on the file itself, shared for readers, exclusive for removal.
 
-Where the file system has no `flock`, a removal does not see the readers; a reader's open file outlives it all the same.
+On a file system without `flock` a removal does not see the readers. They can still read the file that they opened.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ _RETRY_SECONDS = 0.02
 def shared_lock(path: Path, *, follow: bool = False, wait: bool = True) -> Iterator[int]:
     """Open the archive for reading; while its descriptor is open, neither rotation nor a delete removes it.
 
-    follow: `path` may be a symbolic link. wait=False: never wait for the lock, and read an archive that is just being
-    removed without one. Raises BackupNotFound where there is none, also if it was removed before the lock was had, and
-    OSError where it cannot be opened.
+    follow: `path` may be a symbolic link. wait=False: do not wait for a removal, but open the archive without a
+    lock. Raises BackupNotFound if there is none or it was removed during the wait, OSError if it cannot be opened.
     """
     with _open(path, follow=follow) as handle:
         with suppress(OSError):
@@ -38,15 +37,15 @@ def shared_lock(path: Path, *, follow: bool = False, wait: bool = True) -> Itera
 
 @contextmanager
 def exclusive_lock(path: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold the archive without any reader, so that it can be removed.
+    """Keep readers away from the archive, so that it can be removed.
 
-    patience: how many seconds to wait for its readers. Raises BackupProtected if it is still being read then,
-    BackupNotFound where there is none, and OSError.
+    patience: seconds to wait for present readers. Raises BackupProtected if somebody still reads it then,
+    BackupNotFound if there is none, OSError if it cannot be opened.
     """
     deadline = time.monotonic() + patience
     while True:
         with _open(path, follow=False) as handle:
-            if _lock_alone(handle):
+            if _try_exclusive(handle):
                 if not names_open_file(path, handle):
                     raise _not_found(path)
                 yield
@@ -73,8 +72,8 @@ def _open(path: Path, *, follow: bool) -> Iterator[int]:
         os.close(handle)
 
 
-def _lock_alone(handle: int) -> bool:
-    """Whether nobody else has the file locked, as far as the file system can say."""
+def _try_exclusive(handle: int) -> bool:
+    """Lock the file exclusively. Returns False if somebody else has it locked; True if the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -16,7 +16,6 @@ from eventvault.database.generation import Generation
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 
 FORMAT_VERSION = 1
-"""The version of the whole archive: layout, manifest and index."""
 
 MAX_FILES = 100_000
 """Entries of an archive that a reader accepts; LevelDB has fewer files for 200 GB of events."""
@@ -79,11 +78,10 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     @property
     def total_size(self) -> int:
-        """Bytes of all files of the database."""
         return sum(file.size for file in self.files)
 
 
-class _Header(msgspec.Struct, rename="camel"):
+class _CommonMembers(msgspec.Struct, rename="camel"):
     """The members that every version of a manifest has."""
 
     format_version: int
@@ -107,9 +105,9 @@ def decode(content: bytes | bytearray, path: Path) -> Manifest:
     Raises ArchiveTooNew for a later format, ArchiveDamaged for anything else that is no manifest of this version.
     """
     try:
-        header = msgspec.json.decode(content, type=_Header)
-        if header.format_version > FORMAT_VERSION:
-            raise too_new(path, header.format_version)
+        common = msgspec.json.decode(content, type=_CommonMembers)
+        if common.format_version > FORMAT_VERSION:
+            raise too_new(path, common.format_version)
         small, files = _split_files(content)
         manifest = msgspec.json.decode(small, type=Manifest)
         _ = manifest.modified

@@ -15,7 +15,6 @@ from eventvault.archive.source import OpenArchive
 _HEAD = 512
 _TAIL = 64 * 1024
 _MIN_GZIP_BYTES = 20
-"""The shortest gzip file there can be."""
 
 _GZIP = b"\x1f\x8b"
 _OTHER_FORMATS = {
@@ -44,7 +43,6 @@ def archive_origin(archive: OpenArchive) -> Literal["own", "foreign"]:
 
 
 def find_closing(archive: OpenArchive) -> Closing:
-    """Return the closing member of an archive of ours. Raises as `archive_origin` does."""
     closing = _closing(archive)
     if closing is None:
         raise _no_closing(archive)

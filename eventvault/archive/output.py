@@ -21,7 +21,7 @@ events, 8 clients at 50 posts/s and backups back to back, the posts' p99 was 14 
 
 
 class CopyFailed(Exception):
-    """Bytes copied from another archive are missing or wrong. number: of that archive, as given to `copy`."""
+    """Bytes copied from another archive are missing or wrong. number: of that archive, as passed to `copy`."""
 
     def __init__(self, number: int, why: str) -> None:
         super().__init__(why)
@@ -67,7 +67,7 @@ class HashedOutput:
         try:
             copied = copy_range(source, offset, self._handle, self.offset, length)
         except SourceUnreadable as error:
-            raise CopyFailed(number, f"the disk says: {error.strerror}") from error
+            raise CopyFailed(number, f"the disk reports: {error.strerror}") from error
         if copied < length:
             raise CopyFailed(number, f"it ends at byte {offset + copied}, inside of a member")
         self._append(_Copied(self.offset, length, crc, number), length)
@@ -84,7 +84,6 @@ class HashedOutput:
         return self._sha256.hexdigest()
 
     def abandon(self) -> None:
-        """End the thread. Idempotent."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()

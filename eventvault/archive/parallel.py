@@ -27,7 +27,7 @@ def thread_count() -> int:
 
 
 def in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> Generator[T, None, None]:
-    """Yield the results of `jobs` in order. Jobs are taken from the iterable only when a thread is free.
+    """Yield the results of `jobs` in order. Gets a job from the iterable only when a thread is free.
 
     The first exception, or `close`, ends it after the running jobs have ended.
     """

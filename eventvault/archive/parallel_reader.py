@@ -103,7 +103,6 @@ class _OutputFiles:
         self._lock = threading.Lock()
 
     def begin(self, file: FileSpans) -> None:
-        """Create the file and reserve its space."""
         if self._folder is None:
             return
         path = self._folder / file.record.name
@@ -181,7 +180,6 @@ def _check_member(
 
 
 def _content_of(archive: OpenArchive, member: Member) -> memoryview:
-    """Return the content of a data member without its padding."""
     expected = member.content + member.zeros
     content = _inflate(archive, member.offset, member.length, layout.PLAIN_HEADER, expected, member.crc)
     if content[member.content :].strip(b"\0"):

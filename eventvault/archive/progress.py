@@ -1,4 +1,4 @@
-"""Progress of long work on an archive, counted in bytes."""
+"""Reports the progress of long work on an archive, in bytes."""
 
 from __future__ import annotations
 

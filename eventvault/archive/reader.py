@@ -81,7 +81,6 @@ def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCo
 
 
 def peek_manifest(archive: OpenArchive) -> Manifest:
-    """As `read_manifest`, for an open archive."""
     if archive_origin(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
     offset = find_closing(archive).index_offset

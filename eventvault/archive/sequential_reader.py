@@ -46,7 +46,6 @@ def _check_folder(reader: EntryReader) -> None:
 
 
 def _read_files(reader: EntryReader) -> list[FileRecord]:
-    """All files of the database. Ends after the header of the entry that follows them."""
     records: list[FileRecord] = []
     while (entry := reader.begin()).name.startswith(layout.FOLDER_ENTRY):
         name = entry.name.removeprefix(layout.FOLDER_ENTRY)

@@ -39,7 +39,7 @@ class OpenArchive:
         try:
             return os.pread(self.handle, count, offset)
         except OSError as error:
-            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset) from error
+            raise self.damaged(f"the disk reports: {os.strerror(error.errno or 0)}", offset) from error
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill the buffer and return the number of bytes, fewer only at the end. Raises ArchiveDamaged."""
@@ -48,11 +48,10 @@ class OpenArchive:
             while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
                 done += read
         except OSError as error:
-            raise self.damaged(f"the disk says: {os.strerror(error.errno or 0)}", offset + done) from error
+            raise self.damaged(f"the disk reports: {os.strerror(error.errno or 0)}", offset + done) from error
         return done
 
     def crc_of(self, offset: int, length: int) -> int:
-        """Return the CRC-32 of these bytes of the file."""
         crc = 0
         for start in range(offset, offset + length, _READ):
             crc = isal_zlib.crc32(self.read_at(start, min(_READ, offset + length - start)), crc)
@@ -140,7 +139,6 @@ class Source:
         return piece
 
     def push_back(self, count: int) -> None:
-        """Go back by `count` bytes."""
         if count <= self._next:
             self._next -= count
         else:

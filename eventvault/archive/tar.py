@@ -1,4 +1,4 @@
-"""Builds and parses tar header blocks: ours, and those of any other tar.
+"""Builds and parses tar header blocks: builds ours, parses those of any tar.
 
 Sources: POSIX.1-2017 pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format" (base
 256 numbers). No size in a header decides how much memory is allocated here.

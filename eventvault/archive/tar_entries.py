@@ -126,7 +126,6 @@ class TarEntries:
         return path
 
     def _read_pax(self, header: tar.TarHeader) -> tuple[str | None, int | None]:
-        """Return the name and the size in a pax header. Its other records do not matter."""
         name, size = None, None
         try:
             for key, value in tar.parse_pax(self._read_extension(header)):

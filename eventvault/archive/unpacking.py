@@ -65,7 +65,6 @@ def check_fits(archive: OpenArchive, needed: int, folder: Path) -> None:
 
 
 def _free(folder: Path) -> int:
-    """Return the free bytes of the file system that `folder` lies on or will lie on."""
     return free_bytes(next(parent for parent in (folder, *folder.absolute().parents) if parent.exists()))
 
 

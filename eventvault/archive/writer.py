@@ -189,19 +189,16 @@ class _Archive:
         self._write(layout.member(block, gzip_header))
 
     def add(self, piece: PackedPiece) -> None:
-        """Add a piece of the present entry."""
         self._add_range((self.offset, len(piece.member), piece.crc))
         self._write(piece.member, piece.sha256)
 
     def copy(self, members: MemberRanges) -> None:
-        """Add all members of the present entry from an earlier archive."""
         for offset, length, crc in members.ranges:
             self._add_range((self.offset, length, crc))
             self._file.copy(members.handle, offset, length, crc, members.number)
             self.copied += length
 
     def add_text(self, name: str, content: bytes) -> None:
-        """Add an entry whose content is in memory."""
         self.begin(name, len(content))
         start = 0
         for size, zeros in layout.pieces(len(content)):
