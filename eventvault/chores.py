@@ -60,13 +60,7 @@ class Chores:
         with self._lock:
             if self._cancelled:
                 raise _cancelled(name)
-            child = subprocess.Popen(
-                [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(self._niceness)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=Path(__file__).resolve().parent.parent,
-                env={**os.environ, **KEEP_BUFFERS},
-            )
+            child = start_process(name, self._niceness)
             self._running.add(child)
         try:
             output, _ = child.communicate(orjson.dumps(arguments, default=str))
@@ -96,6 +90,17 @@ class Chores:
             raise errors.from_wire(answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
+
+
+def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
+    """The child that will do the chore `name`; it waits for its arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(niceness)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, **KEEP_BUFFERS},
+    )
 
 
 def _cancelled(name: str) -> errors.Cancelled:

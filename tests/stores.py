@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from eventvault import chores
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings, load
 from eventvault.store.process import lifeline
 from eventvault.store.rpc.client import StoreClient
 from eventvault.store.service import StoreService
 from tests import processes
+from tests.chore_processes import ChoreServer
 
 STORE_COMMAND = [sys.executable, "-m", "app.store"]
 
@@ -71,6 +73,16 @@ def folders_beneath(parent: Path) -> dict[str, str]:
     """Environment variables that keep the three data folders beneath `parent`; all else is left at its default."""
     folders = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
     return {name: str(parent / folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chore_server() -> Iterator[None]:
+    """The stores in this process have their chores done by processes that need not load anything."""
+    server = ChoreServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chores, "start_process", server.start_process)
+        yield
+    server.stop()
 
 
 @pytest.fixture

@@ -11,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.chores import NICENESS, Chores, as_event_vault_error
+from eventvault.chores import NICENESS, Chores, as_event_vault_error, start_process
 from eventvault.errors import ArchiveError, Cancelled, NoSpace
 
 LEAST_URGENT = 19
+
+
+@pytest.fixture(autouse=True)
+def _as_in_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chore is a Python of its own, as it is in a store process."""
+    monkeypatch.setattr("eventvault.chores.start_process", start_process)
 
 
 class Argument:

@@ -1,0 +1,143 @@
+"""Chores of a store that runs in the test process: processes of their own as always, but with their modules loaded.
+
+A chore is a new Python that loads what it needs, and the tests begin more than a thousand. Here one process a session
+has loaded all of it and forks for each chore: it has neither threads nor an open database. `python -m
+tests.chore_processes` is that process. The store processes that tests start begin their chores as ever.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from eventvault import chores
+
+PROJECT = Path(__file__).resolve().parent.parent
+_NUMBER = struct.Struct("i")
+
+
+class ChoreProcess:
+    """A chore under way, with what `Chores` uses of `subprocess.Popen`."""
+
+    def __init__(self, server: socket.socket, name: str, niceness: int) -> None:
+        arguments, self._arguments = os.pipe()
+        self._answer, answer = os.pipe()
+        self._status, status = os.pipe()
+        request = orjson.dumps([name, niceness, {**os.environ, **chores.KEEP_BUFFERS}])
+        socket.send_fds(server, [request], [arguments, answer, 2, status])
+        for handle in (arguments, answer, status):
+            os.close(handle)
+        self.pid = _read_number(self._status)
+        self.returncode: int | None = None
+
+    def communicate(self, arguments: bytes) -> tuple[bytes, None]:
+        with suppress(BrokenPipeError), os.fdopen(self._arguments, "wb") as file:
+            file.write(arguments)
+        with os.fdopen(self._answer, "rb") as file:
+            answer = file.read()
+        self.returncode = _read_number(self._status)
+        os.close(self._status)
+        return answer, None
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class ChoreServer:
+    """The process that forks, started by the first chore."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start_process(self, name: str, niceness: int) -> ChoreProcess:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._start()
+            return ChoreProcess(self._connection, name, niceness)
+
+    def stop(self) -> None:
+        if self._connection is not None and self._process is not None:
+            self._connection.close()
+            self._process.wait(60)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.chore_processes", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, cwd=PROJECT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        return ours
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork for each request until the test process is gone."""
+    for module in chores.CHORES.values():
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the watchers
+    while True:
+        request, handles, _, _ = socket.recv_fds(connection, 2**20, 4)
+        if not request:
+            return
+        if os.fork() == 0:
+            connection.close()
+            watch(request, handles)
+        for handle in handles:
+            os.close(handle)
+
+
+def watch(request: bytes, handles: list[int]) -> None:
+    """Fork the chore, and tell its process id and its exit status."""
+    *streams, status = handles
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    chores.end_with_parent(os.getppid())
+    pid = os.fork()
+    if pid == 0:
+        os.close(status)
+        do(request, streams)
+    for stream in streams:
+        os.close(stream)
+    os.write(status, _NUMBER.pack(pid))
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.write(status, _NUMBER.pack(ended))
+    os._exit(0)
+
+
+def do(request: bytes, streams: list[int]) -> None:
+    status = 1
+    try:
+        name, niceness, environment = orjson.loads(request)
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        chores.main(name, os.getppid(), niceness)
+        sys.stdout.flush()
+        status = 0
+    except BaseException:  # noqa: BLE001 - as Python does at the end of a program
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _read_number(handle: int) -> int:
+    number: int = _NUMBER.unpack(os.read(handle, _NUMBER.size))[0]
+    return number
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
