@@ -31,7 +31,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
         yield running
 
 
-def test_the_rolling_check_does_without_the_records_where_they_have_no_room(
+def test_the_scrub_does_without_the_records_where_they_have_no_room(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = service.create_backup().backup

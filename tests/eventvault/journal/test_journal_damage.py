@@ -54,7 +54,7 @@ def survey(service: StoreService) -> None:
 
 
 def read_all(service: StoreService) -> None:
-    """Looks enough for the rolling check to have read each segment, and for what follows from it."""
+    """Enough surveys for the scrub to have read every segment, and for what follows from it."""
     for _ in range(len(there(service)) + 1):
         survey(service)
 

@@ -1,0 +1,135 @@
+"""The scrub: which archive comes next, what it reads, and what is shown of the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from eventvault import clock
+from eventvault.backups import scrub
+from eventvault.backups.entry import BackupEntry
+from eventvault.backups.scrub import choose
+from eventvault.events import event
+from eventvault.settings import Settings, load
+from eventvault.store.service import StoreService
+from tests.restoring import put_in_the_way
+from tests.stores import running_service
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[StoreService]:
+    with running_service(settings) as running:
+        yield running
+
+
+def append(service: StoreService, count: int, start: int = 0) -> None:
+    drafts = [
+        event.draft({"type": "t", "id": str(n), "data": os.urandom(200).hex()}, clock.now())
+        for n in range(start, start + count)
+    ]
+    service.append(drafts)
+
+
+def flip(path: Path, place: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte[0] ^ 8]))
+
+
+def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the names of the chores that read records, and run them."""
+    read: list[str] = []
+    run = service.chores.run
+
+    def noting(name: str, **arguments: object) -> dict[str, object]:
+        if arguments.get("records"):
+            read.append(name)
+        return run(name, **arguments)
+
+    monkeypatch.setattr(service.chores, "run", noting)
+    return read
+
+
+def test_the_scrub_reads_records_only_where_they_were_not_read_before(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(service, 20)
+    made = service.create_backup().backup
+    read = record_readers(service, monkeypatch)
+
+    service.scrub.run()
+    service.scrub.run()
+
+    assert read == ["check_archive"]
+    assert service.list_backups()[0].records_verified
+    assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{made.name} is good"
+
+
+def test_the_scrub_finds_damage_although_the_records_were_read_before(service: StoreService) -> None:
+    append(service, 20)
+    made = service.create_backup().backup
+    service.scrub.run()
+    stamp = Path(made.path).stat()
+    flip(Path(made.path), made.size // 2)
+    os.utime(made.path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    service.scrub.run()
+
+    assert service.list_backups()[0].problem
+    assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{made.name} is damaged"
+    service.scrub.run()
+    assert "nothing to check" in service.status()["jobs"]["scrub"]["lastOutcome"]
+
+
+def test_the_scrub_survives_what_cannot_be_checked(service: StoreService, settings: Settings) -> None:
+    append(service, 1)
+    service.create_backup()
+    put_in_the_way(settings.backup_dir)
+
+    service.scrub.run()
+
+    assert service.status()["jobs"]["scrub"]["lastOutcome"].startswith("failed")
+
+
+def entry(name: str, verified: int | None, problem: str | None = None) -> BackupEntry:
+    return BackupEntry(name=name, path=name, size=1, created=1, verified=verified, problem=problem)
+
+
+def test_the_one_that_was_verified_longest_ago_is_next_and_one_that_never_was_before_it() -> None:
+    a, b, c = entry("a", 3), entry("b", 2), entry("c", None)
+    assert choose([a, b, c]) == c
+    assert choose([a, b]) == b
+    assert choose([a, entry("b", 1, "damaged")]) == a
+    assert choose([]) is None
+
+
+class Jobs:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int, int]] = []
+
+    def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
+        self.asked.append((name, interval, delay))
+
+    def stop(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("interval", "asked"),
+    [
+        ("0", []),
+        ("1000", [("scrub", 1000, 1000)]),
+        ("86400000", [("scrub", 86_400_000, scrub.FIRST_DELAY_MS)]),
+    ],
+)
+def test_the_scrub_is_asked_for_as_the_setting_says(
+    interval: str, asked: list[tuple[str, int, int]], settings: Settings
+) -> None:
+    jobs = Jobs()
+    chosen = load({**settings.to_environment(), "SCRUB_INTERVAL": interval})
+    scrub.ArchiveScrub(chosen, None, lambda _name: entry("a", 1), jobs).start()  # type: ignore[arg-type]
+    assert jobs.asked == asked
