@@ -1,4 +1,4 @@
-"""BackupManager.initialize(): what each process of the service goes through before it serves, one at a time."""
+"""BackupManager.initialize(): what each process of the service does before it serves, one process at a time."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ log = logging.getLogger("BackupManager")
 SERVICE_VARIABLE = "EVENTVAULT_SERVICE"
 """Environment variable with the identity of this start of the service; gunicorn's master sets it."""
 MASTER_VARIABLE = "EVENTVAULT_MASTER"
-"""Environment variable with the process id of gunicorn's master: it forks, so it starts no thread."""
+"""Environment variable with the process id of gunicorn's master, which forks and so starts no thread."""
 _LOCK_SECONDS = 60.0
 _END_SECONDS = 20.0
 
 
 class BackupManager:
-    """Makes the folders and sees to it that there is a store of this service start.
+    """Makes the folders and makes sure that a store of this service start runs.
 
-    command: how to start one. What may take long, restoring what lies in `restore/`, is done by the store itself, so
-    that no gunicorn worker waits for it.
+    command: how to start one. The store itself restores what lies in `restore/`, as that may take long and no gunicorn
+    worker should wait for it.
     """
 
     def __init__(self, settings: Settings, command: Sequence[str], *, mode: str = "service") -> None:
@@ -39,7 +39,7 @@ class BackupManager:
         self._spawner = Spawner(settings, command, service=service, mode=mode)
 
     def initialize(self) -> StoreClient:
-        """Idempotent, under a file lock: who comes second finds nothing to do."""
+        """Return a client of the store. Idempotent, and under a file lock: the second process finds everything done."""
         settings = self._settings
         make_folders(settings)
         client = StoreClient.over(self._spawner)
@@ -55,15 +55,15 @@ class BackupManager:
         return client
 
     def _replace_other(self) -> None:
-        """A store of an earlier start of the service, of the command line or of another version makes way.
+        """End a store of an earlier start of the service, of the command line, or of another version.
 
-        One that runs as a service of its own (`standalone`) stays, as does whatever is there for the command line.
+        A store that runs as a service of its own (`standalone`) stays. A command uses whichever store there is.
         """
         hello = self._spawner.hello()
         if hello is None or self._spawner.mode == "command" or hello.mode == "standalone":
             return
         same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
         if not same:
-            log.info("the store process %s of an earlier start or version makes way", hello.pid)
+            log.info("ending store process %s, of an earlier start or another version", hello.pid)
             self._spawner.end("")
             self._spawner.wait_until_gone(_END_SECONDS)

@@ -43,13 +43,18 @@ def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -
     try:
         yield client
     finally:
-        for each in [line for line in lifeline.lifelines() if line.client is client]:
-            lifeline.forget(each)
+        stop_lifelines(client)
         hello = client.spawner.hello()
         client.close()
         client.spawner.end("")
         if hello is not None:
             wait_until_gone(hello.pid)
+
+
+def stop_lifelines(*clients: StoreClient) -> None:
+    for line in [line for line in lifeline.registered if line.client in clients]:
+        line.stop()
+        lifeline.registered.remove(line)
 
 
 def wait_until_gone(pid: int) -> None:

@@ -29,7 +29,7 @@ VIOLATIONS = {
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
-    "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.status"),
+    "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.owners.health"),
     "An owner of a port knows neither the socket nor the process": (
         "eventvault/store/owners/backups.py",
         "eventvault.store.rpc.wire",

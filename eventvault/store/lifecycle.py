@@ -1,7 +1,7 @@
-"""Where a store is between its start and its end, and what a request meets there.
+"""The states of a store from its start to its end, and what a request gets in each.
 
-`starting` and `restoring` (a start that may take long) → `serving`, or `failed`, which is tried again as long as it may
-still come to something → `stopping`.
+`starting`, or `restoring` for a start that may take long → `serving`, or `failed`, which is retried while a retry may
+help → `stopping`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ log = logging.getLogger("BackupManager")
 
 TICK_SECONDS = 1.0
 STARTING_SECONDS = 10.0
-"""How long a request waits for a store that is opening the database, as one that takes over does."""
+"""How long a request waits for a store that opens the database, such as one that takes over."""
 STOP_SECONDS = 3.0
-"""How long a store that ends waits for a database that is just being opened."""
+"""How long a store that ends waits for a database that is being opened."""
 
 
 class Lifecycle:
-    """swapping: held while the database is changed for another, and while a start is tried.
+    """Starts the store, retries a start that failed, and answers for its state.
 
-    prepare: what comes before the database is opened. open_database: opens it. on_serving: called once, when the store
-    serves for the first time. each_second: what else is to be looked after.
+    swapping: held while a restore replaces the database, and during a start. prepare: runs before the database is
+    opened. open_database: opens it. on_serving: called when the store serves for the first time. each_second: periodic
+    work, called from the ticker's thread.
     """
 
     def __init__(
@@ -56,24 +57,24 @@ class Lifecycle:
         self._each_second = each_second
         self._served = False
         self._serving = threading.Lock()
-        """Held while the store comes to serve: a stop meets all that was begun then, or nothing is."""
+        """Held while the store begins to serve, so that a stop finds either everything started or nothing."""
         self._stopping = threading.Event()
-        self._tried = threading.Event()
+        self._start_ended = threading.Event()
 
     def start(self, *, will_start_slowly: bool) -> None:
-        """Bring the store to where it serves, or to where `state` says that it does not; it goes on trying then."""
+        """Start the store. If that fails, `state` is `failed`, and the ticker retries."""
         self.state = "restoring" if will_start_slowly else "starting"
         with self._swapping:
             self.try_to_open()
-        self._tried.set()
+        self._start_ended.set()
         threading.Thread(target=self._tick, name="ticker", daemon=True).start()
 
     def stop(self) -> None:
-        """Nothing is begun any more once this returns, unless the database takes longer to open than is waited."""
+        """Start nothing new once this returns, unless opening the database takes longer than STOP_SECONDS."""
         self._stopping.set()
-        came_to_it = self._serving.acquire(timeout=STOP_SECONDS)
+        acquired = self._serving.acquire(timeout=STOP_SECONDS)
         self.state = "stopping"
-        if came_to_it:
+        if acquired:
             self._serving.release()
 
     def try_to_open(self) -> None:
@@ -86,11 +87,11 @@ class Lifecycle:
         except EventVaultError as error:
             self._fail(error)
         except Exception as error:
-            log.exception("the store cannot start")
-            self._fail(EventVaultError(f"the store cannot start: {error}", hint="the log says more"))
+            log.exception("starting the store failed")
+            self._fail(EventVaultError(f"starting the store failed: {error}", hint="the log says more"))
 
     def serve(self) -> None:
-        """Raises why the database cannot be opened, or Cancelled where the store is stopping."""
+        """Open the database and serve. Raises why it cannot be opened, or Cancelled if the store is stopping."""
         with self._serving:
             if self._stopping.is_set():
                 raise Cancelled("the store is stopping", hint="send the request again")
@@ -101,7 +102,7 @@ class Lifecycle:
                 self._on_serving()
 
     def refusal(self) -> EventVaultError | None:
-        """Why a request cannot be served now; None where it can."""
+        """The error for a request that cannot be served now; None if it can."""
         if self._is_starting():
             return _restoring()
         if self.state == "serving":
@@ -111,19 +112,19 @@ class Lifecycle:
         return self._bus.problem or StoreUnavailable("the database is not open", hint="GET /api/health says why")
 
     def check(self) -> None:
-        """Raises what `refusal` says."""
+        """Raises the error that `refusal` returns, if any."""
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
 
     def check_started(self) -> None:
-        """Raises StoreRestoring where the start is still under way; one that came to nothing is no obstacle."""
+        """Raises StoreRestoring during a start. After a start that failed, a restore may still be the remedy."""
         if self._is_starting():
             raise _restoring()
 
     def _is_starting(self) -> bool:
         if self.state == "starting":
-            self._tried.wait(STARTING_SECONDS)
+            self._start_ended.wait(STARTING_SECONDS)
         return self.state in ("starting", "restoring")
 
     def _fail(self, error: EventVaultError) -> None:
@@ -136,15 +137,15 @@ class Lifecycle:
         while not self._stopping.wait(TICK_SECONDS):
             with contextlib.suppress(OSError):
                 self._each_second()
-            if self._worth_trying() and self._swapping.acquire(blocking=False):
+            if self._may_open_now() and self._swapping.acquire(blocking=False):
                 try:
-                    if self._worth_trying():
+                    if self._may_open_now():
                         self.try_to_open()
                 finally:
                     self._swapping.release()
 
-    def _worth_trying(self) -> bool:
-        """A database that could not be opened may open later: a disk that was full, a lock that was held."""
+    def _may_open_now(self) -> bool:
+        """Whether to retry: a full disk and a held lock pass, a damaged database does not."""
         closed = self._bus.registry is None and self.state in ("failed", "serving")
         return closed and not isinstance(self._bus.problem, DatabaseDamaged)
 

@@ -71,7 +71,7 @@ class OperationIds:
         self._folder = storage_dir / data_folders.OPERATIONS
         self._now = now
         self._lock = threading.Lock()
-        self._under_way: dict[str, Future[Any]] = {}
+        self._running: dict[str, Future[Any]] = {}
         self._written = 0
 
     def run(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
@@ -80,9 +80,9 @@ class OperationIds:
         What `work` raises is not recorded: the operation changed nothing, and may be tried again.
         """
         with self._lock:
-            future = self._under_way.get(operation_id)
+            future = self._running.get(operation_id)
             if future is None:
-                mine = self._under_way[operation_id] = Future()
+                mine = self._running[operation_id] = Future()
         if future is not None:
             return future.result()
         try:
@@ -91,7 +91,7 @@ class OperationIds:
             mine.set_exception(error)
         finally:
             with self._lock:
-                del self._under_way[operation_id]
+                del self._running[operation_id]
         return mine.result()
 
     def _once(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:

@@ -1,7 +1,7 @@
 """The store itself, put together in the one process that owns the database.
 
-Initialisation order, as the guide has it: BackupManager.initialize() (folders, what lies in `restore/`, stale
-locks) → EventBus.init() (opens LevelDB, shares the handle, starts the consumers) → the schedule.
+Order of a start, as in the guide: BackupManager.initialize() (folders, archives in `restore/`, stale locks) →
+EventBus.init() (opens LevelDB, shares the handle, starts the consumers) → the schedule.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import OperationIds
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
+from eventvault.store.owners.health import HealthOwner
 from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.restores import RestoresOwner
-from eventvault.store.status import HealthOwner
 
 
 class StoreService(ComposedStore):
     """`eventvault.store.ports.store.Store` in the process that owns the database.
 
-    service_starts: this store starts the service, so what lies in `restore/` is taken. on_started: called once that
-    is done. scheduler: None in a store for the command line, which has with_kafka=False too.
+    service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
+    on_started: called once that is done. scheduler: None in a store for the command line, without Kafka too.
     """
 
     def __init__(
@@ -98,38 +98,47 @@ class StoreService(ComposedStore):
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
         super().__init__(
             self.event_log,
-            BackupsOwner(
-                settings, self.lifecycle, self.catalogue, self.backups, self.remover, self.verifier, self.chores
-            ),
-            RestoresOwner(
-                settings,
-                self.lifecycle,
-                self.catalogue,
-                self.restorer,
-                self.moments,
-                self.point_in_time,
-                on_started,
-            ),
+            self._backups_owner(),
+            self._restores_owner(),
             PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log),
             KafkaControlOwner(self.lifecycle, self.kafka, self._consumers),
-            HealthOwner(
-                storage_dir=settings.storage_dir,
-                state=lambda: self.state,
-                bus=self.bus,
-                catalogue=self.catalogue,
-                backups=self.backups,
-                schedule=self.schedule,
-                verifier=self.verifier,
-                scrub=self.scrub,
-                journal=self.journal,
-                restorer=self.restorer,
-                kafka=self.kafka,
-            ),
+            self._health_owner(),
+        )
+
+    def _backups_owner(self) -> BackupsOwner:
+        return BackupsOwner(
+            self.settings, self.lifecycle, self.catalogue, self.backups, self.remover, self.verifier, self.chores
+        )
+
+    def _restores_owner(self) -> RestoresOwner:
+        return RestoresOwner(
+            self.settings,
+            self.lifecycle,
+            self.catalogue,
+            self.restorer,
+            self.moments,
+            self.point_in_time,
+            self._on_started,
+        )
+
+    def _health_owner(self) -> HealthOwner:
+        return HealthOwner(
+            storage_dir=self.settings.storage_dir,
+            state=lambda: self.state,
+            bus=self.bus,
+            catalogue=self.catalogue,
+            backups=self.backups,
+            schedule=self.schedule,
+            verifier=self.verifier,
+            scrub=self.scrub,
+            journal=self.journal,
+            restorer=self.restorer,
+            kafka=self.kafka,
         )
 
     def initialize(self) -> None:
-        """Bring the store to where it serves, or to where `status` says why it cannot; it goes on trying then."""
-        self.lifecycle.start(will_start_slowly=self._may_take_long())
+        """Start the store. If that fails, `status` says why, and the start is retried."""
+        self.lifecycle.start(will_start_slowly=self._will_start_slowly())
 
     @property
     def state(self) -> str:
@@ -137,14 +146,14 @@ class StoreService(ComposedStore):
         return self.lifecycle.state
 
     def stop(self) -> None:
-        """Cancel long operations, stop the consumers, commit what is queued. The handle stays for the end."""
+        """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
         self.lifecycle.stop()
         self.schedule.stop()
         self.chores.cancel()
         self.bus.stop()
         self.journal.stop()
 
-    def _may_take_long(self) -> bool:
+    def _will_start_slowly(self) -> bool:
         return will_start_slowly(
             self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
         )
@@ -162,9 +171,9 @@ class StoreService(ComposedStore):
         self.previous.drop_unused()
 
     def _drop_previous_later(self) -> Callable[[], None]:
-        """Once a backup is made, drop the previous databases of before its checkpoint, but the newest KEEP_UNDO.
+        """Called at a checkpoint: returns what drops the previous databases of now, but the newest KEEP_UNDO.
 
-        One that a restore replaced since then may hold what the backup does not.
+        A database that a later restore replaces may hold events that the backup does not.
         """
         names = self.previous.names()
         return lambda: self.previous.drop_beyond(self.settings.keep_undo, names)

@@ -9,10 +9,9 @@ import pytest
 
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings
-from eventvault.store.process import lifeline
 from eventvault.store.rpc.client import StoreClient
 from tests.restoring import drafts, make_archive, prefixes
-from tests.stores import STORE_COMMAND, running_client, wait_until_gone
+from tests.stores import STORE_COMMAND, running_client, stop_lifelines, wait_until_gone
 
 
 @pytest.fixture
@@ -20,8 +19,7 @@ def clients(settings: Settings) -> Iterator[list[StoreClient]]:
     """Clients that a test made; in the end their store is ended."""
     made: list[StoreClient] = []
     yield made
-    for line in [line for line in lifeline.lifelines() if line.client in made]:
-        lifeline.forget(line)
+    stop_lifelines(*made)
     for client in made:
         client.close()
     hello = made[0].spawner.hello() if made else None
@@ -78,8 +76,7 @@ def test_the_store_of_an_earlier_start_makes_way_and_the_new_start_restores(
     clients.append(BackupManager(settings, STORE_COMMAND).initialize())
     first = pid_of(clients[0])
     clients[0].append(drafts(2))
-    for line in [line for line in lifeline.lifelines() if line.client is clients[0]]:
-        lifeline.forget(line)
+    stop_lifelines(clients[0])
     make_archive(settings.restore_dir / "a.tar.gz")
     monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
 

@@ -38,9 +38,9 @@ def unpack(archive: bytes) -> list[bytes]:
         raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
 
 
-def free_name(label: str | None, instant: int, taken: Container[str]) -> str:
+def free_name(label: str | None, instant: int, existing: Container[str]) -> str:
     """The first name for a new archive that is not in use."""
-    return next(name for name in names.candidates(instant, label) if name not in taken)
+    return next(name for name in names.candidates(instant, label) if name not in existing)
 
 
 def describe(

@@ -21,8 +21,8 @@ class MemoryBackups(Backups):
             entry = state.archives.create(label, state.events, state.generation)
             undoable = {previous.generation for previous in state.undo_list.entries}
             leased = {generation for generation, leases in state.leases.items() if leases}
-            kept = {state.generation, *undoable, *leased}
-            state.generations = {name: events for name, events in state.generations.items() if name in kept}
+            readable = {state.generation, *undoable, *leased}
+            state.generations = {name: events for name, events in state.generations.items() if name in readable}
             return Created(entry, (state.now() - began) // 1000)
 
     def list_backups(self) -> list[BackupEntry]:

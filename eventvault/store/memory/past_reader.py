@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import orjson
-
 from eventvault import clock
 from eventvault.database.generation import is_id
 from eventvault.database.values import ScanQuery
@@ -17,7 +15,7 @@ from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.restore.values import Moment
 from eventvault.store.memory.event_log import MemoryEventLog
 from eventvault.store.memory.moments import outside
-from eventvault.store.memory.state import MemoryState, common_length
+from eventvault.store.memory.state import MemoryState, common_length, sequences_of
 from eventvault.store.ports.past_reader import PastReader
 
 
@@ -76,8 +74,7 @@ class _Events:
 
     def __init__(self, values: Sequence[bytes]) -> None:
         self._values = values
-        attributes = map(orjson.loads, values)
-        self._sequences = {(found["source"], found["id"]): number for number, found in enumerate(attributes, 1)}
+        self._sequences = sequences_of(values)
 
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
         return ((number + 1, self._values[number]) for number in range(after, min(upto, len(self._values))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -47,8 +48,7 @@ class MemoryState:
         self.forks[self.generation] = common
         self.generation = secrets.token_hex(8)
         self.generations[self.generation] = events
-        attributes = map(orjson.loads, events)
-        self.sequences = {(found["source"], found["id"]): number for number, found in enumerate(attributes, 1)}
+        self.sequences = sequences_of(events)
         self.last_restore = Restored(
             source=source,
             at=began,
@@ -80,6 +80,12 @@ class MemoryState:
         if self.staged is None:
             return []
         return [f"a restore of {self.staged.source} that was staged was dropped for this one"]
+
+
+def sequences_of(events: Sequence[bytes]) -> dict[tuple[str, str], int]:
+    """(source, id) → sequence."""
+    parsed = map(orjson.loads, events)
+    return {(attributes["source"], attributes["id"]): sequence for sequence, attributes in enumerate(parsed, 1)}
 
 
 def common_length(one: list[bytes], other: list[bytes]) -> int:

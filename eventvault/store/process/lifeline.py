@@ -1,7 +1,7 @@
-"""Keeps a store alive for as long as this process serves: one connection, pinged, and what follows from its loss.
+"""Keeps a store running while this process serves: one connection that is pinged, and replaced with its store.
 
-A store that dies is replaced without waiting for a request, so an idle site is backed up too. One that hangs
-(SIGSTOP, say) is killed through a pidfd: the kernel then frees its locks, and the next one takes over.
+A store that dies is replaced without waiting for a request, so that an idle site is backed up too. A store that hangs
+is killed through a pidfd: the kernel frees its locks, and the next store takes over.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ log = logging.getLogger("BackupManager")
 
 PING_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
-"""A store that does not answer a ping for this long is taken to hang."""
+"""A store that does not answer a ping for this long hangs."""
 ORPHAN_SECONDS = 4.0
-"""How long a worker whose master is gone finishes its requests."""
+"""How long a worker without a master has to finish its requests."""
 
-_lifelines: list[Lifeline] = []
+registered: list[Lifeline] = []
+"""The lifelines of this process."""
 
 
 class Lifeline:
-    """A daemon thread that holds the connection. `start` is idempotent, after a fork it starts anew."""
+    """A daemon thread that holds the connection. `start` is idempotent; after a fork it starts a new thread."""
 
     def __init__(self, client: StoreClient) -> None:
         self.client = client
@@ -55,13 +56,13 @@ class Lifeline:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._hold()
+                self._ping_until_lost()
             except (OSError, EventVaultError) as error:
-                log.debug("the connection to the store was lost: %s", error)
+                log.debug("lost the connection to the store: %s", error)
                 self._stopped.wait(0.02)
 
-    def _hold(self) -> None:
-        """Ping until the connection is lost (OSError) or `stop`."""
+    def _ping_until_lost(self) -> None:
+        """Ping the store until `stop`. Raises OSError if the connection is lost."""
         connection = self.client.connect(time.monotonic() + 2 * PATIENCE_SECONDS)
         with contextlib.closing(connection):
             connection.settimeout(PATIENCE_SECONDS)
@@ -71,7 +72,7 @@ class Lifeline:
                     wire.receive(connection)
                 except TimeoutError:
                     pid = kill_peer(connection)
-                    log.warning("the store process %s did not answer for %s s and was killed", pid,
+                    log.warning("store process %s did not answer for %s s and was killed", pid,
                                 PATIENCE_SECONDS)  # fmt: skip
                     raise
                 reap()
@@ -79,40 +80,29 @@ class Lifeline:
 
 
 def register(client: StoreClient) -> Lifeline:
-    """The lifeline of a client; it is started again in children that this process forks."""
+    """Make the lifeline of a client. `start_all` starts it in this process or in one that it forks."""
     lifeline = Lifeline(client)
-    _lifelines.append(lifeline)
+    registered.append(lifeline)
     return lifeline
 
 
 def start_all(*, parent: int | None = None) -> None:
-    """Start every lifeline of this process. parent: the process with which this one ends, gone already or not."""
-    for lifeline in _lifelines:
+    """Start every lifeline of this process. parent: this process ends with that one, which may have ended already."""
+    for lifeline in registered:
         lifeline.start()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent-watch", daemon=True).start()
 
 
-def lifelines() -> list[Lifeline]:
-    """Those of this process."""
-    return list(_lifelines)
-
-
-def forget(lifeline: Lifeline) -> None:
-    lifeline.stop()
-    with contextlib.suppress(ValueError):
-        _lifelines.remove(lifeline)
-
-
 def end_store(settings: Settings, service: str) -> None:
-    """Have the store of this service start end at once, one that hangs too; used when gunicorn's master ends."""
+    """End the store of this service start, and kill it if it hangs; for the end of gunicorn's master."""
     Spawner(settings, [], service=service).end(service, kill_hung=True)
 
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    log.error("the master process %s is gone: this worker finishes its requests and ends", parent)
+    log.error("master process %s has ended: this worker finishes its requests and ends", parent)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)

@@ -1,6 +1,6 @@
-"""Who owns the database: an flock on `owner.lock`, taken before LevelDB is opened and held to the end.
+"""Who owns the database: the process with the flock on `owner.lock`, from before LevelDB is opened to its end.
 
-Never a lease by time: an owner that was stopped and wakes up would commit what it had queued.
+The lock has no time limit: an owner that was stopped and woke up after a limit would still commit what it had queued.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventvault import data_folders
 from eventvault.files import make_folder, names_open_file, write_durably
 
 ACQUIRE_SECONDS = 3.0
-_REMEMBERED = 50
+_MAX_SERVICES = 50
 
 
 class OwnerLock:
@@ -27,7 +27,7 @@ class OwnerLock:
         self._handle: int | None = None
 
     def acquire(self, seconds: float = ACQUIRE_SECONDS) -> bool:
-        """False where another process is the owner and stays it for `seconds`."""
+        """Take the lock. Returns False if another process holds it for `seconds`."""
         make_folder(self._path.parent)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + seconds
@@ -44,24 +44,24 @@ class OwnerLock:
                 return True
 
     def holds(self) -> bool:
-        """Whether the lock that this process has is still the one that others find; not where STORAGE_DIR is gone."""
+        """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed."""
         return self._handle is not None and names_open_file(self._path, self._handle)
 
 
 def is_first_of_service(storage_dir: Path, service: str) -> bool:
-    """Whether no store of this start of the service has come as far as serving.
+    """Whether this is the first store of this start of the service that gets so far.
 
-    A worker that is started again, or a store that takes over, belongs to a start that was seen, and restores
-    nothing. Only the owner may call this and `remember_service`.
+    A store that takes over later belongs to the same start and restores nothing from `restore/`. Only the owner may
+    call this and `remember_service`.
     """
     return service not in _services(storage_dir)
 
 
 def remember_service(storage_dir: Path, service: str) -> None:
-    """What the start of this service had to restore is restored."""
-    seen = _services(storage_dir)
-    if service not in seen:
-        write_durably(storage_dir / data_folders.SERVICES, msgspec.json.encode([*seen, service][-_REMEMBERED:]))
+    """Record that this start of the service has restored what it had to."""
+    services = _services(storage_dir)
+    if service not in services:
+        write_durably(storage_dir / data_folders.SERVICES, msgspec.json.encode([*services, service][-_MAX_SERVICES:]))
 
 
 def _services(storage_dir: Path) -> list[str]:

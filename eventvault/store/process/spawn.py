@@ -1,7 +1,7 @@
-"""Starts the store on demand: whoever finds nobody at the socket takes a lock and starts one, detached.
+"""Starts the store on demand: a process that finds no listener at the socket takes a lock and starts a store.
 
-The new process is exec'd, never merely forked (LevelDB hangs after a fork), in a session of its own, with the
-settings as its environment and this process's standard error.
+The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings as
+its environment, and the standard error of this process.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from eventvault.store.rpc import wire
 log = logging.getLogger("BackupManager")
 
 SPAWNER_VARIABLE = "EVENTVAULT_SPAWNER"
-"""Environment variable of a store: the process id that started it, and waits for it to answer."""
+"""Environment variable of a store: the id of the process that started it and waits for its answer."""
 READY_SECONDS = 10.0
-"""How long a store that was started has until its socket answers."""
+"""How long a new store has until it listens at the socket."""
 ANSWER_SECONDS = 3.0
-"""How long a store may take to say who it is, or that it ends."""
+"""How long a store has to answer `hello` and `end`."""
 _BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 
 _children: list[subprocess.Popen[bytes]] = []
 
 
 class Spawner:
-    """Knows the socket of a STORAGE_DIR and how to start a store for it.
+    """Starts a store for a STORAGE_DIR, and asks the present one who it is or to end.
 
     command: what to run, such as `[sys.executable, "-m", "app.store"]`. service: the service start that the store
     belongs to. mode: `service`, or `command` for a store without Kafka, scheduler and auto-restore.
@@ -60,9 +60,9 @@ class Spawner:
         self._lock = threading.Lock()
 
     def ensure_started(self, deadline: float) -> None:
-        """Return once somebody listens at the socket, or at `deadline` (of `time.monotonic`) at the latest.
+        """Return once a store listens at the socket, or at `deadline` (monotonic) at the latest.
 
-        One caller at a time, in this process and among all, starts a store; the others wait for it.
+        One caller at a time, in all processes, starts a store; the others wait for it.
         """
         if not self._lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
             return
@@ -70,22 +70,22 @@ class Spawner:
             make_folder(self.settings.storage_dir)
             lock = FileLock(str(self.settings.storage_dir / data_folders.SPAWN_LOCK), thread_local=False)
             with lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
-                if not self.answers():
+                if not self.listens():
                     self._start(deadline)
         except Timeout:
             return
         finally:
             self._lock.release()
 
-    def answers(self) -> bool:
-        """Whether somebody listens at the socket."""
+    def listens(self) -> bool:
+        """Whether a store listens at the socket."""
         with contextlib.suppress(OSError):
             wire.connect(self.socket_path, timeout=1.0).close()
             return True
         return False
 
     def hello(self) -> wire.Hello | None:
-        """What the present store says of itself; None where there is none. One of another protocol says protocol 0."""
+        """Who the present store is; None if there is none. Protocol 0 stands for an answer that cannot be read."""
         try:
             return self._ask("hello")  # type: ignore[no-any-return]
         except OSError:
@@ -94,18 +94,18 @@ class Spawner:
             return wire.Hello(0, "", 0, "", "service")
 
     def end(self, service: str, *, kill_hung: bool = False) -> bool:
-        """Ask the present store to end, if it belongs to `service` (an empty text: whichever). False: there is none.
+        """Ask the present store to end if it belongs to `service`, or whichever it is if `service` is empty.
 
-        kill_hung: one that does not answer is killed.
+        kill_hung: kill a store that does not answer. Returns whether a store ends.
         """
         with contextlib.suppress(OSError):
             return bool(self._ask("end", service, kill_hung=kill_hung))
         return False
 
     def wait_until_gone(self, seconds: float) -> bool:
-        """Wait until nobody listens any more."""
+        """Wait until no store listens. Returns False if one still does after `seconds`."""
         deadline = time.monotonic() + seconds
-        while self.answers():
+        while self.listens():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
@@ -118,7 +118,7 @@ class Spawner:
                 return wire.read_reply(method, wire.receive(connection))
             except TimeoutError:
                 if kill_hung:
-                    log.warning("the store process %s does not answer and is killed",
+                    log.warning("store process %s does not answer and is killed",
                                 kill_peer(connection))  # fmt: skip
                 raise
 
@@ -140,29 +140,28 @@ class Spawner:
         self._wait_for(child, min(deadline, time.monotonic() + READY_SECONDS))
 
     def _wait_for(self, child: subprocess.Popen[bytes], deadline: float) -> None:
-        """The first restart is not delayed; each further one that fails waits longer."""
+        """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer."""
         while time.monotonic() < deadline and child.poll() is None:
-            if self.answers():
+            if self.listens():
                 self._failures = 0
                 return
             time.sleep(0.01)
         if child.poll() is not None:
             self._failures += 1
-            log.error("the store process ended with status %s as it started", child.returncode)
+            log.error("the store process ended with status %s during its start", child.returncode)
             wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
             self._not_before = time.monotonic() + wait
 
 
 def reap() -> None:
-    """Collect the status of stores that this process started and that have ended."""
+    """Collect the exit status of the ended stores that this process started."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
 def kill_peer(connection: socket.socket) -> int | None:
-    """kill -9 the process at the other end of a connection that is still open; its process id, or None.
+    """Send SIGKILL to the process at the other end of an open connection. Returns its process id, or None.
 
-    The pidfd is opened first and the connection looked at afterwards, so that a process id that was given to
-    somebody else meanwhile is never signalled.
+    The pidfd is opened before the connection is checked, so that a process id that was reused is never signalled.
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid = struct.unpack("3i", credentials)[0]

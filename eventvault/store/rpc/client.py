@@ -25,7 +25,7 @@ from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc import wire
 
 PATIENCE_SECONDS = 15.0
-"""How long a request waits for a store, one that takes over included, before it is answered with 503."""
+"""How long a request waits for a store, a take-over included, before it is answered with 503."""
 _POOL = 32
 _RETRY_SECONDS = 0.02
 
@@ -57,8 +57,8 @@ class StoreClient(Store):
         return _Lease(self, generation)
 
     def ensure(self) -> None:
-        """Return once there is a store. Raises StoreUnavailable where none can be started."""
-        self._give(self.connect(time.monotonic() + self._patience))
+        """Return once a store answers. Raises StoreUnavailable if none can be started."""
+        self._put_back(self.connect(time.monotonic() + self._patience))
 
     def close(self) -> None:
         with self._lock:
@@ -75,18 +75,18 @@ class StoreClient(Store):
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         renewed = patience is not None
         while True:
-            connection = self._take(deadline)
+            connection = self._pooled(deadline)
             try:
                 answer = self._exchange(connection, frame, patience)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
                     if renewed:
-                        raise _away() from None
-                    # The store was lost in the middle of something long: the next one gets its chance, once.
+                        raise _unavailable() from None
+                    # The store was lost during long work: the next store gets as much time, once.
                     renewed, deadline = True, time.monotonic() + self._patience
                 continue
-            self._give(connection)
+            self._put_back(connection)
             return wire.read_reply(method.name, answer)
 
     def _exchange(self, connection: socket.socket, frame: bytes, patience: float | None) -> bytes:
@@ -98,7 +98,7 @@ class StoreClient(Store):
             connection.settimeout(None)
         return answer
 
-    def _take(self, deadline: float) -> socket.socket:
+    def _pooled(self, deadline: float) -> socket.socket:
         with self._lock:
             if self._process != os.getpid():
                 self._pool, self._process = [], os.getpid()
@@ -106,7 +106,7 @@ class StoreClient(Store):
                 return self._pool.pop()
         return self.connect(deadline)
 
-    def _give(self, connection: socket.socket) -> None:
+    def _put_back(self, connection: socket.socket) -> None:
         with self._lock:
             if len(self._pool) < _POOL:
                 self._pool.append(connection)
@@ -114,7 +114,7 @@ class StoreClient(Store):
         connection.close()
 
     def connect(self, deadline: float) -> socket.socket:
-        """A new connection, to a store that is started if there is none. Raises StoreUnavailable at `deadline`."""
+        """Connect to the store, and start one if there is none. Raises StoreUnavailable at `deadline` (monotonic)."""
         while True:
             try:
                 connection = wire.connect(self._spawner.socket_path, timeout=5.0)
@@ -123,7 +123,7 @@ class StoreClient(Store):
             except OSError:
                 self._spawner.ensure_started(deadline)
                 if time.monotonic() > deadline:
-                    raise _away() from None
+                    raise _unavailable() from None
                 time.sleep(_RETRY_SECONDS)
 
 
@@ -141,7 +141,7 @@ for _method in methods.ALL.values():
 
 
 class _Lease:
-    """A connection of its own that names the generation; it is made anew when the store is another one."""
+    """A connection of its own that names the generation; `renew` replaces it once another store has taken over."""
 
     def __init__(self, client: StoreClient, generation: str) -> None:
         self._client = client
@@ -153,8 +153,8 @@ class _Lease:
         return self
 
     def renew(self) -> None:
-        """See to it that the present store knows of the hold; cheap when it does."""
-        if self._connection is not None and _alive(self._connection):
+        """Make sure that the present store knows of the lease; cheap if it does."""
+        if self._connection is not None and _is_open(self._connection):
             return
         if self._connection is not None:
             self._connection.close()
@@ -168,7 +168,7 @@ class _Lease:
             self._connection.close()
 
 
-def _alive(connection: socket.socket) -> bool:
+def _is_open(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
     except BlockingIOError:
@@ -177,7 +177,7 @@ def _alive(connection: socket.socket) -> bool:
         return False
 
 
-def _away() -> errors.StoreUnavailable:
+def _unavailable() -> errors.StoreUnavailable:
     return errors.StoreUnavailable(
         "no store process answers", hint="try again in a moment; the service's log says why it does not start"
     )

@@ -1,4 +1,4 @@
-"""The store's side of the socket: a thread a connection, and the end when nobody is connected any more."""
+"""The store's side of the socket: one thread for each connection, until the store ends or nobody is connected."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from eventvault.store.service import StoreService
 log = logging.getLogger("EventBus")
 
 FIRST_LINGER_SECONDS = 20.0
-"""How long a store that was just started waits for its first connection."""
+"""How long a store waits for its first connection."""
 LINGER_SECONDS = 3.0
-"""How long a store that nobody is connected to any more waits before it ends."""
+"""How long a store without connections waits before it ends."""
 DRAIN_SECONDS = 5.0
-"""How long a store that ends waits for requests that it has read."""
+"""How long a store that ends waits until the requests that it has read are answered."""
 _BACKLOG = 256
 _ACCEPT_AGAIN_SECONDS = 0.1
 
 
 class StoreServer:
-    """Serves a StoreService on a Unix socket until it is asked to end or nobody needs it any more.
+    """Serves a StoreService on a Unix socket until it is asked to end, or until nobody is connected.
 
-    linger: False for one that needs nobody to be connected. owns: whether this process still is the owner.
-    spawner: the parent that will connect first.
+    linger: False for a store that runs without connections too. owns: whether this process is still the owner.
+    spawner: the process id of the parent that connects first.
     """
 
     def __init__(
@@ -64,31 +64,31 @@ class StoreServer:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._answering = 0
-        self._lonely_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
+        self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
-        """Bind aside and rename into place: whoever finds the socket finds somebody who listens."""
-        for left in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
-            left.unlink(missing_ok=True)
+        """Bind under a temporary name and rename it: behind the socket's name there is always a listener."""
+        for unfinished in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
+            unfinished.unlink(missing_ok=True)
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            aside = f".{secrets.token_hex(4)}.sock"
-            listener.bind(wire.short_path(folder, aside))
-            os.chmod(aside, 0o600, dir_fd=folder)
+            temporary = f".{secrets.token_hex(4)}.sock"
+            listener.bind(wire.short_path(folder, temporary))
+            os.chmod(temporary, 0o600, dir_fd=folder)
             listener.listen(_BACKLOG)
-            os.rename(aside, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(temporary, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
             os.close(folder)
         sync_folder(self._path.parent)
         return listener
 
     def serve(self, listener: socket.socket) -> None:
-        """Accept until `end`, until nobody was connected for a while, or until the store is not the owner any more."""
+        """Accept connections until `end`, until nobody is connected for a while, or until STORAGE_DIR is lost."""
         listener.settimeout(0.25)
         while not self._ended.is_set() and not self._unused():
             if not self._owns():
-                log.error("STORAGE_DIR was removed or replaced under the running store, which ends")
+                log.error("the store ends, as STORAGE_DIR was removed or replaced")
                 self._ended.set()
                 listener.close()
                 return
@@ -97,8 +97,8 @@ class StoreServer:
             except TimeoutError:
                 continue
             except (OSError, RuntimeError) as error:
-                # No descriptor or no thread is free: when others end there will be.
-                log.warning("a connection could not be taken: %s", error)
+                # No descriptor or no thread is free; one will be when another connection ends.
+                log.warning("accepting a connection failed: %s", error)
                 time.sleep(_ACCEPT_AGAIN_SECONDS)
         self._path.unlink(missing_ok=True)
         listener.close()
@@ -120,21 +120,21 @@ class StoreServer:
             raise
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Wait until every request that was read has its reply."""
+        """Wait until every request that was read is answered, at most `seconds`."""
         with self._lock:
             self._idle.wait_for(lambda: self._answering == 0, seconds)
 
     def _unused(self) -> bool:
         with self._lock:
             if self._connections or not self._linger:
-                self._lonely_since = time.monotonic()
+                self._unused_since = time.monotonic()
                 self._spawner = None
                 return False
             if self._spawner is not None and self._spawner != os.getppid():
-                # Whoever wanted this store ended before it answered, and so did perhaps the whole service.
+                # The process that started this store ended before it connected; the service may have ended too.
                 self._spawner = None
-                self._lonely_since = min(self._lonely_since, time.monotonic())
-            return time.monotonic() - self._lonely_since > LINGER_SECONDS
+                self._unused_since = min(self._unused_since, time.monotonic())
+            return time.monotonic() - self._unused_since > LINGER_SECONDS
 
     def _serve_connection(self, connection: socket.socket) -> None:
         holder = object()
@@ -143,16 +143,16 @@ class StoreServer:
                 self._answer_next(connection, holder)
         except (OSError, msgspec.MsgspecError, KeyError) as error:
             if not isinstance(error, OSError):
-                log.warning("a connection was closed because it sent what is no request: %s", error)
+                log.warning("a connection was closed, as it sent no valid request: %s", error)
         finally:
             self._event_log.release(holder)
             with self._lock:
                 self._connections.discard(connection)
-                self._lonely_since = time.monotonic()
+                self._unused_since = time.monotonic()
             connection.close()
 
     def _answer_next(self, connection: socket.socket, holder: object) -> None:
-        """Nothing of a request is kept while the next one is waited for."""
+        """A method of its own, so that no memory of a request is held while the next one is awaited."""
         frame = wire.receive(connection)
         with self._lock:
             self._answering += 1
@@ -182,7 +182,7 @@ class StoreServer:
         wire.send(connection, answer)
 
     def _append(self, connection: socket.socket, drafts: list[EventDraft], nonce: bytes) -> None:
-        """The committer's thread sends the reply itself: one switch of threads less for each append."""
+        """Let the committer's thread send the reply, which saves a switch of threads for each append."""
 
         def done(answer: AppendResult | errors.EventVaultError) -> None:
             with contextlib.suppress(OSError):
@@ -196,12 +196,12 @@ class StoreServer:
         self._event_log.submit(drafts, nonce, done)
 
     def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
-        """A store that ends closes the connection instead of failing the request: the next store answers it."""
+        """Close the connection if the store ends: the client sends the request again, and the next store answers it."""
         if isinstance(error, errors.StoreStopping | errors.Cancelled) and self._ended.is_set():
             raise ConnectionAbortedError(str(error))
 
     def _call(self, method: str, arguments: tuple[Any, ...], holder: object) -> Any:
-        """The connection's own business is answered here, all else by the owners of the ports."""
+        """Answer what belongs to the connection here, and let the owners of the ports answer the rest."""
         if method == "hello":
             return self._hello
         if method == "ping":
@@ -214,7 +214,7 @@ class StoreServer:
         return self._dispatch.answer(method, arguments)
 
     def _end_for(self, service: str) -> bool:
-        """End if the caller's service start is the one that this store belongs to, or an empty text forces it."""
+        """End if this store belongs to that service start, or if `service` is empty. Returns whether it ends."""
         if service and service != self._hello.service:
             return False
         self.end()
@@ -222,9 +222,9 @@ class StoreServer:
 
 
 def _send_soon(connection: socket.socket, body: bytes) -> None:
-    """Send without waiting: what the other end does not take at once is left to a thread of its own.
+    """Send without waiting: a thread of its own sends what the other end does not accept at once.
 
-    A caller that was stopped, or reads slowly, must not keep the committer from everybody else.
+    A caller that is stopped or reads slowly must not block the committer for all others.
     """
     frame = wire.framed(body)
     try:

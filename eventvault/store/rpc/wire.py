@@ -21,11 +21,11 @@ from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
 
 PROTOCOL = 6
-"""Raised with each change of what travels; both ends must have the same, `hello` and `end` excepted."""
+"""The version of all requests and replies but `hello`, `ping` and `end`; both ends must have the same one."""
 
 FRAME_BYTES = 2**30
-_FIRST = 2**14
-"""Read at once: most frames are smaller, and the buffer that is made for it costs little."""
+_READ_BYTES = 2**14
+"""How much one read asks for: most frames are smaller, and a buffer of this size costs little."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -45,9 +45,10 @@ _CONNECTION: dict[str, tuple[Any, Any]] = {
     "end": (tuple[str], bool),
     "lease_generation": (tuple[str], None),
 }
-"""Method → the types of its arguments and of its result, for what is a connection's own business.
+"""Method → the types of its arguments and of its result, for the methods that belong to a connection.
 
-`hello` and `end` are readable by every version, as a new program asks the store of an old one to end, and the reverse.
+Every version reads `hello`, `ping` and `end`: a new program asks the store of an old one who it is and to end, and an
+old program does so after a downgrade.
 """
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -93,7 +94,7 @@ def read_reply(method: str, frame: bytes) -> Any:
 
 
 def framed(body: bytes) -> bytes:
-    """A request or a reply as it travels."""
+    """The frame of a request or of a reply."""
     return _LENGTH.pack(len(body)) + body
 
 
@@ -102,29 +103,29 @@ def send(connection: socket.socket, body: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set.
+    """The body of the next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set.
 
-    Neither end sends a frame before the other one's is answered, so whatever arrives belongs to this one.
+    Requests and replies alternate, so everything that is read belongs to this frame.
     """
-    head = connection.recv(_FIRST)
+    head = connection.recv(_READ_BYTES)
     while len(head) < _LENGTH.size:
-        more = connection.recv(_FIRST) if head else b""
+        more = connection.recv(_READ_BYTES) if head else b""
         if not more:
             raise ConnectionError("the other end closed the connection")
         head += more
     (length,) = _LENGTH.unpack_from(head)
     if length > FRAME_BYTES:
-        raise ConnectionError(f"a frame of {length} bytes is larger than any that is sent")
+        raise ConnectionError(f"a frame of {length} bytes is larger than any frame may be")
     if len(head) == _LENGTH.size + length:
         return head[_LENGTH.size :]
-    return bytes(_whole(connection, head[_LENGTH.size :], length))
+    return bytes(_read_rest(connection, head[_LENGTH.size :], length))
 
 
-def _whole(connection: socket.socket, begun: bytes, length: int) -> bytearray:
-    """A body of that length, of which `begun` is there."""
+def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearray:
+    """The body of `length` bytes that begins with `start`."""
     body = bytearray(length)
-    done = len(begun)
-    body[:done] = begun
+    done = len(start)
+    body[:done] = start
     with memoryview(body) as view:
         while done < length:
             count = connection.recv_into(view[done:])
@@ -135,12 +136,12 @@ def _whole(connection: socket.socket, begun: bytes, length: int) -> bytearray:
 
 
 def short_path(folder: int, name: str) -> str:
-    """The path of a socket below an open folder: at most 107 bytes fit, and STORAGE_DIR may be longer."""
+    """The path of a socket through an open folder: at most 107 bytes are allowed, and STORAGE_DIR may be longer."""
     return f"/proc/self/fd/{folder}/{name}"
 
 
 def connect(socket_path: Path, timeout: float) -> socket.socket:
-    """A connection to the store. OSError where nobody listens."""
+    """Connect to the store. Raises OSError if nobody listens."""
     folder = os.open(socket_path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""The store's part of `/api/health` and of `/metrics`: numbers that are at hand, nothing that waits."""
+"""The store's part of `/api/health` and of `/metrics`: numbers that are in memory, nothing that waits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from eventvault.store.ports.health import Health
 
 @dataclass(frozen=True, kw_only=True)
 class HealthOwner(Health):
-    """The parts of a store whose state is shown. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
+    """Describes the parts of a store. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
 
     storage_dir: Path
     state: Callable[[], str]
@@ -84,7 +84,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     }
 
 
-def restored_json(restored: Restored) -> dict[str, Any]:
+def _restored_json(restored: Restored) -> dict[str, Any]:
     """A `Restored` with the members that `/api/health` promises."""
     return {
         "source": restored.source,
@@ -108,10 +108,10 @@ def _backups(parts: HealthOwner) -> tuple[list[BackupEntry], EventVaultError | N
 
 
 def _oldest_verified(backups: list[BackupEntry]) -> int | None:
-    """When the archive that was verified longest ago was verified, in microseconds; None: one never was, or none is."""
-    good = [entry.verified for entry in backups if entry.problem is None]
-    known = [verified for verified in good if verified is not None]
-    return min(known) if known and len(known) == len(good) else None
+    """The oldest time of verification among the good archives (microseconds); None if there is none without one."""
+    times = [entry.verified for entry in backups if entry.problem is None]
+    verified = [time for time in times if time is not None]
+    return min(verified) if verified and len(verified) == len(times) else None
 
 
 def _bad_archive(entry: BackupEntry) -> dict[str, str]:
@@ -135,7 +135,7 @@ def _store(parts: HealthOwner) -> dict[str, Any]:
 
 
 def _window(parts: HealthOwner) -> dict[str, Any] | None:
-    """Each moment of the open database can be had: a past one is a prefix of what is there."""
+    """The window of the present generation: every moment of it is a prefix of the open database."""
     registry = parts.bus.registry
     if registry is None:
         return None
@@ -149,7 +149,7 @@ def _window(parts: HealthOwner) -> dict[str, Any] | None:
 
 
 def _running_restore(parts: HealthOwner) -> dict[str, Any]:
-    """One that was asked for while the service runs; of a start's own restore `status` speaks."""
+    """A restore on request; a restore at the start shows as `status`."""
     source, since = parts.restorer.running or (None, None)
     return {
         "running": source is not None,
@@ -160,7 +160,7 @@ def _running_restore(parts: HealthOwner) -> dict[str, Any]:
 
 
 def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
-    """One that waits for the next start. What cannot be read is told by the start or the restore that comes upon it."""
+    """The staged restore. One that cannot be read is reported by the start or the restore that meets it."""
     try:
         staged = read_intent(storage_dir, data_folders.STAGED_RESTORE)
     except (DatabaseDamaged, OSError):
@@ -177,18 +177,18 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
 
 def _last_restore(parts: HealthOwner) -> dict[str, Any] | None:
     last = read_last(parts.storage_dir)
-    return restored_json(last.restored) if last else None
+    return _restored_json(last.restored) if last else None
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:
-    sizes = parts.bus.committer.stats
+    stats = parts.bus.committer.stats
     return {
-        "append_groups": sizes.groups,
-        "append_requests": sizes.batches,
-        "appended_events": sizes.events,
-        "duplicate_events": sizes.duplicates,
-        "append_seconds": sizes.seconds,
-        "failed_groups": sizes.failures,
+        "append_groups": stats.groups,
+        "append_requests": stats.batches,
+        "appended_events": stats.events,
+        "duplicate_events": stats.duplicates,
+        "append_seconds": stats.seconds,
+        "failed_groups": stats.failures,
         **{f"backups_{name}": count for name, count in parts.backups.counts.items()},
         **{f"journal_{name}": count for name, count in parts.journal.counts.items()},
         **{f"archives_{name}": count for name, count in parts.verifier.counts.items()},
