@@ -38,7 +38,7 @@ def _event_headers(posted_request: Request) -> dict[str, str]:
     }
 
 
-def _require_valid(posted: cloudevents_http.Posted) -> None:
+def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
     problems = schema.validate_many(posted.events)
     if not problems:
         return
@@ -52,7 +52,7 @@ def _require_valid(posted: cloudevents_http.Posted) -> None:
     )
 
 
-def _drafts(posted: cloudevents_http.Posted) -> list[EventDraft]:
+def _drafts(posted: cloudevents_http.PostedEvents) -> list[EventDraft]:
     instant = clock.now()
     drafts: list[EventDraft] = []
     try:

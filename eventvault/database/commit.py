@@ -60,8 +60,8 @@ class Committer:
     def __init__(self, handle: DatabaseHandle) -> None:
         self.stats = CommitStats()
         self._handle = handle
-        self._waiting: deque[_Submission] = deque()
-        self._arrived = threading.Condition()
+        self._queue: deque[_Submission] = deque()
+        self._queue_changed = threading.Condition()
         self._writing = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -72,10 +72,10 @@ class Committer:
     def submit(self, batch: AppendBatch, done: Done) -> None:
         """Queue a batch. `done` is called in the committer's thread with the result or the error."""
         size = sum(len(draft.body) for draft in batch.drafts)
-        with self._arrived:
+        with self._queue_changed:
             if not self._stopping:
-                self._waiting.append((batch, size, done))
-                self._arrived.notify()
+                self._queue.append((batch, size, done))
+                self._queue_changed.notify()
                 return
         done(StoreStopping("the store is stopping", hint="send the request again"))
 
@@ -103,9 +103,9 @@ class Committer:
 
     def stop(self) -> None:
         """Commit the queue, refuse later appends, and end the thread."""
-        with self._arrived:
+        with self._queue_changed:
             self._stopping = True
-            self._arrived.notify()
+            self._queue_changed.notify()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -146,13 +146,13 @@ class Committer:
         yield from zip((done for _, _, done in group), answers, strict=True)
 
     def _gather(self) -> list[_Submission]:
-        with self._arrived:
-            while not self._waiting and not self._stopping:
-                self._arrived.wait()
+        with self._queue_changed:
+            while not self._queue and not self._stopping:
+                self._queue_changed.wait()
             group: list[_Submission] = []
             room = GROUP_BYTES
-            while self._waiting and len(group) < GROUP_BATCHES and (room > 0 or not group):
-                group.append(self._waiting.popleft())
+            while self._queue and len(group) < GROUP_BATCHES and (room > 0 or not group):
+                group.append(self._queue.popleft())
                 room -= group[-1][1]
             return group
 

@@ -24,7 +24,7 @@ _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
 
 
-class Posted:
+class PostedEvents:
     """events: their attributes, not validated yet. many: the body was an array or NDJSON, not a single event."""
 
     __slots__ = ("events", "many")
@@ -38,7 +38,7 @@ class Posted:
         self.many = many
 
 
-def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> Posted:
+def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> PostedEvents:
     """Return the events in a request's body.
 
     headers: those that begin with `ce-`, with names in lower case; only binary mode uses them.
@@ -48,14 +48,14 @@ def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> 
     if kind.startswith(_STRUCTURED):
         return _structured(kind, json_text.to_utf8(body, charset))
     if "ce-type" in headers or "ce-specversion" in headers:
-        return Posted([_binary(body, content_type, headers)], many=False)
+        return PostedEvents([_binary(body, content_type, headers)], many=False)
     if kind in _NDJSON:
         return _lines(json_text.to_utf8(body, charset))
     json_text.require_json_like(content_type)
     return _plain(json_text.to_utf8(body, charset))
 
 
-def _structured(kind: str, text: bytes) -> Posted:
+def _structured(kind: str, text: bytes) -> PostedEvents:
     if kind not in (f"{_STRUCTURED}+json", f"{_BATCH}+json"):
         raise UnsupportedMediaType(
             f"events in the format {kind!r} are not understood here",
@@ -67,10 +67,10 @@ def _structured(kind: str, text: bytes) -> Posted:
             f"a body of the type {kind} is {'an array' if kind.startswith(_BATCH) else 'one object'}, this one is not",
             hint=f"send an array as {_BATCH}+json, one event as {_STRUCTURED}+json",
         )
-    return Posted(value, many=True) if isinstance(value, list) else Posted([value], many=False)
+    return PostedEvents(value, many=True) if isinstance(value, list) else PostedEvents([value], many=False)
 
 
-def _plain(text: bytes) -> Posted:
+def _plain(text: bytes) -> PostedEvents:
     """Parse one JSON value, or one on each line: NDJSON is recognised without its content type too."""
     try:
         value = json_text.parse(_not_empty(text))
@@ -78,7 +78,7 @@ def _plain(text: bytes) -> Posted:
         if not _several_lines_of_json(text):
             raise
         return _lines(text)
-    return Posted(value, many=True) if isinstance(value, list) else Posted([value], many=False)
+    return PostedEvents(value, many=True) if isinstance(value, list) else PostedEvents([value], many=False)
 
 
 def _several_lines_of_json(text: bytes) -> bool:
@@ -91,9 +91,9 @@ def _several_lines_of_json(text: bytes) -> bool:
         return False
 
 
-def _lines(text: bytes) -> Posted:
+def _lines(text: bytes) -> PostedEvents:
     lines = _not_empty(text).split(b"\n")
-    return Posted(
+    return PostedEvents(
         [json_text.parse(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()], many=True
     )
 

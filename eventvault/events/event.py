@@ -23,12 +23,12 @@ DEFAULT_SOURCE = "eventvault"
 LONGEST_TEXT = 2048
 """Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
 
-OURS = frozenset({"sequence", "recordedtime"})
+REGISTRY_ATTRIBUTES = frozenset({"sequence", "recordedtime"})
 """The attributes that the registry sets. A sender's values for them (an export that is posted again) are dropped."""
-RECORDED = slice(-29, -2)
+RECORDED_TIME = slice(-29, -2)
 """The position of `recordedtime` in a value in LevelDB, in its printed form."""
 
-members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+raw_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 """Decodes an event to its attributes as exact JSON texts: an imported event may have numbers of any size."""
 
 _FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
@@ -69,7 +69,7 @@ def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
     """
     sent = {name: value for name, value in attributes.items() if value is not None or name == "data"}
     filled = {name: value for name, value in _defaults(sent, instant).items() if name not in sent}
-    event = {name: value for name, value in {**filled, **sent}.items() if name not in OURS}
+    event = {name: value for name, value in {**filled, **sent}.items() if name not in REGISTRY_ATTRIBUTES}
     return EventDraft(event["source"], event["id"], event["type"], event.get("subject"), encoded(event), tuple(filled))
 
 
@@ -95,7 +95,7 @@ def attributes_of(value: bytes) -> dict[str, Any]:
 
 def recorded_of(value: bytes) -> int:
     """Return the `recordedtime` of a value in LevelDB, in microseconds since the epoch."""
-    return clock.parse(value[RECORDED].decode())
+    return clock.parse(value[RECORDED_TIME].decode())
 
 
 def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
@@ -103,21 +103,21 @@ def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
 
     The absence of an attribute that would be filled in is no difference.
     """
-    old = {name: value for name, value in members(stored).items() if name not in OURS}
-    new = {name: value for name, value in members(sent).items() if name not in filled}
+    old = {name: value for name, value in raw_attributes(stored).items() if name not in REGISTRY_ATTRIBUTES}
+    new = {name: value for name, value in raw_attributes(sent).items() if name not in filled}
     return any(name not in old or not _equal(old[name], value) for name, value in new.items()) or any(
         name not in new and name not in filled for name in old
     )
 
 
-def same(one: bytes, other: bytes) -> bool:
+def same_content(one: bytes, other: bytes) -> bool:
     """Return whether two events of one identity, as stored or as bodies, have the same content.
 
     Attributes of the registry do not count, nor does a `time` that was filled in, because an event that is sent again
     without one gets another. A sender's own `time` of that form in first place counts as filled in too.
     """
     pairs = ((one, other), (without_filled_time(one), without_filled_time(other)))
-    return any(not differs(*pair, tuple(OURS)) for pair in pairs)
+    return any(not differs(*pair, tuple(REGISTRY_ATTRIBUTES)) for pair in pairs)
 
 
 def without_filled_time(value: bytes) -> bytes:

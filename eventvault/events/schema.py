@@ -16,7 +16,7 @@ import jsonschema_rs
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
 from marshmallow import validate as rules
 
-from eventvault.events.event import LONGEST_TEXT, OURS
+from eventvault.events.event import LONGEST_TEXT, REGISTRY_ATTRIBUTES
 
 EXTENSION_NAME = r"[a-z0-9]{1,64}"
 """CloudEvents: lower-case letters and digits."""
@@ -105,7 +105,9 @@ class EventSchema(Schema):
 
     @validates_schema
     def extensions_are_flat(self, event: Mapping[str, Any], **_: Any) -> None:
-        extensions = {name: value for name, value in event.items() if name not in self.fields and name not in OURS}
+        extensions = {
+            name: value for name, value in event.items() if name not in self.fields and name not in REGISTRY_ATTRIBUTES
+        }
         wrong = {
             str(name): message for name, value in extensions.items() if (message := _extension_problem(name, value))
         }
@@ -129,7 +131,7 @@ def to_json_schema(schema: Schema) -> dict[str, Any]:
         "required": sorted(name for name, field in schema.fields.items() if field.required),
         "properties": {
             **{name: _property(field) for name, field in schema.fields.items()},
-            **{name: {} for name in sorted(OURS)},
+            **{name: {} for name in sorted(REGISTRY_ATTRIBUTES)},
         },
         "propertyNames": {"pattern": f"^({EXTENSION_NAME}|data_base64)$"},
         "additionalProperties": {"type": ["string", "boolean", "integer", "null"]},

@@ -177,7 +177,7 @@ class _Consuming:
         states = self._positions.states()
         self._monitor.partitions(states, self._positions.stopped())
         if all(state["lag"] == 0 for state in states.values() if state["state"] != "stopped"):
-            self._monitor.works()
+            self._monitor.recovered()
 
     def _messages(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)
@@ -195,8 +195,8 @@ class _Consuming:
                 by_partition[message.partition() or 0].append(message)
             else:
                 self._message_error(positions, message, error)
-        fresh = [positions.fresh(partition, group) for partition, group in by_partition.items()]
-        batches = read_batches([messages for messages in fresh if messages])
+        new_messages = [positions.new_messages(partition, group) for partition, group in by_partition.items()]
+        batches = read_batches([group for group in new_messages if group])
         if not self._same_topic(request, positions):
             raise BeginAgain
         self._deliver_and_store(positions, batches)
@@ -224,9 +224,9 @@ class _Consuming:
             if batch.partition in waiting:
                 positions.wait(batch.partition)
             else:
-                positions.of[batch.partition].failures = 0
+                positions.by_partition[batch.partition].failures = 0
         if batches and not positions.waiting():
-            self._monitor.works()
+            self._monitor.recovered()
 
     def _store(self, positions: Positions, batches: list[PartitionBatch]) -> None:
         if not batches:
@@ -236,7 +236,7 @@ class _Consuming:
         metadata = [offsets.offset_put(self._topic, partition, end) for partition, end in ends.items()]
         results = self._sink(drafts, metadata).results
         for partition, end in ends.items():
-            positions.of[partition].next = end.next
+            positions.by_partition[partition].next = end.next
         self._monitor.batch_stored(
             events=len(drafts),
             duplicates=sum(result.duplicate for result in results),
@@ -246,7 +246,7 @@ class _Consuming:
 
     def _message_error(self, positions: Positions, message: Message, error: KafkaError) -> None:
         partition = message.partition()
-        position = positions.of.get(-1 if partition is None else partition)
+        position = positions.by_partition.get(-1 if partition is None else partition)
         if error.fatal():
             raise KafkaException(error)
         if error.code() == KafkaError._PARTITION_EOF and position is not None:

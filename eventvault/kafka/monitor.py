@@ -43,7 +43,7 @@ class KafkaMonitor:
         self._failure: str | None = None
         self._failure_logged_reason: str | None = None
         self._failure_logged_at = float("-inf")
-        self._letters_logged = float("-inf")
+        self._letters_logged_at = float("-inf")
         self._last_error: dict[str, Any] | None = None
         self._last_message: int | None = None
         self._partitions: dict[int, dict[str, Any]] = {}
@@ -90,7 +90,7 @@ class KafkaMonitor:
             log.warning("events of the topic %s wait; it is tried again: %s", self._topic, reason)
         return is_news
 
-    def works(self) -> None:
+    def recovered(self) -> None:
         """Record that the last error is over."""
         with self._lock:
             was, self._failure, self._failure_logged_reason = self._failure, None, None
@@ -111,7 +111,7 @@ class KafkaMonitor:
                 "%d messages of %s have the source and id of a stored event but other content; the first event stays",
                 differing, self._topic,
             )  # fmt: skip
-        if dead_letters and self._seldom():
+        if dead_letters and self._letters_log_due():
             log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
 
     def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, HealthProblem]) -> None:
@@ -172,13 +172,13 @@ class KafkaMonitor:
                 "lastError": self._last_error,
             }
 
-    def _seldom(self) -> bool:
+    def _letters_log_due(self) -> bool:
         """Return True once a minute, so that one broken producer does not fill the log."""
         now = self._monotonic()
         with self._lock:
-            due = now - self._letters_logged >= LETTERS_LOG_SECONDS
+            due = now - self._letters_logged_at >= LETTERS_LOG_SECONDS
             if due:
-                self._letters_logged = now
+                self._letters_logged_at = now
         return due
 
     def _note_error(self, reason: str) -> None:

@@ -44,7 +44,7 @@ class Positions:
 
     def __init__(self, consumer: Consumer, topic: str, topic_info: TopicInfo, stored: dict[int, StoredOffset]) -> None:
         self.topic_info = topic_info
-        self.of: dict[int, Position] = {}
+        self.by_partition: dict[int, Position] = {}
         self._consumer = consumer
         self._topic = topic
         self._stored = stored
@@ -54,7 +54,7 @@ class Positions:
         """Begin to consume new partitions. Raises KafkaUnreachable; a second call continues."""
         self.topic_info = topic_info
         for partition in range(topic_info.partitions):
-            if partition not in self.of:
+            if partition not in self.by_partition:
                 self.begin(partition, self._stored.get(partition))
 
     def begin(self, partition: int, stored: StoredOffset | None) -> None:
@@ -70,7 +70,7 @@ class Positions:
                 epoch = -1 if stored.leader_epoch is None else stored.leader_epoch
         if position.problem is None:
             self._assign(partition, start, epoch)
-        self.of[partition] = position
+        self.by_partition[partition] = position
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Ask the broker for the partition's first offset and its end. Raises KafkaUnreachable."""
@@ -85,26 +85,26 @@ class Positions:
     def stop(self, partition: int, problem: HealthProblem) -> None:
         """Consume nothing more from a partition."""
         self._unassign(partition)
-        self.of[partition].problem = problem
+        self.by_partition[partition].problem = problem
 
     def wait(self, partition: int) -> None:
         """Pause a partition and resume it at its `next` after 1, 2, 4 … seconds."""
         self._unassign(partition)
-        position = self.of[partition]
+        position = self.by_partition[partition]
         position.waits_until = time.monotonic() + min(MAX_WAIT_SECONDS, 2.0**position.failures)
         position.failures += 1
 
     def resume_due(self) -> None:
         """Assign the partitions whose wait is over."""
         now = time.monotonic()
-        for partition, position in self.of.items():
+        for partition, position in self.by_partition.items():
             if position.problem is None and position.waits_until is not None and position.waits_until <= now:
                 position.waits_until = None
                 self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
 
-    def fresh(self, partition: int, messages: Sequence[Message]) -> list[KafkaMessage]:
+    def new_messages(self, partition: int, messages: Sequence[Message]) -> list[KafkaMessage]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
-        position = self.of.get(partition)
+        position = self.by_partition.get(partition)
         if position is None or not position.consuming or not messages:
             return []
         if position.compare is not None:
@@ -117,15 +117,17 @@ class Positions:
         return [_kafka_message(message) for message in messages if (message.offset() or 0) >= first]
 
     def stopped(self) -> dict[int, HealthProblem]:
-        return {number: position.problem for number, position in self.of.items() if position.problem is not None}
+        return {
+            number: position.problem for number, position in self.by_partition.items() if position.problem is not None
+        }
 
     def waiting(self) -> bool:
         """Return whether any partition waits for its dead letter."""
-        return any(position.waits_until is not None for position in self.of.values())
+        return any(position.waits_until is not None for position in self.by_partition.values())
 
     def states(self) -> dict[int, dict[str, Any]]:
         """Return `state`, `next` and `lag` of every partition, without asking the broker."""
-        return {number: self._state(number, position) for number, position in self.of.items()}
+        return {number: self._state(number, position) for number, position in self.by_partition.items()}
 
     def _state(self, partition: int, position: Position) -> dict[str, Any]:
         state = "stopped" if position.problem else "consuming" if position.consuming else "waiting"
@@ -140,7 +142,7 @@ class Positions:
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, offset, leader_epoch=epoch)])
 
     def _unassign(self, partition: int) -> None:
-        if self.of[partition].consuming:
+        if self.by_partition[partition].consuming:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
 

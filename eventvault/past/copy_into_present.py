@@ -17,7 +17,14 @@ import orjson
 
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import EventNotFound, RestoreRunning
-from eventvault.events.event import LONGEST_TEXT, OURS, EventDraft, members, same, without_filled_time
+from eventvault.events.event import (
+    LONGEST_TEXT,
+    REGISTRY_ATTRIBUTES,
+    EventDraft,
+    raw_attributes,
+    same_content,
+    without_filled_time,
+)
 from eventvault.past.values import CopyResult
 
 PAGE = 1000
@@ -78,7 +85,7 @@ def _free(draft: EventDraft, store: Present) -> EventDraft:
             there = store.get(candidate.id, candidate.source)
         except EventNotFound:
             return candidate
-        if same(there, candidate.body):
+        if same_content(there, candidate.body):
             return candidate
         attempt += 1
         candidate = renamed_draft(draft, attempt)
@@ -87,7 +94,7 @@ def _free(draft: EventDraft, store: Present) -> EventDraft:
 def draft_of(value: bytes) -> EventDraft:
     """Return a stored event as a draft: all of its attributes except those of the registry.
 
-    A `time` that was filled in is marked as such, so that the append finds the same differences as `same` does.
+    A `time` that was filled in is marked as such, so that the append finds the same differences as `same_content` does.
     """
     attributes = orjson.loads(value)
     body = value[: value.rindex(b',"sequence":')] + b"}"
@@ -107,14 +114,14 @@ def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:
     content = (draft.source.encode(), draft.id.encode(), without_filled_time(draft.body))
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
     event_id = _named(draft.id, f"~{digest}" + (f"-{attempt}" if attempt > 1 else ""))
-    attributes = members(draft.body)
+    attributes = raw_attributes(draft.body)
     theirs = attributes.get("originalid")
     if not _was_renamed(draft.id, theirs):
         if theirs is not None and bytes(theirs) != b"null":
             attributes[_free_name(attributes)] = theirs
         attributes["originalid"] = _text(draft.id)
     attributes["id"] = _text(event_id)
-    body = msgspec.json.encode({name: value for name, value in attributes.items() if name not in OURS})
+    body = msgspec.json.encode({name: value for name, value in attributes.items() if name not in REGISTRY_ATTRIBUTES})
     return msgspec.structs.replace(draft, id=event_id, body=body)
 
 

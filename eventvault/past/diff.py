@@ -76,7 +76,7 @@ class _Page:
         if counterpart is None:
             name = b"to" if side else b"from"
             self._add(side, b'{"in":"%s","event":%s}' % (name, value))
-        elif side == 0 and not event.same(counterpart, value):
+        elif side == 0 and not event.same_content(counterpart, value):
             self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, counterpart))
 
     def _counterpart(self, side: int, event_id: str, source: str) -> bytes | None:

@@ -166,7 +166,7 @@ def damaged(name: str, what: str) -> ArchiveDamaged:
 
 def _recorded(value: bytes) -> tuple[datetime, bytes]:
     """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
-    said = value[event.RECORDED]
+    said = value[event.RECORDED_TIME]
     ending = b',"recordedtime":"%s"}' % said
     if not value.endswith(ending):
         raise ValueError("recordedtime is not the last member")

@@ -17,7 +17,7 @@ import msgspec
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
-from eventvault.events.event import RECORDED
+from eventvault.events.event import RECORDED_TIME
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
 from eventvault.journal.writer import metadata_from_offsets
@@ -71,7 +71,7 @@ def replay(
     too where that may be what is wrong.
     """
     last = registry.last_sequence
-    writer = _Writer(db, registry.at(last)[RECORDED] if last else b"")
+    writer = _Writer(db, registry.at(last)[RECORDED_TIME] if last else b"")
     before: tuple[int, Sequence[bytes]] = (0, ())
     base = {} if archive is None else {"archive": archive}
     for path, upto in segments:
@@ -152,9 +152,9 @@ class _Writer:
                 event = _decode(line)
             except msgspec.MsgspecError as error:
                 raise _not_as_written(path, sequence) from error
-            if event.sequence != sequence or line[RECORDED] < recorded:
+            if event.sequence != sequence or line[RECORDED_TIME] < recorded:
                 raise _not_as_written(path, sequence)
-            recorded = line[RECORDED]
+            recorded = line[RECORDED_TIME]
             number = sequence.to_bytes(8, "big")
             put_event(keys.EVENT + number, line)
             put_identity(keys.identity_key(event.id, event.source), number + _NO_NONCE)

@@ -68,7 +68,7 @@ def test_a_failure_that_lasts_is_logged_once_an_hour(
     assert len(caplog.records) == 3
     monitor.connected({})
     assert codes(monitor) == ["kafka_waits"]
-    monitor.works()
+    monitor.recovered()
     assert codes(monitor) == []
 
 

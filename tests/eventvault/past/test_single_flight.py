@@ -101,7 +101,7 @@ def test_an_instant_of_which_only_an_archive_tells_is_made_as_it_was_asked_for(s
     assert maker.made == [Moment(instant=end, generation=left)]
 
 
-class GenerationLease(Maker):
+class PausedMaker(Maker):
     """Does not go on with event 4 until it may."""
 
     def __init__(self, service: StoreService) -> None:
@@ -119,7 +119,7 @@ def test_what_is_open_and_what_is_small_do_not_wait_for_what_is_being_made(servi
     left, end = restored_mistakenly(service)
     forget_kept(service)
     make_archive(service.settings.backup_dir / "theirs.tar.gz", "theirs")
-    maker = GenerationLease(service)
+    maker = PausedMaker(service)
     views = views_by(maker, service)
     before = views.resolve_moment(Moment(instant=end, generation=left))
     with ThreadPoolExecutor(4) as threads:
