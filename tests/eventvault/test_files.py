@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -203,3 +204,49 @@ def test_an_open_file_is_known_by_its_name_until_the_name_is_another_files(tmp_p
 def test_free_space_is_what_an_ordinary_user_can_still_write(tmp_path: Path) -> None:
     found = os.statvfs(tmp_path)
     assert 0 < files.free_bytes(tmp_path) <= found.f_frsize * found.f_blocks
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """Two open files: one with the ten digits, and an empty one."""
+    (tmp_path / "source").write_bytes(b"0123456789")
+    with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("w+b") as target:
+        yield source.fileno(), target.fileno()
+
+
+@pytest.mark.parametrize("code", [None, errno.ENOSYS, errno.EXDEV])
+def test_a_range_is_copied_with_and_without_the_kernel(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(code, os.strerror(code or 0))
+
+    if code is not None:
+        monkeypatch.setattr(os, "copy_file_range", refused)
+    monkeypatch.setattr(files, "IO_BYTES", 2)
+    assert files.copy_range(pair[0], 3, pair[1], 1, 5) == 5
+    assert os.pread(pair[1], 100, 0) == b"\x0034567"
+
+
+def test_a_copy_ends_where_its_source_does(pair: tuple[int, int]) -> None:
+    assert files.copy_range(pair[0], 8, pair[1], 0, 5) == 2
+
+
+@pytest.mark.parametrize("name", ["copy_file_range", "pread"])
+def test_a_source_that_cannot_be_read_is_told_from_a_full_target(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(code: int) -> Callable[..., int]:
+        def failing(*_: object) -> int:
+            raise OSError(code, os.strerror(code))
+
+        return failing
+
+    monkeypatch.setattr(os, "copy_file_range", fail(errno.ENOSYS))
+    monkeypatch.setattr(os, name, fail(errno.EIO))
+    with pytest.raises(files.SourceUnreadable, match="Input/output error"):
+        files.copy_range(pair[0], 0, pair[1], 0, 5)
+    monkeypatch.setattr(os, "copy_file_range", fail(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.copy_range(pair[0], 0, pair[1], 0, 5)
+    assert not isinstance(caught.value, files.SourceUnreadable)

@@ -99,7 +99,7 @@ def own_bytes(about: Manifest) -> bytes:
 
 
 class Forgery:
-    """The gzip members of an archive of ours, to be changed and sealed with a closing member that is right again."""
+    """The gzip members of an archive of ours, for tests to change and to seal again with a correct closing member."""
 
     def __init__(self, path: Path, modified: int) -> None:
         self.content = path.read_bytes()
@@ -118,7 +118,7 @@ class Forgery:
         return self.content[starts[number] : ends[number]]
 
     def entry(self, name: str, content: bytes, *, size: int | None = None, gzip_header: bytes = b"") -> bytes:
-        """An entry as the writer makes it; its size can be a lie."""
+        """An entry as the writer makes it; its size may be wrong."""
         block = tar.build_header(name, len(content) if size is None else size, self.modified)
         made = [layout.member(block, gzip_header or layout.PLAIN_HEADER)]
         for start in range(0, len(content), layout.CHUNK):

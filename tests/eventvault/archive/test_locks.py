@@ -1,4 +1,4 @@
-"""Who reads an archive keeps it; who removes it has it alone. Across processes and within one."""
+"""A reader keeps an archive from removal, and a removal keeps readers away; across processes and within one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a small hostile archive says takes little memory, wherever it is merely looked at."""
+"""Reading the manifest or the index of a small hostile archive takes little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members that are copied from earlier archives: the new one is the same with them, and whole whatever befalls them."""
+"""Members are copied from earlier archives, damaged ones too: the new archive is whole and has the same bytes."""
 
 import hashlib
 import os
@@ -217,7 +217,7 @@ def test_a_full_disk_is_said_although_members_are_copied(first, tables, about, t
 
 
 def test_a_wrong_sha256_of_the_files_is_not_believed_over_what_is_read(tables, about, tmp_path):
-    """What is compressed is hashed as it is read; what was known of it does not matter."""
+    """Files that are compressed are hashed as they are read, whatever digest the caller has."""
     with reusable_members([], about.store_id, about.compression) as archives:
         known = dict.fromkeys(known_in(tables), "0" * 64)
         writer.write_archive(tmp_path / "a.tar.gz", tables, about, digests=known, reusable=archives)
@@ -226,7 +226,7 @@ def test_a_wrong_sha256_of_the_files_is_not_believed_over_what_is_read(tables, a
 
 
 def test_few_archives_are_opened(first, tables, about, tmp_path, monkeypatch):
-    """The newest gives all, so the others are not even looked at."""
+    """The newest archive has all contents, so the others are not opened."""
     looked: list[Path] = []
     real: Callable = earlier_module.open_archive
 

@@ -1,4 +1,4 @@
-"""A database of another program is told from ours without being opened or changed."""
+"""A database of another program is distinguished from ours and neither opened nor changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking foreign JSON apart: what is JSON, which members it has, and what may stand inside an event."""
+"""Foreign JSON is split: what is JSON, which members it has, and what an event can embed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One foreign record becomes one event: what is taken over, what is converted, and that nothing is dropped."""
+"""One foreign record becomes one event: which members it keeps, what is converted, and that nothing is dropped."""
 
 from __future__ import annotations
 
