@@ -8,6 +8,7 @@ from marshmallow import Schema, fields
 
 from app.backup.schemas import RestoredSchema, TimestampField
 from app.replies import ReplySchema
+from eventvault import clock
 from eventvault.restore.values import KeptEntry, LeftBehind, Undo
 
 
@@ -46,7 +47,6 @@ class PreviousDatabaseSchema(ReplySchema):
     generation = fields.String(required=True)
     events = fields.Integer(required=True, allow_none=True)
     replaced_at = TimestampField(
-        attribute="left",
         data_key="left",
         required=True,
         metadata={"format": "date-time", "description": "When the restore replaced it."},
@@ -60,13 +60,16 @@ class UndoListSchema(ReplySchema):
     undo = fields.List(fields.Nested(PreviousDatabaseSchema), required=True)
 
 
-_PREVIOUS_DATABASE = PreviousDatabaseSchema()
-
-
 def previous_database_json(entry: KeptEntry) -> dict[str, Any]:
     """Return the JSON form of a previous database."""
-    dumped: dict[str, Any] = _PREVIOUS_DATABASE.dump(entry)
-    return dumped
+    return {
+        "name": entry.name,
+        "generation": entry.generation,
+        "events": entry.events,
+        "left": clock.format_milliseconds(entry.left),
+        "source": entry.source,
+        "size": entry.size,
+    }
 
 
 def undo_json(undo: Undo | None) -> dict[str, Any] | None:
