@@ -1,6 +1,6 @@
 """Making a backup: checkpoint → archive → catalogue → rotate. `BackupMaker._create` has the steps in their order.
 
-The archive is made by a chore, which writes it, reads it back and gives it its name (`eventvault.backups.chores`).
+The archive is made by a chore: write → read back → name (`eventvault.backups.chores`).
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
-from eventvault.backups import names
+from eventvault.backups.archiver import Archiver
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
@@ -27,9 +25,9 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
+from eventvault.errors import EventVaultError
 from eventvault.events import event
-from eventvault.files import FileIdentity, remove_durably
+from eventvault.files import remove_durably
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
 
@@ -60,6 +58,7 @@ class BackupMaker:
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
+        self._archiver = Archiver(settings, catalogue, chores)
         self._remover = remover
         self._on_checkpoint = on_checkpoint
 
@@ -120,7 +119,7 @@ class BackupMaker:
         started = clock.now()
         with self._staging_folder() as staging:
             checkpoint, on_made = self._take_checkpoint(request, staging, started)
-            archive, result = self._write_archive(request, checkpoint.folder, checkpoint.context)
+            archive, result = self._archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
             entry = self._add_to_catalogue(archive, result)
         duration = (clock.now() - started) // 1000
         log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
@@ -131,7 +130,6 @@ class BackupMaker:
 
     @contextmanager
     def _staging_folder(self) -> Iterator[Path]:
-        """The path for a checkpoint; what is there is removed at the end."""
         staging = self._settings.storage_dir / f"{data_folders.CHECKPOINT_PREFIX}{secrets.token_hex(4)}"
         try:
             yield staging
@@ -176,35 +174,6 @@ class BackupMaker:
             created=clock.format_milliseconds(started),
         )
 
-    def _write_archive(self, request: BackupRequest, folder: Path, manifest: Manifest) -> tuple[Path, dict[str, Any]]:
-        """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result."""
-        for name in names.candidates(clock.parse(manifest.created), manifest.label):
-            path = self._settings.backup_dir / name
-            if path.exists():
-                continue
-            for note_name in request.note_name:
-                note_name(name)
-            reusable = self._reusable_archives()
-            result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), list(reusable))
-            if not result.get("exists"):
-                self._record_damaged(result["bad"], reusable)
-                return path, result
-        raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
-
-    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, reusable: list[str]) -> dict[str, Any]:
-        try:
-            return self._chores.run(
-                "write_archive",
-                folder=str(folder),
-                path=str(path),
-                manifest=msgspec.to_builtins(manifest),
-                storage=str(self._settings.storage_dir),
-                earlier=[str(self._settings.backup_dir / name) for name in reusable],
-            )
-        except BaseException:
-            _remove_unfinished(path)
-            raise
-
     def _add_to_catalogue(self, path: Path, result: dict[str, Any]) -> BackupEntry:
         try:
             return self._catalogue.record_created(path.name, sha256=result["sha256"], verified=result["verified"])
@@ -226,28 +195,3 @@ class BackupMaker:
             on_made()
         except (EventVaultError, OSError) as error:
             log.warning("old archives could not be removed: %s", error)
-
-    def _reusable_archives(self) -> dict[str, FileIdentity]:
-        """Return the archives that members may be copied from: of EventVault and verified, newest first."""
-        entries = self._catalogue.entries()
-        good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
-        reusable = {}
-        for entry in good:
-            with suppress(BackupNotFound):
-                reusable[entry.name] = self._catalogue.identity(entry.name)
-        return reusable
-
-    def _record_damaged(self, damaged: list[dict[str, str]], reusable: dict[str, FileIdentity]) -> None:
-        """Mark the archives that proved to be damaged while members were copied from them."""
-        for archive in damaged:
-            name, problem = archive["name"], archive["problem"]
-            log.warning("%s is damaged: %s", name, problem)
-            with suppress(EventVaultError):
-                self._catalogue.record_problem(name, problem, read=reusable[name])
-
-
-def _remove_unfinished(path: Path) -> None:
-    """Remove the temporary file of the archive `path` that a killed chore left; one that fails removes it itself."""
-    with suppress(OSError):
-        for file in path.parent.glob(f".{path.name}.*{data_folders.TEMPORARY_SUFFIX}"):
-            file.unlink()

@@ -56,8 +56,6 @@ def ensure_installation(settings: Settings, identity: str) -> None:
 
 
 class _JournalRecord(msgspec.Struct):
-    """The member of the journal's record (`eventvault.journal.folder.JournalRecord`) that is needed here."""
-
     installation: str
 
 

@@ -18,7 +18,6 @@ SUFFIX = ".tar.gz"
 KNOWN_SUFFIXES = (SUFFIX, ".tar.gz.age")
 """Suffixes of archives; the second one is for encrypted archives."""
 MAX_NAME_BYTES = 255
-"""The limit of file systems."""
 MAX_SLUG_LENGTH = 60
 
 _INSTANT = re.compile(r"backup_([0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{6})(?:_.+)?\.tar\.gz")
@@ -58,7 +57,6 @@ def looks_like_archive(name: str) -> bool:
 
 
 def is_name(name: str) -> bool:
-    """Return True if an archive may have this name."""
     return _problem(name) is None
 
 

@@ -27,7 +27,6 @@ class RequestQueue:
         self._lock = threading.Lock()
         self._waiting: list[BackupRequest] = []
         self._running = threading.Lock()
-        """Held while a backup is made."""
 
     def run(self, label: str | None, note_name: NoteName, create: Callable[[BackupRequest], Created]) -> Created:
         """Wait for the turn of this request and return what `create` returns, or raise what it raises.
@@ -47,7 +46,6 @@ class RequestQueue:
                 self._waiting.remove(request)
 
     def _join(self, label: str | None, note_name: NoteName) -> tuple[BackupRequest, bool]:
-        """Return the request to wait for, and whether it is a new one."""
         with self._lock:
             waiting = next((request for request in self._waiting if request.label == label), None)
             request = waiting or BackupRequest(label)

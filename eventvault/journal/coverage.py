@@ -156,7 +156,6 @@ def _tier(segment: Segment) -> int:
 
 
 def _fit_in_one(run: Sequence[Segment]) -> list[Segment]:
-    """Return the first of them that fit into one segment."""
     total = 0
     for number, segment in enumerate(run):
         total += segment.header.bytes

@@ -236,7 +236,6 @@ class Journal:
         self._writer.survey()
 
     def _track_oldest_unwritten(self) -> None:
-        """Update `_oldest_unwritten`."""
         writer = self._writer
         if not writer.holes or writer.identity is None:
             self._oldest_unwritten = None

@@ -215,7 +215,6 @@ class SegmentWriter:
         entries: list[BackupEntry],
         identity: StoreIdentity,
     ) -> list[QuarantinedSegment]:
-        """Return those of the unusable segments whose events nothing else holds."""
         generations = identity.by_id()
         recoverable = dict(lineage(generations, identity.generation))
         for generation in {damaged.generation for damaged in unusable}:
@@ -224,7 +223,6 @@ class SegmentWriter:
         return coverage.lost(unusable, segments, recoverable)
 
     def _folder_is_gone(self) -> bool:
-        """Return True if the folder of the newest segment was deleted."""
         return self._newest is not None and not self._newest.path.parent.is_dir()
 
     def save_record(self) -> None:

@@ -1,0 +1,86 @@
+"""Has a checkpoint archived: chooses the archive's name and what it may copy from, and runs the chore."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.archive.manifest import Manifest
+from eventvault.backups import names
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.request_queue import NoteName
+from eventvault.chores import Chores
+from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
+from eventvault.files import FileIdentity
+from eventvault.settings import Settings
+
+log = logging.getLogger("BackupManager")
+
+
+class Archiver:
+    """Makes archives in BACKUP_DIR; the caller enters them in the catalogue."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, chores: Chores) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._chores = chores
+
+    def write(self, folder: Path, manifest: Manifest, note_name: Iterable[NoteName]) -> tuple[Path, dict[str, Any]]:
+        """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result."""
+        for name in names.candidates(clock.parse(manifest.created), manifest.label):
+            path = self._settings.backup_dir / name
+            if path.exists():
+                continue
+            for note in note_name:
+                note(name)
+            reusable = self._reusable_archives()
+            result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), list(reusable))
+            if not result.get("exists"):
+                self._record_damaged(result["bad"], reusable)
+                return path, result
+        raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
+
+    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, reusable: list[str]) -> dict[str, Any]:
+        try:
+            return self._chores.run(
+                "write_archive",
+                folder=str(folder),
+                path=str(path),
+                manifest=msgspec.to_builtins(manifest),
+                storage=str(self._settings.storage_dir),
+                earlier=[str(self._settings.backup_dir / name) for name in reusable],
+            )
+        except BaseException:
+            _remove_unfinished(path)
+            raise
+
+    def _reusable_archives(self) -> dict[str, FileIdentity]:
+        """Return the archives that members may be copied from: of EventVault and verified, newest first."""
+        entries = self._catalogue.entries()
+        good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
+        reusable = {}
+        for entry in good:
+            with suppress(BackupNotFound):
+                reusable[entry.name] = self._catalogue.identity(entry.name)
+        return reusable
+
+    def _record_damaged(self, damaged: list[dict[str, str]], reusable: dict[str, FileIdentity]) -> None:
+        """Mark the archives that proved to be damaged while members were copied from them."""
+        for archive in damaged:
+            name, problem = archive["name"], archive["problem"]
+            log.warning("%s is damaged: %s", name, problem)
+            with suppress(EventVaultError):
+                self._catalogue.record_problem(name, problem, read=reusable[name])
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove the temporary file of the archive `path` that a killed chore left; one that fails removes it itself."""
+    with suppress(OSError):
+        for file in path.parent.glob(f".{path.name}.*{data_folders.TEMPORARY_SUFFIX}"):
+            file.unlink()
