@@ -77,7 +77,7 @@ def replay(options: argparse.Namespace, folder: Path, results: report.Report) ->
     order = {
         "staging": str(folder / "replayed"), "segments": [[str(path), options.events] for path in paths],
         "generation": GENERATION.id, "sequence": options.events, "store_id": "0" * 16, "reason": "point in time",
-        "known": [{"id": GENERATION.id, "parent": None, "forkSequence": 0, "reason": "created", "at": 1}],
+        "generations": [{"id": GENERATION.id, "parent": None, "forkSequence": 0, "reason": "created", "at": 1}],
     }  # fmt: skip
     began = time.perf_counter()
     prepare_moment(order=order)

@@ -19,7 +19,7 @@ VIOLATIONS = {
         "eventvault/database/keys.py",
         "eventvault.journal.folder",
     ),
-    "A restore: a start uses moments, a moment uses the swap": (
+    "A restore: a start uses the route, the route uses moments and the swap": (
         "eventvault/restore/swap/intent.py",
         "eventvault.restore.moments.plan",
     ),

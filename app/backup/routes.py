@@ -162,7 +162,7 @@ def undo_restore() -> Response:
     asked = validated_body(_undo)
     with store_for_long_call() as store:
         restored = store.undo(asked.get("name"))
-    return reply({**_restored(restored), "leftBehind": replaced_events_json(restored.left_behind)})
+    return reply({**_restored(restored), "leftBehind": replaced_events_json(restored.replaced_events)})
 
 
 @blueprint.route("/undo", methods=["GET"])

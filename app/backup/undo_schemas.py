@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from app.backup.schemas import RestoredSchema, TimestampField
 from app.replies import ReplySchema
 from eventvault import clock
-from eventvault.restore.values import KeptEntry, LeftBehind, Undo
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 
 class UndoSchema(Schema):
@@ -60,23 +60,23 @@ class UndoListSchema(ReplySchema):
     undo = fields.List(fields.Nested(PreviousDatabaseSchema), required=True)
 
 
-def previous_database_json(entry: KeptEntry) -> dict[str, Any]:
+def previous_database_json(entry: PreviousEntry) -> dict[str, Any]:
     """Return the JSON form of a previous database."""
     return {
         "name": entry.name,
         "generation": entry.generation,
         "events": entry.events,
-        "left": clock.format_milliseconds(entry.left),
+        "left": clock.format_milliseconds(entry.replaced_at),
         "source": entry.source,
         "size": entry.size,
     }
 
 
-def undo_json(undo: Undo | None) -> dict[str, Any] | None:
+def undo_json(undo: UndoTarget | None) -> dict[str, Any] | None:
     """Return the JSON form of the previous database that a restore made."""
     return None if undo is None else {"name": undo.name, "generation": undo.generation, "events": undo.events}
 
 
-def replaced_events_json(events: LeftBehind | None) -> dict[str, Any] | None:
+def replaced_events_json(events: ReplacedEvents | None) -> dict[str, Any] | None:
     """Return the JSON form of the events that an undo removed."""
     return None if events is None else {"count": events.count, "first": events.first, "last": events.last}

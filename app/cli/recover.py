@@ -14,7 +14,7 @@ from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
 from eventvault.journal.folder import JournalFolder
-from eventvault.restore.start.lost import Left, is_lost, left_of
+from eventvault.restore.start.lost import RecoverySources, find_recovery_sources, is_lost
 from eventvault.settings import Settings
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
@@ -32,7 +32,7 @@ class RecoverCommand:
         recovering = dataclasses.replace(settings, auto_recover="true")
         self._spawner = Spawner(recovering, COMMAND, service=service, mode="command")
 
-    def require_sources(self) -> Left:
+    def require_sources(self) -> RecoverySources:
         """Return the sources of a recovery. Raises ServiceRunning, DatabasePresent or NothingToRecover."""
         self._require_no_service()
         database, backups = self._settings.database, self._settings.backup_dir
@@ -62,10 +62,10 @@ class RecoverCommand:
             if self._spawner.end(self._spawner.service):
                 self._spawner.wait_until_gone(_END_SECONDS)
 
-    def _find_sources(self) -> Left:
+    def _find_sources(self) -> RecoverySources:
         backups = self._settings.backup_dir
         try:
-            return left_of(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
+            return find_recovery_sources(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
         except OSError as error:
             raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
 

@@ -43,9 +43,9 @@ class Materialised(Protocol):
 
 
 class Maker(Protocol):
-    """Builds databases from archives and the journal, as `eventvault.restore.moments.build.Moments` does."""
+    """Builds databases from archives and the journal, as `eventvault.restore.moments.build.MomentBuilder` does."""
 
-    def way_to(self, moment: Moment) -> tuple[Plan, Sources]: ...
+    def plan_for(self, moment: Moment) -> tuple[Plan, Sources]: ...
     def materialise(self, moment: Moment, staging: Path) -> Materialised: ...
 
 
@@ -156,7 +156,7 @@ class Views:
         if moment.sequence is not None:
             return moment
         wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
-        sequence = self._maker.way_to(wanted)[0].target.sequence
+        sequence = self._maker.plan_for(wanted)[0].target.sequence
         return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
 
     def _materialise(self, moment: Moment, staging: Path) -> Path:
@@ -221,7 +221,7 @@ class Views:
         key = f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
-            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), known=None)
+            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None)
             return staging / data_folders.DATABASE
 
         return PastView(key, self._single_flight.last_of(key, unpack))

@@ -1,4 +1,4 @@
-"""The full check of an archive: it is restored to a private place, every record is read, and nothing of it is kept.
+"""The full check of an archive: unpacks it to a private folder, reads every record, and removes it again.
 
 A chore (`eventvault.chores`): plain data in, plain data out.
 """
@@ -24,10 +24,10 @@ from eventvault.restore.records import as_archive_error
 def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
     """Read an archive of any origin from end to end. Returns {sha256, records}; raises an ArchiveError, or NoSpace.
 
-    records: unpack it too and read every block with LevelDB's checksum, every record, the sequence without holes, as
-    many as the manifest says. A foreign archive has no checksums but LevelDB's, so its records are always read. What it
-    returns as `records` is whether those of an archive of ours were. scratch: the folder in which it is unpacked.
-    rate: at most so many bytes of the archive a second (0: no limit).
+    records: unpack it too, and read every block with LevelDB's checksum and every record; the sequence has no holes and
+    as many events as the manifest says. A foreign archive has only LevelDB's checksums, so its records are always read.
+    The `records` returned is True if those of an archive of ours were read. scratch: the folder to unpack in. rate:
+    at most so many bytes of the archive a second (0: no limit).
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())
@@ -46,7 +46,7 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
 
 
 class Pace:
-    """Makes work that tells its progress in bytes wait, so that it takes no more than `rate` of them a second."""
+    """Slows down work that reports its progress in bytes to `rate` bytes a second."""
 
     def __init__(
         self, rate: int, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
@@ -73,12 +73,12 @@ def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
 
 
 def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
-    """What an import reads, read; or what a restore does, where a database of ours was packed anew."""
+    """Read what an import would read, or what a restore would if it is a repacked database of ours."""
     try:
         unpacked = any_tar.unpack_foreign(path, folder, progress=progress)
         with as_archive_error(path):
-            foreigner = is_foreign(folder)
-        if foreigner:
+            foreign = is_foreign(folder)
+        if foreign:
             # Imported here: it loads marshmallow, and most archives are ours.
             from eventvault.foreign.importer import read_foreign
 

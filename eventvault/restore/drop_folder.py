@@ -1,9 +1,9 @@
-"""`restore/`: an archive in here is restored when the service starts, then moved to `restore/restored/`.
+"""`restore/`: the service restores an archive in here when it starts, then moves it to `restore/restored/`.
 
-What is half-copied, damaged or alien stays where it is and is named in `problems`. A file that cannot be moved away
-is remembered, so that it is applied once; so are those that were passed over for a newer one. What was found is kept
-on disk: a store that takes over says the same of the files that are still there. A second copy lies in BACKUP_DIR: when
-STORAGE_DIR is lost, an old file must not be restored in the place of what can be recovered.
+An incomplete, damaged or unsupported file stays where it is, and `problems` names it. Notes on disk remember a file
+that cannot be moved, so that it is restored once, and those that were skipped for a newer one. A store that takes over
+reads the notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old file must not be restored in
+place of what can be recovered.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 
-REFUSED, LEFT, NOT_MOVED = "restore_refused", "restore_left", "restore_not_moved"
+REFUSED, SKIPPED, NOT_MOVED = "restore_refused", "restore_left", "restore_not_moved"
 
 
 class DroppedFile(msgspec.Struct, frozen=True):
-    """Which file in `restore/` it is: the `FileIdentity` without the inode, and the name. It is JSON on disk."""
+    """A file in `restore/`: its name, and its `FileIdentity` without the inode. It is JSON on disk."""
 
     name: str
     size: int
@@ -37,13 +37,13 @@ class DroppedFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, path: Path, *, with_ctime: bool = False) -> DroppedFile:
-        """Return the file as it is now. with_ctime: a move away and back makes it another. Raises FileNotFoundError."""
+        """The file as it is now. with_ctime: a move away and back makes it another one. Raises FileNotFoundError."""
         identity = FileIdentity.of(path.stat(), with_inode=False, with_ctime=with_ctime)
         return cls(path.name, identity.size, identity.modified, identity.changed)
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What a start of the service did with a file in `restore/`. code: REFUSED, or one that is not applied again."""
+    """What a start did with a file in `restore/`. code: REFUSED; the other codes mean that it is not tried again."""
 
     file: DroppedFile
     code: str
@@ -51,7 +51,7 @@ class Note(msgspec.Struct, frozen=True):
     hint: str
 
 
-class Inbox:
+class DropFolder:
     """The archives in RESTORE_DIR."""
 
     def __init__(self, settings: Settings) -> None:
@@ -64,32 +64,32 @@ class Inbox:
 
     @property
     def problems(self) -> list[dict[str, str]]:
-        """{code, message, hint} of each file that the newest start of the service left there, as long as it is."""
+        """{code, message, hint} of each file that the last start did not restore and that is still there."""
         if not self._enabled:
             return []
-        there = [note for note in self._notes if (self._folder / note.file.name).exists()]
-        return self._unreadable + [{"code": n.code, "message": n.message, "hint": n.hint} for n in there]
+        present = [note for note in self._notes if (self._folder / note.file.name).exists()]
+        return self._unreadable + [{"code": n.code, "message": n.message, "hint": n.hint} for n in present]
 
     def candidates(self) -> list[Path]:
-        """What could be restored, newest first: regular files that end in `.tar.gz` and are not to be left alone.
+        """The files to restore, newest first: regular ones that end in `.tar.gz`, without those that a note excludes.
 
-        A start of the service begins with it: what was said of files that are looked at anew is forgotten.
+        A start of the service calls it first: it forgets the notes of all other files.
         """
-        known = {note.file: note for note in self._notes if note.code != REFUSED}
-        kept, found = [], []
+        excluding = {note.file: note for note in self._notes if note.code != REFUSED}
+        notes, candidates = [], []
         for path in self._files():
             with contextlib.suppress(FileNotFoundError):
-                note = known.get(DroppedFile.at(path)) or known.get(DroppedFile.at(path, with_ctime=True))
+                note = excluding.get(DroppedFile.at(path)) or excluding.get(DroppedFile.at(path, with_ctime=True))
                 if note is None:
-                    found.append((_instant(path), path.name, path))
+                    candidates.append((_instant(path), path.name, path))
                 else:
-                    kept.append(note)
+                    notes.append(note)
                     log.warning("%s", note.message)
-        self._notes = kept
-        return [path for _, _, path in sorted(found, reverse=True)]
+        self._notes = notes
+        return [path for _, _, path in sorted(candidates, reverse=True)]
 
     def refuse(self, archive: Path, error: EventVaultError) -> None:
-        """Leave an archive where it is, and say why."""
+        """Note why an archive was not restored; it stays where it is."""
         with contextlib.suppress(NoSpace, OSError):
             self._note(
                 Note(
@@ -100,32 +100,32 @@ class Inbox:
                 )
             )
 
-    def mark_skipped(self, archives: list[Path], taken: Path) -> None:
-        """Leave the others beside the one that was taken: a later start does not apply them either.
+    def mark_skipped(self, archives: list[Path], restored: Path) -> None:
+        """Note that `archives` were skipped because `restored` is newer: a later start does not restore them either.
 
-        Raises NoSpace or OSError where that could not be noted.
+        Raises NoSpace or OSError if that could not be noted.
         """
         for archive in archives:
             with contextlib.suppress(FileNotFoundError):
                 self._note(
                     Note(
                         DroppedFile.at(archive, with_ctime=True),
-                        LEFT,
-                        f"{archive} was left, because the newer {taken.name} was restored",
+                        SKIPPED,
+                        f"{archive} was skipped, because the newer {restored.name} was restored",
                         "remove it, or move it out and in again and restart the service to restore it",
                     )
                 )
 
     def unmark_skipped(self, archives: list[Path]) -> None:
-        """What `mark_skipped` noted of them does not hold: the other one could not be applied."""
+        """Forget what `mark_skipped` noted: the newer archive could not be restored."""
         names_of = {archive.name for archive in archives}
         with contextlib.suppress(NoSpace, OSError):
             self._write([note for note in self._notes if note.file.name not in names_of])
 
     def move_to_restored(self, archive: Path, arrived: DroppedFile | None = None) -> None:
-        """Move a restored archive to `restored/`. What cannot be moved is remembered instead.
+        """Move a restored archive to `restored/`; if it cannot be moved, a note remembers it.
 
-        arrived: the file that was restored; another one that took its name since is left to the next start.
+        arrived: the identity of the file that was restored. Another file of that name waits for the next start.
         """
         try:
             present = DroppedFile.at(archive)
@@ -134,7 +134,7 @@ class Inbox:
         if arrived is not None and present != arrived:
             return
         message = f"{archive} was restored, but could not be moved to {data_folders.RESTORED}/"
-        self._note(Note(present, NOT_MOVED, message, "it is not applied again; move it away by hand"), say=False)
+        self._note(Note(present, NOT_MOVED, message, "it is not restored again; move it away by hand"), warn=False)
         try:
             folder = archive.parent / data_folders.RESTORED
             make_folder(folder)
@@ -147,18 +147,18 @@ class Inbox:
     def _files(self) -> list[Path]:
         self._unreadable = []
         try:
-            found = list(self._folder.iterdir())
+            paths = list(self._folder.iterdir())
         except OSError as error:
             message = f"{self._folder} cannot be read: {error.strerror}"
             log.warning("%s", message)
             hint = "make it readable for the service, then restart it"
             self._unreadable = [{"code": "restore_folder", "message": message, "hint": hint}]
             return []
-        return [path for path in found if _is_archive(path)]
+        return [path for path in paths if _is_archive(path)]
 
-    def _note(self, note: Note, *, say: bool = True) -> None:
-        """Show it from now on, and keep it. Raises NoSpace or OSError where it could not be kept."""
-        if say:
+    def _note(self, note: Note, *, warn: bool = True) -> None:
+        """Replace the note of that file. Raises NoSpace or OSError if it could not be written."""
+        if warn:
             log.warning("%s", note.message)
         self._write([*(other for other in self._notes if other.file.name != note.file.name), note])
 
@@ -167,8 +167,8 @@ class Inbox:
         content = msgspec.json.encode(notes)
         try:
             write_durably(self._second, content)
-        except (NoSpace, OSError) as error:  # backups may be away; this must not keep the service from starting
-            log.warning("what was done with %s is kept in one place only: %s", self._folder, error)
+        except (NoSpace, OSError) as error:  # BACKUP_DIR may be away, and the service must start all the same
+            log.warning("the notes about %s are in one place only: %s", self._folder, error)
         write_durably(self._memory, content)
 
     def _remembered(self) -> list[Note]:
@@ -179,17 +179,17 @@ class Inbox:
 
 
 def _is_archive(path: Path) -> bool:
-    """A regular file that ends in `.tar.gz`; hidden ones are what copying programs and macOS leave."""
+    """True for a regular file that ends in `.tar.gz`; copying programs and macOS create hidden ones."""
     return names.looks_like_archive(path.name) and path.is_file() and not path.is_symlink()
 
 
 def _instant(path: Path) -> int:
-    """When the archive was made: by its manifest, by its name, or else by the file's time."""
+    """When the archive was made, in microseconds: by its manifest, its name, or else the file's time."""
     try:
         return clock.parse(reader.read_manifest(path).created)
     except (EventVaultError, OSError, ValueError):
-        named = names.instant_of(path.name)
-        return named if named is not None else path.stat().st_mtime_ns // 1000
+        instant = names.instant_of(path.name)
+        return instant if instant is not None else path.stat().st_mtime_ns // 1000
 
 
 def _free_name(path: Path) -> Path:

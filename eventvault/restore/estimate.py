@@ -1,4 +1,4 @@
-"""How fast restores are on this machine, from the earlier ones: `STORAGE_DIR/restore_speeds.json`."""
+"""Predicts how long a restore takes, from earlier ones on this machine: `STORAGE_DIR/restore_speeds.json`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from eventvault import data_folders
 from eventvault.errors import NoSpace
 from eventvault.files import write_durably
 
-KEPT = 20
+MAX_RESTORES = 20
+"""The file holds so many of the newest restores."""
 UNKNOWN_BYTES_A_SECOND = 50e6
 UNKNOWN_SECONDS = 1.0
-"""What is assumed before the first restore: any one takes this long, and reads so many bytes a second."""
+"""Assumed before the first restore: the time of an empty one, and the bytes read a second."""
 
 
-class Took(msgspec.Struct, frozen=True, array_like=True):
+class RestoreDuration(msgspec.Struct, frozen=True, array_like=True):
     """One restore: the bytes that it read, and how long it took, in seconds."""
 
     size: int
@@ -25,31 +26,31 @@ class Took(msgspec.Struct, frozen=True, array_like=True):
 
 
 def note(storage_dir: Path, size: int, seconds: float) -> None:
-    """Keep how long a restore took. Losing it costs a guess, so a full disk is no failure."""
+    """Note how long a restore took. A full disk is no failure: only a prediction gets worse."""
     with contextlib.suppress(OSError, NoSpace):
-        took = [*known(storage_dir), Took(size, seconds)][-KEPT:]
-        write_durably(storage_dir / data_folders.RESTORE_SPEEDS, msgspec.json.encode(took))
+        restores = [*read_durations(storage_dir), RestoreDuration(size, seconds)][-MAX_RESTORES:]
+        write_durably(storage_dir / data_folders.RESTORE_SPEEDS, msgspec.json.encode(restores))
 
 
-def known(storage_dir: Path) -> list[Took]:
+def read_durations(storage_dir: Path) -> list[RestoreDuration]:
     try:
-        return msgspec.json.decode((storage_dir / data_folders.RESTORE_SPEEDS).read_bytes(), type=list[Took])
+        return msgspec.json.decode((storage_dir / data_folders.RESTORE_SPEEDS).read_bytes(), type=list[RestoreDuration])
     except (OSError, msgspec.MsgspecError):
         return []
 
 
-def predict(took: list[Took], size: int) -> float:
-    """Seconds that a restore which reads `size` bytes will take: what any one takes, and what its bytes take.
+def predict(restores: list[RestoreDuration], size: int) -> float:
+    """Predict the seconds of a restore that reads `size` bytes: a constant share, and one for the bytes.
 
-    The share of the bytes is told from those that took longer than the quickest.
+    The constant share is the quickest restore; the rate of the bytes is the median of those that took longer.
     """
-    if not took:
+    if not restores:
         return round(UNKNOWN_SECONDS + size / UNKNOWN_BYTES_A_SECOND, 1)
-    least = min(took, key=lambda each: each.seconds)
+    quickest = min(restores, key=lambda restore: restore.seconds)
     rates = [
-        (each.size - least.size) / (each.seconds - least.seconds)
-        for each in took
-        if each.size > least.size and each.seconds > least.seconds
+        (restore.size - quickest.size) / (restore.seconds - quickest.seconds)
+        for restore in restores
+        if restore.size > quickest.size and restore.seconds > quickest.seconds
     ]
     rate = sorted(rates)[len(rates) // 2] if rates else UNKNOWN_BYTES_A_SECOND
-    return round(least.seconds + max(0, size - least.size) / rate, 1)
+    return round(quickest.seconds + max(0, size - quickest.size) / rate, 1)

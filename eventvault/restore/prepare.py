@@ -1,4 +1,4 @@
-"""What a restore does beside the live data: unpack, check every checksum, read every record, begin a generation.
+"""Builds the database of a restore beside the live data: unpack, check every checksum and record, begin a generation.
 
 These are chores (`eventvault.chores`): plain data in, plain data out. Nothing here touches the live database.
 """
@@ -28,18 +28,17 @@ from eventvault.system_errors import reporting_no_space
 
 
 def prepare_restore(
-    *, archive: str, staging: str, known: dict[str, Any] | None, proven: str | None = None
+    *, archive: str, staging: str, replaces: dict[str, Any] | None, proven: str | None = None
 ) -> dict[str, Any]:
-    """Make a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
+    """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
-    archive: path of the file. known: the identity of what will be left behind, None where that is not readable.
-    proven: the SHA-256 of the archive whose every record was read before: the same bytes are not read record by record
-    again.
+    archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable. proven:
+    the SHA-256 of the archive, if every record of it was read before; those of the same bytes are not read again.
     Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
     BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
-    live = msgspec.convert(known, StoreIdentity) if known else None
+    live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     before = _identity(path)
     try:
         if reader.kind(path) == "own":
@@ -60,12 +59,12 @@ def _identity(path: Path) -> FileIdentity:
         return FileIdentity.of(path.stat(), with_inode=False)
     except FileNotFoundError as error:
         raise BackupNotFound(
-            f"there is no archive {path}: {error.strerror}", hint="list the backups to see which there are"
+            f"there is no archive {path}: {error.strerror}", hint="GET /api/backup/list lists the archives"
         ) from error
 
 
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
-    """As `prepare_restore`, for the private copy of a foreign database that was found in STORAGE_DIR."""
+    """As `prepare_restore`, from the private copy of a foreign database that was in STORAGE_DIR."""
     try:
         return _import(Path(copy), Path(staging), None, [])
     except BaseException:
@@ -73,21 +72,23 @@ def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
         raise
 
 
-def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least: int = 0) -> dict[str, Any]:
-    """As `prepare_restore`, from a database that is kept in STORAGE_DIR: its tables by hard link, never written to.
+def prepare_undo(
+    *, previous: str, staging: str, replaces: dict[str, Any] | None, min_events: int = 0
+) -> dict[str, Any]:
+    """As `prepare_restore`, from a previous database: its tables by hard link; it is never written to.
 
-    least: how many events it must hold. Raises ArchiveDamaged where it cannot be opened, holds less, or has a block
-    that is not as it was written: each is read.
+    Reads every block. Raises ArchiveDamaged if the database cannot be opened, has a damaged block, or holds fewer
+    events than `min_events`.
     """
-    path, folder = Path(kept), Path(staging)
-    live = msgspec.convert(known, StoreIdentity) if known else None
+    path, folder = Path(previous), Path(staging)
+    live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     try:
         folder.mkdir()
         with reporting_no_space(f"copying {path}"):
             copy_database(path, folder / data_folders.DATABASE)
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)
-            check_holds(path, registry.last_sequence, least)
+            check_holds(path, registry.last_sequence, min_events)
             answer = _begin_generation(db, registry, "undone", live)
         (folder / data_folders.DATABASE / data_folders.DATABASE_MARK).touch()
         sync_tree(folder)
@@ -100,7 +101,7 @@ def prepare_undo(*, kept: str, staging: str, known: dict[str, Any] | None, least
 def _begin_generation(
     db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Stamp a database that holds the same as its generation did, as the beginning of the next."""
+    """Begin a new generation with all that the database holds."""
     last = registry.last_sequence
     identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=live)
     write_identity(db, identity)
@@ -116,7 +117,7 @@ def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: s
 def _stamp_own(
     path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str], *, read: bool = True
 ) -> dict[str, Any]:
-    """Read every record of a database of ours (read=False: only how many there are), and begin its new generation."""
+    """Read every record of a database of ours (read=False: only count them), and begin its new generation."""
     if read:
         check_together(path, database, expected)
     with _database(path, database) as (db, registry):
@@ -127,7 +128,7 @@ def _stamp_own(
 
 @contextmanager
 def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]:
-    """The unpacked database, opened."""
+    """Open the unpacked database; its errors are those of the archive `path`."""
     with as_archive_error(path), closing(open_checked(database)) as db:
         yield db, EventRegistry(db, database)
 
@@ -135,11 +136,11 @@ def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]
 def check_database(path: Path, database: Path, expected: int | None, *, gently: bool = False) -> None:
     """Read a database of ours that was unpacked from `path`: every block with LevelDB's checksum, and every record.
 
-    expected: how many events there must be, where that is known. gently: by one core. Raises ArchiveDamaged or
+    expected: how many events there must be, None if that is not known. gently: with one core. Raises ArchiveDamaged or
     ArchiveTooNew.
     """
     with as_archive_error(path):
-        # The first opening takes the log in, which may end torn; from then on nothing but sound blocks will do.
+        # The first opening replays the log, which may end torn; after that every block must be sound.
         open_checked(database).close()
         with closing(open_leveldb(database, paranoid=True)) as db:
             registry = EventRegistry(db, database)
@@ -152,7 +153,7 @@ def check_database(path: Path, database: Path, expected: int | None, *, gently: 
 
 
 def _read_blocks(db: Any, *, start: bytes | None = None, stop: bytes | None = None) -> None:
-    """Read every block with its checksum. An archive of ours has checksums of its own, all else has only these."""
+    """Read every block with its checksum. Only archives of ours have other checksums, too."""
     with db.iterator(start=start, stop=stop, verify_checksums=True, fill_cache=False, include_value=False) as rows:
         deque(rows, maxlen=0)
 
@@ -162,8 +163,8 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     unpacked = any_tar.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
     with as_archive_error(path):
-        foreigner = is_foreign(folder / "foreign")
-    if foreigner:
+        foreign = is_foreign(folder / "foreign")
+    if foreign:
         return _import(folder / "foreign", folder, live, notes)
     (folder / "foreign").rename(folder / data_folders.DATABASE)
     expected = unpacked.manifest.events if unpacked.manifest else None

@@ -1,6 +1,6 @@
-"""Reading every record of a database of ours: one by one, or each core a part of them.
+"""Reads every record of a database of ours, with one core or with all.
 
-LevelDB lets one process open a database. So each further one opens a copy, whose tables are hard links.
+LevelDB lets one process open a database. So each further process opens a copy, whose tables are hard links.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from eventvault.events import event
 from eventvault.files import remove_durably
 
 PART_EVENTS = 100_000
-"""Less is not worth a process of its own."""
+"""Fewer events are not worth a process of their own."""
 Part = tuple[int, int]
-"""Events beyond the first number, up to the second."""
+"""The events after the first number, up to the second."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Stored(msgspec.Struct, gc=False):
-    """All of the JSON is checked as it is decoded, but for the UTF-8 of what is passed over."""
+    """Decoding checks all of the JSON, except for the UTF-8 of the members that it skips."""
 
     sequence: int
 
@@ -43,7 +43,7 @@ _decode = msgspec.json.Decoder(_Stored).decode
 
 @contextmanager
 def as_archive_error(path: Path) -> Iterator[None]:
-    """What is wrong with the unpacked database is said of the archive `path`."""
+    """Turn errors of the unpacked database into errors of the archive `path`."""
     try:
         yield
     except DatabaseTooNew as error:
@@ -57,10 +57,10 @@ def as_archive_error(path: Path) -> Iterator[None]:
 
 
 def check_together(path: Path, database: Path, expected: int | None = None, *, upto: int | None = None) -> None:
-    """`check_records` of a database that was unpacked from `path` and that nobody has open, by all cores.
+    """`check_records` with all cores, of a database that was unpacked from `path` and that nobody has open.
 
-    upto: the last event that is read (None: all are). Copies lie beside it meanwhile; where they would not be hard
-    links there are none, and one core reads it all. Raises ArchiveDamaged or ArchiveTooNew, or OSError.
+    upto: the last event to read (None: all). The copies are beside the database meanwhile. If the file system has no
+    hard links, there are no copies, and one core reads everything. Raises ArchiveDamaged, ArchiveTooNew or OSError.
     """
     with as_archive_error(path), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
@@ -81,23 +81,23 @@ def check_together(path: Path, database: Path, expected: int | None = None, *, u
 
 
 def _check_parts(path: Path, database: Path, first: Part, copies: Mapping[Path, Part]) -> None:
-    """The first part here, the others in processes of their own; the first error ends them all."""
+    """Check the first part here, the others in processes of their own; the first error ends them all."""
     chores = Chores(niceness=0)
     with ThreadPoolExecutor(len(copies)) as pool:
-        asked = [
+        futures = [
             pool.submit(chores.run, "check_part", archive=path.name, database=str(copy), after=after, upto=upto)
             for copy, (after, upto) in copies.items()
         ]
         try:
             _check_part(path, database, *first)
-            for each in asked:
-                each.result()
+            for future in futures:
+                future.result()
         finally:
             chores.cancel()
 
 
 def check_part(*, archive: str, database: str, after: int, upto: int) -> dict[str, Any]:
-    """The chore that reads one part, of a copy of its own. archive: its name, for errors."""
+    """The chore that reads one part from its own copy. archive: its name, for errors."""
     _check_part(Path(archive), Path(database), after, upto)
     return {}
 
@@ -108,7 +108,7 @@ def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
 
 
 def _has_links(database: Path) -> bool:
-    """Whether the file system has hard links: a copy of all bytes needs room that nobody reckoned with."""
+    """True if the file system has hard links: there may be no room for a copy of all bytes."""
     probe = database.with_name(f"{database.name}.link")
     try:
         probe.hardlink_to(database / "CURRENT")
@@ -119,23 +119,23 @@ def _has_links(database: Path) -> bool:
 
 
 def _parts(last: int) -> list[Part]:
-    """All events up to `last`, in parts of about the same size."""
+    """Divide the events up to `last` into parts of about the same size."""
     count = max(1, min(thread_count(), last // PART_EVENTS))
     ends = [last * number // count for number in range(count + 1)]
     return list(itertools.pairwise(ends))
 
 
 def check_records(registry: EventRegistry, name: str, expected: int | None) -> None:
-    """Read every record: JSON, the sequence without holes, `recordedtime` never decreasing, as many as promised.
+    """Read every record: it is JSON, the sequence has no holes, `recordedtime` never decreases, and the count is right.
 
-    Raises ArchiveDamaged that says where.
+    Raises ArchiveDamaged that says where it is damaged.
     """
     check_part_of(registry, name, 0, registry.last_sequence)
     check_count(name, registry.last_sequence, expected)
 
 
 def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> None:
-    """`check_records` for the events beyond `after`, up to `upto`, and that they follow the one before them."""
+    """`check_records` for the events after `after` up to `upto`; they must also follow the one before them."""
     last, instant, ending = max(0, after - 1), _EPOCH, b"none ends so"
     for sequence, value in registry.events(last, upto):
         if sequence != last + 1:
@@ -154,20 +154,20 @@ def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> 
         raise damaged(name, f"event {last + 1} is missing")
 
 
-def check_count(name: str, found: int, expected: int | None) -> None:
-    """expected: how many events there must be, where that is known."""
-    if expected is not None and found != expected:
-        raise damaged(name, f"it holds {found} events; its manifest says {expected}")
+def check_count(name: str, count: int, expected: int | None) -> None:
+    """Raise ArchiveDamaged unless it holds as many events as `expected`, if that is known."""
+    if expected is not None and count != expected:
+        raise damaged(name, f"it holds {count} events; its manifest says {expected}")
 
 
 def damaged(name: str, what: str) -> ArchiveDamaged:
-    return ArchiveDamaged(f"{name} is damaged: {what}", hint="restore another archive; this one is kept as it is")
+    return ArchiveDamaged(f"{name} is damaged: {what}", hint="restore another archive; this one stays as it is")
 
 
 def _recorded(value: bytes) -> tuple[datetime, bytes]:
-    """When an event was recorded, and the last bytes of it, which say so. Raises ValueError where they do not."""
-    said = value[event.RECORDED_TIME]
-    ending = b',"recordedtime":"%s"}' % said
+    """When an event was recorded, and its last bytes, which contain that time. Raises ValueError if they do not."""
+    recorded = value[event.RECORDED_TIME]
+    ending = b',"recordedtime":"%s"}' % recorded
     if not value.endswith(ending):
         raise ValueError("recordedtime is not the last member")
-    return datetime.fromisoformat(said.decode()), ending
+    return datetime.fromisoformat(recorded.decode()), ending

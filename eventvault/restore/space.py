@@ -1,4 +1,4 @@
-"""Whether there is room for what a restore makes, said before it begins."""
+"""Checks that there is room for a restore before it begins."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from eventvault.errors import ArchiveError, BackupNotFound, NoSpace
 from eventvault.files import free_bytes
 
 _UNPACKED = 4
-"""An archive that does not say how large it is when it is unpacked is taken to be so many times its size."""
+"""How many times its size an archive is assumed to need if no manifest says how large it is unpacked."""
 
 
 def unpacked_bytes(archive: Path) -> int:
-    """What an archive takes when it is unpacked, at most about."""
+    """At most about how many bytes an unpacked archive needs."""
     try:
         return reader.read_manifest(archive).total_size
     except ArchiveError:
@@ -36,9 +36,9 @@ def check_space(storage_dir: Path, needed: int, doing: str) -> None:
 
 @contextmanager
 def room_for(archive: Path, storage_dir: Path) -> Iterator[None]:
-    """Raises NoSpace before an archive is unpacked that says how large it is, else when the disk is full.
+    """Raises NoSpace before an archive is unpacked whose manifest says how large it is, else once the disk is full.
 
-    It has the bytes that are `needed`, at most about, and those that are `free` either way.
+    Either error has about the bytes that are `needed`, and those that are `free`.
     """
     with suppress(ArchiveError, BackupNotFound):
         check_space(storage_dir, reader.read_manifest(archive).total_size, f"restoring {archive.name}")

@@ -1,4 +1,4 @@
-"""What is asked of a restore and what it answers with."""
+"""What a restore is asked for, and what it answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import msgspec
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment of the past, as it is asked for: with one of instant, sequence and archive, or none for the present.
+    """A moment as a request names it: by one of instant, sequence and archive, or by none for the present.
 
-    instant: microseconds since the epoch, everything recorded up to it. sequence: that event is the last. generation:
-    in which one, None for the lineage of the present one. archive: what the archive of that name holds.
+    instant: microseconds since the epoch; includes all events recorded up to it. sequence: of the last event.
+    generation: None for the lineage of the present one. archive: the name of an archive, for what it holds.
     """
 
     instant: int | None = None
@@ -20,10 +20,10 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     archive: str | None = None
 
 
-class Undo(msgspec.Struct, frozen=True):
-    """What undoes a restore: the database that it left behind, by its name, with what it holds.
+class UndoTarget(msgspec.Struct, frozen=True):
+    """The previous database that undoes a restore.
 
-    events: their number, which is also the last one's sequence; None where it could not be read.
+    events: how many it holds, which is also the last sequence; None if it could not be read.
     """
 
     name: str
@@ -31,24 +31,24 @@ class Undo(msgspec.Struct, frozen=True):
     events: int | None = None
 
 
-class LeftBehind(msgspec.Struct, frozen=True):
-    """Events that are there no more. first, last: without the data; None where they cannot be read."""
+class ReplacedEvents(msgspec.Struct, frozen=True):
+    """Events that a restore replaces. first, last: without their data; None if they cannot be read."""
 
     count: int
     first: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
 
 
-class KeptEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A database that a restore left behind. left: when, in microseconds. source: what was restored in its place.
+class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A previous database. replaced_at: microseconds. source: what was restored in its place.
 
-    size: bytes of its files; those that it shares with other databases by hard link are counted too.
+    size: bytes of its files, those included that other databases share by hard link.
     """
 
     name: str
     generation: str | None
     events: int | None
-    left: int
+    replaced_at: int = msgspec.field(name="left")
     source: str | None
     size: int
 
@@ -56,8 +56,8 @@ class KeptEntry(msgspec.Struct, frozen=True, kw_only=True):
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
 
-    staged: nothing was applied yet, the next start of the service will. undo: what was left behind by it, None where
-    nothing that can be brought back was. left_behind: of an undo, the events that were posted since the restore.
+    staged: nothing is replaced before the next start of the service. undo: the previous database, None if there is none
+    that can be brought back. replaced_events: of an undo, the events posted since the restore.
     """
 
     source: str
@@ -68,8 +68,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     staged: bool = False
     generation: str | None = None
     notes: list[str] = []
-    """What was ignored or changed on the way in, in sentences."""
+    """What the import ignored or changed, in sentences."""
     reason: str = "restored"
     """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
-    undo: Undo | None = None
-    left_behind: LeftBehind | None = None
+    undo: UndoTarget | None = None
+    replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)

@@ -24,12 +24,13 @@ from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
-from eventvault.restore.moments.build import Moments
-from eventvault.restore.moments.point_in_time import PointInTime
+from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.moments.preview import RestorePreview
+from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
 from eventvault.restore.start.startup import Startup
 from eventvault.restore.swap.previous import PreviousDatabases
-from eventvault.restore.swap.restorer import Restorer
 from eventvault.settings import Settings
 from eventvault.store.composed import ComposedStore
 from eventvault.store.lifecycle import Lifecycle
@@ -67,9 +68,11 @@ class StoreService(ComposedStore):
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
         self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
         self.journal = Journal(settings, self.bus, self.catalogue)
-        self.restorer = Restorer(settings, self.bus, self.chores, self.previous)
         self.bus.before_swap = self.journal.flush_quickly
-        self.moments = Moments(settings, self.bus, self.catalogue, self.journal.folder, self.chores)
+        self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
+        self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
+        self.preview = RestorePreview(settings, self.bus, self.catalogue, self.locator, self.moments)
+        self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
         self.remover = ArchiveRemover(settings, self.bus, self.catalogue)
         self.backups = BackupMaker(
             settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later
@@ -82,13 +85,12 @@ class StoreService(ComposedStore):
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self._consumers = consumers_of(settings, self.bus, nonces, self.kafka) if with_kafka else []
-        self.point_in_time = PointInTime(settings, self.bus, self.catalogue, self.moments, self.restorer)
-        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.moments)
+        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.locator)
         self._service_starts = service_starts
         self._on_started = on_started
         self.lifecycle = Lifecycle(
             self.bus,
-            self.restorer.swapping,
+            self.restorer.finisher.swapping,
             prepare=self._prepare,
             open_database=self._open_database,
             on_serving=self._on_serving,
@@ -116,8 +118,8 @@ class StoreService(ComposedStore):
             self.lifecycle,
             self.catalogue,
             self.restorer,
-            self.moments,
-            self.point_in_time,
+            self.locator,
+            self.preview,
             self._on_started,
         )
 
@@ -166,7 +168,7 @@ class StoreService(ComposedStore):
         self.bus.init(self._consumers, self.journal.check)
 
     def _each_second(self) -> None:
-        self.restorer.each_second()
+        self.restorer.finisher.each_second()
         self.past.close_idle()
         self.previous.drop_unused()
 

@@ -47,9 +47,9 @@ def test_a_restore_can_be_undone_and_so_can_an_undo(empty_store: Store) -> None:
 
     assert (undone.source, undone.events) == (undo.name, 2)
     assert ids(empty_store) == ["a", "b"]
-    assert undone.left_behind is not None
-    assert undone.left_behind.count == 2
-    first, last = undone.left_behind.first or {}, undone.left_behind.last or {}
+    assert undone.replaced_events is not None
+    assert undone.replaced_events.count == 2
+    first, last = undone.replaced_events.first or {}, undone.replaced_events.last or {}
     assert (first["id"], last["id"], "data" in first) == ("c", "d", False)
     assert empty_store.undo(undone.undo.name if undone.undo else None).events == 3
     assert ids(empty_store) == ["a", "c", "d"]

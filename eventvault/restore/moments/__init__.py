@@ -1,4 +1,4 @@
-"""Moments: locates a moment, plans the way to it and builds its database beside the live one.
+"""Moments: locates a moment, plans how to reach it and builds its database beside the live one.
 
 It changes no live data and imports nothing of `restore.start`.
 """

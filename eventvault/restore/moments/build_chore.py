@@ -1,4 +1,4 @@
-"""A moment as a database of its own, beside the live data: unpack, cut, replay, check. A chore (eventvault.chores)."""
+"""The chore that builds the database of a moment beside the live data: unpack, cut, replay, check."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from eventvault.restore.records import as_archive_error, check_together
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the chore is to make, in `staging/event_registry_db`.
+    """What the chore builds, in `staging/event_registry_db`.
 
-    staging, archive: paths. archive: one of ours; None: a copy that lies there already (copied), or nothing.
-    proven: the archive's SHA-256, where every record of it was read before. base: how many of its events are used.
-    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
-    store_id: where neither archive nor copy tells. known: all generations. reason: of the new generation that begins
-    there; None: it stays what it was, and records of the archive, whose files are checked, are not read one by one.
-    kafka: offsets that stand at the target and are newer than what segments and archive have.
+    staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing. proven: the
+    archive's SHA-256, if every record of it was read before. base: how many of its events are used. segments: paths,
+    with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`. store_id: for a
+    database without archive and copy. generations: all of them. reason: of the new generation that begins; None: none
+    does, and the records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
+    target, if they are newer than those of segments and archive.
     """
 
     staging: str
@@ -40,15 +40,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     instant: int | None = None
     store_id: str
-    known: list[Generation] = []
+    generations: list[Generation] = []
     reason: str | None = None
     kafka: dict[str, dict[str, Any]] = {}
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
-    """Returns {events, notJson, notes, generation, sequence}; the database is on disk then.
+    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence}.
 
-    Raises an ArchiveError (JournalDamaged among them) that says what is wrong, or NoSpace; then `staging` is gone.
+    Raises an ArchiveError (also JournalDamaged) that says what is wrong, or NoSpace; then `staging` is gone.
     """
     wanted = msgspec.convert(order, Order)
     staging = Path(wanted.staging)
@@ -73,13 +73,13 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
             registry = EventRegistry(db, database)
-        segments = [(Path(path), min(each, upto)) for path, each in wanted.segments]
+        segments = [(Path(path), min(last, upto)) for path, last in wanted.segments]
         last = replay(db, registry, segments, archive=wanted.archive)
         note_offsets(db, wanted.kafka)
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:
             raise JournalDamaged(
-                f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows what can be"
+                f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows the moments"
             )
         identity = _identity(wanted, store_id, upto)
         write_identity(db, identity)
@@ -88,7 +88,7 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
 
 
 def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
-    """The database that it begins with. Returns what to call it in errors, and whether its records were read before."""
+    """Put the base in place. Returns its name for errors, and whether its records were read before."""
     if wanted.archive is not None:
         archive = Path(wanted.archive)
         if reader.kind(archive) != "own":
@@ -97,7 +97,7 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
         return archive.name, unpacked.sha256 == wanted.proven
     if not wanted.copied:
         make_folder(staging)
-        by_id = {generation.id: generation for generation in wanted.known}
+        by_id = {generation.id: generation for generation in wanted.generations}
         create_database(
             staging / data_folders.DATABASE, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
         )
@@ -106,7 +106,7 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
 
 
 def _check_base(wanted: Order, name: str, database: Path) -> None:
-    """Every record that is used of what it begins with; those of segments are checked as they are replayed."""
+    """Check every record that is used of the base; those of segments are checked as they are replayed."""
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
@@ -121,7 +121,7 @@ def _upto(wanted: Order, registry: EventRegistry) -> int:
 
 
 def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
-    identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.known))
+    identity = StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
     if wanted.reason is None:
         return identity
     return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None)

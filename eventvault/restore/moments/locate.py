@@ -1,4 +1,4 @@
-"""Moments: what there is to restore from, and which event of which generation a moment means.
+"""Locates a moment: what there is to restore from, and which event of which generation the moment means.
 
 A moment is a state of the registry: the events 1 to some sequence of a generation.
 """
@@ -41,8 +41,8 @@ from eventvault.restore.values import Moment
 log = logging.getLogger("BackupManager")
 
 
-class Finder:
-    """Safe to use from many threads. Methods may raise OSError and BackupsUnavailable where BACKUP_DIR is away."""
+class MomentLocator:
+    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is away."""
 
     def __init__(self, bus: EventBus, catalogue: Catalogue, journal: JournalFolder) -> None:
         self._bus = bus
@@ -50,19 +50,27 @@ class Finder:
         self._journal = journal
 
     def sources(self, *, doubtful: bool = False) -> Sources:
-        """All that there is to restore from, at this moment. doubtful: archives with a known problem too."""
-        identity, live = self._identity_and_live()
+        """All that there is to restore from now. doubtful: including archives with a known problem."""
+        live_identity, live = self._identity_and_live()
         segments, damaged = self._journal.segments()
-        known: dict[str, Generation] = {each.header.generation.id: each.header.generation for each in segments}
+        generations: dict[str, Generation] = {
+            segment.header.generation.id: segment.header.generation for segment in segments
+        }
         record = self._journal.read_record()
-        for each in (record.registry if record else None, identity):
-            known |= each.by_id() if each is not None else {}
+        for identity in (record.registry if record else None, live_identity):
+            generations |= identity.by_id() if identity is not None else {}
         entries = [entry for entry in self._catalogue.entries() if entry.generation and (doubtful or not entry.problem)]
         for entry in entries:
-            if entry.generation not in known:
-                known = {**self._generations_of(entry), **known}
+            if entry.generation not in generations:
+                generations = {**self._generations_of(entry), **generations}
         lost = [segment_of(error)[1:] for error in damaged]
-        return Sources(known, entries, segments, live, tuple(lost))
+        return Sources(generations, entries, segments, live, tuple(lost))
+
+    def identity(self) -> StoreIdentity | None:
+        """The identity of the open database; if none is open, the one in the journal's record."""
+        identity, _ = self._identity_and_live()
+        record = self._journal.read_record()
+        return identity or (record.registry if record else None)
 
     def our_record(self) -> JournalRecord | None:
         """The journal's record of this installation's registry."""
@@ -70,33 +78,36 @@ class Finder:
         return record if record is not None and record.installation == self._catalogue.installation else None
 
     def ours(self, sources: Sources) -> Sources:
-        """The segments and archives that this installation made: others may have the same generations."""
-        return plans.only(sources, self._catalogue.installation)
+        """The segments and archives that this installation made; others may hold the same generations."""
+        return plans.made_by(sources, self._catalogue.installation)
 
     def present(self, sources: Sources) -> str | None:
-        """The generation of the open database; where none is open, the one that our journal was of at last.
+        """The generation of the open database; if none is open, the last one of this installation's journal.
 
-        Without the journal's record it is the newest that this installation made. Other installations count for
-        nothing.
+        Without the journal's record it is the newest generation that this installation made. Other installations do not
+        count.
         """
         if sources.live is not None:
             return sources.live.generation
         record = self.our_record()
-        if record is not None and record.registry.generation in sources.known:
+        if record is not None and record.registry.generation in sources.generations:
             return record.registry.generation
         ours = self.ours(sources)
-        archived = [entry.generation for entry in ours.archives if entry.generation in sources.known]
-        candidates = [*(each for each in archived if each is not None), *(each.generation for each in ours.segments)]
-        return max(candidates, key=lambda each: sources.known[each].at, default=None)
+        archived = [entry.generation for entry in ours.archives if entry.generation in sources.generations]
+        candidates = [
+            *(generation for generation in archived if generation is not None),
+            *(segment.generation for segment in ours.segments),
+        ]
+        return max(candidates, key=lambda generation: sources.generations[generation].at, default=None)
 
-    def find(self, moment: Moment, sources: Sources) -> Target:
-        """Raises MomentUnavailable, with the window and the nearest moments, for one that cannot be restored.
+    def locate(self, moment: Moment, sources: Sources) -> Target:
+        """The event that a moment ends with. Raises MomentUnavailable, with the window and the nearest moments.
 
-        Raises JournalDamaged for a segment that must be read for it, and RestoreRunning where the database was
-        swapped meanwhile.
+        Raises JournalDamaged for a segment that must be read for it, and RestoreRunning if the database was swapped
+        meanwhile.
         """
         generation = moment.generation or self.present(sources)
-        if generation is None or generation not in sources.known:
+        if generation is None or generation not in sources.generations:
             raise self.unavailable(f"generation {generation} is not known, or was pruned", sources, None)
         reach = plans.reachable(sources, generation)
         if moment.sequence is not None:
@@ -112,73 +123,74 @@ class Finder:
             self.check_end(sources, generation, target.sequence)
         return target
 
-    def way(self, moment: Moment, sources: Sources) -> tuple[Plan, Sources]:
-        """The plan to a moment, and what it was made with: what this installation made itself, where that leads there.
+    def plan_for(self, moment: Moment, sources: Sources) -> tuple[Plan, Sources]:
+        """The plan for a moment, and the sources that it was made from. Errors as for `locate`.
 
-        Another one may have gone on from a copy, in the same generation with other events. Errors as for `find`.
+        The first choice is what this installation made itself: another one may have gone on from a copy, in the same
+        generation with other events.
         """
         ours = self.ours(sources)
         try:
-            return self.plan(self.find(moment, ours), ours), ours
+            return self._plan(self.locate(moment, ours), ours), ours
         except MomentUnavailable:
-            return self.plan(self.find(moment, sources), sources), sources
-
-    def plan(self, target: Target, sources: Sources) -> Plan:
-        """Raises MomentUnavailable where what is left does not lead there."""
-        found = plans.plan(sources, target)
-        if found is None:
-            raise self.unavailable("what is left of that time does not lead there", sources, target.generation)
-        return found
+            return self._plan(self.locate(moment, sources), sources), sources
 
     def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
-        """An instant led to `sequence`. Raises MomentUnavailable where nothing tells whether there was more by then.
+        """An instant led to `sequence`. Raises MomentUnavailable if there may have been later events by that instant.
 
-        That is so at the last event that can be had, where what follows it is lost: in a gap, before a fork that lies
-        further, or beyond the fork of a generation that was left behind and of which nothing else is kept.
+        That is so if `sequence` is the last event that can be restored, and what follows it is lost: in a gap of the
+        journal, before a later fork, or after the fork of a previous generation of which nothing else is there.
         """
         reach = plans.reachable(sources, generation)
         if sequence < reach:
             return
         if plans.has_gap_after(sources, generation, reach):
             raise self.unavailable("that moment lies in a gap of the journal", sources, generation)
-        if plans.had_more_than(sources.known, generation, reach):
+        if plans.had_more_than(sources.generations, generation, reach):
             raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
         present = self.present(sources)
         if present is not None and plans.end_is_unknown(sources, generation, present, reach):
             raise self.unavailable(
-                f"generation {generation} is not kept beyond event {reach}, where it was left behind",
+                f"generation {generation} is not kept beyond event {reach}, and a restore has replaced it",
                 sources,
                 generation,
             )
 
     def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
-        """When that event was recorded, as far as it can be told without reading segments or archives."""
+        """When that event was recorded; None if that takes reading a segment or an archive."""
         live = sources.live
-        if sequence and live and sequence <= _held_by(live, sources, generation):
+        if sequence and live and sequence <= _last_in_live(live, sources, generation):
             with suppress(DatabaseDamaged, plyvel.Error), self._open(live) as registry:
                 return event.recorded_of(registry.at(sequence))
-        line = lineage(sources.known, generation)
+        line = lineage(sources.generations, generation)
         if sequence == 0:
-            return sources.known[line[-1][0]].at
-        for first, _, each in coverage.in_lineage(sources.segments, line):
-            if sequence in (first, each.last):
-                return each.last_time if sequence == each.last else each.first_time
+            return sources.generations[line[-1][0]].at
+        for first, _, segment in coverage.in_lineage(sources.segments, line):
+            if sequence in (first, segment.last):
+                return segment.last_time if sequence == segment.last else segment.first_time
         return None
 
     def window(self, sources: Sources, generation: str) -> dict[str, Any]:
-        """{oldest, newest}: the moments between which all can be restored, each {time, sequence}."""
+        """{oldest, newest}, each {time, sequence}: every moment between them can be restored."""
         reach = plans.reachable(sources, generation)
         return {"oldest": self._moment(sources, generation, 0), "newest": self._moment(sources, generation, reach)}
 
     def unavailable(
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
     ) -> MomentUnavailable:
-        """before: the moment lies before all that can be had."""
+        """The error for a moment. before: it lies before everything that can be restored."""
         asked = generation or self.present(sources)
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
         hint = "choose a moment of the window; GET /api/backup/timeline shows them all"
         return unavailable(why, hint=hint, generation=asked, window=self.window(sources, asked), before=before)
+
+    def _plan(self, target: Target, sources: Sources) -> Plan:
+        """Raises MomentUnavailable if the sources do not suffice."""
+        best = plans.plan(sources, target)
+        if best is None:
+            raise self.unavailable("what is still there of that time does not suffice", sources, target.generation)
+        return best
 
     def _moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
         instant = self.time_of(sources, generation, sequence)
@@ -193,9 +205,9 @@ class Finder:
 
     @contextmanager
     def _open(self, live: Live) -> Iterator[EventRegistry]:
-        """The open database, where it is still the one that was looked at."""
+        """The open database. Raises RestoreRunning if it is not the one of `live` any more."""
         with self._bus.using() as registry:
-            check_is(live, registry)
+            check_unchanged(live, registry)
             yield registry
 
     def _generations_of(self, entry: BackupEntry) -> dict[str, Generation]:
@@ -206,55 +218,55 @@ class Finder:
         return {generation.id: generation for generation in generations}
 
     def _at_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
-        born = sources.known[lineage(sources.known, generation)[-1][0]].at
+        born = sources.generations[lineage(sources.generations, generation)[-1][0]].at
         newest = self.time_of(sources, generation, reach)
         if instant < min(born, newest or born):
             raise self.unavailable("that moment lies before the registry began", sources, generation, before=True)
         if instant > max(clock.now(), newest or 0):
             raise self.unavailable("that moment lies in the future", sources, generation)
         live = sources.live
-        upto = _held_by(live, sources, generation) if live else 0
+        upto = _last_in_live(live, sources, generation) if live else 0
         sequence = self._recorded_by(live, instant, upto) if live is not None and upto else 0
         if sequence is not None and sequence < upto:
             return Target(generation=generation, sequence=sequence)
         return self._in_segments(generation, instant, reach, sources, sequence or 0)
 
     def _recorded_by(self, live: Live, instant: int, upto: int) -> int | None:
-        """How many of the first `upto` events were recorded by then; None where the open database is damaged there.
+        """How many of the first `upto` events were recorded by then; None if the open database is damaged there.
 
-        That is when a restore is needed most: the journal and the archives tell it too.
+        A restore is needed most then, and the journal and the archives answer the question too.
         """
         try:
             with self._open(live) as registry:
                 return registry.first_recorded_at_or_after(instant + 1, upto) - 1
         except (DatabaseDamaged, plyvel.Error) as error:
-            log.warning("the moment is looked for without the open database: %s", error)
+            log.warning("the moment is located without the open database: %s", error)
             return None
 
     def _in_segments(self, generation: str, instant: int, reach: int, sources: Sources, recorded: int) -> Target:
-        """Where the instant lies within or right behind a segment; else only an archive can tell.
+        """The event, if the instant lies within or right after a segment; else only an archive can tell.
 
-        recorded: so many events were recorded by then, by what the open database has.
+        recorded: how many events of the open database were recorded by then.
         """
-        line = lineage(sources.known, generation)
-        held = [each for each in coverage.in_lineage(sources.segments, line) if each[0] <= reach]
-        begun = [item for item in held if item[1] > recorded and item[2].first_time <= instant]
+        line = lineage(sources.generations, generation)
+        ranges = [entry for entry in coverage.in_lineage(sources.segments, line) if entry[0] <= reach]
+        begun = [entry for entry in ranges if entry[1] > recorded and entry[2].first_time <= instant]
         last = recorded
         if begun:
-            first, last, newest = max(begun, key=lambda item: item[1])
+            first, last, newest = max(begun, key=lambda entry: entry[1])
             lines = lines_of(newest)[first - newest.first : last - newest.first + 1]
             recorded = first - 1 + bisect.bisect_right(lines, instant, key=event.recorded_of)
-        if recorded < last or recorded >= reach or any(item[0] == recorded + 1 for item in held):
+        if recorded < last or recorded >= reach or any(entry[0] == recorded + 1 for entry in ranges):
             return Target(generation=generation, sequence=min(recorded, reach))
         return Target(generation=generation, instant=instant)
 
 
-def check_is(live: Live, registry: EventRegistry | None) -> None:
-    """Raises RestoreRunning where the open database is not the one that `live` was seen of."""
+def check_unchanged(live: Live, registry: EventRegistry | None) -> None:
+    """Raises RestoreRunning if the open database is not the one that `live` describes."""
     if registry is None or registry.identity.generation != live.generation or registry.last_sequence < live.sequence:
-        raise RestoreRunning("a restore came in between", hint="look at what is there and ask again")
+        raise RestoreRunning("a restore came in between", hint="check what is there now and ask again")
 
 
-def _held_by(live: Live, sources: Sources, generation: str) -> int:
+def _last_in_live(live: Live, sources: Sources, generation: str) -> int:
     """The last event of a generation that the open database holds."""
-    return min(live.sequence, last_common(sources.known, live.generation, generation))
+    return min(live.sequence, last_common(sources.generations, live.generation, generation))

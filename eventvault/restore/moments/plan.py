@@ -1,7 +1,7 @@
-"""How to get at a moment: which archive, which segments, as plain data. Nothing here reads or writes.
+"""The plan for a moment: which archive and which segments, as plain data. Nothing here reads or writes.
 
-Events are only ever appended, so each state of a registry is a prefix of a lineage (a generation and its ancestors),
-and what holds a later state holds the earlier ones too, when it is cut. "Nothing" is an archive at sequence 0.
+Events are only appended, so each state of a registry is a prefix of a lineage (a generation and its ancestors).
+Whatever holds a later state holds the earlier ones too, once it is cut. "Nothing" counts as an archive at sequence 0.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from eventvault.database.generation import NO_BOUND, Generation, StoreIdentity, 
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
 
-Known = Mapping[str, Generation]
+Generations = Mapping[str, Generation]
+"""Generations by id."""
+
+JOURNAL = "the journal"
+LIVE = "the present database"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment that was found: the events 1 to `sequence` of `generation`.
+    """A moment that was located: the events 1 to `sequence` of `generation`.
 
-    sequence: None where only the archive that is to be cut at `instant` can tell it.
+    sequence: None if only the archive that is cut at `instant` can tell it.
     """
 
     generation: str
@@ -40,11 +44,11 @@ class Live(msgspec.Struct, frozen=True):
 class Sources(msgspec.Struct, frozen=True):
     """What there is to restore from.
 
-    known: all generations by id. archives: those with which nothing is known to be wrong, of known generations.
-    live: None where no database is open. lost: (generation, first, last) of segments that are there and damaged.
+    archives: those without a known problem, of `generations`. live: None if no database is open. lost: (generation,
+    first, last) of damaged segments.
     """
 
-    known: Known
+    generations: Generations
     archives: Sequence[BackupEntry]
     segments: Sequence[Segment]
     live: Live | None = None
@@ -52,9 +56,9 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """archive: what is unpacked, None: nothing. live: a copy of the open database is taken instead.
+    """archive: the one to unpack, None: none. live: a copy of the open database is used instead.
 
-    base: how many of its events are used; it is cut there. segments: what is put upon it, in order, up to the target.
+    base: how many of its events are used; it is cut there. segments: what is replayed on it, in order, to the target.
     """
 
     target: Target
@@ -65,72 +69,79 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bytes_to_read(self) -> int:
-        return (self.archive.size if self.archive else 0) + sum(each.size for each in self.segments)
+        return (self.archive.size if self.archive else 0) + sum(segment.size for segment in self.segments)
+
+    @property
+    def source(self) -> str:
+        """What the restore's answer names as its source."""
+        return self.archive.name if self.archive else LIVE if self.live else JOURNAL
 
 
-def without(sources: Sources, gone: Collection[Path]) -> Sources:
-    """What is left where those archives and segments are of no use; the events of the latter count as lost."""
-    lost = [(each.generation, each.first, each.last) for each in sources.segments if each.path in gone]
+def excluding(sources: Sources, paths: Collection[Path]) -> Sources:
+    """The sources without those archives and segments; the events of the latter count as lost."""
+    lost = [(segment.generation, segment.first, segment.last) for segment in sources.segments if segment.path in paths]
     return msgspec.structs.replace(
         sources,
-        archives=[each for each in sources.archives if Path(each.path) not in gone],
-        segments=[each for each in sources.segments if each.path not in gone],
+        archives=[archive for archive in sources.archives if Path(archive.path) not in paths],
+        segments=[segment for segment in sources.segments if segment.path not in paths],
         lost=(*sources.lost, *lost),
     )
 
 
 def choose_conflicting(sources: Sources, generation: str, archive: Path, segment: Path) -> Path:
-    """Which of two that have different events is done without: the one without which more can be had.
+    """The one to exclude of two files that hold different events: more events stay reachable without it.
 
-    Where it is all the same that is the archive: one of a copy that went on elsewhere says nothing of that, while
-    segments hang together.
+    With a tie it is the archive. It may be of a copy that went on elsewhere, while segments hold a checksum of the
+    events before them.
     """
-    return max((archive, segment), key=lambda gone: reachable(without(sources, {gone}), generation))
+    return max((archive, segment), key=lambda path: reachable(excluding(sources, {path}), generation))
 
 
-def only(sources: Sources, installation: str) -> Sources:
+def made_by(sources: Sources, installation: str) -> Sources:
     """What an installation made itself. Another one may have gone on from the same generation with other events."""
     return msgspec.structs.replace(
         sources,
-        archives=[each for each in sources.archives if each.origin == "created"],
-        segments=[each for each in sources.segments if each.header.installation == installation],
+        archives=[archive for archive in sources.archives if archive.origin == "created"],
+        segments=[segment for segment in sources.segments if segment.header.installation == installation],
     )
 
 
 def has_gap_after(sources: Sources, generation: str, reach: int) -> bool:
-    """Whether there are events beyond what can be reached: what lies between is lost."""
-    line = lineage(sources.known, generation)
+    """True if there are events after `reach`, the last one that is reachable: those in between are lost."""
+    line = lineage(sources.generations, generation)
     bounds = dict(line)
-    held = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
-    lost = [min(last, bounds[each]) for each, first, last in sources.lost if first <= bounds.get(each, 0)]
-    return any(min(last, _end(sources, generation)) > reach for last in (*held, *lost))
+    journaled = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
+    lost = [min(last, bounds[owner]) for owner, first, last in sources.lost if first <= bounds.get(owner, 0)]
+    return any(min(last, _end(sources, generation)) > reach for last in (*journaled, *lost))
 
 
-def had_more_than(known: Known, generation: str, reach: int) -> bool:
-    """Whether a generation had events beyond `reach` for certain, as what forks off it, or itself does, forks later."""
-    bounds = dict(lineage(known, generation))
-    forks = ((each.fork_sequence, bounds[each.parent]) for each in known.values() if each.parent in bounds)
+def had_more_than(generations: Generations, generation: str, reach: int) -> bool:
+    """True if a generation certainly had events after `reach`: a fork in its lineage lies after it."""
+    bounds = dict(lineage(generations, generation))
+    forks = ((child.fork_sequence, bounds[child.parent]) for child in generations.values() if child.parent in bounds)
     return any(min(fork) > reach for fork in forks)
 
 
 def end_is_unknown(sources: Sources, generation: str, present: str, reach: int) -> bool:
-    """Whether all that is left of a generation that was left behind is what it shares with others.
+    """True if nothing tells whether a previous generation had events after `reach`.
 
-    Then nothing tells whether it had more, unless it was brought back from its end.
+    That is so if only events that it shares with the present one are there, unless an undo restored it completely.
     """
     if generation == present:
         return False
-    shared = reach <= last_common(sources.known, present, generation)
-    archived = any(each.generation == generation and (each.sequence or 0) >= reach for each in sources.archives)
-    journaled = any(each.generation == generation and each.last >= reach for each in sources.segments)
+    shared = reach <= last_common(sources.generations, present, generation)
+    archived = any(
+        archive.generation == generation and (archive.sequence or 0) >= reach for archive in sources.archives
+    )
+    journaled = any(segment.generation == generation and segment.last >= reach for segment in sources.segments)
     if not shared and (archived or journaled):
         return False
-    return not StoreIdentity("", present, tuple(sources.known.values())).is_complete_at(generation, reach)
+    return not StoreIdentity("", present, tuple(sources.generations.values())).is_complete_at(generation, reach)
 
 
 def reachable(sources: Sources, generation: str) -> int:
-    """The last sequence of a generation that can be restored; so can each before it."""
-    line = lineage(sources.known, generation)
+    """The last sequence of a generation that can be restored; every earlier one can be, too."""
+    line = lineage(sources.generations, generation)
     bases = [reach for _, _, reach in _bases(sources, generation)]
     best = max(bases, default=0)
     while (further := coverage.reach(sources.segments, line, best, line[0][1])) > best:
@@ -139,61 +150,61 @@ def reachable(sources: Sources, generation: str) -> int:
 
 
 def _end(sources: Sources, generation: str) -> int:
-    """The last sequence that there is of the open database's generation; any, of another one.
+    """The last sequence of the open database for its own generation; no bound for another one.
 
-    What lies beyond was posted since it was looked at, or by another installation that went on from a copy.
+    Later events were posted after `sources` was made, or by another installation that went on from a copy.
     """
     live = sources.live
     return live.sequence if live is not None and live.generation == generation else NO_BOUND
 
 
 def plan(sources: Sources, target: Target) -> Plan | None:
-    """The best way to a target; None where there is none.
+    """The best plan for a target; None if there is none.
 
-    First the newest archive at or before the moment, with the segments up to it. Else whatever reads the least: the
-    journal from its beginning, or an archive beyond the moment, cut. Else a copy of the open database, cut.
+    First choice: the newest archive at or before the moment, with the segments up to the moment. Second: whatever reads
+    the least, of the journal from its beginning or a later archive, cut. Last: a copy of the open database, cut.
     """
     if target.sequence is None:
         return _cut_at_instant(sources, target)
     upto = target.sequence
-    line = lineage(sources.known, target.generation)
-    ways = []
+    line = lineage(sources.generations, target.generation)
+    ranked = []
     for archive, live, reach in [*_bases(sources, target.generation), (None, False, 0)]:
         base = min(reach, upto)
-        found = coverage.chain(sources.segments, line, base, upto)
+        segments = coverage.chain(sources.segments, line, base, upto)
         if coverage.reach(sources.segments, line, base, upto) < upto:
             continue
-        way = Plan(target=target, archive=archive, live=live, base=base, segments=tuple(found))
+        candidate = Plan(target=target, archive=archive, live=live, base=base, segments=tuple(segments))
         exact = archive is not None and archive.sequence == base
         rank = 2 if live else 0 if exact else 1
-        ways.append(((rank, -base if exact else way.bytes_to_read), way))
-    return min(ways, key=lambda way: way[0])[1] if ways else None
+        ranked.append(((rank, -base if exact else candidate.bytes_to_read), candidate))
+    return min(ranked, key=lambda entry: entry[0])[1] if ranked else None
 
 
 def latest(sources: Sources, generation: str) -> Plan:
-    """The way to the last event of a generation that can be had at all."""
+    """The plan for the last event of a generation that can be restored."""
     target = Target(generation=generation, sequence=reachable(sources, generation))
-    found = plan(sources, target)
-    assert found is not None, "what is reachable can be planned"
-    return found
+    best = plan(sources, target)
+    assert best is not None, "what is reachable can be planned"
+    return best
 
 
 def _bases(sources: Sources, generation: str) -> Iterator[tuple[BackupEntry | None, bool, int]]:
-    """(archive, is it the open database, how much of the lineage it holds)."""
+    """(archive, whether it is the open database, how many events of the lineage it holds)."""
     for entry in sources.archives:
-        if entry.generation is not None and entry.generation in sources.known and entry.sequence is not None:
-            common = last_common(sources.known, entry.generation, generation)
+        if entry.generation is not None and entry.generation in sources.generations and entry.sequence is not None:
+            common = last_common(sources.generations, entry.generation, generation)
             if common or not entry.sequence:
                 yield entry, False, min(entry.sequence, common)
     live = sources.live
-    if live is not None and live.generation in sources.known:
-        yield None, True, min(live.sequence, last_common(sources.known, live.generation, generation))
+    if live is not None and live.generation in sources.generations:
+        yield None, True, min(live.sequence, last_common(sources.generations, live.generation, generation))
 
 
 def _cut_at_instant(sources: Sources, target: Target) -> Plan | None:
-    """The archive that holds the most of the generation: what is sought lies between its segments."""
+    """Cut the archive that holds most of the generation: the instant lies between the segments."""
     holding = [(reach, entry) for entry, _, reach in _bases(sources, target.generation) if entry is not None]
     if not holding:
         return None
-    reach, entry = max(holding, key=lambda each: each[0])
+    reach, entry = max(holding, key=lambda pair: pair[0])
     return Plan(target=target, archive=entry, base=reach)

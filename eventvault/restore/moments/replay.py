@@ -1,7 +1,7 @@
-"""A database brought to an event exactly: what lies beyond it is cut off, what is missing comes from segments.
+"""Brings a database to an exact event: cuts off the later ones, and replays missing ones from segments.
 
-On private copies only, without syncs: whoever keeps the result syncs it. Bulk writes of the keys that
-`EventRegistry.append` makes (docs/format.md); a replayed event's append is named by zeros.
+For private copies only, without syncs: the caller syncs the result. It writes the keys that `EventRegistry.append`
+writes (docs/format.md) in bulk; the nonce of a replayed event is all zeros.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from eventvault.journal.writer import metadata_from_offsets
 _BATCH = 2000
 _WAITING_BYTES = 64 * 2**20
 """Twice the write buffer: what waits fills whole memtables."""
-_REMEMBERED = 10_000
+_CACHED = 10_000
 _NO_NONCE = bytes(keys.NONCE_BYTES)
 
 
 class _Indexed(msgspec.Struct, gc=False):
-    """The members of an event that keys are made of."""
+    """The members of an event that are part of its keys."""
 
     id: str
     source: str
@@ -43,10 +43,10 @@ _decode = msgspec.json.Decoder(_Indexed).decode
 
 
 def cut(db: Any, registry: EventRegistry, upto: int) -> None:
-    """Remove every event beyond `upto`, with its keys.
+    """Remove every event after `upto`, with its keys.
 
-    LevelDB only marks what is deleted. Whoever looks for the last event would read all of it once more, and that is
-    done while everybody waits for the database to be opened: hence the compaction of the events' own range.
+    LevelDB only marks what is deleted, and finding the last event would read all of it again while everybody waits for
+    the database to be opened. So the range of the events is compacted here.
     """
     last = registry.last_sequence
     batch, waiting = db.write_batch(), 0
@@ -64,45 +64,45 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
 def replay(
     db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]], *, archive: str | None = None
 ) -> int:
-    """Append the events of segments, in order, each up to the sequence beside its path; returns the last sequence.
+    """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
-    archive: the path of what the database was unpacked from. Every segment is checked against what comes before it.
-    Raises JournalDamaged where one is damaged, forged, missing or does not continue what is there; with the `archive`
-    too where that may be what is wrong.
+    archive: the path of the archive that the database was unpacked from. Checks every segment against the events before
+    it. Raises JournalDamaged if a segment is damaged, forged, missing, or does not continue the events before it; the
+    error names the `archive` too if that may be wrong instead.
     """
     last = registry.last_sequence
     writer = _Writer(db, registry.at(last)[RECORDED_TIME] if last else b"")
     before: tuple[int, Sequence[bytes]] = (0, ())
     base = {} if archive is None else {"archive": archive}
     for path, upto in segments:
-        with _missing_said(path):
-            found = segment.read_header(path)
-        lines = lines_of(found)
-        _check_previous(found, before, registry, base)
-        _check_overlap(found, lines, registry, last, base)
-        wanted = lines[max(0, last + 1 - found.first) : max(0, upto + 1 - found.first)]
-        if found.first > last + 1:
+        with _missing_is_damage(path):
+            current = segment.read_header(path)
+        lines = lines_of(current)
+        _check_previous(current, before, registry, base)
+        _check_overlap(current, lines, registry, last, base)
+        wanted = lines[max(0, last + 1 - current.first) : max(0, upto + 1 - current.first)]
+        if current.first > last + 1:
             raise JournalDamaged(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
         writer.append(path, last + 1, wanted)
         last += len(wanted)
-        if found.last <= upto:
-            note_offsets(db, found.header.kafka)
-        before, base = (found.first, lines), {}
+        if current.last <= upto:
+            note_offsets(db, current.header.kafka)
+        before, base = (current.first, lines), {}
     writer.put_waiting()
     return last
 
 
-def lines_of(found: Segment) -> list[bytes]:
-    """All events of a segment, every byte checked. Raises JournalDamaged, also where the file is gone, or OSError."""
-    with _missing_said(found.path):
-        return segment.read_lines(found)
+def lines_of(source: Segment) -> list[bytes]:
+    """All events of a segment, every byte checked. Raises JournalDamaged, also if the file is missing, or OSError."""
+    with _missing_is_damage(source.path):
+        return segment.read_lines(source)
 
 
 @contextmanager
-def _missing_said(path: Path) -> Iterator[None]:
-    """A segment may be merged into another, or removed, after it was seen."""
+def _missing_is_damage(path: Path) -> Iterator[None]:
+    """Raise JournalDamaged for a missing file: compaction or rotation may remove a segment after it was listed."""
     try:
         yield
     except FileNotFoundError as error:
@@ -112,15 +112,15 @@ def _missing_said(path: Path) -> Iterator[None]:
 
 
 class _Writer:
-    """Puts replayed events; their identities and indexes wait, so that LevelDB has little to merge.
+    """Puts replayed events at once, and their identities and indexes later, so that LevelDB has little to merge.
 
-    A memtable that overlaps no table becomes one that is not merged again (`Version::PickLevelForMemTableOutput` of
-    LevelDB). Events come in the order of their keys, so those of a memtable do, unless keys of another kind are
-    in it; those of one kind are put together, whenever `_WAITING_BYTES` of them wait, and at the end.
+    LevelDB does not merge a table if its memtable overlapped no other one (`Version::PickLevelForMemTableOutput`).
+    Events come in the order of their keys, so their memtables do not overlap unless keys of other kinds are in them.
+    Those of each kind are put together, whenever `_WAITING_BYTES` of them wait, and at the end.
     """
 
     def __init__(self, db: Any, recorded: bytes) -> None:
-        """recorded: `recordedtime` of the event before, as it is printed: the text sorts as the instants do."""
+        """recorded: `recordedtime` of the event before, as text, which sorts as the instants do."""
         self._db = db
         self._recorded = recorded
         self._prefixes = _Prefixes()
@@ -129,14 +129,14 @@ class _Writer:
         self._waiting_bytes = 0
 
     def append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
-        """Raises JournalDamaged where a line of the segment `path` is not what comes next."""
+        """Put the events of the segment `path`. Raises JournalDamaged if a line is not the next event."""
         for start in range(0, len(lines), _BATCH):
             self._append(path, first + start, lines[start : start + _BATCH])
             if self._waiting_bytes >= _WAITING_BYTES:
                 self.put_waiting()
 
     def put_waiting(self) -> None:
-        """To be called at the end: all is in the database then."""
+        """Put what waits; call it at the end."""
         for waiting in (self._identities, self._indexes):
             for batch in waiting:
                 batch.write()
@@ -168,25 +168,25 @@ class _Writer:
 
 
 class _Prefixes:
-    """The index keys of an event without its sequence; the texts repeat, so what was made is remembered."""
+    """The index keys of an event without its sequence. Types and sources repeat, so their prefixes are cached."""
 
     def __init__(self) -> None:
         self._types: dict[str, bytes] = {}
         self._sources: dict[str, bytes] = {}
 
     def of(self, event: _Indexed) -> list[bytes]:
-        of_type = self._types.get(event.type) or _remembered(self._types, keys.TYPE, event.type)
-        of_source = self._sources.get(event.source) or _remembered(self._sources, keys.SOURCE, event.source)
+        of_type = self._types.get(event.type) or _cached(self._types, keys.TYPE, event.type)
+        of_source = self._sources.get(event.source) or _cached(self._sources, keys.SOURCE, event.source)
         if event.subject is None:
             return [of_type, of_source]
         return [of_type, of_source, keys.index_prefix(keys.SUBJECT, event.subject)]
 
 
-def _remembered(known: dict[str, bytes], index: bytes, text: str) -> bytes:
-    if len(known) >= _REMEMBERED:
-        known.clear()
-    known[text] = keys.index_prefix(index, text)
-    return known[text]
+def _cached(cache: dict[str, bytes], index: bytes, text: str) -> bytes:
+    if len(cache) >= _CACHED:
+        cache.clear()
+    cache[text] = keys.index_prefix(index, text)
+    return cache[text]
 
 
 def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
@@ -197,50 +197,52 @@ def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
 
 
 def _check_previous(
-    found: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry, base: Mapping[str, str]
+    current: Segment, before: tuple[int, Sequence[bytes]], registry: EventRegistry, base: Mapping[str, str]
 ) -> None:
-    """Whether the segment was written after just these events: from the one read before, or from the database.
+    """Raise JournalDamaged if the segment was written after other events than those of the segment before it.
 
-    base: what the error says of the archive that the latter is of.
+    before: first sequence and events of that segment; what it lacks is read from `registry`. base: the error's detail
+    about the archive that `registry` was unpacked from.
     """
-    said = found.header.previous
-    if said is None:
+    previous = current.header.previous
+    if previous is None:
         return
     first, lines = before
-    if lines and first <= said.first and said.last < first + len(lines):
-        there = segment.sha256_of(lines[said.first - first : said.last - first + 1])
+    if lines and first <= previous.first and previous.last < first + len(lines):
+        sha256 = segment.sha256_of(lines[previous.first - first : previous.last - first + 1])
     else:
         digest = hashlib.sha256()
-        for _, value in registry.events(said.first - 1, said.last):
+        for _, value in registry.events(previous.first - 1, previous.last):
             digest.update(value + b"\n")
-        there = digest.hexdigest()
-    if said.last != found.first - 1 or there != said.sha256:
+        sha256 = digest.hexdigest()
+    if previous.last != current.first - 1 or sha256 != previous.sha256:
         raise JournalDamaged(
-            f"{found.path} was written after other events {said.first} to {said.last} than those that are there",
+            f"{current.path} was written after other events {previous.first} to {previous.last} than those here",
             hint="a segment or an archive was replaced; GET /api/backup/timeline shows what else can be restored",
-            segment=str(found.path),
+            segment=str(current.path),
             **base,
         )
 
 
 def _check_overlap(
-    found: Segment, lines: Sequence[bytes], registry: EventRegistry, last: int, base: Mapping[str, str]
+    current: Segment, lines: Sequence[bytes], registry: EventRegistry, last: int, base: Mapping[str, str]
 ) -> None:
-    """Whether the last event that is there already is the segment's too, where the segment has it.
+    """Raise JournalDamaged if the segment has another event than the registry where both overlap.
 
-    A copy of the database that went on elsewhere has others of the same sequences, and archives of the same generation.
+    A copy of the database that went on elsewhere has other events of the same sequences, and makes archives of the same
+    generation.
     """
-    if found.first <= last <= found.last and lines[last - found.first] != registry.at(last):
+    if current.first <= last <= current.last and lines[last - current.first] != registry.at(last):
         raise JournalDamaged(
-            f"{found.path} has another event {last} than {base.get('archive', 'what is there')}",
+            f"{current.path} has another event {last} than {base.get('archive', 'the events before it')}",
             hint="one of them was replaced; GET /api/backup/timeline shows what else can be restored",
-            segment=str(found.path),
+            segment=str(current.path),
             **base,
         )
 
 
 def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put offsets, as a segment's header or the journal's record has them."""
+    """Put Kafka's offsets, in the form of a segment's header or the journal's record."""
     with db.write_batch(transaction=True) as batch:
         for key, value in metadata_from_offsets(kafka).items():
             batch.put(key, value)

@@ -1,4 +1,4 @@
-"""What can be restored, ready to be drawn: the window, generations with their forks, archives, segments, gaps."""
+"""What can be restored, as a timeline: the window, generations with their forks, archives, segments and gaps."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from eventvault.database.generation import Generation, lineage
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
 from eventvault.restore.moments import plan as plans
-from eventvault.restore.moments.build import Moments
+from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Sources
 
 
-def timeline(moments: Moments) -> dict[str, Any]:
+def timeline(locator: MomentLocator) -> dict[str, Any]:
     """See `eventvault.store.ports.restores.Restores`. Each generation's moments reach from 0 to `lastSequence`."""
-    sources = moments.sources()
-    present = moments.present(sources)
-    line = dict(lineage(sources.known, present)) if present else {}
-    in_order = sorted(sources.known.values(), key=lambda each: each.at)
+    sources = locator.sources()
+    present = locator.present(sources)
+    line = dict(lineage(sources.generations, present)) if present else {}
+    generations = sorted(sources.generations.values(), key=lambda generation: generation.at)
     return {
-        "window": moments.window(sources, present) if present else None,
+        "window": locator.window(sources, present) if present else None,
         "generation": present,
-        "generations": [_generation(moments, sources, each, present, line) for each in in_order],
+        "generations": [_generation(locator, sources, generation, present, line) for generation in generations],
         "archives": [_archive(entry) for entry in sources.archives],
-        "segments": [_segment(each) for each in sources.segments],
-        "gaps": [gap for each in in_order for gap in _gaps(sources, each.id)],
+        "segments": [_segment(segment) for segment in sources.segments],
+        "gaps": [gap for generation in generations for gap in _gaps(sources, generation.id)],
     }
 
 
 def _generation(
-    moments: Moments, sources: Sources, generation: Generation, present: str | None, line: dict[str, int]
+    locator: MomentLocator, sources: Sources, generation: Generation, present: str | None, line: dict[str, int]
 ) -> dict[str, Any]:
-    window = moments.window(sources, generation.id)
+    window = locator.window(sources, generation.id)
     return {
         "id": generation.id,
         "parent": generation.parent,
@@ -58,27 +58,26 @@ def _archive(entry: BackupEntry) -> dict[str, Any]:
     }
 
 
-def _segment(each: Segment) -> dict[str, Any]:
-    header = each.header
+def _segment(segment: Segment) -> dict[str, Any]:
     return {
-        "name": each.path.name,
-        "generation": each.generation,
-        "first": each.first,
-        "last": each.last,
-        "firstTime": header.first_time,
-        "lastTime": header.last_time,
-        "size": each.size,
+        "name": segment.path.name,
+        "generation": segment.generation,
+        "first": segment.first,
+        "last": segment.last,
+        "firstTime": segment.header.first_time,
+        "lastTime": segment.header.last_time,
+        "size": segment.size,
     }
 
 
 def _gaps(sources: Sources, generation: str) -> list[dict[str, Any]]:
-    """Events that there were and that nothing holds; what comes after them in that generation is out of reach."""
+    """The events that nothing holds any more; later events of that generation cannot be restored."""
     reach = plans.reachable(sources, generation)
-    own = [(generation, dict(lineage(sources.known, generation))[generation])]
-    held = coverage.in_lineage(sources.segments, own)
-    lost = [min(last, own[0][1]) for each, first, last in sources.lost if each == generation and first <= own[0][1]]
-    end = max((*(last for _, last, _ in held), *lost), default=0)
+    bound = dict(lineage(sources.generations, generation))[generation]
+    journaled = coverage.in_lineage(sources.segments, [(generation, bound)])
+    lost = [min(last, bound) for owner, first, last in sources.lost if owner == generation and first <= bound]
+    end = max((*(last for _, last, _ in journaled), *lost), default=0)
     if end <= reach:
         return []
-    holes = coverage.missing(sources.segments, lineage(sources.known, generation), reach, end)
+    holes = coverage.missing(sources.segments, lineage(sources.generations, generation), reach, end)
     return [{"generation": generation, "first": first, "last": last} for first, last in holes]

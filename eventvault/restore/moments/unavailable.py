@@ -1,4 +1,4 @@
-"""What is said of a moment that cannot be had: the same wherever it was asked for."""
+"""The error for a moment that cannot be restored or read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from eventvault.errors import MomentUnavailable
 def unavailable(
     why: str, *, hint: str, generation: str, window: dict[str, Any], before: bool = False
 ) -> MomentUnavailable:
-    """`window` with `oldest` and `newest`, each {time, sequence}, of what can be had of `generation`.
+    """The error, with the window and its nearer end.
 
-    Of its ends the nearer one alone is `nearest`, which is the oldest only for a moment `before` it: whoever takes what
-    is named there must not lose everything. There is never one on the other side: a state is all that was up to some
-    event, so that beyond a gap nothing can be had.
+    window: {oldest, newest}, each {time, sequence}, of the moments of `generation` that are available. `nearest` is its
+    oldest only for a moment `before` the window: who accepts the proposal must not lose everything. No moment follows
+    a gap, as a state needs all events before it.
     """
     end = window["oldest" if before else "newest"]
     return MomentUnavailable(why, hint=hint, window=window, nearest=[{"generation": generation, **end}])

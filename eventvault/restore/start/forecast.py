@@ -1,6 +1,6 @@
-"""Whether a start may take long: then requests are refused at once, instead of each holding a thread while it waits.
+"""Whether a start may take long: then requests are refused at once, and none holds a thread while it waits.
 
-Nothing is opened for that. `eventvault.restore.start.startup` decides by the same rules what it really does.
+This opens nothing. `eventvault.restore.start.startup` decides by the same rules what it really does.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import EventVaultError
 from eventvault.journal.folder import JournalFolder
-from eventvault.restore.start.lost import is_lost, left_of
+from eventvault.restore.start.lost import find_recovery_sources, is_lost
 from eventvault.settings import Settings
 
 
 def will_start_slowly(
     settings: Settings, catalogue: Catalogue, journal: JournalFolder, *, service_starts: bool
 ) -> bool:
-    """Something is restored, recovered or imported before the database is opened. service_starts: no take-over."""
+    """True if a restore, recovery or import comes before the database is opened. service_starts: no take-over."""
     with contextlib.suppress(OSError, EventVaultError):
-        if service_starts and _waits_for_the_start(settings):
+        if service_starts and _restore_is_waiting(settings):
             return True
-        left = functools.partial(left_of, catalogue, journal)
-        if is_lost(settings.database, left):
-            return settings.auto_recover == "true" and bool(left())
+        find_sources = functools.partial(find_recovery_sources, catalogue, journal)
+        if is_lost(settings.database, find_sources):
+            return settings.auto_recover == "true" and bool(find_sources())
         return not (settings.database / data_folders.DATABASE_MARK).exists()
     return False
 
 
-def _waits_for_the_start(settings: Settings) -> bool:
-    """A restore that was staged, or an archive in `restore/`."""
-    inbox = settings.auto_restore_enabled and any(settings.restore_dir.glob(f"*{names.SUFFIX}"))
-    return inbox or (settings.storage_dir / data_folders.STAGED_RESTORE).exists()
+def _restore_is_waiting(settings: Settings) -> bool:
+    """True if a restore is staged, or an archive lies in `restore/`."""
+    dropped = settings.auto_restore_enabled and any(settings.restore_dir.glob(f"*{names.SUFFIX}"))
+    return dropped or (settings.storage_dir / data_folders.STAGED_RESTORE).exists()

@@ -1,4 +1,4 @@
-"""Whether the database is gone, and what is left of it: the archives of this installation, and its journal."""
+"""Whether the database is lost, and what it can be recovered from: this installation's archives and journal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.journal.folder import JournalFolder
 
 
-class Left(NamedTuple):
-    """archives: in the order in which they are to be tried: those made here with which nothing is known to be wrong,
-    newest first, then the others, and at last those that cannot be read and may be ours. journaled: there is, or was, a
-    journal of this installation with an event in it.
+class RecoverySources(NamedTuple):
+    """What a lost database can be recovered from; false if there is nothing. Other installations do not count.
 
-    It is true where anything can be recovered. What other installations left there counts for nothing.
+    archives: in the order to try: first those made here without a known problem, newest first, then those with one,
+    last the unreadable ones that may be ours. journaled: this installation has, or had, a journal with an event in it.
     """
 
     archives: list[BackupEntry]
@@ -30,29 +29,29 @@ class Left(NamedTuple):
         return " and ".join(filter(None, [counted, "the journal" if self.journaled else ""]))
 
 
-def is_lost(database: Path, left: Callable[[], Left]) -> bool:
-    """Whether there is no database: no folder, an empty one, or what a removal under a running store left of it.
+def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool:
+    """True if there is no database: no folder, an empty one, or the rest after a removal under a running store.
 
-    LevelDB writes CURRENT when it makes a database, and is never without it afterwards; a store that still runs makes
-    other files anew. Where nothing is left to recover from (`left`), such a folder may be all that there is: it stays.
+    LevelDB writes CURRENT when it creates a database and always has it afterwards; a store that still runs recreates
+    other files. Such a rest counts as a database if there is nothing to recover from: it may be all that there is.
     """
     if not database.exists():
         return True
     if not database.is_dir():
         return False
-    return not any(database.iterdir()) or (not (database / "CURRENT").exists() and bool(left()))
+    return not any(database.iterdir()) or (not (database / "CURRENT").exists() and bool(find_sources()))
 
 
-def left_of(catalogue: Catalogue, journal: JournalFolder) -> Left:
-    """May raise BackupsUnavailable or OSError."""
+def find_recovery_sources(catalogue: Catalogue, journal: JournalFolder) -> RecoverySources:
+    """What BACKUP_DIR holds of this installation. May raise BackupsUnavailable or OSError."""
     ours = [entry for entry in catalogue.entries() if entry.origin == "created"]
     ours.sort(key=lambda entry: entry.problem is not None)
-    return Left([*ours, *catalogue.unattributed()], _is_journaled(catalogue, journal))
+    return RecoverySources([*ours, *catalogue.unattributed()], _is_journaled(catalogue, journal))
 
 
 def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:
-    found, damaged = journal.segments()
+    segments, damaged = journal.segments()
     record = journal.read_record()
     ours = record is not None and record.installation == catalogue.installation
     had_events = ours and record is not None and (record.sequence > 0 or bool(damaged))
-    return had_events or any(each.header.installation == catalogue.installation for each in found)
+    return had_events or any(segment.header.installation == catalogue.installation for segment in segments)

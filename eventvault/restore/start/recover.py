@@ -1,15 +1,13 @@
-"""The recovery of a database that is gone, from all that its installation has in BACKUP_DIR.
+"""Recovers a lost database from all that its installation has in BACKUP_DIR.
 
-What was there and cannot be had is never taken for an empty registry: an empty one comes back only where it was empty.
+It never mistakes lost events for an empty registry: it recovers an empty one only if it was empty.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -27,213 +25,222 @@ from eventvault.errors import (
 from eventvault.files import FileIdentity
 from eventvault.journal.folder import JournalFolder, is_unreadable, segment_of
 from eventvault.journal.writer import Offsets
+from eventvault.restore.builder import RECOVERED, ArchiveSource, LostDatabase
 from eventvault.restore.moments import plan as plans
-from eventvault.restore.moments.build import Moments
+from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Plan, Sources
-from eventvault.restore.moments.point_in_time import source_of
-from eventvault.restore.start.lost import Left, left_of
+from eventvault.restore.restorer import Restorer
+from eventvault.restore.start.lost import RecoverySources, find_recovery_sources
 from eventvault.restore.swap.intent import Intent
-from eventvault.restore.swap.restorer import Restorer
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-Refused = Callable[[EventVaultError | str], None]
-"""Is told of what was damaged and done without."""
+Omissions = list[EventVaultError | str]
+"""Why the recovery does without something: the error of a damaged file, or a sentence."""
 
 
-class Recovery:
-    """Looks at BACKUP_DIR when no database is open. Methods may raise OSError and BackupsUnavailable."""
+class Recoverer:
+    """Recovers while no database is open. Methods may raise OSError and BackupsUnavailable."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        restorer: Restorer,
+        journal: JournalFolder,
+        locator: MomentLocator,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._restorer = restorer
         self._journal = journal
-        self._moments = moments
+        self._locator = locator
         self._warned = ""
-        self._in_vain: tuple[dict[Path, FileIdentity | None], DatabaseMissing] | None = None
-        """What there was when nothing of it could be recovered, and what was said of that."""
+        self._failed: tuple[dict[Path, FileIdentity | None], DatabaseMissing] | None = None
+        """The files that an earlier try could not recover from, and its error."""
 
-    def what_is_left(self) -> Left:
-        """What there is of a database that this installation had."""
-        return left_of(self._catalogue, self._journal)
+    def find_sources(self) -> RecoverySources:
+        """What a database that this installation had can be recovered from."""
+        return find_recovery_sources(self._catalogue, self._journal)
 
-    def recover(self, left: Left) -> None:
-        """Up to the last event that can be had. Raises DatabaseMissing where there is none, or NoSpace.
+    def recover(self, sources: RecoverySources) -> None:
+        """Recover to the last event that can be restored. Raises DatabaseMissing if there is none, or NoSpace.
 
-        A start is tried again every second: all that was read in vain is read again only once it is not the same any
-        more, or where an archive could not even be opened.
+        A start is tried every second. After a failure the same files are not read again before one of them changes,
+        unless an archive could not even be opened.
         """
         database, backups = self._settings.database, self._settings.backup_dir
-        there = self._sources_seen()
-        if self._in_vain is not None and self._in_vain[0] == there:
-            raise self._in_vain[1].with_traceback(None)  # else it would grow with each second
-        self._warn(f"{database} is gone, recovering it from {backups}")
-        refused: list[EventVaultError | str] = []
-        intent = self._prepare(refused.append)
-        reasons = list(dict.fromkeys(map(str, refused)))
+        files = self._source_files()
+        if self._failed is not None and self._failed[0] == files:
+            raise self._failed[1].with_traceback(None)  # else the traceback would get longer every second
+        self._warn_once(f"{database} is gone, recovering it from {backups}")
+        omissions: Omissions = []
+        intent = self._build(omissions)
+        reasons = list(dict.fromkeys(map(str, omissions)))
         if intent is None:
             why = "; ".join(reasons) or "what the journal begins with is not there"
             missing = DatabaseMissing(
-                f"{database} is gone, and nothing of it could be recovered from {left} in {backups}: {why}",
+                f"{database} is gone, and nothing of it could be recovered from {sources} in {backups}: {why}",
                 hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
                 "AUTO_RECOVER=empty to start anew",
             )
-            if not any(isinstance(each, ArchiveUnreadable) for each in refused):
-                self._in_vain = there, missing
+            if not any(isinstance(omission, ArchiveUnreadable) for omission in omissions):
+                self._failed = files, missing
             raise missing
-        self._apply(intent, reasons)
+        self._swap_and_finish(intent, reasons)
 
-    def _warn(self, text: str) -> None:
-        """Once, however often the start is tried."""
+    def _warn_once(self, text: str) -> None:
+        """Warn once, however often the start is tried."""
         if text != self._warned:
             log.warning("%s", text)
         self._warned = text
 
-    def _apply(self, intent: Intent, reasons: list[str]) -> None:
-        """Loudly, in the log and in what health shows of the last restore."""
+    def _swap_and_finish(self, intent: Intent, reasons: list[str]) -> None:
+        """Say in the log and in health's last restore what was recovered, and what was not."""
         restored = intent.restored
-        said = f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"
-        kept = [f"what was left there is kept in {intent.kept}"] if self._settings.database.exists() else []
-        notes = [said, *kept, *(f"done without: {reason}" for reason in reasons), *restored.notes]
-        intent = msgspec.structs.replace(
-            intent, restored=msgspec.structs.replace(restored, notes=notes, reason="recovered")
-        )
-        self._restorer.settle(self._restorer.apply(intent))
+        notes = [f"{self._settings.database} was gone: {restored.events} events were recovered from {restored.source}"]
+        if self._settings.database.exists():
+            notes.append(f"the rest of it is kept in {intent.previous_name}")
+        notes += [*(f"done without: {reason}" for reason in reasons), *restored.notes]
+        restored = msgspec.structs.replace(restored, notes=notes, reason=RECOVERED)
+        self._restorer.swap_closed(msgspec.structs.replace(intent, restored=restored))
         for note in notes:
             log.warning("%s", note)
 
-    def _sources_seen(self) -> dict[Path, FileIdentity | None]:
-        """The archives and the files of the journal, as they look: what they lead to is the same until that changes."""
+    def _source_files(self) -> dict[Path, FileIdentity | None]:
+        """The identities of the archives and the journal's files: recovery has the same result until one changes."""
         archives = [Path(entry.path) for entry in self._catalogue.entries()]
         return {path: FileIdentity.at(path) for path in (*archives, *self._journal.root.rglob("*"))}
 
-    def _prepare(self, refused: Refused) -> Intent | None:
-        """A database that is ready to take the place of the one that is gone: up to the last event that can be had.
+    def _build(self, omissions: Omissions) -> Intent | None:
+        """Build a database to replace the lost one, up to the last event that can be restored.
 
-        From the journal with the archives, else from the newest archive that is whole, those with a known problem at
-        the end. None where nothing that was there can be had. Raises NoSpace, and BackupsUnavailable where a segment
-        cannot be read now that may hold more: what is damaged is done without, but this may be good.
+        Uses the journal with the archives, else the newest good archive, those with a known problem last. Returns None
+        if nothing can be restored. Raises NoSpace, and BackupsUnavailable if a segment that may hold later events
+        cannot be read now: a damaged one is omitted, but this one may be good.
         """
         self._journal.retry_unreadable()
-        empty, left = self._was_empty(), self.what_is_left()
-        if left.journaled or empty:
+        was_empty, sources = self._was_empty(), self.find_sources()
+        if sources.journaled or was_empty:
             for doubtful in (False, True):
-                intent = self._to_the_end(refused, empty=empty, doubtful=doubtful)
+                intent = self._build_latest(omissions, was_empty=was_empty, doubtful=doubtful)
                 if intent is not None:
                     return intent
         unreadable = list(filter(is_unreadable, self._journal.segments()[1]))
         if unreadable:
-            raise _not_now(unreadable[0])
-        for entry in left.archives:
-            if entry.sequence == 0 and not empty:
-                refused(f"{entry.name} holds no event, and there were some")
+            raise _unreadable_now(unreadable[0])
+        for entry in sources.archives:
+            if entry.sequence == 0 and not was_empty:
+                omissions.append(f"{entry.name} holds no event, but the database did")
                 continue
             try:
-                return self._restorer.prepare(Path(entry.path), secrets.token_hex(8))
+                return self._build_from(ArchiveSource(Path(entry.path)))
             except (ArchiveError, BackupNotFound) as error:
-                refused(error)
+                omissions.append(error)
         return None
 
-    def _to_the_end(self, refused: Refused, *, empty: bool, doubtful: bool) -> Intent | None:
-        """Up to the last event of the present lineage. empty: no event at all will do too."""
-        all_of_it = self._moments.sources(doubtful=doubtful)
-        generation = self._moments.present(all_of_it)
+    def _build_latest(self, omissions: Omissions, *, was_empty: bool, doubtful: bool) -> Intent | None:
+        """Build the last event of the present lineage that can be restored. was_empty: none is as good."""
+        everything = self._locator.sources(doubtful=doubtful)
+        generation = self._locator.present(everything)
         if generation is None:
             return None
-        sources = self._trusted(all_of_it, generation)
-        gone: set[Path] = set()
+        trusted = self._trusted(everything, generation)
+        excluded: set[Path] = set()
         while True:
-            left = plans.without(sources, gone)
-            way = plans.latest(left, generation)
-            self._check_readable(left, way)
-            if way.target.sequence == 0 and not empty:
+            sources = plans.excluding(trusted, excluded)
+            plan = plans.latest(sources, generation)
+            self._check_readable(sources, plan)
+            if plan.target.sequence == 0 and not was_empty:
                 return None
+            log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
+                     plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
             try:
-                intent = self._made(way, left)
+                intent = self._build_from(LostDatabase(plan, sources, self._recorded_offsets(plan)))
             except (ArchiveError, BackupNotFound) as error:
                 if isinstance(error, JournalDamaged) and is_unreadable(error):
-                    self._journal.quarantine(error)  # known before anything is unpacked, when this is tried again
-                    raise _not_now(error) from error
-                refused(error)
-                gone |= _blamed(error, way, left)
-                if "segment" in error.details and Path(error.details["segment"]) in gone:
+                    self._journal.quarantine(error)  # so that the next try fails before it unpacks anything
+                    raise _unreadable_now(error) from error
+                omissions.append(error)
+                excluded |= _blamed(error, plan, sources)
+                if "segment" in error.details and Path(error.details["segment"]) in excluded:
                     self._journal.mark_suspect(Path(error.details["segment"]))
                 continue
-            if plans.has_gap_after(left, generation, way.target.sequence or 0):
-                refused(f"events beyond {way.target.sequence} are in the journal, but what leads to them is not there")
-            elif (last := self._last_known(generation)) > (way.target.sequence or 0):
-                refused(f"the events up to {last}, which there were and which neither an archive nor the journal has")
+            self._note_missing(omissions, sources, plan)
             return intent
 
-    def _last_known(self, generation: str) -> int:
-        """The last event of a generation that there was, by the journal's record and what was set aside as damaged."""
-        record = self._moments.our_record()
+    def _build_from(self, source: ArchiveSource | LostDatabase) -> Intent:
+        builder = self._restorer.builder
+        return builder.build(source, builder.read_head(), secrets.token_hex(8))
+
+    def _note_missing(self, omissions: Omissions, sources: Sources, plan: Plan) -> None:
+        generation, sequence = plan.target.generation, plan.target.sequence or 0
+        if plans.has_gap_after(sources, generation, sequence):
+            omissions.append(f"events beyond {sequence} are in the journal, but those before them are not there")
+        elif (last := self._last_recorded(generation)) > sequence:
+            omissions.append(f"the events up to {last}, which neither an archive nor the journal has any more")
+
+    def _last_recorded(self, generation: str) -> int:
+        """The last event that a generation had, by the journal's record and the quarantined segments."""
+        record = self._locator.our_record()
         recorded = record.sequence if record is not None and record.registry.generation == generation else 0
-        return max([recorded, *(each.last for each in self._journal.quarantined() if each.generation == generation)])
+        quarantined = [segment.last for segment in self._journal.quarantined() if segment.generation == generation]
+        return max([recorded, *quarantined])
 
-    def _check_readable(self, sources: Sources, way: Plan) -> None:
-        """Raises BackupsUnavailable where what lies beyond the end of `way` may be in a segment that cannot be read."""
-        bounds = dict(lineage(sources.known, way.target.generation))
+    def _check_readable(self, sources: Sources, plan: Plan) -> None:
+        """Raises BackupsUnavailable if a segment that cannot be read may hold events after the plan's target."""
+        bounds = dict(lineage(sources.generations, plan.target.generation))
         for error in self._journal.segments()[1]:
-            held = segment_of(error)
-            wanted = min(held.last, bounds.get(held.generation, 0))
-            if is_unreadable(error) and wanted > (way.target.sequence or 0):
-                raise _not_now(error)
+            segment = segment_of(error)
+            last = min(segment.last, bounds.get(segment.generation, 0))
+            if is_unreadable(error) and last > (plan.target.sequence or 0):
+                raise _unreadable_now(error)
 
-    def _made(self, way: Plan, sources: Sources) -> Intent:
-        source = source_of(way)
-        log.info("going to event %s of generation %s: from %s and %s segments", way.target.sequence,
-                 way.target.generation, source, len(way.segments))  # fmt: skip
-
-        def make(staging: Path) -> dict[str, Any]:
-            return self._moments.prepare(way, staging, sources, "recovered", self._recorded_offsets(way))
-
-        operation = secrets.token_hex(8)
-        return self._restorer.prepare_by(make, source, self._restorer.known(), operation, reason="recovered")
-
-    def _recorded_offsets(self, way: Plan) -> Offsets:
-        """Where Kafka stood at the end of `way`, as far as the journal's record tells: a restore moved it, say."""
-        record = self._moments.our_record()
-        standing = (way.target.generation, way.target.sequence)
-        return record.kafka if record and (record.registry.generation, record.sequence) == standing else {}
+    def _recorded_offsets(self, plan: Plan) -> Offsets:
+        """Kafka's offsets at the plan's target, if the journal's record has them: a restore may have moved them."""
+        record = self._locator.our_record()
+        target = (plan.target.generation, plan.target.sequence)
+        return record.kafka if record and (record.registry.generation, record.sequence) == target else {}
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
         """What this installation made; of others only archives of older generations, which it may have begun with."""
-        ours = self._moments.ours(sources)
-        older = [each for each in sources.archives if each.origin != "created" and each.generation != generation]
+        ours = self._locator.ours(sources)
+        older = [
+            archive for archive in sources.archives if archive.origin != "created" and archive.generation != generation
+        ]
         return msgspec.structs.replace(ours, archives=[*ours.archives, *older])
 
     def _was_empty(self) -> bool:
-        """Whether the registry had no event when it was seen last: neither its record nor anything else says so."""
-        record = self._moments.our_record()
-        sources = self._moments.sources()
-        segments = [each.generation for each in self._moments.ours(sources).segments]
-        held = [*segments, *(generation for generation, _, _ in sources.lost)]
-        entries = [each for each in self._catalogue.entries() if each.origin == "created" or each.problem is not None]
-        held += [each.generation or "" for each in entries if each.sequence != 0]
+        """True if the lost registry had no event, as far as the journal's record and all other files tell."""
+        record = self._locator.our_record()
+        sources = self._locator.sources()
+        with_events = [segment.generation for segment in self._locator.ours(sources).segments]
+        with_events += [generation for generation, _, _ in sources.lost]
+        with_events += [
+            entry.generation or ""
+            for entry in self._catalogue.entries()
+            if (entry.origin == "created" or entry.problem is not None) and entry.sequence != 0
+        ]
         if record is None:
-            return not held
-        return record.sequence == 0 and not {record.registry.generation, ""} & set(held)
+            return not with_events
+        return record.sequence == 0 and not {record.registry.generation, ""} & set(with_events)
 
 
-def _not_now(error: EventVaultError) -> BackupsUnavailable:
+def _unreadable_now(error: EventVaultError) -> BackupsUnavailable:
     return BackupsUnavailable(
-        f"the database is gone, and not all that there is of it can be read: {error}",
-        hint="let the service read it, and it recovers by itself; or move it away to go on without what it holds",
+        f"the database is gone, and not everything that may hold its events can be read: {error}",
+        hint="make it readable, and the service recovers by itself; or move it away to recover without what it holds",
     )
 
 
-def _blamed(error: ArchiveError | BackupNotFound, way: Plan, sources: Sources) -> set[Path]:
-    """What is done without after a failure: the segment that it names, else the archive, else all that was used."""
-    named, other = error.details.get("segment"), error.details.get("archive")
-    if named is not None and other is not None:
-        return {plans.choose_conflicting(sources, way.target.generation, Path(other), Path(named))}
-    if named is not None:
-        return {Path(named)}
-    if way.archive is not None and not isinstance(error, JournalDamaged):
-        return {Path(way.archive.path)}
-    return {each.path for each in way.segments}
+def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) -> set[Path]:
+    """What to exclude after a failure: the segment that it names, else the archive, else all segments of the plan."""
+    segment, archive = error.details.get("segment"), error.details.get("archive")
+    if segment is not None and archive is not None:
+        return {plans.choose_conflicting(sources, plan.target.generation, Path(archive), Path(segment))}
+    if segment is not None:
+        return {Path(segment)}
+    if plan.archive is not None and not isinstance(error, JournalDamaged):
+        return {Path(plan.archive.path)}
+    return {used.path for used in plan.segments}

@@ -1,5 +1,5 @@
-"""What a store does before it opens the database: finish what was decided, restore what lies in `restore/`,
-take over a foreign database, and never mistake a lost database for a new one.
+"""What a store does before it opens the database: finish a decided restore, restore what lies in `restore/`,
+import a foreign database, and recover a lost database or refuse to hide the loss.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from eventvault.errors import (
 from eventvault.files import durable_file, make_folder, remove_durably, rename_durably, sync_tree, write_durably
 from eventvault.foreign.detect import database_origin
 from eventvault.journal.folder import JournalFolder
-from eventvault.restore.moments.build import Moments
+from eventvault.restore.builder import ArchiveSource, ForeignCopy
+from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.lost import is_lost
-from eventvault.restore.start.recover import Recovery
+from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.swap import carry_over
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
-from eventvault.restore.swap.previous import name_of
-from eventvault.restore.swap.restorer import Restorer
+from eventvault.restore.swap.previous import folder_name
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -48,131 +49,140 @@ class Startup:
     """Makes STORAGE_DIR hold the database that is to be opened."""
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, restorer: Restorer, journal: JournalFolder, moments: Moments
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        restorer: Restorer,
+        journal: JournalFolder,
+        locator: MomentLocator,
     ) -> None:
         self._settings = settings
-        self._recovery = Recovery(settings, catalogue, restorer, journal, moments)
+        self._recoverer = Recoverer(settings, catalogue, restorer, journal, locator)
         self._restorer = restorer
-        self._tidied = False
+        self._drop_folder = restorer.finisher.drop_folder
+        self._cleaned = False
         self._promoted = False
-        self._inbox_seen = False
+        self._restored_dropped = False
 
     def run(self, *, service_starts: bool) -> None:
-        """service_starts: this is a start of the service, not a take-over, and not the command line.
+        """Prepare STORAGE_DIR. May be repeated until it does not raise; only the first run restores what is staged or
+        lies in `restore/`.
 
-        Raises DatabaseMissing where an empty registry would hide that one was lost. May be run again until it does
-        not raise; what is staged and what lies in `restore/` is taken the first time only.
+        service_starts: this is a start of the service, neither a take-over nor the command line. Raises DatabaseMissing
+        if an empty registry would hide the loss of one.
         """
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
-        self._restorer.finish_pending()
+        self._restorer.finisher.finish_pending()
         if service_starts and not self._promoted:
             carry_over.promote_staged(self._settings.storage_dir)
             self._promoted = True
-            self._restorer.finish_pending()
-        if not self._tidied and self._restorer.running is None:  # what is being prepared is no leftover
-            self._tidied = True
+            self._restorer.finisher.finish_pending()
+        if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
+            self._cleaned = True
             intents.remove_leftovers(self._settings.storage_dir)
             remove_temporary(self._settings.backup_dir)
-        self._see_to_foreign()
-        if service_starts and self._settings.auto_restore_enabled and not self._inbox_seen:
-            self._inbox_seen = True
-            self._take_inbox()
-        self._see_to_database()
+        self._import_foreign_early()
+        if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:
+            self._restored_dropped = True
+            self._restore_dropped()
+        self._ensure_database()
 
-    def _take_inbox(self) -> None:
-        """Restore the newest good one. Where a full disk, say, is in the way, no older one takes its place.
+    def _restore_dropped(self) -> None:
+        """Restore the newest good archive in `restore/`.
 
-        Nor does one where the newest is still being copied: the next start would restore that on top.
+        An older one does not replace it if, say, the disk is full, or if the newest is still being copied: the next
+        start would restore that on top.
         """
-        inbox = self._restorer.inbox
-        candidates = inbox.candidates()
+        candidates = self._drop_folder.candidates()
+        builder = self._restorer.builder
         for position, archive in enumerate(candidates):
             log.info("restoring %s", archive)
             try:
-                intent = self._restorer.prepare(archive, secrets.token_hex(8), inbox=True)
+                head = builder.read_head()
+                intent = builder.build(ArchiveSource(archive), head, secrets.token_hex(8), drop_file=archive)
             except ArchiveIncomplete as error:
-                inbox.refuse(archive, error)
+                self._drop_folder.refuse(archive, error)
                 return
             except ArchiveError as error:
-                inbox.refuse(archive, error)
+                self._drop_folder.refuse(archive, error)
                 continue
             except Cancelled:
                 raise
             except (EventVaultError, OSError) as error:
-                inbox.refuse(archive, _said(error))
+                self._drop_folder.refuse(archive, _as_error(error))
                 return
-            self._apply_inbox(archive, candidates[position + 1 :], intent)
+            self._swap_dropped(archive, candidates[position + 1 :], intent)
             return
 
-    def _apply_inbox(self, archive: Path, others: list[Path], intent: Intent) -> None:
+    def _swap_dropped(self, archive: Path, others: list[Path], intent: Intent) -> None:
         try:
-            self._restorer.inbox.mark_skipped(others, archive)
-            intent = self._restorer.apply(intent)
+            self._drop_folder.mark_skipped(others, archive)
+            intent = self._restorer.swapper.swap_closed(intent)
         except (EventVaultError, OSError) as error:
             if intents.read_intent(self._settings.storage_dir) is not None:
                 raise
             remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
-            self._restorer.inbox.unmark_skipped(others)
-            self._restorer.inbox.refuse(archive, _said(error))
+            self._drop_folder.unmark_skipped(others)
+            self._drop_folder.refuse(archive, _as_error(error))
             return
-        self._restorer.settle(intent)
+        self._restorer.finisher.finish(intent)
 
-    def _see_to_foreign(self) -> None:
-        """Before anything takes its place: another program's database is archived and imported.
+    def _import_foreign_early(self) -> None:
+        """Archive and import another program's database before anything replaces it.
 
-        One that cannot be read is left for what lies in `restore/` to replace, and else for `_see_to_database`.
+        An unreadable one waits: an archive in `restore/` may replace it, else `_ensure_database` raises.
         """
         with contextlib.suppress(DatabaseDamaged):
-            self._take_over_or_mark()
+            self._import_or_mark()
 
-    def _see_to_database(self) -> None:
+    def _ensure_database(self) -> None:
         database = self._settings.database
         if database.is_dir() and not any(database.iterdir()):
             database.rmdir()
-        if is_lost(database, self._recovery.what_is_left):
+        if is_lost(database, self._recoverer.find_sources):
             self._replace_missing()
         else:
-            self._take_over_or_mark()
+            self._import_or_mark()
 
-    def _take_over_or_mark(self) -> None:
-        """One that is damaged may be another program's: it stays as it is, and is taken over once repaired."""
+    def _import_or_mark(self) -> None:
+        """Import a foreign database; mark ours if its mark is missing. One of unknown origin stays as it is."""
         database = self._settings.database
         if not database.is_dir() or not any(database.iterdir()) or (database / data_folders.DATABASE_MARK).exists():
             return
         owner = database_origin(database)
         if owner == "foreign":
-            self._take_over_foreign()
+            self._import_foreign()
         elif owner == "ours":
             write_durably(database / data_folders.DATABASE_MARK, b"")
 
     def _replace_missing(self) -> None:
-        """A rest of the database that is there still is kept, whatever takes its place."""
+        """Recover the database or create one; a rest of the lost one is renamed, never removed."""
         database = self._settings.database
         check_free(database)
-        left = self._recovery.what_is_left()
-        if left and self._settings.auto_recover == "false":
+        sources = self._recoverer.find_sources()
+        if sources and self._settings.auto_recover == "false":
             rest = " but for a rest without CURRENT" if database.exists() else ""
             raise DatabaseMissing(
-                f"{database} is gone{rest}, and {self._settings.backup_dir} holds {left} of it",
+                f"{database} is gone{rest}, and {self._settings.backup_dir} holds {sources} of it",
                 hint="stop the service and recover all that is there with flask --app wsgi backup recover, set "
                 "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
                 "archive with POST /api/backup/restore",
             )
-        if left and self._settings.auto_recover == "true":
-            self._recovery.recover(left)
+        if sources and self._settings.auto_recover == "true":
+            self._recoverer.recover(sources)
             return
         if database.exists():
-            kept = database.with_name(name_of(None))
-            rename_durably(database, kept)
-            log.warning("what was left of %s is kept in %s", database, kept)
+            previous = database.with_name(folder_name(None))
+            rename_durably(database, previous)
+            log.warning("the rest of %s was renamed to %s", database, previous)
         create_database(database)
         log.info("a new registry was created in %s", database)
 
-    def _take_over_foreign(self) -> None:
-        """A Node.js database in place: archived as it is, imported aside, swapped; never written to.
+    def _import_foreign(self) -> None:
+        """Archive a foreign database, import a copy of it, and swap the result in; the original is never written to.
 
-        Raises DatabaseDamaged where it cannot be imported; then it stays where it is, and no archive of it is left.
+        Raises DatabaseDamaged if it cannot be imported; then it stays where it is, and its archive is removed.
         """
         database = self._settings.database
         log.warning("%s is a database of another program: it is archived and imported", database)
@@ -181,22 +191,22 @@ class Startup:
         try:
             take_checkpoint(database, staging, contextlib.nullcontext)
             sync_tree(staging)
-            archive = self._archive_plainly(staging)
-            self._restorer.verify(archive)
-            intent = self._restorer.prepare_in_place(staging)
+            archive = self._archive_foreign(staging)
+            self._restorer.builder.verify(archive)
+            intent = self._restorer.builder.build(ForeignCopy(staging), None, secrets.token_hex(8))
         except BaseException as error:
             if archive is not None:
                 remove_durably(archive)
             if isinstance(error, ArchiveError):
-                raise _not_taken_over(database, error) from error
+                raise _not_imported(database, error) from error
             raise
         finally:
             remove_durably(staging)
-        self._restorer.settle(self._restorer.apply(intent))
-        log.info("the foreign database is kept in %s", archive.name)
+        self._restorer.swap_closed(intent)
+        log.info("%s holds the foreign database", archive.name)
 
-    def _archive_plainly(self, copy: Path) -> Path:
-        """A plain tar.gz of a foreign database, as any tar makes it."""
+    def _archive_foreign(self, copy: Path) -> Path:
+        """Make a plain tar.gz of a foreign database, as `tar czf` would."""
         for name in names.candidates(clock.now(), "found-in-place"):
             path = self._settings.backup_dir / name
             try:
@@ -209,9 +219,9 @@ class Startup:
 
 
 def remove_temporary(backup_dir: Path) -> None:
-    """Remove what killed processes left half-written in BACKUP_DIR. Only the owner of the database may call this.
+    """Remove what killed processes wrote half in BACKUP_DIR. Only the owner of the database may call this.
 
-    An upload is written by another process, which may be at it: its file goes once nobody has written to it for long.
+    Another process writes uploads, and may still do so: their files are removed after `UPLOAD_SECONDS` without a write.
     """
     for file in backup_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
@@ -219,13 +229,13 @@ def remove_temporary(backup_dir: Path) -> None:
                 file.unlink()
 
 
-def _said(error: EventVaultError | OSError) -> EventVaultError:
+def _as_error(error: EventVaultError | OSError) -> EventVaultError:
     if isinstance(error, EventVaultError):
         return error
-    return EventVaultError(str(error), hint="see to that disk and restart the service")
+    return EventVaultError(str(error), hint="check that disk and restart the service")
 
 
-def _not_taken_over(database: Path, error: ArchiveError) -> DatabaseDamaged:
+def _not_imported(database: Path, error: ArchiveError) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"{database} is a database of another program that cannot be imported: {error}",
         hint="it stays as it is; repair it with the program that wrote it and restart the service, or restore a good "

@@ -1,4 +1,4 @@
-"""What is done about a database just before another takes its place, when nothing is appended to it any more."""
+"""What a restore takes over from the old database, once nothing is appended to it any more."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import plyvel
@@ -22,106 +23,116 @@ from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
-from eventvault.restore.swap.previous import PreviousDatabase, name_of
+from eventvault.restore.swap.previous import PreviousDatabase, folder_name
 from eventvault.restore.values import Restored
 
 log = logging.getLogger("BackupManager")
 
 
-def standing(storage_dir: Path, database: Path) -> tuple[StoreIdentity, int] | None:
-    """The identity and last sequence of a database that is not open; None where there is nothing readable.
+class Head(NamedTuple):
+    """How far a database got: its identity and its last sequence."""
 
-    It is read from a private copy: opening writes to it, and it may be damaged, another program's, or held.
+    identity: StoreIdentity
+    sequence: int
+
+
+def read_head(storage_dir: Path, database: Path) -> Head | None:
+    """The head of a database that is not open; None if it is missing or cannot be read.
+
+    Reads a private copy: opening writes to a database, and this one may be damaged, locked, or another program's.
     """
     if not (database / data_folders.DATABASE_MARK).exists():
         return None
     copy = storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     try:
         copy_database(database, copy)
-        return read_identity_and_last_sequence(copy)
+        return Head(*read_identity_and_last_sequence(copy))
     except (EventVaultError, OSError, plyvel.Error):
         return None
     finally:
         remove_durably(copy)
 
 
-def expected(known: tuple[StoreIdentity, int] | None, restored: Restored) -> PreviousDatabase:
-    """What `restored` will leave behind, as far as it is known before nothing is appended to it any more."""
-    identity, events = known or (None, None)
-    generation = identity.generation if identity else None
+def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase:
+    """What `restored` will replace: the database with that head, to which events may still be appended."""
+    generation = head.identity.generation if head else None
     return PreviousDatabase(
-        name=name_of(generation),
+        name=folder_name(generation),
         generation=generation,
-        events=events,
-        left=clock.now(),
+        events=head.sequence if head else None,
+        replaced_at=clock.now(),
         source=restored.source,
-        by=restored.generation,
-        brought=restored.events,
+        replaced_by=restored.generation,
+        replacement_events=restored.events,
     )
 
 
-def leave(storage_dir: Path, intent: Intent, registry: EventRegistry, target: PreviousDatabase | None) -> Intent:
-    """The intent with what `registry` holds in the end. target: the kept database that an undo brings back.
+def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
+    """Carry Kafka's offsets over, and return the intent with what `registry` holds in the end.
 
-    After a restore to a moment Kafka goes on behind what was taken until now: what is left behind does not come back
-    by itself. Offsets that cannot be read for damage are not carried: then it does.
+    undone: the previous database that an undo brings back.
     """
     if intent.restored.reason == POINT_IN_TIME:
-        try:
-            notes = registry.scan_meta(keys.KAFKA)
-        except (DatabaseDamaged, plyvel.Error) as error:
-            log.warning("Kafka goes on where it stood at the moment of the restore: %s", error)
-            said = (
-                "the database that was left is damaged where Kafka's offsets are: events are taken again from there on"
-            )
-            intent = msgspec.structs.replace(
-                intent, restored=msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, said])
-            )
-        else:
-            _carry_offsets(storage_dir / intent.staged, notes)
-    return undo.seen_at_the_end(intent, registry, target)
+        intent = carry_offsets(storage_dir, intent, registry)
+    return undo.describe_replaced(intent, registry, undone)
+
+
+def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) -> Intent:
+    """Put the offsets of `registry` into the staged database, so that Kafka's later messages are not consumed again.
+
+    If damage makes them unreadable, they are not carried over, a note says so, and the messages are consumed again.
+    """
+    try:
+        offsets = registry.scan_meta(keys.KAFKA)
+    except (DatabaseDamaged, plyvel.Error) as error:
+        log.warning("Kafka goes on from the offsets at the moment of the restore: %s", error)
+        note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
+        restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
+        return msgspec.structs.replace(intent, restored=restored)
+    _put_offsets(storage_dir / intent.staged, offsets)
+    return intent
 
 
 def promote_staged(storage_dir: Path) -> None:
-    """At a start of the service: what was staged with `"apply": "restart"` becomes what is to be done.
+    """At a start of the service: turn the restore that was staged with `"apply": "restart"` into the intent.
 
-    What was decided already must be finished before: an intent is never overwritten. Since it was staged another
-    restore may have left the same generation behind, which has its name.
+    An intent that exists is never overwritten: it must be finished before. Another restore may have replaced the same
+    generation since, so the name for the previous database may be taken.
     """
     staged = intents.read_intent(storage_dir, data_folders.STAGED_RESTORE)
     if staged is None or (storage_dir / data_folders.INTENT).exists():
         return
-    if (storage_dir / staged.kept).exists():
+    if (storage_dir / staged.previous_name).exists():
         intents.write_intent(storage_dir, undo.with_free_name(storage_dir, staged), data_folders.STAGED_RESTORE)
     rename_durably(storage_dir / data_folders.STAGED_RESTORE, storage_dir / data_folders.INTENT)
 
 
-def leave_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
-    """`leave`, for a restore that a process that is gone had decided, or that was staged; done again is no harm.
+def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
+    """`carry_over` for a restore that was staged, or that a killed process had decided. May be repeated.
 
-    A database that cannot be read is left as it is. Raises DatabaseLocked, NoSpace or OSError.
+    Changes nothing if the database cannot be read. Raises DatabaseLocked, NoSpace or OSError.
     """
-    waits = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.kept).exists()
-    if not waits or not (database / data_folders.DATABASE_MARK).exists():
+    is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
+    if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
         return intent
     try:
         with closing(open_checked(database)) as db:
-            intent = leave(storage_dir, intent, EventRegistry(db, database), None)
+            intent = carry_over(storage_dir, intent, EventRegistry(db, database), None)
     except (DatabaseDamaged, DatabaseTooNew, plyvel.CorruptionError) as error:
-        log.warning("nothing is taken over from what is left behind: %s", error)
+        log.warning("nothing is carried over from the previous database: %s", error)
         return intent
     now = clock.now()
-    left = None if intent.left is None else msgspec.structs.replace(intent.left, left=now)
+    previous = None if intent.previous is None else msgspec.structs.replace(intent.previous, replaced_at=now)
     restored = msgspec.structs.replace(intent.restored, at=now)
-    intent = msgspec.structs.replace(intent, left=left, restored=restored)
+    intent = msgspec.structs.replace(intent, previous=previous, restored=restored)
     intents.write_intent(storage_dir, intent)
     return intent
 
 
-def _carry_offsets(staged: Path, notes: Mapping[bytes, bytes]) -> None:
-    if not notes:
+def _put_offsets(staged: Path, offsets: Mapping[bytes, bytes]) -> None:
+    if not offsets:
         return
     with closing(open_leveldb(staged)) as db, db.write_batch(transaction=True, sync=True) as batch:
-        for key, value in notes.items():
+        for key, value in offsets.items():
             batch.put(key, value)
     sync_folder(staged)  # opening made files and removed some

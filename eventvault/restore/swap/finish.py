@@ -1,4 +1,4 @@
-"""What follows the swap of a restore: at once, or later where the disk was too full for it, or at the next start."""
+"""The last step of a restore: what follows the swap. A full disk defers it, and a kill leaves it to the next start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace
-from eventvault.restore.drop_folder import Inbox
+from eventvault.restore.drop_folder import DropFolder
 from eventvault.restore.swap import carry_over
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
@@ -18,70 +18,69 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 
-class Settler:
-    """swapping: held while the database is closed and another takes its place, until that is settled.
+class Finisher:
+    """Finishes restores whose swap is done, at once or later.
 
-    Nobody else opens it meanwhile.
+    swapping: held while the database is closed and replaced, until that is finished. Nobody else opens it meanwhile.
     """
 
     def __init__(self, settings: Settings, previous: PreviousDatabases) -> None:
-        self.inbox = Inbox(settings)
+        self.drop_folder = DropFolder(settings)
         self.swapping = threading.Lock()
         self._settings = settings
         self._previous = previous
 
-    def settle(self, intent: Intent) -> None:
-        """What follows the swap: note what was done, and take the archive out of `restore/`."""
+    def finish(self, intent: Intent) -> None:
+        """Note what was restored, move the archive out of `restore/` and remove the intent."""
         storage = self._settings.storage_dir
         intents.note_done(storage, intent)
-        if intent.inbox is not None:
-            self.inbox.move_to_restored(Path(intent.inbox), intent.arrived)
-        # Before the intent goes: a start would take up what this one takes the place of.
+        if intent.drop_file is not None:
+            self.drop_folder.move_to_restored(Path(intent.drop_file), intent.arrived)
+        # Before the intent is removed: the next start would apply the staged restore that this one replaces.
         intents.drop_staged(storage, intent)
         intents.remove_intent(storage)
         if intent.undone is not None:
-            self._previous.drop([intent.undone])  # all of it is in the present lineage now
+            self._previous.drop([intent.undone])  # the present lineage has all its events
         restored = intent.restored
         log.info("%s was restored: %s events, %s of them not JSON, in %s ms", restored.source,
                  restored.events, restored.not_json, restored.duration)  # fmt: skip
 
-    def finish_pending(self) -> Intent | None:
-        """Finish the restore that a killed process had decided. No handle may be open on the database."""
-        storage = self._settings.storage_dir
-        intent = intents.read_intent(storage)
-        if intent is not None:
-            intent = carry_over.leave_at_start(storage, self._settings.database, intent)
-            intents.swap_folders(storage, self._settings.database, intent)
-            self.settle(intent)
-        return intent
-
     def finish_or_defer(self, intent: Intent) -> None:
-        """The new data is live: a disk too full to note it is no failure, it is noted later."""
+        """`finish`, after which a full disk is no failure: the new database is live, and `finish_deferred` notes it."""
         try:
-            self.settle(intent)
+            self.finish(intent)
         except (OSError, NoSpace) as error:
             log.warning("%s was restored, but that could not be noted yet: %s", intent.restored.source,
                         error)  # fmt: skip
 
-    def settle_pending(self) -> None:
-        """Settle what `finish_or_defer` left. Raises NoSpace or OSError where that still cannot be done.
+    def finish_deferred(self) -> None:
+        """Finish what `finish_or_defer` deferred. Raises NoSpace or OSError if that still fails.
 
-        An intent that cannot be read is passed over: the restore that is decided next overwrites it.
+        An unreadable intent is ignored: the next restore overwrites it.
         """
         if intents.intent_exists(self._settings.storage_dir):
             with self.swapping, contextlib.suppress(DatabaseDamaged):
-                self._settle_swapped()
+                self._finish_swapped()
 
     def each_second(self) -> None:
-        """`settle_pending`, where nobody is at it and there is room by now."""
+        """`finish_deferred`, unless a swap is under way; a failure is tried again the next second."""
         if intents.intent_exists(self._settings.storage_dir) and self.swapping.acquire(blocking=False):
             try:
                 with contextlib.suppress(EventVaultError, OSError):
-                    self._settle_swapped()
+                    self._finish_swapped()
             finally:
                 self.swapping.release()
 
-    def _settle_swapped(self) -> None:
+    def finish_pending(self) -> None:
+        """Swap and finish a restore whose process was killed after it had decided. The database must be closed."""
+        storage = self._settings.storage_dir
+        intent = intents.read_intent(storage)
+        if intent is not None:
+            intent = carry_over.carry_over_at_start(storage, self._settings.database, intent)
+            intents.swap_folders(storage, self._settings.database, intent)
+            self.finish(intent)
+
+    def _finish_swapped(self) -> None:
         intent = intents.read_intent(self._settings.storage_dir)
         if intent is not None and not (self._settings.storage_dir / intent.staged).is_dir():
-            self.settle(intent)
+            self.finish(intent)

@@ -20,7 +20,7 @@ from eventvault import data_folders
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably, write_durably
 from eventvault.restore.drop_folder import DroppedFile
-from eventvault.restore.swap.previous import PreviousDatabase, note_kept
+from eventvault.restore.swap.previous import PreviousDatabase, note_previous
 from eventvault.restore.values import Restored
 
 POINT_IN_TIME = "point in time"
@@ -32,21 +32,21 @@ T = TypeVar("T")
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """staged, kept: paths below STORAGE_DIR, of the new database and of what becomes of the old one.
+    """staged, previous_name: paths below STORAGE_DIR, of the new database and of the old one after the swap.
 
-    operation: names the request, so that whoever asks again is given the answer. inbox: the archive's path in
-    `restore/`, None where it did not come from there. arrived: which file that was. left: what is to be noted of the
-    old database. undone: the name of the kept database that the new one is a copy of, where it is one. drops: the
-    `staged` of the restore that waited for the next start when this one was prepared; a later one is not dropped.
+    operation: names the request, so that a repeated request gets the same answer. drop_file: the archive's path in
+    `restore/`, None if it is not from there. arrived: the identity of that file. previous: what to note of the old
+    database. undone: the name of the previous database that the new one is a copy of, None without an undo. drops: the
+    `staged` of the restore that was staged when this one was prepared; one that is staged later is not dropped.
     """
 
     staged: str
-    kept: str
+    previous_name: str = msgspec.field(name="kept")
     operation: str
     restored: Restored
-    inbox: str | None = None
+    drop_file: str | None = msgspec.field(name="inbox", default=None)
     arrived: DroppedFile | None = None
-    left: PreviousDatabase | None = None
+    previous: PreviousDatabase | None = msgspec.field(name="left", default=None)
     undone: str | None = None
     drops: str | None = None
 
@@ -76,36 +76,36 @@ def read_last(storage_dir: Path) -> LastRestore | None:
 
 
 def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
-    """The two renames, or what is left of them. No handle may be open on the database."""
-    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
+    """Do the two renames, or those that are still to do. The database must be closed."""
+    staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
     if not staged.is_dir():
         return
     if database.exists():
-        if kept.exists():
+        if previous.exists():
             raise DatabaseDamaged(
-                f"a restore cannot be finished: {database} and {kept} are both there beside {staged}",
+                f"a restore cannot be finished: {database} and {previous} both exist beside {staged}",
                 hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
             )
-        rename_durably(database, kept)
+        rename_durably(database, previous)
     rename_durably(staged, database)
     try:
         remove_durably(staged.parent)
     except OSError as error:
-        log.warning("%s is left over until the next start: %s", staged.parent, error)
+        log.warning("%s cannot be removed before the next start: %s", staged.parent, error)
 
 
-def free_kept(storage_dir: Path, kept: str) -> str:
-    """`kept`, or a name like it where something has that one: a folder that was copied back by hand, say."""
-    return f"{kept}-{secrets.token_hex(4)}" if (storage_dir / kept).exists() else kept
+def free_name(storage_dir: Path, name: str) -> str:
+    """`name`, or one like it if that exists: a folder that was copied back by hand, say."""
+    return f"{name}-{secrets.token_hex(4)}" if (storage_dir / name).exists() else name
 
 
-def undo(storage_dir: Path, database: Path, intent: Intent) -> None:
-    """After a failure: take the intent back if nothing was renamed yet, so that no later start acts on it.
+def withdraw_intent(storage_dir: Path, intent: Intent) -> None:
+    """After a failure: remove the intent if nothing was renamed yet, so that no later start acts on it.
 
-    Where the old database was renamed away already, the intent stays and is finished by the next try.
+    If the old database was renamed already, the intent stays, and the next try finishes it.
     """
-    staged, kept = storage_dir / intent.staged, storage_dir / intent.kept
-    if not staged.is_dir() or kept.exists():
+    staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
+    if not staged.is_dir() or previous.exists():
         return
     with contextlib.suppress(OSError, NoSpace):
         remove_intent(storage_dir)
@@ -113,9 +113,9 @@ def undo(storage_dir: Path, database: Path, intent: Intent) -> None:
 
 
 def note_done(storage_dir: Path, intent: Intent) -> None:
-    """Keep what was restored for `/api/health` and for a caller who asks again, and what was left behind for `undo`."""
-    if intent.left is not None or intent.undone is not None:
-        note_kept(storage_dir, intent.left, intent.undone)
+    """Note what was restored, for `/api/health` and for repeated requests, and the previous database for an undo."""
+    if intent.previous is not None or intent.undone is not None:
+        note_previous(storage_dir, intent.previous, intent.undone)
     done = LastRestore(intent.operation, intent.restored)
     write_durably(storage_dir / data_folders.LAST_RESTORE, msgspec.json.encode(done))
 

@@ -1,8 +1,8 @@
-"""The databases that restores left behind and that are kept, so that a restore can be undone.
+"""The previous databases: what restores replaced, so that a restore can be undone.
 
-A swap keeps the old database's folder by renaming it to `STORAGE_DIR/previous-<generation>`: nothing is copied, and
-nothing is written there any more. `STORAGE_DIR/kept.json` says what the folders do not show: when each was left and
-what took its place. Without it nothing but that is lost.
+A swap renames the old database's folder to `STORAGE_DIR/previous-<generation>`: nothing is copied, and nothing writes
+there any more. `STORAGE_DIR/kept.json` notes what the folders do not show: when a database was replaced and by what. If
+that file is lost, only these notes are lost.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[
 
 
 class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
-    """One database that was left behind.
+    """A database that a restore replaced.
 
-    name: of its folder. generation, events: what it holds, None where that could not be read. left: when it was
-    left, in microseconds since the epoch. source: what was restored in its place. by: the generation that took its
-    place. brought: how many events that one began with; what is beyond them was posted since. undone: it was brought
-    back, so all that it holds is in the registry again, and it may go.
+    name: of its folder. generation, events: what it holds, None if that could not be read. replaced_at: microseconds
+    since the epoch. source: what was restored in its place. replaced_by: the generation that replaced it.
+    replacement_events: how many events that one began with; later ones were posted since. undone: an undo brought it
+    back, so the registry has all its events again, and it may be removed.
     """
 
     name: str
     generation: str | None
-    left: int
+    replaced_at: int = msgspec.field(name="left")
     events: int | None = None
     source: str | None = None
-    by: str | None = None
-    brought: int = 0
+    replaced_by: str | None = msgspec.field(name="by", default=None)
+    replacement_events: int = msgspec.field(name="brought", default=0)
     undone: bool = False
 
 
@@ -60,14 +60,14 @@ class PreviousDatabases:
 
     def events(self, name: str) -> int:
         """How many events the previous database `name` held when it was replaced; 0 if that is not known."""
-        return next((database.events or 0 for database in kept(self._storage_dir) if database.name == name), 0)
+        return next((database.events or 0 for database in list_previous(self._storage_dir) if database.name == name), 0)
 
     def names(self) -> list[str]:
         return sorted(folder.name for folder in self._storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*"))
 
     @contextmanager
     def pinned(self, name: str) -> Iterator[None]:
-        """The previous database `name` is not removed as long as the context lasts."""
+        """Protect the previous database `name` from removal for as long as the context lasts."""
         with self.lock:
             self._pinned.add(name)
         try:
@@ -77,8 +77,8 @@ class PreviousDatabases:
                 self._pinned.discard(name)
 
     def drop_beyond(self, most: int, names: Iterable[str]) -> None:
-        """Of `names`, remove those that are not among the newest `most`."""
-        self.drop(beyond(kept(self._storage_dir), most, names))
+        """Remove those of `names` that are not among the newest `most`."""
+        self.drop(older_than_newest(list_previous(self._storage_dir), most, names))
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove these now, or as soon as nobody needs them (`drop_unused`)."""
@@ -87,9 +87,9 @@ class PreviousDatabases:
         self.drop_unused()
 
     def drop_unused(self) -> None:
-        """Remove what was to be dropped and is in use no longer.
+        """Remove what was dropped while it was in use and no longer is.
 
-        A folder is renamed first: a removal that is killed half-way leaves nothing that looks like a database.
+        Renames a folder first: a removal that is killed half-way leaves nothing that looks like a database.
         """
         renamed: list[Path] = []
         try:
@@ -105,41 +105,42 @@ class PreviousDatabases:
                 remove_durably(folder)
 
 
-def name_of(generation: str | None) -> str:
-    """Of the folder in which a database of that generation is kept; None: of one that cannot be read."""
+def folder_name(generation: str | None) -> str:
+    """The folder's name for a previous database of that generation; None: one that cannot be read."""
     return data_folders.PREVIOUS_PREFIX + (generation or f"unread-{secrets.token_hex(4)}")
 
 
-def kept(storage_dir: Path) -> list[PreviousDatabase]:
-    """Those there are, newest first. A folder without a note counts as left when it was last changed."""
+def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
+    """The previous databases, newest first. The folder's time stands in for a note that is missing."""
     notes = {note.name: note for note in _notes(storage_dir)}
     folders = [folder for folder in storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*") if folder.is_dir()]
-    found = [notes.get(folder.name) or _unnoted(folder) for folder in folders]
-    return sorted(found, key=lambda each: (each.left, each.name), reverse=True)
+    databases = [notes.get(folder.name) or _unnoted(folder) for folder in folders]
+    return sorted(databases, key=lambda database: (database.replaced_at, database.name), reverse=True)
 
 
-def note_kept(storage_dir: Path, new: PreviousDatabase | None, undone: str | None = None) -> None:
-    """Note the one that was left just now, and the name of the one that was brought back, durably.
+def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str | None = None) -> None:
+    """Note durably the database `new` that was just replaced, and that an undo brought back the one named `undone`.
 
-    Notes of folders that are gone are dropped. May be done again.
+    Drops the notes of folders that are gone. May be repeated.
     """
-    others = [each for each in kept(storage_dir) if new is None or each.name != new.name]
-    marked = [msgspec.structs.replace(each, undone=each.undone or each.name == undone) for each in others]
+    others = [database for database in list_previous(storage_dir) if new is None or database.name != new.name]
+    marked = [
+        msgspec.structs.replace(database, undone=database.undone or database.name == undone) for database in others
+    ]
     present = [new] if new is not None and (storage_dir / new.name).is_dir() else []
     write_durably(storage_dir / data_folders.PREVIOUS_DATABASES, msgspec.json.encode([*marked, *present]))
 
 
-def beyond(found: Sequence[PreviousDatabase], most: int, candidates: Iterable[str]) -> list[str]:
-    """The names in `candidates` that are not among the newest `most` of `found` (newest first)."""
-    spared = {each.name for each in [each for each in found if not each.undone][:most]}
-    return [name for name in candidates if name not in spared]
+def older_than_newest(databases: Sequence[PreviousDatabase], count: int, names: Iterable[str]) -> list[str]:
+    """Those of `names` that are not among the newest `count` of `databases` (newest first)."""
+    newest = {database.name for database in [database for database in databases if not database.undone][:count]}
+    return [name for name in names if name not in newest]
 
 
 def _unnoted(folder: Path) -> PreviousDatabase:
     match = _OF_GENERATION.fullmatch(folder.name)
-    return PreviousDatabase(
-        name=folder.name, generation=match[1] if match else None, left=folder.stat().st_mtime_ns // 1000
-    )
+    replaced_at = folder.stat().st_mtime_ns // 1000
+    return PreviousDatabase(name=folder.name, generation=match[1] if match else None, replaced_at=replaced_at)
 
 
 def _notes(storage_dir: Path) -> list[PreviousDatabase]:

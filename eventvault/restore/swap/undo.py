@@ -1,7 +1,7 @@
-"""What a restore leaves behind, said exactly, and which of it an undo brings back.
+"""Which previous database an undo brings back, and which events that replaces.
 
-An undo is a restore whose archive is a kept database: the same preparation beside the live data, the same intent,
-the same swap, a new generation. So it can be undone as well.
+An undo is a restore from a previous database instead of an archive: it builds beside the live data, writes an intent,
+swaps, and begins a new generation. So an undo can be undone as well.
 """
 
 from __future__ import annotations
@@ -18,129 +18,125 @@ from eventvault.database.generation import REASONS_WITHOUT_RESTORE, StoreIdentit
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, NothingToUndo, UndoNotFound
 from eventvault.events.event import attributes_of
-from eventvault.restore.swap.intent import Intent, free_kept
-from eventvault.restore.swap.previous import PreviousDatabase, kept
-from eventvault.restore.values import KeptEntry, LeftBehind, Restored, Undo
+from eventvault.restore.swap.intent import Intent, free_name
+from eventvault.restore.swap.previous import PreviousDatabase, list_previous
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 _NOT_SUMMARISED = ("data", "data_base64")
 
 
-def entries(storage_dir: Path) -> list[KeptEntry]:
-    """What can be brought back, newest first."""
-    return [_entry(storage_dir, each) for each in _undoable(storage_dir)]
+def list_undo(storage_dir: Path) -> list[PreviousEntry]:
+    """The previous databases that can be brought back, newest first."""
+    return [_entry(storage_dir, database) for database in _undoable(storage_dir)]
 
 
 def choose(storage_dir: Path, name: str | None, identity: StoreIdentity | None) -> PreviousDatabase:
-    """The kept database `name`, or what the restore left that the present one, `identity`, is of.
+    """The previous database `name`; without a name, the one that the newest restore replaced.
 
-    Raises UndoNotFound or NothingToUndo.
+    identity: of the present database, None if it cannot be read. Raises UndoNotFound or NothingToUndo.
     """
-    there = _undoable(storage_dir)
-    if name is None and there:
-        return _left_by_newest(there, identity)
-    for each in there:
-        if each.name == name:
-            return each
+    databases = _undoable(storage_dir)
+    if name is None and databases:
+        return _replaced_by_newest(databases, identity)
+    for database in databases:
+        if database.name == name:
+            return database
     if name is not None:
         raise UndoNotFound(
-            f"what a restore left behind as {name[:80]!r} is not kept", hint="GET /api/backup/undo names what is kept"
+            f"there is no previous database {name[:80]!r}", hint="GET /api/backup/undo lists the previous databases"
         )
     raise NothingToUndo(
-        "there is nothing to undo: no restore has left anything behind that is still kept",
-        hint="restore a backup with POST /api/backup/restore; KEEP_UNDO says how many databases are kept for an undo",
+        "there is nothing to undo: no previous database exists",
+        hint="restore a backup with POST /api/backup/restore; KEEP_UNDO is the number of previous databases for an "
+        "undo",
     )
 
 
-def _left_by_newest(there: list[PreviousDatabase], identity: StoreIdentity | None) -> PreviousDatabase:
-    """Not merely the one that was left last: the newest restore may have left nothing that can be brought back."""
-    if identity is None or there[0].by is None:
-        return there[0]
-    known, present = identity.by_id(), identity.present
-    while present.reason in REASONS_WITHOUT_RESTORE and present.parent in known:
-        present = known[present.parent]
-    for each in there:
-        if each.by == present.id:
-            return each
+def _replaced_by_newest(databases: list[PreviousDatabase], identity: StoreIdentity | None) -> PreviousDatabase:
+    """Not always the newest previous database: what the newest restore replaced may be unreadable or gone."""
+    if identity is None or databases[0].replaced_by is None:
+        return databases[0]
+    by_id, present = identity.by_id(), identity.present
+    while present.reason in REASONS_WITHOUT_RESTORE and present.parent in by_id:
+        present = by_id[present.parent]
+    for database in databases:
+        if database.replaced_by == present.id:
+            return database
     raise NothingToUndo(
-        "the newest restore has left nothing behind that can be brought back",
-        hint=f"GET /api/backup/undo names what earlier restores left; give the name, such as {there[0].name}",
+        "the database that the newest restore replaced cannot be brought back",
+        hint=f"GET /api/backup/undo lists what earlier restores replaced; give a name, such as {databases[0].name}",
     )
 
 
-def undo_of(left: PreviousDatabase) -> Undo | None:
-    """What undoes the restore that left this; None where what it left could not be read."""
-    return None if left.generation is None else Undo(left.name, left.generation, left.events)
-
-
-def with_left(intent: Intent, left: PreviousDatabase) -> Intent:
-    """The intent of a restore that leaves `left` behind."""
-    restored = msgspec.structs.replace(intent.restored, undo=undo_of(left))
-    return msgspec.structs.replace(intent, kept=left.name, left=left, restored=restored)
+def with_previous(intent: Intent, previous: PreviousDatabase) -> Intent:
+    """The intent of a restore that replaces `previous`."""
+    target = None
+    if previous.generation is not None:
+        target = UndoTarget(previous.name, previous.generation, previous.events)
+    restored = msgspec.structs.replace(intent.restored, undo=target)
+    return msgspec.structs.replace(intent, previous_name=previous.name, previous=previous, restored=restored)
 
 
 def with_free_name(storage_dir: Path, intent: Intent) -> Intent:
-    """The intent, just before it is decided: what it leaves behind, now, gets a name that nothing has."""
-    name = free_kept(storage_dir, intent.kept)
-    if intent.left is None:
-        return msgspec.structs.replace(intent, kept=name)
-    return with_left(intent, msgspec.structs.replace(intent.left, name=name, left=clock.now()))
+    """The intent just before it is decided: the database that it replaces now gets a name that is free."""
+    name = free_name(storage_dir, intent.previous_name)
+    if intent.previous is None:
+        return msgspec.structs.replace(intent, previous_name=name)
+    return with_previous(intent, msgspec.structs.replace(intent.previous, name=name, replaced_at=clock.now()))
 
 
-def seen_at_the_end(intent: Intent, registry: EventRegistry, target: PreviousDatabase | None) -> Intent:
-    """The intent with what the old registry holds now that nothing is appended to it any more.
+def describe_replaced(intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
+    """The intent with what the old registry holds, to which nothing is appended any more.
 
-    target: the kept database that is brought back, None for a restore of an archive.
+    undone: the previous database that an undo brings back.
     """
-    if intent.left is not None:
-        intent = with_left(intent, msgspec.structs.replace(intent.left, events=registry.last_sequence))
-    if target is None:
+    if intent.previous is not None:
+        intent = with_previous(intent, msgspec.structs.replace(intent.previous, events=registry.last_sequence))
+    if undone is None:
         return intent
-    behind = left_behind(registry, posted_after(registry.identity, target))
-    return msgspec.structs.replace(intent, restored=msgspec.structs.replace(intent.restored, left_behind=behind))
+    replaced = replaced_events(registry, last_before(registry.identity, undone))
+    return msgspec.structs.replace(intent, restored=msgspec.structs.replace(intent.restored, replaced_events=replaced))
 
 
-def posted_after(identity: StoreIdentity, target: PreviousDatabase) -> int:
-    """The last sequence of the present that was not posted since `target` was left."""
-    bound = identity.bound_in_lineage(target.by) if target.by else None
+def last_before(identity: StoreIdentity, undone: PreviousDatabase) -> int:
+    """The last sequence of the present database that was not posted since `undone` was replaced."""
+    bound = identity.bound_in_lineage(undone.replaced_by) if undone.replaced_by else None
     if bound is not None:
-        return min(bound, target.brought)
-    return (identity.last_common(target.generation) if target.generation else None) or 0
+        return min(bound, undone.replacement_events)
+    return (identity.last_common(undone.generation) if undone.generation else None) or 0
 
 
-def left_behind(registry: EventRegistry, after: int) -> LeftBehind:
-    """The events beyond `after`."""
+def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
+    """The events after sequence `after`."""
     last = registry.last_sequence
     if last <= after:
-        return LeftBehind(0)
+        return ReplacedEvents(0)
     first_event = last_event = None
     with contextlib.suppress(plyvel.Error, DatabaseDamaged):
         first_event, last_event = _summary(registry.at(after + 1)), _summary(registry.at(last))
-    return LeftBehind(last - after, first_event, last_event)
+    return ReplacedEvents(last - after, first_event, last_event)
 
 
 def _summary(value: bytes) -> dict[str, Any]:
     """The event without its data, which may be large."""
-    return {name: it for name, it in attributes_of(value).items() if name not in _NOT_SUMMARISED}
+    return {name: attribute for name, attribute in attributes_of(value).items() if name not in _NOT_SUMMARISED}
 
 
 def _undoable(storage_dir: Path) -> list[PreviousDatabase]:
-    return [each for each in kept(storage_dir) if each.generation is not None and not each.undone]
+    return [
+        database for database in list_previous(storage_dir) if database.generation is not None and not database.undone
+    ]
 
 
-def _entry(storage_dir: Path, each: PreviousDatabase) -> KeptEntry:
+def _entry(storage_dir: Path, database: PreviousDatabase) -> PreviousEntry:
     size = 0
     with contextlib.suppress(OSError):
-        size = sum(file.stat().st_size for file in (storage_dir / each.name).iterdir())
-    return KeptEntry(
-        name=each.name,
-        generation=each.generation,
-        events=each.events,
-        left=each.left,
-        source=each.source,
+        size = sum(file.stat().st_size for file in (storage_dir / database.name).iterdir())
+    return PreviousEntry(
+        name=database.name,
+        generation=database.generation,
+        events=database.events,
+        replaced_at=database.replaced_at,
+        source=database.source,
         size=size,
     )
-
-
-def nothing_left_of(restored: Restored) -> Restored:
-    """The answer to a restore that is staged: nothing was left behind yet."""
-    return msgspec.structs.replace(restored, staged=True, undo=None)

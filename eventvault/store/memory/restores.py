@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault.restore.values import KeptEntry, Moment, Restored
+from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.store.memory import moments
 from eventvault.store.memory.state import MemoryState, common_length
 from eventvault.store.ports.restores import Restores
@@ -39,9 +39,9 @@ class MemoryRestores(Restores):
             target = state.undo_list.pop(name)
             events = list(state.generations[target.generation or ""])
             restored = state.begin_generation(events, target.name, state.now())
-            return msgspec.structs.replace(restored, left_behind=behind)
+            return msgspec.structs.replace(restored, replaced_events=behind)
 
-    def list_undo(self) -> list[KeptEntry]:
+    def list_undo(self) -> list[PreviousEntry]:
         return list(self._state.undo_list.entries)
 
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:

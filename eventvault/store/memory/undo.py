@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from eventvault.errors import NothingToUndo, UndoNotFound
-from eventvault.restore.values import KeptEntry, LeftBehind, Undo
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 KEEP_UNDO = 3
 """How many previous generations are there at most."""
@@ -18,19 +18,24 @@ class UndoList:
     """Newest first, as `eventvault.store.ports.restores.Restores.list_undo` has them."""
 
     def __init__(self) -> None:
-        self.entries: list[KeptEntry] = []
+        self.entries: list[PreviousEntry] = []
         self._brought = 0
 
-    def push(self, generation: str, events: int, instant: int, source: str, brought: int) -> Undo:
+    def push(self, generation: str, events: int, instant: int, source: str, brought: int) -> UndoTarget:
         """Add the generation that a restore of `source` replaced. brought: how many events the restored one has."""
-        entry = KeptEntry(
-            name=f"previous-{generation}", generation=generation, events=events, left=instant, source=source, size=0
+        entry = PreviousEntry(
+            name=f"previous-{generation}",
+            generation=generation,
+            events=events,
+            replaced_at=instant,
+            source=source,
+            size=0,
         )
         self.entries = [entry, *self.entries][:KEEP_UNDO]
         self._brought = brought
-        return Undo(entry.name, generation, events)
+        return UndoTarget(entry.name, generation, events)
 
-    def pop(self, name: str | None) -> KeptEntry:
+    def pop(self, name: str | None) -> PreviousEntry:
         """The one of that name, or the newest. Raises UndoNotFound or NothingToUndo."""
         for entry in self.entries:
             if name in (None, entry.name):
@@ -40,10 +45,10 @@ class UndoList:
             raise UndoNotFound(f"nothing is kept as {name!r}", hint="GET /api/backup/undo names what is kept")
         raise NothingToUndo("there is nothing to undo", hint="restore a backup first")
 
-    def behind(self, events: Sequence[bytes]) -> LeftBehind:
+    def behind(self, events: Sequence[bytes]) -> ReplacedEvents:
         """Those of `events` that were posted since the newest restore."""
         since = events[self._brought :]
-        return LeftBehind(len(since), summary(since[0]), summary(since[-1])) if since else LeftBehind(0)
+        return ReplacedEvents(len(since), summary(since[0]), summary(since[-1])) if since else ReplacedEvents(0)
 
 
 def summary(value: bytes) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from eventvault.database.generation import lineage
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import read_intent, read_last
-from eventvault.restore.swap.restorer import Restorer
 from eventvault.restore.values import Restored
 from eventvault.store.ports.health import Health
 
@@ -49,7 +49,7 @@ class HealthOwner(Health):
 
 
 def _describe(parts: HealthOwner) -> dict[str, Any]:
-    problems = list(parts.restorer.inbox.problems)
+    problems = list(parts.restorer.finisher.drop_folder.problems)
     backups, catalogue_problem = _backups(parts)
     journal_problem = parts.journal.problem_since(parts.backups.last_made)
     journal_problems = (journal_problem, parts.journal.damage)

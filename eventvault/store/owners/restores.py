@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from eventvault.backups.catalogue import Catalogue
-from eventvault.restore.moments.build import Moments
-from eventvault.restore.moments.point_in_time import PointInTime
+from eventvault.restore.builder import ArchiveSource
+from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.moments.timeline import timeline
+from eventvault.restore.restorer import Restorer, UndoRequest
 from eventvault.restore.swap import undo
-from eventvault.restore.swap.restorer import Restorer
-from eventvault.restore.values import KeptEntry, Moment, Restored
+from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import Operation
@@ -28,16 +29,16 @@ class RestoresOwner(Restores):
         lifecycle: Lifecycle,
         catalogue: Catalogue,
         restorer: Restorer,
-        moments: Moments,
-        point_in_time: PointInTime,
+        locator: MomentLocator,
+        preview: RestorePreview,
         on_started: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self._catalogue = catalogue
         self._restorer = restorer
-        self._moments = moments
-        self._point_in_time = point_in_time
+        self._locator = locator
+        self._preview = preview
         self._on_started = on_started
 
     def restore(self, name: str, *, staged: bool = False, operation: Operation | None = None) -> Restored:
@@ -45,29 +46,27 @@ class RestoresOwner(Restores):
 
         def work() -> Restored:
             entry = self._catalogue.entry(name)
-            proven = entry.sha256 if entry.records_verified else None
-            return self._restorer.restore(Path(entry.path), staged=staged, operation=operation.id, proven=proven)
+            archive = ArchiveSource(Path(entry.path), entry.sha256 if entry.records_verified else None)
+            return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
         return self._serving_afterwards(work)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
-        return self._serving_afterwards(
-            lambda: self._point_in_time.restore(moment, staged=staged, operation=operation.id)
-        )
+        return self._serving_afterwards(lambda: self._restorer.restore(moment, staged=staged, operation=operation.id))
 
     def undo(self, name: str | None = None, *, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
-        return self._serving_afterwards(lambda: self._restorer.undo(name, operation=operation.id))
+        return self._serving_afterwards(lambda: self._restorer.restore(UndoRequest(name), operation=operation.id))
 
-    def list_undo(self) -> list[KeptEntry]:
-        return undo.entries(self._settings.storage_dir)
+    def list_undo(self) -> list[PreviousEntry]:
+        return undo.list_undo(self._settings.storage_dir)
 
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
-        return self._point_in_time.plan(asked)
+        return self._preview.describe(asked)
 
     def timeline(self) -> dict[str, Any]:
-        return timeline(self._moments)
+        return timeline(self._locator)
 
     def _serving_afterwards(self, work: Callable[[], Restored]) -> Restored:
         self._lifecycle.check_started()

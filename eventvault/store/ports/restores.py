@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from eventvault.restore.values import KeptEntry, Moment, Restored
+from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.store.ports.markers import changes
 
 
@@ -28,7 +28,7 @@ class Restores(Protocol):
         be read; then the database is unchanged.
         """
 
-    def list_undo(self) -> list[KeptEntry]:
+    def list_undo(self) -> list[PreviousEntry]:
         """The previous databases that `undo` can bring back, newest first."""
 
     def plan_restore(self, asked: Moment | str) -> dict[str, Any]:

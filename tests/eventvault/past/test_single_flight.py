@@ -44,7 +44,7 @@ class Maker:
 
     def __init__(self, service: StoreService) -> None:
         self.made: list[Moment] = []
-        self.way_to = service.moments.way_to
+        self.plan_for = service.moments.plan_for
 
     def materialise(self, moment: Moment, staging: Path) -> Made:
         self.made.append(moment)
@@ -92,9 +92,9 @@ def test_an_instant_of_which_only_an_archive_tells_is_made_as_it_was_asked_for(s
     left, end = restored_mistakenly(service)
     forget_kept(service)
     maker = Maker(service)
-    way, sources = service.moments.way_to(Moment(instant=end, generation=left))
+    way, sources = service.moments.plan_for(Moment(instant=end, generation=left))
     target = msgspec.structs.replace(way.target, sequence=None, instant=end)
-    maker.way_to = lambda _: (msgspec.structs.replace(way, target=target), sources)
+    maker.plan_for = lambda _: (msgspec.structs.replace(way, target=target), sources)
 
     views_by(maker, service).resolve_moment(Moment(instant=end, generation=left))
 

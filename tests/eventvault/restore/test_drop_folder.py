@@ -354,7 +354,7 @@ def test_what_was_passed_over_for_one_that_could_not_be_applied_is_not_left_for_
     def full(_: object) -> Intent:
         raise NoSpace("noting the restore failed", hint="free some space")
 
-    service.restorer.apply = full  # type: ignore[method-assign]
+    service.restorer.swapper.swap_closed = full  # type: ignore[method-assign]
     service.initialize()
     try:
         assert prefixes(service) == {"live": 2}

@@ -19,7 +19,7 @@ from tests.restoring import make_archive, make_database, make_foreign_archive, m
 
 
 def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
-    return prepare.prepare_restore(archive=str(path), staging=str(staging), known=known)
+    return prepare.prepare_restore(archive=str(path), staging=str(staging), replaces=known)
 
 
 def test_an_archive_of_ours_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_of_what_a_moment_is_taken_from_the_records_up_to_it_are_read(
     order = {
         "staging": str(database.parent), "copied": True, "base": 5, "generation": identity.generation,
         "sequence": sequence, "store_id": identity.store_id, "reason": "point in time",
-        "known": msgspec.to_builtins(identity.generations),
+        "generations": msgspec.to_builtins(identity.generations),
     }  # fmt: skip
 
     if restored:

@@ -31,7 +31,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     about: Manifest = manifest("a.tar.gz", events=count, last_sequence=count)
     writer.write_archive(folder / "a.tar.gz", database, about)
     content = (folder / "a.tar.gz").read_bytes()
-    assert prepare_restore(archive=str(folder / "a.tar.gz"), staging=str(folder / "s"), known=None)["events"] == count
+    assert (
+        prepare_restore(archive=str(folder / "a.tar.gz"), staging=str(folder / "s"), replaces=None)["events"] == count
+    )
     return content
 
 
@@ -45,7 +47,7 @@ def assert_found(path: Path) -> None:
     with pytest.raises(ArchiveError):
         check_archive(archive=str(path), scratch=str(path.parent), records=False)
     with pytest.raises(ArchiveError):
-        prepare_restore(archive=str(path), staging=str(path.parent / "staging"), known=None)
+        prepare_restore(archive=str(path), staging=str(path.parent / "staging"), replaces=None)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 

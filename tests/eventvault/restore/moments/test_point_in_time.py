@@ -21,7 +21,7 @@ from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.restore import estimate, space
-from eventvault.restore.estimate import Took
+from eventvault.restore.estimate import RestoreDuration
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -161,7 +161,7 @@ def test_a_full_disk_stops_it_before_anything_begins(service: StoreService, monk
 
 def test_a_second_restore_is_refused_and_names_the_first(service: StoreService) -> None:
     put(service, 3, "a")
-    with service.restorer._under_way:
+    with service.restorer._lock:
         service.restorer.running = "a moment", 0
         with pytest.raises(RestoreRunning) as caught:
             service.restore_moment(Moment(sequence=2))
@@ -377,13 +377,13 @@ def test_the_timeline_names_all_that_can_be_had(service: StoreService) -> None:
 
 def test_predictions_follow_this_machines_own_restores(tmp_path: Path) -> None:
     assert estimate.predict([], 50_000_000) == 2.0
-    took = [Took(0, 1.0), Took(100_000_000, 2.0), Took(200_000_000, 3.0)]
+    took = [RestoreDuration(0, 1.0), RestoreDuration(100_000_000, 2.0), RestoreDuration(200_000_000, 3.0)]
     assert estimate.predict(took, 400_000_000) == 5.0
     for number in range(30):
         estimate.note(tmp_path, number, 1.0)
-    assert [each.size for each in estimate.known(tmp_path)] == list(range(10, 30))
+    assert [each.size for each in estimate.read_durations(tmp_path)] == list(range(10, 30))
     (tmp_path / data_folders.RESTORE_SPEEDS).write_text("no json")
-    assert estimate.known(tmp_path) == []
+    assert estimate.read_durations(tmp_path) == []
 
 
 def with_archives_below(settings: Settings) -> tuple[list[Path], list[bytes]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.restore.start.lost import Left, is_lost
+from eventvault.restore.start.lost import RecoverySources, is_lost
 from eventvault.settings import Settings
 from tests import processes
 from tests.restoring import bytes_of, drafts, ids, prefixes, problem_codes, put
@@ -106,8 +106,10 @@ def test_a_rest_that_a_process_holds_is_waited_for(settings_with: SettingsWith, 
             assert prefixes(service) == {"archived": 1, "journaled": 1}
 
 
-@pytest.mark.parametrize(("left", "lost"), [(Left([], journaled=True), True), (Left([], journaled=False), False)])
-def test_only_what_can_be_recovered_is_taken_for_lost(tmp_path: Path, left: Left, lost: bool) -> None:
+@pytest.mark.parametrize(
+    ("left", "lost"), [(RecoverySources([], journaled=True), True), (RecoverySources([], journaled=False), False)]
+)
+def test_only_what_can_be_recovered_is_taken_for_lost(tmp_path: Path, left: RecoverySources, lost: bool) -> None:
     (tmp_path / "000005.ldb").touch()
     assert is_lost(tmp_path, lambda: left) is lost
     (tmp_path / "CURRENT").touch()
@@ -115,7 +117,7 @@ def test_only_what_can_be_recovered_is_taken_for_lost(tmp_path: Path, left: Left
 
 
 def test_a_folder_that_is_gone_or_empty_is_lost_and_a_file_is_not(tmp_path: Path) -> None:
-    nothing = Left([], journaled=False)
+    nothing = RecoverySources([], journaled=False)
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     assert is_lost(tmp_path / "gone", lambda: nothing)

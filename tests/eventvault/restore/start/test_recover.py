@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eventvault.errors import ArchiveUnreadable
-from eventvault.restore.swap.restorer import Restorer
+from eventvault.restore.builder import ArchiveSource, Builder
 from eventvault.settings import Settings
 from eventvault.store import lifecycle
 from tests import processes
@@ -42,13 +42,14 @@ def damaged(settings: Settings) -> tuple[Path, bytes]:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the archives that recoveries have begun to read."""
     names: list[str] = []
-    prepare = Restorer.prepare
+    build = Builder.build
 
-    def counted(self: Restorer, archive: Path, *arguments: Any, **more: Any) -> Any:
-        names.append(archive.name)
-        return prepare(self, archive, *arguments, **more)
+    def counted(self: Builder, plan: Any, *arguments: Any, **more: Any) -> Any:
+        if isinstance(plan, ArchiveSource):
+            names.append(plan.path.name)
+        return build(self, plan, *arguments, **more)
 
-    monkeypatch.setattr(Restorer, "prepare", counted)
+    monkeypatch.setattr(Builder, "build", counted)
     return names
 
 
@@ -101,17 +102,17 @@ def test_an_archive_that_could_not_be_opened_is_tried_again(
     recovering: Settings, damaged: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged[0].write_bytes(damaged[1])
-    prepare = Restorer.prepare
+    build = Builder.build
     tries = 0
 
-    def unreadable_once(self: Restorer, archive: Path, *arguments: Any, **more: Any) -> Any:
+    def unreadable_once(self: Builder, plan: Any, *arguments: Any, **more: Any) -> Any:
         nonlocal tries
-        tries += 1
+        tries += isinstance(plan, ArchiveSource)
         if tries == 1:
-            raise ArchiveUnreadable(f"{archive} cannot be opened: too many open files", hint="x")
-        return prepare(self, archive, *arguments, **more)
+            raise ArchiveUnreadable(f"{plan.path} cannot be opened: too many open files", hint="x")
+        return build(self, plan, *arguments, **more)
 
-    monkeypatch.setattr(Restorer, "prepare", unreadable_once)
+    monkeypatch.setattr(Builder, "build", unreadable_once)
     with running_service(recovering) as service:
         assert problem_codes(service) == ["database_missing"]
         service.lifecycle.try_to_open()

@@ -16,8 +16,8 @@ import orjson
 import pytest
 
 from eventvault.errors import ArchiveDamaged, DatabaseMissing, EventVaultError
+from eventvault.restore.builder import Builder
 from eventvault.restore.start.startup import UPLOAD_SECONDS, remove_temporary
-from eventvault.restore.swap.restorer import Restorer
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -298,11 +298,11 @@ def test_one_that_cannot_be_imported_stays_and_its_archives_do_not_pile_up(
     make_foreign_database(settings.database)
     before = bytes_of(settings.database)
 
-    def refuse(*_: object) -> Any:
+    def refuse(*_: object, **__: object) -> Any:
         raise ArchiveDamaged("a record is damaged", hint="x")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Restorer, "prepare_in_place", refuse)
+        patched.setattr(Builder, "build", refuse)
         with running_service(settings) as service:
             assert problem_codes(service) == ["database_damaged"]
             for _ in range(3):

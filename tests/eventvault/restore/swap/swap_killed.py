@@ -1,7 +1,7 @@
 """A swap that dies at its first, second, third, … change of the file system, each in a copy of its own.
 
 Run as a program: `swap_killed.py TEMPLATE TARGET`. TEMPLATE holds `storage/`, `restore/` and `intent.json`; for each k
-a copy of it becomes TARGET/k, in which a child process applies and settles the intent and is gone before its k-th
+a copy of it becomes TARGET/k, in which a child process swaps and finishes the intent and is gone before its k-th
 change.
 Ends with the first k that no child reaches any more; that one is done whole.
 """
@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 
-from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
+from eventvault.restore.swap.finish import Finisher
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabases
-from eventvault.restore.swap.restorer import Restorer
+from eventvault.restore.swap.swapper import Swapper
 from eventvault.settings import load
 
 CHANGES = ("rename", "replace", "link", "unlink", "mkdir", "rmdir")
@@ -61,10 +61,9 @@ def swap(folder: Path) -> None:
     names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
     settings = load({setting: str(folder / name) for setting, name in names.items()})
     intent = msgspec.json.decode((folder / "intent.json").read_bytes(), type=Intent)
-    restorer = Restorer(settings, EventBus(settings.database), Chores(), PreviousDatabases(settings.storage_dir))
-    inbox = folder / "restore" / "a.tar.gz"
-    restorer.apply(msgspec.structs.replace(intent, inbox=str(inbox)))
-    restorer.settle(msgspec.structs.replace(intent, inbox=str(inbox)))
+    intent = msgspec.structs.replace(intent, drop_file=str(folder / "restore" / "a.tar.gz"))
+    Swapper(settings, EventBus(settings.database)).swap_closed(intent)
+    Finisher(settings, PreviousDatabases(settings.storage_dir)).finish(intent)
 
 
 if __name__ == "__main__":

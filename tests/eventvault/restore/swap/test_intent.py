@@ -20,6 +20,7 @@ from eventvault.restore.swap.intent import Intent
 from eventvault.restore.values import Restored
 from eventvault.settings import PROJECT, Settings, load
 from eventvault.store import lifecycle
+from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service
@@ -27,7 +28,7 @@ from tests.stores import running_service
 RESTORED = Restored(source="a.tar.gz", at=1, events=3, not_json=0, duration=1, generation="g")
 INTENT = Intent(
     staged=".restoring-aa/event_registry_db",
-    kept="previous-g0",
+    previous_name="previous-g0",
     operation="o",
     restored=RESTORED,
     drops=".restoring-bb/event_registry_db",
@@ -71,7 +72,7 @@ def outcome(folder: Path) -> str:
     settings = load({setting: str(folder / name) for setting, name in names.items()})
     decided = intents.read_intent(settings.storage_dir)
     if decided is not None:
-        moved = msgspec.structs.replace(decided, inbox=str(settings.restore_dir / "a.tar.gz"))
+        moved = msgspec.structs.replace(decided, drop_file=str(settings.restore_dir / "a.tar.gz"))
         intents.write_intent(settings.storage_dir, moved)
     with running_service(settings, service_starts=False) as service:
         found = prefixes(service)
@@ -121,9 +122,9 @@ def test_three_databases_where_two_belong_are_all_kept(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_takes_a_free_name(tmp_path: Path) -> None:
-    assert intents.free_kept(tmp_path, "previous-g0") == "previous-g0"
+    assert intents.free_name(tmp_path, "previous-g0") == "previous-g0"
     (tmp_path / "previous-g0").mkdir()
-    assert intents.free_kept(tmp_path, "previous-g0").startswith("previous-g0-")
+    assert intents.free_name(tmp_path, "previous-g0").startswith("previous-g0-")
 
 
 def test_what_a_staged_restore_leaves_behind_takes_a_free_name_too(settings: Settings) -> None:
@@ -133,12 +134,12 @@ def test_what_a_staged_restore_leaves_behind_takes_a_free_name_too(settings: Set
         service.restore("a.tar.gz", staged=True)
         staged = intents.read_intent(settings.storage_dir, data_folders.STAGED_RESTORE)
     assert staged is not None
-    (settings.storage_dir / staged.kept).mkdir()
+    (settings.storage_dir / staged.previous_name).mkdir()
 
     with running_service(settings) as service:
         assert prefixes(service) == {"restored": 3}
         (kept,) = [each for each in service.list_undo() if each.events]
-        assert kept.name.startswith(f"{staged.kept}-")
+        assert kept.name.startswith(f"{staged.previous_name}-")
         assert kept.events == 2
         assert service.undo().events == 2
 
@@ -147,7 +148,7 @@ def test_an_intent_of_a_failed_swap_is_taken_back_while_nothing_was_renamed(tmp_
     prepare(tmp_path)
     intents.write_intent(tmp_path, INTENT)
 
-    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+    intents.withdraw_intent(tmp_path, INTENT)
 
     assert intents.read_intent(tmp_path) is None
     assert not (tmp_path / ".restoring-aa").exists()
@@ -156,9 +157,9 @@ def test_an_intent_of_a_failed_swap_is_taken_back_while_nothing_was_renamed(tmp_
 def test_an_intent_of_a_half_done_swap_stays(tmp_path: Path) -> None:
     prepare(tmp_path)
     intents.write_intent(tmp_path, INTENT)
-    (tmp_path / "event_registry_db").rename(tmp_path / INTENT.kept)
+    (tmp_path / "event_registry_db").rename(tmp_path / INTENT.previous_name)
 
-    intents.undo(tmp_path, tmp_path / "event_registry_db", INTENT)
+    intents.withdraw_intent(tmp_path, INTENT)
 
     assert intents.read_intent(tmp_path) == INTENT
     swapped(tmp_path)
@@ -223,8 +224,8 @@ def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sto
         make_archive(settings.backup_dir / "a.tar.gz", "first")
         make_archive(settings.backup_dir / "b.tar.gz", "second")
         with monkeypatch.context() as patched:
-            patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
-            service.restore("a.tar.gz", operation="one")
+            patched.setattr(intents, "note_previous", _full(NoSpace("full", hint="free some")))
+            service.restore("a.tar.gz", operation=Operation("one"))
         assert service.status()["lastRestore"] is None
         yield service
 
@@ -242,7 +243,7 @@ def test_a_restore_that_could_not_be_noted_does_not_take_the_place_of_one_that_i
 
 
 def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: StoreService) -> None:
-    unnoted.restorer.each_second()
+    unnoted.restorer.finisher.each_second()
 
     assert unnoted.status()["lastRestore"]["source"] == "a.tar.gz"
     assert intents.read_intent(unnoted.settings.storage_dir) is None
@@ -251,7 +252,7 @@ def test_a_restore_that_could_not_be_noted_is_noted_once_there_is_room(unnoted: 
 def test_a_restore_that_could_not_be_noted_is_not_done_again_for_who_asks_again(unnoted: StoreService) -> None:
     unnoted.append(drafts(1, "after"))
 
-    assert unnoted.restore("a.tar.gz", operation="one").events == 3
+    assert unnoted.restore("a.tar.gz", operation=Operation("one")).events == 3
     assert prefixes(unnoted) == {"first": 3, "after": 1}
 
 
@@ -259,8 +260,8 @@ def test_no_restore_begins_while_the_one_before_cannot_be_noted(
     unnoted: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(intents, "note_kept", _full(NoSpace("full", hint="free some")))
-        unnoted.restorer.each_second()
+        patched.setattr(intents, "note_previous", _full(NoSpace("full", hint="free some")))
+        unnoted.restorer.finisher.each_second()
         with pytest.raises(NoSpace):
             unnoted.restore("b.tar.gz", staged=True)
 

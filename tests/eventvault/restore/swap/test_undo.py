@@ -25,8 +25,9 @@ from eventvault.errors import (
     UndoNotFound,
 )
 from eventvault.restore.moments.replay import cut
-from eventvault.restore.values import LeftBehind, Moment, Restored
+from eventvault.restore.values import Moment, ReplacedEvents, Restored
 from eventvault.settings import Settings
+from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests.restoring import (
     bytes_of,
@@ -52,8 +53,8 @@ def service(settings: Settings) -> Iterator[StoreService]:
 
 def left_behind(restored: Restored) -> tuple[int, str | None, str | None]:
     """How many, and the ids of the first and the last."""
-    behind = restored.left_behind
-    assert isinstance(behind, LeftBehind)
+    behind = restored.replaced_events
+    assert isinstance(behind, ReplacedEvents)
     first, last = (value and value["id"] for value in (behind.first, behind.last))
     return behind.count, first, last
 
@@ -89,7 +90,7 @@ def test_what_was_there_before_the_restore_comes_back_and_what_was_posted_since_
     assert prefixes(service) == {"live": 5, "later": 2}
     assert undone.events == 7
     assert left_behind(undone) == (3, "since-0", "since-2")
-    assert "data" not in ((undone.left_behind and undone.left_behind.first) or {})
+    assert "data" not in ((undone.replaced_events and undone.replaced_events.first) or {})
     assert service.append(drafts(1, "after")).last_sequence == 8
     assert service.status()["lastRestore"]["source"] == undone.source
     assert not leftovers(service.settings.storage_dir)
@@ -186,10 +187,10 @@ def test_no_undo_while_a_restore_or_an_undo_is_under_way(service: StoreService, 
 
 def test_the_same_request_that_is_sent_again_is_answered_and_not_done_again(service: StoreService) -> None:
     mistaken_restore(service)
-    first = service.undo(operation="one")
+    first = service.undo(operation=Operation("one"))
     service.append(drafts(1, "after"))
 
-    assert service.undo(operation="one") == first
+    assert service.undo(operation=Operation("one")) == first
     assert prefixes(service) == {"live": 5, "later": 2, "after": 1}
 
 
@@ -243,7 +244,7 @@ def test_a_damaged_present_is_undone_too(settings: Settings) -> None:
 
         undone = service.undo()
 
-        assert (undone.left_behind, undone.undo) == (None, None), "neither could be read"
+        assert (undone.replaced_events, undone.undo) == (None, None), "neither could be read"
         assert prefixes(service) == {"live": 5, "later": 2}
         assert service.status()["status"] == "ok"
         with pytest.raises(NothingToUndo):

@@ -35,6 +35,7 @@ from eventvault.errors import (
 )
 from eventvault.restore import estimate, prepare, space
 from eventvault.settings import Settings
+from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests import processes
 from tests.restoring import (
@@ -202,9 +203,9 @@ def test_an_archive_that_goes_away_just_before_it_is_read_is_not_found(
     path = service.settings.backup_dir / "a.tar.gz"
     restore, run = service.restorer.restore, service.chores.run
 
-    def late(archive: Path, **more: Any) -> Any:
+    def late(wanted: Any, **more: Any) -> Any:
         path.unlink()
-        return restore(archive, **more)
+        return restore(wanted, **more)
 
     def later(name: str, **arguments: Any) -> dict[str, Any]:
         path.unlink()
@@ -242,10 +243,10 @@ def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> No
 
 def test_the_same_request_that_is_sent_again_is_answered_and_not_done_again(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "a.tar.gz")
-    first = service.restore("a.tar.gz", operation="one")
+    first = service.restore("a.tar.gz", operation=Operation("one"))
     service.append(drafts(1, "after"))
 
-    assert service.restore("a.tar.gz", operation="one") == first
+    assert service.restore("a.tar.gz", operation=Operation("one")) == first
     assert prefixes(service) == {"restored": 3, "after": 1}
 
 
@@ -371,7 +372,7 @@ def test_a_restore_without_room_leaves_everything_as_it_was(
 def test_a_disk_error_in_the_child_process_is_said_and_not_a_missing_answer(service: StoreService) -> None:
     archive = make_archive(service.settings.backup_dir / "a.tar.gz")
     with pytest.raises(EventVaultError, match="No such file"):
-        service.chores.run("prepare_restore", archive=str(archive) + "x", staging="/nowhere", known=None)
+        service.chores.run("prepare_restore", archive=str(archive) + "x", staging="/nowhere", replaces=None)
 
 
 def spoil_log(database: Path) -> None:
@@ -572,10 +573,12 @@ def test_a_disk_that_fills_up_while_a_foreign_archive_is_unpacked_is_said_with_t
 def test_restores_of_archives_teach_how_long_a_restore_takes(service: StoreService, *, staged: bool) -> None:
     backup = service.create_backup().backup
 
-    service.restore(backup.name, staged=staged, operation="one")
-    service.restore(backup.name, operation="one")
+    service.restore(backup.name, staged=staged, operation=Operation("one"))
+    service.restore(backup.name, operation=Operation("one"))
 
-    assert [took.size for took in estimate.known(service.settings.storage_dir)] == [backup.size] * (2 if staged else 1)
+    assert [took.size for took in estimate.read_durations(service.settings.storage_dir)] == [backup.size] * (
+        2 if staged else 1
+    )
 
 
 def test_a_restore_whose_preparation_is_gone_fails_and_changes_nothing(
@@ -585,14 +588,14 @@ def test_a_restore_whose_preparation_is_gone_fails_and_changes_nothing(
     name = service.create_backup().backup.name
     service.append(drafts(1, "more"))
     before = ids(service)
-    prepare = service.restorer.prepare
+    build = service.restorer.builder.build
 
     def losing(*arguments: Any, **more: Any) -> Any:
-        intent = prepare(*arguments, **more)
+        intent = build(*arguments, **more)
         shutil.rmtree((service.settings.storage_dir / intent.staged).parent)
         return intent
 
-    monkeypatch.setattr(service.restorer, "prepare", losing)
+    monkeypatch.setattr(service.restorer.builder, "build", losing)
     with pytest.raises(EventVaultError, match="is gone before it was used"):
         service.restore(name)
 

@@ -1,0 +1,197 @@
+"""The third step of a restore: build the new database beside the live one, and describe its swap as an intent."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.archive.source import open_archive
+from eventvault.chores import Chores
+from eventvault.database.bus import EventBus
+from eventvault.files import remove_durably
+from eventvault.journal.writer import Offsets
+from eventvault.restore import estimate
+from eventvault.restore.drop_folder import DroppedFile
+from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.plan import Plan, Sources
+from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.space import room_for
+from eventvault.restore.swap import carry_over, undo
+from eventvault.restore.swap import intent as intents
+from eventvault.restore.swap.carry_over import Head
+from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
+from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
+from eventvault.restore.values import Restored
+from eventvault.settings import Settings
+
+RECOVERED = "recovered"
+"""The reason of the generation that the recovery of a lost database begins."""
+
+
+class ArchiveSource(msgspec.Struct, frozen=True):
+    """An archive of any origin. verified: its SHA-256, if every record of those bytes was read before."""
+
+    path: Path
+    verified: str | None = None
+
+
+class LostDatabase(msgspec.Struct, frozen=True):
+    """What a lost database is rebuilt from. kafka: the offsets at the end of the plan, if they are newer."""
+
+    plan: Plan
+    sources: Sources
+    kafka: Offsets
+
+
+class ForeignCopy(msgspec.Struct, frozen=True):
+    """A private copy, in STORAGE_DIR, of another program's database."""
+
+    path: Path
+
+
+BuildPlan = ArchiveSource | PlannedMoment | PreviousDatabase | LostDatabase | ForeignCopy
+"""What a database is built from."""
+
+
+class _Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A database that was built. bytes_read: None if the time it took says nothing about later restores."""
+
+    source: str
+    answer: dict[str, Any]
+    bytes_read: int | None = None
+    reason: str = "restored"
+    undone: str | None = None
+
+
+class Builder:
+    """Builds databases below STORAGE_DIR in child processes; the live database is only read."""
+
+    def __init__(
+        self, settings: Settings, bus: EventBus, chores: Chores, previous: PreviousDatabases, moments: MomentBuilder
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._chores = chores
+        self._previous = previous
+        self._moments = moments
+
+    def read_head(self) -> Head | None:
+        """The head of the live database, which a restore replaces; None if it is missing or cannot be read."""
+        registry = self._bus.registry
+        if registry is not None:
+            return Head(registry.identity, registry.last_sequence)
+        return carry_over.read_head(self._settings.storage_dir, self._settings.database)
+
+    def build(
+        self,
+        plan: BuildPlan,
+        head: Head | None,
+        operation: str,
+        *,
+        began: int | None = None,
+        drop_file: Path | None = None,
+    ) -> Intent:
+        """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
+
+        head: of the database that it replaces. began: when the restore began, in microseconds; None: now. drop_file:
+        the archive, if it lies in `restore/`. Raises NoSpace or an ArchiveError; then nothing of it stays.
+        """
+        began = clock.now() if began is None else began
+        storage = self._settings.storage_dir
+        waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
+        arrived = DroppedFile.at(drop_file) if drop_file else None
+        staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
+        try:
+            built = self._build(plan, staging, head)
+        except BaseException:
+            remove_durably(staging)
+            raise
+        if built.bytes_read is not None:
+            estimate.note(storage, built.bytes_read, (clock.now() - began) / 1e6)
+        restored = _describe(built, began, intents.dropped(waiting))
+        previous = carry_over.describe_previous(head, restored)
+        intent = Intent(
+            staged=f"{staging.name}/{data_folders.DATABASE}",
+            previous_name=previous.name,
+            operation=operation,
+            restored=restored,
+            drop_file=str(drop_file) if drop_file else None,
+            arrived=arrived,
+            undone=built.undone,
+            drops=waiting.staged if waiting else None,
+        )
+        return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
+
+    def verify(self, archive: Path) -> None:
+        """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
+        self._chores.run("check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), records=False)
+
+    def _build(self, plan: BuildPlan, staging: Path, head: Head | None) -> _Built:
+        match plan:
+            case ArchiveSource():
+                return self._from_archive(plan, staging, head)
+            case PlannedMoment():
+                return self._from_moment(plan, staging)
+            case PreviousDatabase():
+                return self._from_previous(plan, staging, head)
+            case LostDatabase():
+                answer = self._moments.build_plan(plan.plan, staging, plan.sources, RECOVERED, plan.kafka)
+                return _Built(source=plan.plan.source, answer=answer, reason=RECOVERED)
+            case ForeignCopy():
+                answer = self._chores.run("prepare_in_place", copy=str(plan.path), staging=str(staging))
+                return _Built(source=data_folders.DATABASE, answer=answer)
+
+    def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> _Built:
+        path = archive.path
+        # The shared lock keeps rotation away from the archive.
+        with open_archive(path) as file, room_for(path, self._settings.storage_dir):
+            answer = self._chores.run(
+                "prepare_restore",
+                archive=str(path),
+                staging=str(staging),
+                replaces=_identity_of(head),
+                proven=archive.verified,
+            )
+        return _Built(source=path.name, answer=answer, bytes_read=file.size)
+
+    def _from_moment(self, planned: PlannedMoment, staging: Path) -> _Built:
+        answer = self._moments.build(planned, staging, POINT_IN_TIME)
+        return _Built(
+            source=planned.plan.source,
+            answer=answer,
+            bytes_read=self._moments.bytes_to_read(planned.plan),
+            reason=POINT_IN_TIME,
+        )
+
+    def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> _Built:
+        with self._previous.pinned(previous.name):
+            answer = self._chores.run(
+                "prepare_undo",
+                previous=str(self._settings.storage_dir / previous.name),
+                staging=str(staging),
+                replaces=_identity_of(head),
+                min_events=previous.events or 0,
+            )
+        return _Built(source=previous.name, answer=answer, undone=previous.name)
+
+
+def _identity_of(head: Head | None) -> dict[str, Any] | None:
+    return msgspec.to_builtins(head.identity) if head else None
+
+
+def _describe(built: _Built, began: int, dropped: list[str]) -> Restored:
+    now = clock.now()
+    return Restored(
+        source=built.source,
+        at=now,
+        events=built.answer["events"],
+        not_json=built.answer["notJson"],
+        duration=(now - began) // 1000,
+        generation=built.answer["generation"],
+        notes=[*built.answer["notes"], *dropped],
+        reason=built.reason,
+    )

@@ -1,0 +1,103 @@
+"""What a restore would do, without doing it: where from, how long, how much room, and which events it replaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eventvault import clock
+from eventvault.archive import reader
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
+from eventvault.database.bus import EventBus
+from eventvault.database.generation import last_common
+from eventvault.errors import ArchiveDamaged
+from eventvault.files import free_bytes
+from eventvault.restore import estimate
+from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.moments.plan import Plan, Sources, Target
+from eventvault.restore.swap import undo
+from eventvault.restore.values import Moment
+from eventvault.settings import Settings
+
+
+class RestorePreview:
+    """Describes restores of archives and moments. Builds and changes nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: EventBus,
+        catalogue: Catalogue,
+        locator: MomentLocator,
+        moments: MomentBuilder,
+    ) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._catalogue = catalogue
+        self._locator = locator
+        self._moments = moments
+
+    def describe(self, wanted: Moment | str) -> dict[str, Any]:
+        """See `eventvault.store.ports.restores.Restores.plan_restore`. wanted: a moment, or the name of an archive."""
+        if isinstance(wanted, str):
+            entry = self._catalogue.entry(wanted)
+            check_entry(entry)
+            sources = self._locator.sources()
+            plan, common = self._plan_archive(entry, sources)
+        else:
+            plan, sources = self._moments.plan_for(wanted)
+            common = self._common(plan.target, sources)
+        size, needed = self._moments.bytes_to_read(plan), self._moments.disk_needed(plan)
+        sequence = plan.target.sequence
+        instant = None if sequence is None else self._locator.time_of(sources, plan.target.generation, sequence)
+        return {
+            "generation": plan.target.generation or None,
+            "sequence": sequence,
+            "time": None if instant is None else clock.format_microseconds(instant),
+            "archive": plan.archive.name if plan.archive else None,
+            "segments": [segment.path.name for segment in plan.segments],
+            "presentDatabase": plan.live,
+            "bytesToRead": size,
+            "diskNeeded": needed,
+            "diskFree": free_bytes(self._settings.storage_dir),
+            "predictedSeconds": estimate.predict(estimate.read_durations(self._settings.storage_dir), size),
+            **self._replaced_events(common),
+        }
+
+    def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
+        """The plan for an archive by its name, and how many of the present events the archive holds."""
+        is_ours = entry.generation is not None and entry.generation in sources.generations
+        target = Target(generation=entry.generation or "", sequence=entry.sequence)
+        common = self._common(target, sources) if is_ours else 0
+        return Plan(target=target, archive=entry, base=entry.sequence or 0), common
+
+    def _common(self, target: Target, sources: Sources) -> int:
+        """The last of the present events that the target has too."""
+        if sources.live is None:
+            return 0
+        shared = last_common(sources.generations, target.generation, sources.live.generation)
+        return min(shared, sources.live.sequence if target.sequence is None else target.sequence)
+
+    def _replaced_events(self, common: int) -> dict[str, Any]:
+        if self._bus.registry is None:
+            return {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None}
+        with self._bus.using() as registry:
+            replaced = undo.replaced_events(registry, common)
+        return {
+            "eventsLeftBehind": replaced.count,
+            "firstLeftBehind": replaced.first,
+            "lastLeftBehind": replaced.last,
+        }
+
+
+def check_entry(entry: BackupEntry) -> None:
+    """Raise the ArchiveError that a restore would, as far as the manifest and earlier checks tell."""
+    path = Path(entry.path)
+    if reader.kind(path) == "own":
+        reader.read_manifest(path)
+    if entry.problem is not None:
+        raise ArchiveDamaged(
+            entry.problem, hint="restore another archive; POST /api/backup/<name>/verify checks this one again"
+        )

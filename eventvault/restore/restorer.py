@@ -1,0 +1,162 @@
+"""The route of a restore, in one place: locate → plan → build → swap → finish.
+
+An archive, a moment and an undo take the same route. The first three steps work beside the live data; writers and
+readers wait for the swap alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.chores import Chores
+from eventvault.database.bus import EventBus
+from eventvault.errors import DatabaseLocked, RestoreRunning
+from eventvault.files import remove_durably
+from eventvault.restore.builder import ArchiveSource, Builder, BuildPlan
+from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.swap import intent as intents
+from eventvault.restore.swap import undo
+from eventvault.restore.swap.carry_over import Head
+from eventvault.restore.swap.finish import Finisher
+from eventvault.restore.swap.intent import Intent
+from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
+from eventvault.restore.swap.swapper import Swapper
+from eventvault.restore.values import Moment, Restored
+from eventvault.settings import Settings
+
+log = logging.getLogger("BackupManager")
+
+
+class UndoRequest(msgspec.Struct, frozen=True):
+    """name: of the previous database to bring back; None: the one that the newest restore replaced."""
+
+    name: str | None = None
+
+
+Wanted = ArchiveSource | Moment | UndoRequest
+
+
+class Restorer:
+    """Restores into the database of `bus`, one restore at a time.
+
+    running: what is being restored, and since when in microseconds. counts: restores since the start, by outcome.
+    """
+
+    def __init__(
+        self, settings: Settings, bus: EventBus, chores: Chores, previous: PreviousDatabases, moments: MomentBuilder
+    ) -> None:
+        self.builder = Builder(settings, bus, chores, previous, moments)
+        self.swapper = Swapper(settings, bus)
+        self.finisher = Finisher(settings, previous)
+        self.running: tuple[str, int] | None = None
+        self.counts = {"restored": 0, "failed": 0}
+        self._settings = settings
+        self._bus = bus
+        self._moments = moments
+        self._lock = threading.Lock()
+
+    def restore(self, wanted: Wanted, *, operation: str, staged: bool = False) -> Restored:
+        """Restore an archive or a moment, or undo a restore, in a new generation.
+
+        operation: a request that was answered before gets the same answer. staged: the next start of the service swaps.
+        Raises RestoreRunning, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound or NothingToUndo; then the live
+        data is as it was.
+        """
+        self.finisher.finish_deferred()
+        last = intents.read_last(self._settings.storage_dir)
+        if last is not None and last.operation == operation:
+            return last.restored
+        with self._exclusively(_label(wanted)):
+            source, head = self._locate(wanted)
+            began = clock.now()
+            plan = self._plan(source)
+            intent = self.builder.build(plan, head, operation, began=began)
+            if staged:
+                return self._stage(intent)
+            with self._swapping(intent):
+                intent = self.swapper.swap(intent, plan if isinstance(plan, PreviousDatabase) else None)
+                self.finisher.finish_or_defer(intent)
+            return intent.restored
+
+    def swap_closed(self, intent: Intent) -> None:
+        """The last two steps at a start of the service, when nobody has the database open."""
+        self.finisher.finish(self.swapper.swap_closed(intent))
+
+    def _locate(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
+        """What to restore, and the head of the database that it replaces."""
+        if isinstance(wanted, UndoRequest):
+            head = self.builder.read_head()
+            previous = undo.choose(self._settings.storage_dir, wanted.name, head.identity if head else None)
+            log.info("bringing back %s", previous.name)
+            return previous, head
+        if isinstance(self._bus.problem, DatabaseLocked):
+            raise self._bus.problem
+        log.info("restoring %s", _label(wanted))
+        return wanted, self.builder.read_head()
+
+    def _plan(self, source: ArchiveSource | Moment | PreviousDatabase) -> BuildPlan:
+        """What to build from: only a moment has a choice."""
+        return self._moments.plan(source) if isinstance(source, Moment) else source
+
+    def _stage(self, intent: Intent) -> Restored:
+        """Leave the swap to the next start of the service."""
+        storage = self._settings.storage_dir
+        try:
+            intents.drop_staged(storage, intent)
+            intents.write_intent(storage, intent, data_folders.STAGED_RESTORE)
+        except BaseException:
+            self._remove_built(intent)
+            raise
+        log.info("%s is staged for the next start of the service", intent.restored.source)
+        return msgspec.structs.replace(intent.restored, staged=True, undo=None)
+
+    @contextmanager
+    def _swapping(self, intent: Intent) -> Iterator[None]:
+        """Keep others from opening the database. If nothing was decided, a failure removes what was built."""
+        try:
+            self._bus.before_swap()  # so that little of it remains to be done while everybody waits
+            with self.finisher.swapping:
+                yield
+        except BaseException:
+            if intents.read_intent(self._settings.storage_dir) is None:
+                self._remove_built(intent)
+            raise
+
+    def _remove_built(self, intent: Intent) -> None:
+        remove_durably(self._settings.storage_dir / Path(intent.staged).parts[0])
+
+    @contextmanager
+    def _exclusively(self, label: str) -> Iterator[None]:
+        """One restore at a time. Raises RestoreRunning."""
+        if not self._lock.acquire(blocking=False):
+            other = self.running[0] if self.running else "something"
+            raise RestoreRunning(
+                f"a restore of {other} is under way", hint="wait: jobs.restore in GET /api/health", running=other
+            )
+        try:
+            self.running = label, clock.now()
+            yield
+            self.counts["restored"] += 1
+        except BaseException:
+            self.counts["failed"] += 1
+            raise
+        finally:
+            self.running = None
+            self._lock.release()
+
+
+def _label(wanted: Wanted) -> str:
+    match wanted:
+        case ArchiveSource():
+            return wanted.path.name
+        case Moment():
+            return "a moment"
+        case UndoRequest():
+            return wanted.name or "what was left behind"

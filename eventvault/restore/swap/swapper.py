@@ -1,0 +1,66 @@
+"""The fourth step of a restore: write the intent, and put the new database in the place of the old one."""
+
+from __future__ import annotations
+
+from eventvault.database.bus import EventBus
+from eventvault.database.registry import EventRegistry
+from eventvault.errors import EventVaultError
+from eventvault.restore.swap import carry_over, undo
+from eventvault.restore.swap import intent as intents
+from eventvault.restore.swap.intent import Intent
+from eventvault.restore.swap.previous import PreviousDatabase
+from eventvault.settings import Settings
+
+
+class Swapper:
+    """Swaps the database of `bus`."""
+
+    def __init__(self, settings: Settings, bus: EventBus) -> None:
+        self._settings = settings
+        self._bus = bus
+
+    def swap(self, intent: Intent, undone: PreviousDatabase | None) -> Intent:
+        """Swap while the service runs: the bus closes the old database and opens the new one.
+
+        undone: the previous database that an undo brings back. Returns the intent as it was decided.
+        """
+        swap = _BusSwap(self, self._settings, intent, undone)
+        self._bus.swap(swap.replace_folder, swap.before_close)
+        return swap.intent
+
+    def swap_closed(self, intent: Intent) -> Intent:
+        """Swap a database that nobody has open. Returns the intent as it was decided.
+
+        If that fails before anything was renamed, it removes the intent: no later start may act on it.
+        """
+        storage, database = self._settings.storage_dir, self._settings.database
+        if not (storage / intent.staged).is_dir():
+            # Such an intent would mean that its swap is done.
+            raise EventVaultError(
+                f"{storage / intent.staged} is gone before it was used", hint="send the request again"
+            )
+        intent = undo.with_free_name(storage, intent)
+        try:
+            intents.write_intent(storage, intent)
+            intents.swap_folders(storage, database, intent)
+        except BaseException:
+            intents.withdraw_intent(storage, intent)
+            raise
+        return intent
+
+
+class _BusSwap:
+    """What the bus calls during one swap. intent: complete once the swap is done."""
+
+    def __init__(self, swapper: Swapper, settings: Settings, intent: Intent, undone: PreviousDatabase | None) -> None:
+        self.intent = intent
+        self._swapper = swapper
+        self._settings = settings
+        self._undone = undone
+
+    def before_close(self, registry: EventRegistry) -> None:
+        """The old registry is complete now: nothing is appended to it any more."""
+        self.intent = carry_over.carry_over(self._settings.storage_dir, self.intent, registry, self._undone)
+
+    def replace_folder(self) -> None:
+        self.intent = self._swapper.swap_closed(self.intent)
