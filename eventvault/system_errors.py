@@ -1,4 +1,4 @@
-"""What the operating system says in an error: whether a disk is full, and which process holds a lock.
+"""Tells from the operating system's errors that a disk is full, and which process holds a lock.
 
 LevelDB's errors carry text only, such as `IO error: /path/000003.log: No space left on device`. The part behind the
 last `: ` is the system's own, and is compared with `os.strerror`. The rest is a path, which may contain any word.
@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eventvault.errors import NoSpace
@@ -49,17 +49,19 @@ def reporting_no_space(doing: str) -> Iterator[None]:
         reason = text_of(error) if error.errno is None else os.strerror(error.errno)
         raise NoSpace(
             f"{doing} failed: {reason}",
-            hint="free some space (or raise the quota) on that disk and try again; nothing was kept of this try",
+            hint="free some space (or raise the quota) on that disk and try again; the unfinished file was removed",
         ) from error
 
 
 def lock_holder(lock: Path) -> int | None:
-    """Return the id of the process that holds an fcntl lock on the file `lock`, None if no other process does.
+    """Return the id of the process that holds an fcntl lock on the file `lock`, None if there is none.
 
-    0: the holder has no id here, because it runs in another container. A file that cannot be opened counts as free.
-    Never call this for a database that this process has open: closing the LOCK file gives up the process's own lock.
+    0: the holder has no id here, because it runs in another container. A file that cannot be opened counts as free. A
+    file that this process has open counts as locked by it; it is not opened, as closing it would give up that lock.
     """
     try:
+        if _is_open_here(lock):
+            return os.getpid()
         handle = os.open(lock, os.O_RDONLY)
     except OSError:
         return None
@@ -69,6 +71,15 @@ def lock_holder(lock: Path) -> int | None:
         os.close(handle)
     kind, _, _, _, process = _FLOCK.unpack(answer)
     return None if kind == fcntl.F_UNLCK else max(process, 0)
+
+
+def _is_open_here(path: Path) -> bool:
+    wanted = path.stat()
+    for handle in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # the handle that listed the folder is closed by now
+            if os.path.samestat(os.fstat(int(handle.name)), wanted):
+                return True
+    return False
 
 
 def _is_one_of(error: BaseException, numbers: tuple[int, ...]) -> bool:

@@ -39,7 +39,7 @@ def open_checked(folder: Path) -> Any:
         try:
             return open_leveldb(folder)
         except plyvel.IOError as error:
-            if not is_lock_refused(error):
+            if not is_lock_refused(error) and lock_holder(folder / "LOCK") is None:
                 raise
             if time.monotonic() > deadline:
                 check_free(folder)
@@ -57,12 +57,12 @@ def damaged(folder: Path, what: str) -> DatabaseDamaged:
 
 
 def check_free(folder: Path) -> None:
-    """Raise DatabaseLocked if another process has the database in `folder` open. This process must not have it open."""
+    """Raise DatabaseLocked if a process has the database in `folder` open."""
     holder = lock_holder(folder / "LOCK")
     if holder is not None:
         raise DatabaseLocked(
             f"{folder} is held by {process_name(holder)}; its LOCK file is in use and was not touched",
-            hint="end that process; the service goes on by itself once the database is free",
+            hint="end that process; the service continues once the database is free",
             holder=holder or None,
         )
 

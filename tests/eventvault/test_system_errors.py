@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -69,6 +71,15 @@ def test_a_lock_that_another_process_holds_is_refused_and_its_holder_is_named(tm
     assert lock_holder(tmp_path / "db" / "LOCK") is None
     with closing(plyvel.DB(str(tmp_path / "db"))):
         pass
+
+
+def test_a_lock_of_this_process_is_named_and_not_lost_by_asking(tmp_path: Path) -> None:
+    with closing(plyvel.DB(str(tmp_path / "db"), create_if_missing=True)):
+        assert lock_holder(tmp_path / "db" / "LOCK") == os.getpid()
+        program = "import plyvel, sys; plyvel.DB(sys.argv[1])"
+        command = [sys.executable, "-c", program, str(tmp_path / "db")]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert os.strerror(errno.EAGAIN) in other.stderr
 
 
 def test_a_lock_that_nobody_holds_has_no_holder(tmp_path: Path) -> None:

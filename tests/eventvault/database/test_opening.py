@@ -47,6 +47,12 @@ def test_a_holder_in_another_container_is_named_so(database: Path, monkeypatch: 
     assert raised.value.details["holder"] is None
 
 
+def test_a_database_that_this_process_has_open_is_not_free(database: Path) -> None:
+    with closing(open_checked(database)), pytest.raises(DatabaseLocked, match=f"the process {os.getpid()};"):
+        opening.check_free(database)
+    opening.check_free(database)
+
+
 def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(database: Path) -> None:
     (database / "LOCK").unlink()
     (database / "LOCK").mkdir()
