@@ -1,4 +1,4 @@
-"""The catalogue: the folder is the truth, and what the folder does not show is kept beside it."""
+"""The catalogue: the folder decides which archives exist, and the catalogue adds what it does not show."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_archive_that_was_made_here_and_lost_its_end_is_still_one_that_was_ma
 
 
 def test_a_problem_that_comes_from_a_look_is_looked_at_again_even_if_the_archive_was_pinned(folder: Folder) -> None:
-    """A disk that could not be read for a moment leaves neither size nor time changed."""
+    """If a disk cannot be read for a moment, neither size nor time of the file change."""
     folder.put("a.tar.gz")
     fails = True
 

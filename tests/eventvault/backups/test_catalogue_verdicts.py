@@ -71,7 +71,7 @@ def test_an_archive_that_cannot_be_checked_leaves_the_others_their_turn(
 
 
 def make_rotten_foreign(path: Path, folder: Path) -> Path:
-    """A plain tar.gz of another program's database, one bit of whose table is not what was written."""
+    """A plain tar.gz of another program's database, with a flipped bit in a table."""
     folder = make_foreign_database(folder, 2000)
     with closing(plyvel.DB(str(folder))) as db:
         db.compact_range()
@@ -110,7 +110,7 @@ def test_a_foreign_archive_is_read_no_faster_than_the_rate_and_once(
 
 
 def meanwhile(service: StoreService, monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """Something happens between the reading of an archive and the entry of what was found."""
+    """Run something between the reading of an archive and the entry of the result in the catalogue."""
     run = service.chores.run
 
     def acting(name: str, **arguments: Any) -> dict[str, Any]:

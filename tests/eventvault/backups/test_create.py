@@ -1,4 +1,4 @@
-"""Backups of a registry that is used meanwhile: what they hold, what they are called, who waits for whom."""
+"""Backups of a registry that is in use: their content, their names, and which requests wait."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
 
 @pytest.fixture
 def frozen_clock(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Every instant of the backups is the same."""
+    """All backups are made at the same time."""
     instant = clock.parse("2026-01-31T12:34:56.789Z")
     monkeypatch.setattr(clock, "now", lambda: instant)
     return instant
@@ -70,7 +70,7 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 @contextmanager
 def stopped_chore(service: StoreService, *names: str) -> Iterator[threading.Event]:
-    """A chore waits before it begins, and `reached` tells that it got there, until the context is left."""
+    """Make a chore wait before it begins until the context ends; the event is set when it waits."""
     reached, go_on = threading.Event(), threading.Event()
     run = service.chores.run
 
@@ -212,7 +212,7 @@ def test_a_failed_backup_fails_for_all_who_joined_it_and_the_next_one_works(serv
 def test_a_backup_and_a_restore_at_the_same_time_both_end(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The swap begins between the start of a checkpoint and the moment in which it holds the writers."""
+    """The swap begins between the start of a checkpoint and the pause of the writes."""
     name = service.create_backup().backup.name
     in_checkpoint, swapping = threading.Event(), threading.Event()
     take_checkpoint, swap = create.take_checkpoint, service.bus.swap
@@ -254,7 +254,7 @@ def test_a_database_that_is_opened_again_meanwhile_does_not_disturb_a_backup(ser
 
 
 def test_what_a_restore_left_while_the_backup_was_made_is_kept(service: StoreService) -> None:
-    """The backup's checkpoint is older than the swap: it does not hold what was appended in between."""
+    """The backup's checkpoint is older than the swap, so it lacks the events appended in between."""
     first = service.create_backup().backup.name
     service.past._started_at = time.monotonic() - 3600  # readers of before had their time
     with stopped_chore(service, "write_archive") as reached:

@@ -1,4 +1,4 @@
-"""Backups of a running store that take from earlier ones, and what becomes of them when an earlier one is harmed."""
+"""Backups that copy members of earlier archives, also if an earlier one is damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stores import running_service
 
 
 class Watched:
-    """The service, and what the chores that wrote archives answered."""
+    """The service and the results of the chores that wrote archives."""
 
     def __init__(self, service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
         self.service = service
@@ -38,7 +38,7 @@ class Watched:
 
     @property
     def copied(self) -> list[bool]:
-        """For each archive, whether most of it was copied."""
+        """Return, for each archive, whether most of it was copied."""
         return [answer["copied"] > answer["size"] // 2 for answer in self.answers]
 
 
@@ -107,7 +107,7 @@ def test_an_earlier_one_that_is_harmed_between_two_backups_does_no_harm(
 
 
 def test_a_disk_that_rots_in_silence_is_noticed_by_the_next_backup(watched: Watched) -> None:
-    """The earlier archive looks as it did when it was found good; only its bytes differ."""
+    """Size and times of the earlier archive are the same as when it was verified; only its bytes differ."""
     first = watched.back_up("one")
     path = Path(first.path)
     before = path.stat()

@@ -1,4 +1,4 @@
-"""The id by which an installation knows its own archives."""
+"""The id by which an installation recognises its own archives."""
 
 from __future__ import annotations
 

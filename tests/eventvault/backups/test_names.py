@@ -1,4 +1,4 @@
-"""The names of archives, made and read back, and names from outside that are no names."""
+"""The names of archives, made and parsed, and names from outside that are refused."""
 
 from __future__ import annotations
 

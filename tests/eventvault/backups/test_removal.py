@@ -1,4 +1,4 @@
-"""Which archives may go is decided at the very moment they go: what others do meanwhile counts."""
+"""Removal checks once more, under the lock, which archives may be removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def names(service: StoreService) -> list[str]:
 
 
 def just_before_removal(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Something happens after an archive was found free to go and claimed, and before it goes."""
+    """Run something after an archive was locked for removal and before it is removed."""
     claim, acted = removal.exclusive_lock, list[bool]()
 
     @contextmanager

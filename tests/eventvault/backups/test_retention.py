@@ -1,4 +1,4 @@
-"""Retention: plans for all kinds of folders, and the promises that hold for each of them."""
+"""Retention: plans for all kinds of folders, and what must be true of all plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The periodic backup: when it runs, when it is skipped, and what is said when it fails."""
+"""The periodic backup: when it runs, when it is skipped, and what health reports if it fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = 1_800_000_000_000_000
 
 
 class HandScheduler:
-    """Runs the periodic backup when the test says so, and no other job."""
+    """Runs the periodic backup when the test asks for it, and no other job."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Which tables need not be read again: only those that are the very files that were read."""
+"""Only tables that are the same files as before need not be read again."""
 
 import hashlib
 import os

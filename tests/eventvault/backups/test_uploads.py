@@ -1,4 +1,4 @@
-"""An upload is entered whole, or nothing of it has its name; a store that ended meanwhile changes neither."""
+"""An upload enters the catalogue completely or gets no name, also if the store ends meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
 
 @pytest.fixture
 def upload(service: StoreService) -> Path:
-    """What the edge has written into BACKUP_DIR."""
+    """The temporary file that the HTTP edge writes into BACKUP_DIR."""
     return make_archive(service.settings.backup_dir / "a.tar.gz").rename(
         service.settings.backup_dir / ".upload.1a2b.tmp"
     )

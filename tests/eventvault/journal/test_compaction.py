@@ -1,4 +1,4 @@
-"""What retention of segments goes by."""
+"""Which archives decide the retention of segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOUR = 3_600 * 10**9
 
 @pytest.fixture
 def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
-    """Segments are written when a test says so; two archives are kept."""
+    """Segments are written when a test asks for it; MAX_BACKUPS is 2."""
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000", "MAX_BACKUPS": "2"})) as service:
         yield service
 

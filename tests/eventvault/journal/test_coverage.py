@@ -1,4 +1,4 @@
-"""What segments give, as plans: chains, holes, merges, removals."""
+"""Plans over segments: chains, holes, merges, removals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of the journal is read as it is, also while segments are merged and removed beside it."""
+"""The journal's folder is read correctly while segments are merged and removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stores import running_service
 
 @pytest.fixture
 def backups(settings: Settings) -> Path:
-    """A journal of three segments that nobody writes to any more."""
+    """A journal of three segments without a writer."""
     with running_service(settings) as service:
         for number in range(3):
             append(service, number)
@@ -54,7 +54,7 @@ def test_a_generation_that_is_removed_while_it_is_looked_at_is_gone(
     removed = other.segments()[0]
 
     class Root:
-        """Lists the folder, and then everything in it is removed."""
+        """List the folder, then remove everything in it."""
 
         def iterdir(self) -> Iterator[Path]:
             found = list((backups / data_folders.JOURNAL).iterdir())

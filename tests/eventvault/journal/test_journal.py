@@ -1,4 +1,4 @@
-"""The journal of a running store: what is committed is in a segment soon, whatever else goes on."""
+"""The journal of a running store: a committed event is soon in a segment, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def segments(service: StoreService) -> list[Segment]:
 
 
 def journaled(service: StoreService) -> list[bytes]:
-    """The lines of the present generation, which must follow each other without a hole."""
+    """Return the lines of the present generation; fails if there is a hole."""
     generation = service.status()["store"]["generation"]
     mine = [each for each in segments(service) if each.generation == generation]
     for one, other in itertools.pairwise(mine):
@@ -232,7 +232,7 @@ def test_segments_of_another_installation_stay_as_they_are(
 def test_many_merges_keep_no_event_waiting(
     settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each merge takes longer than an interval: what is committed meanwhile is in the journal before the next one."""
+    """A merge takes longer than an interval; events committed meanwhile are written before the next merge."""
     order: list[str] = []
     real = compaction.merge
     begun = threading.Event()

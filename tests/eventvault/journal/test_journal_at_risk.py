@@ -1,4 +1,4 @@
-"""For how long what was committed is in the database alone: never said to be less than it is."""
+"""`secondsAtRisk`: how long an event has been only in the database, never reported as less."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def quick(settings_with: Callable[..., Settings]) -> Settings:
 
 
 def wait_for_risk(service: StoreService) -> None:
-    """Until health says that something has been at risk for a while; it never does where the figure stays 0."""
+    """Wait until health reports that an event has been at risk for a while."""
     processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0.2, "nothing is said to be at risk")
 
 

@@ -1,4 +1,4 @@
-"""Damaged segments: what the database has is written again, what it has not is said, and nothing else stops."""
+"""Damaged segments: events in the database are written again, others are reported, and nothing stops."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.stores import running_service
 
 @pytest.fixture
 def recovering(settings_with: Callable[..., Settings]) -> Settings:
-    """Segments are written when a test says so."""
+    """Segments are written when a test asks for it."""
     return settings_with({"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true"})
 
 
 def put(service: StoreService, count: int, prefix: str = "a") -> None:
-    """So many segments of an event each."""
+    """Write this many segments of one event each."""
     for number in range(count):
         service.append(drafts(1, f"{prefix}-{number}"))
         assert service.journal.flush()
@@ -38,7 +38,7 @@ def there(service: StoreService) -> list[Segment]:
 
 
 def grow_old(path: Path) -> None:
-    """It was written long ago, and damaged without being written."""
+    """Make the file look as if it was written long ago, so that it may be quarantined."""
     os.utime(path, (1, 1))
 
 
@@ -48,7 +48,7 @@ def damage(path: Path) -> None:
 
 
 def survey(service: StoreService) -> None:
-    """One look finds damage, the next one what is missing for it, and one more sees to what is whole again."""
+    """Survey three times: to find damage, to find the missing events, and to find what is complete again."""
     for _ in range(3):
         assert service.journal.flush(1.0, survey=True)
 
@@ -91,7 +91,7 @@ def test_a_header_that_cannot_be_read_counts_for_no_events(recovering: Settings)
 
 
 def left_behind(service: StoreService) -> Segment:
-    """A segment with events that the database has no more."""
+    """Return a segment with events that the database does not hold any more."""
     service.append(drafts(3))
     assert service.journal.flush()
     service.restore_moment(Moment(sequence=2))
@@ -236,7 +236,7 @@ def test_one_that_cannot_be_read_stops_nothing_else(recovering: Settings) -> Non
 
 @pytest.fixture
 def bad_sectors(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Inodes of segments of which the disk gives the header and not the rest."""
+    """Inodes of segments whose header can be read and whose events cannot."""
     bad: set[int] = set()
     read = segment._content
 

@@ -1,4 +1,4 @@
-"""Kafka's offsets in the journal: a recovery goes on at what was journaled, never behind what nothing holds."""
+"""Kafka's offsets in the journal: after a recovery, Kafka continues at the last journaled event, never after it."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tests.stores import running_service
 
 @pytest.fixture
 def recovering(settings_with: Callable[..., Settings]) -> Settings:
-    """Segments are written when a test says so."""
+    """Segments are written when a test asks for it."""
     return settings_with({"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true"})
 
 
 @contextmanager
 def quiet(settings: Settings) -> Iterator[StoreService]:
-    """A service whose journal has written once by itself, and does so no more."""
+    """A service whose journal has written once by itself and is idle now."""
     with running_service(settings) as service:
         processes.wait_until(lambda: service.journal._surveyed > 0, "the journal did not begin")
         yield service
 
 
 def take(service: StoreService, count: int, following: int) -> None:
-    """Events as Kafka brings them, with the offset that they end at."""
+    """Append events as the Kafka consumer does, with the offset after them."""
     note = offsets.offset_put("events", 0, StoredOffset(next=following))
     service.bus.committer.append(AppendBatch(drafts(count, f"at-{following}"), b"12345678", [note]))
 
 
 def stands(service: StoreService) -> tuple[int, int | None]:
-    """(last sequence, offset that Kafka goes on at)."""
+    """Return (last sequence, offset at which Kafka continues)."""
     with service.bus.using() as registry:
         stored = offsets.stored_offsets("events", registry.scan_meta(keys.KAFKA))
     return len(service.scan(ScanQuery(limit=1000)).events), stored[0].next if stored else None
 
 
 def killed(service: StoreService) -> None:
-    """The journal does not get to say its last word."""
+    """Let the store end without the journal's last flush, as if it was killed."""
     service.journal.flush = lambda *_, **__: True  # type: ignore[method-assign]
 
 
@@ -83,7 +83,7 @@ def test_a_write_that_only_the_database_knows_of_yet_is_taken_again(
         take(service, 1, 11)
 
         def look_at_it(registry: EventRegistry) -> None:
-            """Between LevelDB's write and what is told of it."""
+            """Run between LevelDB's write and the update of `last_sequence`."""
             assert service.journal.flush()
 
         monkeypatch.setattr(EventRegistry, "_sync_names", look_at_it)

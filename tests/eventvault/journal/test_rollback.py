@@ -1,4 +1,4 @@
-"""An old copy of storage/ that is put back: what it adds never passes for what was kept of the future that it lost."""
+"""An old copy of storage/ is put back: its new events are never confused with the recorded ones beyond it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quick(settings_with: Callable[..., Settings]) -> Settings:
 
 @contextmanager
 def put_back(settings: Settings, at: int = 2) -> Iterator[StoreService]:
-    """A service whose database is one day that of when it had `at` events."""
+    """A service whose database is replaced by a copy from when it had `at` events."""
     with running_service(settings) as service:
         service.append(drafts(at, "before"))
     copy = settings.storage_dir.with_name("copy")
@@ -49,7 +49,7 @@ def spans(service: StoreService) -> list[tuple[int, int, str]]:
 
 
 def assert_kept_beside(settings: Settings, lost: str) -> None:
-    """A generation begins at event 2; both its event and those that were lost come back, with a lost disk too."""
+    """Check that a generation begins at event 2, and that its event and the lost ones can be restored and recovered."""
     with running_service(settings) as service:
         fork = present(service)
         assert (fork.parent, fork.fork_sequence, fork.reason) == (lost, 2, "rolled back")
@@ -126,7 +126,7 @@ def test_a_database_that_is_up_to_date_stays_what_it_is(quick: Settings) -> None
 
 @contextmanager
 def unreadable(journal: Path) -> Iterator[None]:
-    """What a disk is like that does not answer."""
+    """Fail as a disk that does not answer."""
     away = journal.with_name("away")
     journal.rename(away)
     journal.write_text("in the way")

@@ -1,4 +1,4 @@
-"""Segments are read again, one after the other."""
+"""The scrub reads segments again, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
 
 def write(folder: JournalFolder, sequence: int, installation: str = "ours") -> None:
-    """A segment of one event."""
+    """Write a segment of one event."""
     instant = clock.parse("2026-01-31T12:00:00Z")
     line = event.recorded_body(event.draft({"type": "t"}, instant).body, sequence, instant)
     about = SegmentInfo(store_id="s", installation=installation, generation=GENERATION, first=sequence)
@@ -27,7 +27,7 @@ def write(folder: JournalFolder, sequence: int, installation: str = "ours") -> N
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sequences of the segments that were read."""
+    """Record the first sequences of the segments that are read."""
     numbers: list[int] = []
     read_lines = segment.read_lines
 

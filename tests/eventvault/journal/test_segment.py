@@ -1,4 +1,4 @@
-"""A segment on disk: what goes in comes out, and nothing else passes for it."""
+"""A segment on disk: it is read as it was written, and everything else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as kept, and what the journal's record says of it."""
+"""Which events count as covered, and the content of the journal's record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wait_for(service: StoreService, sequence: int) -> None:
 
 
 def test_what_another_installation_recorded_in_the_same_generation_counts_for_nothing(recovering: Settings) -> None:
-    """A copy of `storage/` went on elsewhere, and both keep their backups in one place."""
+    """A copy of `storage/` is in use elsewhere, and both write into the same BACKUP_DIR."""
     with running_service(recovering) as service:
         for number in range(3):
             service.append(drafts(1, f"ours-{number}"))
