@@ -56,10 +56,10 @@ def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCou
     outputs = _OutputFiles(target)
     try:
         with closing(in_order(_jobs(archive, spans, outputs))) as results:
-            for done in results:
-                whole.extend(done.end)
-                if done.file_hash is not None and done.file_hash.hexdigest() != done.sha256:
-                    raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", done.end)
+            for member in results:
+                whole.extend(member.end)
+                if member.file_hash is not None and member.file_hash.hexdigest() != member.sha256:
+                    raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", member.end)
     finally:
         outputs.close()
     return VerifiedArchive(spans.manifest, whole.finish(spans.closing.digest))
