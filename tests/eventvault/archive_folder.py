@@ -1,4 +1,4 @@
-"""A backup folder whose archives are their manifests alone, for tests of the catalogue."""
+"""A backup folder whose archives are only manifests, for tests of the catalogue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def manifest(name: str, **more: Any) -> Manifest:
 
 
 class Folder:
-    """A backup folder whose archives are their manifests alone, and how they are looked into."""
+    """A backup folder whose archives are only manifests, and the function that examines them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

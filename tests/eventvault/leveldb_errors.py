@@ -12,13 +12,13 @@ from pathlib import Path
 
 import plyvel
 
-TELLING = "/mnt/block-storage/no quota: No space left on device/LOCK"
-"""A path of which every word says something else than the error."""
+MISLEADING_PATH = "/mnt/block-storage/no quota: No space left on device/LOCK"
+"""A path with words of many error messages."""
 OTHER = [errno.EACCES, errno.EIO, errno.EROFS, errno.ENOENT, errno.EMFILE]
 HOLDER = "import plyvel, sys; db = plyvel.DB(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
 
 
-def from_leveldb(number: int, path: str = TELLING) -> plyvel.IOError:
+def from_leveldb(number: int, path: str = MISLEADING_PATH) -> plyvel.IOError:
     return plyvel.IOError(f"IO error: {path}: {os.strerror(number)}".encode())
 
 

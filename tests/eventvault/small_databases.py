@@ -20,7 +20,7 @@ def open_small(folder: Path) -> Any:
 
 
 def fill(database: Any, start: int, stop: int) -> None:
-    """Keys in order and, in the same batch, keys that are spread, so that compactions have something to merge."""
+    """Puts keys in order and, in the same batch, spread keys, so that compactions have something to merge."""
     for number in range(start, stop):
         with database.write_batch(transaction=True) as batch:
             batch.put(b"e%08d" % number, b"%08d" % number * 40)
@@ -28,7 +28,7 @@ def fill(database: Any, start: int, stop: int) -> None:
 
 
 def numbers(folder: Path) -> list[int]:
-    """What LevelDB finds in a copy, events and spread keys being the same set."""
+    """Return the numbers that LevelDB reads in a copy; events and spread keys must be the same set."""
     database = plyvel.DB(str(folder), **SMALL)
     try:
         events = [int(key[1:]) for key in database.iterator(prefix=b"e", include_value=False)]
@@ -39,7 +39,7 @@ def numbers(folder: Path) -> list[int]:
 
 
 def assert_private(copy: Checkpoint[Any]) -> None:
-    """No file that LevelDB would write is shared with the original, and nothing is there that has no business."""
+    """The copy shares no file that LevelDB would write to, and has no other files."""
     for path in copy.folder.iterdir():
         assert path.suffix == ".ldb" or path.name == "CURRENT" or path.suffix == ".log" or "MANIFEST-" in path.name
         if path.suffix != ".ldb":
@@ -50,13 +50,13 @@ def assert_private(copy: Checkpoint[Any]) -> None:
 
 
 def named_table(folder: Path) -> Path:
-    """A table that the MANIFEST names; a closing database may leave others behind."""
+    """A table that the MANIFEST names; a database that closes may leave others."""
     with (folder / read_current(folder)).open("rb") as file:
         return folder / f"{max(read_version(file).files):06d}.ldb"
 
 
 class CompactionsInBetween:
-    """`times` times: new tables come after the first links were made, and one is gone once the MANIFEST was read."""
+    """`times` times: add tables after the first links were made, and remove one after the MANIFEST was read."""
 
     def __init__(self, live: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
         self.done = 0

@@ -1,4 +1,4 @@
-"""BackupManager.initialize(): folders and a store, once, whoever comes and how often."""
+"""BackupManager.initialize(): makes the folders and starts a store once, for any number of callers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stores import STORE_COMMAND, running_client, stop_lifelines, wait_unt
 
 @pytest.fixture
 def clients(settings: Settings) -> Iterator[list[StoreClient]]:
-    """Clients that a test made; in the end their store is ended."""
+    """The clients of a test; their store is ended afterwards."""
     made: list[StoreClient] = []
     yield made
     stop_lifelines(*made)

@@ -24,7 +24,7 @@ def _as_in_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Argument:
-    """One that looks about before it is told; the child is there then, and waits for it."""
+    """An argument that calls `look` while it is encoded: the child process has started by then."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
@@ -51,7 +51,7 @@ def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent:
     with ThreadPoolExecutor(1) as pool:
         chores = Chores(niceness=less_urgent)
         said = pool.submit(chores.run, "check_archive", archive=str(archive), scratch=Argument(look), records=False)
-        with archive.open("wb"):  # it opens once the chore reads
+        with archive.open("wb"):  # opening succeeds once the chore reads
             seen = niceness(begun[0])
         with pytest.raises(ArchiveError):
             said.result(60)

@@ -1,4 +1,4 @@
-"""Instants: UTC, with exactly the precision that is printed."""
+"""Instants: UTC, with exactly the printed precision."""
 
 from __future__ import annotations
 

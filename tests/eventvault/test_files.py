@@ -1,4 +1,4 @@
-"""Durable writes: the old content or the new, whole, and nothing left over."""
+"""Durable writes leave the old content or the new, complete, and no other file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventvault.files import FileIdentity
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was synced and renamed, in order, as `fsync NAME` and `rename NAME`."""
+    """The syncs and renames in order, as `fsync NAME` and `rename NAME`."""
     calls: list[str] = []
     fsync, replace = os.fsync, Path.replace
 

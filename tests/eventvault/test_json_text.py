@@ -1,4 +1,4 @@
-"""JSON as clients send it, labelled rightly, wrongly or not at all."""
+"""JSON as clients send it, with a right, a wrong or no content type."""
 
 from __future__ import annotations
 

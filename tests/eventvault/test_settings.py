@@ -1,4 +1,4 @@
-"""Settings: declared once, checked all at once."""
+"""Settings are declared once and checked together."""
 
 from __future__ import annotations
 

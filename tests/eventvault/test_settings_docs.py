@@ -1,4 +1,4 @@
-"""The pages that are made from the declaration of the settings."""
+"""The files that are generated from the declaration of the settings."""
 
 from __future__ import annotations
 

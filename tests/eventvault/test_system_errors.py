@@ -1,4 +1,4 @@
-"""A full disk and a held lock are told by the system's error, never by a word in a path."""
+"""A full disk and a held lock are recognised by the system's error, never by a word in a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from eventvault import system_errors
 from eventvault.errors import NoSpace
 from eventvault.system_errors import is_disk_full, is_lock_refused, lock_holder, reporting_no_space, text_of
-from tests.eventvault.leveldb_errors import OTHER, TELLING, from_leveldb, held
+from tests.eventvault.leveldb_errors import MISLEADING_PATH, OTHER, from_leveldb, held
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
 
@@ -23,12 +23,12 @@ FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
 @pytest.mark.parametrize("number", FULL)
 def test_a_full_disk_is_told_whatever_its_path_is(number: int) -> None:
     assert is_disk_full(from_leveldb(number))
-    assert is_disk_full(OSError(number, os.strerror(number), TELLING))
+    assert is_disk_full(OSError(number, os.strerror(number), MISLEADING_PATH))
 
 
 @pytest.mark.parametrize("number", OTHER)
 def test_no_word_of_a_path_makes_another_error_a_full_disk_or_a_held_lock(number: int) -> None:
-    for error in (from_leveldb(number), OSError(number, os.strerror(number), TELLING)):
+    for error in (from_leveldb(number), OSError(number, os.strerror(number), MISLEADING_PATH)):
         assert not is_disk_full(error)
         assert not is_lock_refused(error)
 
@@ -51,7 +51,7 @@ def test_a_full_disk_says_what_was_being_done() -> None:
 
 
 def test_a_full_disk_of_leveldb_says_what_was_being_done() -> None:
-    with pytest.raises(NoSpace, match=f"importing failed: IO error: {TELLING}: Disk quota"):  # noqa: SIM117
+    with pytest.raises(NoSpace, match=f"importing failed: IO error: {MISLEADING_PATH}: Disk quota"):  # noqa: SIM117
         with reporting_no_space("importing"):
             raise from_leveldb(errno.EDQUOT)
 

@@ -103,7 +103,7 @@ def test_it_gives_up_after_a_bounded_number_of_tries_and_leaves_nothing(
 def test_an_edit_that_is_being_written_to_the_manifest_is_left_out(
     tmp_path: Path, live: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size is noted in the midst of the edit that makes a table of the log: the log is still the one to read."""
+    """The size is noted inside the edit that turns the log into a table: the log must still be read."""
     whole = 0
     open_logs, opening = checkpoint._open_logs, checkpoint._open_manifest
 

@@ -25,7 +25,7 @@ def live(tmp_path: Path) -> Iterator[Any]:
 
 
 class Load:
-    """A thread that writes the next numbers, one batch each, as long as it is given leave, and says how far it is."""
+    """A thread that writes the next numbers, one in each batch, as many as `give_leave` allows."""
 
     def __init__(self, database: Any, start: int) -> None:
         self.written = start

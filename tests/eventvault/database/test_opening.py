@@ -1,4 +1,4 @@
-"""Opening the event database: what is wrong is told by the system's error, never by a word in the path."""
+"""Opening the event database: its errors follow from the system's error, never from a word in the path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.eventvault.leveldb_errors import OTHER, from_leveldb, held
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """In a folder whose name has the words that an error must not be told by."""
+    """In a folder whose name has words of error messages."""
     folder = tmp_path / "block-storage with a quota" / "event_registry_db"
     create_database(folder)
     return folder

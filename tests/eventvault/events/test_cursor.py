@@ -1,4 +1,4 @@
-"""Cursors: opaque, and never taken for something that they are not."""
+"""Cursors are opaque, and any other text is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event takes."""
+"""The envelope of an event, its comparison and its memory."""
 
 from __future__ import annotations
 

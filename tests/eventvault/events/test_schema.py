@@ -1,4 +1,4 @@
-"""The declaration of an event: what is refused, in which words, and that the compiled form agrees with it."""
+"""The schema of an event: what it refuses, the texts of the problems, and that the compiled form agrees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An EventsConsumer on a registry in memory: what it appends and metadata is kept as a real one keeps it."""
+"""An EventsConsumer on a registry in memory, which stores events and metadata as a real one does."""
 
 from __future__ import annotations
 

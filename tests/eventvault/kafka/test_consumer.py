@@ -1,4 +1,4 @@
-"""Events from a real broker into a registry: once each, in order, and never past what does not fit."""
+"""Events from a real broker into a registry: once, in order, and never beyond an offset that does not match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A consumer that is killed in mid-stream, again and again: every message is in the registry, once, in order."""
+"""A consumer that is killed repeatedly: every message is in the registry once, in order."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_consumer_that_is_killed_loses_nothing_and_doubles_nothing(kafka: Kafk
 
 
 def consume_and_kill(kafka: Kafka, topic: str, folder: Path, batches: int | None) -> int:
-    """Kill the consumer after so many batches, None: when all is stored. Gives the last sequence that it said."""
+    """Kill the consumer after `batches` (None: once all is stored). Returns the last sequence that it printed."""
     further = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic}
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), **further}
     command = [sys.executable, str(PROGRAM), str(folder)]

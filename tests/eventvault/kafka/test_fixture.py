@@ -1,4 +1,4 @@
-"""The broker that the other tests run against: it is real, and it never outlives the session that started it."""
+"""The broker of the other tests is a real one, and never outlives the session that started it."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""A Kafka message to an event: the forms that are understood, and the reasons why others are not."""
+"""From a Kafka message to an event: the supported forms, and the reasons why others are refused."""
 
 from __future__ import annotations
 

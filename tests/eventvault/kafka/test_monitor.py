@@ -1,4 +1,4 @@
-"""What health says of Kafka, and how often the log says it."""
+"""The Kafka part of health, and how often a problem is logged."""
 
 import logging
 import subprocess

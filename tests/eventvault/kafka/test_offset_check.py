@@ -1,4 +1,4 @@
-"""The check that stored offsets still belong to the topic that is there."""
+"""The check that stored offsets still belong to the present topic."""
 
 from eventvault.kafka.offset_check import check_offset
 from eventvault.kafka.offsets import StoredOffset

@@ -16,7 +16,7 @@ from tests.restoring import drafts
 
 
 def post(store: Store, prefix: str, count: int = 1) -> int:
-    """Append; the instant at which the last of them was recorded."""
+    """Append events and return the recorded time of the last one."""
     store.append(drafts(count, prefix))
     last = store.scan(ScanQuery(limit=1)).last_sequence
     return recorded_of(store.scan(ScanQuery(after=last - 1, limit=1)).events[0])
@@ -38,7 +38,7 @@ def generation_of(store: Store) -> str:
 
 
 def restored_mistakenly(service: StoreService) -> tuple[str, int]:
-    """The generation that was left behind and the instant of its last event. Both share the first two events."""
+    """Return the superseded generation and the instant of its last event. Both generations share two events."""
     post(service, "shared", 2)
     name = service.create_backup().backup.name
     left, end = generation_of(service), post(service, "left", 3)
@@ -48,9 +48,9 @@ def restored_mistakenly(service: StoreService) -> tuple[str, int]:
 
 
 def forget_kept(service: StoreService, *, journal: bool = False) -> None:
-    """What restores left behind is gone, as after KEEP_UNDO further ones. journal: and what that has too."""
+    """Remove the previous databases, as KEEP_UNDO further restores would. journal: remove the journal too."""
     if journal:
-        service.journal.stop()  # else a merge that is under way writes once more
+        service.journal.stop()  # otherwise a merge under way writes once more
         for generation in (service.settings.backup_dir / "journal").iterdir():
             if generation.is_dir():
                 shutil.rmtree(generation)

@@ -1,4 +1,4 @@
-"""Part of a past is taken into the present: as new events, never over what is there, and as often as anybody likes."""
+"""Selective restore: events of the past become new events; none is overwritten, and a repeated copy adds nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def events_of(service: StoreService) -> list[dict[str, Any]]:
 
 
 def lost(service: StoreService) -> str:
-    """The generation that a restore left behind, with six events: two types, two subjects. The present one is empty."""
+    """A superseded generation of six events with two types and two subjects. The present one is empty."""
     empty = service.create_backup().backup.name
     service.append(drafts(2, "a-one", type="a", subject="one", data={"n": 1.0}))
     service.append(drafts(2, "a-two", type="a", subject="two"))
@@ -251,7 +251,7 @@ def test_what_is_not_kept_cannot_be_taken(service: StoreService) -> None:
 
 @pytest.mark.parametrize("data", [b"123456789012345678901234567890", b"[" * 600 + b"]" * 600])
 def test_a_renamed_event_keeps_what_it_has_to_the_last_digit(data: bytes) -> None:
-    """What was imported from elsewhere may hold what a post may not."""
+    """An imported event may have values that a posted one may not have."""
     value = (
         b'{"type":"t","id":"a","source":"s","data":%s,"sequence":1,"recordedtime":"2026-01-31T12:34:56.789012Z"}' % data
     )

@@ -1,4 +1,4 @@
-"""What two moments differ in is what a comparison of all their events finds, whatever lies between them."""
+"""The difference of two moments equals that of a comparison of all their events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
 
 
 def differences(service: StoreService, one: PastView, other: PastView) -> tuple[list[dict[str, Any]], int]:
-    """All lines, and the last sequence that was not looked at."""
+    """All lines, and the last sequence that was not compared."""
     query = DiffQuery(one, other)
     lines: list[dict[str, Any]] = []
     while True:
@@ -96,7 +96,7 @@ def test_an_event_that_was_sent_again_without_a_time_is_no_difference(service: S
 
 
 def draft_like(service: StoreService, generation: str, event_id: str) -> event.EventDraft:
-    """The same event once more, as a client sends it again."""
+    """The same event, sent again by a client."""
     view = service.resolve_moment(Moment(generation=generation))
     page = service.scan(ScanQuery(generation=view.generation, upto=view.sequence))
     (attributes,) = [found for found in map(orjson.loads, page.events) if found["id"] == event_id]
@@ -156,7 +156,7 @@ def test_what_is_not_kept_any_more_is_said(service: StoreService) -> None:
 
 
 def many_generations(service: StoreService, count: int) -> list[str]:
-    """The generations that so many restores left behind, each with an event of its own."""
+    """The superseded generations of `count` restores, each with an event of its own."""
     post(service, "shared")
     name = service.create_backup().backup.name
     found = []
@@ -168,7 +168,7 @@ def many_generations(service: StoreService, count: int) -> list[str]:
 
 
 def within_seconds(work: Callable[[], Any], seconds: float = 60) -> Any:
-    """What `work` returns or raises; fails where it hangs."""
+    """Return or raise what `work` does; fail if it hangs."""
     outcome: list[Any] = []
 
     def run() -> None:

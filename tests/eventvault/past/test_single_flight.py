@@ -1,4 +1,4 @@
-"""What no database has any more is made into one for its readers: once, and nobody else waits for it."""
+"""A moment without a database is built for its readers: once, and other readers do not wait for it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Made(NamedTuple):
 
 
 class Maker:
-    """Makes five events of any moment, and finds what the service finds. made: what it was asked for."""
+    """Builds five events for any moment, and plans as the service does. made: the moments it was asked for."""
 
     def __init__(self, service: StoreService) -> None:
         self.made: list[Moment] = []
@@ -102,7 +102,7 @@ def test_an_instant_of_which_only_an_archive_tells_is_made_as_it_was_asked_for(s
 
 
 class PausedMaker(Maker):
-    """Does not go on with event 4 until it may."""
+    """Stops at event 4 until the test lets it continue."""
 
     def __init__(self, service: StoreService) -> None:
         super().__init__(service)

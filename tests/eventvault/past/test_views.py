@@ -1,4 +1,4 @@
-"""Moments of the past are read as they were, from wherever they can be had, and refused where they cannot."""
+"""Moments of the past are read as they were, from any database or archive that has them, and refused otherwise."""
 
 from __future__ import annotations
 
