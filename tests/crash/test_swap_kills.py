@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -47,6 +48,11 @@ def killed_at(number: int, calls: str, settings: Settings, *arguments: str) -> b
         pytest.skip("strace may not trace a process here")
     assert ran.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), ran.stderr
     return ran.returncode != 0
+
+
+def numbers(step: int) -> Iterator[int]:
+    """Every `step`-th number, from one of the first `step` on."""
+    return itertools.count(seeded().randint(1, step), step)
 
 
 def append(store: StoreService, name: str, count: int) -> None:
@@ -92,20 +98,25 @@ def check(settings: Settings, old: list[str], new: list[str]) -> bool:
 
 
 SERIES = [
-    pytest.param(RENAMES, id="renames"),
-    pytest.param(SYNCS, id="syncs"),
-    pytest.param(REMOVALS, id="removals", marks=pytest.mark.soak),
+    pytest.param(RENAMES, 2, id="renames"),
+    pytest.param(SYNCS, 2, id="syncs"),
+    pytest.param(RENAMES, 1, id="all renames", marks=pytest.mark.soak),
+    pytest.param(SYNCS, 1, id="all syncs", marks=pytest.mark.soak),
+    pytest.param(REMOVALS, 1, id="all removals", marks=pytest.mark.soak),
 ]
+"""The calls to be killed at: every one, or every second one from the first or the second on, as chance has it."""
 
 
-@pytest.mark.parametrize("calls", SERIES)
+@pytest.mark.parametrize(("calls", "step"), SERIES)
 class TestKilled:
     pytestmark = needs_strace
 
-    def test_while_a_request_restores(self, settings: Settings, new: tuple[str, list[str]], calls: str) -> None:
+    def test_while_a_request_restores(
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+    ) -> None:
         name, held = new
         outcomes = []
-        for number in itertools.count(1):
+        for number in numbers(step):
             with running_service(settings, service_starts=False) as store:
                 append(store, f"since-{number}", 3)
                 old = identities(store)
@@ -117,7 +128,7 @@ class TestKilled:
         assert check(settings, [], held)
 
     def test_while_a_request_restores_and_another_restore_waits_for_the_next_start(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
     ) -> None:
         """The next start of the service takes up the one that waits where the request was not done, else never."""
         name, held = new
@@ -125,7 +136,7 @@ class TestKilled:
             append(store, "waiting", 1)
             waiting, staged = store.create_backup().backup.name, identities(store)
         outcomes = []
-        for number in itertools.count(1):
+        for number in numbers(step):
             with running_service(settings, service_starts=False) as store:
                 append(store, f"since-{number}", 3)
                 store.restore(waiting, staged=True)
@@ -140,7 +151,9 @@ class TestKilled:
             outcomes.append(done)
         assert set(outcomes) == {False, True}
 
-    def test_while_a_request_undoes(self, settings: Settings, new: tuple[str, list[str]], calls: str) -> None:
+    def test_while_a_request_undoes(
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
+    ) -> None:
         """Old and new take turns: each round undoes what the one before it brought, or tries again."""
         name, held = new
         with running_service(settings, service_starts=False) as store:
@@ -149,7 +162,7 @@ class TestKilled:
             store.restore(name)
         states = [held, before]
         outcomes = []
-        for number in itertools.count(1):
+        for number in numbers(step):
             if not killed_at(number, calls, settings, "undo"):
                 break
             swapped = check(settings, *states)
@@ -160,7 +173,7 @@ class TestKilled:
         assert check(settings, [], states[1])
 
     def test_while_a_start_restores_what_lies_in_restore(
-        self, settings: Settings, new: tuple[str, list[str]], calls: str
+        self, settings: Settings, new: tuple[str, list[str]], calls: str, step: int
     ) -> None:
         """Nobody else starts in between, as the next start of a service would restore too."""
         name, held = new
@@ -169,7 +182,7 @@ class TestKilled:
         inbox = settings.restore_dir / name
         shutil.copy(settings.backup_dir / name, inbox)
         fired = 0
-        for number in itertools.count(1):
+        for number in numbers(step):
             if not killed_at(number, calls, settings, "start"):
                 break
             fired += 1
