@@ -44,17 +44,22 @@ class Service:
         self.port = port
         self.base = f"http://127.0.0.1:{port}"
         self.log_file = log
+        self._environment = dict(environment)
         self.mark = mark
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                env=dict(environment),
+                env=self._environment,
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+
+    def folder(self, setting: str) -> Path:
+        """The folder that a setting names, such as BACKUP_DIR."""
+        return Path(self._environment[setting])
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Wait until the store answers. Raises AssertionError with the log where gunicorn ends instead."""

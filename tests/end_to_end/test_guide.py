@@ -24,6 +24,12 @@ def running(service: Callable[..., Service]) -> Service:
     return service(workers=3)
 
 
+@pytest.fixture(scope="module")
+def shared(module_service: Callable[..., Service]) -> Service:
+    """For examples whose answers do not depend on what other examples did before."""
+    return module_service(workers=3)
+
+
 def invoke_web_request(
     running: Service, path: str, *, method: str = "GET", content_type: str | None = None, body: str | None = None
 ) -> Any:
@@ -52,19 +58,19 @@ def create(running: Service, label: str = "manual-backup") -> Any:
     )
 
 
-def test_create_backup(running: Service, settings_environment: dict[str, str]) -> None:
-    answer = create(running)
+def test_create_backup(shared: Service) -> None:
+    answer = create(shared)
 
     path = Path(answer["backupPath"])
     assert answer["success"] is True
-    assert path.parent == Path(settings_environment["BACKUP_DIR"])
+    assert path.parent == shared.folder("BACKUP_DIR")
     assert NAME.fullmatch(path.name)
     assert path.name.endswith("_manual-backup.tar.gz")
     assert answer["size"] == path.stat().st_size
 
 
-def test_create_backup_without_a_content_type(running: Service) -> None:
-    answer = invoke_web_request(running, "/api/backup/create", method="POST", body='{"label":"migration-export"}')
+def test_create_backup_without_a_content_type(shared: Service) -> None:
+    answer = invoke_web_request(shared, "/api/backup/create", method="POST", body='{"label":"migration-export"}')
 
     assert answer["success"] is True
     assert answer["label"] == "migration-export"
@@ -190,7 +196,7 @@ def test_removing_the_lock_by_hand_does_no_harm(running: Service, settings_envir
     assert running.get("/api/health").json()["store"]["events"] == 30
 
 
-def test_the_logs_name_the_backup_manager(running: Service) -> None:
-    made = create(running)
+def test_the_logs_name_the_backup_manager(shared: Service) -> None:
+    made = create(shared)
 
-    assert any("BackupManager" in line and made["name"] in line for line in running.log().splitlines())
+    assert any("BackupManager" in line and made["name"] in line for line in shared.log().splitlines())

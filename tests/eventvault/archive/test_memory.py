@@ -67,31 +67,42 @@ def make_hostile(
         file.write(layout.closing_member(Closing(1, offset, bytes(32))))
 
 
-FILES = [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "sha256": "5" * 64} for n in range(99_990)]
-WIDE = [{**file, "name": "\U0001f600" + str(file["name"])[1:], "sha256": "\U0001f600" + "5" * 63} for file in FILES]
+def files(first: str = "") -> list[dict[str, Any]]:
+    """Many files. first: the character that the name and the checksum of each begin with."""
+    names = (f"{n:06d}{'x' * 70}.ldb" for n in range(99_990))
+    length = len(first)
+    return [
+        {"name": first + name[length:], "size": layout.CHUNK, "sha256": first + "5" * (64 - length)} for name in names
+    ]
+
+
 MANY_MEMBERS = [{"name": "x", "size": 1, "header": 9, "data": [[10**11, 4 * 10**6, 4 * 10**9]] * 490_000}]
-MANY_ENTRIES = [
-    {"name": layout.FOLDER_ENTRY + str(file["name"]), "size": file["size"], "header": 10**8 + 5000 * n,
-     "data": [[10**8 + 5000 * n + 100, 4900, 4 * 10**9]]}
-    for n, file in enumerate(FILES)
-]  # fmt: skip
+
+
+def many_entries() -> list[dict[str, Any]]:
+    return [
+        {"name": layout.FOLDER_ENTRY + str(file["name"]), "size": file["size"], "header": 10**8 + 5000 * n,
+         "data": [[10**8 + 5000 * n + 100, 4900, 4 * 10**9]]}
+        for n, file in enumerate(files())
+    ]  # fmt: skip
+
 
 HOSTILE = {
-    "many members in a small file": (MANY_MEMBERS, FILES, 0),
-    "many members": (MANY_MEMBERS, FILES, HOLE),
-    "many entries": (MANY_ENTRIES, FILES, HOLE),
-    "wide characters": (MANY_ENTRIES, WIDE, HOLE),
+    "many members in a small file": lambda: (MANY_MEMBERS, files(), 0),
+    "many members": lambda: (MANY_MEMBERS, files(), HOLE),
+    "many entries": lambda: (many_entries(), files(), HOLE),
+    "wide characters": lambda: (many_entries(), files("\U0001f600"), HOLE),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manifest, tmp_path: Path) -> None:
-    make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what])
+    make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what]())
     assert 0 <= grown_by("read_manifest", tmp_path / "a.tar.gz") < MOST
 
 
 def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
-    make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, FILES, 0)
+    make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, files(), 0)
     for how in ("verify", "read_manifest"):
         assert 0 <= grown_by(how, tmp_path / "a.tar.gz") < MOST
 
