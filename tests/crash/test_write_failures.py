@@ -118,7 +118,7 @@ def test_one_failed_write_is_noticed_by_nobody(service: Callable[..., Service], 
         assert posts.post() == 201
     assert posts.post() == 201
     assert not posts.refused
-    assert "the database is opened again" in running.log()
+    assert "the database is reopened" in running.log()
     os.kill(store, signal.SIGKILL)
     assert posts.post() == 201
     check_history(exported(running.port), posts.acknowledged)

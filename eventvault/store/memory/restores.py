@@ -44,16 +44,16 @@ class MemoryRestores(Restores):
     def list_undo(self) -> list[PreviousEntry]:
         return list(self._state.undo_list.entries)
 
-    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
         with self._state.lock:
-            if isinstance(asked, str):
-                events = self._state.archives.events(asked)
-                target = {"archive": asked, "generation": None, "sequence": len(events)}
+            if isinstance(target, str):
+                events = self._state.archives.events(target)
+                described = {"archive": target, "generation": None, "sequence": len(events)}
             else:
-                generation, count = moments.find(self._state, asked)
+                generation, count = moments.find(self._state, target)
                 events = self._state.generations[generation][:count]
-                target = {"archive": None, "generation": generation, "sequence": count}
-            return target | moments.plan(self._state.events, common_length(self._state.events, events), events)
+                described = {"archive": None, "generation": generation, "sequence": count}
+            return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
     def timeline(self) -> dict[str, Any]:
         return moments.timeline(self._state)

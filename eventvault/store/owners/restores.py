@@ -21,7 +21,7 @@ from eventvault.store.ports.restores import Restores
 
 
 class RestoresOwner(Restores):
-    """on_started: called once a restore was applied: a store that takes over has nothing more to restore."""
+    """on_started: called once a restore is applied, after which a store that takes over has nothing to restore."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class RestoresOwner(Restores):
     def list_undo(self) -> list[PreviousEntry]:
         return undo.list_undo(self._settings.storage_dir)
 
-    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
-        return self._preview.describe(asked)
+    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
+        return self._preview.describe(target)
 
     def timeline(self) -> dict[str, Any]:
         return timeline(self._locator)
@@ -72,7 +72,7 @@ class RestoresOwner(Restores):
         self._lifecycle.check_started()
         restored = work()
         if not restored.staged:
-            # Where the start itself had come to nothing: a store that takes over now must not restore once more.
+            # If the start had failed: a store that takes over now must not restore from `restore/` again.
             self._on_started()
             self._lifecycle.serve()
         return restored

@@ -31,7 +31,7 @@ class Restores(Protocol):
     def list_undo(self) -> list[PreviousEntry]:
         """The previous databases that `undo` can bring back, newest first."""
 
-    def plan_restore(self, asked: Moment | str) -> dict[str, Any]:
+    def plan_restore(self, target: Moment | str) -> dict[str, Any]:
         """What a restore of a moment, or of the archive of that name, would do: the members of `plan` in the API.
 
         Changes nothing. Raises what the restore would raise before it begins, NoSpace excepted, and the ArchiveError
