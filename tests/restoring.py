@@ -1,4 +1,4 @@
-"""What tests of backup and restore put into the folders, and how they look at what came of it."""
+"""Makes the archives and databases of tests of backup and restore, and reads the results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def generation(service: StoreService) -> str:
 
 
 def prefixes(store: Store) -> dict[str, int]:
-    """How many events there are of each prefix that was given to `drafts`."""
+    """The number of events by the prefix passed to `drafts`."""
     found: dict[str, int] = {}
     for name in ids(store):
         prefix = name.rpartition("-")[0]
@@ -62,7 +62,7 @@ def prefixes(store: Store) -> dict[str, int]:
 
 
 def make_database(folder: Path, prefix: str = "restored", events: int = 3, **attributes: Any) -> Any:
-    """A closed database of ours; returns its identity. attributes: further ones of each event."""
+    """Make a closed database of ours; returns its identity. attributes: further ones of each event."""
     identity = create_database(folder, first_identity(clock.now()))
     with closing(open_leveldb(folder)) as db:
         EventRegistry(db, folder).append([AppendBatch(drafts(events, prefix, **attributes), b"12345678")])
@@ -78,7 +78,7 @@ def make_archive(
     label: str | None = None,
     **attributes: Any,
 ) -> Path:
-    """An archive of ours from another installation."""
+    """Make an archive of ours from another installation."""
     folder = path.parent / f".{path.name}.database"
     identity = make_database(folder, prefix, events, **attributes)
     (folder / "EVENTVAULT").unlink()
@@ -98,7 +98,7 @@ def make_archive(
 
 
 def make_foreign_database(folder: Path, records: int = 3, prefix: str = "foreign") -> Path:
-    """A closed LevelDB of another program, with JSON records."""
+    """Make a closed LevelDB of another program, with JSON records."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with closing(plyvel.DB(str(folder), create_if_missing=True)) as db:
         for number in range(records):
@@ -107,7 +107,7 @@ def make_foreign_database(folder: Path, records: int = 3, prefix: str = "foreign
 
 
 def make_foreign_archive(path: Path, records: int = 3, prefix: str = "foreign") -> Path:
-    """`tar czf` of a LevelDB of another program."""
+    """Make an archive of a foreign LevelDB, as `tar czf` does."""
     folder = make_foreign_database(path.parent / f".{path.name}.leveldb", records, prefix)
     with tarfile.open(path, "w:gz") as archive:
         archive.add(folder, arcname="event_registry_db")
@@ -118,7 +118,7 @@ def make_foreign_archive(path: Path, records: int = 3, prefix: str = "foreign") 
 
 
 def make_text_archive(path: Path) -> Path:
-    """A tar.gz that holds text files and no database."""
+    """Make a tar.gz that holds text files and no database."""
     with tarfile.open(path, "w:gz") as archive:
         for name in ("README.md", "notes/today.txt"):
             entry = tarfile.TarInfo(name)
@@ -148,7 +148,7 @@ def problem_codes(store: Store) -> list[str]:
 
 
 def put_in_the_way(folder: Path) -> None:
-    """A file where a folder was, though the journal of a running service makes the folder anew when it is due."""
+    """Put a file in place of a folder, although the journal of a running service may recreate the folder meanwhile."""
     for attempt in itertools.count():
         with suppress(FileNotFoundError):
             folder.rename(folder.with_name(f"deleted-{attempt}"))
@@ -170,14 +170,14 @@ def leftovers(*folders: Path) -> list[str]:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Any]:
-    """A database that nobody has open, with plyvel alone."""
+    """Open a database that nobody has open, with plyvel alone."""
     with closing(plyvel.DB(str(folder), create_if_missing=False)) as db:
         yield db
 
 
 @contextmanager
 def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
-    """The next chore waits; the event tells that it was reached."""
+    """Make the next chore wait; the event is set once it is reached."""
     reached, go_on = threading.Event(), threading.Event()
     run = service.chores.run
 

@@ -1,5 +1,6 @@
 """Restores: an archive, a moment or a foreign database becomes the event database.
 
-`restorer` has the route in one place. It uses `moments`, which plans and builds the database of a moment, and `swap`,
-which replaces the live database. `start` is what a start of the service does. Nothing here imports the past.
+`restorer` is the route: locate → plan → build → swap → finish. `builder` builds the new database, with `moments` for a
+moment; `swap` replaces the live one; `start` does what a start of the service needs. The other modules are what these
+use. Nothing here imports the past or the store.
 """

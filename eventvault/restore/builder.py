@@ -58,7 +58,7 @@ BuildPlan = ArchiveSource | PlannedMoment | PreviousDatabase | LostDatabase | Fo
 
 
 class _Built(msgspec.Struct, frozen=True, kw_only=True):
-    """A database that was built. bytes_read: None if the time it took says nothing about later restores."""
+    """A database that was built. bytes_read: None if its duration must not count for predictions."""
 
     source: str
     answer: dict[str, Any]
@@ -98,7 +98,7 @@ class Builder:
         """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
 
         head: of the database that it replaces. began: when the restore began, in microseconds; None: now. drop_file:
-        the archive, if it lies in `restore/`. Raises NoSpace or an ArchiveError; then nothing of it stays.
+        the archive, if it is in `restore/`. Raises NoSpace or an ArchiveError; then nothing remains of it.
         """
         began = clock.now() if began is None else began
         storage = self._settings.storage_dir

@@ -27,7 +27,7 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
     records: unpack it too, and read every block with LevelDB's checksum and every record; the sequence has no holes and
     as many events as the manifest says. A foreign archive has only LevelDB's checksums, so its records are always read.
     The `records` returned is True if those of an archive of ours were read. scratch: the folder to unpack in. rate:
-    at most so many bytes of the archive a second (0: no limit).
+    the limit in bytes of the archive a second (0: none).
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())

@@ -12,7 +12,7 @@ from eventvault.errors import NoSpace
 from eventvault.files import write_durably
 
 MAX_RESTORES = 20
-"""The file holds so many of the newest restores."""
+"""How many restores the file holds, the newest ones."""
 UNKNOWN_BYTES_A_SECOND = 50e6
 UNKNOWN_SECONDS = 1.0
 """Assumed before the first restore: the time of an empty one, and the bytes read a second."""

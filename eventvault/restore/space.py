@@ -11,7 +11,7 @@ from eventvault.errors import ArchiveError, BackupNotFound, NoSpace
 from eventvault.files import free_bytes
 
 _UNPACKED = 4
-"""How many times its size an archive is assumed to need if no manifest says how large it is unpacked."""
+"""An archive without a manifest is assumed to need this many times its size when it is unpacked."""
 
 
 def unpacked_bytes(archive: Path) -> int:

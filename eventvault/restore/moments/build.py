@@ -28,7 +28,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 
 _GROWTH = 2
-"""A database takes at most about so many times the bytes of the events that are put into it."""
+"""A database needs at most about this many times the bytes of its events."""
 
 
 class Materialised(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class MomentBuilder:
         return Materialised(staging / data_folders.DATABASE, answer["generation"], answer["sequence"])
 
     def build(self, planned: PlannedMoment, staging: Path, reason: str | None) -> dict[str, Any]:
-        """Build the moment, by another plan if a file of this one is damaged or has gone meanwhile.
+        """Build the moment, by another plan if a file of this one is damaged or missing.
 
         reason: of the generation that begins at the moment; None: no generation begins. Returns what `prepare_moment`
         does.

@@ -145,7 +145,7 @@ class MomentLocator:
         if sequence < reach:
             return
         if plans.has_gap_after(sources, generation, reach):
-            raise self.unavailable("that moment lies in a gap of the journal", sources, generation)
+            raise self.unavailable("that moment is in a gap of the journal", sources, generation)
         if plans.had_more_than(sources.generations, generation, reach):
             raise self.unavailable(f"what followed event {reach} by then is lost", sources, generation)
         present = self.present(sources)
@@ -157,7 +157,7 @@ class MomentLocator:
             )
 
     def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
-        """When that event was recorded; None if that takes reading a segment or an archive."""
+        """When that event was recorded; None if only a segment or an archive has that time."""
         live = sources.live
         if sequence and live and sequence <= _last_in_live(live, sources, generation):
             with suppress(DatabaseDamaged, plyvel.Error), self._open(live) as registry:
@@ -178,7 +178,7 @@ class MomentLocator:
     def unavailable(
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
     ) -> MomentUnavailable:
-        """The error for a moment. before: it lies before everything that can be restored."""
+        """The error for a moment. before: it is before everything that can be restored."""
         asked = generation or self.present(sources)
         if asked is None:
             return MomentUnavailable(why, hint="there is neither an archive nor a journal", window=None, nearest=[])
@@ -221,9 +221,9 @@ class MomentLocator:
         born = sources.generations[lineage(sources.generations, generation)[-1][0]].at
         newest = self.time_of(sources, generation, reach)
         if instant < min(born, newest or born):
-            raise self.unavailable("that moment lies before the registry began", sources, generation, before=True)
+            raise self.unavailable("that moment is before the registry began", sources, generation, before=True)
         if instant > max(clock.now(), newest or 0):
-            raise self.unavailable("that moment lies in the future", sources, generation)
+            raise self.unavailable("that moment is in the future", sources, generation)
         live = sources.live
         upto = _last_in_live(live, sources, generation) if live else 0
         sequence = self._recorded_by(live, instant, upto) if live is not None and upto else 0

@@ -1,4 +1,4 @@
-"""What a restore would do, without doing it: where from, how long, how much room, and which events it replaces."""
+"""Describes a restore without doing it: its sources, duration, room on disk, and the events that it replaces."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ REPLANNED = (MomentUnavailable, JournalDamaged, BackupNotFound, RestoreRunning)
 
 
 class PlannedMoment:
-    """plan: how to build the moment. sources: what the plan was made from.
+    """A moment to build. plan: how to build it. sources: what the plan was made from.
 
-    Raises MomentUnavailable, or JournalDamaged if only a damaged segment leads to the moment. That error says what is
-    damaged, with the `window` and the `nearest` moment that can be restored without it.
+    Raises MomentUnavailable, or JournalDamaged if every plan needs a damaged segment. That error names the segment, the
+    `window`, and the `nearest` moment that can be restored without it.
     """
 
     plan: Plan

@@ -32,6 +32,6 @@ def will_start_slowly(
 
 
 def _restore_is_waiting(settings: Settings) -> bool:
-    """True if a restore is staged, or an archive lies in `restore/`."""
+    """True if a restore is staged, or an archive is in `restore/`."""
     dropped = settings.auto_restore_enabled and any(settings.restore_dir.glob(f"*{names.SUFFIX}"))
     return dropped or (settings.storage_dir / data_folders.STAGED_RESTORE).exists()

@@ -33,7 +33,7 @@ def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool
     """True if there is no database: no folder, an empty one, or the rest after a removal under a running store.
 
     LevelDB writes CURRENT when it creates a database and always has it afterwards; a store that still runs recreates
-    other files. Such a rest counts as a database if there is nothing to recover from: it may be all that there is.
+    other files. Such a rest counts as a database if there is nothing to recover from: nothing else may exist.
     """
     if not database.exists():
         return True

@@ -1,4 +1,4 @@
-"""Recovers a lost database from all that its installation has in BACKUP_DIR.
+"""Recovers a lost database from what its installation has in BACKUP_DIR.
 
 It never mistakes lost events for an empty registry: it recovers an empty one only if it was empty.
 """
@@ -212,7 +212,7 @@ class Recoverer:
         return msgspec.structs.replace(ours, archives=[*ours.archives, *older])
 
     def _was_empty(self) -> bool:
-        """True if the lost registry had no event, as far as the journal's record and all other files tell."""
+        """True if neither the journal's record nor any other file shows that the lost registry had an event."""
         record = self._locator.our_record()
         sources = self._locator.sources()
         with_events = [segment.generation for segment in self._locator.ours(sources).segments]

@@ -1,5 +1,6 @@
-"""What a store does before it opens the database: finish a decided restore, restore what lies in `restore/`,
-import a foreign database, and recover a lost database or refuse to hide the loss.
+"""Prepares STORAGE_DIR before the database opens: finishes a restore, restores an archive in `restore/`, imports.
+
+It recovers a lost database, or refuses to hide the loss behind an empty registry.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 UPLOAD_SECONDS = 3600.0
-"""An upload that got no byte for this long has lost its process."""
+"""The process of an upload that got no byte for this long has died."""
 
 
 class Startup:
-    """Makes STORAGE_DIR hold the database that is to be opened."""
+    """Ensures that STORAGE_DIR holds the database to open."""
 
     def __init__(
         self,
@@ -65,11 +66,10 @@ class Startup:
         self._restored_dropped = False
 
     def run(self, *, service_starts: bool) -> None:
-        """Prepare STORAGE_DIR. May be repeated until it does not raise; only the first run restores what is staged or
-        lies in `restore/`.
+        """Prepare STORAGE_DIR. May be repeated until it does not raise.
 
-        service_starts: this is a start of the service, neither a take-over nor the command line. Raises DatabaseMissing
-        if an empty registry would hide the loss of one.
+        service_starts: this is a start of the service, neither a take-over nor the command line. Only its first run
+        restores what is staged or in `restore/`. Raises DatabaseMissing if an empty registry would hide a loss.
         """
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
@@ -165,7 +165,7 @@ class Startup:
             rest = " but for a rest without CURRENT" if database.exists() else ""
             raise DatabaseMissing(
                 f"{database} is gone{rest}, and {self._settings.backup_dir} holds {sources} of it",
-                hint="stop the service and recover all that is there with flask --app wsgi backup recover, set "
+                hint="stop the service and recover everything with flask --app wsgi backup recover, set "
                 "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
                 "archive with POST /api/backup/restore",
             )

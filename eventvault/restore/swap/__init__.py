@@ -1,4 +1,4 @@
 """The swap: replaces the live database while the service runs, finishes that after a crash, and undoes it.
 
-It takes a prepared database and never asks where that came from: it imports neither `moments` nor `start`.
+It gets a database that is built, and never asks from what: it imports neither `moments` nor `start`.
 """

@@ -1,4 +1,4 @@
-"""What a restore takes over from the old database, once nothing is appended to it any more."""
+"""Carries over from the old database to the new one, once nothing is appended to the old one any more."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def promote_staged(storage_dir: Path) -> None:
     """At a start of the service: turn the restore that was staged with `"apply": "restart"` into the intent.
 
     An intent that exists is never overwritten: it must be finished before. Another restore may have replaced the same
-    generation since, so the name for the previous database may be taken.
+    generation since, so the name for the previous database may be in use.
     """
     staged = intents.read_intent(storage_dir, data_folders.STAGED_RESTORE)
     if staged is None or (storage_dir / data_folders.INTENT).exists():

@@ -1,4 +1,4 @@
-"""The last step of a restore: what follows the swap. A full disk defers it, and a kill leaves it to the next start."""
+"""The last step of a restore: notes what was restored. A full disk defers it; after a kill the next start does it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The swap of the database, as an intent on disk: killed at any instant, the next start finishes it.
+"""The swap of the database, as an intent on disk: after a kill at any instant the next start finishes it.
 
-Order: the new database lies beside the old one, checked and synced → the intent is written → the old folder is
-renamed away → the new one takes its name → what was restored is noted → the archive leaves `restore/` → the restore
-that was staged before is dropped → the intent is removed. Each step may be done again; before the intent is written
-nothing has changed.
+Order: the new database is beside the old one, checked and synced → the intent is written → the old folder is renamed →
+the new one gets its name → what was restored is noted → the archive leaves `restore/` → the restore that was staged
+before is dropped → the intent is removed. Each step may be repeated. Before the intent is written nothing has changed.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class LastRestore(msgspec.Struct, frozen=True):
 
 
 def write_intent(storage_dir: Path, intent: Intent, name: str = data_folders.INTENT) -> None:
-    """From here on the restore is decided (with data_folders.STAGED_RESTORE: for the next start of the service)."""
+    """Decide the restore (with data_folders.STAGED_RESTORE: for the next start of the service)."""
     write_durably(storage_dir / name, msgspec.json.encode(intent))
 
 
@@ -68,7 +67,7 @@ def read_intent(storage_dir: Path, name: str = data_folders.INTENT) -> Intent | 
 
 
 def read_last(storage_dir: Path) -> LastRestore | None:
-    """None also where it cannot be read: nothing depends on it but what is shown."""
+    """The newest restore; None also if it cannot be read, as it is only shown."""
     try:
         return _read(storage_dir / data_folders.LAST_RESTORE, LastRestore)
     except (DatabaseDamaged, OSError):
@@ -125,12 +124,12 @@ def remove_intent(storage_dir: Path, name: str = data_folders.INTENT) -> None:
 
 
 def intent_exists(storage_dir: Path) -> bool:
-    """Whether there is an intent, readable or not."""
+    """True if there is an intent, readable or not."""
     return (storage_dir / data_folders.INTENT).exists()
 
 
 def drop_staged(storage_dir: Path, newer: Intent) -> None:
-    """A newer restore takes the place of one that waits for a restart."""
+    """Drop the staged restore that `newer` replaces."""
     staged = read_intent(storage_dir, data_folders.STAGED_RESTORE) if newer.drops is not None else None
     if staged is not None and staged.staged == newer.drops:
         remove_intent(storage_dir, data_folders.STAGED_RESTORE)
@@ -138,14 +137,14 @@ def drop_staged(storage_dir: Path, newer: Intent) -> None:
 
 
 def dropped(staged: Intent | None) -> list[str]:
-    """The note of a restore that takes the place of `staged`, which waits for a restart; none where none does."""
+    """The notes of a restore that drops `staged`; empty if nothing is staged."""
     if staged is None:
         return []
     return [f"a restore of {staged.restored.source} that was staged for the next start was dropped for this one"]
 
 
 def remove_leftovers(storage_dir: Path) -> None:
-    """Remove staging folders that no intent names: those of a process that was killed while it prepared."""
+    """Remove the folders of killed processes: those that no intent names."""
     intents = [read_intent(storage_dir, name) for name in (data_folders.INTENT, data_folders.STAGED_RESTORE)]
     wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
     for prefix in (data_folders.RESTORING_PREFIX, ".checkpoint-", ".past-", ".event_registry_db."):
@@ -164,5 +163,5 @@ def _read(path: Path, kind: type[T]) -> T | None:
     except msgspec.MsgspecError as error:
         raise DatabaseDamaged(
             f"{path} cannot be read: {error}",
-            hint="it is written whole or not at all, so the disk may be failing; move it away to start without it",
+            hint="it is always written completely, so the disk may be failing; move it away to start without it",
         ) from error

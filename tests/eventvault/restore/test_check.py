@@ -1,4 +1,4 @@
-"""The full check of an archive: what it finds that no checksum of the archive shows, and how fast it reads."""
+"""The full check of an archive: it finds damage that no checksum of the archive shows, and limits its speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.stores import running_service
 
 
 def test_damage_that_was_archived_is_found_by_leveldbs_own_checksums(settings: Settings, tmp_path: Path) -> None:
-    """Every checksum of the archive is right: the live table had rotted before."""
+    """Every checksum of the archive is right: the live table was damaged before."""
     with running_service(settings) as service:
         service.append([draft for n in range(3000) for draft in drafts(1, f"e{n}", data=os.urandom(200).hex())])
         made = service.create_backup().backup

@@ -1,4 +1,4 @@
-"""`restore/` at a start of the service: what is taken, what stays, and what is said of it."""
+"""`restore/` at a start of the service: what is restored, what stays, and which problems are reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.stores import running_service
 
 @pytest.fixture
 def live(settings: Settings) -> Settings:
-    """Settings of an installation that holds two live events; nothing runs."""
+    """Settings of an installation with two live events; no service runs."""
     with running_service(settings) as service:
         service.append(drafts(2))
     return settings
@@ -171,7 +171,7 @@ def test_a_bad_file_stays_is_named_and_touches_no_live_data(live: Settings, kind
 
 
 def test_one_that_is_still_growing_stays(live: Settings) -> None:
-    """A copy of a foreign archive is under way: what is there looks whole in parts, and gets longer meanwhile."""
+    """A foreign archive is being copied: its beginning looks complete at times, and it gets longer."""
     bad = make_archive(live.restore_dir / "growing.tar.gz")
     content = bad.read_bytes()
     bad.write_bytes(content[:-200])
@@ -294,7 +294,7 @@ def test_nothing_is_taken_where_auto_restore_is_off(
 
 @pytest.fixture
 def immovable(live: Settings) -> Iterator[Path]:
-    """An archive in a `restore/` where nothing can be moved or made; as on a read-only mount."""
+    """An archive in a `restore/` where nothing can be moved or created, as on a read-only mount."""
     archive = make_archive(live.restore_dir / "a.tar.gz")
     if os.geteuid() == 0:
         with read_only(live.restore_dir):
@@ -330,7 +330,7 @@ def test_a_restore_folder_that_is_gone_is_made_again(live: Settings) -> None:
 
 
 def test_a_newest_that_is_still_being_copied_does_not_bring_an_older_one_in(live: Settings) -> None:
-    """The next start would replace it at once: what was posted in between would be left behind."""
+    """The next start would replace it at once, with all that was posted in between."""
     new = make_archive(live.restore_dir / "new.tar.gz", "new")
     make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
     whole = new.read_bytes()
@@ -368,7 +368,7 @@ def test_what_was_passed_over_for_one_that_could_not_be_applied_is_not_left_for_
 
 
 def test_a_file_without_room_to_unpack_does_not_bring_an_older_one_in(live: Settings) -> None:
-    """NoSpace says nothing against the newest archive: an older one in its place would be a surprise."""
+    """NoSpace is no fault of the newest archive: nobody expects an older one in its place."""
     make_archive(live.restore_dir / "new.tar.gz", "new")
     make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
     service = StoreService(live, service_starts=True, with_kafka=False)

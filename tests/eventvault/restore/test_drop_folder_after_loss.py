@@ -1,4 +1,4 @@
-"""`restore/` after a lost disk: what was done with its files is not done again in the place of a recovery."""
+"""`restore/` after a lost disk: a file that was restored or skipped before does not replace the recovery."""
 
 from __future__ import annotations
 

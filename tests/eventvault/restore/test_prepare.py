@@ -1,4 +1,4 @@
-"""Preparing a restore beside the live data, in this process: what is made, what is refused, what is left."""
+"""The chores of a restore, in this process: what they build and refuse, and that nothing remains of a failure."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def alone(database: Path, expected: int | None) -> None:
 
 @pytest.fixture(params=["alone", "together"])
 def check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Check:
-    """together: in three processes, with the events 1 to 2, 3 to 4 and 5 to 7."""
+    """together: by three processes, which read the events 1 to 2, 3 to 4 and 5 to 7."""
     if request.param == "alone":
         return alone
     monkeypatch.setattr(records, "PART_EVENTS", 2)

@@ -1,4 +1,4 @@
-"""Restores while the service runs: what is refused, what is staged, what is kept."""
+"""Restores while the service runs: refused ones, staged ones, and the previous databases."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_an_archive_of_a_database_in_a_later_format_is_refused(service: StoreSer
 
 
 def test_a_plain_tar_of_our_database_with_a_flipped_bit_is_refused(service: StoreService, tmp_path: Path) -> None:
-    """Its blocks' checksums are all that it has."""
+    """It has no checksums but those of LevelDB's blocks."""
     folder = tmp_path / "event_registry_db"
     make_database(folder, events=200)
     with closing(open_leveldb(folder)) as db:
@@ -376,7 +376,7 @@ def test_a_disk_error_in_the_child_process_is_said_and_not_a_missing_answer(serv
 
 
 def spoil_log(database: Path) -> None:
-    """A flipped bit in a record that good ones follow."""
+    """Flip a bit in a record that good ones follow."""
     (log,) = database.glob("*.log")
     flip(log, log.stat().st_size // 3)
 
@@ -429,7 +429,7 @@ def test_a_damaged_database_is_refused_restored_by_request_and_kept(
 
 
 def test_a_flipped_bit_in_a_table_is_never_passed_on_as_data(settings: Settings) -> None:
-    """LevelDB opens such a database, and by itself reads on in silence, with events changed or gone."""
+    """LevelDB opens such a database, and by default reads on silently, with events changed or missing."""
     make_database(settings.database, "live", 300, data="x" * 50)
     with running_service(settings) as service:
         name = service.create_backup().backup.name

@@ -1,4 +1,4 @@
-"""Any series of appends, backups, prunes, restores, undos, losses and restarts: what the timeline names can be had."""
+"""Any series of appends, backups, prunes, restores, undos, losses and restarts: the timeline keeps its promise."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FEW, MANY = 25, 400
 
 
 def here(name: str, **arguments: Any) -> dict[str, Any]:
-    """A chore in this process: the same plain data in and out, without the time that a process takes to start."""
+    """Run a chore in this process: the same plain data in and out, without the time to start a process."""
     chore = getattr(importlib.import_module(CHORES[name]), name)
     answer: dict[str, Any] = orjson.loads(orjson.dumps(chore(**orjson.loads(orjson.dumps(arguments)))))
     return answer
 
 
 class Series:
-    """A store, and the model of it: generation → the lines of all events that it ever held."""
+    """A store and its model: generation → the lines of all events that it ever had."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
@@ -53,7 +53,7 @@ class Series:
         assert self.service.state == "serving", self.service.bus.problem
 
     def close(self, *, killed: bool = False) -> None:
-        """killed: the journal does not get to say its last word."""
+        """killed: the journal does not write its last events."""
         if killed:
             self.service.journal.flush = lambda *_, **__: True  # type: ignore[method-assign]
         self.service.stop()
@@ -118,7 +118,7 @@ class Series:
         self.open()
 
     def lose_storage(self) -> None:
-        """What was journaled comes back, and so all of it: the store was stopped in order."""
+        """All events are recovered, as the journal has them: the store was stopped in order."""
         before = self.model[self.present]
         assert self.service.journal.flush(5.0, survey=True)
         self.close()
@@ -135,7 +135,7 @@ class Series:
         assert self.service.journal.flush(5.0, survey=True)
 
     def pick(self) -> tuple[str, int]:
-        """A moment that the timeline names."""
+        """Choose a moment of the timeline."""
         known = [each for each in self.service.timeline()["generations"] if each["id"] in self.model]
         chosen = self.random.choice(known)
         return chosen["id"], self.random.randint(0, chosen["lastSequence"])
@@ -170,7 +170,7 @@ class Series:
                 self.check_time(generation, event.recorded_of(found[-1]))
 
     def check_time(self, generation: str, instant: int) -> None:
-        """A time is refused only where it is not known what followed by then: at the last event that can be had."""
+        """A time is refused only at the last event that can be restored, if later ones by then may be lost."""
         by_then = sum(event.recorded_of(line) <= instant for line in self.model[generation])
         try:
             found = self.contents(Moment(instant=instant, generation=generation))

@@ -1,4 +1,4 @@
-"""A moment as a database of its own: across archives, segments and generations, to the event."""
+"""The database of a moment, exact to the event, from archives, segments and generations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.stores import running_service
 
 @pytest.fixture
 def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
-    """Segments are written when a test says so."""
+    """A service whose segments are written when a test says so."""
     with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
         yield service
 
@@ -38,7 +38,7 @@ _numbers = itertools.count()
 
 
 def contents(service: StoreService, moment: Moment) -> list[bytes]:
-    """What the moment holds, and that its indexes hold the same."""
+    """The events of the moment; checks that its indexes have the same ones."""
     made = service.moments.materialise(moment, service.settings.storage_dir / f".past-{next(_numbers)}")
     return read(made)
 
@@ -198,7 +198,7 @@ def test_an_archive_that_is_damaged_is_said(service: StoreService) -> None:
 
 
 def with_a_damaged_segment(service: StoreService) -> tuple[str, list[bytes], Path]:
-    """Events 1 to 9 of a generation that was left behind at event 3, whose segment of 4 to 6 is damaged."""
+    """A previous generation with the events 1 to 9, replaced at event 3, whose segment of 4 to 6 is damaged."""
     put(service, 3, "a")
     name = service.create_backup().backup.name
     put(service, 3, "b")
@@ -276,7 +276,7 @@ def test_a_time_beyond_what_is_left_of_a_generation_is_refused(service: StoreSer
 def test_a_time_at_a_fork_is_refused_where_what_followed_by_then_is_lost(
     service: StoreService, *, had_more_than: bool
 ) -> None:
-    """The five have the same time, and all that is left of them is what an archive of another generation shares."""
+    """The five events have the same time; only those that an archive of another generation shares are still there."""
     put(service, 5, "of-one-time")
     asked, left = generation(service), live(service)
     service.restore_moment(Moment(sequence=3))
@@ -338,7 +338,7 @@ def test_times_before_a_gap_can_be_had_where_only_an_archive_tells_them(service:
 
 
 def merged_away(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next time somebody reads a segment here, all have just become one."""
+    """The next read of a segment finds that all were just merged into one."""
     read = segment.read_lines
 
     def late(found: segment.Segment) -> list[bytes]:

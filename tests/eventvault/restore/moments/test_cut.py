@@ -1,4 +1,4 @@
-"""Cutting a database back to an event."""
+"""Cutting a database after an event."""
 
 from __future__ import annotations
 

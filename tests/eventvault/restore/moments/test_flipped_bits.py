@@ -1,4 +1,4 @@
-"""One flipped bit anywhere in an archive: found by verify, never restored, without any knowledge but the file."""
+"""One flipped bit anywhere in an archive: verify finds it, and no restore accepts it, with nothing but the file."""
 
 from __future__ import annotations
 

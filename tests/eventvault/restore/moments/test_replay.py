@@ -1,4 +1,4 @@
-"""A replayed registry is the one that was appended to, key by key."""
+"""A replayed registry equals the original, key by key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
 
 def appended(folder: Path) -> list[bytes]:
-    """Events of all kinds of attributes, in a new registry; and their lines."""
+    """A new registry with events of all kinds of attributes, and their lines."""
     bodies = ({"type": f"t{n % 3}", "source": f"/{n % 5}", "id": f"{n}", "subject": "ü\0" * (n % 2) or None}
               for n in range(EVENTS))  # fmt: skip
     said = ({name: value for name, value in body.items() if value is not None} for body in bodies)
@@ -33,7 +33,7 @@ def appended(folder: Path) -> list[bytes]:
 
 
 def content(folder: Path) -> dict[bytes, bytes]:
-    """All that a registry has, but for who it is."""
+    """All keys and values of a registry but its identity."""
     with closing(open_leveldb(folder)) as db, db.iterator() as rows:
         return {key: value for key, value in rows if key != keys.META_STORE}
 

@@ -1,4 +1,4 @@
-"""What a store says of itself while a start is at something that takes long."""
+"""The state that a store reports during a slow start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SettingsWith = Callable[..., Settings]
 
 @pytest.fixture
 def state_of_start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Call it with settings: `store.state` in health while the start is under way, and before it did anything."""
+    """Call it with settings: returns `store.state` of health during the start, before anything is done."""
 
     def state(settings: Settings, *, service_starts: bool = True) -> str:
         service = StoreService(settings, service_starts=service_starts, with_kafka=False)
@@ -43,7 +43,7 @@ def state_of_start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @pytest.fixture
 def archive(settings: Settings) -> Path:
-    """An archive of a service that has ended."""
+    """An archive of a service that has stopped."""
     with running_service(settings) as service:
         service.append(drafts(2))
         path = service.create_backup().backup.path

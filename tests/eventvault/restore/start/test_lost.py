@@ -1,4 +1,4 @@
-"""What a removal leaves of a database is no database: it is kept, and the database counts as gone."""
+"""The rest of a removed database is no database: it is renamed, and the database counts as lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESTS = [["000123.ldb", "000124.log"], ["LOG"], ["LOCK"], ["MANIFEST-000004"], [
 
 @pytest.fixture
 def rest(settings: Settings) -> Path:
-    """All that a removal left of a database of two events, one of which is in the journal alone; its folder."""
+    """The folder with the rest of a removed database. It had two events, one of which only the journal has."""
     with running_service(settings) as service:
         put(service, 1, "archived")
         service.create_backup()

@@ -1,4 +1,4 @@
-"""A recovery that came to nothing: what was read in vain is read again only once something of it has changed."""
+"""After a failed recovery the same files are read again only once one of them has changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def recovering(settings_with: Callable[..., Settings], monkeypatch: pytest.Monke
 
 @pytest.fixture
 def damaged(settings: Settings) -> tuple[Path, bytes]:
-    """The one archive of a lost database, damaged, and what it was; there is no journal."""
+    """The path of the only archive of a lost database, which is damaged, and its good content; there is no journal."""
     with running_service(settings) as service:
         service.append(drafts(2))
         path = Path(service.create_backup().backup.path)

@@ -1,4 +1,4 @@
-"""What a store finds when it starts: a database that is gone, one of another program, what another start left."""
+"""The start of a store: with a lost database, with a foreign one, and after another start."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NODE = Path(__file__).resolve().parents[3] / "fixtures" / "node"
 
 @pytest.fixture
 def lost(settings: Settings) -> list[str]:
-    """An installation with two backups whose storage/ is gone; their names, oldest first."""
+    """An installation with two backups whose storage/ is lost; the names of the backups, oldest first."""
     with running_service(settings) as service:
         service.append(drafts(2))
         names = [service.create_backup().backup.name]
@@ -70,7 +70,7 @@ def test_a_lost_database_is_not_taken_for_an_empty_one(settings: Settings, lost:
 
 
 def test_a_lost_database_that_was_restored_by_request_has_had_its_start(settings: Settings, lost: list[str]) -> None:
-    """A store that takes over later must not take what was put into restore/ meanwhile."""
+    """A store that takes over later must not restore what was put into restore/ meanwhile."""
     started: list[bool] = []
     service = StoreService(settings, service_starts=True, on_started=lambda: started.append(True), with_kafka=False)
     service.initialize()
@@ -117,7 +117,7 @@ def test_auto_recover_without_a_good_one_refuses(
 
 
 def cut_off(settings: Settings) -> list[bytes]:
-    """All archives lose their ends; what they held."""
+    """Truncate all archives; returns their content."""
     paths = sorted(settings.backup_dir.glob("*.tar.gz"))
     whole = [path.read_bytes() for path in paths]
     for path, content in zip(paths, whole, strict=True):
@@ -206,7 +206,7 @@ def test_what_lies_in_restore_brings_a_lost_database_back(settings: Settings, lo
 
 @pytest.fixture
 def in_place(settings: Settings) -> Path:
-    """The Node.js fixture's database as it was extracted into storage/; its folder."""
+    """The Node.js fixture's database, extracted into storage/; its folder."""
     settings.storage_dir.mkdir(parents=True)
     with tarfile.open(NODE / "in_its_folder.tar.gz") as archive:
         archive.extractall(settings.storage_dir, filter="data")
@@ -258,7 +258,7 @@ def test_its_archive_alone_brings_it_all_back(settings: Settings, in_place: Path
 
 
 def test_it_is_archived_also_where_an_archive_in_restore_takes_its_place(settings: Settings, in_place: Path) -> None:
-    """What a restore leaves behind goes with the next good backup: only the archive stays."""
+    """The previous database is removed after the next good backup; only the archive stays."""
     settings.restore_dir.mkdir(parents=True)
     make_archive(settings.restore_dir / "a.tar.gz")
     before = bytes_of(in_place)

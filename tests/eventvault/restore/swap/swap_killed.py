@@ -1,9 +1,8 @@
 """A swap that dies at its first, second, third, … change of the file system, each in a copy of its own.
 
 Run as a program: `swap_killed.py TEMPLATE TARGET`. TEMPLATE holds `storage/`, `restore/` and `intent.json`; for each k
-a copy of it becomes TARGET/k, in which a child process swaps and finishes the intent and is gone before its k-th
-change.
-Ends with the first k that no child reaches any more; that one is done whole.
+a copy of it becomes TARGET/k, in which a child process swaps and finishes the intent and dies before its k-th change.
+Ends with the first k that no child reaches: that child completes the restore.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A database that is damaged is what a restore is for: journal and archives lead to a moment without it."""
+"""A restore to a moment with a damaged live database: the journal and the archives suffice."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EVENTS = 300
 
 @pytest.fixture
 def quiet(settings_with: Callable[..., Settings]) -> Settings:
-    """Segments are written when a test says so."""
+    """A service whose segments are written when a test says so."""
     return settings_with({"JOURNAL_INTERVAL": "3600000"})
 
 
 def damage(database: Path) -> None:
-    """Some of the events; LevelDB opens it all the same."""
+    """Damage some events; LevelDB opens the database all the same."""
     table = max(database.glob("*.ldb"), key=lambda path: path.stat().st_size)
     content = bytearray(table.read_bytes())
     for position in range(len(content) // 5, len(content) // 2, 1000):
@@ -39,7 +39,7 @@ def damage(database: Path) -> None:
 
 
 def filled(settings: Settings) -> list[bytes]:
-    """A registry whose events lie in tables, and all of them in the journal."""
+    """A registry whose events are in tables, and also in the journal."""
     with running_service(settings) as service:
         note = offsets.offset_put("events", 0, StoredOffset(next=5))
         service.bus.committer.append(AppendBatch(drafts(1, "from-kafka"), b"12345678", [note]))

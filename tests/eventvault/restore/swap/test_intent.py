@@ -1,4 +1,4 @@
-"""The swap by an intent: killed at any instant, the next start has the old data or the new, whole."""
+"""The swap by an intent: after a kill at any instant the next start has the old data or the new, complete."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ INTENT = Intent(
     drops=".restoring-bb/event_registry_db",
 )
 WAITING = msgspec.structs.replace(INTENT, staged=INTENT.drops, operation="waiting", drops=None)
-"""A restore that was staged before: what it would leave behind has the same name."""
+"""A restore that was staged before; its previous database would have the same name."""
 
 
 def prepare(storage: Path) -> None:
-    """A live database, and one that is ready to take its place."""
+    """Make a live database, and one that is ready to replace it."""
     make_database(storage / "event_registry_db", "live", 2)
     make_database(storage / INTENT.staged, "restored", 3)
 
@@ -67,7 +67,7 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp
 
 
 def outcome(folder: Path) -> str:
-    """What the next start finds, which must be one or the other and nothing else."""
+    """Whether the next start finds the live or the restored events; nothing else may be there."""
     names = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
     settings = load({setting: str(folder / name) for setting, name in names.items()})
     decided = intents.read_intent(settings.storage_dir)
@@ -217,7 +217,7 @@ def test_leftovers_of_a_killed_preparation_are_removed_but_what_an_intent_names_
 
 @pytest.fixture
 def unnoted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreService]:
-    """A store that restored `a.tar.gz` by the operation `one`, when the disk was too full to note it."""
+    """A store that restored `a.tar.gz` by the operation `one`, and whose disk was too full to note it."""
     monkeypatch.setattr(lifecycle, "TICK_SECONDS", 3600)
     with running_service(settings) as service:
         service.append(drafts(2))

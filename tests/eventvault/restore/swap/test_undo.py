@@ -1,4 +1,4 @@
-"""Undo: what a restore left behind comes back, whole, and what was posted since is left behind instead."""
+"""Undo: the previous database comes back complete, and the events posted since are replaced."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
 
 
 def left_behind(restored: Restored) -> tuple[int, str | None, str | None]:
-    """How many, and the ids of the first and the last."""
+    """How many events were replaced, and the ids of the first and the last."""
     behind = restored.replaced_events
     assert isinstance(behind, ReplacedEvents)
     first, last = (value and value["id"] for value in (behind.first, behind.last))
@@ -60,7 +60,7 @@ def left_behind(restored: Restored) -> tuple[int, str | None, str | None]:
 
 
 def mistaken_restore(service: StoreService) -> Restored:
-    """A restore of a backup with five events, while there are seven."""
+    """Restore a backup with five events, while there are seven."""
     name = service.create_backup().backup.name
     service.append(drafts(2, "later"))
     return service.restore(name)
@@ -341,7 +341,7 @@ def test_a_kept_database_that_was_removed_by_hand_is_not_offered(service: StoreS
 
 
 def shortened(folder: Path, upto: int) -> None:
-    """As a removal that was killed half-way may leave it: what opens, with less in it."""
+    """As after a removal that was killed half-way: the database opens, but has fewer events."""
     with closing(open_leveldb(folder)) as db:
         cut(db, EventRegistry(db, folder), upto)
 

@@ -1,4 +1,4 @@
-"""Restores to a moment while the service runs, what they would do, and what a lost disk leaves."""
+"""Restores to a moment while the service runs, their preview, and recovery after a lost disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOW = {"JOURNAL_INTERVAL": "3600000"}
 
 @pytest.fixture
 def service(settings_with: Callable[..., Settings]) -> Iterator[StoreService]:
-    """Segments are written when a test says so."""
+    """A service whose segments are written when a test says so."""
     with running_service(settings_with(SLOW)) as service:
         yield service
 
@@ -492,7 +492,7 @@ def test_what_lies_behind_a_gap_is_said_to_be_missing(recovering: Settings) -> N
 
 
 def of_another_installation(service: StoreService, *, later: bool) -> None:
-    """Segments beside ours, as a folder that was copied in has them: of a generation that began after ours."""
+    """Copy in segments of another installation, of a generation that began after ours."""
     (ours,) = service.journal.folder.segments()[0]
     born = ours.header.generation.at + (10**9 if later else 0)
     generation = Generation("00000000000000aa", None, 0, "created", born)
@@ -523,7 +523,7 @@ def test_the_journal_of_another_installation_is_not_recovered_in_place_of_ours(
 def test_an_archive_of_a_copy_that_went_on_elsewhere_is_not_mixed_with_our_journal(
     recovering: Settings, tmp_path: Path, parts: tuple[int, ...]
 ) -> None:
-    """Its last event lies within our segment, or right before one."""
+    """The last event of the archive is within our segment, or right before it."""
     with running_service(recovering) as service:
         put(service, 5, "shared")
     folders = {f"{name}_dir": tmp_path / "elsewhere" / name for name in ("storage", "backup", "restore")}
