@@ -58,3 +58,13 @@ def test_every_decision_says_why_and_what_follows() -> None:
         assert page.name.startswith(f"{number:04d}-")
         text = page.read_text()
         assert all(f"\n## {heading}\n" in text for heading in ("Why", "Decision", "What follows")), page.name
+
+
+def test_every_change_is_in_a_group_and_names_its_subject_first() -> None:
+    text = (PROJECT / "CHANGELOG.md").read_text()
+    first, *releases = re.findall(r"^## (.*)", text, re.MULTILINE)
+    assert first == "[Unreleased]"
+    assert [name for name in releases if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", name)] == []
+    assert set(re.findall(r"^### (.*)", text, re.MULTILINE)) <= {"Added", "Changed", "Fixed", "Security"}
+    entries = re.findall(r"^- (.*)", text, re.MULTILINE)
+    assert [entry for entry in entries if not re.match(r"[A-Z][\w\- ]+: \S", entry)] == []
