@@ -13,7 +13,7 @@ def check_holds(database: Path, events: int, min_events: int) -> None:
     """Raise DatabaseDamaged if a previous database holds fewer events than when it was replaced."""
     if events < min_events:
         raise DatabaseDamaged(
-            f"{database} holds only {events} of the {min_events} events that it had when it was replaced",
+            f"{database} holds only {events} events, {min_events} were in it when it was replaced",
             hint="it is no longer complete; GET /api/backup/timeline shows what else covers those moments",
         )
 
