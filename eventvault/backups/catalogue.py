@@ -1,9 +1,9 @@
-"""The catalogue of the archives. The folder decides which there are; the catalogue adds what the folder does not show.
+"""The catalogue: the archives in BACKUP_DIR, and what is known about each besides what the folder shows.
 
-That is: origin, pin, time of the last verification, SHA-256, problem, and the manifest's summary. A record is valid
-for one `FileIdentity`: if the file is replaced or changed, only the pin stays, and the origin if the new file cannot be
-read. An archive is written before its record. A record is removed before its archive. Only the store's process writes
-the catalogue.
+The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, SHA-256,
+problem, and the manifest's summary. A record is valid for one `FileIdentity`: if the file is replaced or changed, only
+the pin stays, and the origin if the new file cannot be read. An archive is written before its record. A record is
+removed before its archive. Only the store's process writes the catalogue.
 """
 
 from __future__ import annotations

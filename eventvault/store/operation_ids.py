@@ -1,4 +1,4 @@
-"""What changes something lands once: the answer of each operation id, while it is under way and after it was given.
+"""Runs each operation id once: a repeated request gets the answer of the first one, also from the next store.
 
 A client sends a request again if its store is lost before the answer. `STORAGE_DIR/operations/<id>.json` has the answer
 of an operation that is done. Of one that a store was killed in, it has what the owner noted on the way, so that the

@@ -1,4 +1,4 @@
-"""What a port says of a method beyond its signature."""
+"""The marks of a port's methods, for what a signature cannot say: changes, deadline, bound to a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a request to the owner's method that answers it."""
+"""Passes each request to the method of the owner that answers it."""
 
 from __future__ import annotations
 
