@@ -70,9 +70,9 @@ class Restorer:
         data is as it was.
         """
         self.finisher.finish_deferred()
-        last = intents.read_last(self._settings.storage_dir)
-        if last is not None and last.operation == operation:
-            return last.restored
+        answer = self._answer_of(operation, staged=staged)
+        if answer is not None:
+            return answer
         with self._exclusively(_label(wanted)):
             source, head = self._locate(wanted)
             began = clock.now()
@@ -84,6 +84,14 @@ class Restorer:
                 intent = self.swapper.swap(intent, plan if isinstance(plan, PreviousDatabase) else None)
                 self.finisher.finish_or_defer(intent)
             return intent.restored
+
+    def _answer_of(self, operation: str, *, staged: bool) -> Restored | None:
+        """The answer that this operation had: it is the newest restore, or with `staged` the one that waits."""
+        last = intents.read_last(self._settings.storage_dir)
+        if last is not None and last.operation == operation:
+            return last.restored
+        intent = intents.read_intent(self._settings.storage_dir, data_folders.STAGED_RESTORE) if staged else None
+        return _as_staged(intent.restored) if intent is not None and intent.operation == operation else None
 
     def swap_closed(self, intent: Intent) -> None:
         """The last two steps at a start of the service, when nobody has the database open."""
@@ -115,7 +123,7 @@ class Restorer:
             self._remove_built(intent)
             raise
         log.info("%s is staged for the next start of the service", intent.restored.source)
-        return msgspec.structs.replace(intent.restored, staged=True, undo=None)
+        return _as_staged(intent.restored)
 
     @contextmanager
     def _swapping(self, intent: Intent) -> Iterator[None]:
@@ -150,6 +158,10 @@ class Restorer:
         finally:
             self.running = None
             self._lock.release()
+
+
+def _as_staged(restored: Restored) -> Restored:
+    return msgspec.structs.replace(restored, staged=True, undo=None)
 
 
 def _label(wanted: Wanted) -> str:

@@ -144,6 +144,17 @@ def test_events_are_copied_to_the_present_once(client_killed: Callable[[str], St
     assert ids(client) == ["live-0", "live-1", "live-2", "more-0", "more-1"]
 
 
+def test_a_restore_is_staged_once(client_killed: Callable[[str], StoreClient], settings: Settings) -> None:
+    client = client_killed("after eventvault.restore.restorer:Restorer._stage")
+    name = client.create_backup().backup.name
+
+    with killed_in_between(client, settings):
+        restored = client.restore(name, staged=True)
+
+    assert (restored.staged, restored.undo, restored.notes) == (True, None, []), "it replaced no other staged restore"
+    assert client.status()["jobs"]["restore"]["staged"]["source"] == name
+
+
 @pytest.mark.parametrize("method", ["restore", "undo"])
 def test_a_restore_lands_once(client_killed: Callable[[str], StoreClient], settings: Settings, method: str) -> None:
     client = client_killed(f"after eventvault.store.owners.restores:RestoresOwner.{method}")
