@@ -28,12 +28,12 @@ from eventvault.system_errors import reporting_no_space
 
 
 def prepare_restore(
-    *, archive: str, staging: str, replaces: dict[str, Any] | None, proven: str | None = None
+    *, archive: str, staging: str, replaces: dict[str, Any] | None, verified_sha256: str | None = None
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
-    archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable. proven:
-    the SHA-256 of the archive, if every record of it was read before; those of the same bytes are not read again.
+    archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable.
+    verified_sha256: of the archive, if every record of it was read before; those of the same bytes are not read again.
     Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
     BackupNotFound or NoSpace; then `staging` is gone.
     """
@@ -42,7 +42,7 @@ def prepare_restore(
     before = _identity(path)
     try:
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live, proven)
+            answer = _prepare_own(path, folder, live, verified_sha256)
         else:
             answer = _prepare_foreign(path, folder, live)
         if _identity(path) != before:
@@ -108,10 +108,10 @@ def _begin_generation(
     return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, proven: str | None) -> dict[str, Any]:
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, verified_sha256: str | None) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     events = unpacked.manifest.events
-    return _stamp_own(path, folder / data_folders.DATABASE, events, live, [], read=unpacked.sha256 != proven)
+    return _stamp_own(path, folder / data_folders.DATABASE, events, live, [], read=unpacked.sha256 != verified_sha256)
 
 
 def _stamp_own(

@@ -22,17 +22,17 @@ from eventvault.restore.records import as_archive_error, check_together
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore builds, in `staging/event_registry_db`.
 
-    staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing. proven: the
-    archive's SHA-256, if every record of it was read before. base: how many of its events are used. segments: paths,
-    with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`. store_id: for a
-    database without archive and copy. generations: all of them. reason: of the new generation that begins; None: none
-    does, and the records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
+    staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
+    verified_sha256: of the archive, if every record of it was read before. base: how many of its events are used.
+    segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
+    store_id: for a database without archive and copy. generations: all of them. reason: of the generation that begins;
+    None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
     target, if they are newer than those of segments and archive.
     """
 
     staging: str
     archive: str | None = None
-    proven: str | None = None
+    verified_sha256: str | None = None
     copied: bool = False
     base: int = 0
     segments: list[tuple[str, int]] = []
@@ -63,8 +63,8 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / data_folders.DATABASE
-    name, proven = _bring_base(wanted, staging)
-    if wanted.reason is not None and not proven:
+    name, records_verified = _bring_base(wanted, staging)
+    if wanted.reason is not None and not records_verified:
         _check_base(wanted, name, database)
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
@@ -94,7 +94,7 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
         if reader.kind(archive) != "own":
             raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
         unpacked = reader.unpack(archive, staging)
-        return archive.name, unpacked.sha256 == wanted.proven
+        return archive.name, unpacked.sha256 == wanted.verified_sha256
     if not wanted.copied:
         make_folder(staging)
         by_id = {generation.id: generation for generation in wanted.generations}
