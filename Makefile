@@ -16,7 +16,7 @@ help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
 	@echo 'make worker       run the Kafka job worker'
 	@echo 'make test         run every check and every test'
-	@echo 'make test-fast    run the checks and the tests that need no real process, within a minute'
+	@echo 'make test-fast    run the checks and the short tests without real processes, within a minute'
 	@echo 'make lint         run ruff and mypy'
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
@@ -36,7 +36,7 @@ test: lint system-packages
 	@$(PYTEST) -m 'not soak' $(PYTEST_OPTIONS)
 
 test-fast: lint
-	@$(PYTEST) -m 'not (soak or process or kafka or browser)' $(PYTEST_OPTIONS)
+	@$(PYTEST) -m 'not (soak or slow or process or kafka or browser)' $(PYTEST_OPTIONS)
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from eventvault.store.memory.store import MemoryStore
 from eventvault.store.ports.store import Store
 from tests.stores import running_client, running_service
 
-KINDS = ["memory", "owner", "process"]
+KINDS = ["memory", "owner", pytest.param("process", marks=pytest.mark.process)]
 
 
 @contextmanager

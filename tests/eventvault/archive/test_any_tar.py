@@ -329,6 +329,7 @@ def test_a_current_that_names_no_manifest_of_the_archive_is_damage(current, unpa
         unpacked(gzip.compress(tar_of({**DATABASE, "CURRENT": current})))
 
 
+@pytest.mark.slow
 def test_every_truncation_is_an_incomplete_archive(unpacked):
     content = gzip.compress(tar_of(DATABASE))
     for size in range(0, len(content), 7):
@@ -414,6 +415,7 @@ def test_a_target_that_is_there_is_left_alone(tmp_path):
         any_tar.unpack_foreign(tmp_path / "none", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_memory_stays_small_whatever_a_hostile_archive_holds(tmp_path):
     """Long names, long pax values and a large file: the process's own memory hardly grows."""
     pieces = [with_pax({"path": f"{n:06d}/" + "y" * 4000, "comment": "z" * 900_000}) + entry("x").tobuf()

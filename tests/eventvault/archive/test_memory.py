@@ -95,12 +95,14 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manifest, tmp_path: Path) -> None:
     make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what]())
     assert 0 <= grown_by("read_manifest", tmp_path / "a.tar.gz") < MOST
 
 
+@pytest.mark.slow
 def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
     make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, files(), 0)
     for how in ("verify", "read_manifest"):

@@ -53,6 +53,7 @@ def test_an_archive_comes_back_as_it_was(own, about, database_files, tmp_path):
     assert [path.name for path in (tmp_path / "deep/target").iterdir()] == ["event_registry_db"]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_byte_is_found(own_bytes, tmp_path):
     path = tmp_path / "flipped.tar.gz"
     chance = random.Random(len(own_bytes))
@@ -64,6 +65,7 @@ def test_a_flipped_bit_in_any_byte_is_found(own_bytes, tmp_path):
             reader.verify(path)
 
 
+@pytest.mark.slow
 def test_no_bit_of_the_two_marks_makes_it_look_foreign(own_bytes, tmp_path):
     path = tmp_path / "flipped.tar.gz"
     for place in (*range(20), *range(len(own_bytes) - layout.CLOSING_SIZE, len(own_bytes))):
@@ -77,6 +79,7 @@ def test_no_bit_of_the_two_marks_makes_it_look_foreign(own_bytes, tmp_path):
                 reader.verify(path)
 
 
+@pytest.mark.slow
 def test_every_truncation_is_an_incomplete_archive(own_bytes, tmp_path):
     path = tmp_path / "cut.tar.gz"
     for size in range(len(own_bytes)):

@@ -107,6 +107,7 @@ def test_any_tar_extracts_it_and_plyvel_alone_opens_it(service: StoreService, tm
     assert orjson.loads((tmp_path / "manifest.json").read_bytes())["events"] == 5
 
 
+@pytest.mark.slow
 def test_what_it_says_of_itself_is_exact_under_load(service: StoreService, tmp_path: Path) -> None:
     done = threading.Event()
     acknowledged = [5]

@@ -16,6 +16,8 @@ from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.stores import running_service
 
+pytestmark = pytest.mark.slow
+
 
 class Watched:
     """The service and the results of the chores that wrote archives."""

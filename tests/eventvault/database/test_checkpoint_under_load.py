@@ -14,6 +14,8 @@ from eventvault.database.checkpoint import take_checkpoint
 from eventvault.leveldb.examine import examine_database
 from tests.eventvault.small_databases import assert_private, fill, numbers, open_small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Any]:

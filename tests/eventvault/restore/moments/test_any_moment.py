@@ -191,6 +191,7 @@ class Series:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rounds", "steps"),
     [

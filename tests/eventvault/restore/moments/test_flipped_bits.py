@@ -67,6 +67,7 @@ def check(whole: bytes, folder: Path, count: int) -> None:
         assert_found(path)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_passes(whole: bytes, tmp_path: Path) -> None:
     check(whole, tmp_path, FLIPS)
 
