@@ -1,8 +1,8 @@
 """Runs each operation id once: a repeated request gets the answer of the first one, also from the next store.
 
-A client sends a request again if its store is lost before the answer. `STORAGE_DIR/operations/<id>.json` has the answer
-of an operation that is done. Of one that a store was killed in, it has what the owner noted on the way, so that the
-next store finds out whether it took effect.
+A client sends a request again if its store is lost before the answer. `STORAGE_DIR/operations/<id>.json` holds the
+answer of an operation that is done. For an operation whose store was killed it holds the owner's notes, from which the
+next store finds out whether the operation took effect.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from eventvault.store.ports.methods import Method
 log = logging.getLogger("BackupManager")
 
 KEEP_MICROSECONDS = 24 * 3600 * 1_000_000
-"""How long the answer of an operation is there for a request that is sent again."""
+"""How long the answer of an operation is kept for a request that is sent again."""
 MAX_RECORDS = 1000
 """Beyond this number, the records of the oldest operations are removed."""
 _PRUNE_EVERY = 100
 
 
 class Operation:
-    """One call that changes something, as its owner sees it. id: 16 hex digits.
+    """One call that changes something, for its owner. id: 16 hex digits.
 
-    notes: what an earlier attempt noted, whose store ended before it could answer; empty on the first attempt.
+    notes: those of an earlier attempt, whose store ended before it answered; empty at the first attempt.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class OperationIds:
         self._written = 0
 
     def run(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
-        """The answer of `work`, or the one that it gave before; a second request waits for the first one's answer.
+        """Return the answer of `work`, or the recorded answer; a second request waits for the answer of the first.
 
-        What `work` raises is not recorded: the operation changed nothing, and may be tried again.
+        An error of `work` is raised and not recorded: the operation changed nothing and may be tried again.
         """
         with self._lock:
             future = self._running.get(operation_id)
@@ -87,7 +87,7 @@ class OperationIds:
             return future.result()
         try:
             mine.set_result(self._once(method, operation_id, work))
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it, whatever it is
+        except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
             mine.set_exception(error)
         finally:
             with self._lock:
@@ -121,7 +121,7 @@ class OperationIds:
         return self._folder / f"{operation_id}.json"
 
     def _read(self, operation_id: str, method: Method) -> _Record:
-        """An empty record if there is none, or none of this version."""
+        """The record of the operation; an empty one if there is none, or none that this version can use."""
         try:
             record = msgspec.json.decode(self._path(operation_id).read_bytes(), type=_Record)
         except (OSError, msgspec.MsgspecError):
@@ -129,7 +129,7 @@ class OperationIds:
         return record if record.method == method.name else _Record(method.name, 0)
 
     def _write(self, operation_id: str, record: _Record) -> None:
-        """A full disk fails no operation: a delete is what frees it. Without its record it may land twice."""
+        """Write a record. A full disk fails no operation, as a delete must free it; only the record is missing then."""
         try:
             with suppress(FileExistsError):
                 self._folder.mkdir()

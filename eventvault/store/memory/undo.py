@@ -42,7 +42,7 @@ class UndoList:
                 self.entries.remove(entry)
                 return entry
         if name is not None:
-            raise UndoNotFound(f"nothing is kept as {name!r}", hint="GET /api/backup/undo names what is kept")
+            raise UndoNotFound(f"there is no previous database {name!r}", hint="GET /api/backup/undo lists them")
         raise NothingToUndo("there is nothing to undo", hint="restore a backup first")
 
     def behind(self, events: Sequence[bytes]) -> ReplacedEvents:

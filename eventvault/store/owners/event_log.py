@@ -1,4 +1,4 @@
-"""The events of the open database, and of previous ones that a reader may go on reading."""
+"""The events of the open database, and of previous databases while a reader still needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restores and undo: done by `eventvault.restore`, after which the store serves the database that it got."""
+"""Restores and undo, done by `eventvault.restore`; afterwards the store serves the restored database."""
 
 from __future__ import annotations
 

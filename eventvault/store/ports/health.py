@@ -10,7 +10,7 @@ from eventvault.store.ports.markers import deadline
 class Health(Protocol):
     @deadline(1.0)
     def status(self) -> dict[str, Any]:
-        """The store's part of `/api/health`, ready to be serialised; answers at once, whatever is under way.
+        """The store's part of `/api/health`, ready to be serialised; answers at once, also during long work.
 
         `status` ("ok", "degraded", "restoring"), `problems` [{code, message, hint}], `store` {state, events,
         lastSequence, storeId, generation, pid, since}, `kafka`, `jobs`, `backup` {available, count, latest,
