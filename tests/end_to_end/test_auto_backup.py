@@ -1,4 +1,4 @@
-"""The periodic backup of the real service, with three workers."""
+"""The periodic backup of the real service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERY_SECOND = {"AUTO_BACKUP_INTERVAL": "1000"}
 
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Service:
-    return service(workers=3, environment=EVERY_SECOND)
+    return service(workers=1, environment=EVERY_SECOND)
 
 
 def backups(running: Service) -> list[dict[str, Any]]:
@@ -33,7 +33,8 @@ def job(running: Service) -> dict[str, Any]:
     return found
 
 
-def test_one_process_backs_up_and_skips_what_did_not_change(running: Service) -> None:
+def test_one_process_backs_up_and_skips_what_did_not_change(service: Callable[..., Service]) -> None:
+    running = service(workers=3, environment=EVERY_SECOND)
     running.post("/api/events", {"type": "t"})
     processes.wait_until(lambda: len(backups(running)) == 1, "no backup is made")
     processes.wait_until(lambda: len(lines(running, "nothing changed")) > 1, "no run is skipped")

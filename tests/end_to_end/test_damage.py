@@ -62,7 +62,7 @@ def test_a_damaged_log_is_refused_and_a_restore_by_request_brings_the_data_back(
 
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Iterator[Service]:
-    one = service(workers=2)
+    one = service(workers=1)
     assert one.post("/api/events", [{"type": "t"}, {"type": "t"}]).status == 201
     yield one
     assert one.get("/api/health").json()["store"]["events"] == 2, "live data was touched"

@@ -25,7 +25,7 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
 ) -> None:
     topic = kafka.topic()
     kafka.send(topic, events(1, 3))
-    running = service(environment={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic})
+    running = service(workers=1, environment={"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic})
 
     def until(stored: int, stopped: list[int], what: str) -> None:
         def there() -> bool:

@@ -182,7 +182,7 @@ def test_a_restore_that_takes_longer_than_gunicorns_timeout_works(service: Calla
 def test_a_start_whose_restore_takes_longer_than_gunicorns_timeout_works(
     service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
-    running = service()
+    running = service(workers=1)
     fill(running, "before", 2000)
     made = backup(running)
     fill(running, "after", 10)

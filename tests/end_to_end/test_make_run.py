@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Service:
-    return service(command=["make", "--no-print-directory", "--assume-old=requirements.txt", "run"])
+    return service(workers=1, command=["make", "--no-print-directory", "--assume-old=requirements.txt", "run"])
 
 
 def gone(running: Service) -> None:

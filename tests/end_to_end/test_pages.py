@@ -21,12 +21,12 @@ def test_the_examples_of_a_page_do_what_it_says_with_the_registry_that_it_begins
     own = own_registry(page, tmp_path)
     assert own.keys() == FOLDERS
     assert all(Path(folder).is_relative_to(tmp_path) for folder in own.values())
-    run_page(page, service(environment=own).port)
+    run_page(page, service(workers=1, environment=own).port)
 
 
 def test_the_readme_does_what_it_says_also_with_a_registry_that_was_used_before(
     service: Callable[..., Service],
 ) -> None:
-    port = service().port
+    port = service(workers=1).port
     for _ in range(2):
         run_page("README.md", port)

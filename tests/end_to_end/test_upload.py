@@ -17,7 +17,7 @@ from tests.service import Service
 
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Service:
-    return service(workers=2)
+    return service(workers=1)
 
 
 def test_an_upload_is_listed_downloaded_and_restored(running: Service, tmp_path: Path) -> None:
