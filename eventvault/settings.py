@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eventvault import data_folders
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 
@@ -214,7 +215,7 @@ class Settings:
 
     @property
     def database(self) -> Path:
-        return self.storage_dir / "event_registry_db"
+        return self.storage_dir / data_folders.DATABASE
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment variables that give another process the same settings."""

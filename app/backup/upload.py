@@ -55,7 +55,7 @@ def _free_name(store: Store, name: str | None) -> str:
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     make_folder(folder)
-    path = folder / f".upload.{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
+    path = folder / f"{data_folders.UPLOAD_PREFIX}{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
     try:
         with reporting_no_space(f"taking an upload into {folder}"), path.open("xb") as file:
             yield path, file

@@ -93,6 +93,11 @@ def attributes_of(value: bytes) -> dict[str, Any]:
     return attributes
 
 
+def summary_of(value: bytes) -> dict[str, Any]:
+    """Return an event's attributes without its data, which may be large."""
+    return {name: text for name, text in attributes_of(value).items() if name not in ("data", "data_base64")}
+
+
 def recorded_of(value: bytes) -> int:
     """Return the `recordedtime` of a value in LevelDB, in microseconds since the epoch."""
     return clock.parse(value[RECORDED_TIME].decode())

@@ -1,6 +1,6 @@
 """Maps one record of a foreign LevelDB to one event, as docs/migration.md describes.
 
-Nothing is dropped: `original_value` returns the record's value from its event.
+Nothing is dropped: the tests reconstruct each record's value from its event.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from eventvault.events.event import DEFAULT_SOURCE, EventDraft
 from eventvault.foreign.attributes import DEFAULT_TYPE, RecordAttributes, read_attributes, valid_text
 from eventvault.foreign.json_scanner import Document, embeddable, read_document
 
-KNOWN = frozenset({"id", "type", "timestamp", "time", "source", "subject", "data"})
+MAPPED_MEMBERS = frozenset({"id", "type", "timestamp", "time", "source", "subject", "data"})
 """The members that become attributes and `data`. A record with any other member is embedded whole in `data`."""
 
 _BASE64 = "base64:"
@@ -66,30 +66,11 @@ def derived_id(key: bytes, ending: str = "") -> str:
     return valid_text(_KEY_ID + _BASE64 + base64.b64encode(key).decode() + ending)
 
 
-def original_value(event: dict[str, Any]) -> Any:
-    """Return the value of a record from its event: bytes if it is in `data_base64`, else a JSON value.
-
-    A record that became attributes comes back with the defaults for missing members, and its time as `time`.
-    """
-    content = base64.b64decode(event["data_base64"]) if "data_base64" in event else event.get("data")
-    if event.get("originalrecord"):
-        return content
-    record: dict[str, Any] = {
-        name: event[name] for name in ("id", "source", "type", "time", "subject") if name in event
-    }
-    if "data" in event or "data_base64" in event:
-        record["data"] = content
-    restated = orjson.loads(event.get("originalmembers", "{}"))
-    if "timestamp" in restated:
-        record.pop("time", None)
-    return {**record, **restated}
-
-
 def _of_json(key: bytes, value: bytes, document: Document, new_id: str | None) -> ForeignEvent:
     members = document.members or {}
     record = read_attributes(members)
     id_derived = "id" not in record.attributes
-    whole = document.members is None or document.repeated or not record.exact or not members.keys() <= KNOWN
+    whole = document.members is None or document.repeated or not record.exact or not members.keys() <= MAPPED_MEMBERS
     if new_id is not None and not id_derived and not whole:
         record.restated["id"] = members["id"]
     attributes: dict[str, Any] = _of_key(key, record, new_id)

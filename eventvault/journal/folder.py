@@ -198,7 +198,7 @@ class JournalFolder:
 
     def remove_temporary(self) -> None:
         """Remove the temporary files of killed processes. Only the owner of the database may call this."""
-        for file in self.root.glob("**/.*.tmp"):
+        for file in self.root.glob(f"**/.*{data_folders.TEMPORARY_SUFFIX}"):
             file.unlink(missing_ok=True)
 
     def _paths(self) -> Iterator[Path]:

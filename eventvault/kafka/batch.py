@@ -37,7 +37,7 @@ class PartitionBatch:
         self.letters = [(message, reason) for message, reason in self.letters if message.offset < offset]
         self._messages = [message for message in self._messages if message.offset < offset]
 
-    def end(self, topic_info: TopicInfo) -> StoredOffset:
+    def offset_to_store(self, topic_info: TopicInfo) -> StoredOffset:
         """Return the offset to store with these events."""
         last = self._messages[-1]
         return StoredOffset(
@@ -50,5 +50,5 @@ class PartitionBatch:
 
 
 def read_batches(partitions: Sequence[Sequence[KafkaMessage]]) -> list[PartitionBatch]:
-    """One Taken for each partition's messages; none of these may be empty."""
+    """Return a batch for each partition's messages; none of these may be empty."""
     return [PartitionBatch(messages) for messages in partitions]

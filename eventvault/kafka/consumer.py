@@ -232,7 +232,7 @@ class _Consuming:
         if not batches:
             return
         drafts = [draft for batch in batches for _, draft in batch.drafts]
-        ends = {batch.partition: batch.end(positions.topic_info) for batch in batches}
+        ends = {batch.partition: batch.offset_to_store(positions.topic_info) for batch in batches}
         metadata = [offsets.offset_put(self._topic, partition, end) for partition, end in ends.items()]
         results = self._sink(drafts, metadata).results
         for partition, end in ends.items():

@@ -12,7 +12,7 @@ from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
 
 
-def accept(partition: int) -> str:
+def accept_loss_hint(partition: int) -> str:
     """Return the hint for a stopped partition."""
     return (
         f"restore the topic as it was, or accept the loss with POST /api/kafka/partitions/{partition}/accept-loss: "
@@ -42,20 +42,20 @@ def check_offset(
         return HealthProblem(
             "kafka_cluster_changed",
             f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
-            accept(partition),
+            accept_loss_hint(partition),
         )
     if stored.next > high:
         return HealthProblem(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, but was consumed up to {stored.next}",
-            accept(partition),
+            accept_loss_hint(partition),
         )
     if stored.next < low:
         return HealthProblem(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were consumed",
-            accept(partition),
+            accept_loss_hint(partition),
         )
     return None
 
@@ -64,7 +64,7 @@ def recreated(topic: str, partition: int) -> HealthProblem:
     return HealthProblem(
         "kafka_topic_recreated",
         f"the topic {topic} was recreated: the stored offset of partition {partition} belongs to the old topic",
-        accept(partition),
+        accept_loss_hint(partition),
     )
 
 
@@ -72,7 +72,7 @@ def diverged(topic: str, partition: int, offset: int) -> HealthProblem:
     return HealthProblem(
         "kafka_topic_diverged",
         f"partition {partition} of the topic {topic} has another message at offset {offset} than the consumed one",
-        accept(partition),
+        accept_loss_hint(partition),
     )
 
 
@@ -80,7 +80,7 @@ def out_of_range(topic: str, partition: int, reason: str) -> HealthProblem:
     return HealthProblem(
         "kafka_offset_out_of_range",
         f"partition {partition} of the topic {topic} no longer has the next offset: {reason}",
-        accept(partition),
+        accept_loss_hint(partition),
     )
 
 

@@ -225,7 +225,10 @@ def remove_temporary(backup_dir: Path) -> None:
     """
     for file in backup_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if not file.name.startswith(".upload.") or time.time() - file.stat().st_mtime > UPLOAD_SECONDS:
+            if (
+                not file.name.startswith(data_folders.UPLOAD_PREFIX)
+                or time.time() - file.stat().st_mtime > UPLOAD_SECONDS
+            ):
                 file.unlink()
 
 

@@ -147,11 +147,11 @@ def remove_leftovers(storage_dir: Path) -> None:
     """Remove the folders of killed processes: those that no intent names."""
     intents = [read_intent(storage_dir, name) for name in (data_folders.INTENT, data_folders.STAGED_RESTORE)]
     wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
-    for prefix in (data_folders.RESTORING_PREFIX, ".checkpoint-", ".past-", ".event_registry_db."):
+    for prefix in data_folders.STORAGE_TEMPORARY_PREFIXES:
         for folder in storage_dir.glob(f"{prefix}*"):
             if folder.name not in wanted:
                 remove_durably(folder)
-    for file in storage_dir.glob(".*.tmp"):
+    for file in storage_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
         remove_durably(file)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import plyvel
@@ -17,12 +16,10 @@ from eventvault import clock
 from eventvault.database.generation import REASONS_WITHOUT_RESTORE, StoreIdentity
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, NothingToUndo, UndoNotFound
-from eventvault.events.event import attributes_of
+from eventvault.events.event import summary_of
 from eventvault.restore.swap.intent import Intent, free_name
 from eventvault.restore.swap.previous import PreviousDatabase, list_previous
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
-
-_NOT_SUMMARISED = ("data", "data_base64")
 
 
 def list_undo(storage_dir: Path) -> list[PreviousEntry]:
@@ -113,13 +110,8 @@ def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
         return ReplacedEvents(0)
     first_event = last_event = None
     with contextlib.suppress(plyvel.Error, DatabaseDamaged):
-        first_event, last_event = _summary(registry.at(after + 1)), _summary(registry.at(last))
+        first_event, last_event = summary_of(registry.at(after + 1)), summary_of(registry.at(last))
     return ReplacedEvents(last - after, first_event, last_event)
-
-
-def _summary(value: bytes) -> dict[str, Any]:
-    """The event without its data, which may be large."""
-    return {name: attribute for name, attribute in attributes_of(value).items() if name not in _NOT_SUMMARISED}
 
 
 def _undoable(storage_dir: Path) -> list[PreviousDatabase]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from eventvault import clock
+from eventvault.backups import retention
 from eventvault.backups.entry import BackupEntry
-from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound, BackupProtected
+from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound
 from eventvault.store.memory import archive_file
 
 
@@ -72,9 +73,7 @@ class MemoryArchives:
 
     def delete(self, name: str, *, force: bool) -> None:
         entry = self.entry(name)
-        if not force and (entry.pinned or len(self.entries()) == 1):
-            why = "is pinned" if entry.pinned else "is the last good backup"
-            raise BackupProtected(f"{name} {why}", hint="add ?force=true to delete it all the same")
+        retention.check_deletion(self.entries(), name, force=force)
         Path(entry.path).unlink()
         del self._entries[name]
 

@@ -12,24 +12,21 @@ from eventvault.events import event
 from eventvault.restore.moments.unavailable import unavailable
 from eventvault.restore.values import Moment
 from eventvault.store.memory.state import MemoryState
-from eventvault.store.memory.undo import summary
 
 
 def find(state: MemoryState, moment: Moment) -> tuple[str, int]:
     """(generation, how many of its events). Raises MomentUnavailable."""
-    generation = moment.generation or state.generation
-    if generation not in state.generations or not is_id(generation):
-        raise outside(f"generation {generation} is unknown, or was pruned", state.events, state.generation)
-    events = state.generations[generation]
-    if moment.sequence is not None:
-        count = moment.sequence
-    else:
-        assert moment.instant is not None, "a moment has a sequence or an instant"
+    generation = state.generation if moment.generation is None else moment.generation
+    events = state.generations.get(generation)
+    if events is None or not is_id(generation):
+        raise _outside(f"generation {generation} is unknown, or was pruned", state.events, state.generation)
+    count = len(events) if moment.sequence is None else moment.sequence
+    if moment.instant is not None:
         count = sum(event.recorded_of(value) <= moment.instant for value in events)
         if moment.instant > state.now() or not count:
-            raise outside("that moment lies outside the window", events, generation, before=not count)
+            raise _outside("that moment lies outside the window", events, generation, before=not count)
     if not 0 <= count <= len(events):
-        raise outside(f"event {count} cannot be restored", events, generation, before=count < 0)
+        raise _outside(f"event {count} cannot be restored", events, generation, before=count < 0)
     return generation, count
 
 
@@ -41,7 +38,7 @@ def _window(events: Sequence[bytes]) -> dict[str, Any]:
     }
 
 
-def outside(why: str, events: Sequence[bytes], generation: str, *, before: bool = False) -> MomentUnavailable:
+def _outside(why: str, events: Sequence[bytes], generation: str, *, before: bool = False) -> MomentUnavailable:
     """The error for a moment outside the window of a generation. before: it is too early."""
     window = _window(events)
     return unavailable(why, hint="GET /api/backup/timeline", generation=generation, window=window, before=before)
@@ -56,8 +53,8 @@ def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> di
         "diskNeeded": size,
         "predictedSeconds": 0.0,
         "eventsLeftBehind": len(behind),
-        "firstLeftBehind": summary(behind[0]) if behind else None,
-        "lastLeftBehind": summary(behind[-1]) if behind else None,
+        "firstLeftBehind": event.summary_of(behind[0]) if behind else None,
+        "lastLeftBehind": event.summary_of(behind[-1]) if behind else None,
     }
 
 

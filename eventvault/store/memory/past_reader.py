@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from eventvault import clock
-from eventvault.database.generation import is_id
 from eventvault.database.values import ScanQuery
 from eventvault.errors import EventNotFound
-from eventvault.events import event
 from eventvault.past.copy_into_present import copy_events_to_present
 from eventvault.past.diff import diff_page
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.restore.values import Moment
+from eventvault.store.memory import moments
 from eventvault.store.memory.event_log import MemoryEventLog
-from eventvault.store.memory.moments import outside
 from eventvault.store.memory.state import MemoryState, common_length, sequences_of
 from eventvault.store.ports.past_reader import PastReader
 
@@ -28,30 +25,11 @@ class MemoryPastReader(PastReader):
         with self._state.lock:
             if moment.archive is not None:
                 return self._open_archive(moment.archive)
-            generation = self._state.generation if moment.generation is None else moment.generation
-            events = self._state.generations.get(generation)
-            if events is None or not is_id(generation):
-                raise outside(f"the generation {generation!r} is not there", self._state.events, self._state.generation)
-            return PastView(generation, self._sequence(moment, generation, events))
+            return PastView(*moments.find(self._state, moment))
 
     def _open_archive(self, name: str) -> PastView:
         events = self._state.generations[f"archive-{name}"] = self._state.archives.events(name)
         return PastView(f"archive-{name}", len(events), self._state.archives.entry(name).generation)
-
-    def _sequence(self, moment: Moment, generation: str, events: Sequence[bytes]) -> int:
-        """The last sequence of the moment. Raises MomentUnavailable."""
-        if moment.sequence is not None:
-            if not 0 <= moment.sequence <= len(events):
-                before = moment.sequence < 0
-                raise outside(f"event {moment.sequence} is not there", events, generation, before=before)
-            return moment.sequence
-        if moment.instant is None:
-            return len(events)
-        early = bool(events) and moment.instant < event.recorded_of(events[0])
-        if moment.instant > self._state.now() or early:
-            asked = clock.format_microseconds(moment.instant)
-            raise outside(f"{asked} is outside the window", events, generation, before=early)
-        return sum(event.recorded_of(value) <= moment.instant for value in events)
 
     def last_common(self, one: str, other: str) -> int | None:
         with self._state.lock:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import orjson
 
 from eventvault.errors import NothingToUndo, UndoNotFound
+from eventvault.events.event import summary_of
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 KEEP_UNDO = 3
-"""How many previous generations are there at most."""
+"""How many previous generations an undo can bring back."""
 
 
 class UndoList:
@@ -19,10 +17,10 @@ class UndoList:
 
     def __init__(self) -> None:
         self.entries: list[PreviousEntry] = []
-        self._brought = 0
+        self._restored = 0
 
-    def push(self, generation: str, events: int, instant: int, source: str, brought: int) -> UndoTarget:
-        """Add the generation that a restore of `source` replaced. brought: how many events the restored one has."""
+    def push(self, generation: str, events: int, instant: int, source: str, restored: int) -> UndoTarget:
+        """Add the generation that a restore of `source` replaced. restored: how many events the restored one has."""
         entry = PreviousEntry(
             name=f"previous-{generation}",
             generation=generation,
@@ -32,7 +30,7 @@ class UndoList:
             size=0,
         )
         self.entries = [entry, *self.entries][:KEEP_UNDO]
-        self._brought = brought
+        self._restored = restored
         return UndoTarget(entry.name, generation, events)
 
     def pop(self, name: str | None) -> PreviousEntry:
@@ -47,10 +45,5 @@ class UndoList:
 
     def behind(self, events: Sequence[bytes]) -> ReplacedEvents:
         """Those of `events` that were posted since the newest restore."""
-        since = events[self._brought :]
-        return ReplacedEvents(len(since), summary(since[0]), summary(since[-1])) if since else ReplacedEvents(0)
-
-
-def summary(value: bytes) -> dict[str, Any]:
-    """The event without its data."""
-    return {name: it for name, it in orjson.loads(value).items() if name != "data"}
+        since = events[self._restored :]
+        return ReplacedEvents(len(since), summary_of(since[0]), summary_of(since[-1])) if since else ReplacedEvents(0)

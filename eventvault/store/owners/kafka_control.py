@@ -39,11 +39,11 @@ def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: Kaf
     # Imported where it is used: a store without Kafka takes over sooner without the client library.
     from eventvault.kafka.consumer import EventsConsumer
 
-    def take(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+    def append(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
         return bus.committer.append(AppendBatch(drafts, nonces.next(), metadata))
 
-    def stored() -> dict[bytes, bytes]:
+    def metadata_of_kafka() -> dict[bytes, bytes]:
         with bus.using() as registry:
             return registry.scan_meta(keys.KAFKA)
 
-    return [EventsConsumer(settings, sink=take, load=stored, monitor=monitor)]
+    return [EventsConsumer(settings, sink=append, load=metadata_of_kafka, monitor=monitor)]

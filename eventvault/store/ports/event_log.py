@@ -32,7 +32,7 @@ class EventLog(Protocol):
         """
 
     def scan(self, query: ScanQuery) -> Page:
-        """A page of events. Raises GenerationLeftBehind for a cursor beyond the fork of a generation that is gone."""
+        """A page of events. Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone."""
 
     @of_connection
     def lease_generation(self, generation: str) -> Lease:

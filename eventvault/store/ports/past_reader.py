@@ -22,7 +22,7 @@ class PastReader(Protocol):
         """The last sequence that two generations share; None if one of them is unknown."""
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        """A page of the difference of two moments that `resolve_moment` gave. Raises GenerationLeftBehind."""
+        """A page of the difference of two moments that `resolve_moment` returned. Raises GenerationSuperseded."""
 
     @changes
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:

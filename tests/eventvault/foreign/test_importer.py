@@ -21,7 +21,8 @@ from eventvault.database.registry import EventRegistry, create_database, open_le
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events import schema
 from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, ImportReport, import_foreign
-from eventvault.foreign.records import original_key, original_value
+from eventvault.foreign.records import original_key
+from tests.eventvault.foreign.original_value import original_value
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
 WHOLE = ["at_the_top", "dot_slash", "in_its_folder", "in_storage"]

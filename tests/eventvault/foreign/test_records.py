@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventvault.events import schema
-from eventvault.foreign.records import derived_id, map_record, original_key, original_value
+from eventvault.foreign.records import derived_id, map_record, original_key
+from tests.eventvault.foreign.original_value import original_value
 
 FULL = {
     "id": "1", "type": "order.created", "timestamp": "2024-12-27T12:00:00.000Z", "source": "/shop",
