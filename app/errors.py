@@ -40,6 +40,7 @@ HTTP_STATUSES: dict[str, ErrorStatus] = {
     "undo_not_found": ErrorStatus(404),
     "backup_exists": ErrorStatus(409),
     "backup_protected": ErrorStatus(409),
+    "backups_changed": ErrorStatus(409),
     "restore_running": ErrorStatus(409),
     "nothing_to_undo": ErrorStatus(409),
     "partition_not_stopped": ErrorStatus(409),

@@ -37,14 +37,19 @@ STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, 
 
 # Below BACKUP_DIR.
 CATALOGUE = ".catalogue.json"
-DAMAGED_CATALOGUE = ".catalogue.damaged.json"
 JOURNAL = "journal"
 JOURNAL_RECORD = "registry.json"
-DAMAGED_SUFFIX = ".damaged"
 UPLOAD_PREFIX = ".upload."
 
 # Below more than one of them.
 INSTALLATION = ".installation"
+"""The id of the installation as a plain text, for EventVault 0.1.0."""
+CHECKED_INSTALLATION = ".installation.json"
+INSTALLATION_KEY = ".installation.key"
+REPLACED_SUFFIX = ".replaced"
+"""Ends the name of a key that the key in BACKUP_DIR has replaced."""
+DAMAGED_SUFFIX = ".damaged"
+"""Ends the name of a damaged file that was quarantined."""
 RESTORE_MEMORY = "restore_memory.json"
 TEMPORARY_SUFFIX = ".tmp"
 

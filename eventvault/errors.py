@@ -92,6 +92,12 @@ class BackupsUnavailable(EventVaultError):
     code = "backups_unavailable"
 
 
+class BackupsChanged(EventVaultError):
+    """The folder of the archives belongs to another installation; nothing was written there."""
+
+    code = "backups_changed"
+
+
 class BackupProtected(EventVaultError):
     """The archive is pinned, the last good one, or being read: it is removed only with `force`."""
 

@@ -101,15 +101,20 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def durable_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+def durable_file(path: Path, *, replace: bool = True, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Write `path` durably: yield a temporary file, open for reading and writing.
 
     When the context is left, the file is synced and gets its name; after an exception it is removed.
-    replace=False: raises FileExistsError if `path` exists. A full disk raises NoSpace.
+    replace=False: raises FileExistsError if `path` exists. mode: the permissions, from which the umask removes some. A
+    full disk raises NoSpace.
     """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, mode)
+
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
     try:
-        with reporting_no_space(f"writing {path}"), temporary.open("x+b") as file:
+        with reporting_no_space(f"writing {path}"), open(temporary, "x+b", opener=opener) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -139,9 +144,9 @@ def take_name(temporary: Path, path: Path, *, replace: bool = True) -> None:
     sync_folder(path.parent)
 
 
-def write_durably(path: Path, content: bytes, *, replace: bool = True) -> None:
+def write_durably(path: Path, content: bytes, *, replace: bool = True, mode: int = 0o666) -> None:
     """Write `content` to `path` durably; see `durable_file`."""
-    with durable_file(path, replace=replace) as file:
+    with durable_file(path, replace=replace, mode=mode) as file:
         file.write(content)
 
 

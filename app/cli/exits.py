@@ -36,6 +36,7 @@ EXIT_STATUSES: dict[str, int] = {
     "service_running": CONFLICT,
     "backup_exists": CONFLICT,
     "backup_protected": CONFLICT,
+    "backups_changed": CONFLICT,
     "restore_running": CONFLICT,
     "generation_left_behind": CONFLICT,
     "partition_not_stopped": CONFLICT,

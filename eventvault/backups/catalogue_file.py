@@ -1,19 +1,18 @@
 """BACKUP_DIR/.catalogue.json: what is known about the archives and the folder itself does not show.
 
-Losing it costs no archive and no event. So a file that cannot be read is renamed, and a new one begins.
+Losing it costs no archive and no event, only pins. So a damaged file is quarantined, and a new one begins.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from eventvault import clock, data_folders
+from eventvault import clock, data_folders, small_files
 from eventvault.archive.manifest import Manifest
-from eventvault.files import FileIdentity, write_durably
-
-FORMAT = 1
+from eventvault.files import FileIdentity
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -59,30 +58,18 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     probe_failed: bool = msgspec.field(default=False, name="unread")
 
 
-class _Document(msgspec.Struct, frozen=True):
-    format: int
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
     archives: dict[str, ArchiveRecord]
 
 
 def load(folder: Path) -> dict[str, ArchiveRecord]:
-    """Return the records by the archives' names; none if there is no catalogue or its content is not valid.
-
-    A catalogue that is not valid is renamed, for inspection. Raises OSError if the file cannot be opened.
-    """
+    """Return the records by the archives' names; none if there is no catalogue, or a damaged one. Raises OSError."""
     path = folder / data_folders.CATALOGUE
-    try:
-        document = msgspec.json.decode(path.read_bytes(), type=_Document)
-    except FileNotFoundError:
-        return {}
-    except msgspec.DecodeError:
-        document = None
-    if document is None or document.format != FORMAT:
-        path.replace(folder / data_folders.DAMAGED_CATALOGUE)
-        return {}
-    return dict(document.archives)
+    document = small_files.read_or_quarantine(path, _Document, without_checksum=True)
+    return {} if document is None else dict(document.archives)
 
 
 def save(folder: Path, records: dict[str, ArchiveRecord]) -> None:
     """Write all records, durably. Raises NoSpace or OSError; then the old file stays."""
-    document = _Document(FORMAT, dict(sorted(records.items())))
-    write_durably(folder / data_folders.CATALOGUE, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    small_files.write(folder / data_folders.CATALOGUE, _Document(1, dict(sorted(records.items()))))

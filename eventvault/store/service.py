@@ -125,7 +125,7 @@ class StoreService(ComposedStore):
 
     def _health_owner(self) -> HealthOwner:
         return HealthOwner(
-            storage_dir=self.settings.storage_dir,
+            settings=self.settings,
             state=lambda: self.state,
             bus=self.bus,
             catalogue=self.catalogue,

@@ -86,6 +86,22 @@ def test_it_serves_its_events_its_archives_and_its_past(service, installation) -
     assert {it["id"] for it in timeline["generations"]} == {EXPECTED["generation"], EXPECTED["previousGeneration"]}
 
 
+def test_it_gets_a_key_and_small_files_with_checksums_and_its_id_stays(service, installation) -> None:
+    root = installation("used")
+    identity = (root / "backups" / ".installation").read_text()
+    running = service(workers=1)
+    answer(running.post("/api/backup/create"))
+
+    for folder in ("storage", "backups"):
+        assert (root / folder / ".installation").read_text() == identity
+        assert json.loads((root / folder / ".installation.json").read_text())["installation"] == identity
+        assert (root / folder / ".installation.key").stat().st_mode & 0o777 == 0o600
+    assert list(json.loads((root / "backups" / ".catalogue.json").read_text())) == ["checksum", "format", "archives"]
+    assert answer(running.get("/api/health"))["status"] == "ok"
+    backups = answer(running.get("/api/backup/list"))["backups"]
+    assert [backup["name"] for backup in backups if backup["pinned"]] == [FIRST]
+
+
 def test_its_archives_moments_and_previous_database_are_restored(service, installation) -> None:
     installation("used")
     running = service(workers=1)
@@ -143,6 +159,7 @@ def test_the_old_program_goes_on_with_what_this_one_made(service, handed_back, o
 
     assert ids(running) == handed_back["present"]
     assert answer(running.get("/api/health"))["status"] == "ok"
+    assert [it["name"] for it in answer(running.get("/api/backup/list"))["backups"] if it["pinned"]] == [FIRST]
     assert answer(running.post(f"/api/backup/{handed_back['made']}/verify"))["backup"]["problem"] is None
     answer(running.post("/api/backup/undo"))
     assert ids(running) == handed_back["beforeRestore"]

@@ -14,6 +14,7 @@ from eventvault import clock, data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.file_problems import file_problems
 from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
@@ -25,6 +26,7 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import read_intent, read_last
 from eventvault.restore.values import Restored
+from eventvault.settings import Settings
 from eventvault.store.ports.health import Health
 
 
@@ -32,7 +34,7 @@ from eventvault.store.ports.health import Health
 class HealthOwner(Health):
     """Describes the parts of a store. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
 
-    storage_dir: Path
+    settings: Settings
     state: Callable[[], str]
     bus: EventBus
     catalogue: Catalogue
@@ -56,6 +58,8 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     for error in (parts.bus.problem, catalogue_problem, parts.schedule.problem, *journal_problems):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
+    codes = {problem["code"] for problem in problems}
+    problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
     problems += parts.kafka.problems()
     restoring = parts.state() in ("starting", "restoring")
@@ -155,7 +159,7 @@ def _running_restore(parts: HealthOwner) -> dict[str, Any]:
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
-        "staged": _staged_restore(parts.storage_dir),
+        "staged": _staged_restore(parts.settings.storage_dir),
     }
 
 
@@ -176,7 +180,7 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
 
 
 def _last_restore(parts: HealthOwner) -> dict[str, Any] | None:
-    last = read_last(parts.storage_dir)
+    last = read_last(parts.settings.storage_dir)
     return _restored_json(last.restored) if last else None
 
 

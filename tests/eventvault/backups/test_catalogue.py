@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.errors import (
     ArchiveDamaged,
     BackupNotFound,
+    BackupsUnavailable,
     InvalidInput,
 )
 from tests.eventvault.archive_folder import NOON, Folder, listed, manifest
@@ -196,7 +198,51 @@ def test_a_lost_catalogue_is_rebuilt_and_knows_which_archives_were_made_here(fol
 def test_a_catalogue_that_cannot_be_read_is_kept_for_a_look(folder: Folder) -> None:
     (folder.path / data_folders.CATALOGUE).write_bytes(b"{spoilt")
     folder.catalogue().entries()
-    assert (folder.path / data_folders.DAMAGED_CATALOGUE).read_bytes() == b"{spoilt"
+    assert (folder.path / ".catalogue.json.damaged").read_bytes() == b"{spoilt"
+
+
+def test_each_flipped_bit_of_the_catalogue_is_detected_and_its_archives_are_read_again(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.catalogue().record_created("a.tar.gz", sha256="5" * 64, verified=9)
+    path = folder.path / data_folders.CATALOGUE
+    content = path.read_bytes()
+
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        (entry,) = folder.catalogue().entries()
+        assert (entry.origin, entry.sequence, entry.generation, entry.verified) == ("created", 42, "g1", None)
+        damaged = path.with_name(".catalogue.json.damaged")
+        assert damaged.read_bytes() == flipped
+        damaged.unlink()
+
+
+def test_a_catalogue_of_0_1_0_without_a_checksum_is_read(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.catalogue().set_pinned("a.tar.gz", pinned=True)
+    path = folder.path / data_folders.CATALOGUE
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"checksum"' in lines[1]
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+
+    assert folder.catalogue().entry("a.tar.gz").pinned
+    assert not list(folder.path.glob("*.damaged"))
+
+
+def test_a_catalogue_that_the_disk_does_not_give_is_no_damage(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.put("a.tar.gz")
+    folder.catalogue().set_pinned("a.tar.gz", pinned=True)
+    catalogue = folder.catalogue()
+
+    def fail(_path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(BackupsUnavailable):
+            catalogue.entries()
+    assert catalogue.entry("a.tar.gz").pinned
 
 
 def test_each_archive_is_looked_into_once_also_over_a_restart(folder: Folder) -> None:

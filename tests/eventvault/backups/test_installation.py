@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,10 +46,56 @@ def test_both_gone_make_a_new_one(settings: Settings) -> None:
 
 def test_that_beside_the_archives_counts(settings: Settings) -> None:
     installation_of(settings)
+    (settings.backup_dir / data_folders.CHECKED_INSTALLATION).unlink()
     (settings.backup_dir / data_folders.INSTALLATION).write_text("theirs")
 
     assert installation_of(settings) == "theirs"
     assert (settings.storage_dir / data_folders.INSTALLATION).read_text() == "theirs"
+    (settings.storage_dir / data_folders.INSTALLATION).unlink()
+    (settings.backup_dir / data_folders.INSTALLATION).unlink()
+    assert installation_of(settings) == "theirs"
+
+
+@pytest.mark.parametrize("folder", ["storage_dir", "backup_dir"])
+@pytest.mark.parametrize("name", [data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION])
+def test_no_flipped_bit_of_a_file_with_the_id_changes_the_id(settings: Settings, folder: str, name: str) -> None:
+    first = installation_of(settings)
+    path = getattr(settings, folder) / name
+    content = path.read_bytes()
+
+    for position in range(len(content)):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        assert installation_of(settings) == first
+        assert path.read_bytes() == content
+
+
+def test_an_id_that_cannot_be_read_is_never_replaced_by_a_new_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = installation_of(settings)
+    for file in settings.storage_dir.iterdir():
+        file.unlink()
+
+    with monkeypatch.context() as patch:
+        for name in ("read_bytes", "read_text"):
+            patch.setattr(Path, name, fail_in(settings.backup_dir, getattr(Path, name)))
+        with pytest.raises(BackupsUnavailable, match="Too many open files"):
+            installation_of(settings)
+        assert list(settings.storage_dir.iterdir()) == []
+    assert installation_of(settings) == first
+
+
+def fail_in(folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of Path that fails for the files in `folder`."""
+
+    def fail(path: Path) -> Any:
+        if path.parent == folder:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return function(path)
+
+    return fail
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"  \n"])

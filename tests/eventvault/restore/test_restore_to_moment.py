@@ -329,6 +329,7 @@ def test_a_foreign_journal_counts_for_nothing(settings_with: Callable[..., Setti
     with running_service(settings) as service:
         put(service, 2, "a")
     lose(settings)
+    (settings.backup_dir / ".installation.json").unlink()
     (settings.backup_dir / ".installation").write_text("another one")
     with running_service(settings) as service:
         assert service.status()["status"] == "ok"

@@ -125,7 +125,9 @@ def cut_off(settings: Settings) -> list[bytes]:
     return whole
 
 
-@pytest.mark.parametrize("forgotten", [(), (".catalogue.json",), (".catalogue.json", ".installation")])
+@pytest.mark.parametrize(
+    "forgotten", [(), (".catalogue.json",), (".catalogue.json", ".installation", ".installation.json")]
+)
 @pytest.mark.parametrize("recover", ["false", "true"])
 def test_archives_of_ours_that_lost_their_ends_still_say_that_a_database_was_lost(
     settings_with: Callable[..., Settings],

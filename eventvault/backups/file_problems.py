@@ -1,0 +1,46 @@
+"""What health says of small files that are damaged, or that belong to another installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eventvault import data_folders, small_files
+from eventvault.backups.installation_key import load_keys
+from eventvault.errors import EventVaultError
+from eventvault.settings import Settings
+
+Problem = dict[str, str]
+"""`code`, `message` and `hint`."""
+
+
+def file_problems(settings: Settings) -> list[Problem]:
+    """Return the problems. Reads two files and lists two folders. Never raises."""
+    catalogue = settings.backup_dir / data_folders.CATALOGUE
+    problems = [_damaged_catalogue(path) for path in small_files.quarantined(catalogue)]
+    for folder in (settings.storage_dir, settings.backup_dir):
+        for name in (data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY):
+            problems += [_damaged_identity(path) for path in small_files.quarantined(folder / name)]
+    try:
+        load_keys(settings)
+    except EventVaultError as error:
+        problems.append({"code": error.code, "message": error.message, "hint": error.hint})
+    return problems
+
+
+def _damaged_catalogue(path: Path) -> Problem:
+    return {
+        "code": "catalogue_damaged",
+        "message": f"the catalogue of the backups was damaged; it is {path} now, and a new one was made from the "
+        "archives. Pins may be lost",
+        "hint": "pin the archives again that rotation must not remove; the damaged file may still show them. Then "
+        "remove it",
+    }
+
+
+def _damaged_identity(path: Path) -> Problem:
+    return {
+        "code": "installation_damaged",
+        "message": f"a file with the identity of this installation was damaged; it is {path} now, and a copy took its "
+        "place",
+        "hint": "check that disk, then remove the damaged file",
+    }

@@ -1,0 +1,132 @@
+"""The secret key of this installation, which proves the origin of its archives. BACKUP_DIR and STORAGE_DIR have it.
+
+The key in STORAGE_DIR counts. The one in BACKUP_DIR counts if STORAGE_DIR has none, or if its database is lost. A key
+is never overwritten, and a new one is made only if both files are surely missing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import threading
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from eventvault import data_folders, small_files
+from eventvault.errors import BackupsChanged, BackupsUnavailable
+from eventvault.files import make_folder
+from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
+
+log = logging.getLogger("BackupManager")
+
+KEY_BYTES = 32
+_ensuring = threading.Lock()
+"""Held while files are examined and written: a backup and the journal may do so at the same time."""
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    key: Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{2 * KEY_BYTES}}}$")]
+
+
+def ensure_key(settings: Settings) -> bytes:
+    """Return the key. Makes one if there is none, and copies it to the folder that has none.
+
+    Raises BackupsChanged if the folders have different keys; BackupsUnavailable if one cannot be read; NoSpace.
+    """
+    with _ensuring:
+        stored, beside_archives = load_keys(settings)
+        key = stored or beside_archives or secrets.token_bytes(KEY_BYTES)
+        try:
+            for path, present in zip(_paths(settings), (stored, beside_archives), strict=True):
+                if present is None:
+                    _add(path, key)
+        except OSError as error:
+            raise _unavailable(f"the key of this installation could not be written: {error}") from error
+        return key
+
+
+def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
+    """Return the keys in STORAGE_DIR and BACKUP_DIR; None if there is none. Raises as `ensure_key` does, but NoSpace.
+
+    None also for a damaged copy in BACKUP_DIR, if STORAGE_DIR has the key.
+    """
+    in_storage, in_backups = _paths(settings)
+    try:
+        stored = _read(in_storage)
+        try:
+            beside_archives = _read(in_backups)
+        except SmallFileDamaged:
+            if stored is None:
+                raise
+            beside_archives = None
+    except SmallFileDamaged as error:
+        raise BackupsUnavailable(
+            f"the key of this installation is damaged: {error}",
+            hint="move that file out of its folder: the copy in the other folder, or else a new key, takes its place",
+        ) from error
+    except OSError as error:
+        raise _unavailable(f"the key of this installation cannot be read: {error}") from error
+    if stored and beside_archives and not hmac.compare_digest(stored, beside_archives):
+        raise _changed(settings)
+    return stored, beside_archives
+
+
+def has_foreign_backups(settings: Settings) -> bool:
+    """Return True if BACKUP_DIR has another key than STORAGE_DIR."""
+    try:
+        load_keys(settings)
+    except BackupsChanged:
+        return True
+    except BackupsUnavailable:
+        pass
+    return False
+
+
+def yield_to_backups(settings: Settings) -> None:
+    """Rename the key in STORAGE_DIR if BACKUP_DIR has another one, which then counts. Raises OSError."""
+    if has_foreign_backups(settings):
+        replaced = small_files.rename_to_free(_paths(settings)[0], data_folders.REPLACED_SUFFIX)
+        log.warning("the key in BACKUP_DIR counts, as the database is lost; the other one is now %s", replaced)
+
+
+def _paths(settings: Settings) -> tuple[Path, Path]:
+    """Return the key's files, in the order in which they are written."""
+    name = data_folders.INSTALLATION_KEY
+    return settings.storage_dir / name, settings.backup_dir / name
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return bytes.fromhex(small_files.read(path, _KeyFile).key)
+    except FileNotFoundError:
+        return None
+
+
+def _add(path: Path, key: bytes) -> None:
+    """Write the key to a file that does not exist; a damaged copy is quarantined first."""
+    make_folder(path.parent)
+    if path.exists():
+        log.warning("%s is damaged; it is now %s", path, small_files.quarantine(path))
+    small_files.write(path, _KeyFile(1, key.hex()), replace=False, mode=0o600)
+
+
+def _changed(settings: Settings) -> BackupsChanged:
+    in_storage, in_backups = _paths(settings)
+    return BackupsChanged(
+        f"{in_backups.parent} belongs to another installation: the key {in_backups} differs from {in_storage}",
+        hint="nothing is written there until they agree. Stop the service; correct BACKUP_DIR, or move "
+        f"{in_backups}, .installation.json and .installation out of it if they were copied in from elsewhere. If this "
+        f"service was set up anew for these backups, move the same three files out of {in_storage.parent} instead. "
+        "Then start the service",
+    )
+
+
+def _unavailable(message: str) -> BackupsUnavailable:
+    return BackupsUnavailable(
+        message, hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR"
+    )

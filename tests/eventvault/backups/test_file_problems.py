@@ -1,0 +1,43 @@
+"""Health names small files that were damaged, until somebody has looked at them."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventvault import data_folders
+from eventvault.settings import Settings
+from tests.restoring import drafts
+from tests.stores import running_service
+
+
+@pytest.mark.parametrize("spoil", [b"", b"\xff\xfe", b"{", b"\0" * 4096], ids=["empty", "no text", "cut", "zeros"])
+def test_a_damaged_catalogue_is_named_until_its_copy_is_removed(settings: Settings, spoil: bytes) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        name = service.create_backup().backup.name
+        service.pin_backup(name, pinned=True)
+    (settings.backup_dir / data_folders.CATALOGUE).write_bytes(spoil)
+
+    for _start in range(2):
+        with running_service(settings) as service:
+            (problem,) = service.status()["problems"]
+            assert problem["code"] == "catalogue_damaged"
+            assert "Pins may be lost" in problem["message"]
+            (entry,) = service.list_backups()
+            assert (entry.name, entry.origin, entry.pinned) == (name, "created", False)
+    with running_service(settings) as service:
+        (settings.backup_dir / ".catalogue.json.damaged").unlink()
+        assert service.status()["status"] == "ok"
+
+
+@pytest.mark.parametrize("folder", ["storage_dir", "backup_dir"])
+def test_a_damaged_id_is_named_and_made_anew(settings: Settings, folder: str) -> None:
+    with running_service(settings) as service:
+        identity = service.catalogue.installation
+    path = getattr(settings, folder) / data_folders.CHECKED_INSTALLATION
+    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
+
+    with running_service(settings) as service:
+        assert service.catalogue.installation == identity
+        (problem,) = service.status()["problems"]
+        assert (problem["code"], f"{path}.damaged" in problem["message"]) == ("installation_damaged", True)
