@@ -99,13 +99,13 @@ class Restorer:
 
     def _locate(self, wanted: Wanted) -> tuple[ArchiveSource | Moment | PreviousDatabase, Head | None]:
         """What to restore, and the head of the database that it replaces."""
+        if isinstance(self._bus.problem, DatabaseLocked):
+            raise self._bus.problem
         if isinstance(wanted, UndoRequest):
             head = self.builder.read_head()
             previous = undo.choose(self._settings.storage_dir, wanted.name, head.identity if head else None)
             log.info("bringing back %s", previous.name)
             return previous, head
-        if isinstance(self._bus.problem, DatabaseLocked):
-            raise self._bus.problem
         log.info("restoring %s", _label(wanted))
         return wanted, self.builder.read_head()
 

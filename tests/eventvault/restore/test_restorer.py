@@ -518,6 +518,7 @@ def test_a_restore_of_a_database_that_another_process_holds_names_it(settings: S
     make_database(settings.database)
     settings.backup_dir.mkdir(parents=True)
     make_archive(settings.backup_dir / "a.tar.gz", "other")
+    make_database(settings.storage_dir / "previous-0123456789abcdef")
     program = "import plyvel, sys; db = plyvel.DB(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program, settings.database], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -528,7 +529,11 @@ def test_a_restore_of_a_database_that_another_process_holds_names_it(settings: S
             (problem,) = service.status()["problems"]
             assert problem["code"] == "database_locked"
             assert str(holder.pid) in problem["message"]
-            for attempt in (lambda: service.append(drafts(1)), lambda: service.restore("a.tar.gz")):
+            for attempt in (
+                lambda: service.append(drafts(1)),
+                lambda: service.restore("a.tar.gz"),
+                lambda: service.undo("previous-0123456789abcdef"),
+            ):
                 with pytest.raises(DatabaseLocked, match=str(holder.pid)):
                     attempt()
             assert (settings.database / "LOCK").exists()
