@@ -40,6 +40,9 @@ class ChoreProcess:
             os.close(handle)
         self.pid = _read_number(self._status)
         self.returncode: int | None = None
+        self._process: int | None = None
+        with suppress(ProcessLookupError):
+            self._process = os.pidfd_open(self.pid)
 
     def communicate(self, arguments: bytes) -> tuple[bytes, None]:
         with suppress(BrokenPipeError), os.fdopen(self._arguments, "wb") as file:
@@ -51,8 +54,14 @@ class ChoreProcess:
         return answer, None
 
     def kill(self) -> None:
-        if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+        """Kill it unless it has ended; its number may be another process's by then, a descriptor of it may not."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    def __del__(self) -> None:
+        if self._process is not None:
+            os.close(self._process)
 
 
 class ChoreServer:
