@@ -97,7 +97,8 @@ class OperationIds:
     def _once(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
         record = self._read(operation_id, method)
         if record.done:
-            return msgspec.json.decode(record.answer, type=method.result_type)
+            with suppress(msgspec.MsgspecError):  # of another version: the notes tell whether it took effect
+                return msgspec.json.decode(record.answer, type=method.result_type)
 
         def save(notes: dict[str, Any]) -> None:
             self._write(operation_id, _Record(method.name, self._now(), notes))
@@ -108,7 +109,8 @@ class OperationIds:
         except (Cancelled, StoreStopping):
             raise  # the next store goes on with it
         except BaseException:
-            self._path(operation_id).unlink(missing_ok=True)
+            with suppress(OSError):  # on a disk that is read-only, say: the caller gets the operation's own error
+                self._path(operation_id).unlink(missing_ok=True)
             raise
         self._write(operation_id, self._done(method, operation, answer))
         return answer

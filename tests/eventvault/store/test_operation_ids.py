@@ -88,12 +88,27 @@ def test_what_a_store_noted_before_it_ended_is_there_for_the_next_one(tmp_path: 
     assert notes_of(OperationIds(tmp_path), "1" * 16) == {"archive": "a.tar.gz"}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"method": "undo", "at": 1, "done": true}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"method": "undo", "at": 1, "done": true}',
+        b'{"method": "create_backup", "at": 1, "done": true, "answer": {"of": "another version"}}',
+    ],
+)
 def test_a_record_that_cannot_be_used_counts_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "operations").mkdir()
     (tmp_path / "operations" / f"{'1' * 16}.json").write_bytes(content)
 
     assert OperationIds(tmp_path).run(CREATE, "1" * 16, lambda _: MADE) == MADE
+
+
+def test_an_operation_whose_record_cannot_be_removed_fails_with_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "operations" / f"{'1' * 16}.json").mkdir(parents=True)  # as little removable as on a read-only disk
+
+    with pytest.raises(BackupNotFound):
+        OperationIds(tmp_path).run(DELETE, "1" * 16, failing(BackupNotFound("gone")))
 
 
 def test_a_full_disk_fails_no_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
