@@ -22,10 +22,7 @@ from typing import Any, TextIO
 from app.access import is_loopback
 from eventvault import logs
 from eventvault.errors import InvalidSettings
-from eventvault.settings import Settings, load, make_folders
-
-EXIT_BAD_SETTINGS = 78
-"""sysexits.h: EX_CONFIG."""
+from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 
 SERVICE = "EVENTVAULT_SERVICE"
 """Environment variable with the id of this start of the service; all of its processes inherit it."""
@@ -50,7 +47,7 @@ def load_settings_or_exit() -> Settings:
         return load_settings()
     except InvalidSettings as error:
         print_lines(*error.details.get("problems", [error.message]), error.hint)
-        raise SystemExit(EXIT_BAD_SETTINGS) from None
+        raise SystemExit(INVALID_SETTINGS_STATUS) from None
 
 
 def print_lines(*lines: str) -> None:
@@ -60,10 +57,9 @@ def print_lines(*lines: str) -> None:
 
 def configure_logging(settings: Settings, handlers: Iterable[logging.Handler]) -> None:
     """Set up the log, and give gunicorn's handlers the same format."""
-    logs.setup(settings)
-    format_name = settings.log_format or ("text" if sys.stderr.isatty() else "json")
+    formatter = logs.setup(settings)
     for handler in handlers:
-        handler.setFormatter(logs.formatter(format_name))
+        handler.setFormatter(formatter)
 
 
 def bind_address(settings: Settings) -> str:
@@ -153,7 +149,7 @@ def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
         "whoever reaches it may read, restore and delete everything",
         "listen on a loopback address (HOST=127.0.0.1), or set ALLOW_UNAUTHENTICATED=true",
     )
-    raise SystemExit(EXIT_BAD_SETTINGS)
+    raise SystemExit(INVALID_SETTINGS_STATUS)
 
 
 def _is_loopback_only(host: str) -> bool:

@@ -20,20 +20,21 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
-def setup(settings: Settings) -> None:
-    """Send this process's log to standard error in the format of LOG_FORMAT."""
+def setup(settings: Settings) -> logging.Formatter:
+    """Send this process's log to standard error in the format of LOG_FORMAT; return its formatter."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(form))
+    formatter = _formatter(form)
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
     for chatty in ("apscheduler", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return formatter
 
 
-def formatter(form: str) -> logging.Formatter:
-    """Return the formatter for `form`: `text` or `json`."""
+def _formatter(form: str) -> logging.Formatter:
     if form == "text":
         final: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     else:

@@ -19,11 +19,9 @@ from confluent_kafka import KafkaException
 from eventvault import logs, settings
 from eventvault.errors import EventVaultError
 from eventvault.kafka import config, topics
-from eventvault.settings import Settings
+from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
 from worker import jobs
 from worker.loop import Worker
-
-EX_CONFIG = 78
 
 log = logging.getLogger("worker")
 
@@ -35,10 +33,10 @@ def main(modules: Sequence[str]) -> int:
             importlib.import_module(module)
     except EventVaultError as error:
         print(f"worker: {error.message}\nHINT: {error.hint}", file=sys.stderr)
-        return EX_CONFIG
+        return INVALID_SETTINGS_STATUS
     except ImportError as error:
         print(f"worker: a module with job handlers cannot be imported: {error}", file=sys.stderr)
-        return EX_CONFIG
+        return INVALID_SETTINGS_STATUS
     logs.setup(loaded)
     return _run(loaded)
 

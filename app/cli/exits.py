@@ -15,6 +15,7 @@ import orjson
 
 from app.errors import error_body
 from eventvault.errors import EventVaultError
+from eventvault.settings import INVALID_SETTINGS_STATUS
 
 FAILED = 1
 NOT_FOUND = 3
@@ -22,7 +23,6 @@ CONFLICT = 4
 INVALID = 5
 TRY_AGAIN = 6
 NO_SPACE = 7
-BAD_SETTINGS = 78
 
 EXIT_STATUSES: dict[str, int] = {
     "backup_not_found": NOT_FOUND,
@@ -64,9 +64,9 @@ EXIT_STATUSES: dict[str, int] = {
     "journal_failed": TRY_AGAIN,
     "write_failed": TRY_AGAIN,
     "kafka_unreachable": TRY_AGAIN,
-    "kafka_not_configured": BAD_SETTINGS,
+    "kafka_not_configured": INVALID_SETTINGS_STATUS,
     "no_space": NO_SPACE,
-    "invalid_settings": BAD_SETTINGS,
+    "invalid_settings": INVALID_SETTINGS_STATUS,
     "internal_error": FAILED,
     "database_error": FAILED,
 }

@@ -19,7 +19,7 @@ import eventvault
 from eventvault import logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.errors import InvalidSettings
-from eventvault.settings import Settings, load, make_folders
+from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
 from eventvault.store.rpc import wire
@@ -28,7 +28,6 @@ from eventvault.store.service import StoreService
 
 log = logging.getLogger("BackupManager")
 
-BAD_SETTINGS = 78
 _SWITCH_SECONDS = 1e-3
 
 
@@ -38,14 +37,14 @@ def main() -> int:
         settings = load()
     except InvalidSettings as error:
         print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
-        return BAD_SETTINGS
+        return INVALID_SETTINGS_STATUS
     logs.setup(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         make_folders(settings)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
-        return BAD_SETTINGS
+        return INVALID_SETTINGS_STATUS
     lock = OwnerLock(settings.storage_dir)
     if not lock.acquire():
         log.info("another store process owns the database")

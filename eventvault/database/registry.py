@@ -116,12 +116,12 @@ class EventRegistry:
         upto = NO_BOUND
         if recorded_to is not None:
             upto = self.first_recorded_at_or_after(recorded_to + 1, self.last_sequence) - 1
-        return self._at(self.find(event_id, source, upto))
+        return self.at(self.find(event_id, source, upto))
 
     def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
         """Return the sequence of an identity if it is at most `upto`; raises as `get` does."""
         if source is not None:
-            value = self._get(keys.identity_key(event_id, source))
+            value = self.get_value(keys.identity_key(event_id, source))
             sequences = keys.first_two_sequences([] if value is None else [value], upto)
         else:
             with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
@@ -155,7 +155,13 @@ class EventRegistry:
 
     def at(self, sequence: int) -> bytes:
         """Return the JSON of the event with that sequence. Raises DatabaseDamaged if it is missing."""
-        return self._at(sequence)
+        value = self.get_value(keys.event_key(sequence))
+        if value is None:
+            raise DatabaseDamaged(
+                f"event {sequence} is missing from {self._folder}",
+                hint="restore the newest backup; POST /api/backup/restore",
+            )
+        return value
 
     def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
         """Return the first sequence recorded at `instant` (microseconds) or later; upto + 1 if there is none.
@@ -165,37 +171,24 @@ class EventRegistry:
         low, high = 1, upto + 1
         while low < high:
             middle = (low + high) // 2
-            if event.recorded_of(self._at(middle)) < instant:
+            if event.recorded_of(self.at(middle)) < instant:
                 low = middle + 1
             else:
                 high = middle
         return low
 
-    def get_meta(self, key: bytes) -> bytes | None:
-        """Return the value of a meta key, or of a key that an AppendBatch's metadata put."""
-        return self._get(key)
+    def get_value(self, key: bytes) -> bytes | None:
+        """Return the value of a key. LevelDB checks a block's checksum only on request, so it is requested."""
+        value: bytes | None = self._db.get(key, verify_checksums=True)
+        return value
 
     def scan_meta(self, prefix: bytes) -> dict[bytes, bytes]:
         """Return the keys and values that begin with `prefix`."""
         with self._rows(prefix=prefix) as rows:
             return dict(rows)
 
-    def _get(self, key: bytes) -> bytes | None:
-        """LevelDB checks a block's checksum only on request, and returns damaged data otherwise."""
-        value: bytes | None = self._db.get(key, verify_checksums=True)
-        return value
-
     def _rows(self, **options: Any) -> Any:
         return self._db.iterator(verify_checksums=True, **options)
-
-    def _at(self, sequence: int) -> bytes:
-        value = self._get(keys.event_key(sequence))
-        if value is None:
-            raise DatabaseDamaged(
-                f"event {sequence} is missing from {self._folder}",
-                hint="restore the newest backup; POST /api/backup/restore",
-            )
-        return value
 
     def _sync_names(self) -> None:
         """Sync the folder before an acknowledgement, because LevelDB creates files without always syncing it."""
@@ -205,7 +198,7 @@ class EventRegistry:
             self._folder_changed = changed
 
     def _check_schema(self) -> None:
-        schema = self._get(keys.META_SCHEMA)
+        schema = self.get_value(keys.META_SCHEMA)
         if schema is None or not schema.isdigit():
             raise DatabaseDamaged(
                 f"{self._folder} has no EventVault schema key: it is not a database of EventVault",
@@ -220,7 +213,7 @@ class EventRegistry:
 
     def _read_identity(self) -> StoreIdentity:
         try:
-            return msgspec.json.decode(self._get(keys.META_STORE) or b"", type=StoreIdentity)
+            return msgspec.json.decode(self.get_value(keys.META_STORE) or b"", type=StoreIdentity)
         except msgspec.MsgspecError as error:
             raise DatabaseDamaged(
                 f"{self._folder} has no readable store identity: {error}", hint="restore the newest backup"

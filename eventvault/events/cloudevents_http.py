@@ -116,7 +116,7 @@ def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -
     if content_type:
         event["datacontenttype"] = content_type
     if body:
-        event |= _binary_data(body, content_type)
+        event |= binary_data(body, content_type)
     return event
 
 
@@ -128,10 +128,14 @@ def _header_text(name: str, value: str) -> str:
         raise MalformedInput(f"the header {name} is not UTF-8", hint="percent-encode its value") from None
 
 
-def _binary_data(body: bytes, content_type: str | None) -> dict[str, Any]:
+def binary_data(body: bytes, content_type: str | None) -> dict[str, Any]:
+    """Return the member for the data of binary mode: `data` for JSON and text, else `data_base64`.
+
+    Raises MalformedInput or UnsupportedMediaType for data that is labelled as JSON and is not.
+    """
     kind, charset = json_text.media_type(content_type)
     if kind in ("application/json", "text/json") or kind.endswith("+json"):
-        return {"data": json_text.parse(json_text.to_utf8(body, charset))}
+        return {"data": json_text.parse(json_text.to_utf8(body, charset), "the data")}
     if kind.startswith("text/") and (charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii"):
         try:
             return {"data": body.decode()}

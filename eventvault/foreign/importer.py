@@ -21,14 +21,11 @@ from eventvault.database.registry import AppendBatch, EventRegistry, create_data
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError, NoSpace, WriteFailed
 from eventvault.events.event import EventDraft
 from eventvault.files import remove_durably, sync_tree
-from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
 from eventvault.system_errors import is_disk_full, text_of
-
-__all__ = ["ImportReport", "import_foreign", "is_foreign"]
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
@@ -125,7 +122,7 @@ class _Import:
 
     def _is_in_use(self, draft: EventDraft) -> bool:
         identity = keys.identity_key(draft.id, draft.source)
-        return identity in self._identities or self._registry.get_meta(identity) is not None
+        return identity in self._identities or self._registry.get_value(identity) is not None
 
     def _with_new_id(self, key: bytes, value: bytes, first: EventDraft) -> ForeignEvent:
         """Return the event with an id from its key; `~2`, `~3`, … follow if another record has that id."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from eventvault.backups.entry import BackupEntry
 from eventvault.database import keys
@@ -22,12 +20,10 @@ from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, is_unreadable, segment_of
 from eventvault.journal.segment import EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
+from eventvault.kafka.offsets import Offsets
 
 SEGMENT_BYTES = 8 * 2**20
 """A segment ends after this many bytes of events, which limits the memory that it takes."""
-
-Offsets = dict[str, dict[str, Any]]
-"""Topic → partition → the stored offset."""
 
 MAX_RECENT_EVENTS = 20_000
 """The newest hole of a survey counts as just committed if it has fewer events than this."""
@@ -178,7 +174,7 @@ class SegmentWriter:
         """
         with self._bus.using() as registry:
             identity, last = registry.identity, registry.last_sequence
-            kafka = offsets_from_metadata(registry.scan_meta(keys.KAFKA))
+            kafka = offsets.from_metadata(registry.scan_meta(keys.KAFKA))
             ahead = list(registry.events(last, last + 1))
         return identity, last, None if ahead else kafka
 
@@ -254,24 +250,6 @@ def archived_prefix(entries: Iterable[BackupEntry], generations: Mapping[str, Ge
 def is_good(entry: BackupEntry) -> bool:
     """Return True for an archive that was made here, is verified and has no known problem."""
     return entry.origin == "created" and entry.problem is None and entry.verified is not None
-
-
-def offsets_from_metadata(metadata: Mapping[bytes, bytes]) -> Offsets:
-    """Return Kafka's offsets from a registry's metadata."""
-    topics: Offsets = {}
-    for key, value in metadata.items():
-        topic, partition = key[len(keys.KAFKA) : -5].decode(), int.from_bytes(key[-4:], "big")
-        topics.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value)
-    return topics
-
-
-def metadata_from_offsets(kafka: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
-    """Return the metadata that `offsets_from_metadata` reads."""
-    return {
-        offsets.offset_key(topic, int(partition)): msgspec.json.encode(value)
-        for topic, partitions in kafka.items()
-        for partition, value in partitions.items()
-    }
 
 
 def _has_same_lines(source: Segment, lines: list[bytes]) -> bool:

@@ -12,13 +12,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
+from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, KafkaUnreachable
-from eventvault.events.event import Appended, EventDraft
+from eventvault.events.event import EventDraft
 from eventvault.kafka import config, offset_check, offsets, topics
 from eventvault.kafka.batch import PartitionBatch, read_batches
 from eventvault.kafka.dead_letters import DeadLetters
@@ -39,13 +39,6 @@ RETRY_SECONDS = 1.0
 _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
 
 
-class StoreResult(Protocol):
-    """The answer of a sink, with a result per draft in order (`eventvault.database.values.AppendResult`)."""
-
-    @property
-    def results(self) -> Sequence[Appended]: ...
-
-
 class BeginAgain(Exception):
     """Drop what was read and is not stored, and start a new client at the stored offsets.
 
@@ -53,7 +46,7 @@ class BeginAgain(Exception):
     """
 
 
-Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], StoreResult]
+Sink = Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], AppendResult]
 """Appends events and puts metadata in one write. Returns once it is on disk, raises an EventVaultError otherwise."""
 
 Load = Callable[[], Mapping[bytes, bytes]]

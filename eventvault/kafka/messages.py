@@ -7,11 +7,11 @@ it a dead letter.
 
 from __future__ import annotations
 
-import base64
 from typing import Any, NamedTuple
 
 from eventvault import clock, json_text
 from eventvault.errors import EventVaultError
+from eventvault.events.cloudevents_http import binary_data
 from eventvault.events.event import EventDraft, draft
 from eventvault.events.schema import validate
 from eventvault.kafka import offsets
@@ -105,20 +105,8 @@ def _binary(headers: dict[str, bytes | None], content_type: str | None, value: b
     if content_type:
         event["datacontenttype"] = content_type
     if value:
-        event |= _binary_data(value, content_type)
+        event |= binary_data(value, content_type)
     return event
-
-
-def _binary_data(value: bytes, content_type: str | None) -> dict[str, Any]:
-    kind, charset = json_text.media_type(content_type)
-    if kind in ("application/json", "text/json") or kind.endswith("+json"):
-        return {"data": json_text.parse(json_text.to_utf8(value, charset), "the data")}
-    if kind.startswith("text/") and (charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii"):
-        try:
-            return {"data": value.decode()}
-        except UnicodeError:
-            return {"data_base64": base64.b64encode(value).decode()}
-    return {"data_base64": base64.b64encode(value).decode()}
 
 
 def _text(name: str, value: bytes | None) -> str | None:

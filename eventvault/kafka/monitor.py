@@ -141,16 +141,16 @@ class KafkaMonitor:
         if not self.configured:
             return []
         with self._lock:
-            problems = [problem.to_dict() for _, problem in sorted(self._stopped.items())]
+            problems = [problem for _, problem in sorted(self._stopped.items())]
             if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
-                problems.append(self._unreachable().to_dict())
+                message = f"no Kafka broker answers at {self._servers}"
+                problems.append(HealthProblem("kafka_unreachable", message, _RETRIED))
             if self._connected and self._topic_missing and self._topic_expected:
-                problems.append(self._gone().to_dict())
+                message = f"the topic {self._topic} is gone"
+                problems.append(HealthProblem("kafka_topic_missing", message, "create it again, or restore it"))
             if self._connected and self._failure is not None:
-                problems.append(
-                    HealthProblem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED).to_dict()
-                )
-        return problems
+                problems.append(HealthProblem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED))
+        return [problem._asdict() for problem in problems]
 
     def snapshot(self) -> dict[str, Any]:
         """Return the `kafka` member of `/api/health`; `{"configured": false}` if Kafka is not configured."""
@@ -183,14 +183,6 @@ class KafkaMonitor:
 
     def _note_error(self, reason: str) -> None:
         self._last_error = {"message": reason, "at": _instant(clock.now())}
-
-    def _unreachable(self) -> HealthProblem:
-        return HealthProblem("kafka_unreachable", f"no Kafka broker answers at {self._servers}", _RETRIED)
-
-    def _gone(self) -> HealthProblem:
-        return HealthProblem(
-            "kafka_topic_missing", f"the topic {self._topic} is gone", "create it again, or restore it"
-        )
 
 
 _RETRIED = "nothing is lost, and it is retried automatically; lastError in the kafka part has Kafka's own message"

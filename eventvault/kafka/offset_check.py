@@ -6,7 +6,7 @@ operator accepts the loss.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
@@ -26,9 +26,6 @@ class HealthProblem(NamedTuple):
     code: str
     message: str
     hint: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return self._asdict()
 
 
 def check_offset(

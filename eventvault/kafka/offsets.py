@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import google_crc32c
 import msgspec
@@ -15,6 +16,9 @@ import msgspec
 from eventvault.database import keys
 
 _PARTITION = struct.Struct(">I")
+
+Offsets = dict[str, dict[str, Any]]
+"""Topic → partition → the members of its `StoredOffset`."""
 
 
 class StoredOffset(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -59,10 +63,27 @@ def checksum(value: bytes | None) -> int:
     return int(google_crc32c.value(value or b""))
 
 
-def describe(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
-    """Return topic → partition → next offset from a registry's metadata, as a manifest has it."""
-    described: dict[str, dict[str, int]] = {}
+def from_metadata(metadata: Mapping[bytes, bytes]) -> Offsets:
+    """Return the offsets of all topics from a registry's metadata."""
+    offsets: Offsets = {}
     for key, value in metadata.items():
         topic, partition = key[len(keys.KAFKA) : -_PARTITION.size - 1].decode(), _PARTITION.unpack(key[-4:])[0]
-        described.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value, type=StoredOffset).next
-    return described
+        offsets.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value)
+    return offsets
+
+
+def to_metadata(offsets: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:
+    """Return the metadata that `from_metadata` reads."""
+    return {
+        offset_key(topic, int(partition)): msgspec.json.encode(value)
+        for topic, partitions in offsets.items()
+        for partition, value in partitions.items()
+    }
+
+
+def describe(metadata: Mapping[bytes, bytes]) -> dict[str, dict[str, int]]:
+    """Return topic → partition → next offset from a registry's metadata, as a manifest has it."""
+    return {
+        topic: {partition: offset["next"] for partition, offset in partitions.items()}
+        for topic, partitions in from_metadata(metadata).items()
+    }

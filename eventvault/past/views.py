@@ -2,7 +2,8 @@
 
 In one lineage a moment is a prefix: all events up to a sequence, which is found by `recordedtime`, as that never
 decreases. So most moments are read from the present database, at no cost. Events of a superseded generation are read
-from its previous database, or else from one that `Maker` builds. An archive is unpacked if nothing else has its events.
+from its previous database, or else from one that is built for its readers. An archive is unpacked if nothing else has
+its events.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -30,24 +31,9 @@ from eventvault.past.diff import diff_page
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.single_flight import SingleFlight
 from eventvault.past.values import DiffPage, DiffQuery, PastView
-from eventvault.restore.moments.plan import Plan, Sources
+from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.unavailable import unavailable
 from eventvault.restore.values import Moment
-
-
-class Materialised(Protocol):
-    """A database that was built of a moment, in `folder`; no process has it open."""
-
-    @property
-    def folder(self) -> Path: ...
-
-
-class Maker(Protocol):
-    """Builds databases from archives and the journal, as `eventvault.restore.moments.build.MomentBuilder` does."""
-
-    def plan_for(self, moment: Moment) -> tuple[Plan, Sources]: ...
-    def materialise(self, moment: Moment, staging: Path) -> Materialised: ...
-
 
 _MAX_RESOLVED = 1000
 """Resolved moments to remember, so that the next page of a moment need not resolve it again."""
@@ -65,14 +51,14 @@ class Views:
         catalogue: Catalogue,
         chores: Chores,
         past: PastDatabasePool,
-        maker: Maker,
+        builder: MomentBuilder,
         now: clock.Clock = clock.now,
     ) -> None:
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
         self._past = past
-        self._maker = maker
+        self._builder = builder
         self._now = now
         self._single_flight = SingleFlight(past)
         self._resolved: dict[Moment, Moment] = {}
@@ -156,11 +142,11 @@ class Views:
         if moment.sequence is not None:
             return moment
         wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
-        sequence = self._maker.plan_for(wanted)[0].target.sequence
+        sequence = self._builder.plan_for(wanted)[0].target.sequence
         return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
 
     def _materialise(self, moment: Moment, staging: Path) -> Path:
-        return self._maker.materialise(moment, staging).folder
+        return self._builder.materialise(moment, staging).folder
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
         """Return the last sequence of the moment, which must be in the window of a registry that ends at `bound`."""

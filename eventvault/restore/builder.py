@@ -13,7 +13,7 @@ from eventvault.archive.source import open_archive
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.files import remove_durably
-from eventvault.journal.writer import Offsets
+from eventvault.kafka.offsets import Offsets
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder

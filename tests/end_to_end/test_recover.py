@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import exits
+from eventvault.settings import INVALID_SETTINGS_STATUS
 from tests import processes
 from tests.service import PROJECT, Service, service_environment
 
@@ -124,12 +125,12 @@ def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_e
 def test_bad_settings_are_said_as_json_too(flask: Command) -> None:
     done = flask("backup", "recover", "--yes", "--json", MAX_BODY_BYTES="abc", MAX_BACKUPS="0")
 
-    assert done.returncode == exits.BAD_SETTINGS
+    assert done.returncode == INVALID_SETTINGS_STATUS
     said = json.loads(done.stdout)
     assert (said["success"], said["code"], bool(said["hint"])) == (False, "invalid_settings", True)
     assert all(name in " ".join(said["problems"]) for name in ("MAX_BODY_BYTES", "MAX_BACKUPS"))
     plain = flask("backup", "recover", "--yes", MAX_BACKUPS="0")
-    assert (plain.returncode, plain.stdout) == (exits.BAD_SETTINGS, "")
+    assert (plain.returncode, plain.stdout) == (INVALID_SETTINGS_STATUS, "")
     assert "MAX_BACKUPS" in plain.stderr
 
 

@@ -18,7 +18,7 @@ from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.generation import lineage
 from eventvault.files import make_folder, remove_durably
 from eventvault.journal.folder import JournalFolder
-from eventvault.journal.writer import Offsets
+from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.locate import MomentLocator, check_unchanged
 from eventvault.restore.moments.plan import Live, Plan, Sources

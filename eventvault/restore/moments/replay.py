@@ -20,7 +20,7 @@ from eventvault.errors import JournalDamaged
 from eventvault.events.event import RECORDED_TIME
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
-from eventvault.journal.writer import metadata_from_offsets
+from eventvault.kafka import offsets
 
 _BATCH = 2000
 _WAITING_BYTES = 64 * 2**20
@@ -244,7 +244,7 @@ def _check_overlap(
 def note_offsets(db: Any, kafka: Mapping[str, Mapping[str, Any]]) -> None:
     """Put Kafka's offsets, in the form of a segment's header or the journal's record."""
     with db.write_batch(transaction=True) as batch:
-        for key, value in metadata_from_offsets(kafka).items():
+        for key, value in offsets.to_metadata(kafka).items():
             batch.put(key, value)
 
 

@@ -24,7 +24,7 @@ from eventvault.errors import (
 )
 from eventvault.files import FileIdentity
 from eventvault.journal.folder import JournalFolder, is_unreadable, segment_of
-from eventvault.journal.writer import Offsets
+from eventvault.kafka.offsets import Offsets
 from eventvault.restore.builder import RECOVERED, ArchiveSource, LostDatabase
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.locate import MomentLocator

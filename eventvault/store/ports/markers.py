@@ -18,12 +18,6 @@ class Marks:
     of_connection: bool = False
 
 
-def marks_of(function: Callable[..., Any]) -> Marks:
-    """The marks of a port's method."""
-    marks: Marks = getattr(function, "marks", Marks())
-    return marks
-
-
 def changes(function: Function) -> Function:
     """The method changes something: each call carries an operation id, and lands once however often it is sent."""
     return _marked(function, Marks(changes=True))

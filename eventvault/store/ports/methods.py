@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
-from eventvault.store.ports.markers import Marks, marks_of
+from eventvault.store.ports.markers import Marks
 from eventvault.store.ports.store import Store
 
 
@@ -52,7 +52,7 @@ def _describe(port: type, name: str) -> Method:
         name=name,
         port=port,
         function=function,
-        marks=marks_of(function),
+        marks=getattr(function, "marks", Marks()),
         argument_names=tuple(parameter.name for parameter in parameters),
         argument_types=tuple(types[parameter.name] for parameter in parameters),
         defaults=tuple(parameter.default for parameter in parameters),

@@ -37,7 +37,7 @@ class StoreClient(Store):
     """
 
     def __init__(self, spawner: Spawner, *, patience: float = PATIENCE_SECONDS) -> None:
-        self._spawner = spawner
+        self.spawner = spawner
         self._patience = patience
         self._pool: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -48,10 +48,6 @@ class StoreClient(Store):
     def over(cls, spawner: Spawner) -> Self:
         """As the constructor, which the type checker takes for an abstract class's."""
         return cls(spawner)
-
-    @property
-    def spawner(self) -> Spawner:
-        return self._spawner
 
     def lease_generation(self, generation: str) -> Lease:
         return _Lease(self, generation)
@@ -117,11 +113,11 @@ class StoreClient(Store):
         """Connect to the store, and start one if there is none. Raises StoreUnavailable at `deadline` (monotonic)."""
         while True:
             try:
-                connection = wire.connect(self._spawner.socket_path, timeout=5.0)
+                connection = wire.connect(self.spawner.socket_path, timeout=5.0)
                 connection.settimeout(None)
                 return connection
             except OSError:
-                self._spawner.ensure_started(deadline)
+                self.spawner.ensure_started(deadline)
                 if time.monotonic() > deadline:
                     raise _unavailable() from None
                 time.sleep(_RETRY_SECONDS)

@@ -20,8 +20,9 @@ from eventvault.database.generation import first_identity
 from eventvault.database.registry import EventRegistry, create_database, open_leveldb
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events import schema
-from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, ImportReport, import_foreign
+from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, import_foreign
 from eventvault.foreign.records import original_key
+from eventvault.foreign.report import ImportReport
 from tests.eventvault.foreign.original_value import original_value
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
