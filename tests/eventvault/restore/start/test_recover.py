@@ -117,3 +117,21 @@ def test_an_archive_that_could_not_be_opened_is_tried_again(
         assert problem_codes(service) == ["database_missing"]
         service.lifecycle.try_to_open()
         assert prefixes(service) == {"live": 2}
+
+
+@pytest.mark.parametrize("member", ["generation", "sequence", "origin", "events", "size", "installation", "checksum"])
+def test_a_flipped_bit_of_the_catalogue_costs_a_recovery_no_event(
+    settings: Settings, recovering: Settings, member: str
+) -> None:
+    with running_service(settings) as service:
+        for number in range(3):
+            put(service, 5, f"batch{number}")
+            service.create_backup()
+        put(service, 5, "journaled")
+    shutil.rmtree(settings.storage_dir)
+    catalogue = settings.backup_dir / ".catalogue.json"
+    flip(catalogue, catalogue.read_bytes().index(f'"{member}"'.encode()) + len(member) + 5)
+
+    with running_service(recovering) as service:
+        assert prefixes(service) == {"batch0": 5, "batch1": 5, "batch2": 5, "journaled": 5}
+        assert problem_codes(service) == ["catalogue_damaged"]
