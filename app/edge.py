@@ -30,10 +30,7 @@ _KEY = "eventvault"
 
 
 class Slots:
-    """A bounded number of slots for concurrent requests.
-
-    what: names the requests in the error text. wait_seconds: how long `acquire` waits for a free slot.
-    """
+    """At most `limit` concurrent requests; `what` names them in the error. wait_seconds: for a free slot."""
 
     def __init__(self, limit: int, what: str, wait_seconds: float = 0.0) -> None:
         self._free = threading.Semaphore(limit)

@@ -103,8 +103,6 @@ _HTTP_CODES = {
 
 
 class ErrorSchema(ReplySchema):
-    """The form of every error."""
-
     success = fields.Boolean(required=True, metadata={"example": False})
     code = fields.String(required=True, metadata={"example": "backup_not_found"})
     error = fields.String(required=True, metadata={"description": "What failed, on which object, and why."})

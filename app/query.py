@@ -29,10 +29,7 @@ def reject_repeated_parameters() -> None:
 def accepts_parameters(
     *parameters: str, body: bool = False
 ) -> Callable[[Callable[Params, Response]], Callable[Params, Response]]:
-    """Decorate a view that has no schema for its query: it accepts these parameters and no others.
-
-    body: the hint says that options belong into the body.
-    """
+    """Let a view accept these query parameters and no others. body: the hint says that options belong there."""
 
     def decorate(view: Callable[Params, Response]) -> Callable[Params, Response]:
         @functools.wraps(view)

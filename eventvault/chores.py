@@ -40,8 +40,7 @@ CHORES = {
 
 NICENESS = 10
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
-"""Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again. Other
-libraries ignore it."""
+"""Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again."""
 _PR_SET_PDEATHSIG = 1
 
 

@@ -37,8 +37,6 @@ class InvalidSettings(EventVaultError):
 
 
 class MalformedInput(EventVaultError):
-    """The input cannot be parsed."""
-
     code = "malformed"
 
 
@@ -49,8 +47,6 @@ class InvalidInput(EventVaultError):
 
 
 class TooLarge(EventVaultError):
-    """The input is larger than a limit allows."""
-
     code = "too_large"
 
 
@@ -81,8 +77,6 @@ class BackupNotFound(EventVaultError):
 
 
 class BackupExists(EventVaultError):
-    """An archive of that name exists already."""
-
     code = "backup_exists"
 
 
@@ -105,8 +99,6 @@ class BackupProtected(EventVaultError):
 
 
 class RestoreRunning(EventVaultError):
-    """Another restore is under way."""
-
     code = "restore_running"
 
 
@@ -117,14 +109,10 @@ class PartitionNotStopped(EventVaultError):
 
 
 class NothingToUndo(EventVaultError):
-    """There is no previous database to bring back."""
-
     code = "nothing_to_undo"
 
 
 class UndoNotFound(EventVaultError):
-    """There is no previous database of that name."""
-
     code = "undo_not_found"
 
 

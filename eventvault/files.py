@@ -70,10 +70,7 @@ def names_open_file(path: Path, handle: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """fsync a folder, so that names created, changed or removed in it are on disk.
-
-    EINVAL and ENOTSUP are ignored: that file system cannot sync folders.
-    """
+    """fsync a folder, so that its names are on disk. EINVAL and ENOTSUP are ignored: not every disk can."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         sync_folder_handle(handle)
@@ -166,6 +163,17 @@ def remove_durably(path: Path) -> None:
         path.unlink(missing_ok=True)
     if path.parent.is_dir():
         sync_folder(path.parent)
+
+
+@contextmanager
+def removing_on_failure(*paths: Path) -> Iterator[None]:
+    """Remove these files and folders, as far as they exist, if the context is left by an exception."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            remove_durably(path)
+        raise
 
 
 def sync_tree(folder: Path) -> None:

@@ -85,10 +85,7 @@ def echo(job: Job) -> Any:
 
 
 def run(value: bytes | None, fallback_id: str) -> Outcome:
-    """Run the job in a message. Never raises: any error becomes a failed outcome without a traceback.
-
-    fallback_id: the id of the job if the message has none.
-    """
+    """Run the job in a message, whose id may be `fallback_id`; any error becomes a failed outcome."""
     started = clock.now()
     message: Any = None
     result: Any = None

@@ -91,7 +91,7 @@ _ENTRY = BackupSchema()
 
 
 def backup_json(entry: Any) -> dict[str, Any]:
-    """Return the JSON form of a BackupEntry, or of a dictionary with the same members."""
+    """entry: a BackupEntry, or a dictionary with the same members."""
     dumped: dict[str, Any] = _ENTRY.dump(entry)
     return dumped
 

@@ -41,8 +41,6 @@ class UndoneSchema(RestoredSchema):
 
 
 class PreviousDatabaseSchema(ReplySchema):
-    """A previous database, which a restore replaced."""
-
     name = fields.String(required=True, metadata={"example": "previous-0123456789abcdef"})
     generation = fields.String(required=True)
     events = fields.Integer(required=True, allow_none=True)
@@ -61,7 +59,6 @@ class UndoListSchema(ReplySchema):
 
 
 def previous_database_json(entry: PreviousEntry) -> dict[str, Any]:
-    """Return the JSON form of a previous database."""
     return {
         "name": entry.name,
         "generation": entry.generation,
@@ -73,10 +70,8 @@ def previous_database_json(entry: PreviousEntry) -> dict[str, Any]:
 
 
 def undo_json(undo: UndoTarget | None) -> dict[str, Any] | None:
-    """Return the JSON form of the previous database that a restore made."""
     return None if undo is None else {"name": undo.name, "generation": undo.generation, "events": undo.events}
 
 
 def replaced_events_json(events: ReplacedEvents | None) -> dict[str, Any] | None:
-    """Return the JSON form of the events that an undo removed."""
     return None if events is None else {"count": events.count, "first": events.first, "last": events.last}

@@ -27,7 +27,7 @@ from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.events import event
-from eventvault.files import remove_durably
+from eventvault.files import remove_durably, removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
 
@@ -175,12 +175,9 @@ class BackupMaker:
         )
 
     def _add_to_catalogue(self, path: Path, result: dict[str, Any]) -> BackupEntry:
-        try:
+        # The caller gets an error, so there must be no backup.
+        with removing_on_failure(path):
             return self._catalogue.record_created(path.name, sha256=result["sha256"], verified=result["verified"])
-        except BaseException:
-            # The caller gets an error, so there must be no backup.
-            remove_durably(path)
-            raise
 
     def _rotate(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         """Remove what the new backup makes unnecessary. A failure here does not make the backup fail.

@@ -45,10 +45,7 @@ def plan_retention(
 
 
 def check_deletion(entries: Sequence[BackupEntry], name: str, *, force: bool = False) -> None:
-    """Raise BackupProtected if the archive must not be deleted without `force`.
-
-    An archive that is not among the entries is not protected.
-    """
+    """Raise BackupProtected if this archive must not be deleted without `force`; an unknown one may be."""
     for entry in entries:
         reason = why_protected(entries, entry) if entry.name == name and not force else None
         if reason is not None:

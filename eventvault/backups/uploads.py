@@ -14,7 +14,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists
-from eventvault.files import remove_durably, take_name
+from eventvault.files import removing_on_failure, take_name
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -43,12 +43,9 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
 
 
 def _add_to_catalogue(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
-    try:
+    # The client gets an error, so it may send the archive again under this name.
+    with removing_on_failure(target):
         return catalogue.record_uploaded(target.name, sha256=sha256)
-    except BaseException:
-        # The client gets an error, so it may send the archive again under this name.
-        remove_durably(target)
-        raise
 
 
 def _is_adopted(temporary: Path, target: Path) -> bool:

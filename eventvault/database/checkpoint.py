@@ -214,7 +214,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
-    """Copy the first `size` bytes into a new file."""
     with target.open("xb") as file:
         copied = copy_range(source.fileno(), 0, file.fileno(), 0, size)
     if copied < size:

@@ -93,7 +93,6 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
-    """Return the identity of a new registry."""
     generation = Generation(new_id(), None, 0, reason, instant)
     return StoreIdentity(new_id(), generation.id, (generation,))
 

@@ -1,4 +1,4 @@
-"""Nonces name appends, so that an append that is sent again is recognised."""
+"""Nonces name operations, so that one that is sent again is recognised: as an event's nonce, or by `operation_ids`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 
 
 class Nonces:
-    """Gives 8 bytes that no other append has: a random start per process, and a count. Safe for many threads."""
+    """Gives 8 bytes that no other operation has: a random start per process, and a count. Safe for many threads."""
 
     def __init__(self) -> None:
         self._begin()

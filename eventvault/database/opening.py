@@ -2,7 +2,7 @@
 
 LevelDB silently drops log records with a wrong checksum, so the log is examined before it is opened. The LOCK file is
 locked with fcntl, and the kernel releases the lock when its holder ends: a leftover LOCK file is harmless. A held one
-is never touched.
+is never touched. Which process may open the live database: `eventvault.store.process.ownership`.
 """
 
 from __future__ import annotations

@@ -25,10 +25,7 @@ BLOOM_BITS = 10
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
-    """The append of one caller, all or nothing.
-
-    nonce: 8 bytes, the same if the append is sent again. metadata: further keys and values of the same write.
-    """
+    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write."""
 
     drafts: Sequence[EventDraft]
     nonce: bytes
@@ -286,5 +283,4 @@ def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:
 
 
 def write_identity(db: Any, identity: StoreIdentity) -> None:
-    """Write the identity of an open database, durably."""
     db.put(keys.META_STORE, msgspec.json.encode(identity), sync=True)

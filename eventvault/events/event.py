@@ -63,10 +63,7 @@ class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
-    """Make an EventDraft of valid attributes (`eventvault.events.schema` checks them).
-
-    instant: microseconds since the epoch, used as `time` if there is none.
-    """
+    """Make an EventDraft of valid attributes. instant: microseconds, used as `time` if there is none."""
     sent = {name: value for name, value in attributes.items() if value is not None or name == "data"}
     filled = {name: value for name, value in _defaults(sent, instant).items() if name not in sent}
     event = {name: value for name, value in {**filled, **sent}.items() if name not in REGISTRY_ATTRIBUTES}

@@ -88,10 +88,7 @@ def _in_log(log: Path) -> bool:
 
 
 def _put_keys(batch: bytes) -> Iterator[bytes]:
-    """Yield the keys that a WriteBatch puts. Raises IndexError if it is truncated.
-
-    Source: `db/write_batch.cc` of LevelDB.
-    """
+    """Yield the keys that a WriteBatch (`db/write_batch.cc`) puts. Raises IndexError if it is truncated."""
     position = _BATCH_HEAD.size
     while position < len(batch):
         tag = batch[position]

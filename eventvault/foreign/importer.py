@@ -20,7 +20,7 @@ from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError, NoSpace, WriteFailed
 from eventvault.events.event import EventDraft
-from eventvault.files import remove_durably, sync_tree
+from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
 from eventvault.leveldb.examine import Examination, examine_database
@@ -58,20 +58,16 @@ def import_foreign(
     if target.exists():
         raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
     examination = _examine(folder)
-    try:
-        with _reporting_write_errors(target):
-            create_database(target, identity or first_identity(instant_clock(), "imported"))
-            with closing(open_leveldb(target)) as db:
-                importing = _Import(EventRegistry(db, target, instant_clock), progress)
-                with closing(_open_foreign(folder)) as source:
-                    _check_log(folder, examination)
-                    _check_foreign(source)
-                    importing.run(source)
-            sync_tree(target)
-    except BaseException:
-        remove_durably(target.with_name(f".{target.name}.creating"))
-        remove_durably(target)
-        raise
+    unfinished = target.with_name(f".{target.name}.creating")
+    with removing_on_failure(unfinished, target), _reporting_write_errors(target):
+        create_database(target, identity or first_identity(instant_clock(), "imported"))
+        with closing(open_leveldb(target)) as db:
+            importing = _Import(EventRegistry(db, target, instant_clock), progress)
+            with closing(_open_foreign(folder)) as source:
+                _check_log(folder, examination)
+                _check_foreign(source)
+                importing.run(source)
+        sync_tree(target)
     return make_report(importing.counts, importing.renamed, _torn_notes(examination))
 
 

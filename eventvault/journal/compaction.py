@@ -72,10 +72,7 @@ class Compaction:
 
 
 def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
-    """Replace several segments by one. They are removed after it was written and read back.
-
-    Raises JournalDamaged if one of them is damaged; then all stay.
-    """
+    """Replace segments by one, once it was read back. Raises JournalDamaged if one is damaged; all stay then."""
     lines = [line for source in run for line in segment.read_lines(source)]
     first, last = run[0].header, run[-1].header
     kafka = next((source.header.kafka for source in reversed(run) if source.header.kafka), {})

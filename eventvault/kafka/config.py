@@ -19,6 +19,15 @@ METADATA_MILLISECONDS = 5_000
 LARGEST_MESSAGE_BYTES = 100 * 2**20
 """The largest message that a broker accepts by default (`socket.request.max.bytes`)."""
 
+_CONSUMER = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
+    "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
+    "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
+}
+"""What all consumers share. librdkafka commits no offset by itself."""
+
 
 def client(settings: Settings) -> dict[str, Any]:
     """Return the configuration that all clients share. Raises KafkaNotConfigured."""
@@ -40,14 +49,10 @@ def events_consumer(settings: Settings) -> dict[str, Any]:
     """A consumer that assigns itself partitions and commits no offsets, which are stored with the events."""
     return {
         **client(settings),
+        **_CONSUMER,
         "group.id": "eventvault-store",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "enable.partition.eof": True,
         "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
-        "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
-        "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
     }
 
 
@@ -55,13 +60,9 @@ def jobs_consumer(settings: Settings) -> dict[str, Any]:
     """A member of the workers' group. It also gets jobs that were sent before the first worker started."""
     return {
         **client(settings),
+        **_CONSUMER,
         "group.id": settings.kafka_jobs_group,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed",
-        "fetch.wait.max.ms": FETCH_WAIT_MILLISECONDS,
-        "queued.max.messages.kbytes": PREFETCH_KILOBYTES,
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_MILLISECONDS,
         "heartbeat.interval.ms": HEARTBEAT_MILLISECONDS,

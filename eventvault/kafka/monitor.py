@@ -91,14 +91,12 @@ class KafkaMonitor:
         return is_news
 
     def recovered(self) -> None:
-        """Record that the last error is over."""
         with self._lock:
             was, self._failure, self._failure_logged_reason = self._failure, None, None
         if was is not None:
             log.info("events of the topic %s are consumed again", self._topic)
 
     def batch_stored(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
-        """Record that a batch is stored."""
         with self._lock:
             self._last_message = clock.now()
             for name, count in (

@@ -10,7 +10,7 @@ LONGEST_NAME = 249
 
 
 class TopicInfo(NamedTuple):
-    """A topic as the brokers describe it. topic_id: None if they are too old to have one."""
+    """topic_id: None if the brokers are too old to have one."""
 
     cluster_id: str | None
     topic_id: str | None

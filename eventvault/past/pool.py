@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from eventvault.database.paging import scan
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import GenerationSuperseded, TooBusy
-from eventvault.files import remove_durably
+from eventvault.files import remove_durably, removing_on_failure
 from eventvault.restore.swap.previous import PreviousDatabases
 
 UNLEASED_SECONDS = 30.0
@@ -35,13 +36,13 @@ MAX_OPEN = 4
 """Past databases that are open at once. For another one, the least recently read is closed."""
 
 
+@dataclass(frozen=True)
 class _Copy:
     """An open copy. folder: removed when it is closed. idle: seconds without a reader after which it is closed."""
 
-    def __init__(self, bus: EventBus, folder: Path, idle: float) -> None:
-        self.bus = bus
-        self.folder = folder
-        self.idle = idle
+    bus: EventBus
+    folder: Path
+    idle: float
 
     def close(self) -> None:
         self.bus.close()
@@ -165,11 +166,8 @@ class PastDatabasePool:
                 if key not in self._open:
                     copy = self._storage_dir / f"{data_folders.PAST_PREFIX}{key}-{secrets.token_hex(4)}"
                     min_events = self._previous.events(self._previous.folder(key).name)
-                    try:
+                    with removing_on_failure(copy):
                         copy_database(self._previous.folder(key), copy)
-                    except BaseException:
-                        remove_durably(copy)
-                        raise
                     self._open[key] = self._open_copy(copy, copy, UNLEASED_SECONDS, evicted, min_events)
                 return self._open[key].bus
         finally:

@@ -12,7 +12,7 @@ from eventvault import clock, data_folders
 from eventvault.archive.source import open_archive
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
-from eventvault.files import remove_durably
+from eventvault.files import removing_on_failure
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
@@ -105,11 +105,8 @@ class Builder:
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        try:
+        with removing_on_failure(staging):
             built = self._build(plan, staging, head)
-        except BaseException:
-            remove_durably(staging)
-            raise
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, (clock.now() - began) / 1e6)
         restored = _describe(built, began, intents.dropped(waiting))

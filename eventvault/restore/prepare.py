@@ -21,7 +21,7 @@ from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
-from eventvault.files import FileIdentity, remove_durably, sync_tree
+from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
 from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
 from eventvault.system_errors import reporting_no_space
@@ -40,7 +40,7 @@ def prepare_restore(
     path, folder = Path(archive), Path(staging)
     live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     before = _identity(path)
-    try:
+    with removing_on_failure(folder):
         if reader.kind(path) == "own":
             answer = _prepare_own(path, folder, live, verified_sha256)
         else:
@@ -48,9 +48,6 @@ def prepare_restore(
         if _identity(path) != before:
             raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
         sync_tree(folder)
-    except BaseException:
-        remove_durably(folder)
-        raise
     return answer
 
 
@@ -65,11 +62,8 @@ def _identity(path: Path) -> FileIdentity:
 
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
     """As `prepare_restore`, from the private copy of a foreign database that was in STORAGE_DIR."""
-    try:
+    with removing_on_failure(Path(staging)):
         return _import(Path(copy), Path(staging), None, [])
-    except BaseException:
-        remove_durably(Path(staging))
-        raise
 
 
 def prepare_undo(
@@ -82,7 +76,7 @@ def prepare_undo(
     """
     path, folder = Path(previous), Path(staging)
     live = msgspec.convert(replaces, StoreIdentity) if replaces else None
-    try:
+    with removing_on_failure(folder):
         folder.mkdir()
         with reporting_no_space(f"copying {path}"):
             copy_database(path, folder / data_folders.DATABASE)
@@ -92,16 +86,12 @@ def prepare_undo(
             answer = _begin_generation(db, registry, "undone", live)
         (folder / data_folders.DATABASE / data_folders.DATABASE_MARK).touch()
         sync_tree(folder)
-    except BaseException:
-        remove_durably(folder)
-        raise
     return answer
 
 
 def _begin_generation(
     db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Begin a new generation with all that the database holds."""
     last = registry.last_sequence
     identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=live)
     write_identity(db, identity)

@@ -21,10 +21,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UndoTarget(msgspec.Struct, frozen=True):
-    """The previous database that undoes a restore.
-
-    events: how many it holds, which is also the last sequence; None if it could not be read.
-    """
+    """The previous database that undoes a restore. events: its last sequence; None if it cannot be read."""
 
     name: str
     generation: str

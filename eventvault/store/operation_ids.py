@@ -2,7 +2,7 @@
 
 A client sends a request again if its store is lost before the answer. `STORAGE_DIR/operations/<id>.json` holds the
 answer of an operation that is done. For an operation whose store was killed it holds the owner's notes, from which the
-next store finds out whether the operation took effect.
+next store finds out whether the operation took effect. `append` needs no record: the database has its id as a nonce.
 """
 
 from __future__ import annotations

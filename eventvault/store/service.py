@@ -140,7 +140,10 @@ class StoreService(ComposedStore):
 
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
-        self.lifecycle.start(will_start_slowly=self._will_start_slowly())
+        slowly = will_start_slowly(
+            self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
+        )
+        self.lifecycle.start(will_start_slowly=slowly)
 
     @property
     def state(self) -> str:
@@ -154,11 +157,6 @@ class StoreService(ComposedStore):
         self.chores.cancel()
         self.bus.stop()
         self.journal.stop()
-
-    def _will_start_slowly(self) -> bool:
-        return will_start_slowly(
-            self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
-        )
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)

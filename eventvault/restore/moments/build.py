@@ -16,7 +16,7 @@ from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.generation import lineage
-from eventvault.files import make_folder, remove_durably
+from eventvault.files import make_folder, removing_on_failure
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.build_chore import Order
@@ -106,12 +106,9 @@ class MomentBuilder:
 
     def _build_checked(self, plan: Plan, sources: Sources, staging: Path, reason: str | None) -> dict[str, Any]:
         answer = self.build_plan(plan, staging, sources, reason)
-        try:
+        with removing_on_failure(staging):
             if plan.target.sequence is None:
                 self._locator.check_end(sources, plan.target.generation, answer["sequence"])
-        except BaseException:
-            remove_durably(staging)
-            raise
         return answer
 
     def _live_bytes(self) -> int:
@@ -125,12 +122,8 @@ class MomentBuilder:
     def _copy_live(self, staging: Path, live: Live) -> None:
         """Copy the open database, if it is the one that was planned with: a swap may have come in between."""
         make_folder(staging)
-        try:
-            with self._bus.swap_lock:
-                take_checkpoint(self._settings.database, staging / data_folders.DATABASE, partial(self._paused, live))
-        except BaseException:
-            remove_durably(staging)
-            raise
+        with removing_on_failure(staging), self._bus.swap_lock:
+            take_checkpoint(self._settings.database, staging / data_folders.DATABASE, partial(self._paused, live))
 
     @contextmanager
     def _paused(self, live: Live) -> Iterator[None]:

@@ -14,7 +14,7 @@ from eventvault.database.generation import Generation, StoreIdentity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
 from eventvault.errors import ArchiveAlien, JournalDamaged
-from eventvault.files import make_folder, remove_durably, sync_tree
+from eventvault.files import make_folder, removing_on_failure, sync_tree
 from eventvault.restore.moments.replay import cut, note_offsets, replay
 from eventvault.restore.records import as_archive_error, check_together
 
@@ -52,12 +52,9 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
     """
     wanted = msgspec.convert(order, Order)
     staging = Path(wanted.staging)
-    try:
+    with removing_on_failure(staging):
         answer = _prepare(wanted, staging)
         sync_tree(staging)
-    except BaseException:
-        remove_durably(staging)
-        raise
     return answer
 
 

@@ -24,10 +24,7 @@ LIVE = "the present database"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment that was located: the events 1 to `sequence` of `generation`.
-
-    sequence: None if only the archive that is cut at `instant` can tell it.
-    """
+    """Events 1 to `sequence` of `generation`; None: only the archive that is cut at `instant` can tell it."""
 
     generation: str
     sequence: int | None = None

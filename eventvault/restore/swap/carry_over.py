@@ -68,10 +68,7 @@ def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase
 
 
 def carry_over(storage_dir: Path, intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """Carry Kafka's offsets over, and return the intent with what `registry` holds in the end.
-
-    undone: the previous database that an undo brings back.
-    """
+    """Carry over Kafka's offsets, and describe in the intent what `registry` holds. undone: as for `Swapper.swap`."""
     if intent.restored.reason == POINT_IN_TIME:
         intent = carry_offsets(storage_dir, intent, registry)
     return undo.describe_replaced(intent, registry, undone)

@@ -13,8 +13,6 @@ from eventvault.settings import Settings
 
 
 class Swapper:
-    """Swaps the database of `bus`."""
-
     def __init__(self, settings: Settings, bus: EventBus) -> None:
         self._settings = settings
         self._bus = bus

@@ -83,10 +83,7 @@ def with_free_name(storage_dir: Path, intent: Intent) -> Intent:
 
 
 def describe_replaced(intent: Intent, registry: EventRegistry, undone: PreviousDatabase | None) -> Intent:
-    """The intent with what the old registry holds, to which nothing is appended any more.
-
-    undone: the previous database that an undo brings back.
-    """
+    """The intent with what the old registry holds in the end. undone: what an undo brings back."""
     if intent.previous is not None:
         intent = with_previous(intent, msgspec.structs.replace(intent.previous, events=registry.last_sequence))
     if undone is None:

@@ -39,14 +39,12 @@ def unpack(archive: bytes) -> list[bytes]:
 
 
 def free_name(label: str | None, instant: int, existing: Container[str]) -> str:
-    """The first name for a new archive that is not in use."""
     return next(name for name in names.candidates(instant, label) if name not in existing)
 
 
 def describe(
     path: Path, *, label: str | None, origin: str, created: int, generation: str, verified: int
 ) -> BackupEntry:
-    """The entry of an archive, which is read."""
     content = path.read_bytes()
     events = unpack(content)
     return BackupEntry(

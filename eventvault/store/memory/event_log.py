@@ -78,8 +78,6 @@ class MemoryEventLog(EventLog):
 
 
 class _Lease:
-    """Counts the leases of a generation."""
-
     def __init__(self, state: MemoryState, generation: str) -> None:
         self._leases = state.leases
         self._generation = generation
@@ -96,7 +94,6 @@ class _Lease:
 
 
 def _matches(value: bytes, query: ScanQuery) -> bool:
-    """Whether the event passes the filters of the query."""
     attributes = orjson.loads(value)
     recorded = event.recorded_of(value)
     return (

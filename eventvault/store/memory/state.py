@@ -41,7 +41,6 @@ class MemoryState:
         return self.generations[self.generation]
 
     def begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
-        """Restore `events` as a new generation."""
         undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
         common = common_length(self.events, events)
         self.forks = {generation: min(fork, common) for generation, fork in self.forks.items()}
@@ -63,7 +62,6 @@ class MemoryState:
         return self.last_restore
 
     def stage(self, events: list[bytes], source: str) -> Restored:
-        """Note a restore that would be applied at the next start."""
         self.staged = Restored(
             source=source,
             at=self.now(),
@@ -76,7 +74,6 @@ class MemoryState:
         return self.staged
 
     def _dropped(self) -> list[str]:
-        """The note of a restore that takes the place of the staged one."""
         if self.staged is None:
             return []
         return [f"a restore of {self.staged.source} that was staged was dropped for this one"]

@@ -10,7 +10,4 @@ from eventvault.store.ports.markers import changes
 class KafkaControl(Protocol):
     @changes
     def accept_loss(self, partition: int) -> None:
-        """Let a stopped partition continue at its present beginning, soon after this returns.
-
-        Raises PartitionNotStopped.
-        """
+        """Let a stopped partition soon continue at its present beginning. Raises PartitionNotStopped."""

@@ -18,7 +18,4 @@ from eventvault.store.ports.restores import Restores
 
 
 class Store(EventLog, Backups, Restores, PastReader, KafkaControl, Health, Protocol):
-    """Every method may raise StoreUnavailable, StoreRestoring, or the DatabaseError that says why nothing is open.
-
-    Every method may be called from many threads.
-    """
+    """Safe to use from many threads. Methods may raise StoreUnavailable, StoreRestoring or a DatabaseError."""

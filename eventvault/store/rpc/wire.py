@@ -94,7 +94,6 @@ def read_reply(method: str, frame: bytes) -> Any:
 
 
 def framed(body: bytes) -> bytes:
-    """The frame of a request or of a reply."""
     return _LENGTH.pack(len(body)) + body
 
 
