@@ -77,7 +77,8 @@ upgrade:
 	@$(MAKE) lock LOCK_OPTIONS=--upgrade
 
 system-packages:
-	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven
+	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
+		mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target

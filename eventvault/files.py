@@ -28,6 +28,7 @@ IO_BYTES = 2**20
 _NO_COPY_RANGE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY}
 )
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
 class FileIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,8 +84,20 @@ def sync_folder_handle(handle: int) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def can_sync_folder(folder: Path) -> bool:
+    """Return False if the file system of `folder` is known to refuse syncs of folders."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        return error.errno not in _NO_FOLDER_SYNC
+    finally:
+        os.close(handle)
+    return True
 
 
 def make_folder(folder: Path) -> None:

@@ -6,7 +6,14 @@ import os
 import signal
 import sys
 
-pytest_plugins = ["tests.schedule", "tests.stores", "tests.service", "tests.kafka_broker", "tests.nginx"]
+pytest_plugins = [
+    "tests.schedule",
+    "tests.stores",
+    "tests.service",
+    "tests.kafka_broker",
+    "tests.nginx",
+    "tests.mounts",
+]
 
 # The tests start hundreds of processes: none shall compile its modules anew, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

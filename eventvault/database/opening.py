@@ -15,7 +15,8 @@ from typing import Any
 import plyvel
 
 from eventvault.database.registry import open_leveldb
-from eventvault.errors import DatabaseDamaged, DatabaseLocked
+from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked
+from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import examine_database
 from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 
@@ -54,6 +55,15 @@ def damaged(folder: Path, what: str) -> DatabaseDamaged:
         f"{folder} is damaged: {what}",
         hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
     )
+
+
+def check_syncs_folders(folder: Path) -> None:
+    """Raise DatabaseError if the file system of `folder` cannot sync folders: LevelDB opens no database on it."""
+    if not can_sync_folder(folder):
+        raise DatabaseError(
+            f"the file system of {folder} cannot sync folders, so LevelDB cannot keep a database there",
+            hint="set STORAGE_DIR to a folder on a local file system, such as ext4 or XFS; BACKUP_DIR may stay",
+        )
 
 
 def check_free(folder: Path) -> None:

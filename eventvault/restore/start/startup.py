@@ -16,7 +16,7 @@ from eventvault import clock, data_folders
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.checkpoint import take_checkpoint
-from eventvault.database.opening import check_free
+from eventvault.database.opening import check_free, check_syncs_folders
 from eventvault.database.registry import create_database
 from eventvault.errors import (
     ArchiveError,
@@ -69,10 +69,12 @@ class Startup:
         """Prepare STORAGE_DIR. May be repeated until it does not raise.
 
         service_starts: this is a start of the service, neither a take-over nor the command line. Only its first run
-        restores what is staged or in `restore/`. Raises DatabaseMissing if an empty registry would hide a loss.
+        restores what is staged or in `restore/`. Raises DatabaseMissing if an empty registry would hide a loss,
+        and DatabaseError if no database can be opened in STORAGE_DIR.
         """
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
+        check_syncs_folders(self._settings.storage_dir)
         self._restorer.finisher.finish_pending()
         if service_starts and not self._promoted:
             carry_over.promote_staged(self._settings.storage_dir)
