@@ -60,7 +60,7 @@ class AccessRules:
             raise Forbidden("a page of another site sent this request", hint="open the page that this service serves")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None:
-            self._check_origin(origin, host or "", environ.get("wsgi.url_scheme", "http"))
+            self._check_origin(origin, host or "")
 
     def _check_peer(self, peer: str) -> None:
         if self._open_to_all or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
@@ -80,7 +80,7 @@ class AccessRules:
         if len(self._accepted_hosts) < 100:
             self._accepted_hosts.add(host)
 
-    def _check_origin(self, origin: str, host: str, scheme: str) -> None:
+    def _check_origin(self, origin: str, host: str) -> None:
         """Accept an origin with the request's own host. A port is not compared if a proxy removed it from `Host`."""
         origin_scheme, _, authority = origin.partition("://")
         own_host, own_port = split_host(host)

@@ -23,10 +23,8 @@ from app.access import is_loopback
 from eventvault import logs
 from eventvault.errors import InvalidSettings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
+from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
-SERVICE = "EVENTVAULT_SERVICE"
-"""Environment variable with the id of this start of the service; all of its processes inherit it."""
-_MASTER = "EVENTVAULT_MASTER"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
 _LOCK = "lock"
@@ -72,11 +70,11 @@ def prepare_service() -> None:
 
     A master started by SIGUSR2 inherits the environment of the previous one, so the process id is stored too.
     """
-    if os.environ.get(_MASTER) == str(os.getpid()):
+    if os.environ.get(MASTER_VARIABLE) == str(os.getpid()):
         return
-    inherited = _MASTER in os.environ
-    os.environ[_MASTER] = str(os.getpid())
-    os.environ[SERVICE] = str(uuid.uuid4())
+    inherited = MASTER_VARIABLE in os.environ
+    os.environ[MASTER_VARIABLE] = str(os.getpid())
+    os.environ[SERVICE_VARIABLE] = str(uuid.uuid4())
     if inherited or not os.environ.get(_METRICS):
         os.environ[_METRICS] = _metrics_folder()
 
@@ -120,7 +118,7 @@ def remove_orphaned_metrics() -> None:
     All workers share the master's lock, so only the last one can lock the folder anew.
     """
     folder = Path(os.environ.get(_METRICS, ""))
-    if os.environ.get(_MASTER) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
+    if os.environ.get(MASTER_VARIABLE) == str(os.getppid()) or not folder.name.startswith(_PREFIX):
         return
     for lock in _metrics_locks:
         lock.close()
@@ -179,11 +177,11 @@ def connect_worker_to_store() -> None:
     """Connect this worker to the store. It runs after the fork, so threads and sockets may start."""
     from eventvault.store.process import lifeline
 
-    lifeline.start_all(parent=int(os.environ.get(_MASTER) or os.getppid()))
+    lifeline.start_all(parent=int(os.environ.get(MASTER_VARIABLE) or os.getppid()))
 
 
 def end_store_of_service(settings: Settings) -> None:
     """Ask the store of this start to end at once, because the master ends."""
     from eventvault.store.process import lifeline
 
-    lifeline.end_store(settings, os.environ.get(SERVICE, ""))
+    lifeline.end_store(settings, os.environ.get(SERVICE_VARIABLE, ""))

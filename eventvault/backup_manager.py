@@ -11,17 +11,13 @@ from filelock import FileLock
 
 from eventvault import __version__, data_folders
 from eventvault.settings import Settings, make_folders
-from eventvault.store.process import lifeline
+from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 from eventvault.store.rpc.wire import PROTOCOL
 
 log = logging.getLogger("BackupManager")
 
-SERVICE_VARIABLE = "EVENTVAULT_SERVICE"
-"""Environment variable with the identity of this start of the service; gunicorn's master sets it."""
-MASTER_VARIABLE = "EVENTVAULT_MASTER"
-"""Environment variable with the process id of gunicorn's master, which forks and so starts no thread."""
 _LOCK_SECONDS = 60.0
 _END_SECONDS = 20.0
 

@@ -9,9 +9,9 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from app.backup.schemas import RestoredSchema, check_name
 from app.events.schemas import GENERATION_ID, InstantField
 from app.replies import ReplySchema
+from eventvault.past.moment_text import LARGEST
 from eventvault.restore.values import Moment
 
-_LARGEST = 2**63 - 1
 _TARGETS = ("backupName", "pointInTime", "sequence")
 
 
@@ -28,7 +28,7 @@ class RestoreSchema(Schema):
     )
     sequence = fields.Integer(
         strict=True,
-        validate=validate.Range(0, _LARGEST),
+        validate=validate.Range(0, LARGEST),
         metadata={"description": "Alternative: restore the events up to this sequence number."},
     )
     generation = fields.String(

@@ -30,5 +30,5 @@ def accept_loss(partition: int) -> Response:
     No event is stored twice. 409 if the partition is not stopped, or if no events are consumed from Kafka.
     """
     current_store().accept_loss(partition)
-    message = "the partition is read from its present beginning; GET /api/health shows when it goes on"
+    message = "the partition is read from its present beginning; GET /api/health shows when it continues"
     return reply({"success": True, "partition": partition, "message": message}, 202)

@@ -49,7 +49,7 @@ def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) 
 
 
 def create_database(folder: Path, identity: StoreIdentity | None = None) -> StoreIdentity:
-    """Create an empty registry at `folder`. It is created under another name, synced and renamed: never half of one."""
+    """Create an empty registry at `folder`. It is created under another name, synced and renamed, so it is complete."""
     identity = identity or first_identity(clock.now())
     make_folder(folder.parent)
     staging = folder.with_name(f".{folder.name}.creating")

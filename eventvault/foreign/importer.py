@@ -213,5 +213,5 @@ def _reporting_write_errors(target: Path) -> Iterator[None]:
                 f"importing into {target} failed: {text_of(error)}", hint="free some space and try again"
             ) from error
         raise WriteFailed(
-            f"importing into {target} failed: {text_of(error)}", hint="see to that disk and try again"
+            f"importing into {target} failed: {text_of(error)}", hint="check that disk and try again"
         ) from error

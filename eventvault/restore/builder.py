@@ -144,7 +144,7 @@ class Builder:
 
     def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> _Built:
         path = archive.path
-        # The shared lock keeps rotation away from the archive.
+        # The shared lock protects the archive from rotation.
         with open_archive(path) as file, room_for(path, self._settings.storage_dir):
             answer = self._chores.run(
                 "prepare_restore",

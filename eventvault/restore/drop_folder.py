@@ -167,7 +167,7 @@ class DropFolder:
         content = msgspec.json.encode(notes)
         try:
             write_durably(self._second, content)
-        except (NoSpace, OSError) as error:  # BACKUP_DIR may be away, and the service must start all the same
+        except (NoSpace, OSError) as error:  # BACKUP_DIR may be missing, and the service must start nevertheless
             log.warning("the notes about %s are in one place only: %s", self._folder, error)
         write_durably(self._memory, content)
 

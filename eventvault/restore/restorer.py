@@ -171,4 +171,4 @@ def _label(wanted: Wanted) -> str:
         case Moment():
             return "a moment"
         case UndoRequest():
-            return wanted.name or "what was left behind"
+            return wanted.name or "the previous database"

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from eventvault import clock
+
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A moment as a request names it: by one of instant, sequence and archive, or by none for the present.
@@ -70,3 +72,26 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
     undo: UndoTarget | None = None
     replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)
+
+
+def describe_last(restored: Restored | None) -> dict[str, Any] | None:
+    """Return the member `lastRestore` of `/api/health`."""
+    if restored is None:
+        return None
+    return {
+        "source": restored.source,
+        "at": clock.format_milliseconds(restored.at),
+        "events": restored.events,
+        "notJson": restored.not_json,
+        "durationMs": restored.duration,
+        "generation": restored.generation,
+        "notes": restored.notes,
+        "reason": restored.reason,
+    }
+
+
+def describe_staged(staged: Restored | None) -> dict[str, Any] | None:
+    """Return the member `jobs.restore.staged` of `/api/health`."""
+    if staged is None:
+        return None
+    return {"source": staged.source, "since": clock.format_milliseconds(staged.at), "events": staged.events}

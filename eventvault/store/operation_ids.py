@@ -107,7 +107,7 @@ class OperationIds:
         try:
             answer = work(operation)
         except (Cancelled, StoreStopping):
-            raise  # the next store goes on with it
+            raise  # the next store continues it
         except BaseException:
             with suppress(OSError):  # on a disk that is read-only, say: the caller gets the operation's own error
                 self._path(operation_id).unlink(missing_ok=True)

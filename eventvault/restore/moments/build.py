@@ -40,7 +40,7 @@ class Materialised(msgspec.Struct, frozen=True):
 
 
 class MomentBuilder:
-    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is away."""
+    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing."""
 
     def __init__(
         self, settings: Settings, bus: EventBus, locator: MomentLocator, journal: JournalFolder, chores: Chores

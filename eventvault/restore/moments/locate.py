@@ -42,7 +42,7 @@ log = logging.getLogger("BackupManager")
 
 
 class MomentLocator:
-    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is away."""
+    """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing."""
 
     def __init__(self, bus: EventBus, catalogue: Catalogue, journal: JournalFolder) -> None:
         self._bus = bus

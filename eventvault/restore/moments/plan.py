@@ -88,7 +88,7 @@ def excluding(sources: Sources, paths: Collection[Path]) -> Sources:
 def choose_conflicting(sources: Sources, generation: str, archive: Path, segment: Path) -> Path:
     """The one to exclude of two files that hold different events: more events stay reachable without it.
 
-    With a tie it is the archive. It may be of a copy that went on elsewhere, while segments hold a checksum of the
+    With a tie it is the archive. It may be of a copy that is used elsewhere, while segments hold a checksum of the
     events before them.
     """
     return max((archive, segment), key=lambda path: reachable(excluding(sources, {path}), generation))
@@ -149,7 +149,7 @@ def reachable(sources: Sources, generation: str) -> int:
 def _end(sources: Sources, generation: str) -> int:
     """The last sequence of the open database for its own generation; no bound for another one.
 
-    Later events were posted after `sources` was made, or by another installation that went on from a copy.
+    Later events were posted after `sources` was made, or by another installation that uses a copy.
     """
     live = sources.live
     return live.sequence if live is not None and live.generation == generation else NO_BOUND

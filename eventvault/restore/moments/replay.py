@@ -229,7 +229,7 @@ def _check_overlap(
 ) -> None:
     """Raise JournalDamaged if the segment has another event than the registry where both overlap.
 
-    A copy of the database that went on elsewhere has other events of the same sequences, and makes archives of the same
+    A copy of the database that is used elsewhere has other events of the same sequences, and makes archives of the same
     generation.
     """
     if current.first <= last <= current.last and lines[last - current.first] != registry.at(last):

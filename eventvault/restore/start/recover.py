@@ -37,7 +37,7 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 Omissions = list[EventVaultError | str]
-"""Why the recovery does without something: the error of a damaged file, or a sentence."""
+"""Why the recovery omits something: the error of a damaged file, or a sentence."""
 
 
 class Recoverer:

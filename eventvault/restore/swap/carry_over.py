@@ -82,7 +82,7 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     try:
         offsets = registry.scan_meta(keys.KAFKA)
     except (DatabaseDamaged, plyvel.Error) as error:
-        log.warning("Kafka goes on from the offsets at the moment of the restore: %s", error)
+        log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
         return msgspec.structs.replace(intent, restored=restored)

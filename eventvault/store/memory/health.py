@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eventvault import clock
-from eventvault.restore.values import Restored
+from eventvault.restore.values import describe_last, describe_staged
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.ports.health import Health
 
@@ -16,6 +15,7 @@ class MemoryHealth(Health):
 
     def status(self) -> dict[str, Any]:
         state, entries = self._state, self._state.archives.entries()
+        staged = describe_staged(state.staged)
         return {
             "status": "ok",
             "problems": [],
@@ -26,31 +26,13 @@ class MemoryHealth(Health):
                 "generation": state.generation,
             },
             "kafka": None,
-            "jobs": {"restore": {"running": False, "source": None, "since": None, "staged": _staged(state.staged)}},
+            "jobs": {"restore": {"running": False, "source": None, "since": None, "staged": staged}},
             "backup": {
                 "available": True,
                 "count": len(entries),
                 "latest": entries[0] if entries else None,
                 "totalSize": sum(entry.size for entry in entries),
             },
-            "lastRestore": _last_restore(state.last_restore),
+            "lastRestore": describe_last(state.last_restore),
             "metrics": {},
         }
-
-
-def _staged(staged: Restored | None) -> dict[str, Any] | None:
-    if staged is None:
-        return None
-    return {"source": staged.source, "since": clock.format_milliseconds(staged.at), "events": staged.events}
-
-
-def _last_restore(restored: Restored | None) -> dict[str, Any] | None:
-    if restored is None:
-        return None
-    return {
-        "source": restored.source,
-        "at": clock.format_milliseconds(restored.at),
-        "events": restored.events,
-        "notJson": restored.not_json,
-        "durationMs": restored.duration,
-    }

@@ -25,7 +25,7 @@ from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import read_intent, read_last
-from eventvault.restore.values import Restored
+from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
 from eventvault.store.ports.health import Health
 
@@ -85,20 +85,6 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
         },
         "lastRestore": _last_restore(parts),
         "metrics": _metrics(parts),
-    }
-
-
-def _restored_json(restored: Restored) -> dict[str, Any]:
-    """A `Restored` with the members that `/api/health` promises."""
-    return {
-        "source": restored.source,
-        "at": clock.format_milliseconds(restored.at),
-        "events": restored.events,
-        "notJson": restored.not_json,
-        "durationMs": restored.duration,
-        "generation": restored.generation,
-        "notes": restored.notes,
-        "reason": restored.reason,
     }
 
 
@@ -169,19 +155,12 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
         staged = read_intent(storage_dir, data_folders.STAGED_RESTORE)
     except (DatabaseDamaged, OSError):
         return None
-    if staged is None:
-        return None
-    restored = staged.restored
-    return {
-        "source": restored.source,
-        "since": clock.format_milliseconds(restored.at),
-        "events": restored.events,
-    }
+    return describe_staged(staged.restored if staged else None)
 
 
 def _last_restore(parts: HealthOwner) -> dict[str, Any] | None:
     last = read_last(parts.settings.storage_dir)
-    return _restored_json(last.restored) if last else None
+    return describe_last(last.restored if last else None)
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:
