@@ -91,7 +91,7 @@ def run(value: bytes | None, fallback_id: str) -> Outcome:
     result: Any = None
     error: dict[str, str] | None = None
     try:
-        message = _parse(value)
+        message = json_text.parse(value or b"", "the job")
         result = _handle(_to_job(message))
     except EventVaultError as problem:
         log.warning("job %s failed: %s", _text_member(message, "id") or fallback_id, problem)
@@ -122,10 +122,6 @@ def encode(outcome: Outcome) -> bytes:
         return msgspec.json.encode(outcome)
     except (TypeError, ValueError, RecursionError) as error:
         return msgspec.json.encode(as_failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))
-
-
-def _parse(value: bytes | None) -> Any:
-    return json_text.parse(value or b"", "the job")
 
 
 def _to_job(message: Any) -> Job:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,19 +122,20 @@ class Views:
         if not (is_id(generation) and self._past.has(generation)):
             if generation not in identity.by_id():
                 raise self._unknown_generation(identity, generation)
-            return self._materialise_once(moment, generation)
+            return self._materialise(moment, generation)
         with self._past.reading(generation) as registry:
             return PastView(generation, self._upto(registry, generation, moment, registry.last_sequence))
 
-    def _materialise_once(self, moment: Moment, generation: str) -> PastView:
+    def _materialise(self, moment: Moment, generation: str) -> PastView:
         """Build the moment from archives and the journal, once for all readers of the same state."""
         wanted = self._resolved.get(moment)
         if wanted is None or not self._past.has(_key_of(wanted)):
             if len(self._resolved) >= _MAX_RESOLVED:
                 self._resolved.clear()
             wanted = self._resolved[moment] = self._resolve(moment)
-        key = _key_of(wanted)
-        return PastView(key, self._single_flight.last_of(key, partial(self._materialise, wanted)), generation)
+        key, state = _key_of(wanted), wanted
+        last = self._single_flight.last_of(key, lambda staging: self._builder.materialise(state, staging).folder)
+        return PastView(key, last, generation)
 
     def _resolve(self, moment: Moment) -> Moment:
         """Return the moment by its sequence if the plan tells it, because many instants mean the same state."""
@@ -144,9 +144,6 @@ class Views:
         wanted = msgspec.structs.replace(moment, instant=self._now()) if moment.instant is None else moment
         sequence = self._builder.plan_for(wanted)[0].target.sequence
         return wanted if sequence is None else msgspec.structs.replace(wanted, sequence=sequence, instant=None)
-
-    def _materialise(self, moment: Moment, staging: Path) -> Path:
-        return self._builder.materialise(moment, staging).folder
 
     def _upto(self, registry: EventRegistry, generation: str, moment: Moment, bound: int) -> int:
         """Return the last sequence of the moment, which must be in the window of a registry that ends at `bound`."""

@@ -29,6 +29,7 @@ from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
+from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.start.startup import Startup
 from eventvault.restore.swap.previous import PreviousDatabases
 from eventvault.settings import Settings
@@ -85,7 +86,8 @@ class StoreService(ComposedStore):
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self._consumers = consumers_of(settings, self.bus, nonces, self.kafka) if with_kafka else []
-        self._startup = Startup(settings, self.catalogue, self.restorer, self.journal.folder, self.locator)
+        recoverer = Recoverer(settings, self.catalogue, self.restorer, self.journal.folder, self.locator)
+        self._startup = Startup(settings, self.restorer, recoverer)
         self._service_starts = service_starts
         self._on_started = on_started
         self.lifecycle = Lifecycle(
@@ -114,13 +116,7 @@ class StoreService(ComposedStore):
 
     def _restores_owner(self) -> RestoresOwner:
         return RestoresOwner(
-            self.settings,
-            self.lifecycle,
-            self.catalogue,
-            self.restorer,
-            self.locator,
-            self.preview,
-            self._on_started,
+            self.settings, self.lifecycle, self.catalogue, self.restorer, self.locator, self.preview, self._on_started
         )
 
     def _health_owner(self) -> HealthOwner:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from eventvault import clock, data_folders
 from eventvault.backups import names
-from eventvault.backups.catalogue import Catalogue
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import check_free, check_syncs_folders
 from eventvault.database.registry import create_database
@@ -28,9 +27,7 @@ from eventvault.errors import (
 )
 from eventvault.files import durable_file, make_folder, remove_durably, rename_durably, sync_tree, write_durably
 from eventvault.foreign.detect import database_origin
-from eventvault.journal.folder import JournalFolder
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
-from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.lost import is_lost
 from eventvault.restore.start.recover import Recoverer
@@ -49,16 +46,9 @@ UPLOAD_SECONDS = 3600.0
 class Startup:
     """Ensures that STORAGE_DIR holds the database to open."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        catalogue: Catalogue,
-        restorer: Restorer,
-        journal: JournalFolder,
-        locator: MomentLocator,
-    ) -> None:
+    def __init__(self, settings: Settings, restorer: Restorer, recoverer: Recoverer) -> None:
         self._settings = settings
-        self._recoverer = Recoverer(settings, catalogue, restorer, journal, locator)
+        self._recoverer = recoverer
         self._restorer = restorer
         self._drop_folder = restorer.finisher.drop_folder
         self._cleaned = False

@@ -19,7 +19,6 @@ from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.database.bus import EventBus
-from eventvault.database.generation import lineage
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
@@ -62,7 +61,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
     problems += parts.kafka.problems()
-    restoring = parts.state() in ("starting", "restoring")
+    restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
     return {
         "status": "restoring" if restoring else "degraded" if problems else "ok",
         "problems": problems,
@@ -83,7 +82,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
             "scrub": parts.scrub.describe(),
             "restore": _running_restore(parts),
         },
-        "lastRestore": _last_restore(parts),
+        "lastRestore": describe_last(last.restored if last else None),
         "metrics": _metrics(parts),
     }
 
@@ -130,7 +129,7 @@ def _window(parts: HealthOwner) -> dict[str, Any] | None:
     if registry is None:
         return None
     identity = registry.identity
-    born = identity.by_id()[lineage(identity.by_id(), identity.generation)[-1][0]].at
+    born = identity.origin_time(identity.generation)
     newest = registry.last_recorded or born
     return {
         "oldest": {"time": clock.format_microseconds(min(born, newest)), "sequence": 0},
@@ -156,11 +155,6 @@ def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
     except (DatabaseDamaged, OSError):
         return None
     return describe_staged(staged.restored if staged else None)
-
-
-def _last_restore(parts: HealthOwner) -> dict[str, Any] | None:
-    last = read_last(parts.settings.storage_dir)
-    return describe_last(last.restored if last else None)
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:

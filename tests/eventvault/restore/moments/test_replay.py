@@ -1,7 +1,8 @@
-"""A replayed registry equals the original, key by key."""
+"""A replayed registry equals the original, key by key; a cut one has nothing of the later events."""
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from eventvault.journal.segment import SegmentInfo
 from eventvault.restore.moments import replay
 
 EVENTS = 5000
+KILOBYTE = 1024
 GENERATION = Generation("0123456789abcdef", None, 0, "created", 1)
 
 
@@ -61,3 +63,18 @@ def test_every_key_is_there_however_many_of_them_may_wait(
 
     assert last == EVENTS
     assert content(tmp_path / "replayed") == content(tmp_path / "appended")
+
+
+def test_what_is_cut_off_is_gone_from_the_disk_too(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    drafts = [event.draft({"type": "a", "data": chance.randbytes(KILOBYTE).hex()}, 1) for _ in range(4000)]
+    create_database(tmp_path / "db")
+    with closing(open_leveldb(tmp_path / "db")) as db:
+        EventRegistry(db, tmp_path / "db").append([AppendBatch(drafts, bytes(8))])
+    with closing(open_leveldb(tmp_path / "db")) as db:
+        replay.cut(db, EventRegistry(db, tmp_path / "db"), 3)
+    with closing(open_leveldb(tmp_path / "db")) as db:
+        registry = EventRegistry(db, tmp_path / "db")
+        assert registry.last_sequence == 3
+        assert [sequence for sequence, _ in registry.events(0, 10)] == [1, 2, 3]
+    assert sum(file.stat().st_size for file in (tmp_path / "db").iterdir()) < 1000 * KILOBYTE
