@@ -78,7 +78,6 @@ def attach(app: Flask, edge: Edge) -> None:
 
 
 def current_edge() -> Edge:
-    """Return the edge of the application that serves the current request."""
     edge: Edge = current_app.extensions[_KEY]
     return edge
 

@@ -224,8 +224,6 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    """Builds the WriteBatch of one group."""
-
     def __init__(self, db: Any, sequence: int, recorded: int) -> None:
         self.batch = db.write_batch(sync=True)
         self.sequence = sequence

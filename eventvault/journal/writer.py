@@ -30,8 +30,6 @@ MAX_RECENT_EVENTS = 20_000
 
 
 class Chunk(NamedTuple):
-    """Events to write, as they were read."""
-
     identity: StoreIdentity
     first: int
     lines: list[bytes]

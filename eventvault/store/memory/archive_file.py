@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import ArchiveAlien, ArchiveDamaged
 
@@ -16,7 +15,6 @@ _MEMBER = "events.jsonl"
 
 
 def pack(events: Sequence[bytes]) -> bytes:
-    """events: their JSON, one by one."""
     content = b"".join(value + b"\n" for value in events)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -36,10 +34,6 @@ def unpack(archive: bytes) -> list[bytes]:
         raise ArchiveAlien("the archive holds no event database", hint="upload an archive of EventVault") from None
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
-
-
-def free_name(label: str | None, instant: int, existing: Container[str]) -> str:
-    return next(name for name in names.candidates(instant, label) if name not in existing)
 
 
 def describe(

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from eventvault import clock
-from eventvault.backups import retention
+from eventvault.backups import names, retention
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound
 from eventvault.store.memory import archive_file
@@ -25,7 +25,7 @@ class MemoryArchives:
 
     def create(self, label: str | None, events: Sequence[bytes], generation: str) -> BackupEntry:
         created = self._now()
-        name = archive_file.free_name(label, created, self._entries)
+        name = next(name for name in names.candidates(created, label) if name not in self._entries)
         self._folder.joinpath(name).write_bytes(archive_file.pack(events))
         return self._enter(name, label, "created", created, generation)
 

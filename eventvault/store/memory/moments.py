@@ -39,7 +39,6 @@ def _window(events: Sequence[bytes]) -> dict[str, Any]:
 
 
 def _outside(why: str, events: Sequence[bytes], generation: str, *, before: bool = False) -> MomentUnavailable:
-    """The error for a moment outside the window of a generation. before: it is too early."""
     window = _window(events)
     return unavailable(why, hint="GET /api/backup/timeline", generation=generation, window=window, before=before)
 

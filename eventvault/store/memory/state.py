@@ -17,8 +17,6 @@ from eventvault.store.memory.undo import UndoList
 
 
 class MemoryState:
-    """folder: where the archives are written; it must exist. now: the clock, in microseconds."""
-
     def __init__(self, folder: Path, now: clock.Clock) -> None:
         self.now = now
         self.lock = threading.RLock()
@@ -80,7 +78,6 @@ class MemoryState:
 
 
 def sequences_of(events: Sequence[bytes]) -> dict[tuple[str, str], int]:
-    """(source, id) → sequence."""
     parsed = map(orjson.loads, events)
     return {(attributes["source"], attributes["id"]): sequence for sequence, attributes in enumerate(parsed, 1)}
 

@@ -121,7 +121,6 @@ def receive(connection: socket.socket) -> bytes:
 
 
 def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearray:
-    """The body of `length` bytes that begins with `start`."""
     body = bytearray(length)
     done = len(start)
     body[:done] = start
