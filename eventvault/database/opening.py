@@ -18,6 +18,7 @@ from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked
 from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import examine_database
+from eventvault.leveldb.manifest import HINT
 from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 
 log = logging.getLogger("EventBus")
@@ -51,10 +52,7 @@ def open_checked(folder: Path) -> Any:
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:
-    return DatabaseDamaged(
-        f"{folder} is damaged: {what}",
-        hint="restore the newest good backup with POST /api/backup/restore; the damaged database is kept",
-    )
+    return DatabaseDamaged(f"{folder} is damaged: {what}", hint=HINT)
 
 
 def check_syncs_folders(folder: Path) -> None:

@@ -26,7 +26,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 MAX_RECORD_BYTES = 256 * 2**20
 """The longest record that is read. A batch of one request is far smaller, and a forged log must not fill the memory."""
 
-_MASK_DELTA = 0xA282EAD8
+MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
 
 
@@ -180,7 +180,7 @@ def _fragment(block: bytes, position: int) -> _Fragment | str:
         return "a header of zeros"
     if end > len(block):
         return "a fragment that is longer than its block"
-    if google_crc32c.value(block[position + HEADER.size - 1 : end]) != _unmasked(checksum):
+    if masked(google_crc32c.value(block[position + HEADER.size - 1 : end])) != checksum:
         return "a fragment with a wrong checksum"
     if kind not in (FULL, FIRST, MIDDLE, LAST):
         return f"a fragment of the unknown type {kind}"
@@ -199,10 +199,10 @@ def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
     return None
 
 
-def _unmasked(checksum: int) -> int:
-    """Undo LevelDB's masking of a CRC: it rotates right by 15 bits and adds a constant."""
-    rotated = (checksum - _MASK_DELTA) & 0xFFFFFFFF
-    return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
+def masked(checksum: int) -> int:
+    """Return a CRC as LevelDB stores it: rotated right by 15 bits, plus a constant."""
+    rotated = (checksum >> 15) | (checksum << 17)
+    return (rotated + MASK_DELTA) & 0xFFFFFFFF
 
 
 def _next_candidate(block: bytes, position: int) -> int:

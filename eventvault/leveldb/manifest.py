@@ -17,7 +17,7 @@ from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.log import Ending, LogReader
 
 LEVELS = 7
-HINT = "restore the newest good backup; the damaged database stays as it is"
+HINT = "restore the newest good backup with POST /api/backup/restore; the damaged database is kept"
 
 _CURRENT = re.compile(rb"MANIFEST-[0-9]+\n")
 
