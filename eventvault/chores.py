@@ -30,6 +30,7 @@ log = logging.getLogger("BackupManager")
 CHORES = {
     "write_archive": "eventvault.backups.chores",
     "check_archive": "eventvault.restore.check",
+    "check_tables": "eventvault.backups.table_check",
     "check_part": "eventvault.restore.records",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",

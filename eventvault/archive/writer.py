@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -51,12 +51,14 @@ def write_archive(
     digests: Mapping[str, str] | None = None,
     reusable: ReusableMembers | None = None,
     progress: Progress | None = None,
+    before_name: Callable[[], None] = lambda: None,
 ) -> WrittenArchive:
     """Write the files of `folder` and the manifest `about` to the archive `path`: write → read back → name.
 
     The folder holds plain files only, those of the database. digests: SHA-256 in hex by file name, of files that need
     not be read. reusable: members that may be copied; its `unusable` names the archives that failed. progress: in bytes
-    of the files. The same folder and manifest give the same bytes, unless members are copied from an archive of another
+    of the files. before_name: called before the archive gets its name; what it raises goes through, and no file
+    remains. The same folder and manifest give the same bytes, unless members are copied from an archive of another
     version or of a harder compression.
 
     Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
@@ -69,6 +71,7 @@ def write_archive(
     with durable_file(path, replace=False) as file:
         archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, progress)
         read_back(file.fileno(), path, ranges)
+        before_name()
         # Here `durable_file` gives the archive its name.
     return archive
 

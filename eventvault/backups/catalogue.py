@@ -90,8 +90,8 @@ class Catalogue:
         """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
         return self._record(name).identity
 
-    def record_created(self, name: str, *, sha256: str, verified: int) -> BackupEntry:
-        """Add an archive that was made here and read back. verified: when, in microseconds."""
+    def record_created(self, name: str, *, sha256: str, verified: int | None) -> BackupEntry:
+        """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
         return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, probe_failed=False)
 
     def record_uploaded(self, name: str, *, sha256: str | None = None, verified: int | None = None) -> BackupEntry:

@@ -13,25 +13,40 @@ from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.backups import table_digests
+from eventvault.backups.table_check import checking_tables
 from eventvault.errors import BackupsUnavailable
 
 
 def write_archive(
-    *, folder: str, path: str, manifest: dict[str, Any], storage: str, earlier: Sequence[str] = ()
+    *, folder: str, path: str, manifest: dict[str, Any], storage: str, check_at_once: int, earlier: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write the archive → read it back → give it its name. Returns {size, sha256, verified, copied, bad} or {exists}.
+    """Write the archive, check its tables → read it back → give it its name.
 
-    storage: STORAGE_DIR, with the digests of tables that were read before. earlier: paths of verified archives, newest
-    first, whose members may be copied. bad: those of them that proved to be damaged, as {name, problem}. exists: the
-    name is in use. Raises NoSpace, BackupsUnavailable, or ArchiveDamaged if the bytes on disk are not those that were
-    written; then no file remains.
+    Returns {size, sha256, verified, copied, checked, unchecked, bad} or {exists}.
+
+    storage: STORAGE_DIR, with the tables that were archived before. earlier: paths of verified archives, newest first,
+    whose members may be copied. check_at_once: most bytes of new tables that are checked here. checked, unchecked: the
+    new tables that were checked, and those that must be checked yet; then `verified` is None. bad: the earlier archives
+    that proved to be damaged, as {name, problem}. exists: the name is in use.
+
+    Raises DatabaseDamaged if a table is damaged, DatabaseError if one cannot be read, NoSpace, BackupsUnavailable, or
+    ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)
     fingerprints = table_digests.read_fingerprints(Path(folder))
-    digests = table_digests.load_digests(Path(storage), about, fingerprints)
+    archived = table_digests.load_digests(Path(storage), about, fingerprints)
+    digests = {name: digest.sha256 for name, digest in archived.items()}
+    new = [name for name in fingerprints if name not in archived or not archived[name].checked]
+    at_once = sum(fingerprints[name].size for name in new) <= check_at_once
+    checked, unchecked = (new, []) if at_once else ([], new)
     try:
-        with reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives:
-            written = writer.write_archive(target, Path(folder), about, digests=digests, reusable=archives)
+        with (
+            checking_tables(Path(folder), checked) as wait_for_check,
+            reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives,
+        ):
+            written = writer.write_archive(
+                target, Path(folder), about, digests=digests, reusable=archives, before_name=wait_for_check
+            )
     except FileExistsError:
         return {"exists": True}
     except OSError as error:
@@ -39,6 +54,7 @@ def write_archive(
             f"writing {target} failed: {error.strerror}",
             hint=f"make sure that {target.parent} exists and that the service may write to it",
         ) from error
-    table_digests.save_digests(Path(storage), written.manifest, fingerprints)
-    result = {"size": written.size, "sha256": written.sha256, "copied": written.copied}
-    return {**result, "verified": clock.now(), "bad": msgspec.to_builtins(archives.unusable)}
+    table_digests.save_digests(Path(storage), written.manifest, fingerprints, unchecked)
+    result = {"size": written.size, "sha256": written.sha256, "verified": clock.now() if at_once else None}
+    bad = msgspec.to_builtins(archives.unusable)
+    return {**result, "copied": written.copied, "checked": checked, "unchecked": unchecked, "bad": bad}

@@ -8,16 +8,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
+from eventvault.backups import table_digests
 from eventvault.backups.archiver import Archiver
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
+from eventvault.backups.late_check import LateCheck
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.request_queue import BackupRequest, NoteName, RequestQueue
 from eventvault.chores import Chores
@@ -25,7 +28,7 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import EventVaultError
+from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.events import event
 from eventvault.files import remove_durably, removing_on_failure
 from eventvault.kafka import offsets
@@ -54,13 +57,16 @@ class BackupMaker:
         self.last_made: int | None = None
         """When this process made its newest backup, in microseconds."""
         self.requests = RequestQueue()
+        self.late_check = LateCheck(catalogue, chores)
         self._settings = settings
         self._bus = bus
         self._catalogue = catalogue
         self._chores = chores
-        self._archiver = Archiver(settings, catalogue, chores)
+        self.archiver = Archiver(settings, catalogue, chores)
         self._remover = remover
         self._on_checkpoint = on_checkpoint
+        self._problem = _saved_problem(settings.storage_dir)
+        """The id of a generation, and what its newest backup found."""
 
     def create(self, label: str | None = None, note_name: NoteName = lambda _name: None) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then no backup is made.
@@ -74,10 +80,11 @@ class BackupMaker:
 
     def finish_interrupted(self, name: str) -> Created:
         """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""
+        self.late_check.wait()
         entry = self._catalogue.entry(name)
-        if entry.verified is None:
+        if entry.verified is None:  # its tables may not be checked either
             scratch = str(self._settings.storage_dir)
-            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=False)
+            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=True)
             entry = self._catalogue.record_created(name, sha256=checked["sha256"], verified=clock.now())
         self._rotate(entry, lambda: None)
         named = Path(entry.path).stat().st_mtime_ns // 1000
@@ -99,6 +106,14 @@ class BackupMaker:
             return None
         return self.create()
 
+    @property
+    def problem(self) -> EventVaultError | None:
+        """The damage that the newest backup found in the open database, or why its tables could not be checked."""
+        registry = self._bus.registry
+        if self._problem is None or registry is None or self._problem[0] != registry.identity.generation:
+            return None
+        return self._problem[1]
+
     def newest_good(self) -> BackupEntry | None:
         return next(iter(self._good()), None)
 
@@ -109,24 +124,67 @@ class BackupMaker:
     def _create_and_count(self, request: BackupRequest) -> Created:
         try:
             created = self._create(request)
-        except BaseException:
+        except BaseException as error:
             self.counts["failed"] += 1
+            registry = self._bus.registry
+            if isinstance(error, DatabaseDamaged) and registry is not None and error is not self._bus.problem:
+                self._note_problem(error, registry.identity.store_id, registry.identity.generation)
             raise
         self.counts["created"] += 1
         return created
 
     def _create(self, request: BackupRequest) -> Created:
+        self.late_check.wait()
         started = clock.now()
-        with self._staging_folder() as staging:
+        with ExitStack() as staged:
+            staging = staged.enter_context(self._staging_folder())
             checkpoint, on_made = self._take_checkpoint(request, staging, started)
-            archive, result = self._archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
+            archive, result = self.archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
             entry = self._add_to_catalogue(archive, result)
-        duration = (clock.now() - started) // 1000
-        log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
-                 duration)  # fmt: skip
-        self.last_made = clock.now()
-        self._rotate(entry, on_made)
+            duration = (clock.now() - started) // 1000
+            log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
+                     duration)  # fmt: skip
+            complete = partial(self._complete, entry, on_made)
+            if result["unchecked"]:
+                self._check_later(checkpoint, result["unchecked"], entry.name, complete, staged.pop_all())
+            else:
+                staged.close()
+                complete()
         return Created(entry, duration)
+
+    def _check_later(
+        self,
+        checkpoint: Checkpoint[Manifest],
+        tables: list[str],
+        name: str,
+        complete: Callable[[], None],
+        staged: ExitStack,
+    ) -> None:
+        """Check the tables of the archive `name` after the request was answered; then close `staged`."""
+        about, storage = checkpoint.context, self._settings.storage_dir
+
+        def on_whole() -> None:
+            table_digests.save_checked(storage, about.generation.id, tables)
+            complete()
+
+        def on_failure(error: EventVaultError) -> None:
+            self.counts["failed"] += 1
+            self._note_problem(error, about.store_id, about.generation.id)
+
+        self.late_check.start(checkpoint.folder, tables, name, on_whole, on_failure, staged.close)
+
+    def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
+        self.last_made = clock.now()
+        self._problem = None
+        self._rotate(entry, on_made)
+
+    def _note_problem(self, error: EventVaultError, store_id: str, generation: str) -> None:
+        """Have health show the problem until a backup succeeds or another database is restored."""
+        log.error("the backup failed: %s", error)
+        self._problem = (generation, error)
+        if isinstance(error, DatabaseDamaged):
+            damage = table_digests.Damage(error.message, error.hint)
+            table_digests.save_damage(self._settings.storage_dir, store_id, generation, damage)
 
     @contextmanager
     def _staging_folder(self) -> Iterator[Path]:
@@ -184,11 +242,18 @@ class BackupMaker:
 
         Nothing is removed while the database is known to be damaged: only older archives may be good.
         """
-        if self._bus.problem is not None:
-            log.warning("no old archive was removed, as %s", self._bus.problem)
+        problem = self._bus.problem or self.problem
+        if problem is not None:
+            log.warning("no old archive was removed, as %s", problem)
             return
         try:
             self.counts["rotated"] += len(self._remover.rotate(entry.name))
             on_made()
         except (EventVaultError, OSError) as error:
             log.warning("old archives could not be removed: %s", error)
+
+
+def _saved_problem(storage_dir: Path) -> tuple[str, EventVaultError] | None:
+    """Return the damage that a backup of an earlier store found."""
+    saved = table_digests.load_damage(storage_dir)
+    return saved and (saved[0], DatabaseDamaged(saved[1].message, hint=saved[1].hint))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from eventvault import clock
 from eventvault.backups.create import BackupMaker
-from eventvault.errors import Cancelled, EventVaultError
+from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -35,7 +35,10 @@ class AutoBackup:
 
     @property
     def problem(self) -> EventVaultError | None:
-        """Why the newest periodic backup failed; None if a later backup, periodic or requested, succeeded."""
+        """Why the newest periodic backup failed; None if a later backup, periodic or requested, succeeded.
+
+        None too if it found the database damaged: that is a problem of its own, whoever requested the backup.
+        """
         made = self._backups.last_made
         return None if made is not None and made > self._failed_at else self._problem
 
@@ -74,9 +77,9 @@ class AutoBackup:
         except (EventVaultError, OSError) as error:
             log.exception("the periodic backup failed")
             self._failed_at = clock.now()
-            self._problem = EventVaultError(
-                f"the periodic backup failed: {error}", hint=getattr(error, "hint", "") or "the log has the details"
-            )
+            hint = getattr(error, "hint", "") or "the log has the details"
+            damaged = isinstance(error, DatabaseDamaged)
+            self._problem = None if damaged else EventVaultError(f"the periodic backup failed: {error}", hint=hint)
             self._last["lastOutcome"] = f"failed: {error}"
 
 

@@ -1,18 +1,19 @@
-"""STORAGE_DIR/archived_tables.json: the SHA-256 of every archived table, so that the next backup need not read it.
+"""STORAGE_DIR/archived_tables.json: every archived table and its SHA-256, so that the next backup need not read it.
 
 LevelDB never changes a complete table, and never uses its number again in the same database. So a table of the same
 store, generation, name, size and inode, with the same last bytes, is the one that was read. The last bytes hold
 LevelDB's filter of all keys and its index with the offset and size of every block. The modification time must be the
 same too, which alone is no proof. See docs/adr/0010-unchanged-tables-are-not-read-again.md.
 
-The file only saves reading. Without it, or if anything differs, a table is read and identified by its content.
+Without the file, or if anything differs, a table is read, identified by its content and checked. The file also holds
+the damage that a backup found, so that health shows it after a restart of the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,8 +39,18 @@ class TableFingerprint(msgspec.Struct, frozen=True, gc=False):
 
 
 class TableDigest(msgspec.Struct, frozen=True, gc=False):
+    """What is known of a table that was archived. checked: every block of it was found whole then."""
+
     table: TableFingerprint
     sha256: str
+    checked: bool = False
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """Why the newest backup found the database damaged."""
+
+    message: str
+    hint: str
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -47,6 +58,7 @@ class _Document(msgspec.Struct, frozen=True):
     store: str
     generation: str
     tables: dict[str, TableDigest]
+    damage: Damage | None = None
 
 
 def read_fingerprints(folder: Path) -> dict[str, TableFingerprint]:
@@ -56,29 +68,74 @@ def read_fingerprints(folder: Path) -> dict[str, TableFingerprint]:
     return {name: _read_fingerprint(folder / name) for name in names}
 
 
-def load_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint]) -> dict[str, str]:
-    """Return the SHA-256 in hex, by name, of those tables that an earlier backup of the same generation has read."""
-    try:
-        document = msgspec.json.decode((storage_dir / data_folders.ARCHIVED_TABLES).read_bytes(), type=_Document)
-    except (OSError, msgspec.MsgspecError):
-        return {}
-    if (document.format, document.store, document.generation) != (FORMAT, about.store_id, about.generation.id):
+def load_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint]) -> dict[str, TableDigest]:
+    """Return what is known, by name, of those tables that an earlier backup of the same generation has archived."""
+    document = _load(storage_dir)
+    if document is None or (document.store, document.generation) != (about.store_id, about.generation.id):
         return {}
     archived = ((name, document.tables.get(name)) for name in tables)
-    return {name: digest.sha256 for name, digest in archived if digest is not None and digest.table == tables[name]}
+    return {name: digest for name, digest in archived if digest is not None and digest.table == tables[name]}
 
 
-def save_digests(storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint]) -> None:
-    """Store the digests of a finished backup. about: its manifest with `files`. On a full disk the old file stays."""
-    digests = {file.name: TableDigest(tables[file.name], file.sha256) for file in about.files if file.name in tables}
-    document = _Document(FORMAT, about.store_id, about.generation.id, digests)
-    with suppress(NoSpace, OSError):
-        write_durably(storage_dir / data_folders.ARCHIVED_TABLES, msgspec.json.encode(document))
+def save_digests(
+    storage_dir: Path, about: Manifest, tables: Mapping[str, TableFingerprint], unchecked: Collection[str] = ()
+) -> None:
+    """Store the digests of a finished backup. about: its manifest with `files`. unchecked: not checked yet.
+
+    Damage that an earlier backup found stays until all tables are checked.
+    """
+    digests = {
+        file.name: TableDigest(tables[file.name], file.sha256, checked=file.name not in unchecked)
+        for file in about.files
+        if file.name in tables
+    }
+    damage = document.damage if unchecked and (document := _load(storage_dir)) else None
+    _save(storage_dir, _Document(FORMAT, about.store_id, about.generation.id, digests, damage))
+
+
+def save_checked(storage_dir: Path, generation: str, names: Collection[str]) -> None:
+    """Note that these tables are whole, and with them the database of this generation."""
+    document = _load(storage_dir)
+    if document is None or document.generation != generation:
+        return
+    tables = {
+        name: msgspec.structs.replace(digest, checked=digest.checked or name in names)
+        for name, digest in document.tables.items()
+    }
+    _save(storage_dir, msgspec.structs.replace(document, tables=tables, damage=None))
+
+
+def load_damage(storage_dir: Path) -> tuple[str, Damage] | None:
+    """Return the id of a generation, and the damage that the newest backup of it found; None if it found none."""
+    document = _load(storage_dir)
+    return (document.generation, document.damage) if document and document.damage else None
+
+
+def save_damage(storage_dir: Path, store: str, generation: str, damage: Damage) -> None:
+    """Note the damage until a backup succeeds. Digests of the same generation stay."""
+    document = _load(storage_dir)
+    if document is None or (document.store, document.generation) != (store, generation):
+        document = _Document(FORMAT, store, generation, {})
+    _save(storage_dir, msgspec.structs.replace(document, damage=damage))
 
 
 def forget_digests(storage_dir: Path) -> None:
     """Remove the digests after damage was found, so that the next backup reads every table."""
     (storage_dir / data_folders.ARCHIVED_TABLES).unlink(missing_ok=True)
+
+
+def _load(storage_dir: Path) -> _Document | None:
+    try:
+        document = msgspec.json.decode((storage_dir / data_folders.ARCHIVED_TABLES).read_bytes(), type=_Document)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+        return None
+    return document if document.format == FORMAT else None
+
+
+def _save(storage_dir: Path, document: _Document) -> None:
+    """On a full disk the old file stays."""
+    with suppress(NoSpace, OSError):
+        write_durably(storage_dir / data_folders.ARCHIVED_TABLES, msgspec.json.encode(document))
 
 
 def _read_fingerprint(path: Path) -> TableFingerprint:

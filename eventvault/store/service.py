@@ -151,6 +151,7 @@ class StoreService(ComposedStore):
         self.lifecycle.stop()
         self.schedule.stop()
         self.chores.cancel()
+        self.backups.late_check.wait()
         self.bus.stop()
         self.journal.stop()
 

@@ -60,6 +60,33 @@ def test_a_damaged_log_is_refused_and_a_restore_by_request_brings_the_data_back(
     assert (kept / log.name).read_bytes() == damaged
 
 
+def test_a_damaged_table_makes_a_backup_fail_and_health_says_which_until_a_restore(
+    service: Callable[..., Service], settings_environment: dict[str, str]
+) -> None:
+    running = service(workers=2)
+    running.post("/api/events", [{"type": "t"} for _ in range(40)])
+    name = running.post("/api/backup/create").json()["name"]
+    running.stop()
+    running = service(workers=2)  # opening the database turns its log into a table
+    table = max((Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").glob("*.ldb"))
+    with table.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+
+    refused(running.post("/api/backup/create"), 503, "database_damaged")
+
+    health = wait_for_health(running, "degraded")
+    (problem,) = health["problems"]
+    assert problem["code"] == "database_damaged"
+    assert table.name in problem["message"]
+    assert "/api/backup/restore" in problem["hint"]
+    assert [backup["name"] for backup in running.get("/api/backup/list").json()["backups"]] == [name]
+    assert running.post("/api/events", {"type": "t"}).status == 201
+    assert running.post("/api/backup/restore", {"backupName": name}).status == 200
+    assert wait_for_health(running, "ok")["store"]["events"] == 40
+    assert running.post("/api/backup/create").status == 200
+
+
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Iterator[Service]:
     one = service(workers=1)

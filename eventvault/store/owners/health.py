@@ -54,7 +54,13 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     backups, catalogue_problem = _backups(parts)
     journal_problem = parts.journal.problem_since(parts.backups.last_made)
     journal_problems = (journal_problem, parts.journal.damage)
-    for error in (parts.bus.problem, catalogue_problem, parts.schedule.problem, *journal_problems):
+    for error in (
+        parts.bus.problem,
+        parts.backups.problem,
+        catalogue_problem,
+        parts.schedule.problem,
+        *journal_problems,
+    ):
         if error is not None:
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     codes = {problem["code"] for problem in problems}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from benchmarks import events
@@ -63,6 +64,32 @@ def test_a_second_backup_copies_and_is_whole_without_the_first(watched: Watched)
     Path(first.path).unlink()
     assert_sound(watched, second)
     assert watched.service.restore(second.name).events == second.events
+
+
+def test_only_new_tables_are_checked(watched: Watched, settings: Settings) -> None:
+    for label in ("one", "two"):
+        watched.back_up(label)
+
+    tables = {path.name for path in settings.database.glob("*.ldb")}
+    assert tables
+    assert [set(answer["checked"]) for answer in watched.answers] == [tables, set()]
+
+
+def test_tables_that_an_earlier_version_archived_are_checked_once(watched: Watched, settings: Settings) -> None:
+    watched.back_up("one")
+    path = settings.storage_dir / "archived_tables.json"
+    document = orjson.loads(path.read_bytes())
+    for table in document["tables"].values():
+        del table["checked"]
+    path.write_bytes(orjson.dumps(document))
+
+    for label in ("two", "three"):
+        watched.back_up(label)
+
+    first, second, third = (answer["checked"] for answer in watched.answers)
+    assert first == second
+    assert third == []
+    assert watched.copied == [False, True, True]
 
 
 def test_after_a_restore_members_are_found_by_their_content(watched: Watched) -> None:

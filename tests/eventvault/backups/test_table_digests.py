@@ -37,7 +37,8 @@ def remembered(tmp_path: Path, folder: Path, about: Manifest) -> Path:
 
 
 def known(storage: Path, folder: Path, about: Manifest) -> dict[str, str]:
-    return table_digests.load_digests(storage, about, table_digests.read_fingerprints(folder))
+    digests = table_digests.load_digests(storage, about, table_digests.read_fingerprints(folder))
+    return {name: digest.sha256 for name, digest in digests.items()}
 
 
 def test_tables_that_were_read_are_known_and_logs_never(remembered, folder, about):
@@ -86,11 +87,79 @@ def test_another_store_or_generation_knows_nothing(other, remembered, folder, ab
     assert known(remembered, folder, msgspec.structs.replace(about, **more[other])) == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2, "store": "s", "generation": "g1", "tables": {}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff", b'"\xff"', b'{"format": 2, "store": "s", "generation": "g1", "tables": {}}']
+)
 def test_what_cannot_be_read_is_not_believed(content, remembered, folder, about):
     (remembered / data_folders.ARCHIVED_TABLES).write_bytes(content)
 
     assert known(remembered, folder, about) == {}
+    assert table_digests.load_damage(remembered) is None
+
+
+def checked(storage: Path, folder: Path, about: Manifest) -> set[bool]:
+    digests = table_digests.load_digests(storage, about, table_digests.read_fingerprints(folder))
+    return {digest.checked for digest in digests.values()}
+
+
+def test_tables_of_a_finished_backup_are_checked(remembered, folder, about):
+    assert checked(remembered, folder, about) == {True}
+
+
+def test_a_file_of_an_earlier_version_says_what_was_read_but_nothing_was_checked(remembered, folder, about):
+    path = remembered / data_folders.ARCHIVED_TABLES
+    document = msgspec.json.decode(path.read_bytes())
+    del document["damage"]
+    for table in document["tables"].values():
+        del table["checked"]
+    path.write_bytes(msgspec.json.encode(document))
+
+    assert set(known(remembered, folder, about)) == {"000005.ldb", "000007.ldb"}
+    assert checked(remembered, folder, about) == {False}
+    assert table_digests.load_damage(remembered) is None
+
+
+DAMAGE = table_digests.Damage("the table 000005.ldb is damaged", "restore")
+
+
+def test_damage_stays_until_the_next_finished_backup(remembered, folder, about):
+    table_digests.save_damage(remembered, about.store_id, about.generation.id, DAMAGE)
+
+    assert table_digests.load_damage(remembered) == (about.generation.id, DAMAGE)
+    assert set(known(remembered, folder, about)) == {"000005.ldb", "000007.ldb"}
+    table_digests.save_digests(remembered, about, table_digests.read_fingerprints(folder))
+    assert table_digests.load_damage(remembered) is None
+
+
+def test_damage_stays_while_new_tables_are_not_checked_yet(remembered, folder, about):
+    table_digests.save_damage(remembered, about.store_id, about.generation.id, DAMAGE)
+
+    table_digests.save_digests(remembered, about, table_digests.read_fingerprints(folder), ["000007.ldb"])
+
+    assert checked(remembered, folder, about) == {True, False}
+    assert table_digests.load_damage(remembered) == (about.generation.id, DAMAGE)
+    table_digests.save_checked(remembered, about.generation.id, ["000007.ldb"])
+    assert checked(remembered, folder, about) == {True}
+    assert table_digests.load_damage(remembered) is None
+
+
+def test_what_was_checked_in_another_generation_changes_nothing(remembered, folder, about):
+    table_digests.save_digests(remembered, about, table_digests.read_fingerprints(folder), ["000007.ldb"])
+
+    table_digests.save_checked(remembered, "g2", ["000007.ldb"])
+
+    assert checked(remembered, folder, about) == {True, False}
+
+
+def test_damage_of_another_generation_comes_without_digests(remembered, folder, about):
+    table_digests.save_damage(remembered, about.store_id, "g2", DAMAGE)
+
+    assert table_digests.load_damage(remembered) == ("g2", DAMAGE)
+    assert known(remembered, folder, about) == {}
+
+
+def test_without_a_file_no_damage_is_known(tmp_path):
+    assert table_digests.load_damage(tmp_path) is None
 
 
 def test_after_damage_every_table_is_read(remembered, folder, about):

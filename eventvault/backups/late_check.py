@@ -1,0 +1,73 @@
+"""Checks the many new tables of a first backup at low priority, after its archive was named.
+
+Until then the archive is in the catalogue as not verified, so that nothing relies on it, and no other backup is made.
+If the store ends first, the archive stays so until the scrub reads it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from eventvault import clock
+from eventvault.backups.catalogue import Catalogue
+from eventvault.chores import Chores
+from eventvault.errors import BackupNotFound, Cancelled, DatabaseDamaged, EventVaultError
+
+
+class LateCheck:
+    """Runs one check at a time, and enters its result in the catalogue."""
+
+    def __init__(self, catalogue: Catalogue, chores: Chores) -> None:
+        self._catalogue = catalogue
+        self._chores = chores
+        self._thread: threading.Thread | None = None
+
+    def start(
+        self,
+        staging: Path,
+        tables: list[str],
+        name: str,
+        on_whole: Callable[[], None],
+        on_failure: Callable[[EventVaultError], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """Check these tables of the checkpoint in `staging` for the archive `name`.
+
+        on_whole: called once the archive is verified. on_failure: called with DatabaseDamaged once the archive is
+        marked, or with why the check could not be made. on_end: called in any case, last.
+        """
+
+        def run() -> None:
+            try:
+                self._check(staging, tables, name)
+            except (Cancelled, BackupNotFound):
+                return
+            except EventVaultError as error:
+                on_failure(error)
+            except OSError as error:
+                on_failure(EventVaultError(f"checking the tables of {name} failed: {error}", hint="make a new backup"))
+            else:
+                on_whole()
+            finally:
+                on_end()
+
+        self._thread = threading.Thread(target=run, name="table-check", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the end of the running check, if there is one."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _check(self, staging: Path, tables: list[str], name: str) -> None:
+        read = self._catalogue.identity(name)
+        try:
+            self._chores.run("check_tables", folder=str(staging), names=tables)
+        except DatabaseDamaged as error:
+            self._catalogue.record_problem(name, error.message, read=read)
+            raise
+        if self._catalogue.entry(name).verified is None:  # else a request has verified it meanwhile
+            self._catalogue.record_verified(name, verified=clock.now(), read=read)
