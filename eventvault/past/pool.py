@@ -36,7 +36,7 @@ MAX_OPEN = 4
 """Past databases that are open at once. For another one, the least recently read is closed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Copy:
     """An open copy. folder: removed when it is closed. idle: seconds without a reader after which it is closed."""
 
