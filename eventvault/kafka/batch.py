@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventvault.events.event import EventDraft
-from eventvault.kafka.messages import KafkaMessage, Unreadable, to_draft
+from eventvault.kafka.messages import Record, Unreadable, to_draft
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
 
@@ -16,10 +16,10 @@ class PartitionBatch:
     drafts: (offset, event) pairs. letters: (message, reason) pairs of those that are no event. last: the last message.
     """
 
-    def __init__(self, messages: Sequence[KafkaMessage]) -> None:
+    def __init__(self, messages: Sequence[Record]) -> None:
         self.partition = messages[0].partition
         self.drafts: list[tuple[int, EventDraft]] = []
-        self.letters: list[tuple[KafkaMessage, str]] = []
+        self.letters: list[tuple[Record, str]] = []
         self._messages = list(messages)
         for message in messages:
             try:
@@ -28,7 +28,7 @@ class PartitionBatch:
                 self.letters.append((message, str(reason)))
 
     @property
-    def last(self) -> KafkaMessage | None:
+    def last(self) -> Record | None:
         return self._messages[-1] if self._messages else None
 
     def cut_before(self, offset: int) -> None:
@@ -49,6 +49,6 @@ class PartitionBatch:
         )
 
 
-def read_batches(partitions: Sequence[Sequence[KafkaMessage]]) -> list[PartitionBatch]:
+def read_batches(partitions: Sequence[Sequence[Record]]) -> list[PartitionBatch]:
     """Return a batch for each partition's messages; none of these may be empty."""
     return [PartitionBatch(messages) for messages in partitions]

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka import config, topics
-from eventvault.kafka.messages import KafkaMessage
+from eventvault.kafka.messages import Record
 from eventvault.kafka.topic_info import dead_letter_topic
 from eventvault.settings import Settings
 
@@ -34,7 +34,7 @@ class DeadLetters:
         self._settings = settings
         self._producer: Producer | None = None
 
-    def send(self, letters: Sequence[tuple[KafkaMessage, str]]) -> list[str | None]:
+    def send(self, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
         """Deliver (message, reason) pairs. Returns for each pair None, or why it could not be delivered."""
         outcomes: list[str | None] = ["no answer"] * len(letters)
         if not letters:
@@ -68,7 +68,7 @@ class DeadLetters:
     def _produce(
         self,
         producer: Producer,
-        message: KafkaMessage,
+        message: Record,
         reason: str,
         on_delivery: Callable[[KafkaError | None, Message], None],
     ) -> None:
@@ -85,7 +85,7 @@ class DeadLetters:
                 producer.poll(0.1)
 
 
-def _headers(message: KafkaMessage, reason: str) -> list[tuple[str, str | bytes | None]]:
+def _headers(message: Record, reason: str) -> list[tuple[str, str | bytes | None]]:
     origin = {
         "reason": reason,
         "topic": message.topic,

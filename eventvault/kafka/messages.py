@@ -27,8 +27,8 @@ class Unreadable(Exception):
     """The message is no event; the text gives the reason."""
 
 
-class KafkaMessage(NamedTuple):
-    """The parts of a Kafka message that are used. timestamp: milliseconds since the epoch, None if it has none."""
+class Record(NamedTuple):
+    """A Kafka record, as far as it is used. timestamp: milliseconds since the epoch, None if it has none."""
 
     topic: str
     partition: int
@@ -40,7 +40,7 @@ class KafkaMessage(NamedTuple):
     leader_epoch: int | None = None
 
 
-def to_draft(message: KafkaMessage) -> EventDraft:
+def to_draft(message: Record) -> EventDraft:
     """Return the event in a message as a draft. Raises Unreadable.
 
     Missing attributes are filled in from the message alone, so that a message that is read again gives the same event
@@ -59,13 +59,13 @@ def to_draft(message: KafkaMessage) -> EventDraft:
         raise Unreadable(f"the event cannot be stored as JSON: {error}") from None
 
 
-def derived_id(message: KafkaMessage) -> str:
+def derived_id(message: Record) -> str:
     """Return `topic/partition/offset/checksum`; the checksum differs if a recreated topic reuses the offset."""
     content = b"%d\x00%s\x00%s" % (message.timestamp or 0, message.key or b"", message.value or b"")
     return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
 
-def _attributes(message: KafkaMessage) -> dict[str, Any]:
+def _attributes(message: Record) -> dict[str, Any]:
     headers = {name.lower(): value for name, value in message.headers}
     content_type = _text("content-type", headers.get("content-type"))
     try:
@@ -79,7 +79,7 @@ def _attributes(message: KafkaMessage) -> dict[str, Any]:
         raise Unreadable(error.message[:_LONGEST_REASON]) from None
 
 
-def _structured(kind: str, charset: str | None, message: KafkaMessage) -> dict[str, Any]:
+def _structured(kind: str, charset: str | None, message: Record) -> dict[str, Any]:
     if kind != f"{_STRUCTURED}+json":
         raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
     return _object(message.value, charset)

@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from eventvault.kafka import offset_check
-from eventvault.kafka.messages import Headers, KafkaMessage
+from eventvault.kafka.messages import Headers, Record
 from eventvault.kafka.offset_check import HealthProblem
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
@@ -102,7 +102,7 @@ class Positions:
                 position.waits_until = None
                 self._assign(partition, OFFSET_BEGINNING if position.next is None else position.next)
 
-    def new_messages(self, partition: int, messages: Sequence[Message]) -> list[KafkaMessage]:
+    def new_messages(self, partition: int, messages: Sequence[Message]) -> list[Record]:
         """Return the messages that are not stored yet. Stops the partition if the last stored one has changed."""
         position = self.by_partition.get(partition)
         if position is None or not position.consuming or not messages:
@@ -146,9 +146,9 @@ class Positions:
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
 
-def _kafka_message(message: Message) -> KafkaMessage:
+def _kafka_message(message: Message) -> Record:
     kind, milliseconds = message.timestamp()
-    return KafkaMessage(
+    return Record(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,

@@ -11,15 +11,15 @@ from cloudevents.core.bindings import kafka as oracle
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from eventvault.kafka.messages import KafkaMessage, Unreadable, to_draft
+from eventvault.kafka.messages import Record, Unreadable, to_draft
 
 
-def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> KafkaMessage:
-    given = KafkaMessage("events", 3, 7, 1_767_225_600_123, b"key", value, list((headers or {}).items()))
+def record(value: bytes | None, headers: dict[str, bytes | None] | None = None, **changed: Any) -> Record:
+    given = Record("events", 3, 7, 1_767_225_600_123, b"key", value, list((headers or {}).items()))
     return given._replace(**changed)
 
 
-def attributes(message: KafkaMessage) -> dict[str, Any]:
+def attributes(message: Record) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(to_draft(message).body)
     return found
 
@@ -57,7 +57,7 @@ def cloud_event(data: Any, content_type: str) -> CloudEvent:
     )  # fmt: skip
 
 
-def from_oracle(message: oracle.KafkaMessage) -> KafkaMessage:
+def from_oracle(message: oracle.Record) -> Record:
     value = message.value if isinstance(message.value, bytes | None) else str(message.value).encode()
     return record(value, dict(message.headers))
 
