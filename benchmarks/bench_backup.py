@@ -183,9 +183,9 @@ def profile(ours: Result, alone: limits.Limits, size: int) -> list[str]:
         f"So the minimum time, with all cores busy and no other load, is: {words}. The rest is the start of a process,"
         " the checkpoint, `fsync`, the disk, the catalogue, for a restore also opening and swapping the database, and"
         " other load of the machine.",
-        "A first backup takes as long as the cores need to compress and to hash each file, each member and the whole"
-        " archive. A second one copies unchanged members, but every archive is complete: all of its bytes go to the"
-        " disk and through one SHA-256 on one core. restic and borg write new data only. A restore hashes the archive"
+        "A first backup takes as long as the cores need to compress and to hash each file and each member. A second one"
+        " copies unchanged members and checks their digests. Every archive is complete: all of its bytes go to the disk"
+        " where the file system cannot share blocks. restic and borg write new data only. A restore hashes the archive"
         " and each file, and syncs its files before the swap.",
     ]
 

@@ -30,23 +30,23 @@ def download(edge: Edge, name: str) -> Response:
     try:
         handle = resources.enter_context(shared_lock(Path(edge.store.backup_path(name))))
         file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
-        return _reply(file, name, _sha256(edge.store, name), resources.close)
+        return _reply(file, name, _checksum(edge.store, name), resources.close)
     except BaseException:
         resources.close()
         raise
 
 
-def _sha256(store: Store, name: str) -> str | None:
-    return next((entry.sha256 for entry in store.list_backups() if entry.name == name), None)
+def _checksum(store: Store, name: str) -> str | None:
+    return next((entry.checksum for entry in store.list_backups() if entry.name == name), None)
 
 
-def _reply(file: BinaryIO, name: str, sha256: str | None, close: Callable[[], None]) -> Response:
+def _reply(file: BinaryIO, name: str, checksum: str | None, close: Callable[[], None]) -> Response:
     status = os.fstat(file.fileno())
     response = Response(FileWrapper(file, CHUNK), content_type="application/gzip")
     response.call_on_close(close)
     response.content_length = status.st_size
     response.last_modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
-    response.set_etag(sha256 or f"{status.st_size:x}-{status.st_mtime_ns:x}")
+    response.set_etag(checksum or f"{status.st_size:x}-{status.st_mtime_ns:x}")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["X-Accel-Buffering"] = "no"

@@ -78,7 +78,10 @@ def create_backup() -> Response:
             "label": backup.label,
             "events": backup.events,
             "sequence": backup.sequence,
+            "digest": backup.digest,
             "sha256": backup.sha256,
+            "addedBytes": None if created.shared is None else backup.size - created.shared,
+            "sharedBytes": created.shared,
             "durationMs": created.duration,
         }
     )

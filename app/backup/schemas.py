@@ -78,6 +78,7 @@ class BackupSchema(ReplySchema):
     pinned = fields.Boolean(required=True)
     encrypted = fields.Boolean(required=True)
     offsite = fields.Boolean(required=True)
+    digest = fields.String(required=True, allow_none=True, metadata={"example": "blake3:<64 hex digits>"})
     sha256 = fields.String(required=True, allow_none=True)
     origin = fields.String(required=True, metadata={"description": "created, uploaded, or found in the folder"})
     problem = fields.String(required=True, allow_none=True)
@@ -108,7 +109,14 @@ class CreatedSchema(ReplySchema):
     label = fields.String(required=True, allow_none=True)
     events = fields.Integer(required=True, allow_none=True)
     sequence = fields.Integer(required=True, allow_none=True)
+    digest = fields.String(required=True, allow_none=True, metadata={"example": "blake3:<64 hex digits>"})
     sha256 = fields.String(required=True, allow_none=True)
+    addedBytes = fields.Integer(  # noqa: N815
+        required=True, allow_none=True, metadata={"description": "What the archive takes on the disk."}
+    )
+    sharedBytes = fields.Integer(  # noqa: N815
+        required=True, allow_none=True, metadata={"description": "What it shares with an earlier archive."}
+    )
     durationMs = fields.Integer(required=True)  # noqa: N815
 
 

@@ -11,6 +11,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blake3 import blake3
+
 from eventvault import data_folders
 from eventvault.archive import layout, manifest
 from eventvault.archive.gzip_members import inflate_members
@@ -142,14 +144,15 @@ class _DatabaseExtractor:
             self._candidates.setdefault(folder, _Candidate(folder)).add_name(name)
 
     def _write(self, entry: Entry, candidate: _Candidate, name: str) -> FileRecord:
-        sha256 = hashlib.sha256()
+        sha256, digest = hashlib.sha256(), blake3()
         folder = self._unpacked(candidate)
         folder.mkdir(exist_ok=True)
         with (folder / name).open("xb") as file:
             for piece in self._entries.content():
                 sha256.update(piece)
+                digest.update(piece)
                 file.write(piece)
-        return FileRecord(name, entry.size, sha256.hexdigest())
+        return FileRecord(name, entry.size, digest.hexdigest(), sha256.hexdigest())
 
     def _read_manifest(self, entry: Entry) -> bool:
         """Return True if the entry is the manifest of an archive of ours that somebody repacked."""
@@ -194,7 +197,7 @@ class _DatabaseExtractor:
         """Check that a repacked archive of ours holds the files that its manifest describes."""
         listed = {record.name: record for record in about.files if _DATABASE_FILE.fullmatch(record.name)}
         for name in sorted(listed.keys() | database.records.keys()):
-            if listed.get(name) != database.records.get(name):
+            if name not in database.records or not _describes(listed.get(name), database.records[name]):
                 raise self._archive.damaged(f"{name} is not the file that {layout.MANIFEST_NAME} describes", 0)
 
     def _move_up(self, database: _Candidate) -> None:
@@ -211,6 +214,14 @@ class _DatabaseExtractor:
 
     def _unpacked(self, candidate: _Candidate) -> Path:
         return self._target / f"place-{len(candidate.folder)}"
+
+
+def _describes(listed: FileRecord | None, unpacked: FileRecord) -> bool:
+    """Return whether a manifest of either format, with one of the two digests, lists the file that was unpacked."""
+    if listed is None:
+        return False
+    same = listed.blake3 == unpacked.blake3 if listed.blake3 else listed.sha256 == unpacked.sha256
+    return same and listed.size == unpacked.size
 
 
 def _shortened(name: str) -> str:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
 
 from eventvault.archive import layout, tar
 from eventvault.archive.gzip_members import inflate_exactly
-from eventvault.archive.layout import IndexEntry
-from eventvault.archive.manifest import MAX_MANIFEST_BYTES
+from eventvault.archive.manifest import MAX_MANIFEST_BYTES, NonNegative
 from eventvault.archive.source import Source
+
+
+class IndexEntry(msgspec.Struct, frozen=True, gc=False):
+    """Where a tar entry lies, as format 1's index has it. name, size: as in its header. header: offset of that member.
+
+    data: offset, length and CRC-32 of each data member; the CRC is that of the compressed bytes.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=100)]
+    size: NonNegative
+    header: NonNegative
+    data: tuple[tuple[NonNegative, NonNegative, NonNegative], ...]
 
 
 class EntryReader:
@@ -51,12 +65,12 @@ class EntryReader:
             ranges.append((offset, length, self.source.archive.crc_of(offset, length)))
         self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(ranges))
 
-    def text(self, name: str) -> bytearray:
-        """Return the content of the present entry, which must have this name."""
+    def text(self, name: str, most: int = MAX_MANIFEST_BYTES) -> bytearray:
+        """Return the content of the present entry, which must have this name and at most so many bytes."""
         entry = self.seen[-1]
         if entry.name != name:
             raise self.source.damaged(f"{name} should be here, not {entry.name!r}", entry.header)
-        if entry.size > MAX_MANIFEST_BYTES:
+        if entry.size > most:
             raise self.source.damaged(f"{name} claims to have {entry.size} bytes", entry.header)
         text = bytearray()
         for piece in self.content():

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 from isal import isal_zlib
 
 from eventvault import data_folders
 from eventvault.archive.compression import Compression, deflate
-from eventvault.archive.manifest import FORMAT_VERSION, MAX_FILES, NonNegative
+from eventvault.archive.manifest import FORMAT_VERSION
 
 FOLDER_ENTRY = f"{data_folders.DATABASE}/"
 MANIFEST_NAME = "manifest.json"
@@ -38,11 +37,18 @@ PLAIN_HEADER = _HEADER % 0
 MARK = b"EV"
 """The id of our subfield in gzip's extra field. Its length, a letter for its kind and the format version follow."""
 
+ALIGNMENT = 4096
+ALIGNED_FROM = 64 * 1024
+"""In format 2 the data members of a database file begin at a multiple of ALIGNMENT if they have so many bytes."""
+
 _OPENING = struct.Struct("<10sH2sHcH")
 _CLOSING = struct.Struct("<10sH2sHcHQ32s")
+_SEAL = struct.Struct("<10sH2sHcH32s")
 _MARKED_HEADER = _HEADER % 4
 _EMPTY_TAIL = b"\x03\x00" + bytes(8)
 CLOSING_SIZE = _CLOSING.size + len(_EMPTY_TAIL)
+SEAL_SIZE = _SEAL.size + len(_EMPTY_TAIL)
+NOT_SEALED = bytes(32)
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -50,31 +56,13 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 class Closing(NamedTuple):
     """The content of the closing member.
 
-    version: of the format. index_offset: of INDEX.json's header member. digest: SHA-256 of all bytes before this one.
+    version: of the format. index_offset: of INDEX.json's header member. digest: in format 1 the SHA-256 of all bytes
+    before this member, in format 2 the root: the BLAKE3 of the bytes from `index_offset` up to the seal.
     """
 
     version: int
     index_offset: int
     digest: bytes
-
-
-class IndexEntry(msgspec.Struct, frozen=True, gc=False):
-    """Where one tar entry lies. name, size: as in its tar header. header: offset of its header member.
-
-    data: offset, length and CRC-32 of each data member; the CRC is that of the compressed bytes.
-    """
-
-    name: Annotated[str, msgspec.Meta(max_length=100)]
-    size: NonNegative
-    header: NonNegative
-    data: tuple[tuple[NonNegative, NonNegative, NonNegative], ...]
-
-
-class Index(msgspec.Struct, frozen=True, rename="camel"):
-    """The content of INDEX.json: all entries before it. It only saves time, the checksums decide what is restored."""
-
-    format_version: int
-    entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
 def member(content: bytes | memoryview, header: bytes = PLAIN_HEADER, compression: Compression = "fast") -> bytes:
@@ -113,6 +101,43 @@ def parse_closing(tail: bytes) -> Closing | None:
     return closing if tail == closing_member(closing) else None
 
 
+def seal_member(seal: bytes, version: int = FORMAT_VERSION) -> bytes:
+    """Return the member before the closing one. seal: 32 bytes."""
+    return _SEAL.pack(_MARKED_HEADER, _SEAL.size - 12, MARK, _SEAL.size - 16, b"S", version, seal) + _EMPTY_TAIL
+
+
+def parse_seal(packed: bytes) -> bytes | None:
+    """Return the seal in the member `packed`; None if it is no such member."""
+    if len(packed) != SEAL_SIZE:
+        return None
+    seal: bytes = _SEAL.unpack_from(packed)[-1]
+    return seal if packed == seal_member(seal) else None
+
+
+def padded_header(zeros: int, version: int = FORMAT_VERSION) -> bytes:
+    """Return a gzip header with so many zeros in its extra field, after our mark."""
+    sizes = (_OPENING.size - 12 + zeros, _OPENING.size - 16 + zeros)
+    return _OPENING.pack(_MARKED_HEADER, sizes[0], MARK, sizes[1], b"P", version) + bytes(zeros)
+
+
+def aligned_header_member(block: bytes, offset: int) -> bytes:
+    """Return the header member with the tar header `block`, padded so that it ends at a multiple of ALIGNMENT.
+
+    offset: where it begins in the file.
+    """
+    body = member(block, b"")
+    return padded_header(-(offset + _OPENING.size + len(body)) % ALIGNMENT) + body
+
+
+def header_of_aligned(packed: bytes | memoryview) -> bytes | None:
+    """Return the gzip header that a header member made by `aligned_header_member` begins with; None if it has none."""
+    zeros = int.from_bytes(packed[10:12], "little") - (_OPENING.size - 12)
+    if not 0 <= zeros < ALIGNMENT:
+        return None
+    header = padded_header(zeros)
+    return header if packed[: len(header)] == header else None
+
+
 def padding(size: int) -> int:
     """Return how many zeros fill the last block of a tar entry of `size` bytes."""
     return -size % BLOCK
@@ -125,6 +150,11 @@ def pieces(size: int) -> Iterator[tuple[int, int]]:
         size -= CHUNK
     if size:
         yield size, padding(size)
+
+
+def piece_count(size: int) -> int:
+    """Return how many members a file of `size` bytes is split into."""
+    return -(-size // CHUNK)
 
 
 def is_safe_name(name: str) -> bool:

@@ -15,7 +15,8 @@ from eventvault.archive.compression import Compression
 from eventvault.database.generation import Generation
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The format that is written. Format 1 is read as well."""
 
 MAX_FILES = 100_000
 """Entries of an archive that a reader accepts; LevelDB has fewer files for 200 GB of events."""
@@ -29,12 +30,19 @@ _MAX_FIELD_BYTES = 4 * 2**20
 NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class FileRecord(msgspec.Struct, frozen=True, gc=False):
-    """One file of the database. name: without a folder. size: in bytes. sha256: of its content, in hex."""
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class FileRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One file of the database. name: without a folder. size: in bytes.
+
+    blake3, sha256: of its content, in hex. Format 2 has only the first, format 1 only the second.
+    """
 
     name: Annotated[str, msgspec.Meta(max_length=80)]
     size: NonNegative
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    blake3: Digest | None = None
+    sha256: Digest | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -99,10 +107,11 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
-def decode(content: bytes | bytearray, path: Path) -> Manifest:
+def decode(content: bytes | bytearray, path: Path, version: int | None = None) -> Manifest:
     """Return the manifest in `content`, which was read from the archive `path`.
 
-    Raises ArchiveTooNew for a later format, ArchiveDamaged for anything else that is no manifest of this version.
+    version: of the archive's marks, which the manifest must have too; None: the archive has no marks. Raises
+    ArchiveTooNew for a later format, ArchiveDamaged for anything else that is no manifest of this version.
     """
     try:
         common = msgspec.json.decode(content, type=_CommonMembers)
@@ -112,12 +121,21 @@ def decode(content: bytes | bytearray, path: Path) -> Manifest:
         manifest = msgspec.json.decode(small, type=Manifest)
         _ = manifest.modified
         manifest = msgspec.structs.replace(manifest, files=_files.decode(files or b"[]"))
+        _check_version(manifest, version)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ArchiveDamaged(
             f"reading {path} failed: its manifest.json is not valid: {error}",
             hint="the archive was changed after it was made; restore another one",
         ) from error
     return manifest
+
+
+def _check_version(manifest: Manifest, version: int | None) -> None:
+    if manifest.format_version < 1 or version not in (None, manifest.format_version):
+        raise ValueError(f"it has version {manifest.format_version}, the archive has another one")
+    digests = (file.sha256 if manifest.format_version == 1 else file.blake3 for file in manifest.files)
+    if None in digests:
+        raise ValueError("a file has no digest")
 
 
 def check_length(manifest: Manifest) -> None:

@@ -49,7 +49,7 @@ def find_closing(archive: OpenArchive) -> Closing:
     opening = layout.opening_version(archive.read_at(0, _HEAD))
     if opening == closing.version and opening > FORMAT_VERSION:
         raise too_new(archive.path, opening)
-    if opening != closing.version or opening != FORMAT_VERSION:
+    if opening != closing.version or not 1 <= opening <= FORMAT_VERSION:
         raise archive.damaged("the mark in its first gzip header is not as EventVault writes it", 0)
     return closing
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from isal import isal_zlib
+from blake3 import blake3
 
 from eventvault.archive import layout
 from eventvault.archive.compression import Compression
@@ -19,16 +19,22 @@ from eventvault.errors import DatabaseError
 
 
 class PackedPiece(NamedTuple):
-    """A piece of a file as a gzip member. content: bytes of the file in it. crc, sha256: of the compressed member.
+    """A piece of a file as a gzip member. content: bytes of the file in it. digest: BLAKE3 of the compressed member.
 
-    file_sha256: of the whole file, in hex; only with its last piece.
+    file_blake3: of the whole file, in hex; only with its last piece.
     """
 
     member: bytes
     content: int
-    crc: int
-    sha256: bytes
-    file_sha256: str | None
+    digest: bytes
+    file_blake3: str | None
+
+
+class FileDigests(NamedTuple):
+    """The digests of a file's content, in hex. sha256: None if it was not asked for."""
+
+    blake3: str
+    sha256: str | None
 
 
 def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[], PackedPiece]]:
@@ -42,9 +48,12 @@ def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[
         yield partial(_pack, path, (number, count, zeros), number == len(pieces) - 1, file_hash, compression)
 
 
-def hash_files(files: list[tuple[Path, int]]) -> list[str]:
-    """Return the SHA-256 of each file, in hex. files: path and size. Raises DatabaseError if a size is wrong."""
-    return list(in_order(partial(_hash, path, size) for path, size in files))
+def hash_files(files: list[tuple[Path, int, bool]]) -> list[FileDigests]:
+    """Return the digests of each file. files: path, size, and whether its SHA-256 is needed.
+
+    Raises DatabaseError if a size is wrong.
+    """
+    return list(in_order(partial(_hash, *file) for file in files))
 
 
 def _pack(
@@ -57,19 +66,22 @@ def _pack(
     except BaseException:
         file_hash.give_up()
         raise
-    file_sha256 = file_hash.hexdigest() if is_last else None
+    file_blake3 = file_hash.hexdigest() if is_last else None
     padded = read_buffer()[: count + zeros]
     padded[count:] = bytes(zeros)
     member = layout.member(padded, compression=compression)
-    return PackedPiece(member, count, isal_zlib.crc32(member), hashlib.sha256(member).digest(), file_sha256)
+    return PackedPiece(member, count, blake3(member).digest(), file_blake3)
 
 
-def _hash(path: Path, size: int) -> str:
-    sha256 = hashlib.sha256()
+def _hash(path: Path, size: int, with_sha256: bool) -> FileDigests:
+    digest, sha256 = blake3(), hashlib.sha256()
     offsets = [*range(0, size, layout.CHUNK), size]
     for start, end in pairwise(offsets):
-        sha256.update(_read(path, start, end - start, is_last=end == size))
-    return sha256.hexdigest()
+        content = _read(path, start, end - start, is_last=end == size)
+        digest.update(content)
+        if with_sha256:
+            sha256.update(content)
+    return FileDigests(digest.hexdigest(), sha256.hexdigest() if with_sha256 else None)
 
 
 def _read(path: Path, offset: int, count: int, *, is_last: bool) -> memoryview:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+from blake3 import blake3
 
 from eventvault.archive.layout import MAX_MEMBER_BYTES
 
@@ -19,6 +20,14 @@ MAX_THREADS = 4
 T = TypeVar("T")
 
 _buffers = threading.local()
+
+
+class Hash(Protocol):
+    """A hash of `hashlib` or of `blake3`."""
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
 
 
 def thread_count() -> int:
@@ -55,13 +64,13 @@ def read_buffer() -> memoryview:
 
 
 class OrderedHash:
-    """Computes the SHA-256 of a file whose pieces are in several threads: each piece waits for the one before it.
+    """Computes the hash of a file whose pieces are in several threads: each piece waits for the one before it.
 
-    Jobs begin in order, so a job with the earlier piece is always running.
+    Jobs begin in order, so a job with the earlier piece is always running. new_hash: the algorithm.
     """
 
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
+    def __init__(self, new_hash: Callable[[], Hash] = blake3) -> None:
+        self._hash = new_hash()
         self._next = 0
         self._broken = False
         self._condition = threading.Condition()
@@ -70,7 +79,7 @@ class OrderedHash:
         """Add piece `number`, counted from 0."""
         with self._condition:
             self._condition.wait_for(lambda: self._next == number or self._broken)
-        self._sha256.update(content)
+        self._hash.update(content)
         with self._condition:
             self._next += 1
             self._condition.notify_all()
@@ -82,4 +91,4 @@ class OrderedHash:
             self._condition.notify_all()
 
     def hexdigest(self) -> str:
-        return self._sha256.hexdigest()
+        return self._hash.hexdigest()

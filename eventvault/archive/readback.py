@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 from collections.abc import Iterator
@@ -11,16 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from blake3 import blake3
+
 from eventvault.archive.parallel import in_order, read_buffer
 from eventvault.errors import ArchiveDamaged
 
 
 class WrittenRange(NamedTuple):
-    """A part of the file that was written, and the SHA-256 of its bytes."""
+    """A part of the file that was written, and the BLAKE3 of its bytes."""
 
     offset: int
     length: int
-    sha256: bytes
+    digest: bytes
 
 
 class WrittenRanges:
@@ -31,8 +32,8 @@ class WrittenRanges:
     def __init__(self) -> None:
         self._packed = bytearray()
 
-    def add(self, offset: int, length: int, sha256: bytes) -> None:
-        self._packed += self._FORM.pack(offset, length, sha256)
+    def add(self, offset: int, length: int, digest: bytes) -> None:
+        self._packed += self._FORM.pack(offset, length, digest)
 
     def __iter__(self) -> Iterator[WrittenRange]:
         return (WrittenRange(*fields) for fields in self._FORM.iter_unpack(self._packed))
@@ -64,4 +65,4 @@ def _first_difference(handle: int, written: WrittenRange) -> int | None:
         if not read:
             return written.offset + done
         done += read
-    return None if hashlib.sha256(buffer).digest() == written.sha256 else written.offset
+    return None if blake3(buffer).digest() == written.digest else written.offset

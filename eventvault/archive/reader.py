@@ -1,7 +1,4 @@
-"""Reads archives of ours: origin and manifest without a wait for a lock, the full check, and unpacking.
-
-`verify` and `unpack` read in parallel; after a failure the sequential reader finds the place of the damage.
-"""
+"""Reads archives of ours of either format: origin and manifest, without a wait for a lock; full check; unpacking."""
 
 from __future__ import annotations
 
@@ -10,18 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 from eventvault import data_folders
-from eventvault.archive import layout, manifest, parallel_reader
-from eventvault.archive.entries import EntryReader
-from eventvault.archive.index import index_entries, last_header
-from eventvault.archive.layout import IndexEntry
+from eventvault.archive import layout
+from eventvault.archive.format1 import reader as format1
+from eventvault.archive.format2 import reader as format2
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import archive_origin, find_closing
-from eventvault.archive.parallel_reader import VerifiedArchive
 from eventvault.archive.progress import Progress, ProgressCounter
-from eventvault.archive.sequential_reader import check_sequentially
-from eventvault.archive.source import OpenArchive, Source, open_archive
+from eventvault.archive.source import OpenArchive, open_archive
+from eventvault.archive.stored import StoredFile
 from eventvault.archive.unpacking import check_fits, new_folder
-from eventvault.errors import ArchiveDamaged
+from eventvault.archive.verified import VerifiedArchive
 
 
 def kind(path: Path) -> Literal["own", "foreign"]:
@@ -72,33 +67,23 @@ def unpack(path: Path, target: Path, *, progress: Progress | None = None) -> Ver
             return _read_through(archive, target / data_folders.DATABASE, ProgressCounter(archive.size, progress))
 
 
-def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    try:
-        return parallel_reader.read_through(archive, folder, counter)
-    except ArchiveDamaged:
-        check_sequentially(archive)  # its error says what is wrong and where
-        raise
-
-
 def peek_manifest(archive: OpenArchive) -> Manifest:
+    """As `read_manifest`, for an archive that is open."""
     if archive_origin(archive) == "foreign":
         raise archive.alien("it was not made by EventVault and has no manifest")
-    offset = find_closing(archive).index_offset
-    last = last_header(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
-    return manifest.decode(_text_at(archive, last, layout.MANIFEST_NAME), archive.path)
+    return format1.peek_manifest(archive) if _version(archive) == 1 else format2.peek_manifest(archive)
 
 
-def peek_entries(archive: OpenArchive) -> Iterator[IndexEntry]:
-    """Yield the entries in the index of an archive of ours. Raises as `read_manifest` does."""
-    offset = find_closing(archive).index_offset
-    yield from index_entries(_text_at(archive, offset, layout.INDEX_NAME), archive, offset)
+def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
+    """Return the manifest and, for each file, where its data members lie. Raises as `read_manifest` does."""
+    return format1.peek_files(archive) if _version(archive) == 1 else format2.peek_files(archive)
 
 
-def _text_at(archive: OpenArchive, offset: int, name: str) -> bytearray:
-    """Return the content of the entry whose header member should begin at `offset`."""
-    end = archive.size - layout.CLOSING_SIZE
-    if offset >= end:
-        raise archive.damaged(f"{name} lies outside of the archive", offset)
-    reader = EntryReader(Source(archive, offset, end))
-    reader.begin()
-    return reader.text(name)
+def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCounter) -> VerifiedArchive:
+    if _version(archive) == 1:
+        return format1.read_through(archive, folder, counter)
+    return format2.read_through(archive, folder, counter)
+
+
+def _version(archive: OpenArchive) -> int:
+    return find_closing(archive).version

@@ -1,32 +1,31 @@
 """Finds compressed members in earlier archives of the same store, to copy them instead of compressing a file again.
 
-A file is found by its size and SHA-256 in the manifest and the index of the earlier archive. Copied bytes are checked
-by their CRC after the copy. An earlier archive that is missing, cut off or damaged is reported and not used.
+A file is found by its size and digest in the manifest of the earlier archive: by its BLAKE3 in one of format 2, by its
+SHA-256 in one of format 1. Copied bytes are checked after the copy. An earlier archive that is missing, cut off or
+damaged is reported and not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from eventvault.archive import compression, reader
 from eventvault.archive.compression import Compression
-from eventvault.archive.layout import FOLDER_ENTRY, IndexEntry, pieces
+from eventvault.archive.manifest import FileRecord
+from eventvault.archive.packing import FileDigests
 from eventvault.archive.source import OpenArchive, open_archive
+from eventvault.archive.stored import MemberRun, StoredFile
 from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 
 MAX_ARCHIVES = 8
 """Earlier archives that are open at once; each has part of its index in memory."""
 
 Content = tuple[int, str]
-"""The content of a file: its size in bytes and its SHA-256 in hex."""
-
-Ranges = tuple[tuple[int, int, int], ...]
-"""Offset, length and CRC-32 of each data member of a file, as `IndexEntry.data`."""
+"""The content of a file: its size in bytes and its BLAKE3 or SHA-256 in hex."""
 
 
 class UnusableArchive(msgspec.Struct, frozen=True):
@@ -34,14 +33,6 @@ class UnusableArchive(msgspec.Struct, frozen=True):
 
     name: str
     problem: str
-
-
-class MemberRanges(NamedTuple):
-    """The data members of one file in the earlier archive `number`, which is open as `handle`."""
-
-    number: int
-    handle: int
-    ranges: Ranges
 
 
 class ReusableMembers:
@@ -54,10 +45,11 @@ class ReusableMembers:
         self._store_id = store_id
         self._wanted = wanted
         self._opened: dict[int, OpenArchive] = {}
-        self._contents: dict[int, dict[Content, Ranges]] = {}
+        self._files: dict[int, dict[Content, StoredFile]] = {}
+        self._formats: dict[int, int] = {}
 
     def open_for(self, contents: Collection[Content], sizes: Collection[int]) -> None:
-        """Open archives until each of `contents` is found. sizes: of files whose SHA-256 is not computed yet.
+        """Open archives until each of `contents` is found. contents: sizes and BLAKE3. sizes: of files not read yet.
 
         `find` later finds only these contents and files of these sizes.
         """
@@ -65,49 +57,57 @@ class ReusableMembers:
         for number, path in enumerate(self._paths):
             if not (missing or sizes) or len(self._opened) == MAX_ARCHIVES:
                 return
-            if number not in self._contents:
-                self._contents[number] = self._search(number, path, contents, sizes)
-            missing -= self._contents[number].keys()
+            if number not in self._files:
+                self._files[number] = self._search(number, path, contents, sizes)
+            missing -= self._files[number].keys()
 
-    def sizes(self) -> set[int]:
-        """Return the sizes of all files that were found."""
-        return {size for ranges_of in self._contents.values() for size, _ in ranges_of}
+    def sizes(self, format_version: int) -> set[int]:
+        """Return the sizes of all files that were found in archives of this format."""
+        return {
+            size for number, files in self._files.items() if self._formats.get(number) == format_version
+            for size, _ in files
+        }  # fmt: skip
 
-    def find(self, content: Content) -> MemberRanges | None:
-        for number, ranges_of in self._contents.items():
-            if content in ranges_of:
-                return MemberRanges(number, self._opened[number].handle, ranges_of[content])
+    def find(self, size: int, digests: FileDigests) -> MemberRun | None:
+        for number, files in self._files.items():
+            for digest in digests:
+                if digest is not None and (size, digest) in files:
+                    return MemberRun(number, self._opened[number].handle, files[size, digest])
         return None
 
     def exclude(self, number: int, why: str) -> None:
         """Find no more members in this archive, and report it as unusable."""
-        self._contents[number] = {}
+        self._files[number] = {}
         self.unusable.append(UnusableArchive(self._paths[number].name, why))
 
     def _search(
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]
-    ) -> dict[Content, Ranges]:
+    ) -> dict[Content, StoredFile]:
+        """Return the files of an archive that have one of these contents, or may have it, or one of these sizes."""
         try:
             with ExitStack() as closing:
                 archive = closing.enter_context(open_archive(path))
-                about = reader.peek_manifest(archive)
+                about, stored = reader.peek_files(archive)
                 if about.store_id != self._store_id or not compression.at_least(about.compression, self._wanted):
                     return {}
+                version = about.format_version
+                maybe = {*sizes, *(size for size, _ in contents)} if version == 1 else sizes
                 wanted = {
-                    FOLDER_ENTRY + file.name: (file.size, file.sha256)
+                    file.name: _content_of(file)
                     for file in about.files
-                    if (file.size, file.sha256) in contents or file.size in sizes
+                    if file.size in maybe or _content_of(file) in contents
                 }
                 del about
-                ranges_of = dict(_ranges_by_content(wanted, reader.peek_entries(archive)))
+                matches = ((wanted.get(file.name), file) for file in stored)
+                files = {content: file for content, file in matches if content and content[0] == file.size}
                 self._stack.enter_context(closing.pop_all())
         except (BackupNotFound, ArchiveUnreadable):
             return {}
         except ArchiveError as error:
             self.unusable.append(UnusableArchive(path.name, error.message))
             return {}
-        self._opened[number] = archive
-        return ranges_of
+        self._opened[number], self._formats[number] = archive, version
+        return files
 
 
 @contextmanager
@@ -117,10 +117,5 @@ def reusable_members(paths: Sequence[Path], store_id: str, wanted: Compression) 
         yield ReusableMembers(stack, paths, store_id, wanted)
 
 
-def _ranges_by_content(
-    wanted: Mapping[str, Content], entries: Iterable[IndexEntry]
-) -> Iterator[tuple[Content, Ranges]]:
-    for entry in entries:
-        content = wanted.get(entry.name)
-        if content is not None and entry.size == content[0] and len(entry.data) == sum(1 for _ in pieces(entry.size)):
-            yield content, entry.data
+def _content_of(file: FileRecord) -> Content:
+    return file.size, file.blake3 or file.sha256 or ""

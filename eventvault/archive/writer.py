@@ -7,40 +7,45 @@ neither changes the order of the bytes. All is read back from the disk before th
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
-from isal import isal_zlib
 
-from eventvault.archive import layout, manifest, tar
-from eventvault.archive.layout import Closing, Index, IndexEntry
+from eventvault.archive import layout, manifest
+from eventvault.archive.format2.assembly import Assembly
 from eventvault.archive.manifest import FileRecord, Manifest
-from eventvault.archive.output import CopyFailed, HashedOutput
-from eventvault.archive.packing import PackedPiece, hash_files, pack, size_changed
+from eventvault.archive.output import CopyFailed
+from eventvault.archive.packing import FileDigests, PackedPiece, hash_files, pack, size_changed
 from eventvault.archive.parallel import in_order
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.readback import WrittenRanges, read_back
-from eventvault.archive.reuse import MemberRanges, ReusableMembers
+from eventvault.archive.reuse import ReusableMembers
+from eventvault.archive.stored import MemberRun
 from eventvault.errors import ArchiveUnsafe, TooLarge
 from eventvault.files import durable_file
 
+Seal = Callable[[bytes], bytes]
+"""Returns the seal, 32 bytes, of a root."""
+
 
 class WrittenArchive(msgspec.Struct, frozen=True):
-    """An archive that was written and read back. size: in bytes. sha256: of the whole file, in hex.
+    """An archive that was written and read back. size: in bytes. digest: `blake3:` and its root in hex.
 
-    manifest: complete with `files`. copied: bytes that were copied from earlier archives.
+    manifest: complete with `files`. copied: bytes that were copied from earlier archives. cloned: of these, the bytes
+    that the archives share on the disk.
     """
 
     size: int
-    sha256: str
+    digest: str
     manifest: Manifest
     copied: int = 0
+    cloned: int = 0
 
 
 def write_archive(
@@ -50,16 +55,17 @@ def write_archive(
     *,
     digests: Mapping[str, str] | None = None,
     reusable: ReusableMembers | None = None,
+    seal: Seal | None = None,
     progress: Progress | None = None,
     before_name: Callable[[], None] = lambda: None,
 ) -> WrittenArchive:
     """Write the files of `folder` and the manifest `about` to the archive `path`: write → read back → name.
 
-    The folder holds plain files only, those of the database. digests: SHA-256 in hex by file name, of files that need
-    not be read. reusable: members that may be copied; its `unusable` names the archives that failed. progress: in bytes
-    of the files. before_name: called before the archive gets its name; what it raises goes through, and no file
-    remains. The same folder and manifest give the same bytes, unless members are copied from an archive of another
-    version or of a harder compression.
+    The folder holds plain files only, those of the database. digests: BLAKE3 in hex by file name, of files that need
+    not be read. reusable: members that may be copied; its `unusable` names the archives that failed. seal: None: the
+    archive is not sealed. progress: in bytes of the files. before_name: called before the archive gets its name; what
+    it raises goes through, and no file remains. The same folder and manifest give the same bytes, unless members are
+    copied from an archive of another version or of a harder compression.
 
     Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
     than were written, DatabaseError if the folder changed meanwhile; then no file remains.
@@ -69,7 +75,7 @@ def write_archive(
     manifest.check_length(about)
     sizes = _sizes(folder)
     with durable_file(path, replace=False) as file:
-        archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, progress)
+        archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, progress)
         read_back(file.fileno(), path, ranges)
         before_name()
         # Here `durable_file` gives the archive its name.
@@ -83,6 +89,7 @@ def _write(
     sizes: Mapping[str, int],
     digests: Mapping[str, str],
     reusable: ReusableMembers | None,
+    seal: Seal | None,
     progress: Progress | None,
 ) -> tuple[WrittenArchive, WrittenRanges]:
     """Write and sync the archive; begin again without an earlier archive whose members cannot be copied."""
@@ -90,7 +97,7 @@ def _write(
         counter = ProgressCounter(sum(sizes.values()), progress)
         try:
             reused = _find_members(folder, sizes, digests, reusable)
-            return _write_once(handle, folder, about, sizes, reused, counter)
+            return _write_once(handle, folder, about, sizes, reused, seal, counter)
         except CopyFailed as failed:
             if reusable is None:
                 raise
@@ -98,27 +105,32 @@ def _write(
             os.ftruncate(handle, 0)
 
 
-class _Reused(msgspec.Struct, frozen=True):
-    """A file whose members are copied."""
+class _Reused(NamedTuple):
+    """A file whose members are copied. blake3: of its content, in hex."""
 
-    sha256: str
-    members: MemberRanges
+    blake3: str
+    run: MemberRun
 
 
 def _find_members(
     folder: Path, sizes: Mapping[str, int], digests: Mapping[str, str], reusable: ReusableMembers | None
 ) -> dict[str, _Reused]:
-    """Return the files that need no compression. Reads those without a digest if an earlier archive has their size."""
+    """Return the files that need no compression. Reads a file whose content an earlier archive may have."""
     if reusable is None:
         return {}
-    contents = {name: (sizes[name], digests[name]) for name in sizes if name in digests}
-    unread = {name: size for name, size in sizes.items() if name not in digests and size}
-    reusable.open_for(set(contents.values()), set(unread.values()))
-    same_size = [(folder / name, size) for name, size in unread.items() if size in reusable.sizes()]
-    for (path, size), sha256 in zip(same_size, hash_files(same_size), strict=True):
-        contents[path.name] = (size, sha256)
-    matches = ((name, content, reusable.find(content)) for name, content in contents.items())
-    return {name: _Reused(content[1], members) for name, content, members in matches if members is not None}
+    unread = {size for name, size in sizes.items() if name not in digests and size}
+    reusable.open_for({(sizes[name], digests[name]) for name in sizes if name in digests}, unread)
+    contents = {name: FileDigests(digests[name], None) for name in sizes if name in digests}
+    runs = {name: reusable.find(sizes[name], content) for name, content in contents.items()}
+    with_blake3, with_sha256 = reusable.sizes(2), reusable.sizes(1)
+    to_read = [
+        (folder / name, size, size in with_sha256)
+        for name, size in sizes.items()
+        if runs.get(name) is None and (size in with_sha256 or (size in with_blake3 and name not in digests))
+    ]
+    for (path, size, _), content in zip(to_read, hash_files(to_read), strict=True):
+        contents[path.name], runs[path.name] = content, reusable.find(size, content)
+    return {name: _Reused(contents[name].blake3, run) for name, run in runs.items() if run is not None}
 
 
 def _write_once(
@@ -127,108 +139,51 @@ def _write_once(
     about: Manifest,
     sizes: Mapping[str, int],
     reused: Mapping[str, _Reused],
+    seal: Seal | None,
     counter: ProgressCounter,
 ) -> tuple[WrittenArchive, WrittenRanges]:
-    archive = _Archive(handle, about)
+    archive = Assembly(handle, about.modified, about.compression)
     fresh = [(folder / name, size) for name, size in sizes.items() if name not in reused]
     jobs = chain.from_iterable(pack(file, size, about.compression) for file, size in fresh)
     try:
         with closing(in_order(jobs)) as pieces:
-            archive.begin(layout.FOLDER_ENTRY, 0, layout.opening_header())
+            archive.add_folder()
             records = [
                 _add_file(archive, name, size, reused.get(name), pieces, counter) for name, size in sizes.items()
             ]
         _check_unchanged(folder, sizes)
         complete = msgspec.structs.replace(about, format_version=manifest.FORMAT_VERSION, files=records)
         archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
-        sha256 = archive.close()
+        root = archive.finish(seal)
         os.fsync(handle)
-        return WrittenArchive(archive.offset, sha256, complete, archive.copied), archive.written
+        copied = sum(entry.run.file.length for entry in reused.values())
+        written = WrittenArchive(archive.offset, f"blake3:{root.hex()}", complete, copied, archive.cloned)
+        return written, archive.written
     finally:
-        archive.abandon()
+        archive.close()
 
 
 def _add_file(
-    archive: _Archive,
+    archive: Assembly,
     name: str,
     size: int,
     reused: _Reused | None,
     pieces: Iterator[PackedPiece],
     counter: ProgressCounter,
 ) -> FileRecord:
-    archive.begin(layout.FOLDER_ENTRY + name, size)
     if reused is not None:
-        archive.copy(reused.members)
+        archive.add_copy(name, size, reused.blake3, reused.run)
         counter.advance(size)
-        return FileRecord(name, size, reused.sha256)
-    sha256: str | None = None if size else hashlib.sha256().hexdigest()
-    while sha256 is None:
+        return FileRecord(name, size, reused.blake3)
+    return FileRecord(name, size, archive.add_file(name, size, _counted(pieces, size, counter)))
+
+
+def _counted(pieces: Iterator[PackedPiece], size: int, counter: ProgressCounter) -> Iterator[PackedPiece]:
+    """Yield the pieces of the next file, and count them once they were written."""
+    for _ in range(layout.piece_count(size)):
         piece = next(pieces)
-        archive.add(piece)
+        yield piece
         counter.advance(piece.content)
-        sha256 = piece.file_sha256
-    return FileRecord(name, size, sha256)
-
-
-class _Archive:
-    """The archive being written: appends tar entries, and collects the index and the ranges to read back."""
-
-    def __init__(self, handle: int, about: Manifest) -> None:
-        self.written = WrittenRanges()
-        self.copied = 0
-        self._modified = about.modified
-        self._file = HashedOutput(handle)
-        self._compression = about.compression
-        self._entries: list[IndexEntry] = []
-
-    @property
-    def offset(self) -> int:
-        return self._file.offset
-
-    def begin(self, name: str, size: int, gzip_header: bytes = layout.PLAIN_HEADER) -> None:
-        """Begin the tar entry `name`. All of its content must follow with `add` or `copy`."""
-        block = tar.build_header(name, size, self._modified)
-        self._entries.append(IndexEntry(name, size, self.offset, ()))
-        self._write(layout.member(block, gzip_header))
-
-    def add(self, piece: PackedPiece) -> None:
-        self._add_range((self.offset, len(piece.member), piece.crc))
-        self._write(piece.member, piece.sha256)
-
-    def copy(self, members: MemberRanges) -> None:
-        for offset, length, crc in members.ranges:
-            self._add_range((self.offset, length, crc))
-            self._file.copy(members.handle, offset, length, crc, members.number)
-            self.copied += length
-
-    def add_text(self, name: str, content: bytes) -> None:
-        self.begin(name, len(content))
-        start = 0
-        for size, zeros in layout.pieces(len(content)):
-            member = layout.member(content[start : start + size] + bytes(zeros), compression=self._compression)
-            self._add_range((self.offset, len(member), isal_zlib.crc32(member)))
-            self._write(member)
-            start += size
-
-    def close(self) -> str:
-        """Add the index, the end of the tar file and the closing member. Returns the SHA-256 of the whole file."""
-        index = Index(manifest.FORMAT_VERSION, tuple(self._entries))
-        index_offset = self.offset
-        self.add_text(layout.INDEX_NAME, msgspec.json.encode(index) + b"\n")
-        self._write(layout.member(layout.END_BLOCKS))
-        self._write(layout.closing_member(Closing(manifest.FORMAT_VERSION, index_offset, self._file.digest_so_far())))
-        return self._file.finish()
-
-    def abandon(self) -> None:
-        self._file.abandon()
-
-    def _add_range(self, member_range: tuple[int, int, int]) -> None:
-        entry = self._entries[-1]
-        self._entries[-1] = msgspec.structs.replace(entry, data=(*entry.data, member_range))
-
-    def _write(self, member: bytes, sha256: bytes | None = None) -> None:
-        self.written.add(self.offset, len(member), sha256 or hashlib.sha256(member).digest())
-        self._file.write(member)
 
 
 def _check_unchanged(folder: Path, sizes: Mapping[str, int]) -> None:

@@ -1,6 +1,6 @@
 """The catalogue: the archives in BACKUP_DIR, and what is known about each besides what the folder shows.
 
-The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, SHA-256,
+The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, digest,
 problem, and the manifest's summary. A record is valid for one `FileIdentity`: if the file is replaced or changed, only
 the pin stays, and the origin if the new file cannot be read. An archive is written before its record. A record is
 removed before its archive. Only the store's process writes the catalogue.
@@ -90,30 +90,34 @@ class Catalogue:
         """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
         return self._record(name).identity
 
-    def record_created(self, name: str, *, sha256: str, verified: int | None) -> BackupEntry:
+    def record_created(
+        self, name: str, *, verified: int | None, digest: str | None = None, sha256: str | None = None
+    ) -> BackupEntry:
         """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
-        return self._change(name, origin="created", sha256=sha256, verified=verified, problem=None, probe_failed=False)
+        return self._record_good(name, "created", verified, digest, sha256)
 
-    def record_uploaded(self, name: str, *, sha256: str | None = None, verified: int | None = None) -> BackupEntry:
+    def record_uploaded(
+        self, name: str, *, digest: str | None = None, sha256: str | None = None, verified: int | None = None
+    ) -> BackupEntry:
         """Add an archive that was uploaded and checked, by default just now."""
-        verified = self._now() if verified is None else verified
-        return self._change(name, origin="uploaded", sha256=sha256, verified=verified, problem=None, probe_failed=False)
+        return self._record_good(name, "uploaded", self._now() if verified is None else verified, digest, sha256)
 
     def record_verified(
         self,
         name: str,
         *,
         verified: int,
+        digest: str | None = None,
         sha256: str | None = None,
         records_verified: bool = False,
         read: FileIdentity | None = None,
     ) -> BackupEntry:
-        """Mark an archive as good after it was read to its end. sha256: of the whole file, if it was computed.
+        """Mark an archive as good after it was read to its end. digest, sha256: of the archive, if computed.
 
         records_verified: every record of these bytes was read. read: the file that was read. Raises ArchiveIncomplete
         if another file has the name by now; that one is not marked.
         """
-        more = {} if sha256 is None else {"sha256": sha256}
+        more = {} if digest is None and sha256 is None else {"digest": digest, "sha256": sha256}
         return self._change(
             name, read, verified=verified, problem=None, probe_failed=False, records_verified=records_verified, **more
         )
@@ -144,6 +148,19 @@ class Catalogue:
             except OSError as error:
                 self._store(name, record)
                 raise self._unavailable(f"removing {name}", error) from error
+
+    def _record_good(
+        self, name: str, origin: str, verified: int | None, digest: str | None, sha256: str | None
+    ) -> BackupEntry:
+        return self._change(
+            name,
+            origin=origin,
+            digest=digest,
+            sha256=sha256,
+            verified=verified,
+            problem=None,
+            probe_failed=False,
+        )
 
     def _change(self, name: str, read: FileIdentity | None = None, **change: object) -> BackupEntry:
         with self._saving:
@@ -276,6 +293,7 @@ class Catalogue:
             verified=record.verified,
             pinned=record.pinned,
             sha256=record.sha256,
+            digest=record.digest,
             records_verified=record.records_verified,
             origin=record.origin,
             problem=record.problem,

@@ -43,7 +43,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One archive, valid while the file has this `identity`. verified: microseconds.
 
     summary: None for an archive without a readable EventVault manifest. records_verified: every record of the bytes
-    with this `sha256` was read. probe_failed: `problem` comes from a probe, and the next probe may succeed, because
+    with this `checksum` was read. probe_failed: `problem` comes from a probe, and the next probe may succeed, because
     the file was still being copied or the disk answers again.
     """
 
@@ -53,6 +53,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     pinned: bool = False
     verified: int | None = None
     sha256: str | None = None
+    digest: str | None = None
     records_verified: bool = msgspec.field(default=False, name="proven")
     problem: str | None = None
     probe_failed: bool = msgspec.field(default=False, name="unread")

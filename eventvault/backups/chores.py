@@ -22,7 +22,7 @@ def write_archive(
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
-    Returns {size, sha256, verified, copied, checked, unchecked, bad} or {exists}.
+    Returns {size, digest, verified, copied, cloned, checked, unchecked, bad} or {exists}.
 
     storage: STORAGE_DIR, with the tables that were archived before. earlier: paths of verified archives, newest first,
     whose members may be copied. check_at_once: most bytes of new tables that are checked here. checked, unchecked: the
@@ -35,7 +35,7 @@ def write_archive(
     target, about = Path(path), msgspec.convert(manifest, Manifest)
     fingerprints = table_digests.read_fingerprints(Path(folder))
     archived = table_digests.load_digests(Path(storage), about, fingerprints)
-    digests = {name: digest.sha256 for name, digest in archived.items()}
+    digests = {name: digest.blake3 for name, digest in archived.items()}
     new = [name for name in fingerprints if name not in archived or not archived[name].checked]
     at_once = sum(fingerprints[name].size for name in new) <= check_at_once
     checked, unchecked = (new, []) if at_once else ([], new)
@@ -55,6 +55,6 @@ def write_archive(
             hint=f"make sure that {target.parent} exists and that the service may write to it",
         ) from error
     table_digests.save_digests(Path(storage), written.manifest, fingerprints, unchecked)
-    result = {"size": written.size, "sha256": written.sha256, "verified": clock.now() if at_once else None}
-    bad = msgspec.to_builtins(archives.unusable)
-    return {**result, "copied": written.copied, "checked": checked, "unchecked": unchecked, "bad": bad}
+    result = {"size": written.size, "digest": written.digest, "verified": clock.now() if at_once else None}
+    copied = {"copied": written.copied, "cloned": written.cloned, "bad": msgspec.to_builtins(archives.unusable)}
+    return {**result, **copied, "checked": checked, "unchecked": unchecked}

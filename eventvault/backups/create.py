@@ -85,7 +85,9 @@ class BackupMaker:
         if entry.verified is None:  # its tables may not be checked either
             scratch = str(self._settings.storage_dir)
             checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=True)
-            entry = self._catalogue.record_created(name, sha256=checked["sha256"], verified=clock.now())
+            entry = self._catalogue.record_created(
+                name, digest=checked["digest"], sha256=checked["sha256"], verified=clock.now()
+            )
         self._rotate(entry, lambda: None)
         named = Path(entry.path).stat().st_mtime_ns // 1000
         return Created(entry, max(0, named - entry.created) // 1000)
@@ -150,7 +152,7 @@ class BackupMaker:
             else:
                 staged.close()
                 complete()
-        return Created(entry, duration)
+        return Created(entry, duration, result["cloned"])
 
     def _check_later(
         self,
@@ -235,7 +237,7 @@ class BackupMaker:
     def _add_to_catalogue(self, path: Path, result: dict[str, Any]) -> BackupEntry:
         # The caller gets an error, so there must be no backup.
         with removing_on_failure(path):
-            return self._catalogue.record_created(path.name, sha256=result["sha256"], verified=result["verified"])
+            return self._catalogue.record_created(path.name, digest=result["digest"], verified=result["verified"])
 
     def _rotate(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         """Remove what the new backup makes unnecessary. A failure here does not make the backup fail.

@@ -21,16 +21,28 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None
+    """Of the whole file; None for an archive of format 2."""
+    digest: str | None = None
+    """`blake3:` and the root of an archive of format 2."""
     records_verified: bool = msgspec.field(default=False, name="proven")
-    """Every record of the bytes with this `sha256` was read, so a restore of them need not read all again."""
+    """Every record of the bytes with this `checksum` was read, so a restore of them need not read all again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
 
+    @property
+    def checksum(self) -> str | None:
+        """What stands for the archive's bytes; None if they were not read yet."""
+        return self.digest or self.sha256
+
 
 class Created(msgspec.Struct, frozen=True):
-    """The answer to `create_backup`. duration in milliseconds."""
+    """The answer to `create_backup`. duration in milliseconds.
+
+    shared: bytes that the archive shares on the disk with an earlier one; None if that is not known.
+    """
 
     backup: BackupEntry
     duration: int
+    shared: int | None = None

@@ -1,4 +1,4 @@
-"""STORAGE_DIR/archived_tables.json: every archived table and its SHA-256, so that the next backup need not read it.
+"""STORAGE_DIR/archived_tables.json: every archived table and its BLAKE3, so that the next backup need not read it.
 
 LevelDB never changes a complete table, and never uses its number again in the same database. So a table of the same
 store, generation, name, size and inode, with the same last bytes, is the one that was read. The last bytes hold
@@ -25,7 +25,7 @@ from eventvault.errors import NoSpace
 from eventvault.files import FileIdentity, write_durably
 from eventvault.leveldb.examine import file_numbers
 
-FORMAT = 1
+FORMAT = 2
 _TAIL_BYTES = 16 * 1024
 
 
@@ -42,7 +42,7 @@ class TableDigest(msgspec.Struct, frozen=True, gc=False):
     """What is known of a table that was archived. checked: every block of it was found whole then."""
 
     table: TableFingerprint
-    sha256: str
+    blake3: str
     checked: bool = False
 
 
@@ -85,7 +85,7 @@ def save_digests(
     Damage that an earlier backup found stays until all tables are checked.
     """
     digests = {
-        file.name: TableDigest(tables[file.name], file.sha256, checked=file.name not in unchecked)
+        file.name: TableDigest(tables[file.name], file.blake3 or "", checked=file.name not in unchecked)
         for file in about.files
         if file.name in tables
     }

@@ -33,19 +33,19 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), records=False)
     if was_adopted:
         temporary.unlink(missing_ok=True)
-        return catalogue.record_uploaded(name, sha256=result["sha256"])
+        return catalogue.record_uploaded(name, digest=result["digest"], sha256=result["sha256"])
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:
         raise _exists(name) from None
     log.info("%s was uploaded", name)
-    return _add_to_catalogue(catalogue, target, result["sha256"])
+    return _add_to_catalogue(catalogue, target, result)
 
 
-def _add_to_catalogue(catalogue: Catalogue, target: Path, sha256: str) -> BackupEntry:
+def _add_to_catalogue(catalogue: Catalogue, target: Path, result: dict[str, Any]) -> BackupEntry:
     # The client gets an error, so it may send the archive again under this name.
     with removing_on_failure(target):
-        return catalogue.record_uploaded(target.name, sha256=sha256)
+        return catalogue.record_uploaded(target.name, digest=result["digest"], sha256=result["sha256"])
 
 
 def _is_adopted(temporary: Path, target: Path) -> bool:

@@ -55,12 +55,13 @@ class Verifier:
         with self._one_at_a_time:
             read, entry = self._catalogue.identity(name), self._catalogue.entry(name)
             result = self._read(entry, read, records=records, rate=rate)
-            unchanged = entry.records_verified and result["sha256"] == entry.sha256
+            unchanged = entry.records_verified and (result["digest"] or result["sha256"]) == entry.checksum
             self.counts["verified"] += 1
             log.info("%s was verified", name)
             return self._catalogue.record_verified(
                 name,
                 verified=clock.now(),
+                digest=result["digest"],
                 sha256=result["sha256"],
                 records_verified=result["records"] or unchanged,
                 read=read,

@@ -33,10 +33,10 @@ RECOVERED = "recovered"
 
 
 class ArchiveSource(msgspec.Struct, frozen=True):
-    """An archive of any origin. verified_sha256: its SHA-256, if every record of those bytes was read before."""
+    """An archive of any origin. verified_checksum: its checksum, if every record of those bytes was read before."""
 
     path: Path
-    verified_sha256: str | None = None
+    verified_checksum: str | None = None
 
 
 class LostDatabase(msgspec.Struct, frozen=True):
@@ -151,7 +151,7 @@ class Builder:
                 archive=str(path),
                 staging=str(staging),
                 replaces=_identity_of(head),
-                verified_sha256=archive.verified_sha256,
+                verified_checksum=archive.verified_checksum,
             )
         return _Built(source=path.name, answer=answer, bytes_read=file.size)
 

@@ -14,6 +14,7 @@ from typing import Any
 from eventvault import data_folders
 from eventvault.archive import any_tar, reader
 from eventvault.archive.progress import Progress
+from eventvault.archive.verified import VerifiedArchive
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
@@ -22,7 +23,7 @@ from eventvault.restore.records import as_archive_error
 
 
 def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
-    """Read an archive of any origin from end to end. Returns {sha256, records}; raises an ArchiveError, or NoSpace.
+    """Read an archive of any origin from end to end. Returns {digest, sha256, records}; raises ArchiveError, NoSpace.
 
     records: unpack it too, and read every block with LevelDB's checksum and every record; the sequence has no holes and
     as many events as the manifest says. A foreign archive has only LevelDB's checksums, so its records are always read.
@@ -35,14 +36,18 @@ def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     if not own:
-        sha256 = _check_foreign(path, folder, progress)
+        checked = {"digest": None, "sha256": _check_foreign(path, folder, progress)}
     elif records:
-        sha256 = _check_records(path, folder, progress)
+        checked = _checksums(_check_records(path, folder, progress))
     else:
-        sha256 = reader.verify(path, progress=progress).sha256
+        checked = _checksums(reader.verify(path, progress=progress))
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
-    return {"sha256": sha256, "records": own and records}
+    return {**checked, "records": own and records}
+
+
+def _checksums(archive: VerifiedArchive) -> dict[str, str | None]:
+    return {"digest": archive.digest, "sha256": archive.sha256}
 
 
 class Pace:
@@ -62,12 +67,12 @@ class Pace:
             self._sleep(ahead)
 
 
-def _check_records(path: Path, folder: Path, progress: Progress | None) -> str:
+def _check_records(path: Path, folder: Path, progress: Progress | None) -> VerifiedArchive:
     try:
         unpacked = reader.unpack(path, folder, progress=progress)
         database, events = folder / data_folders.DATABASE, unpacked.manifest.events
         prepare.check_database(path, database, events, gently=progress is not None)
-        return unpacked.sha256
+        return unpacked
     finally:
         remove_durably(folder)
 

@@ -28,21 +28,21 @@ from eventvault.system_errors import reporting_no_space
 
 
 def prepare_restore(
-    *, archive: str, staging: str, replaces: dict[str, Any] | None, verified_sha256: str | None = None
+    *, archive: str, staging: str, replaces: dict[str, Any] | None, verified_checksum: str | None = None
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
     archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable.
-    verified_sha256: of the archive, if every record of it was read before; those of the same bytes are not read again.
-    Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the archive,
-    BackupNotFound or NoSpace; then `staging` is gone.
+    verified_checksum: of the archive, if every record of it was read before; those of the same bytes are not read
+    again. Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the
+    archive, BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
     live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     before = _identity(path)
     with removing_on_failure(folder):
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live, verified_sha256)
+            answer = _prepare_own(path, folder, live, verified_checksum)
         else:
             answer = _prepare_foreign(path, folder, live)
         if _identity(path) != before:
@@ -98,10 +98,12 @@ def _begin_generation(
     return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, verified_sha256: str | None) -> dict[str, Any]:
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, verified_checksum: str | None) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     events = unpacked.manifest.events
-    return _stamp_own(path, folder / data_folders.DATABASE, events, live, [], read=unpacked.sha256 != verified_sha256)
+    return _stamp_own(
+        path, folder / data_folders.DATABASE, events, live, [], read=unpacked.checksum != verified_checksum
+    )
 
 
 def _stamp_own(

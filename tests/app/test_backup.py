@@ -56,7 +56,10 @@ def test_create_accepts_json_under_any_content_type(
     assert Path(answer.json["backupPath"]).name == answer.json["name"]
     assert Path(answer.json["backupPath"]).stat().st_size == answer.json["size"]
     assert answer.json["label"] == label
-    assert {"events", "sequence", "sha256", "durationMs"} <= set(answer.json)
+    assert {"events", "sequence", "digest", "sha256", "durationMs"} <= set(answer.json)
+    assert answer.json["digest"].startswith("blake3:")
+    assert answer.json["sha256"] is None
+    assert answer.json["addedBytes"] + answer.json["sharedBytes"] == answer.json["size"]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ def test_a_download_needs_no_file_system_with_locks(
 def test_ranges_obey_their_conditions(web: FlaskClient, backup: str, archive: bytes) -> None:
     path = f"/api/backup/{backup}/download"
     tag = web.head(path, buffered=True).headers["ETag"]
-    assert tag.strip('"') == web.get("/api/backup/list").json["backups"][0]["sha256"]
+    assert tag.strip('"') == web.get("/api/backup/list").json["backups"][0]["digest"]
     assert web.get(path, buffered=True, headers={"Range": "bytes=0-1", "If-Range": tag}).data == archive[:2]
     assert web.get(path, buffered=True, headers={"Range": "bytes=0-1", "If-Range": '"other"'}).data == archive
     assert web.get(path, buffered=True, headers={"Range": "bytes=0-1,4-5"}).data == archive

@@ -64,7 +64,7 @@ def test_a_backup_is_made_once(client_killed: Callable[[str], StoreClient], sett
     assert client.list_backups() == [made]
     assert (made.events, made.label, made.origin, made.problem) == (3, "once", "created", None)
     assert made.verified
-    assert made.sha256
+    assert made.digest
     assert client.create_backup("once").backup.name != made.name, "another call makes another backup"
 
 

@@ -1,10 +1,11 @@
-"""An installation that 0.1.0 made goes on under this program, and 0.1.0 goes on with what this program made of it.
+"""An installation that 0.1.0 made goes on under this program, and 0.1.0 with what this program made, except archives.
 
 `tests/fixtures/installation-0.1.0` holds the installations; make.py there made them, with the code of OLD_COMMIT.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
+from eventvault.archive import reader, writer
+from eventvault.archive.reuse import reusable_members
+from eventvault.archive.source import open_archive
+from tests import format_1
 from tests.service import GUNICORN, PROJECT, Service
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
@@ -115,6 +121,48 @@ def test_its_archives_moments_and_previous_database_are_restored(service, instal
     answer(running.post("/api/backup/undo", {"name": EXPECTED["previous"]}), status=404)
 
 
+def test_its_archives_are_downloaded_with_their_sha256_as_etag(service, installation) -> None:
+    root = installation("used")
+    running = service(workers=1)
+
+    answer(running.post(f"/api/backup/{FIRST}/verify"))
+    backup = next(it for it in answer(running.get("/api/backup/list"))["backups"] if it["name"] == FIRST)
+    content = (root / "backups" / FIRST).read_bytes()
+    assert (backup["sha256"], backup["digest"]) == (hashlib.sha256(content).hexdigest(), None)
+    reply = running.get(f"/api/backup/{FIRST}/download")
+    assert (reply.body, reply.headers["etag"]) == (content, f'"{backup["sha256"]}"')
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_the_members_of_its_archives_are_taken_over(memory: bool, installation, tmp_path: Path) -> None:
+    """Its newest archive is unpacked and archived again: every table is copied, whatever is known of its digest."""
+    root = installation("used")
+    old = root / "backups" / max(EXPECTED["archives"])
+    unpacked = reader.unpack(old, tmp_path / "out")
+    folder, about = tmp_path / "out" / "event_registry_db", unpacked.manifest
+    digests = {file.name: blake3((folder / file.name).read_bytes()).hexdigest() for file in about.files if memory}
+
+    with reusable_members([old], about.store_id, about.compression) as archives:
+        written = writer.write_archive(tmp_path / "new.tar.gz", folder, about, digests=digests, reusable=archives)
+
+    with open_archive(old) as archive:
+        stored = {file.name: file.length for file in reader.peek_files(archive)[1]}
+    assert written.copied == sum(stored.values()) > 0
+    again = reader.verify(tmp_path / "new.tar.gz")
+    assert (again.digest, again.sha256, again.manifest.format_version) == (written.digest, None, 2)
+    assert written.manifest.files == again.manifest.files
+    writer.write_archive(tmp_path / "fresh.tar.gz", folder, about)
+    assert (tmp_path / "fresh.tar.gz").read_bytes() == (tmp_path / "new.tar.gz").read_bytes()
+
+
+def test_the_tests_write_archives_of_format_1_as_it_did(installation, tmp_path: Path) -> None:
+    for name in EXPECTED["archives"]:
+        old = installation("used") / "backups" / name
+        about = reader.unpack(old, tmp_path / name).manifest
+        format_1.write_archive(tmp_path / "again.tar.gz", tmp_path / name / "event_registry_db", about)
+        assert (tmp_path / "again.tar.gz").read_bytes() == old.read_bytes()
+
+
 def test_its_staged_restore_is_applied_by_the_next_start(service, installation) -> None:
     installation("staged")
     assert ids(service(workers=1)) == EXPECTED["archives"][FIRST]
@@ -153,18 +201,23 @@ def handed_back(service, installation, tmp_path: Path) -> dict[str, Any]:
     return {"made": made, "archived": archived, "beforeRestore": before_restore, "present": present}
 
 
-def test_the_old_program_goes_on_with_what_this_one_made(service, handed_back, old_program, tmp_path: Path) -> None:
+def test_the_old_program_goes_on_but_reads_no_archive_of_format_2(
+    service, handed_back, old_program, tmp_path: Path
+) -> None:
     (tmp_path / "storage" / "restore_staged.json").unlink()
     running = service(workers=1, command=old_program)
 
     assert ids(running) == handed_back["present"]
-    assert answer(running.get("/api/health"))["status"] == "ok"
-    assert [it["name"] for it in answer(running.get("/api/backup/list"))["backups"] if it["pinned"]] == [FIRST]
-    assert answer(running.post(f"/api/backup/{handed_back['made']}/verify"))["backup"]["problem"] is None
+    too_new = answer(running.post("/api/backup/restore", {"backupName": handed_back["made"]}), status=422)
+    assert too_new["code"] == "archive_too_new"
+    assert answer(running.post(f"/api/backup/{handed_back['made']}/verify"), status=422)["code"] == "archive_too_new"
+    assert ids(running) == handed_back["present"]
     answer(running.post("/api/backup/undo"))
     assert ids(running) == handed_back["beforeRestore"]
-    assert restored_events(running, {"backupName": handed_back["made"]}) == handed_back["archived"]
-    assert answer(running.post("/api/backup/create"))["events"] == len(handed_back["archived"])
+    made = answer(running.post("/api/backup/create"))
+    assert made["events"] == len(handed_back["beforeRestore"])
+    assert restored_events(running, {"backupName": FIRST}) == EXPECTED["archives"][FIRST]
+    assert restored_events(running, {"backupName": made["name"]}) == handed_back["beforeRestore"]
 
 
 def test_the_old_program_applies_a_restore_that_this_one_staged(service, handed_back, old_program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -226,6 +227,42 @@ def test_a_range_is_copied_with_and_without_the_kernel(
     monkeypatch.setattr(files, "IO_BYTES", 2)
     assert files.copy_range(pair[0], 3, pair[1], 1, 5) == 5
     assert os.pread(pair[1], 100, 0) == b"\x0034567"
+
+
+def failing(code: int) -> Callable[..., int]:
+    def fail(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM])
+def test_where_blocks_cannot_be_shared_nothing_is(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", failing(code))
+    assert files.clone_range(pair[0], 0, pair[1], 0, 8192) == 0
+    assert os.fstat(pair[1]).st_size == 0
+
+
+@pytest.mark.parametrize("range_", [(1, 0, 8192), (0, 1, 8192), (0, 0, 4095)])
+def test_only_whole_blocks_are_shared(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch, range_: tuple[int, int, int]
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", failing(errno.ENOSPC))
+    assert files.clone_range(pair[0], range_[0], pair[1], range_[1], range_[2]) == 0
+
+
+def test_a_failure_of_sharing_tells_the_source_from_the_target(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", failing(errno.EIO))
+    with pytest.raises(files.SourceUnreadable):
+        files.clone_range(pair[0], 0, pair[1], 0, 4096)
+    monkeypatch.setattr(fcntl, "ioctl", failing(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.clone_range(pair[0], 0, pair[1], 0, 4096)
+    assert not isinstance(caught.value, files.SourceUnreadable)
 
 
 def test_a_copy_ends_where_its_source_does(pair: tuple[int, int]) -> None:

@@ -137,7 +137,7 @@ class MomentBuilder:
         return Order(
             staging=str(staging),
             archive=archive.path if archive else None,
-            verified_sha256=archive.sha256 if archive and archive.records_verified else None,
+            verified_checksum=archive.checksum if archive and archive.records_verified else None,
             copied=plan.live,
             base=plan.base,
             segments=[(str(segment.path), bounds[segment.generation]) for segment in plan.segments],

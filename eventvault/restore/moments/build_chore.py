@@ -23,7 +23,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore builds, in `staging/event_registry_db`.
 
     staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
-    verified_sha256: of the archive, if every record of it was read before. base: how many of its events are used.
+    verified_checksum: of the archive, if every record of it was read before. base: how many of its events are used.
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
     store_id: for a database without archive and copy. generations: all of them. reason: of the generation that begins;
     None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
@@ -32,7 +32,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     staging: str
     archive: str | None = None
-    verified_sha256: str | None = None
+    verified_checksum: str | None = None
     copied: bool = False
     base: int = 0
     segments: list[tuple[str, int]] = []
@@ -91,7 +91,7 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
         if reader.kind(archive) != "own":
             raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
         unpacked = reader.unpack(archive, staging)
-        return archive.name, unpacked.sha256 == wanted.verified_sha256
+        return archive.name, unpacked.checksum == wanted.verified_checksum
     if not wanted.copied:
         make_folder(staging)
         by_id = {generation.id: generation for generation in wanted.generations}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from blake3 import blake3
 
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import ArchiveAlien, ArchiveDamaged
@@ -36,6 +37,10 @@ def unpack(archive: bytes) -> list[bytes]:
         raise ArchiveDamaged(f"the archive is damaged: {error}", hint="copy it again") from None
 
 
+def digest_of(archive: bytes) -> str:
+    return f"blake3:{blake3(archive).hexdigest()}"
+
+
 def describe(
     path: Path, *, label: str | None, origin: str, created: int, generation: str, verified: int
 ) -> BackupEntry:
@@ -51,6 +56,6 @@ def describe(
         sequence=len(events),
         generation=generation,
         verified=verified,
-        sha256=hashlib.sha256(content).hexdigest(),
+        digest=digest_of(content),
         origin=origin,
     )

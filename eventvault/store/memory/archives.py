@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,7 +63,7 @@ class MemoryArchives:
 
     def verify(self, name: str) -> BackupEntry:
         entry = self.entry(name)
-        if hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() != entry.sha256:
+        if archive_file.digest_of(Path(entry.path).read_bytes()) != entry.digest:
             error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
             self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
             raise error

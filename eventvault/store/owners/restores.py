@@ -46,7 +46,7 @@ class RestoresOwner(Restores):
 
         def work() -> Restored:
             entry = self._catalogue.entry(name)
-            archive = ArchiveSource(Path(entry.path), entry.sha256 if entry.records_verified else None)
+            archive = ArchiveSource(Path(entry.path), entry.checksum if entry.records_verified else None)
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
         return self._serving_afterwards(work)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventvault.archive import any_tar, layout, manifest, tar_entries, unpacking
+from eventvault.archive import any_tar, manifest, tar_entries, unpacking
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveDamaged,
@@ -479,9 +479,3 @@ def test_no_mutated_archive_does_more_than_raise_an_archive_error(whole, inside,
     else:
         assert sorted(content_of(folder / "target")) == answer.files
         assert inside or content_of(folder / "target") == DATABASE
-
-
-def test_the_documentation_gives_the_sizes_that_the_code_has():
-    text = (PROJECT / "docs/format.md").read_text()
-    assert f"{layout.CLOSING_SIZE} bytes" in text
-    assert f"{layout.CHUNK:,} bytes" in text

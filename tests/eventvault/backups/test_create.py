@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ import orjson
 import pytest
 
 from eventvault import clock
+from eventvault.archive import reader
 from eventvault.backups import create
 from eventvault.errors import ArchiveDamaged, BackupNotFound, BackupsUnavailable, EventVaultError, NoSpace
 from eventvault.settings import Settings
@@ -88,10 +88,11 @@ def stopped_chore(service: StoreService, *names: str) -> Iterator[threading.Even
         service.chores.run = run  # type: ignore[method-assign]
 
 
-def test_the_sha256_is_the_files(service: StoreService) -> None:
+def test_the_digest_is_the_archives_root(service: StoreService) -> None:
     backup = service.create_backup("x").backup
 
-    assert backup.sha256 == hashlib.sha256(Path(backup.path).read_bytes()).hexdigest()
+    assert backup.digest == reader.verify(Path(backup.path)).digest
+    assert backup.sha256 is None
     assert backup.size == Path(backup.path).stat().st_size
     assert backup.verified is not None
 

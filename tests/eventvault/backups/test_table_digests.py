@@ -1,12 +1,12 @@
 """Only tables that are the same files as before need not be read again."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
+from blake3 import blake3
 
 from eventvault import data_folders
 from eventvault.archive.manifest import FileRecord, Manifest
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def about(folder: Path) -> Manifest:
-    files = [FileRecord(p.name, p.stat().st_size, hashlib.sha256(p.read_bytes()).hexdigest()) for p in folder.iterdir()]
+    files = [FileRecord(p.name, p.stat().st_size, blake3(p.read_bytes()).hexdigest()) for p in folder.iterdir()]
     return manifest("a.tar.gz", files=files)
 
 
@@ -38,13 +38,13 @@ def remembered(tmp_path: Path, folder: Path, about: Manifest) -> Path:
 
 def known(storage: Path, folder: Path, about: Manifest) -> dict[str, str]:
     digests = table_digests.load_digests(storage, about, table_digests.read_fingerprints(folder))
-    return {name: digest.sha256 for name, digest in digests.items()}
+    return {name: digest.blake3 for name, digest in digests.items()}
 
 
 def test_tables_that_were_read_are_known_and_logs_never(remembered, folder, about):
     found = known(remembered, folder, about)
 
-    assert found == {file.name: file.sha256 for file in about.files if file.name.endswith(".ldb")}
+    assert found == {file.name: file.blake3 for file in about.files if file.name.endswith(".ldb")}
     assert set(found) == {"000005.ldb", "000007.ldb"}
 
 
@@ -88,7 +88,7 @@ def test_another_store_or_generation_knows_nothing(other, remembered, folder, ab
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"\xff", b'"\xff"', b'{"format": 2, "store": "s", "generation": "g1", "tables": {}}']
+    "content", [b"", b"[]", b"\xff", b'"\xff"', b'{"format": 3, "store": "s", "generation": "g1", "tables": {}}']
 )
 def test_what_cannot_be_read_is_not_believed(content, remembered, folder, about):
     (remembered / data_folders.ARCHIVED_TABLES).write_bytes(content)

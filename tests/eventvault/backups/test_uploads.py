@@ -58,7 +58,7 @@ def test_a_store_that_takes_over_finishes_an_upload_that_had_its_name(
 
     entry = service.adopt_upload(str(upload), "a.tar.gz")
 
-    assert (entry.origin, entry.problem, bool(entry.sha256)) == ("uploaded", None, True)
+    assert (entry.origin, entry.problem, bool(entry.digest)) == ("uploaded", None, True)
     assert not upload.exists()
     assert service.list_backups() == [entry]
     assert service.adopt_upload(str(upload), "a.tar.gz") == entry

@@ -48,7 +48,7 @@ def test_a_good_archive_is_verified_and_proven(service: StoreService, settings: 
     assert verified.verified is not None
     assert made.verified is not None
     assert verified.verified >= made.verified
-    assert (verified.sha256, verified.problem) == (made.sha256, None)
+    assert (verified.digest, verified.sha256, verified.problem) == (made.digest, None, None)
     assert service.list_backups() == [verified]
     assert service.status()["metrics"]["archives_verified"] == 1
     assert service.status()["backup"]["oldestVerified"] == verified.verified
@@ -60,7 +60,7 @@ def test_one_that_is_not_there_is_not_found(service: StoreService) -> None:
         service.verify_backup("backup_2024-12-27_120000.tar.gz")
 
 
-@pytest.mark.parametrize("place", [0, 3000, -100, -1])
+@pytest.mark.parametrize("place", [0, 3000, -200, -1])
 def test_a_flipped_bit_is_found_named_and_marked(place: int, service: StoreService, settings: Settings) -> None:
     append(service, 50)
     made = service.create_backup().backup

@@ -192,7 +192,7 @@ def test_too_little_space_is_said_before_anything_begins(
 def test_an_archive_that_is_damaged_is_said(service: StoreService) -> None:
     put(service, 2, "a")
     made = service.create_backup().backup
-    flip(Path(made.path), made.size // 2)
+    flip(Path(made.path), made.size // 4)
     with pytest.raises(ArchiveError):
         contents(service, Moment(sequence=2))
 

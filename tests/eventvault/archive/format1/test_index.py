@@ -15,7 +15,7 @@ from eventvault.archive import layout, manifest, tar
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 MOST = 100 * 2**20
 HOLE = 3 * 10**9
 """A sparse file of this size takes no room, and may have half a million members."""
@@ -52,10 +52,10 @@ def make_hostile(
 ) -> None:
     """An archive with our marks at both ends, an index of `entries`, and a manifest that names `files`."""
     modified = about.modified
-    said = msgspec.json.encode({**msgspec.to_builtins(about), "files": files})
+    said = msgspec.json.encode({**msgspec.to_builtins(about), "formatVersion": 1, "files": files})
     folder = {"name": layout.FOLDER_ENTRY, "size": 0, "header": 0, "data": []}
     with path.open("wb") as file:
-        file.write(layout.member(tar.build_header(layout.FOLDER_ENTRY, 0, modified), layout.opening_header()))
+        file.write(layout.member(tar.build_header(layout.FOLDER_ENTRY, 0, modified), layout.opening_header(1)))
         file.seek(hole, 1)
         last = {"name": layout.MANIFEST_NAME, "size": len(said), "header": file.tell(), "data": []}
         file.write(an_entry(layout.MANIFEST_NAME, said, modified))

@@ -1,4 +1,4 @@
-"""Reads an archive of ours from its first byte to its last and reports where it first differs from the format.
+"""Reads an archive of format 1 from its first byte to its last and reports where it first differs from the format.
 
 `parallel_reader` verifies and unpacks; this one is asked after a failure, for a precise error. It relies on nothing in
 the index or the closing member, but compares both with what it read. Source: `docs/format.md`, "How it is read".
@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 
 from eventvault.archive import layout, manifest
-from eventvault.archive.entries import EntryReader
-from eventvault.archive.index import parse_index
-from eventvault.archive.layout import Closing, Index, IndexEntry
+from eventvault.archive.entries import EntryReader, IndexEntry
+from eventvault.archive.format1.index import VERSION, Index, parse_index
+from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.marks import find_closing
 from eventvault.archive.source import OpenArchive, Source
@@ -28,7 +28,7 @@ def check_sequentially(archive: OpenArchive) -> Manifest:
     reader = EntryReader(source)
     _check_folder(reader)
     records = _read_files(reader)
-    about = manifest.decode(reader.text(layout.MANIFEST_NAME), archive.path)
+    about = manifest.decode(reader.text(layout.MANIFEST_NAME), archive.path, VERSION)
     _check_manifest(reader, about, records)
     _check_index(reader, closing)
     reader.end_blocks()
@@ -40,7 +40,7 @@ def check_sequentially(archive: OpenArchive) -> Manifest:
 
 
 def _check_folder(reader: EntryReader) -> None:
-    entry = reader.begin(layout.opening_header())
+    entry = reader.begin(layout.opening_header(VERSION))
     if entry.name != layout.FOLDER_ENTRY or entry.size:
         raise reader.source.damaged(f"the folder {layout.FOLDER_ENTRY} should be here", entry.header)
 
@@ -53,7 +53,7 @@ def _read_files(reader: EntryReader) -> list[FileRecord]:
         sha256 = hashlib.sha256()
         for piece in reader.content():
             sha256.update(piece)
-        records.append(FileRecord(name, entry.size, sha256.hexdigest()))
+        records.append(FileRecord(name, entry.size, sha256=sha256.hexdigest()))
     return records
 
 
@@ -77,7 +77,7 @@ def _check_manifest(reader: EntryReader, about: Manifest, records: list[FileReco
 
 
 def _check_index(reader: EntryReader, closing: Closing) -> None:
-    expected = Index(manifest.FORMAT_VERSION, tuple(reader.seen))
+    expected = Index(VERSION, tuple(reader.seen))
     offset = reader.begin().header
     if parse_index(reader.text(layout.INDEX_NAME), reader.source.archive, offset) != expected:
         raise reader.source.damaged(f"{layout.INDEX_NAME} is not true", offset)

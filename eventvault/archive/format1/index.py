@@ -1,4 +1,4 @@
-"""Reads `INDEX.json` in bounded memory, whatever it holds. Implements the limits of `docs/format.md`, "How it is read".
+"""Reads `INDEX.json` of format 1 in bounded memory, whatever it holds. Implements "Reading" of `docs/format.md`.
 
 Decoded JSON takes many times the memory of its text. So entries are decoded one by one where possible, and an index is
 refused if it lists more gzip members than an archive of this size can have.
@@ -12,10 +12,12 @@ from typing import Annotated
 import msgspec
 
 from eventvault.archive import layout
-from eventvault.archive.layout import Index, IndexEntry
+from eventvault.archive.entries import IndexEntry
 from eventvault.archive.manifest import MAX_FILES, NonNegative
 from eventvault.archive.source import OpenArchive
 from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
+
+VERSION = 1
 
 _MAX_MEMBERS = 500_000
 """All data members together: enough for 2 TB."""
@@ -24,6 +26,13 @@ _MIN_MEMBER_BYTES = 20
 
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
 """The shortest member that holds 4 MiB, however well they compress."""
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel"):
+    """The content of INDEX.json: all entries before it. It only saves time, the checksums decide what is restored."""
+
+    format_version: int
+    entries: Annotated[tuple[IndexEntry, ...], msgspec.Meta(max_length=MAX_FILES + 2)]
 
 
 class _Outline(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,4 +1,4 @@
-"""Finds the gzip members of an archive of ours by its index, and proves that they cover the file without a gap.
+"""Finds the gzip members of an archive of format 1 by its index, and proves that they cover the file without a gap.
 
 Implements the first step of `docs/format.md`, "How it is read". The content of the members is checked by their reader.
 """
@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from eventvault.archive import layout, manifest
-from eventvault.archive.entries import EntryReader
-from eventvault.archive.index import parse_index
-from eventvault.archive.layout import Closing, Index, IndexEntry
+from eventvault.archive.entries import EntryReader, IndexEntry
+from eventvault.archive.format1.index import VERSION, Index, parse_index
+from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.marks import find_closing
 from eventvault.archive.source import OpenArchive, Source
@@ -81,7 +81,7 @@ def _read_index(archive: OpenArchive, closing: Closing) -> tuple[Index, int | No
     reader.begin()
     index = parse_index(reader.text(layout.INDEX_NAME), archive, closing.index_offset)
     reader.end_blocks()
-    if not reader.source.at_end() or index.format_version != manifest.FORMAT_VERSION:
+    if not reader.source.at_end() or index.format_version != VERSION:
         raise archive.damaged(f"{layout.INDEX_NAME} is not the last of the archive", closing.index_offset)
     return index, reader.modified
 
@@ -92,7 +92,7 @@ def _read_manifest(archive: OpenArchive, entry: IndexEntry, closing: Closing, in
         raise archive.damaged(f"{layout.MANIFEST_NAME} lies outside of the archive", entry.header)
     reader = EntryReader(Source(archive, entry.header, closing.index_offset))
     reader.begin()
-    about = manifest.decode(reader.text(layout.MANIFEST_NAME), archive.path)
+    about = manifest.decode(reader.text(layout.MANIFEST_NAME), archive.path, VERSION)
     if reader.seen != [entry] or not reader.source.at_end() or not reader.modified == index_time == about.modified:
         raise archive.damaged(f"{layout.INDEX_NAME} is not true", entry.header)
     return about
@@ -111,7 +111,7 @@ def _header_range(archive: OpenArchive, entry: IndexEntry, following: IndexEntry
 
 
 def _data_ranges(archive: OpenArchive, entry: IndexEntry) -> tuple[tuple[int, int, int], ...]:
-    if len(entry.data) != -(-entry.size // layout.CHUNK):
+    if len(entry.data) != layout.piece_count(entry.size):
         raise archive.damaged(f"{layout.INDEX_NAME} has too few or too many members of {entry.name!r}", entry.header)
     return entry.data
 

@@ -1,0 +1,134 @@
+"""Puts the members of a new archive together in their order, with the digests that its index needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from blake3 import blake3
+
+from eventvault.archive import layout, tar
+from eventvault.archive.compression import Compression
+from eventvault.archive.format2.index import (
+    MAX_INDEX_BYTES,
+    VERSION,
+    Entry,
+    Span,
+    encode_entry,
+    encode_index,
+)
+from eventvault.archive.layout import Closing
+from eventvault.archive.output import ArchiveOutput
+from eventvault.archive.packing import PackedPiece
+from eventvault.archive.readback import WrittenRanges
+from eventvault.archive.stored import MemberRun
+from eventvault.errors import TooLarge
+
+
+class Assembly:
+    """Appends tar entries to the file `handle`. End with `close`.
+
+    modified: the time in all tar headers. compression: of manifest and index. written: what was written and not copied,
+    to be read back. Methods may raise CopyFailed, as `ArchiveOutput` does.
+    """
+
+    def __init__(self, handle: int, modified: int, compression: Compression) -> None:
+        self.written = WrittenRanges()
+        self._modified = modified
+        self._compression = compression
+        self._output = ArchiveOutput(handle)
+        self._entries: list[bytes] = []
+        self._root: blake3 | None = None
+        """The digest of the end of the archive, once its index has begun."""
+
+    @property
+    def offset(self) -> int:
+        return self._output.offset
+
+    @property
+    def cloned(self) -> int:
+        return self._output.cloned
+
+    def add_folder(self) -> None:
+        block = tar.build_header(layout.FOLDER_ENTRY, 0, self._modified)
+        span = self._write(layout.member(block, layout.opening_header(VERSION)))
+        self._list(layout.FOLDER_ENTRY, 0, blake3().hexdigest(), [span])
+
+    def add_file(self, name: str, size: int, pieces: Iterable[PackedPiece]) -> str:
+        """Add a file of the database from its compressed pieces. Returns the BLAKE3 of its content, in hex.
+
+        The header member comes first and depends on the bytes of all pieces, so the first ones wait until these are
+        known to be many, or all.
+        """
+        spans: list[Span] = []
+        waiting: list[PackedPiece] = []
+        digest = None if size else blake3().hexdigest()
+        for piece in pieces:
+            waiting.append(piece)
+            digest = piece.file_blake3
+            length = sum(len(piece.member) for piece in waiting)
+            if not spans and digest is None and length < layout.ALIGNED_FROM:
+                continue
+            if not spans:
+                spans.append(self._header(name, size, length))
+            spans += [self._write(piece.member, piece.digest) for piece in waiting]
+            waiting.clear()
+        assert digest is not None, "the last piece of a file has its digest"
+        self._list(layout.FOLDER_ENTRY + name, size, digest, spans or [self._header(name, size, 0)])
+        return digest
+
+    def add_copy(self, name: str, size: int, digest: str, run: MemberRun) -> None:
+        """Add a file of the database with the members that another archive has. digest: BLAKE3 of its content."""
+        spans = [self._header(name, size, run.file.length)]
+        offset = self.offset
+        for member, digest_of_member in zip(run.file.members, self._output.copy(run), strict=True):
+            spans.append(Span(offset, member.length, digest_of_member))
+            offset += member.length
+        self._list(layout.FOLDER_ENTRY + name, size, digest, spans)
+
+    def add_text(self, name: str, content: bytes) -> None:
+        block = tar.build_header(name, len(content), self._modified)
+        spans, start = [self._write(layout.member(block))], 0
+        for count, zeros in layout.pieces(len(content)):
+            piece = content[start : start + count] + bytes(zeros)
+            spans.append(self._write(layout.member(piece, compression=self._compression)))
+            start += count
+        self._list(name, len(content), blake3(content).hexdigest(), spans)
+
+    def finish(self, seal: Callable[[bytes], bytes] | None) -> bytes:
+        """Add the index, the end of the tar file, the seal and the closing member. Returns the root."""
+        self._output.finish()
+        index = encode_index(self._entries)
+        if len(index) > MAX_INDEX_BYTES:
+            raise TooLarge(
+                f"archiving failed: the index has {len(index)} bytes, a reader takes at most {MAX_INDEX_BYTES}",
+                hint="compact the database",
+            )
+        index_offset = self.offset
+        self._root = blake3()
+        self.add_text(layout.INDEX_NAME, index)
+        self._write(layout.member(layout.END_BLOCKS))
+        root = self._root.digest()
+        self._write(layout.seal_member(seal(root) if seal else layout.NOT_SEALED, VERSION))
+        self._write(layout.closing_member(Closing(VERSION, index_offset, root)))
+        self._output.finish()
+        return root
+
+    def close(self) -> None:
+        self._output.close()
+
+    def _header(self, name: str, size: int, data_bytes: int) -> Span:
+        block = tar.build_header(layout.FOLDER_ENTRY + name, size, self._modified)
+        aligned = data_bytes >= layout.ALIGNED_FROM
+        return self._write(layout.aligned_header_member(block, self.offset) if aligned else layout.member(block))
+
+    def _write(self, member: bytes, digest: bytes | None = None) -> Span:
+        digest = digest or blake3(member).digest()
+        span = Span(self.offset, len(member), digest.hex())
+        self.written.add(span.offset, span.length, digest)
+        if self._root is not None:
+            self._root.update(member)
+        self._output.write(member)
+        return span
+
+    def _list(self, name: str, size: int, digest: str, spans: list[Span]) -> None:
+        self._entries.append(encode_entry(Entry(name, size, digest, tuple(spans))))

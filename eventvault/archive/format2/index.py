@@ -1,0 +1,139 @@
+"""`INDEX.json` of format 2: every gzip member before it, each with its BLAKE3. Source: `docs/format.md`, "INDEX.json".
+
+Decoded JSON takes many times the memory of its text. So an index is refused if it lists more members than an archive of
+this size can have, and its entries are decoded one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from eventvault.archive import layout
+from eventvault.archive.manifest import MAX_FILES, Digest, NonNegative
+from eventvault.archive.source import OpenArchive
+from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
+
+VERSION = 2
+
+MAX_INDEX_BYTES = 48 * 2**20
+"""The longest index: 100,000 files of one data member each fit."""
+
+_MAX_MEMBERS = 500_000
+"""All data members together: enough for 2 TB."""
+
+_MIN_MEMBER_BYTES = 20
+_MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
+"""The shortest member that holds 4 MiB, however well they compress."""
+
+_HEAD = b'{"formatVersion":2,"entries":['
+_TAIL = b"]}\n"
+
+
+class Span(NamedTuple):
+    """A gzip member: its place in the file, and the BLAKE3 of its bytes in hex."""
+
+    offset: NonNegative
+    length: NonNegative
+    blake3: Digest
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A tar entry. name, size: as in its tar header. blake3: of its content, in hex.
+
+    spans: its header member and its data members.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=100)]
+    size: NonNegative
+    blake3: Digest
+    spans: Annotated[tuple[Span, ...], msgspec.Meta(min_length=1)]
+
+    @property
+    def header(self) -> Span:
+        return self.spans[0]
+
+    @property
+    def data(self) -> tuple[Span, ...]:
+        return self.spans[1:]
+
+    @property
+    def data_bytes(self) -> int:
+        return self.spans[-1].end - self.header.end
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether its data members begin at a multiple of ALIGNMENT."""
+        return self.name.startswith(layout.FOLDER_ENTRY) and self.data_bytes >= layout.ALIGNED_FROM
+
+
+class _Outline(msgspec.Struct, frozen=True, rename="camel"):
+    """The index with its entries as JSON text."""
+
+    format_version: int
+    entries: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_FILES + 2)]
+
+
+_entry = msgspec.json.Decoder(Entry)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    return msgspec.json.encode(entry)
+
+
+def encode_index(entries: Iterable[bytes]) -> bytes:
+    """Return the index of entries that `encode_entry` encoded."""
+    return _HEAD + b",".join(entries) + _TAIL
+
+
+class ArchiveIndex:
+    """The index of the archive. content: of INDEX.json. offset: of its header member. Raises ArchiveDamaged."""
+
+    def __init__(self, content: bytes | bytearray, archive: OpenArchive, offset: int) -> None:
+        self.offset = offset
+        self._archive = archive
+        try:
+            self._entries = _outline(content, archive)
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise self._not_valid(error) from error
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the entries, each decoded when it is needed. Raises ArchiveDamaged."""
+        return (self._decode(text) for text in self._entries)
+
+    def last(self) -> Entry:
+        return self._decode(self._entries[-1])
+
+    def _decode(self, text: msgspec.Raw) -> Entry:
+        try:
+            entry = _entry.decode(text)
+            if encode_entry(entry) != bytes(text):
+                raise ValueError("an entry is not as EventVault writes it")
+            return entry
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise self._not_valid(error) from error
+
+    def _not_valid(self, error: Exception) -> Exception:
+        return self._archive.damaged(f"{layout.INDEX_NAME} is not valid: {error}", self.offset)
+
+
+def _outline(content: bytes | bytearray, archive: OpenArchive) -> list[msgspec.Raw]:
+    """Return the text of each entry. Raises ValueError."""
+    outline = msgspec.json.decode(content, type=_Outline)
+    count = len(outline.entries)
+    most = min(_MAX_MEMBERS, count + archive.size // _MIN_FULL_MEMBER_BYTES)
+    if content.count(b"[") > 1 + 2 * count + most or count > archive.size // _MIN_MEMBER_BYTES:
+        raise ValueError("it lists more members than an archive of this size has")
+    length = len(_HEAD) + sum(len(memoryview(text)) for text in outline.entries) + max(0, count - 1) + len(_TAIL)
+    if count < 2 or len(content) != length or not (content.startswith(_HEAD) and content.endswith(_TAIL)):
+        raise ValueError("it is not as EventVault writes it")
+    return outline.entries

@@ -1,0 +1,252 @@
+"""Verifies and unpacks an archive of format 2 on several cores: every member is checked on its own.
+
+Implements "Reading" of `docs/format.md`. The root proves the index, the index proves the members, and only what
+`eventvault.archive.writer` writes is accepted. So an error names the member that is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from eventvault.archive import layout, manifest, tar
+from eventvault.archive.entries import EntryReader
+from eventvault.archive.format2.index import MAX_INDEX_BYTES, VERSION, ArchiveIndex, Entry, Span
+from eventvault.archive.layout import Closing
+from eventvault.archive.manifest import Manifest
+from eventvault.archive.marks import find_closing
+from eventvault.archive.members import inflate_piece, inflate_whole, read_member
+from eventvault.archive.output_files import OutputFiles
+from eventvault.archive.parallel import OrderedHash, in_order
+from eventvault.archive.progress import ProgressCounter
+from eventvault.archive.source import OpenArchive, Source
+from eventvault.archive.stored import StoredFile, StoredMember
+from eventvault.archive.verified import VerifiedArchive
+from eventvault.files import IO_BYTES
+
+_MAX_HEADER_BYTES = 2 * layout.ALIGNMENT
+_MAX_END_BYTES = MAX_INDEX_BYTES + 2**20
+"""The most that the root covers: an index that deflate cannot compress, and the end of the tar file."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the end of an archive tells, checked against its root."""
+
+    closing: Closing
+    index: ArchiveIndex
+    manifest: Manifest
+
+    @property
+    def digest(self) -> str:
+        return f"blake3:{self.closing.digest.hex()}"
+
+
+class _CheckedSpan(NamedTuple):
+    """A checked member: its length and, if it is the last of its file, the file's entry and hash."""
+
+    length: int
+    entry: Entry | None = None
+    file_hash: OrderedHash | None = None
+
+
+def read_contents(archive: OpenArchive) -> Contents:
+    """Read the index and the manifest, and check both. Raises as `marks.find_closing` does, and ArchiveDamaged."""
+    closing = find_closing(archive)
+    end = archive.size - layout.CLOSING_SIZE - layout.SEAL_SIZE
+    if not 0 < end - closing.index_offset <= _MAX_END_BYTES:
+        raise archive.damaged(f"{layout.INDEX_NAME} lies outside of the archive", closing.index_offset)
+    if layout.parse_seal(archive.read_at(end, layout.SEAL_SIZE)) is None:
+        raise archive.damaged("the seal should be here", end)
+    if _digest_of(archive, closing.index_offset, end) != closing.digest:
+        why = f"the root is wrong: the closing member has another digest of {layout.INDEX_NAME}"
+        raise archive.damaged(why, closing.index_offset)
+    reader = EntryReader(Source(archive, closing.index_offset, end))
+    reader.begin()
+    index = ArchiveIndex(reader.text(layout.INDEX_NAME, MAX_INDEX_BYTES), archive, closing.index_offset)
+    reader.end_blocks()
+    if not reader.source.at_end():
+        raise reader.source.damaged("the seal should be here")
+    return Contents(closing, index, _read_manifest(archive, index, reader.modified))
+
+
+def peek_manifest(archive: OpenArchive) -> Manifest:
+    return read_contents(archive).manifest
+
+
+def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
+    """Return the manifest and, for each file of the database, where its data members lie."""
+    contents = read_contents(archive)
+    return contents.manifest, _stored_files(archive, contents)
+
+
+def _stored_files(archive: OpenArchive, contents: Contents) -> Iterator[StoredFile]:
+    for entry in contents.index:
+        _check_cover(archive, entry, entry.header.offset)
+        if entry.name.startswith(layout.FOLDER_ENTRY) and entry.size:
+            members = tuple(StoredMember(span.length, blake3=span.blake3) for span in entry.data)
+            yield StoredFile(entry.name.removeprefix(layout.FOLDER_ENTRY), entry.size, entry.header.end, members)
+
+
+def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCounter) -> VerifiedArchive:
+    """Check every byte of the archive. target: the folder to write its files to; None only checks.
+
+    Raises ArchiveDamaged and the like, the OSError of a full disk.
+    """
+    contents = read_contents(archive)
+    outputs = OutputFiles(target)
+    try:
+        with closing(in_order(_jobs(archive, contents, outputs))) as results:
+            for span in results:
+                _check_file(archive, span)
+                counter.advance(span.length)
+    finally:
+        outputs.close()
+    if find_closing(archive) != contents.closing:
+        raise archive.damaged("it was changed while it was read", contents.index.offset)
+    counter.advance(archive.size - contents.index.offset)
+    return VerifiedArchive(contents.manifest, digest=contents.digest)
+
+
+def _digest_of(archive: OpenArchive, start: int, end: int) -> bytes:
+    digest = blake3()
+    for offset in range(start, end, IO_BYTES):
+        digest.update(archive.read_at(offset, min(IO_BYTES, end - offset)))
+    return digest.digest()
+
+
+def _read_manifest(archive: OpenArchive, index: ArchiveIndex, index_time: int | None) -> Manifest:
+    """Return the manifest, which must lie where the index has it, just before the index."""
+    entry = index.last()
+    _check_cover(archive, entry, entry.header.offset)
+    if entry.spans[-1].end != index.offset:
+        raise _untrue(archive, entry)
+    for span in entry.spans:
+        _read_span(archive, span)
+    reader = EntryReader(Source(archive, entry.header.offset, index.offset))
+    reader.begin()
+    text = reader.text(layout.MANIFEST_NAME)
+    ranges = [(offset, length) for offset, length, _ in reader.seen[0].data]
+    if entry.size != len(text) or ranges != [(span.offset, span.length) for span in entry.data]:
+        raise _untrue(archive, entry)
+    about = manifest.decode(text, archive.path, VERSION)
+    if blake3(text).hexdigest() != entry.blake3 or not reader.modified == index_time == about.modified:
+        raise _untrue(archive, entry)
+    return about
+
+
+def _jobs(archive: OpenArchive, contents: Contents, outputs: OutputFiles) -> Iterator[Callable[[], _CheckedSpan]]:
+    """Yield a job for each member before the manifest. Checks that the members cover the file without a gap."""
+    position = 0
+    for entry in _named(archive, contents):
+        _check_cover(archive, entry, position)
+        position = entry.spans[-1].end
+        if entry.name == layout.MANIFEST_NAME:
+            yield partial(_CheckedSpan, position - entry.header.offset)
+            continue
+        block = tar.build_header(entry.name, entry.size, contents.manifest.modified)
+        yield partial(_check_header, archive, entry, block)
+        if entry.name != layout.FOLDER_ENTRY:
+            outputs.begin(entry.name.removeprefix(layout.FOLDER_ENTRY), entry.size, len(entry.data))
+        file_hash = OrderedHash()
+        for number, (span, piece) in enumerate(zip(entry.data, layout.pieces(entry.size), strict=True)):
+            yield partial(_check_piece, archive, entry, number, span, piece, file_hash, outputs)
+
+
+def _named(archive: OpenArchive, contents: Contents) -> Iterator[Entry]:
+    """Yield the entries, which must be the folder, the files of the manifest in their order, and the manifest."""
+    files = contents.manifest.files
+    names = [file.name for file in files]
+    if not all(map(layout.is_safe_name, names)) or any(first >= second for first, second in pairwise(names)):
+        raise archive.damaged("the files do not have the names or the order of the format", contents.index.offset)
+    if len(contents.index) != len(files) + 2:
+        raise archive.damaged(f"{layout.INDEX_NAME} and {layout.MANIFEST_NAME} differ", contents.index.offset)
+    empty = blake3().hexdigest()
+    for number, entry in enumerate(contents.index):
+        expected: tuple[object, ...]
+        if number == 0:
+            expected = (layout.FOLDER_ENTRY, 0, empty)
+        elif number <= len(files):
+            file = files[number - 1]
+            expected = (layout.FOLDER_ENTRY + file.name, file.size, file.blake3)
+        else:
+            expected = (layout.MANIFEST_NAME, entry.size, entry.blake3)
+        if (entry.name, entry.size, entry.blake3) != expected:
+            raise archive.damaged(f"{layout.INDEX_NAME} and {layout.MANIFEST_NAME} differ", entry.header.offset)
+        yield entry
+
+
+def _check_cover(archive: OpenArchive, entry: Entry, position: int) -> None:
+    """Check that the members of an entry begin at `position` and follow each other, and that a large run is aligned."""
+    for span in entry.spans:
+        if span.offset != position:
+            raise archive.damaged(f"{layout.INDEX_NAME} leaves a gap or an overlap in {entry.name!r}", position)
+        position = span.end
+    fits = all(0 < span.length <= layout.MAX_MEMBER_BYTES for span in entry.data)
+    fits = fits and 0 < entry.header.length <= _MAX_HEADER_BYTES
+    if not fits or len(entry.data) != layout.piece_count(entry.size):
+        raise _untrue(archive, entry)
+    if entry.is_aligned and entry.header.end % layout.ALIGNMENT:
+        why = f"the data of {entry.name!r} does not begin at a multiple of {layout.ALIGNMENT}"
+        raise archive.damaged(why, entry.header.end)
+
+
+def _untrue(archive: OpenArchive, entry: Entry) -> Exception:
+    return archive.damaged(f"{layout.INDEX_NAME} is not true for {entry.name!r}", entry.header.offset)
+
+
+def _read_span(archive: OpenArchive, span: Span) -> memoryview:
+    packed = read_member(archive, span.offset, span.length)
+    if blake3(packed).hexdigest() != span.blake3:
+        raise archive.damaged("the member does not have the digest that the index has", span.offset)
+    return packed
+
+
+def _check_header(archive: OpenArchive, entry: Entry, block: bytes) -> _CheckedSpan:
+    packed = _read_span(archive, entry.header)
+    gzip_header: bytes | None = layout.PLAIN_HEADER
+    if entry.is_aligned:
+        gzip_header = layout.header_of_aligned(packed)
+    elif entry.name == layout.FOLDER_ENTRY:
+        gzip_header = layout.opening_header(VERSION)
+    if gzip_header is None:
+        raise archive.damaged("the padding in the gzip header is not as EventVault writes it", entry.header.offset)
+    if inflate_whole(archive, packed, entry.header.offset, gzip_header, len(block)) != block:
+        raise archive.damaged("the tar header is not as EventVault writes it", entry.header.offset)
+    return _CheckedSpan(entry.header.length, None if entry.data else entry, OrderedHash())
+
+
+def _check_piece(
+    archive: OpenArchive,
+    entry: Entry,
+    number: int,
+    span: Span,
+    piece: tuple[int, int],
+    file_hash: OrderedHash,
+    outputs: OutputFiles,
+) -> _CheckedSpan:
+    try:
+        content = inflate_piece(archive, _read_span(archive, span), span.offset, *piece)
+        file_hash.update(number, content)
+    except BaseException:
+        file_hash.give_up()
+        raise
+    outputs.write(entry.name.removeprefix(layout.FOLDER_ENTRY), number, content)
+    is_last = number == len(entry.spans) - 2
+    return _CheckedSpan(span.length, entry if is_last else None, file_hash)
+
+
+def _check_file(archive: OpenArchive, span: _CheckedSpan) -> None:
+    if span.entry is None or span.file_hash is None:
+        return
+    if span.file_hash.hexdigest() != span.entry.blake3:
+        name = span.entry.name.removeprefix(layout.FOLDER_ENTRY)
+        why = f"{name} is not the file that {layout.MANIFEST_NAME} describes"
+        raise archive.damaged(why, span.entry.header.offset)

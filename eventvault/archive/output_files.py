@@ -1,0 +1,55 @@
+"""The files that an archive is unpacked into: several threads write the pieces of one file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from eventvault.archive import layout
+from eventvault.files import write_at
+
+
+class OutputFiles:
+    """The files in `folder`. folder=None: writes nothing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._open: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, name: str, size: int, pieces: int) -> None:
+        """Make the file `name` of `size` bytes, which `write` fills with so many pieces."""
+        if self._folder is None:
+            return
+        handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        if not pieces:
+            os.close(handle)
+            return
+        with self._lock:
+            self._open[name] = (handle, pieces)
+        os.posix_fallocate(handle, 0, size)
+
+    def write(self, name: str, number: int, content: memoryview) -> None:
+        """Write a piece of the file. After the last one the kernel begins to flush the file; nobody waits for that."""
+        if self._folder is None:
+            return
+        with self._lock:
+            handle, remaining = self._open[name]
+        write_at(handle, content, number * layout.CHUNK)
+        with self._lock:
+            handle, remaining = self._open[name]
+            self._open[name] = (handle, remaining - 1)
+            if remaining > 1:
+                return
+            del self._open[name]
+        with suppress(OSError):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+    def close(self) -> None:
+        """Close all files. No thread may be writing any more."""
+        for handle, _ in self._open.values():
+            with suppress(OSError):
+                os.close(handle)

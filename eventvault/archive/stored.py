@@ -1,0 +1,34 @@
+"""Where the compressed content of a file lies in an archive, so that a new archive can take it over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class StoredMember(NamedTuple):
+    """A data member. crc, blake3: of its bytes; format 1 has only the first, format 2 only the second (in hex)."""
+
+    length: int
+    crc: int | None = None
+    blake3: str | None = None
+
+
+class StoredFile(NamedTuple):
+    """The data members of a file, one after the other from `offset`. size: of the file's content."""
+
+    name: str
+    size: int
+    offset: int
+    members: tuple[StoredMember, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(member.length for member in self.members)
+
+
+class MemberRun(NamedTuple):
+    """The data members of one file in the earlier archive `number`, which is open as `handle`."""
+
+    number: int
+    handle: int
+    file: StoredFile

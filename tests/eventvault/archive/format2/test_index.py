@@ -1,0 +1,124 @@
+"""Reading the manifest or the index of a hostile archive takes little memory, and the limits hold what they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from eventvault.archive import layout, tar
+from eventvault.archive.format2 import index
+from eventvault.archive.format2.index import ArchiveIndex, Entry, Span, encode_entry, encode_index
+from eventvault.archive.layout import Closing
+from eventvault.archive.manifest import MAX_FILES, Manifest
+from eventvault.archive.source import OpenArchive
+from eventvault.errors import ArchiveDamaged
+
+PROJECT = Path(__file__).resolve().parents[4]
+MOST = 100 * 2**20
+HOLE = 3 * 10**9
+DIGEST = "0123456789abcdef" * 4
+
+LOOK = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from eventvault.archive import reader
+    from eventvault.errors import ArchiveError
+
+    def peak():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+    began = peak()
+    try:
+        getattr(reader, sys.argv[1])(Path(sys.argv[2]))
+    except ArchiveError:
+        pass
+    print(peak() - began)
+""")
+
+
+def an_entry(name: str, content: bytes, modified: int) -> list[bytes]:
+    made, start = [layout.member(tar.build_header(name, len(content), modified))], 0
+    for size, zeros in layout.pieces(len(content)):
+        made.append(layout.member(content[start : start + size] + bytes(zeros)))
+        start += size
+    return made
+
+
+def make_hostile(path: Path, about: Manifest, entries: list[Entry], files: list[dict[str, Any]], hole: int) -> None:
+    """An archive with our marks, a right root, an index of `entries`, and a manifest that names `files`."""
+    modified = about.modified
+    said = msgspec.json.encode({**msgspec.to_builtins(about), "files": files})
+    opening = layout.member(tar.build_header(layout.FOLDER_ENTRY, 0, modified), layout.opening_header())
+    folder = Entry(layout.FOLDER_ENTRY, 0, blake3().hexdigest(), (Span(0, len(opening), DIGEST),))
+    with path.open("wb") as file:
+        file.write(opening)
+        file.seek(hole, 1)
+        spans = []
+        for member in an_entry(layout.MANIFEST_NAME, said, modified):
+            spans.append(Span(file.tell(), len(member), blake3(member).hexdigest()))
+            file.write(member)
+        last = Entry(layout.MANIFEST_NAME, len(said), blake3(said).hexdigest(), tuple(spans))
+        offset = file.tell()
+        listed = encode_index(map(encode_entry, [folder, *entries, last]))
+        assert len(listed) <= index.MAX_INDEX_BYTES
+        end = b"".join(an_entry(layout.INDEX_NAME, listed, modified)) + layout.member(layout.END_BLOCKS)
+        file.write(end + layout.seal_member(bytes(32)))
+        file.write(layout.closing_member(Closing(2, offset, blake3(end).digest())))
+
+
+FILES = [{"name": f"{n:06d}{'x' * 70}.ldb", "size": layout.CHUNK, "blake3": DIGEST} for n in range(99_990)]
+MANY_MEMBERS = [Entry("x", 1, DIGEST, (Span(10**11, 4 * 10**6, DIGEST),) * 490_000)]
+MANY_ENTRIES = [
+    Entry(layout.FOLDER_ENTRY + f"{n:06d}.ldb", layout.CHUNK, DIGEST,
+          (Span(10**8 + 5000 * n, 100, DIGEST), Span(10**8 + 5000 * n + 100, 4900, DIGEST)))
+    for n in range(len(FILES))
+]  # fmt: skip
+
+HOSTILE = {
+    "many members in a small file": (MANY_MEMBERS, FILES, 0),
+    "many members": (MANY_MEMBERS, FILES, HOLE),
+    "many entries": (MANY_ENTRIES, FILES, HOLE),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manifest, tmp_path: Path) -> None:
+    make_hostile(tmp_path / "a.tar.gz", about, *HOSTILE[what])
+    assert 0 <= grown_by("read_manifest", tmp_path / "a.tar.gz") < MOST
+
+
+@pytest.mark.slow
+def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
+    make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, FILES, 0)
+    assert 0 <= grown_by("verify", tmp_path / "a.tar.gz") < MOST
+
+
+def grown_by(how: str, path: Path) -> int:
+    command = [sys.executable, "-c", LOOK, how, path]
+    return int(subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout)
+
+
+def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
+    listed = encode_index(map(encode_entry, [*MANY_ENTRIES, *MANY_ENTRIES[: MAX_FILES + 2 - len(MANY_ENTRIES)]]))
+    assert len(listed) <= index.MAX_INDEX_BYTES
+    archive = OpenArchive(Path("a"), os.open("/dev/null", os.O_RDONLY), HOLE)
+    read = ArchiveIndex(listed, archive, 0)
+    assert len(read) == MAX_FILES + 2
+    assert next(iter(read)) == MANY_ENTRIES[0]
+    os.close(archive.handle)
+
+
+def test_an_index_with_more_members_than_the_file_can_have_is_refused() -> None:
+    listed = encode_index(map(encode_entry, [*MANY_ENTRIES[:2], Entry("x", 1, DIGEST, MANY_MEMBERS[0].spans[:1000])]))
+    with pytest.raises(ArchiveDamaged, match="more members"):
+        ArchiveIndex(listed, OpenArchive(Path("a"), -1, 10**6), 0)

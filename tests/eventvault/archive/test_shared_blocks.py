@@ -1,0 +1,112 @@
+"""On XFS and btrfs a new archive shares the blocks of unchanged tables with an earlier one; elsewhere it copies."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from eventvault import data_folders
+from eventvault.archive import reader, writer
+from eventvault.archive.manifest import Manifest
+from eventvault.archive.reuse import reusable_members
+from eventvault.archive.writer import WrittenArchive
+from eventvault.errors import ArchiveDamaged
+
+
+@pytest.fixture
+def tables(staging: Path) -> Path:
+    noise = random.Random(8)
+    for number, size in enumerate((9 * 2**20 + 77, 3 * 2**20, 2_000_001), 20):
+        (staging / f"{number:06}.ldb").write_bytes(noise.randbytes(size))
+    return staging
+
+
+@pytest.fixture(params=["xfs", "btrfs"])
+def sharing(request: pytest.FixtureRequest, folder_on: Callable[[str], Path]) -> Path:
+    return folder_on(request.param)
+
+
+def write(path: Path, folder: Path, about: Manifest, *earlier: Path) -> WrittenArchive:
+    known = {file.name: blake3(file.read_bytes()).hexdigest() for file in folder.glob("*.ldb")}
+    with reusable_members(earlier, about.store_id, about.compression) as archives:
+        return writer.write_archive(path, folder, about, digests=known, reusable=archives)
+
+
+def used(disk: Path) -> int:
+    handle = os.open(disk, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+    os.sync()
+    status = os.statvfs(disk)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def assert_whole(path: Path, folder: Path, target: Path) -> None:
+    reader.unpack(path, target)
+    unpacked = {file.name: file.read_bytes() for file in (target / data_folders.DATABASE).iterdir()}
+    assert unpacked == {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_unchanged_tables_take_no_space_again(sharing: Path, tables: Path, about: Manifest, tmp_path: Path) -> None:
+    first = write(sharing / "first.tar.gz", tables, about)
+    before = used(sharing)
+    (tables / "000040.ldb").write_bytes(random.Random(9).randbytes(1_000_000))
+
+    second = write(sharing / "second.tar.gz", tables, about, sharing / "first.tar.gz")
+
+    assert first.cloned == 0
+    assert second.cloned > 14_000_000
+    assert second.copied - second.cloned < 20_000
+    assert used(sharing) - before < 4 * 2**20
+    (sharing / "first.tar.gz").unlink()
+    assert_whole(sharing / "second.tar.gz", tables, tmp_path / "out")
+    third = write(tmp_path / "third.tar.gz", tables, about)
+    assert (tmp_path / "third.tar.gz").read_bytes() == (sharing / "second.tar.gz").read_bytes()
+    assert third.cloned == 0
+
+
+def test_damage_in_an_earlier_archive_is_not_shared(sharing: Path, tables: Path, about: Manifest) -> None:
+    write(sharing / "first.tar.gz", tables, about)
+    with (sharing / "first.tar.gz").open("r+b") as file:
+        file.seek(5 * 2**20)
+        byte = file.read(1)[0]
+        file.seek(5 * 2**20)
+        file.write(bytes([byte ^ 1]))
+    with pytest.raises(ArchiveDamaged):
+        reader.verify(sharing / "first.tar.gz")
+
+    second = write(sharing / "second.tar.gz", tables, about, sharing / "first.tar.gz")
+
+    assert (second.copied, second.cloned) == (0, 0)
+    reader.verify(sharing / "second.tar.gz")
+
+
+def test_between_two_file_systems_members_are_copied(
+    sharing: Path, tables: Path, about: Manifest, tmp_path: Path
+) -> None:
+    write(tmp_path / "first.tar.gz", tables, about)
+
+    second = write(sharing / "second.tar.gz", tables, about, tmp_path / "first.tar.gz")
+
+    assert second.copied > 14_000_000
+    assert second.cloned == 0
+    assert (sharing / "second.tar.gz").read_bytes() == (tmp_path / "first.tar.gz").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["ext4", "tmpfs", "linkless", "limited"])
+def test_where_nothing_can_be_shared_members_are_copied(
+    kind: str, folder_on: Callable[[str], Path], tables: Path, about: Manifest
+) -> None:
+    disk = folder_on(kind)
+    write(disk / "first.tar.gz", tables, about)
+
+    second = write(disk / "second.tar.gz", tables, about, disk / "first.tar.gz")
+
+    assert second.copied > 14_000_000
+    assert second.cloned == 0
+    assert (disk / "second.tar.gz").read_bytes() == (disk / "first.tar.gz").read_bytes()
