@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import events
 from eventvault.errors import DatabaseError
+from eventvault.files import free_bytes
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -48,13 +51,13 @@ def written_archives(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> 
     return answers
 
 
-def assert_well(service: StoreService, events: list[bytes]) -> None:
+def assert_well(service: StoreService, wanted: list[bytes]) -> None:
     """These events and no others, health is ok, and the journal has them all."""
-    assert live(service) == events
+    assert live(service) == wanted
     assert service.journal.flush()
     status = service.status()
     assert (status["status"], status["problems"]) == ("ok", [])
-    assert (status["journal"]["state"], status["journal"]["lastSequence"]) == ("ok", len(events))
+    assert (status["journal"]["state"], status["journal"]["lastSequence"]) == ("ok", len(wanted))
 
 
 ROLES = [("BACKUP_DIR",), ("STORAGE_DIR",), BOTH]
@@ -81,27 +84,27 @@ def test_backups_restores_and_recovery_work_on_it(
         first = service.create_backup("first").backup
         post(service, FEW, "few")
         second = service.create_backup("second").backup
-        events = live(service)
-        assert len(events) == MANY + FEW
+        present = live(service)
+        assert len(present) == MANY + FEW
         assert [entry.name for entry in service.list_backups()] == [second.name, first.name]
         assert [archive["copied"] > archive["size"] // 2 for archive in archives] == [False, True]
         assert service.verify_backup(first.name).records_verified
         assert service.verify_backup(second.name).records_verified
 
         assert service.restore(first.name).events == MANY
-        assert_well(service, events[:MANY])
+        assert_well(service, present[:MANY])
         service.undo()
-        assert_well(service, events)
+        assert_well(service, present)
         service.restore_moment(Moment(sequence=MANY + 1))
-        assert_well(service, events[: MANY + 1])
+        assert_well(service, present[: MANY + 1])
         service.undo()
         post(service, FEW, "journaled-only")
-        events = live(service)
+        present = live(service)
         assert not leftovers(settings.storage_dir, settings.backup_dir)
 
     shutil.rmtree(settings.storage_dir)
     with running_service(settings) as service:
-        assert_well(service, events)
+        assert_well(service, present)
         post(service, FEW, "after")
         assert service.create_backup("third").backup.events == MANY + 3 * FEW
 
@@ -116,17 +119,45 @@ def test_the_real_service_works_on_it(
     folder = folder_on(kind)
     settings_environment.update({role: str(folder / role) for role in BOTH})
     running = service(workers=1, environment={"AUTO_BACKUP_ENABLED": "false"})
-    events = [{"id": f"{number}", "type": "t"} for number in range(100)]
+    posted = [{"id": f"{number}", "type": "t"} for number in range(100)]
 
-    assert running.post("/api/events", events[:99]).status == 201
+    assert running.post("/api/events", posted[:99]).status == 201
     first = running.post("/api/backup/create").json()["name"]
-    assert running.post("/api/events", events[99]).status == 201
+    assert running.post("/api/events", posted[99]).status == 201
     assert running.post("/api/backup/create").status == 200
     assert running.post("/api/backup/restore", {"backupName": first}).status == 200
-    assert ids(running) == [event["id"] for event in events[:99]]
+    assert ids(running) == [event["id"] for event in posted[:99]]
     assert running.post("/api/backup/undo").status == 200
-    assert ids(running) == [event["id"] for event in events]
+    assert ids(running) == [event["id"] for event in posted]
     assert running.get("/api/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_a_second_backup_shares_the_blocks_of_the_first(
+    kind: str,
+    folder_on: Callable[[str], Path],
+    settings_with: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = folder_on(kind)
+    settings = settings_with({**QUIET, "BACKUP_DIR": str(folder)})
+    events.fill(settings.database, 8_000_000)
+    with running_service(settings) as service:
+        archives = written_archives(service, monkeypatch)
+        first = service.create_backup("first").backup
+        post(service, FEW, "few")
+        free = free_when_synced(folder)
+        second = service.create_backup("second").backup
+        assert archives[1]["copied"] > 0.9 * first.size
+        assert second.size - (free - free_when_synced(folder)) > 0.8 * archives[1]["copied"]
+
+        Path(first.path).unlink()
+        assert service.verify_backup(second.name).events == second.events
+
+
+def free_when_synced(folder: Path) -> int:
+    subprocess.run(["sync", "--file-system", folder], check=True)
+    return free_bytes(folder)
 
 
 def test_a_storage_folder_that_cannot_be_synced_is_refused_and_the_reason_is_said(
