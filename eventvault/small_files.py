@@ -24,6 +24,7 @@ from eventvault.files import rename_durably, write_durably
 log = logging.getLogger("BackupManager")
 
 Content = TypeVar("Content", bound=msgspec.Struct)
+Earlier = TypeVar("Earlier", bound=msgspec.Struct)
 
 _CHECKSUM_LINE = re.compile(rb'\{\n( "checksum": "sha256:([0-9a-f]{64})",\n)')
 
@@ -42,29 +43,34 @@ def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: in
     write_durably(path, b"{\n" + checksum + text.removeprefix(b"{\n"), replace=replace, mode=mode)
 
 
-def read(path: Path, kind: type[Content], *, without_checksum: bool = False) -> Content:
+def read(path: Path, kind: type[Content], *, earlier: type[Earlier] | None = None) -> Content | Earlier:
     """Return the content. Raises SmallFileDamaged, FileNotFoundError, or another OSError.
 
-    without_checksum: accept a file without a checksum line too, as EventVault 0.1.0 wrote it.
+    earlier: what a file without a checksum line is, as EventVault 0.1.0 wrote it. None: such a file is damaged.
     """
     text = path.read_bytes()
+    form: type[Content] | type[Earlier] = kind
     line = _CHECKSUM_LINE.match(text)
     if line is not None:
         text = text[: line.start(1)] + text[line.end(1) :]
         if hashlib.sha256(text).hexdigest().encode() != line[2]:
             raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
-    elif not without_checksum:
+    elif earlier is not None:
+        form = earlier
+    else:
         raise SmallFileDamaged(f"{path} is damaged: it has no checksum")
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=form)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SmallFileDamaged(f"{path} cannot be understood: {error}") from error
 
 
-def read_or_quarantine(path: Path, kind: type[Content], *, without_checksum: bool = False) -> Content | None:
+def read_or_quarantine(
+    path: Path, kind: type[Content], *, earlier: type[Earlier] | None = None
+) -> Content | Earlier | None:
     """Return the content; None if there is no file, or a damaged one, which is quarantined. Raises OSError."""
     try:
-        return read(path, kind, without_checksum=without_checksum)
+        return read(path, kind, earlier=earlier)
     except FileNotFoundError:
         return None
     except SmallFileDamaged as error:

@@ -81,6 +81,11 @@ class BackupSchema(ReplySchema):
     digest = fields.String(required=True, allow_none=True, metadata={"example": "blake3:<64 hex digits>"})
     sha256 = fields.String(required=True, allow_none=True)
     origin = fields.String(required=True, metadata={"description": "created, uploaded, or found in the folder"})
+    proven = fields.Boolean(
+        attribute="origin_proven",
+        required=True,
+        metadata={"description": "This installation made it: its catalogue says so, or the seal fits its key."},
+    )
     problem = fields.String(required=True, allow_none=True)
 
 

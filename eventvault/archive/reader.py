@@ -13,6 +13,7 @@ from eventvault.archive.format2 import reader as format2
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import archive_origin, find_closing
 from eventvault.archive.progress import Progress, ProgressCounter
+from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, open_archive
 from eventvault.archive.stored import StoredFile
 from eventvault.archive.unpacking import check_fits, new_folder
@@ -42,6 +43,12 @@ def read_manifest(path: Path) -> Manifest:
     """
     with open_archive(path, wait=False) as archive:
         return peek_manifest(archive)
+
+
+def read_seal(path: Path) -> SealedRoot | None:
+    """Return the root and the seal of an archive of ours; None if it has no seal. Raises as `read_manifest` does."""
+    with open_archive(path, wait=False) as archive:
+        return None if _version(archive) == 1 else format2.read_seal(archive)
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:

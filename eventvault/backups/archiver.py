@@ -14,6 +14,7 @@ from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.installation_key import ensure_key
 from eventvault.backups.request_queue import NoteName
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
@@ -58,6 +59,7 @@ class Archiver:
                 path=str(path),
                 manifest=msgspec.to_builtins(manifest),
                 storage=str(self._settings.storage_dir),
+                key=ensure_key(self._settings).hex(),
                 check_at_once=self.check_at_once,
                 earlier=[str(self._settings.backup_dir / name) for name in reusable],
             )
@@ -66,9 +68,9 @@ class Archiver:
             raise
 
     def _reusable_archives(self) -> dict[str, FileIdentity]:
-        """Return the archives that members may be copied from: of EventVault and verified, newest first."""
+        """Return the archives that members may be copied from: proven to be made here and verified, newest first."""
         entries = self._catalogue.entries()
-        good = [e for e in entries if e.events is not None and e.verified is not None and e.problem is None]
+        good = [e for e in entries if e.origin_proven and e.verified is not None and e.problem is None]
         reusable = {}
         for entry in good:
             with suppress(BackupNotFound):

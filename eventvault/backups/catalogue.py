@@ -18,8 +18,9 @@ from typing import Literal
 import msgspec
 
 from eventvault import clock, data_folders
-from eventvault.archive import reader
+from eventvault.archive import reader, seal
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.backups.entry import BackupEntry
@@ -40,8 +41,9 @@ Records = dict[str, ArchiveRecord]
 class Catalogue:
     """The archives in `backup_dir`. Safe to use from many threads.
 
-    installation: the id of this installation, as the manifests of its archives have it. read_manifest, kind: how to
-    read an archive (`eventvault.archive.reader`). Every method may raise BackupsUnavailable.
+    installation: the id of this installation, as the manifests of its archives have it. read_manifest, read_seal,
+    kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
+    be read, no seal proves anything meanwhile. Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -51,12 +53,16 @@ class Catalogue:
         read_manifest: Callable[[Path], Manifest] = reader.read_manifest,
         kind: Callable[[Path], Literal["own", "foreign"]] = reader.kind,
         *,
+        read_seal: Callable[[Path], SealedRoot | None] = reader.read_seal,
+        key: Callable[[], bytes | None] = lambda: None,
         now: Clock = clock.now,
     ) -> None:
         self.installation = installation
         self._folder = backup_dir
         self._read_manifest = read_manifest
+        self._read_seal = read_seal
         self._kind = kind
+        self._key = key
         self._now = now
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
@@ -73,7 +79,8 @@ class Catalogue:
         probed = ((name, self._probe(name, file, remembered.get(name))) for name, file in self._scan().items())
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
-        entries = [self._entry(name, record) for name, record in records.items()]
+        key = self._key()
+        entries = [self._entry(name, record, key) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
 
     def unattributed(self) -> list[BackupEntry]:
@@ -84,7 +91,7 @@ class Catalogue:
 
     def entry(self, name: str) -> BackupEntry:
         """Return one archive. Raises BackupNotFound, or InvalidInput if no archive can have this name."""
-        return self._entry(name, self._record(name))
+        return self._entry(name, self._record(name), self._key())
 
     def identity(self, name: str) -> FileIdentity:
         """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
@@ -94,7 +101,7 @@ class Catalogue:
         self, name: str, *, verified: int | None, digest: str | None = None, sha256: str | None = None
     ) -> BackupEntry:
         """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
-        return self._record_good(name, "created", verified, digest, sha256)
+        return self._record_good(name, "created", verified, digest, sha256, made=digest or sha256)
 
     def record_uploaded(
         self, name: str, *, digest: str | None = None, sha256: str | None = None, verified: int | None = None
@@ -150,11 +157,18 @@ class Catalogue:
                 raise self._unavailable(f"removing {name}", error) from error
 
     def _record_good(
-        self, name: str, origin: str, verified: int | None, digest: str | None, sha256: str | None
+        self,
+        name: str,
+        origin: str,
+        verified: int | None,
+        digest: str | None,
+        sha256: str | None,
+        made: str | None = None,
     ) -> BackupEntry:
         return self._change(
             name,
             origin=origin,
+            made=made,
             digest=digest,
             sha256=sha256,
             verified=verified,
@@ -171,7 +185,7 @@ class Catalogue:
                 )
             record = msgspec.structs.replace(present, **change)
             self._store(name, record)
-        return self._entry(name, record)
+        return self._entry(name, record, self._key())
 
     def _store(self, name: str, record: ArchiveRecord | None) -> None:
         """Write the catalogue with one record changed, then show it. `_saving` is held."""
@@ -254,6 +268,7 @@ class Catalogue:
         pinned = before is not None and before.pinned
         try:
             summary = Summary.of(self._read_manifest(self._folder / name))
+            sealed = self._read_seal(self._folder / name)
         except BackupNotFound:
             return None
         except (ArchiveError, OSError, ValueError) as error:
@@ -263,7 +278,8 @@ class Catalogue:
                 identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None
             )
         ours = summary.installation == self.installation and summary.name == name
-        return ArchiveRecord(identity, summary, origin="created" if ours else "found", pinned=pinned)
+        origin = "created" if ours else "found"
+        return ArchiveRecord(identity, summary, origin=origin, pinned=pinned, sealed=sealed)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:
         """Return True for a foreign archive, which needs no manifest."""
@@ -278,7 +294,7 @@ class Catalogue:
         except (ArchiveError, BackupNotFound):
             return False
 
-    def _entry(self, name: str, record: ArchiveRecord) -> BackupEntry:
+    def _entry(self, name: str, record: ArchiveRecord, key: bytes | None) -> BackupEntry:
         summary = record.summary
         created = summary.created if summary else names.instant_of(name)
         return BackupEntry(
@@ -296,6 +312,7 @@ class Catalogue:
             digest=record.digest,
             records_verified=record.records_verified,
             origin=record.origin,
+            origin_proven=_is_made_here(record, key),
             problem=record.problem,
         )
 
@@ -304,6 +321,15 @@ class Catalogue:
             f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
             hint=f"make sure that {self._folder} exists and that the service may read and write it",
         )
+
+
+def _is_made_here(record: ArchiveRecord, key: bytes | None) -> bool:
+    """Return True if these bytes were made here: the catalogue has their checksum, or the seal fits the key."""
+    if record.problem is not None:
+        return False
+    if record.made is not None and record.made == record.checksum:
+        return True
+    return key is not None and record.sealed is not None and seal.fits(key, record.sealed)
 
 
 def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:

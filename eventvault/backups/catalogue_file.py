@@ -12,6 +12,7 @@ import msgspec
 
 from eventvault import clock, data_folders, small_files
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.seal import SealedRoot
 from eventvault.files import FileIdentity
 
 
@@ -44,7 +45,8 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     summary: None for an archive without a readable EventVault manifest. records_verified: every record of the bytes
     with this `checksum` was read. probe_failed: `problem` comes from a probe, and the next probe may succeed, because
-    the file was still being copied or the disk answers again.
+    the file was still being copied or the disk answers again. sealed: the root and the seal of an archive that has
+    them. made: the checksum with which it was made here.
     """
 
     identity: FileIdentity
@@ -57,6 +59,12 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     records_verified: bool = msgspec.field(default=False, name="proven")
     problem: str | None = None
     probe_failed: bool = msgspec.field(default=False, name="unread")
+    sealed: SealedRoot | None = None
+    made: str | None = None
+
+    @property
+    def checksum(self) -> str | None:
+        return self.digest or self.sha256
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,11 +72,26 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     archives: dict[str, ArchiveRecord]
 
 
+class _EarlierDocument(_Document, frozen=True, forbid_unknown_fields=True):
+    """The catalogue of EventVault 0.1.0, which has no checksum and does not tell what was made here from claims."""
+
+
 def load(folder: Path) -> dict[str, ArchiveRecord]:
     """Return the records by the archives' names; none if there is no catalogue, or a damaged one. Raises OSError."""
     path = folder / data_folders.CATALOGUE
-    document = small_files.read_or_quarantine(path, _Document, without_checksum=True)
-    return {} if document is None else dict(document.archives)
+    document = small_files.read_or_quarantine(path, _Document, earlier=_EarlierDocument)
+    if document is None:
+        return {}
+    if isinstance(document, _EarlierDocument):
+        return {name: _of_earlier(record) for name, record in document.archives.items()}
+    return dict(document.archives)
+
+
+def _of_earlier(record: ArchiveRecord) -> ArchiveRecord:
+    """Add what 0.1.0 did not know. It forgets the digest of an archive of format 2, which is then read again."""
+    if record.summary is not None and record.sha256 is None:
+        return msgspec.structs.replace(record, probe_failed=True)
+    return msgspec.structs.replace(record, made=record.sha256) if record.origin == "created" else record
 
 
 def save(folder: Path, records: dict[str, ArchiveRecord]) -> None:

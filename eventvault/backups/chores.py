@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,31 @@ from eventvault import clock
 from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
+from eventvault.archive.seal import seal_root
 from eventvault.backups import table_digests
 from eventvault.backups.table_check import checking_tables
 from eventvault.errors import BackupsUnavailable
 
 
 def write_archive(
-    *, folder: str, path: str, manifest: dict[str, Any], storage: str, check_at_once: int, earlier: Sequence[str] = ()
+    *,
+    folder: str,
+    path: str,
+    manifest: dict[str, Any],
+    storage: str,
+    key: str,
+    check_at_once: int,
+    earlier: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
     Returns {size, digest, verified, copied, cloned, checked, unchecked, bad} or {exists}.
 
-    storage: STORAGE_DIR, with the tables that were archived before. earlier: paths of verified archives, newest first,
-    whose members may be copied. check_at_once: most bytes of new tables that are checked here. checked, unchecked: the
-    new tables that were checked, and those that must be checked yet; then `verified` is None. bad: the earlier archives
-    that proved to be damaged, as {name, problem}. exists: the name is in use.
+    storage: STORAGE_DIR, with the tables that were archived before. key: of this installation, in hex; it seals the
+    archive. earlier: paths of verified archives, newest first, whose members may be copied. check_at_once: most bytes
+    of new tables that are checked here. checked, unchecked: the new tables that were checked, and those that must be
+    checked yet; then `verified` is None. bad: the earlier archives that proved to be damaged, as {name, problem}.
+    exists: the name is in use.
 
     Raises DatabaseDamaged if a table is damaged, DatabaseError if one cannot be read, NoSpace, BackupsUnavailable, or
     ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.
@@ -45,7 +55,13 @@ def write_archive(
             reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives,
         ):
             written = writer.write_archive(
-                target, Path(folder), about, digests=digests, reusable=archives, before_name=wait_for_check
+                target,
+                Path(folder),
+                about,
+                digests=digests,
+                reusable=archives,
+                seal=partial(seal_root, bytes.fromhex(key)),
+                before_name=wait_for_check,
             )
     except FileExistsError:
         return {"exists": True}

@@ -28,6 +28,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Every record of the bytes with this `checksum` was read, so a restore of them need not read all again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
+    origin_proven: bool = False
+    """This installation made the archive: its catalogue says so of these bytes, or the seal fits its key."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
 

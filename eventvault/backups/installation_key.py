@@ -10,6 +10,7 @@ import hmac
 import logging
 import secrets
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,6 +75,13 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
     if stored and beside_archives and not hmac.compare_digest(stored, beside_archives):
         raise _changed(settings)
     return stored, beside_archives
+
+
+def present_key(settings: Settings) -> bytes | None:
+    """Return the key that counts; None if there is none, or if it cannot be read."""
+    with suppress(OSError, SmallFileDamaged):
+        return next(filter(None, map(_read, _paths(settings))), None)
+    return None
 
 
 def has_foreign_backups(settings: Settings) -> bool:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
+from eventvault.backups.installation_key import present_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
@@ -67,7 +67,7 @@ class StoreService(ComposedStore):
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
-        self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), reader.read_manifest)
+        self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), key=lambda: present_key(settings))
         self.journal = Journal(settings, self.bus, self.catalogue)
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.seal import SealedRoot
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.generation import Generation
 from eventvault.errors import (
@@ -34,6 +35,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.looks: list[str] = []
+        self.seal: SealedRoot | None = None
+        self.key: bytes | None = None
         path.mkdir()
 
     def put(self, file: str, **more: Any) -> Path:
@@ -42,7 +45,15 @@ class Folder:
         return path
 
     def catalogue(self, installation: str = "here") -> Catalogue:
-        return Catalogue(self.path, installation, self.read_manifest, lambda _path: "foreign", now=lambda: 77)
+        return Catalogue(
+            self.path,
+            installation,
+            self.read_manifest,
+            lambda _path: "foreign",
+            read_seal=lambda _path: self.seal,
+            key=lambda: self.key,
+            now=lambda: 77,
+        )
 
     def read_manifest(self, path: Path) -> Manifest:
         self.looks.append(path.name)

@@ -68,12 +68,12 @@ def test_a_flip_never_turns_a_file_with_a_checksum_into_one_of_an_earlier_versio
     for n in range(len(content)):
         path.write_bytes(bytes([*content[:n], content[n] ^ 1, *content[n + 1 :]]))
         with pytest.raises(SmallFileDamaged):
-            small_files.read(path, Note, without_checksum=True)
+            small_files.read(path, Note, earlier=Note)
 
 
 def test_a_file_without_a_checksum_is_read_only_if_the_caller_accepts_it(path: Path) -> None:
     path.write_text('{"format": 1, "texts": {}}')
-    assert small_files.read(path, Note, without_checksum=True) == Note(1, {})
+    assert small_files.read(path, Note, earlier=Note) == Note(1, {})
     with pytest.raises(SmallFileDamaged, match="no checksum"):
         small_files.read(path, Note)
 
@@ -84,7 +84,7 @@ def test_a_later_version_and_members_that_are_not_known_cannot_be_understood(pat
         small_files.read(path, Note)
     path.write_text('{"format": 1, "texts": {}, "more": 1}')
     with pytest.raises(SmallFileDamaged, match="more"):
-        small_files.read(path, Note, without_checksum=True)
+        small_files.read(path, Note, earlier=Note)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b'{"format": 1}', b"null", b"[" * 100_000, b"\0" * 512])
@@ -92,7 +92,7 @@ def test_bytes_that_are_no_small_file_are_quarantined_and_the_caller_goes_on_wit
     path: Path, content: bytes
 ) -> None:
     path.write_bytes(content)
-    assert small_files.read_or_quarantine(path, Note, without_checksum=True) is None
+    assert small_files.read_or_quarantine(path, Note, earlier=Note) is None
     assert not path.exists()
     assert [file.read_bytes() for file in small_files.quarantined(path)] == [content]
 

@@ -26,6 +26,7 @@ from eventvault.archive.members import inflate_piece, inflate_whole, read_member
 from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.parallel import OrderedHash, in_order
 from eventvault.archive.progress import ProgressCounter
+from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, Source
 from eventvault.archive.stored import StoredFile, StoredMember
 from eventvault.archive.verified import VerifiedArchive
@@ -63,8 +64,7 @@ def read_contents(archive: OpenArchive) -> Contents:
     end = archive.size - layout.CLOSING_SIZE - layout.SEAL_SIZE
     if not 0 < end - closing.index_offset <= _MAX_END_BYTES:
         raise archive.damaged(f"{layout.INDEX_NAME} lies outside of the archive", closing.index_offset)
-    if layout.parse_seal(archive.read_at(end, layout.SEAL_SIZE)) is None:
-        raise archive.damaged("the seal should be here", end)
+    _seal_at(archive, end)
     if _digest_of(archive, closing.index_offset, end) != closing.digest:
         why = f"the root is wrong: the closing member has another digest of {layout.INDEX_NAME}"
         raise archive.damaged(why, closing.index_offset)
@@ -75,6 +75,20 @@ def read_contents(archive: OpenArchive) -> Contents:
     if not reader.source.at_end():
         raise reader.source.damaged("the seal should be here")
     return Contents(closing, index, _read_manifest(archive, index, reader.modified))
+
+
+def read_seal(archive: OpenArchive) -> SealedRoot | None:
+    """Return the root and the seal, neither of which is checked; None if the archive is not sealed."""
+    closing = find_closing(archive)
+    seal = _seal_at(archive, archive.size - layout.CLOSING_SIZE - layout.SEAL_SIZE)
+    return None if seal == layout.NOT_SEALED else SealedRoot(closing.digest.hex(), seal.hex())
+
+
+def _seal_at(archive: OpenArchive, offset: int) -> bytes:
+    seal = layout.parse_seal(archive.read_at(offset, layout.SEAL_SIZE))
+    if seal is None:
+        raise archive.damaged("the seal should be here", offset)
+    return seal
 
 
 def peek_manifest(archive: OpenArchive) -> Manifest:

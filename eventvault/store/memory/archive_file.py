@@ -58,4 +58,5 @@ def describe(
         verified=verified,
         digest=digest_of(content),
         origin=origin,
+        origin_proven=origin == "created",
     )

@@ -6,12 +6,14 @@ import random
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from eventvault.archive import layout, reader, writer
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.seal import seal_root
 from eventvault.archive.source import open_archive
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -26,11 +28,13 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def archive(tmp_path: Path, staging: Path, about: Manifest) -> Path:
-    for program in ("b3sum", "jq"):
+    for program in ("b3sum", "jq", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
     (staging / "000020.ldb").write_bytes(random.Random(6).randbytes(5 * 2**20))
-    writer.write_archive(tmp_path / "a.tar.gz", staging, about)
+    key = bytes(range(32))
+    writer.write_archive(tmp_path / "a.tar.gz", staging, about, seal=partial(seal_root, key))
+    (tmp_path / ".installation.key").write_text(f'{{"key": "{key.hex()}"}}')
     return tmp_path / "a.tar.gz"
 
 
@@ -43,16 +47,21 @@ def run(archive: Path, folder: Path, blocks: list[str]) -> subprocess.CompletedP
 def test_a_good_archive_passes_and_gives_one_file(archive: Path, tmp_path: Path) -> None:
     done = run(archive, tmp_path / "by-hand", commands())
     assert (done.returncode, done.stdout, done.stderr) == (0, "MANIFEST-000004\n", "")
-    assert len(commands()) == 4
+    assert len(commands()) == 5
 
 
-@pytest.mark.parametrize("what", ["padding", "root", "end"])
+@pytest.mark.parametrize("what", ["padding", "root", "seal", "end"])
 def test_damage_that_gzip_and_tar_do_not_see_is_found(what: str, archive: Path, tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     with open_archive(archive) as opened:
         table = next(file for file in reader.peek_files(opened)[1] if file.name == "000020.ldb")
     end = len(content) - layout.CLOSING_SIZE - layout.SEAL_SIZE
-    place = {"padding": table.offset - 800, "root": -20, "end": end - len(layout.member(layout.END_BLOCKS)) + 9}[what]
+    place = {
+        "padding": table.offset - 800,
+        "root": -20,
+        "seal": -111,
+        "end": end - len(layout.member(layout.END_BLOCKS)) + 9,
+    }[what]
     content[place] ^= 1
     archive.write_bytes(content)
 

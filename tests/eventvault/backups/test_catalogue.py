@@ -35,6 +35,7 @@ def test_an_archive_that_was_made_here_is_listed_with_all_that_is_known(folder: 
     assert entry == BackupEntry(
         name="a.tar.gz", path=str(path), size=path.stat().st_size, created=clock.parse(NOON), label="a label",
         events=42, sequence=42, generation="g1", verified=9, sha256="5" * 64, origin="created",
+        origin_proven=True,
     )  # fmt: skip
     assert folder.catalogue().entries() == [entry]
     assert folder.catalogue().entry("a.tar.gz") == entry
@@ -113,7 +114,7 @@ def test_a_problem_that_comes_from_a_look_is_looked_at_again_even_if_the_archive
             raise ArchiveDamaged("the disk says: Input/output error")
         return folder.read_manifest(path)
 
-    catalogue = Catalogue(folder.path, "here", read_manifest, lambda _path: "own")
+    catalogue = Catalogue(folder.path, "here", read_manifest, lambda _path: "own", read_seal=lambda _path: None)
     assert catalogue.set_pinned("a.tar.gz", pinned=True).problem
     assert catalogue.entry("a.tar.gz").problem
     fails = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import orjson
 import pytest
 
 from benchmarks import events
+from eventvault.archive import reader, writer
+from eventvault.archive.seal import seal_root
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.installation_key import ensure_key
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -110,6 +114,24 @@ def test_without_the_memory_of_tables_members_are_found_by_their_content(watched
 
     assert watched.copied == [False, True]
     assert_sound(watched, second)
+
+
+@pytest.mark.parametrize(("key", "copied"), [(None, True), (bytes(32), False)], ids=["our key", "another key"])
+def test_without_the_catalogue_members_are_copied_only_if_the_seal_proves_the_archive(
+    watched: Watched, settings: Settings, tmp_path: Path, key: bytes | None, copied: bool
+) -> None:
+    """Whoever can write an archive of our store could give a table's digest to other bytes."""
+    first = Path(watched.back_up("one").path)
+    about = reader.unpack(first, tmp_path / "unpacked").manifest
+    first.unlink()
+    own_seal = partial(seal_root, key or ensure_key(settings))
+    writer.write_archive(first, tmp_path / "unpacked" / "event_registry_db", about, seal=own_seal)
+    (settings.backup_dir / ".catalogue.json").unlink()
+    watched.service.verify_backup(first.name)
+
+    watched.back_up("two")
+
+    assert watched.copied == [False, copied]
 
 
 def truncate(path: Path) -> None:
