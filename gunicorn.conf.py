@@ -64,6 +64,11 @@ def post_worker_init(worker: Any) -> None:
     serving.connect_worker_to_store()
 
 
+def pre_request(worker: Any, req: Any) -> None:
+    worker.log.debug("%s %s", req.method, req.path)
+    req.headers = serving.join_repeated_event_headers(req.headers)
+
+
 def worker_exit(server: Any, worker: Any) -> None:
     serving.remove_orphaned_metrics()
 

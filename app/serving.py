@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from app.access import is_loopback
 from eventvault import logs
 from eventvault.errors import InvalidSettings
+from eventvault.events.cloudevents_http import REPEATED
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
@@ -103,6 +104,19 @@ def _remove_if_unlocked(folder: Path) -> None:
     with (folder / _LOCK).open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
+
+
+def join_repeated_event_headers(headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the headers with each `CE-` header once: gunicorn would join repeated ones with a comma, like one value.
+
+    headers: names in upper case, as gunicorn has them.
+    """
+    values_by_name: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name.startswith("CE-"):
+            values_by_name.setdefault(name, []).append(value)
+    others = [header for header in headers if header[0] not in values_by_name]
+    return others + [(name, REPEATED.join(values)) for name, values in values_by_name.items()]
 
 
 def drop_worker_metrics(pid: int) -> None:

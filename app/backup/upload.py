@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from eventvault.system_errors import reporting_no_space
 
 _FORM = "multipart/form-data"
 _FIELD = "file"
+_FILENAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
 def receive_upload(edge: Edge) -> BackupEntry:
@@ -92,6 +94,16 @@ def _boundary() -> bytes:
     return boundary.encode()
 
 
+def _last_part(file: File) -> str:
+    """Return the file's name without its folders.
+
+    Some clients send a Windows path without escaping it, and werkzeug drops the backslashes in it.
+    """
+    sent = _FILENAME.search(file.headers.get("Content-Disposition", ""))
+    path = sent[1].replace(r"\"", '"') if sent and "\\" in sent[1] else file.filename or ""
+    return re.split(r"[\\/]", path)[-1]
+
+
 class _Parts:
     """Decodes a multipart body as it arrives, without buffering it in memory or in /tmp."""
 
@@ -103,7 +115,7 @@ class _Parts:
         event = self._next()
         while not isinstance(event, Epilogue):
             if isinstance(event, File) and event.name == _FIELD:
-                return event.filename or ""
+                return _last_part(event)
             event = self._next()
         raise MalformedInput(
             f"the form has no file in a field {_FIELD!r}", hint=f"send it as curl -F {_FIELD}=@backup.tar.gz does"

@@ -7,6 +7,7 @@ object or array and NDJSON (one JSON object a line) are accepted too. `eventvaul
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +23,15 @@ _NDJSON = frozenset(
 )
 _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
+
+_URI_ATTRIBUTES = frozenset({"source", "dataschema", "dataref"})
+"""URIs have escapes of their own. `dataref` is CloudEvents' extension of that name."""
+_ESCAPE_OF_URI = re.compile(r"%(?!25)")
+"""A `%` that is not percent-encoded itself: the sender did not encode the URI for the header."""
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+REPEATED = "\n"
+"""Joins the values of a header that was sent several times; no single value contains it."""
 
 
 class PostedEvents:
@@ -41,7 +51,8 @@ class PostedEvents:
 def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> PostedEvents:
     """Return the events in a request's body.
 
-    headers: those that begin with `ce-`, with names in lower case; only binary mode uses them.
+    headers: those that begin with `ce-`, with names in lower case; only binary mode uses them. WSGI's server decodes
+    their bytes as Latin-1. Repeated ones are joined with REPEATED.
     Raises MalformedInput, UnsupportedMediaType or TooLarge.
     """
     kind, charset = json_text.media_type(content_type)
@@ -105,8 +116,11 @@ def _not_empty(text: bytes) -> bytes:
 
 
 def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Parse binary mode: attributes are percent-encoded `ce-` headers, the body is the data."""
-    event: dict[str, Any] = {name[3:]: _header_text(name, value) for name, value in headers.items()}
+    """Parse binary mode: attributes are `ce-` headers, the body is the data."""
+    for name, value in headers.items():
+        if REPEATED in value:
+            raise MalformedInput(f"the header {name} is repeated", hint="send each attribute once")
+    event: dict[str, Any] = {name[3:]: _attribute(name[3:], value) for name, value in headers.items()}
     for name in ("datacontenttype", "data", "data_base64"):
         if name in event:
             raise MalformedInput(
@@ -120,12 +134,33 @@ def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -
     return event
 
 
-def _header_text(name: str, value: str) -> str:
-    """Decode percent-encoded UTF-8 (HTTP protocol binding, section 3.1.3.2); WSGI gives raw bytes as Latin-1."""
+def _attribute(name: str, value: str) -> str:
+    """Return the attribute in a header: without quotes, then percent-decoded once (HTTP binding, section 3.1.3.2).
+
+    The SDKs for JavaScript and Go do not percent-encode. A URI from them is taken as it is.
+    """
+    text = _unquoted(_decoded(value))
+    if name in _URI_ATTRIBUTES and _ESCAPE_OF_URI.search(text):
+        return text
     try:
-        return unquote(value.encode("latin-1", "strict").decode(), errors="strict")
+        return unquote(text, errors="strict")
     except UnicodeError:
-        raise MalformedInput(f"the header {name} is not UTF-8", hint="percent-encode its value") from None
+        raise MalformedInput(
+            f"the header ce-{name} is percent-encoded, but not as UTF-8", hint="percent-encode the UTF-8 of its value"
+        ) from None
+
+
+def _decoded(value: str) -> str:
+    """Return a header's text: UTF-8, else Latin-1, which JavaScript's `fetch` and Python's `http.client` send."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _unquoted(text: str) -> str:
+    quoted = _QUOTED.fullmatch(text)
+    return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
 
 
 def binary_data(body: bytes, content_type: str | None) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def derived_id(message: Record) -> str:
 
 
 def _attributes(message: Record) -> dict[str, Any]:
-    headers = {name.lower(): value for name, value in message.headers}
+    headers = _headers_by_name(message.headers)
     content_type = _text("content-type", headers.get("content-type"))
     try:
         kind, charset = json_text.media_type(content_type)
@@ -77,6 +77,17 @@ def _attributes(message: Record) -> dict[str, Any]:
         return _object(message.value, charset)
     except EventVaultError as error:
         raise Unreadable(error.message[:_LONGEST_REASON]) from None
+
+
+def _headers_by_name(headers: Headers) -> dict[str, bytes | None]:
+    """Return the headers by their names in lower case. Raises Unreadable if one of the event's own is repeated."""
+    by_name: dict[str, bytes | None] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower in by_name and (lower.startswith(_PREFIX) or lower == "content-type"):
+            raise Unreadable(f"the header {lower} is repeated")
+        by_name[lower] = value
+    return by_name
 
 
 def _structured(kind: str, charset: str | None, message: Record) -> dict[str, Any]:

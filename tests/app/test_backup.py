@@ -257,6 +257,34 @@ def test_a_form_with_a_file_is_an_upload_too(web: FlaskClient, archive: bytes, s
     assert left_over(settings) == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        r"C:\fakepath\up.tar.gz",
+        r"C:\\fakepath\\up.tar.gz",  # with escaped backslashes, as curl sends them
+        r"\\server\share\two words\up.tar.gz",
+        r"D:up\..\up.tar.gz",
+        r"C:/Users/me/up.tar.gz",
+        r"/home/me/back\"ups\"/up.tar.gz",
+        "../up.tar.gz",
+    ],
+)
+def test_of_a_path_the_last_part_names_the_upload(
+    web: FlaskClient, archive: bytes, settings: Settings, path: str
+) -> None:
+    body = PART % f'file"; filename="{path}'.encode() + archive + b"\r\n--x--\r\n"
+    answer = web.post("/api/backup/upload", data=body, content_type="multipart/form-data; boundary=x")
+    assert (answer.status_code, answer.json["backup"]["name"]) == (201, "up.tar.gz")
+    assert (settings.backup_dir / "up.tar.gz").read_bytes() == archive
+
+
+@pytest.mark.parametrize("path", ["C:\\folder/", "C:\\up.zip", "/"])
+def test_a_path_without_an_archives_name_is_refused(web: FlaskClient, settings: Settings, path: str) -> None:
+    body = PART % f'file"; filename="{path}'.encode() + b"abc\r\n--x--\r\n"
+    answer = web.post("/api/backup/upload", data=body, content_type="multipart/form-data; boundary=x")
+    assert (answer.status_code, list(settings.backup_dir.iterdir())) == (422, [])
+
+
 def test_uploads_are_not_bounded_by_the_largest_body(web: FlaskClient, settings: Settings) -> None:
     answer = web.post("/api/backup/upload?name=a.tar.gz", data=b"\0" * 5 * settings.max_body_bytes)
     assert (answer.status_code, answer.json["code"]) == (422, "archive_damaged")

@@ -94,3 +94,10 @@ def test_a_start_of_the_service_has_one_id_and_one_metrics_folder(
     assert folder.is_dir()
     while serving._metrics_locks:
         serving._metrics_locks.pop().close()
+
+
+def test_the_headers_of_an_event_are_joined_so_that_a_repeated_one_can_be_told() -> None:
+    headers = [("HOST", "h"), ("CE-TYPE", "a"), ("X", "1"), ("CE-ID", "1,2"), ("CE-TYPE", "b"), ("X", "2")]
+    joined = serving.join_repeated_event_headers(headers)
+    assert joined == [("HOST", "h"), ("X", "1"), ("X", "2"), ("CE-TYPE", "a\nb"), ("CE-ID", "1,2")]
+    assert serving.join_repeated_event_headers([]) == []

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
+from cloudevents.core.bindings import http as core_http
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent as CoreEvent
 from cloudevents.v1.conversion import to_binary, to_structured
 from cloudevents.v1.http import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
 from eventvault.events import cloudevents_http
@@ -41,6 +48,81 @@ def test_a_binary_event_of_the_sdk_is_read() -> None:
 
 def test_attributes_in_headers_are_percent_decoded() -> None:
     assert posted(b"", None, type="a", subject="Euro%20%E2%82%AC") == [{"type": "a", "subject": "Euro €"}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"sub ject/\xfc", "sub ject/ü"),  # Latin-1
+        (b"Gr\xf6\xdfe 5%20m", "Größe 5 m"),
+        (b"\xa3 100 %", "£ 100 %"),
+        ("sub ject/ü".encode(), "sub ject/ü"),
+        ("日本 %E2%82%AC".encode(), "日本 €"),
+        (b"%e2%82%AC", "€"),
+        (b"%2541", "%41"),  # decoded once
+        (b"100 % sure, %zz, %4", "100 % sure, %zz, %4"),
+        (b"a+b", "a+b"),
+        (b'"q1"', "q1"),
+        (b'"a \\"b\\""', 'a "b"'),
+        (b'"C:\\\\x\\y"', "C:\\xy"),
+        (b'"%22%41 "', '"A '),  # quotes first, then percents
+        (b'"\xfc"', "ü"),
+        (b'a "b" c', 'a "b" c'),
+        (b'"a" "b"', '"a" "b"'),
+        (b'"a\\"', '"a\\"'),
+        (b'"', '"'),
+    ],
+)
+def test_an_attribute_in_a_header_is_read_as_the_binding_says(value: bytes, text: str) -> None:
+    assert posted(b"", None, type="a", id=value.decode("latin-1")) == [{"type": "a", "id": text}]
+
+
+@pytest.mark.parametrize("name", ["source", "dataschema", "dataref"])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("/js/%E2%82%ACuro%20path", "/js/%E2%82%ACuro%20path"),
+        ("urn:a%2Fb", "urn:a%2Fb"),
+        ("/a%25b%20c", "/a%25b%20c"),
+        ("/%FF", "/%FF"),
+        ("/100%", "/100%"),
+        ("/js/%25E2%2582%25ACuro%2520path", "/js/%E2%82%ACuro%20path"),
+        ("/%2525", "/%25"),
+        ("/caf\xe9/%C3%A9", "/café/%C3%A9"),
+        ('"/a%20b"', "/a%20b"),
+        ("/plain?a=b", "/plain?a=b"),
+    ],
+)
+def test_a_uri_is_decoded_only_if_its_percent_signs_are_encoded(name: str, value: str, text: str) -> None:
+    assert posted(b"", None, type="a", **{name: value}) == [{"type": "a", name: text}]
+
+
+@pytest.mark.parametrize("value", ["%FF", "%C3x", "%C3\xbc", '"%e2%82"'])
+def test_percent_encoded_bytes_are_utf_8(value: str) -> None:
+    with pytest.raises(MalformedInput, match="ce-subject"):
+        posted(b"", None, type="a", subject=value)
+
+
+@pytest.mark.parametrize("name", ["type", "subject", "extra"])
+def test_a_repeated_header_is_malformed(name: str) -> None:
+    with pytest.raises(MalformedInput, match=f"ce-{name} is repeated"):
+        posted(b"", None, **{"type": "a", name: cloudevents_http.REPEATED.join("ab")})
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+URI = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'), min_size=1)
+
+
+@given(text=TEXT, source=URI, schema=TEXT.map(quote).filter(bool))
+def test_the_same_attributes_are_the_same_in_binary_and_structured_mode(text: str, source: str, schema: str) -> None:
+    """The SDK's newer half percent-encodes as the binding says."""
+    attributes = {"type": "a", "source": source, "id": text, "specversion": "1.0", "dataschema": schema, "extra": text}
+    attributes |= {"subject": text, "datacontenttype": "text/plain"}
+    sent = CoreEvent({**attributes, "time": datetime(2026, 1, 31, tzinfo=UTC)}, "ä")
+    for write in (core_http.to_binary, core_http.to_structured):
+        message = write(sent, JSONFormat())
+        (event,) = of_sdk(message.headers, message.body)
+        assert event == {**attributes, "time": "2026-01-31T00:00:00Z", "data": "ä"}
 
 
 @pytest.mark.parametrize(

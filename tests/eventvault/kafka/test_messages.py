@@ -92,6 +92,27 @@ def test_binary_data_is_kept_as_its_type_says(
     assert {name: event[name] for name in event if name.startswith("data") and name != "datacontenttype"} == expected
 
 
+def test_attributes_in_headers_are_taken_as_they_are() -> None:
+    """Kafka's binding has no percent-encoding and no quotes."""
+    sent = {"source": "/js/%E2%82%ACuro%20path", "id": '"%41"', "subject": "100 % ü %FF", "dataschema": "/%2525"}
+    headers = {f"ce_{name}": text.encode() for name, text in {"type": "t", **sent}.items()}
+    binary = attributes(record(None, dict(headers)))
+    structured = attributes(record(orjson.dumps({"type": "t", **sent})))
+    assert {name: binary[name] for name in sent} == sent == {name: structured[name] for name in sent}
+
+
+@pytest.mark.parametrize(("first", "second"), [("ce_type", "ce_type"), ("ce_id", "CE_ID"), ("ce_x", "Ce_x")])
+def test_a_repeated_attribute_is_refused(first: str, second: str) -> None:
+    headers: list[tuple[str, bytes | None]] = [("ce_source", b"/s"), (first, b"a"), (second, b"b"), ("other", b"1")]
+    with pytest.raises(Unreadable, match=f"{first} is repeated"):
+        to_draft(record(b"")._replace(headers=headers))
+
+
+def test_another_header_may_be_repeated() -> None:
+    headers: list[tuple[str, bytes | None]] = [("ce_type", b"t"), ("trace", b"1"), ("trace", b"2")]
+    assert attributes(record(None)._replace(headers=headers))["type"] == "t"
+
+
 @pytest.mark.parametrize(
     ("value", "headers", "words"),
     [
