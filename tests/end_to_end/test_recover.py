@@ -92,7 +92,7 @@ def test_it_keeps_the_rest_of_a_database_that_a_removal_left(
 def test_it_says_what_it_did_without(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
     archive = Path(settings_environment["BACKUP_DIR"]) / lost
     content = bytearray(archive.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    content[len(content) // 10] ^= 0xFF  # in a file of the database: the end, which lists look at, stays good
     archive.write_bytes(content)
     done = flask("backup", "recover", "--yes")
 
