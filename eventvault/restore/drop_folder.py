@@ -1,15 +1,19 @@
 """`restore/`: the service restores an archive in here when it starts, then moves it to `restore/restored/`.
 
 An incomplete, damaged or unsupported file stays where it is, and `problems` names it. Notes on disk remember a file
-that cannot be moved, so that it is restored once, and those that were skipped for a newer one. A store that takes over
-reads the notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old file must not be restored in
-place of what can be recovered.
+that cannot be moved, so that it is restored once, and those that were skipped for a newer one. They recognise a file by
+its content, wherever it is and whatever its times are, until a start finds it gone. A store that takes over reads the
+notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old file must not be restored in place of what
+can be recovered.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -26,20 +30,69 @@ log = logging.getLogger("BackupManager")
 
 REFUSED, SKIPPED, NOT_MOVED = "restore_refused", "restore_left", "restore_not_moved"
 
+_TO_RESTORE = (
+    "to restore it, upload it with POST /api/backup/upload and restore it with POST /api/backup/restore, or move it "
+    "out, restart the service, move it in again and restart the service"
+)
+HINTS = {
+    SKIPPED: f"remove it; {_TO_RESTORE}",
+    NOT_MOVED: f"it is not restored again; move it away by hand; {_TO_RESTORE}",
+}
+
+SETTLED_NS = 2 * 10**9
+"""A file that changed less than this before it was read may change again without another ctime: clocks are coarse."""
+
 
 class DroppedFile(msgspec.Struct, frozen=True):
-    """A file in `restore/`: its name, and its `FileIdentity` without the inode. It is JSON on disk."""
+    """A file in `restore/`, recognised by its content. It is JSON on disk.
+
+    modified, changed: mtime and ctime in ns; changed is 0 if it is not compared. EventVault 0.1.0 knows a file by these
+    and its name and size. sha256: of the content; empty in what 0.1.0 wrote, and of a file that cannot be read.
+    unchanged: as long as the file has this identity, it has that content and need not be read.
+    """
 
     name: str
     size: int
     modified: int
     changed: int = 0
+    sha256: str = ""
+    unchanged: FileIdentity | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> DroppedFile:
+        """Read the file as it is now, in pieces. Raises OSError."""
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            after = os.fstat(file.fileno())
+        identity = FileIdentity.of(before, with_ctime=True)
+        settled = time.time_ns() - before.st_ctime_ns > SETTLED_NS
+        unchanged = identity if settled and identity == FileIdentity.of(after, with_ctime=True) else None
+        return cls(path.name, before.st_size, before.st_mtime_ns, before.st_ctime_ns, sha256, unchanged)
 
     @classmethod
     def at(cls, path: Path, *, with_ctime: bool = False) -> DroppedFile:
-        """The file as it is now. with_ctime: a move away and back makes it another one. Raises FileNotFoundError."""
-        identity = FileIdentity.of(path.stat(), with_inode=False, with_ctime=with_ctime)
-        return cls(path.name, identity.size, identity.modified, identity.changed)
+        """`read`; of a file that cannot be read only what `stat` says. Raises FileNotFoundError."""
+        try:
+            present = cls.read(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            log.warning("%s cannot be read: %s", path, error.strerror)
+            status = path.stat()
+            return cls(path.name, status.st_size, status.st_mtime_ns)
+        return present if with_ctime else msgspec.structs.replace(present, changed=0)
+
+    def is_unchanged(self, path: Path) -> bool:
+        """True if `path` is proven to have this content without being read. Raises OSError."""
+        return self.unchanged == FileIdentity.of(path.stat(), with_ctime=True)
+
+    def is_same(self, present: DroppedFile) -> bool:
+        """True if `present` has the same content; if one of the two was not read, by name, size and times."""
+        if self.sha256 and present.sha256:
+            return (self.size, self.sha256) == (present.size, present.sha256)
+        by_name = (self.name, self.size, self.modified) == (present.name, present.size, present.modified)
+        return by_name and self.changed in (0, present.changed)
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -49,6 +102,13 @@ class Note(msgspec.Struct, frozen=True):
     code: str
     message: str
     hint: str
+
+    def renewed(self, path: Path, present: DroppedFile) -> Note:
+        """Return the note of the same content that has another place or other times now."""
+        changed = present.changed if self.file.changed else 0
+        rest = self.message.partition(f"/{self.file.name} was ")[2]
+        file = msgspec.structs.replace(present, changed=changed)
+        return Note(file, self.code, f"{path} was {rest}", HINTS[self.code])
 
 
 class DropFolder:
@@ -73,19 +133,30 @@ class DropFolder:
     def candidates(self) -> list[Path]:
         """The files to restore, newest first: regular ones that end in `.tar.gz`, without those that a note excludes.
 
-        A start of the service calls it first: it forgets the notes of all other files.
+        A start of the service calls it first: it forgets the notes of files that are gone. If a file that a note may
+        be about cannot be read, it is no candidate, and nothing is forgotten.
         """
-        excluding = {note.file: note for note in self._notes if note.code != REFUSED}
+        excluding = [note for note in self._notes if note.code != REFUSED]
         notes, candidates = [], []
         for path in self._files():
-            with contextlib.suppress(FileNotFoundError):
-                note = excluding.get(DroppedFile.at(path)) or excluding.get(DroppedFile.at(path, with_ctime=True))
+            try:
+                note = _note_about(path, excluding)
                 if note is None:
                     candidates.append((_instant(path), path.name, path))
                 else:
                     notes.append(note)
                     log.warning("%s", note.message)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self._note_unreadable(path, error)
+        if self._unreadable:
+            present = {note.file.name for note in notes}
+            notes += [note for note in excluding if note.file.name not in present]
         self._notes = notes
+        if set(notes) != set(excluding):
+            with contextlib.suppress(NoSpace, OSError):
+                self._write(notes)
         return [path for _, _, path in sorted(candidates, reverse=True)]
 
     def refuse(self, archive: Path, error: EventVaultError) -> None:
@@ -93,7 +164,7 @@ class DropFolder:
         with contextlib.suppress(NoSpace, OSError):
             self._note(
                 Note(
-                    DroppedFile.at(archive, with_ctime=True),
+                    _unread(archive),
                     REFUSED,
                     f"{archive} was not restored and stays where it is: {error}",
                     error.hint or "replace it with a good one and restart the service",
@@ -112,7 +183,7 @@ class DropFolder:
                         DroppedFile.at(archive, with_ctime=True),
                         SKIPPED,
                         f"{archive} was skipped, because the newer {restored.name} was restored",
-                        "remove it, or move it out and in again and restart the service to restore it",
+                        HINTS[SKIPPED],
                     )
                 )
 
@@ -128,13 +199,14 @@ class DropFolder:
         arrived: the identity of the file that was restored. Another file of that name waits for the next start.
         """
         try:
-            present = DroppedFile.at(archive)
-        except FileNotFoundError:
+            present = arrived if arrived and arrived.is_unchanged(archive) else DroppedFile.at(archive)
+        except FileNotFoundError:  # it was moved, but the process was killed before it could forget the note
+            self._forget(archive.name)
             return
-        if arrived is not None and present != arrived:
+        if arrived is not None and not arrived.is_same(present):
             return
         message = f"{archive} was restored, but could not be moved to {data_folders.RESTORED}/"
-        self._note(Note(present, NOT_MOVED, message, "it is not restored again; move it away by hand"), warn=False)
+        self._note(Note(present, NOT_MOVED, message, HINTS[NOT_MOVED]), warn=False)
         try:
             folder = archive.parent / data_folders.RESTORED
             make_folder(folder)
@@ -142,19 +214,29 @@ class DropFolder:
         except OSError as error:
             log.warning("%s: %s", message, error.strerror)
             return
-        self._write([note for note in self._notes if note.file != present])
+        self._forget(archive.name)
+
+    def _forget(self, name: str) -> None:
+        """Forget that a file of this name could not be moved. Raises NoSpace or OSError if that could not be noted."""
+        notes = [note for note in self._notes if (note.file.name, note.code) != (name, NOT_MOVED)]
+        if notes != self._notes:
+            self._write(notes)
 
     def _files(self) -> list[Path]:
         self._unreadable = []
         try:
             paths = list(self._folder.iterdir())
         except OSError as error:
-            message = f"{self._folder} cannot be read: {error.strerror}"
-            log.warning("%s", message)
-            hint = "make it readable for the service, then restart it"
-            self._unreadable = [{"code": "restore_folder", "message": message, "hint": hint}]
+            self._note_unreadable(self._folder, error)
             return []
         return [path for path in paths if _is_archive(path)]
+
+    def _note_unreadable(self, path: Path, error: OSError) -> None:
+        message = f"{path} cannot be read: {error.strerror}"
+        log.warning("%s", message)
+        hint = "make it readable for the service, then restart it"
+        code = "restore_folder" if path == self._folder else REFUSED
+        self._unreadable.append({"code": code, "message": message, "hint": hint})
 
     def _note(self, note: Note, *, warn: bool = True) -> None:
         """Replace the note of that file. Raises NoSpace or OSError if it could not be written."""
@@ -176,6 +258,28 @@ class DropFolder:
             with contextlib.suppress(OSError, msgspec.MsgspecError):
                 return msgspec.json.decode(place.read_bytes(), type=list[Note])
         return []
+
+
+def _note_about(path: Path, notes: list[Note]) -> Note | None:
+    """The note about the content of `path`, as it is now; one of the same name first. Raises OSError.
+
+    Only a file with the size of a noted one is read, and only if it may have changed.
+    """
+    size = path.stat().st_size
+    candidates = [note for note in notes if note.file.size == size]
+    candidates.sort(key=lambda note: note.file.name != path.name)
+    for note in candidates:
+        if note.file.is_unchanged(path) and note.file.name == path.name:
+            return note.renewed(path, note.file)
+    if not candidates:
+        return None
+    present = DroppedFile.read(path)
+    return next((note.renewed(path, present) for note in candidates if note.file.is_same(present)), None)
+
+
+def _unread(path: Path) -> DroppedFile:
+    status = path.stat()
+    return DroppedFile(path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _is_archive(path: Path) -> bool:

@@ -228,3 +228,17 @@ def test_the_old_program_recovers_what_this_one_journaled(service, handed_back, 
     shutil.rmtree(tmp_path / "storage")
     running = service(workers=1, command=old_program, environment={"AUTO_RECOVER": "true"})
     assert ids(running) == handed_back["present"]
+
+
+def test_the_old_program_skips_in_restore_what_this_one_skipped(service, installation, old_program) -> None:
+    root = installation("used")
+    for name in EXPECTED["archives"]:
+        shutil.copy(root / "backups" / name, root / "restore")
+    running = service(workers=1)
+    answer(running.post("/api/events", {"type": "kind.new", "id": "after the restore"}), status=201)
+    present = ids(running)
+    running.stop()
+
+    running = service(workers=1, command=old_program)
+    assert ids(running) == present
+    assert {it["code"] for it in answer(running.get("/api/health"))["problems"]} == {"restore_left"}

@@ -239,18 +239,6 @@ def test_those_that_were_left_are_not_applied_by_a_later_start_and_are_named_aga
         assert service.status()["problems"] == []
 
 
-def test_one_that_was_left_is_applied_when_it_is_put_there_again(live: Settings, tmp_path: Path) -> None:
-    make_archive(live.restore_dir / "new.tar.gz", "new")
-    left = make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
-    with running_service(live):
-        pass
-    shutil.move(left, tmp_path / "aside")
-    shutil.copy(tmp_path / "aside", left)
-
-    with running_service(live) as service:
-        assert prefixes(service) == {"old": 3}
-
-
 def test_what_is_said_of_a_file_is_said_for_as_long_as_it_is_there(live: Settings) -> None:
     bad = make_text_archive(live.restore_dir / "bad.tar.gz")
 
