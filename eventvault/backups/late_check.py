@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from eventvault import clock
@@ -67,7 +68,9 @@ class LateCheck:
         try:
             self._chores.run("check_tables", folder=str(staging), names=tables)
         except DatabaseDamaged as error:
-            self._catalogue.record_problem(name, error.message, read=read)
+            with suppress(EventVaultError):  # the damage is told even if the archive is gone or cannot be marked
+                self._catalogue.record_problem(name, error.message, read=read)
             raise
-        if self._catalogue.entry(name).verified is None:  # else a request has verified it meanwhile
+        entry = self._catalogue.entry(name)
+        if entry.verified is None and entry.problem is None:  # else a request has read the archive meanwhile
             self._catalogue.record_verified(name, verified=clock.now(), read=read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import events
-from eventvault.errors import DatabaseError
+from eventvault.errors import ArchiveError, DatabaseError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, leftovers, problem_codes
@@ -118,6 +119,41 @@ def test_a_find_marks_the_archive_and_is_told_like_a_failed_backup(service: Stor
     service.backups.late_check.wait()
     assert names(service) == {third.name}
     assert problem_codes(service) == []
+
+
+def test_an_archive_that_was_found_damaged_meanwhile_stays_marked(
+    service: StoreService, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = service.create_backup("one").backup
+    service.backups.late_check.wait()
+    new_table(service, settings, "more")
+
+    with held_check(service, monkeypatch):
+        second = service.create_backup("two").backup
+        path, before = Path(second.path), Path(second.path).stat()
+        flip_in_place(path, second.size // 2)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(ArchiveError):
+            service.verify_backup(second.name)
+
+    entries = {entry.name: entry for entry in service.list_backups()}
+    assert set(entries) == {first.name, second.name}
+    assert entries[second.name].problem is not None
+    assert entries[second.name].verified is None
+
+
+def test_a_find_is_told_although_the_archive_was_deleted_meanwhile(
+    service: StoreService, settings: Settings, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip_in_place(table, MIDDLE)
+
+    with held_check(service, monkeypatch) as reached:
+        made = service.create_backup("one").backup
+        assert reached.wait(60)
+        service.delete_backup(made.name, force=True)
+
+    assert problem_codes(service) == ["database_damaged"]
+    assert leftovers(settings.storage_dir, settings.backup_dir) == []
 
 
 def test_a_find_is_found_again_by_the_next_backup(service: StoreService, table: Path) -> None:
