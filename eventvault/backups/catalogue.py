@@ -312,24 +312,27 @@ class Catalogue:
             digest=record.digest,
             records_verified=record.records_verified,
             origin=record.origin,
-            origin_proven=_is_made_here(record, key),
+            origin_proven=self._is_made_here(record, key),
             problem=record.problem,
         )
+
+    def _is_made_here(self, record: ArchiveRecord, key: bytes | None) -> bool:
+        """Return True if the catalogue has these bytes as made by this installation, or their seal fits the key."""
+        if record.problem is not None:
+            return False
+        ours = record.summary is not None and record.summary.installation == self.installation
+        if ours and record.made is not None and record.made == record.checksum:
+            return True
+        # An archive that was read to its end has the root in `digest`: that root is the one that must be sealed.
+        sealed = record.sealed
+        read = sealed is not None and record.digest in (None, f"blake3:{sealed.root}")
+        return key is not None and sealed is not None and read and seal.fits(key, sealed)
 
     def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:
         return BackupsUnavailable(
             f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
             hint=f"make sure that {self._folder} exists and that the service may read and write it",
         )
-
-
-def _is_made_here(record: ArchiveRecord, key: bytes | None) -> bool:
-    """Return True if these bytes were made here: the catalogue has their checksum, or the seal fits the key."""
-    if record.problem is not None:
-        return False
-    if record.made is not None and record.made == record.checksum:
-        return True
-    return key is not None and record.sealed is not None and seal.fits(key, record.sealed)
 
 
 def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:

@@ -148,7 +148,20 @@ def test_an_upload_is_proven_by_its_seal_alone(folder: Folder) -> None:
     assert not folder.catalogue().record_uploaded("a.tar.gz", digest="blake3:1").origin_proven
     folder.put("b.tar.gz")
     folder.seal, folder.key = sealed_with(KEY), KEY
-    assert folder.catalogue().record_uploaded("b.tar.gz", digest="blake3:1").origin_proven
+    assert folder.catalogue().record_uploaded("b.tar.gz", digest=f"blake3:{ROOT.hex()}").origin_proven
+
+
+def test_a_seal_proves_nothing_of_bytes_with_another_root(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.seal, folder.key = sealed_with(KEY), KEY
+    assert folder.catalogue().entry("a.tar.gz").origin_proven
+    assert not folder.catalogue().record_verified("a.tar.gz", digest="blake3:2", verified=10).origin_proven
+
+
+def test_the_catalogue_of_another_installation_proves_nothing_here(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    assert folder.catalogue().record_created("a.tar.gz", digest="blake3:1", verified=9).origin_proven
+    assert not folder.catalogue("elsewhere").entry("a.tar.gz").origin_proven
 
 
 def test_the_catalogue_of_0_1_0_proves_what_it_says_was_created(folder: Folder) -> None:
