@@ -199,18 +199,14 @@ class TestKilled:
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
 def test_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, held = new
-    instants, killed = seeded(), 0
     command, environment = restoring(settings, "api", name)
-    began = time.monotonic()
-    subprocess.run(command, env=environment, check=True)
-    whole = time.monotonic() - began
-    for number in range(rounds):
+    killer = Killer(command, environment)
+    for number in killer.rounds(rounds):
         with running_service(settings, service_starts=False) as store:
             append(store, f"since-{number}", 3)
             old = identities(store)
-        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
+        killer.run()
         check(settings, old, held)
-    assert killed, "no process was killed on its way"
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(180, id="long", marks=pytest.mark.soak)])
@@ -218,47 +214,39 @@ def test_a_restore_to_a_moment_killed_at_any_instant(
     settings: Settings, new: tuple[str, list[str]], rounds: int
 ) -> None:
     """Across an archive and the journal, whose segments are whole after each kill too."""
-    instants, killed = seeded(), 0
     with running_service(settings, service_starts=False) as store:
         append(store, "journaled", 10)
     command, environment = restoring(settings, "moment", "25")
-    began = time.monotonic()
-    subprocess.run(command, env=environment, check=True)
-    whole = time.monotonic() - began
-    for number in range(rounds):
+    killer = Killer(command, environment)
+    for number in killer.rounds(rounds):
         with running_service(settings, service_starts=False) as store:
             append(store, f"since-{number}", 3)
             old = identities(store)
-        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
+        killer.run()
         check(settings, old, old[:25])
         with running_service(settings, service_starts=False) as store:
             assert store.journal.flush(10, survey=True)
             assert store.journal.folder.segments()[1] == []
             assert store.timeline()["gaps"] == []
-    assert killed, "no process was killed on its way"
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(5, id="short"), pytest.param(60, id="long", marks=pytest.mark.soak)])
 def test_an_undo_killed_at_any_instant(settings: Settings, new: tuple[str, list[str]], rounds: int) -> None:
     name, states = new[0], [new[1]]
-    instants, killed = seeded(), 0
     command, environment = restoring(settings, "undo")
     with running_service(settings, service_starts=False) as store:
         append(store, "mistaken", 4)
         states = [new[1], identities(store)]
         store.restore(name)
-    began = time.monotonic()
-    subprocess.run(command, env=environment, check=True)
-    whole = time.monotonic() - began
+    killer = Killer(command, environment)
     states.reverse()
-    for number in range(rounds):
+    for number in killer.rounds(rounds):
         with running_service(settings, service_starts=False) as store:
             append(store, f"since-{number}", 3)
             states[0] = identities(store)
-        killed += killed_after(instants.uniform(whole / 3, whole), command, environment)
+        killer.run()
         if check(settings, *states):
             states.reverse()
-    assert killed, "no process was killed on its way"
 
 
 def seeded() -> random.Random:
@@ -267,13 +255,37 @@ def seeded() -> random.Random:
     return random.Random(seed)
 
 
-def killed_after(seconds: float, command: list[str], environment: dict[str, str]) -> bool:
-    process = subprocess.Popen(command, env=environment)
-    try:
-        process.wait(seconds)
-        killed = False
-    except subprocess.TimeoutExpired:
-        process.kill()
-        killed = True
-    process.wait()
-    return killed
+class Killer:
+    """Kills a command at a random instant of its run. The first run is not killed: it tells how long one takes.
+
+    A busy machine makes that run longer than the next ones. So a run that ends before its instant tells it anew, and
+    the rounds go on until some were killed.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._random = seeded()
+        self._command = command
+        self._environment = environment
+        self._killed = 0
+        began = time.monotonic()
+        subprocess.run(command, env=environment, check=True)
+        self._seconds = time.monotonic() - began
+
+    def rounds(self, count: int) -> Iterator[int]:
+        """Count the rounds: `count` of them, and more until one in five was killed."""
+        for number in range(10 * count):
+            if number >= count and self._killed >= count / 5:
+                return
+            yield number
+        raise AssertionError(f"only {self._killed} of {10 * count} processes were killed on their way")
+
+    def run(self) -> None:
+        began = time.monotonic()
+        process = subprocess.Popen(self._command, env=self._environment)
+        try:
+            process.wait(self._random.uniform(self._seconds / 3, self._seconds))
+            self._seconds = time.monotonic() - began
+        except subprocess.TimeoutExpired:
+            process.kill()
+            self._killed += 1
+        process.wait()
