@@ -28,6 +28,9 @@ _MIN_MEMBER_BYTES = 20
 _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
 """The shortest member that holds 4 MiB, however well they compress."""
 
+_MAX_LAST_BYTES = 4096
+"""The longest entry of the manifest, which has a few members."""
+
 _HEAD = b'{"formatVersion":2,"entries":['
 _TAIL = b"]}\n"
 
@@ -111,7 +114,11 @@ class ArchiveIndex:
         return (self._decode(text) for text in self._entries)
 
     def last(self) -> Entry:
-        return self._decode(self._entries[-1])
+        """Return the entry of the manifest. Lists need it, so it is refused if it would take much memory."""
+        text = self._entries[-1]
+        if len(memoryview(text)) > _MAX_LAST_BYTES:
+            raise self._not_valid(ValueError("the last entry lists too many members"))
+        return self._decode(text)
 
     def _decode(self, text: msgspec.Raw) -> Entry:
         try:

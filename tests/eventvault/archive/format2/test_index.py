@@ -122,3 +122,9 @@ def test_an_index_with_more_members_than_the_file_can_have_is_refused() -> None:
     listed = encode_index(map(encode_entry, [*MANY_ENTRIES[:2], Entry("x", 1, DIGEST, MANY_MEMBERS[0].spans[:1000])]))
     with pytest.raises(ArchiveDamaged, match="more members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, 10**6), 0)
+
+
+def test_a_last_entry_with_many_members_is_refused_before_it_is_decoded() -> None:
+    listed = encode_index(map(encode_entry, [MANY_ENTRIES[0], *MANY_MEMBERS]))
+    with pytest.raises(ArchiveDamaged, match="too many members"):
+        ArchiveIndex(listed, OpenArchive(Path("a"), -1, HOLE), 0).last()
