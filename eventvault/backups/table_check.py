@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ def check_tables(*, folder: str, names: list[str]) -> dict[str, Any]:
     os.nice(19)
     _check_tables(Path(folder), names, lambda: False)
     return {}
+
+
+def check_all_tables(folder: Path) -> None:
+    """Check every table that the MANIFEST in `folder` names. Raises DatabaseDamaged, OSError.
+
+    Nobody has the database open. A file that is missing is left to its opening.
+    """
+    with suppress(FileNotFoundError):
+        sizes = _sizes_by_manifest(folder)
+        names = [file.name for file in folder.iterdir()]
+        for number, name in file_numbers(names, "ldb", "sst").items():
+            if number in sizes:
+                _check(folder / name, sizes[number])
 
 
 def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool]) -> None:

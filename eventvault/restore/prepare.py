@@ -15,6 +15,7 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive import any_tar, reader
+from eventvault.backups.table_check import check_all_tables
 from eventvault.database import keys
 from eventvault.database.clone import check_holds, copy_database
 from eventvault.database.generation import StoreIdentity, first_identity
@@ -132,6 +133,8 @@ def check_database(path: Path, database: Path, expected: int | None, *, gently: 
     ArchiveTooNew.
     """
     with as_archive_error(path):
+        # The records do not show damage in a table's filter, which would hide events from a lookup by their id.
+        check_all_tables(database)
         # The first opening replays the log, which may end torn; after that every block must be sound.
         open_checked(database).close()
         with closing(open_leveldb(database, paranoid=True)) as db:

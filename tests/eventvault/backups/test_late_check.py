@@ -18,7 +18,7 @@ from eventvault.store.service import StoreService
 from tests.restoring import drafts, leftovers, problem_codes
 from tests.stores import running_service
 
-from .test_create_damage import MIDDLE, flip_in_place, read_all
+from .test_create_damage import MIDDLE, flip_in_place, in_filter, read_all
 
 
 @pytest.fixture
@@ -140,6 +140,19 @@ def test_an_archive_that_was_found_damaged_meanwhile_stays_marked(
     assert set(entries) == {first.name, second.name}
     assert entries[second.name].problem is not None
     assert entries[second.name].verified is None
+
+
+def test_a_find_in_a_filter_is_not_cleared_by_a_request_that_reads_the_records(
+    service: StoreService, table: Path
+) -> None:
+    flip_in_place(table, in_filter(table))
+    made = service.create_backup("one").backup
+    service.backups.late_check.wait()
+
+    with pytest.raises(ArchiveError, match=table.name):
+        service.verify_backup(made.name)
+
+    assert table.name in (service.list_backups()[0].problem or "")
 
 
 def test_a_find_is_told_although_the_archive_was_deleted_meanwhile(
