@@ -120,8 +120,14 @@ def save_damage(storage_dir: Path, store: str, generation: str, damage: Damage) 
 
 
 def forget_digests(storage_dir: Path) -> None:
-    """Remove the digests after damage was found, so that the next backup reads every table."""
+    """Remove the digests after an archive was found damaged, so that the next backup reads every table.
+
+    Damage of the database that a backup found stays.
+    """
+    document = _load(storage_dir)
     (storage_dir / data_folders.ARCHIVED_TABLES).unlink(missing_ok=True)
+    if document is not None and document.damage is not None:
+        _save(storage_dir, msgspec.structs.replace(document, tables={}))
 
 
 def _load(storage_dir: Path) -> _Document | None:

@@ -167,3 +167,12 @@ def test_after_damage_every_table_is_read(remembered, folder, about):
     table_digests.forget_digests(remembered)
 
     assert known(remembered, folder, about) == {}
+
+
+def test_a_damaged_archive_does_not_hide_damage_of_the_database(remembered, folder, about):
+    table_digests.save_damage(remembered, about.store_id, about.generation.id, DAMAGE)
+
+    table_digests.forget_digests(remembered)
+
+    assert known(remembered, folder, about) == {}
+    assert table_digests.load_damage(remembered) == (about.generation.id, DAMAGE)
