@@ -279,6 +279,8 @@ class Catalogue:
             )
         ours = summary.installation == self.installation and summary.name == name
         origin = "created" if ours else "found"
+        if before is not None and before.identity == identity and before.origin == "uploaded":
+            origin = "uploaded"  # rotation must not take it for one that was made here
         return ArchiveRecord(identity, summary, origin=origin, pinned=pinned, sealed=sealed)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:

@@ -192,6 +192,14 @@ def test_a_seal_that_0_1_0_forgot_is_read_again(folder: Folder) -> None:
     assert (entry.origin_proven, entry.pinned, entry.problem) == (True, True, None)
 
 
+def test_an_upload_that_0_1_0_had_in_its_catalogue_stays_an_upload(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.catalogue().record_uploaded("a.tar.gz", digest="blake3:1", verified=9)
+    as_0_1_0_writes_it(folder)
+
+    assert folder.catalogue().entry("a.tar.gz").origin == "uploaded"
+
+
 def as_0_1_0_writes_it(folder: Folder) -> None:
     """Drop from the catalogue what 0.1.0 does not know."""
     path = folder.path / data_folders.CATALOGUE
