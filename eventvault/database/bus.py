@@ -91,7 +91,9 @@ class EventBus:
         try:
             with self.writing() as registry:
                 yield registry
-        except plyvel.CorruptionError as error:
+        except plyvel.Error as error:
+            if not opening.is_damage(error):
+                raise
             self.problem = opening.damaged(self.database, text_of(error))
             raise self.problem from error
 
@@ -184,10 +186,9 @@ class EventBus:
             self._db = opening.open_checked(self.database)
             self._registry = EventRegistry(self._db, self.database, self._now)
             self.problem = None
-        except plyvel.CorruptionError as error:
-            self._fail(opening.damaged(self.database, text_of(error)))
         except (plyvel.Error, OSError) as error:
-            self._fail(write_error(error))
+            damage = opening.is_damage(error)
+            self._fail(opening.damaged(self.database, text_of(error)) if damage else write_error(error))
         except DatabaseError as error:
             self._fail(error)
 

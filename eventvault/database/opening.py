@@ -7,7 +7,9 @@ is never touched. Which process may open the live database: `eventvault.store.pr
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,19 @@ def open_checked(folder: Path) -> Any:
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:
     return DatabaseDamaged(f"{folder} is damaged: {what}", hint=HINT)
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether LevelDB read bytes that it did not write.
+
+    A damaged footer of a table names a block beyond the end of the file, and LevelDB says EINVAL for that table.
+    """
+    if isinstance(error, plyvel.CorruptionError):
+        return True
+    place, _, reason = text_of(error).rpartition(": ")
+    return (
+        isinstance(error, plyvel.IOError) and reason == os.strerror(errno.EINVAL) and place.endswith((".ldb", ".sst"))
+    )
 
 
 def check_syncs_folders(folder: Path) -> None:

@@ -452,6 +452,19 @@ def test_a_flipped_bit_in_a_table_is_never_passed_on_as_data(settings: Settings)
         assert service.status()["status"] == "ok"
 
 
+def test_a_flipped_bit_in_the_footer_of_a_table_is_damage(settings: Settings) -> None:
+    """The footer has no checksum: a wrong offset makes LevelDB read beyond the end of the table."""
+    make_database(settings.database, "live", 300, data="x" * 50)
+    with closing(open_leveldb(settings.database)) as db:
+        db.compact_range()
+    table = max(settings.database.glob("*.ldb"), key=lambda path: path.stat().st_size)
+    whole = table.read_bytes()
+    footer = len(whole) - 48
+    found = {look_at_flipped(settings, table, whole, footer + byte) for byte in range(8)}
+
+    assert found == {"whole", "refused"}, "the place of the filter is not read, that of the index is"
+
+
 def look_at_flipped(settings: Settings, table: Path, whole: bytes, position: int) -> str:
     table.write_bytes(whole)
     flip(table, position)
