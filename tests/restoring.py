@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -125,6 +126,16 @@ def make_text_archive(path: Path) -> Path:
             entry.size = 5
             archive.addfile(entry, io.BytesIO(b"hello"))
     return path
+
+
+def append_random(store: Store, count: int, start: int = 0) -> None:
+    """Append events with the ids `start` and on, whose data does not compress."""
+    store.append(
+        [
+            event.draft({"type": "t", "id": str(number), "data": os.urandom(200).hex()}, clock.now())
+            for number in range(start, start + count)
+        ]
+    )
 
 
 def flip(path: Path, position: int) -> None:

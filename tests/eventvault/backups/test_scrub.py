@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from eventvault import clock
 from eventvault.backups import scrub
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.scrub import choose
-from eventvault.events import event
 from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
-from tests.restoring import put_in_the_way
+from tests.restoring import append_random, flip, put_in_the_way
 from tests.stores import running_service
 
 
@@ -23,22 +21,6 @@ from tests.stores import running_service
 def service(settings: Settings) -> Iterator[StoreService]:
     with running_service(settings) as running:
         yield running
-
-
-def append(service: StoreService, count: int, start: int = 0) -> None:
-    drafts = [
-        event.draft({"type": "t", "id": str(n), "data": os.urandom(200).hex()}, clock.now())
-        for n in range(start, start + count)
-    ]
-    service.append(drafts)
-
-
-def flip(path: Path, place: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte[0] ^ 8]))
 
 
 def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -58,7 +40,7 @@ def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> li
 def test_the_scrub_reads_records_only_where_they_were_not_read_before(
     service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append(service, 20)
+    append_random(service, 20)
     made = service.create_backup().backup
     read = record_readers(service, monkeypatch)
 
@@ -71,7 +53,7 @@ def test_the_scrub_reads_records_only_where_they_were_not_read_before(
 
 
 def test_the_scrub_finds_damage_although_the_records_were_read_before(service: StoreService) -> None:
-    append(service, 20)
+    append_random(service, 20)
     made = service.create_backup().backup
     service.scrub.run()
     stamp = Path(made.path).stat()
@@ -87,7 +69,7 @@ def test_the_scrub_finds_damage_although_the_records_were_read_before(service: S
 
 
 def test_the_scrub_survives_what_cannot_be_checked(service: StoreService, settings: Settings) -> None:
-    append(service, 1)
+    append_random(service, 1)
     service.create_backup()
     put_in_the_way(settings.backup_dir)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from eventvault import clock, data_folders
+from eventvault import data_folders
 from eventvault.errors import ArchiveError, BackupNotFound
-from eventvault.events import event
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.restoring import append_random, flip
 from tests.stores import running_service
 
 
@@ -22,24 +22,8 @@ def service(settings: Settings) -> Iterator[StoreService]:
         yield running
 
 
-def append(service: StoreService, count: int, start: int = 0) -> None:
-    drafts = [
-        event.draft({"type": "t", "id": str(n), "data": os.urandom(200).hex()}, clock.now())
-        for n in range(start, start + count)
-    ]
-    service.append(drafts)
-
-
-def flip(path: Path, place: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte[0] ^ 8]))
-
-
 def test_a_good_archive_is_verified_and_proven(service: StoreService, settings: Settings) -> None:
-    append(service, 20)
+    append_random(service, 20)
     made = service.create_backup().backup
 
     verified = service.verify_backup(made.name)
@@ -62,7 +46,7 @@ def test_one_that_is_not_there_is_not_found(service: StoreService) -> None:
 
 @pytest.mark.parametrize("place", [0, 3000, -200, -1])
 def test_a_flipped_bit_is_found_named_and_marked(place: int, service: StoreService, settings: Settings) -> None:
-    append(service, 50)
+    append_random(service, 50)
     made = service.create_backup().backup
     path = Path(made.path)
     stamp = path.stat()
@@ -86,7 +70,7 @@ def test_a_flipped_bit_is_found_named_and_marked(place: int, service: StoreServi
 def test_after_damage_the_next_backup_is_fresh_and_health_recovers_without_the_damaged_one(
     service: StoreService, settings: Settings
 ) -> None:
-    append(service, 50)
+    append_random(service, 50)
     made = service.create_backup().backup
     flip(Path(made.path), made.size // 2)
     with pytest.raises(ArchiveError):
@@ -106,7 +90,7 @@ def test_what_was_verified_is_not_read_record_by_record_again(
 ) -> None:
     from eventvault.restore import prepare
 
-    append(service, 20)
+    append_random(service, 20)
     made = service.create_backup().backup
     service.verify_backup(made.name)
     read: list[str] = []
@@ -126,10 +110,10 @@ def test_what_was_verified_is_not_read_record_by_record_again(
 
 
 def test_an_archive_that_is_another_one_by_now_is_read_again(service: StoreService) -> None:
-    append(service, 20)
+    append_random(service, 20)
     made = service.create_backup("one").backup
     service.verify_backup(made.name)
-    append(service, 5, 100)
+    append_random(service, 5, 100)
     other = service.create_backup("two").backup
     Path(other.path).rename(made.path)
 
