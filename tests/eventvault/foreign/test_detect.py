@@ -17,6 +17,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.importer import import_foreign
 from tests.eventvault.leveldb.log_writer import write_log
+from tests.restoring import flip
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
 VARIANTS = ["at_the_top", "dot_slash", "in_its_folder", "in_storage", "torn_log"]
@@ -33,12 +34,6 @@ def make_foreign(folder: Path, records: dict[bytes, bytes]) -> Path:
         for key, value in records.items():
             db.put(key, value)
     return folder
-
-
-def flip(path: Path, position: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0x40
-    path.write_bytes(content)
 
 
 def state(folder: Path) -> dict[str, tuple[bytes, int]]:

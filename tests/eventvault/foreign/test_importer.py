@@ -24,6 +24,7 @@ from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, import_foreign
 from eventvault.foreign.records import original_key
 from eventvault.foreign.report import ImportReport
 from tests.eventvault.foreign.original_value import original_value
+from tests.restoring import flip
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
 WHOLE = ["at_the_top", "dot_slash", "in_its_folder", "in_storage"]
@@ -193,12 +194,6 @@ def test_an_id_that_was_derived_already_is_numbered(tmp_path: Path) -> None:
     assert [orjson.loads(value)["id"] for value in events] == ["x", "key:c", "key:c~2", "key:d~2", "key:e"]
     assert [(event.key, event.id, event.became) for event in report.renamed] == [("c", "x", "key:c~2")]
     assert original_value(orjson.loads(events[2]))["id"] == "x"
-
-
-def flip(path: Path, position: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[position] ^= 0x40
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.6, 0.9])

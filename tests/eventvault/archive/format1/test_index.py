@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +11,11 @@ import pytest
 from eventvault.archive import layout, manifest, tar
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
+from tests.eventvault.archive.peak_memory import grown_by
 
-PROJECT = Path(__file__).resolve().parents[4]
 MOST = 100 * 2**20
 HOLE = 3 * 10**9
 """A sparse file of this size takes no room, and may have half a million members."""
-
-LOOK = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    from eventvault.archive import reader
-    from eventvault.errors import ArchiveError
-
-    def peak():
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-
-    began = peak()
-    try:
-        getattr(reader, sys.argv[1])(Path(sys.argv[2]))
-    except ArchiveError:
-        pass
-    print(peak() - began)
-""")
 
 
 def an_entry(name: str, content: bytes, modified: int) -> bytes:
@@ -107,8 +86,3 @@ def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifes
     make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, files(), 0)
     for how in ("verify", "read_manifest"):
         assert 0 <= grown_by(how, tmp_path / "a.tar.gz") < MOST
-
-
-def grown_by(how: str, path: Path) -> int:
-    command = [sys.executable, "-c", LOOK, how, path]
-    return int(subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +17,11 @@ from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import MAX_FILES, Manifest
 from eventvault.archive.source import OpenArchive
 from eventvault.errors import ArchiveDamaged
+from tests.eventvault.archive.peak_memory import grown_by
 
-PROJECT = Path(__file__).resolve().parents[4]
 MOST = 100 * 2**20
 HOLE = 3 * 10**9
 DIGEST = "0123456789abcdef" * 4
-
-LOOK = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    from eventvault.archive import reader
-    from eventvault.errors import ArchiveError
-
-    def peak():
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-
-    began = peak()
-    try:
-        getattr(reader, sys.argv[1])(Path(sys.argv[2]))
-    except ArchiveError:
-        pass
-    print(peak() - began)
-""")
 
 
 def an_entry(name: str, content: bytes, modified: int) -> list[bytes]:
@@ -101,11 +80,6 @@ def test_a_look_at_a_hostile_archive_takes_little_memory(what: str, about: Manif
 def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifest, tmp_path: Path) -> None:
     make_hostile(tmp_path / "a.tar.gz", about, MANY_MEMBERS, FILES, 0)
     assert 0 <= grown_by("verify", tmp_path / "a.tar.gz") < MOST
-
-
-def grown_by(how: str, path: Path) -> int:
-    command = [sys.executable, "-c", LOOK, how, path]
-    return int(subprocess.run(command, cwd=PROJECT, capture_output=True, check=True).stdout)
 
 
 def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
