@@ -18,8 +18,9 @@ from typing import Literal
 import msgspec
 
 from eventvault import clock, data_folders
-from eventvault.archive import reader, seal
+from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.proof import Proof
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
@@ -79,8 +80,8 @@ class Catalogue:
         probed = ((name, self._probe(name, file, remembered.get(name))) for name, file in self._scan().items())
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
-        key = self._key()
-        entries = [self._entry(name, record, key) for name, record in records.items()]
+        proof = self.proof()
+        entries = [self._entry(name, record, proof) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
 
     def unattributed(self) -> list[BackupEntry]:
@@ -89,9 +90,15 @@ class Catalogue:
         unknown = [entry for entry in self.entries() if entry.problem and summaries.get(entry.name) is None]
         return [entry for entry in unknown if entry.origin == "found" and self._is_marked(entry.name)]
 
+    def proof(self) -> Proof:
+        """Return what proves now that an archive was made here, wherever the archive is."""
+        key = self._key()
+        made = frozenset(record.made for record in self._remembered().values() if record.made is not None)
+        return Proof(installation=self.installation, made=made, keys=() if key is None else (key.hex(),))
+
     def entry(self, name: str) -> BackupEntry:
         """Return one archive. Raises BackupNotFound, or InvalidInput if no archive can have this name."""
-        return self._entry(name, self._record(name), self._key())
+        return self._entry(name, self._record(name), self.proof())
 
     def identity(self, name: str) -> FileIdentity:
         """Return which file has this name now, to be passed on as `read`. Raises BackupNotFound."""
@@ -185,7 +192,7 @@ class Catalogue:
                 )
             record = msgspec.structs.replace(present, **change)
             self._store(name, record)
-        return self._entry(name, record, self._key())
+        return self._entry(name, record, self.proof())
 
     def _store(self, name: str, record: ArchiveRecord | None) -> None:
         """Write the catalogue with one record changed, then show it. `_saving` is held."""
@@ -296,7 +303,7 @@ class Catalogue:
         except (ArchiveError, BackupNotFound):
             return False
 
-    def _entry(self, name: str, record: ArchiveRecord, key: bytes | None) -> BackupEntry:
+    def _entry(self, name: str, record: ArchiveRecord, proof: Proof) -> BackupEntry:
         summary = record.summary
         created = summary.created if summary else names.instant_of(name)
         return BackupEntry(
@@ -314,27 +321,20 @@ class Catalogue:
             digest=record.digest,
             records_verified=record.records_verified,
             origin=record.origin,
-            origin_proven=self._is_made_here(record, key),
+            origin_proven=_is_proven(record, proof),
             problem=record.problem,
         )
-
-    def _is_made_here(self, record: ArchiveRecord, key: bytes | None) -> bool:
-        """Return True if the catalogue has these bytes as made by this installation, or their seal fits the key."""
-        if record.problem is not None:
-            return False
-        ours = record.summary is not None and record.summary.installation == self.installation
-        if ours and record.made is not None and record.made == record.checksum:
-            return True
-        # An archive that was read to its end has the root in `digest`: that root is the one that must be sealed.
-        sealed = record.sealed
-        read = sealed is not None and record.digest in (None, f"blake3:{sealed.root}")
-        return key is not None and sealed is not None and read and seal.fits(key, sealed)
 
     def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:
         return BackupsUnavailable(
             f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
             hint=f"make sure that {self._folder} exists and that the service may read and write it",
         )
+
+
+def _is_proven(record: ArchiveRecord, proof: Proof) -> bool:
+    installation = record.summary.installation if record.summary else None
+    return record.problem is None and proof.covers(installation, record.checksum, record.sealed)
 
 
 def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:

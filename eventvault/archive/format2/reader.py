@@ -126,7 +126,7 @@ def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCou
     if find_closing(archive) != contents.closing:
         raise archive.damaged("it was changed while it was read", contents.index.offset)
     counter.advance(archive.size - contents.index.offset)
-    return VerifiedArchive(contents.manifest, digest=contents.digest)
+    return VerifiedArchive(contents.manifest, digest=contents.digest, sealed=read_seal(archive))
 
 
 def _digest_of(archive: OpenArchive, start: int, end: int) -> bytes:
