@@ -17,6 +17,7 @@ from eventvault.archive.seal import seal_root
 from eventvault.backups import table_digests
 from eventvault.backups.table_check import checking_tables
 from eventvault.errors import BackupsUnavailable
+from eventvault.files import FileIdentity
 
 
 def write_archive(
@@ -31,13 +32,13 @@ def write_archive(
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
-    Returns {size, digest, verified, copied, cloned, checked, unchecked, bad} or {exists}.
+    Returns {size, digest, verified, copied, cloned, checked, unchecked, bad, identity} or {exists}.
 
     storage: STORAGE_DIR, with the tables that were archived before. key: of this installation, in hex; it seals the
     archive. earlier: paths of verified archives, newest first, whose members may be copied. check_at_once: most bytes
     of new tables that are checked here. checked, unchecked: the new tables that were checked, and those that must be
     checked yet; then `verified` is None. bad: the earlier archives that proved to be damaged, as {name, problem}.
-    exists: the name is in use.
+    identity: of the file that was named. exists: the name is in use.
 
     Raises DatabaseDamaged if a table is damaged, DatabaseError if one cannot be read, NoSpace, BackupsUnavailable, or
     ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.
@@ -63,6 +64,7 @@ def write_archive(
                 seal=partial(seal_root, bytes.fromhex(key)),
                 before_name=wait_for_check,
             )
+        identity = msgspec.to_builtins(FileIdentity.of(target.lstat()))
     except FileExistsError:
         return {"exists": True}
     except OSError as error:
@@ -73,4 +75,4 @@ def write_archive(
     table_digests.save_digests(Path(storage), written.manifest, fingerprints, unchecked)
     result = {"size": written.size, "digest": written.digest, "verified": clock.now() if at_once else None}
     copied = {"copied": written.copied, "cloned": written.cloned, "bad": msgspec.to_builtins(archives.unusable)}
-    return {**result, **copied, "checked": checked, "unchecked": unchecked}
+    return {**result, **copied, "checked": checked, "unchecked": unchecked, "identity": identity}

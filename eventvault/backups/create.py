@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import table_digests
@@ -30,7 +32,7 @@ from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.events import event
-from eventvault.files import remove_durably, removing_on_failure
+from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.settings import Settings
 
@@ -148,7 +150,7 @@ class BackupMaker:
                      duration)  # fmt: skip
             complete = partial(self._complete, entry, on_made)
             if result["unchecked"]:
-                self._check_later(checkpoint, result["unchecked"], entry.name, complete, staged.pop_all())
+                self._check_later(checkpoint, result, entry.name, complete, staged.pop_all())
             else:
                 staged.close()
                 complete()
@@ -157,13 +159,14 @@ class BackupMaker:
     def _check_later(
         self,
         checkpoint: Checkpoint[Manifest],
-        tables: list[str],
+        result: dict[str, Any],
         name: str,
         complete: Callable[[], None],
         staged: ExitStack,
     ) -> None:
         """Check the tables of the archive `name` after the request was answered; then close `staged`."""
         about, storage = checkpoint.context, self._settings.storage_dir
+        tables, named = result["unchecked"], msgspec.convert(result["identity"], FileIdentity)
 
         def on_whole() -> None:
             table_digests.save_checked(storage, about.generation.id, tables)
@@ -173,7 +176,7 @@ class BackupMaker:
             self.counts["failed"] += 1
             self._note_problem(error, about.store_id, about.generation.id)
 
-        self.late_check.start(checkpoint.folder, tables, name, on_whole, on_failure, staged.close)
+        self.late_check.start(checkpoint.folder, tables, name, named, on_whole, on_failure, staged.close)
 
     def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         self.last_made = clock.now()

@@ -15,6 +15,7 @@ from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, Cancelled, DatabaseDamaged, EventVaultError
+from eventvault.files import FileIdentity
 
 
 class LateCheck:
@@ -30,11 +31,12 @@ class LateCheck:
         staging: Path,
         tables: list[str],
         name: str,
+        named: FileIdentity,
         on_whole: Callable[[], None],
         on_failure: Callable[[EventVaultError], None],
         on_end: Callable[[], None],
     ) -> None:
-        """Check these tables of the checkpoint in `staging` for the archive `name`.
+        """Check these tables of the checkpoint in `staging` for the archive `name`, the file that was `named` so.
 
         on_whole: called once the archive is verified. on_failure: called with DatabaseDamaged once the archive is
         marked, or with why the check could not be made. on_end: called in any case, last.
@@ -42,7 +44,7 @@ class LateCheck:
 
         def run() -> None:
             try:
-                self._check(staging, tables, name)
+                self._check(staging, tables, name, named)
             except (Cancelled, BackupNotFound):
                 return
             except EventVaultError as error:
@@ -63,14 +65,13 @@ class LateCheck:
         if thread is not None:
             thread.join()
 
-    def _check(self, staging: Path, tables: list[str], name: str) -> None:
-        read = self._catalogue.identity(name)
+    def _check(self, staging: Path, tables: list[str], name: str, named: FileIdentity) -> None:
         try:
             self._chores.run("check_tables", folder=str(staging), names=tables)
         except DatabaseDamaged as error:
             with suppress(EventVaultError):  # the damage is told even if the archive is gone or cannot be marked
-                self._catalogue.record_problem(name, error.message, read=read)
+                self._catalogue.record_problem(name, error.message, read=named)
             raise
         entry = self._catalogue.entry(name)
         if entry.verified is None and entry.problem is None:  # else a request has read the archive meanwhile
-            self._catalogue.record_verified(name, verified=clock.now(), read=read)
+            self._catalogue.record_verified(name, verified=clock.now(), read=named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,29 @@ def test_the_archive_is_verified_once_the_check_ends(
     assert service.list_backups()[0].verified is not None
     assert problem_codes(service) == []
     assert leftovers(settings.storage_dir, settings.backup_dir) == []
+
+
+@pytest.mark.parametrize("replace", ["copied over", "moved over", "grown"])
+def test_a_file_that_took_the_name_before_the_check_began_is_not_verified(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, replace: str
+) -> None:
+    start = service.backups.late_check.start
+
+    def late(staging: Path, tables: list[str], name: str, *more: Any) -> None:
+        path = service.backups.archiver._settings.backup_dir / name
+        copy = Path(shutil.copy(path, tmp_path))
+        if replace == "moved over":
+            copy.rename(path)
+        else:
+            path.write_bytes(copy.read_bytes() + (b"more" if replace == "grown" else b""))
+        start(staging, tables, name, *more)
+
+    monkeypatch.setattr(service.backups.late_check, "start", late)
+    made = service.create_backup("one").backup
+    service.backups.late_check.wait()
+
+    (entry,) = service.list_backups()
+    assert (entry.name, entry.verified) == (made.name, None)
 
 
 def test_rotation_waits_for_the_check(
