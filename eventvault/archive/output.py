@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from blake3 import blake3
 from isal import isal_zlib
@@ -66,8 +68,9 @@ class ArchiveOutput:
             checks = []
             for member in run.file.members:
                 self._copy_rest(run, start, max(position, shared), position + member.length)
+                copied = _Copied(self.offset, member, max(0, shared - position), run, position)
                 position += member.length
-                checks.append(self._pool.submit(_check_copy, self._handle, self.offset, member, run.number))
+                checks.append(self._pool.submit(_check_copy, self._handle, copied))
                 self._append(member.length, checks[-1])
         except SourceUnreadable as error:
             raise CopyFailed(run.number, f"the disk reports: {error.strerror}") from error
@@ -115,21 +118,57 @@ class ArchiveOutput:
         self._flushed = end
 
 
-def _check_copy(handle: int, offset: int, member: StoredMember, number: int) -> str:
-    """Read a copied member from the new file and compare it with what the earlier archive has. Returns its BLAKE3."""
-    fail = partial(CopyFailed, number)
+class _Copied(NamedTuple):
+    """A member at `offset` of the new file, copied from `position` of a run.
+
+    shared: how many of its bytes, from the first, are in blocks of the earlier archive; the others are only in the new
+    file.
+    """
+
+    offset: int
+    member: StoredMember
+    shared: int
+    run: MemberRun
+    position: int
+
+
+def _check_copy(handle: int, copied: _Copied) -> str:
+    """Read a copied member from the new file and compare it with what the earlier archive has. Returns its BLAKE3.
+
+    Raises CopyFailed if the earlier archive is wrong, OSError if the new file is.
+    """
+    member, fail = copied.member, partial(CopyFailed, copied.run.number)
     buffer, done = read_buffer()[: member.length], 0
     while done < member.length:
         try:
-            read = os.preadv(handle, [buffer[done:]], offset + done)
+            read = os.preadv(handle, [buffer[done:]], copied.offset + done)
         except OSError as error:
+            if done >= copied.shared:
+                raise
             raise fail(f"the disk reports: {error.strerror}") from error
         if not read:
             raise fail(f"{member.length - done} bytes are missing")
         done += read
-    digest = blake3(buffer).hexdigest()
-    if member.crc is not None and isal_zlib.crc32(buffer) != member.crc:
-        raise fail("the checksum (CRC) of a member that was copied from it is wrong")
-    if member.blake3 is not None and digest != member.blake3:
-        raise fail("the checksum (BLAKE3) of a member that was copied from it is wrong")
-    return digest
+    digest, wrong = blake3(buffer).hexdigest(), _wrong_checksum(buffer, member)
+    if wrong is None:
+        return digest
+    if copied.shared < member.length and _is_right_in_source(copied):
+        raise OSError(errno.EIO, "the disk gives back other bytes than were written")
+    raise fail(f"the checksum ({wrong}) of a member that was copied from it is wrong")
+
+
+def _wrong_checksum(content: memoryview | bytes, member: StoredMember) -> str | None:
+    if member.crc is not None and isal_zlib.crc32(content) != member.crc:
+        return "CRC"
+    if member.blake3 is not None and blake3(content).hexdigest() != member.blake3:
+        return "BLAKE3"
+    return None
+
+
+def _is_right_in_source(copied: _Copied) -> bool:
+    run, member = copied.run, copied.member
+    try:
+        content = os.pread(run.handle, member.length, run.file.offset + copied.position)
+    except OSError:
+        return False
+    return len(content) == member.length and _wrong_checksum(content, member) is None

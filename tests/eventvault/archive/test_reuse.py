@@ -1,16 +1,18 @@
 """Members are copied from earlier archives, damaged ones too: the new archive is whole and has the same bytes."""
 
+import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 from blake3 import blake3
 
-from eventvault import data_folders
-from eventvault.archive import reader, writer
+from eventvault import data_folders, files
+from eventvault.archive import output, reader, writer
 from eventvault.archive import reuse as earlier_module
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
@@ -197,15 +199,62 @@ def test_members_are_copied_where_the_kernel_has_no_copying(first, tables, about
 
 def test_a_disk_that_fails_under_the_earlier_archive_is_passed_over(first, tables, about, tmp_path, monkeypatch):
     def fail(*_: object) -> int:
-        raise OSError(5, "Input/output error")
+        raise files.SourceUnreadable(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "copy_file_range", fail)
+    monkeypatch.setattr(output, "copy_range", fail)
 
     written, unusable = write(tmp_path / "second.tar.gz", tables, about, first)
 
     assert written.copied == 0
     assert "Input/output error" in unusable[0].problem
     assert (tmp_path / "second.tar.gz").read_bytes() == first.read_bytes()
+
+
+@contextmanager
+def reading_back(path: Path, bad: Callable[[memoryview], None]) -> Iterator[None]:
+    """Every reading of the members that were copied to `path` goes through `bad`, as from a disk that fails there."""
+    real = os.preadv
+
+    def read(handle: int, buffers: list, offset: int) -> int:
+        done = real(handle, buffers, offset)
+        if path.name in Path(f"/proc/self/fd/{handle}").readlink().name:
+            bad(memoryview(buffers[0])[:done])
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "preadv", read)
+        yield
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_an_earlier_archive_is_not_blamed_for_copies_that_cannot_be_read(code, first, tables, about, tmp_path):
+    def bad(_content: memoryview) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with (
+        reusable_members([first], about.store_id, about.compression) as archives,
+        reading_back(tmp_path / "second.tar.gz", bad),
+        pytest.raises(OSError, match=os.strerror(code)),
+    ):
+        writer.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
+
+    assert archives.unusable == []
+    assert not (tmp_path / "second.tar.gz").exists()
+
+
+def test_an_earlier_archive_is_not_blamed_for_copies_that_the_disk_changed(first, tables, about, tmp_path):
+    def bad(content: memoryview) -> None:
+        content[len(content) // 2] ^= 1
+
+    with (
+        reusable_members([first], about.store_id, about.compression) as archives,
+        reading_back(tmp_path / "second.tar.gz", bad),
+        pytest.raises(OSError, match="other bytes than were written"),
+    ):
+        writer.write_archive(tmp_path / "second.tar.gz", tables, about, digests=known_in(tables), reusable=archives)
+
+    assert archives.unusable == []
+    assert not (tmp_path / "second.tar.gz").exists()
 
 
 def test_a_full_disk_is_said_although_members_are_copied(first, tables, about, tmp_path, largest_file):

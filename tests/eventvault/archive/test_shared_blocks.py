@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable
@@ -84,6 +85,29 @@ def test_damage_in_an_earlier_archive_is_not_shared(sharing: Path, tables: Path,
 
     assert (second.copied, second.cloned) == (0, 0)
     reader.verify(sharing / "second.tar.gz")
+
+
+def test_an_earlier_archive_is_named_for_shared_blocks_that_cannot_be_read(
+    sharing: Path, tables: Path, about: Manifest
+) -> None:
+    write(sharing / "first.tar.gz", tables, about)
+    real = os.preadv
+
+    def read(handle: int, buffers: list[memoryview], offset: int) -> int:
+        if "second" in Path(f"/proc/self/fd/{handle}").readlink().name and 2**20 < offset < 9 * 2**20:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(handle, buffers, offset)
+
+    with (
+        reusable_members([sharing / "first.tar.gz"], about.store_id, about.compression) as archives,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        known = {file.name: blake3(file.read_bytes()).hexdigest() for file in tables.glob("*.ldb")}
+        patch.setattr(os, "preadv", read)
+        with pytest.raises(ArchiveDamaged):  # the fake disk fails at these bytes whatever is written there
+            writer.write_archive(sharing / "second.tar.gz", tables, about, digests=known, reusable=archives)
+
+    assert [each.name for each in archives.unusable] == ["first.tar.gz"]
 
 
 def test_between_two_file_systems_members_are_copied(
