@@ -16,6 +16,7 @@ from app.access import AccessRules
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
+from app.cli.problems import group as problem_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach
@@ -23,6 +24,7 @@ from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.kafka.routes import blueprint as kafka
+from app.problems.routes import blueprint as problems
 from app.replies import OrjsonProvider
 from app.store import COMMAND
 from eventvault import __version__
@@ -117,7 +119,8 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     metrics.install(app)
     app.register_blueprint(docs)
     app.cli.add_command(backup_commands)
+    app.cli.add_command(problem_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, kafka, health):
+    for blueprint in (events, backup, kafka, problems, health):
         api.register_blueprint(blueprint)

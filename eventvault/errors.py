@@ -108,6 +108,18 @@ class PartitionNotStopped(EventVaultError):
     code = "partition_not_stopped"
 
 
+class ProblemNotFound(EventVaultError):
+    """Health never has a problem with this code."""
+
+    code = "problem_not_found"
+
+
+class NothingToAccept(EventVaultError):
+    """The problem does not wait for a decision, or it goes away only if its cause is removed."""
+
+    code = "nothing_to_accept"
+
+
 class NothingToUndo(EventVaultError):
     code = "nothing_to_undo"
 

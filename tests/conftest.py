@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.schedule",
     "tests.stores",
     "tests.service",
+    "tests.command_line",
     "tests.kafka_broker",
     "tests.nginx",
     "tests.mounts",

@@ -30,6 +30,8 @@ EXIT_STATUSES: dict[str, int] = {
     "undo_not_found": NOT_FOUND,
     "nothing_to_undo": NOT_FOUND,
     "nothing_to_recover": NOT_FOUND,
+    "nothing_to_accept": NOT_FOUND,
+    "problem_not_found": NOT_FOUND,
     "moment_unavailable": NOT_FOUND,
     "database_missing": NOT_FOUND,
     "database_present": CONFLICT,

@@ -12,6 +12,13 @@ class ProblemSchema(ReplySchema):
     code = fields.String(required=True)
     message = fields.String(required=True)
     hint = fields.String(required=True)
+    about = fields.String(
+        allow_none=True, metadata={"description": "Tells problems with the same code apart, such as `events/2`."}
+    )
+    since = fields.String(allow_none=True, metadata={"format": "date-time"})
+    acceptable = fields.Boolean(
+        metadata={"description": "Whether it stays until its cause is gone or somebody accepts it."}
+    )
 
 
 class BackupHealthSchema(ReplySchema):

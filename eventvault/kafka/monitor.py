@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from eventvault import clock
 from eventvault.errors import PartitionNotStopped
-from eventvault.kafka.offset_check import HealthProblem
 from eventvault.kafka.topic_info import dead_letter_topic
+from eventvault.problems import Problem
 from eventvault.settings import Settings
 
 log = logging.getLogger("KafkaMonitor")
@@ -47,7 +49,7 @@ class KafkaMonitor:
         self._last_error: dict[str, Any] | None = None
         self._last_message: int | None = None
         self._partitions: dict[int, dict[str, Any]] = {}
-        self._stopped: dict[int, HealthProblem] = {}
+        self._stopped: dict[int, Problem] = {}
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
     def connected(self, brokers: Mapping[int, str]) -> None:
@@ -112,10 +114,14 @@ class KafkaMonitor:
         if dead_letters and self._letters_log_due():
             log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
 
-    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, HealthProblem]) -> None:
+    def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, Problem]) -> None:
         """Record the `state`, `next` and `lag` of all partitions, and the problems of those that are stopped."""
         with self._lock:
-            before, self._stopped = self._stopped, dict(stopped)
+            before = self._stopped
+            self._stopped = {
+                partition: self._waiting(partition, problem, before.get(partition))
+                for partition, problem in stopped.items()
+            }
             self._partitions = dict(states)
             for partition in stopped.keys() - before.keys():
                 self._note_error(stopped[partition].message)
@@ -134,21 +140,26 @@ class KafkaMonitor:
                 hint="stoppedPartitions in the kafka part of GET /api/health lists the stopped ones",
             )
 
-    def problems(self) -> list[dict[str, Any]]:
-        """Return the problems that make health degraded, with `code`, `message` and `hint`."""
+    def stopped_problems(self) -> list[Problem]:
+        """Return the problems of the stopped partitions, which wait for a decision; `details` has the `partition`."""
+        with self._lock:
+            return [problem for _, problem in sorted(self._stopped.items())]
+
+    def problems(self) -> list[Problem]:
+        """Return the problems that go away without a decision."""
         if not self.configured:
             return []
+        problems = []
         with self._lock:
-            problems = [problem for _, problem in sorted(self._stopped.items())]
             if not self._connected and self._monotonic() - self._away_since >= GRACE_SECONDS:
                 message = f"no Kafka broker answers at {self._servers}"
-                problems.append(HealthProblem("kafka_unreachable", message, _RETRIED))
+                problems.append(Problem("kafka_unreachable", message, _RETRIED))
             if self._connected and self._topic_missing and self._topic_expected:
                 message = f"the topic {self._topic} is gone"
-                problems.append(HealthProblem("kafka_topic_missing", message, "create it again, or restore it"))
+                problems.append(Problem("kafka_topic_missing", message, "create it again, or restore it"))
             if self._connected and self._failure is not None:
-                problems.append(HealthProblem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED))
-        return [problem._asdict() for problem in problems]
+                problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED))
+        return problems
 
     def snapshot(self) -> dict[str, Any]:
         """Return the `kafka` member of `/api/health`; `{"configured": false}` if Kafka is not configured."""
@@ -169,6 +180,14 @@ class KafkaMonitor:
                 "lastMessageAt": _instant(self._last_message),
                 "lastError": self._last_error,
             }
+
+    def _waiting(self, partition: int, problem: Problem, earlier: Problem | None) -> Problem:
+        return msgspec.structs.replace(
+            problem,
+            about=f"{self._topic}/{partition}",
+            since=earlier.since if earlier and earlier.code == problem.code else clock.now(),
+            details={"partition": partition},
+        )
 
     def _letters_log_due(self) -> bool:
         """Return True once a minute, so that one broken producer does not fill the log."""

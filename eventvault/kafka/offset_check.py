@@ -6,10 +6,9 @@ operator accepts the loss.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
+from eventvault.problems import Problem
 
 
 def accept_loss_hint(partition: int) -> str:
@@ -20,35 +19,27 @@ def accept_loss_hint(partition: int) -> str:
     )
 
 
-class HealthProblem(NamedTuple):
-    """A problem as `/api/health` shows it."""
-
-    code: str
-    message: str
-    hint: str
-
-
 def check_offset(
     topic: str, partition: int, stored: StoredOffset, topic_info: TopicInfo, low: int, high: int
-) -> HealthProblem | None:
+) -> Problem | None:
     """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets."""
     where = f"partition {partition} of the topic {topic}"
     if stored.topic_id and topic_info.topic_id and stored.topic_id != topic_info.topic_id:
         return recreated(topic, partition)
     if not (stored.topic_id and topic_info.topic_id) and _differ(stored.cluster_id, topic_info.cluster_id):
-        return HealthProblem(
+        return Problem(
             "kafka_cluster_changed",
             f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
             accept_loss_hint(partition),
         )
     if stored.next > high:
-        return HealthProblem(
+        return Problem(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, but was consumed up to {stored.next}",
             accept_loss_hint(partition),
         )
     if stored.next < low:
-        return HealthProblem(
+        return Problem(
             "kafka_messages_gone",
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were consumed",
@@ -57,24 +48,24 @@ def check_offset(
     return None
 
 
-def recreated(topic: str, partition: int) -> HealthProblem:
-    return HealthProblem(
+def recreated(topic: str, partition: int) -> Problem:
+    return Problem(
         "kafka_topic_recreated",
         f"the topic {topic} was recreated: the stored offset of partition {partition} belongs to the old topic",
         accept_loss_hint(partition),
     )
 
 
-def diverged(topic: str, partition: int, offset: int) -> HealthProblem:
-    return HealthProblem(
+def diverged(topic: str, partition: int, offset: int) -> Problem:
+    return Problem(
         "kafka_topic_diverged",
         f"partition {partition} of the topic {topic} has another message at offset {offset} than the consumed one",
         accept_loss_hint(partition),
     )
 
 
-def out_of_range(topic: str, partition: int, reason: str) -> HealthProblem:
-    return HealthProblem(
+def out_of_range(topic: str, partition: int, reason: str) -> Problem:
+    return Problem(
         "kafka_offset_out_of_range",
         f"partition {partition} of the topic {topic} no longer has the next offset: {reason}",
         accept_loss_hint(partition),

@@ -11,10 +11,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from eventvault.kafka import offset_check
 from eventvault.kafka.messages import Headers, Record
-from eventvault.kafka.offset_check import HealthProblem
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
 from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, unreachable
+from eventvault.problems import Problem
 
 MAX_WAIT_SECONDS = 30.0
 
@@ -30,7 +30,7 @@ class Position(msgspec.Struct):
     next: int | None = None
     at_end: int = 0
     compare: StoredOffset | None = None
-    problem: HealthProblem | None = None
+    problem: Problem | None = None
     waits_until: float | None = None
     failures: int = 0
 
@@ -82,7 +82,7 @@ class Positions:
             raise unreachable(error) from error
         return int(low), int(high)
 
-    def stop(self, partition: int, problem: HealthProblem) -> None:
+    def stop(self, partition: int, problem: Problem) -> None:
         """Consume nothing more from a partition."""
         self._unassign(partition)
         self.by_partition[partition].problem = problem
@@ -116,7 +116,7 @@ class Positions:
         first = position.next or 0
         return [_kafka_message(message) for message in messages if (message.offset() or 0) >= first]
 
-    def stopped(self) -> dict[int, HealthProblem]:
+    def stopped(self) -> dict[int, Problem]:
         return {
             number: position.problem for number, position in self.by_partition.items() if position.problem is not None
         }

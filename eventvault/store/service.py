@@ -24,6 +24,7 @@ from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
+from eventvault.problems import OpenProblems
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
@@ -41,6 +42,7 @@ from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import HealthOwner
 from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
 from eventvault.store.owners.past_reader import PastReaderOwner
+from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.restores import RestoresOwner
 
 
@@ -63,6 +65,7 @@ class StoreService(ComposedStore):
         self.settings = settings
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
             make_folder(folder)
+        self.open_problems = OpenProblems(settings.storage_dir)
         self.bus = EventBus(settings.database)
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)
@@ -100,13 +103,16 @@ class StoreService(ComposedStore):
         )
         self.operation_ids = OperationIds(settings.storage_dir)
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
+        kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
+        self.open_problems.add_source(kafka_control)
         super().__init__(
             self.event_log,
             self._backups_owner(),
             self._restores_owner(),
             PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log),
-            KafkaControlOwner(self.lifecycle, self.kafka, self._consumers),
-            self._health_owner(),
+            kafka_control,
+            ProblemsOwner(self.lifecycle, self.open_problems, health.status),
+            health,
         )
 
     def _backups_owner(self) -> BackupsOwner:
@@ -132,6 +138,7 @@ class StoreService(ComposedStore):
             journal=self.journal,
             restorer=self.restorer,
             kafka=self.kafka,
+            open_problems=self.open_problems,
         )
 
     def initialize(self) -> None:

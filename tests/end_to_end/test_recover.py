@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,32 +12,10 @@ import pytest
 from app.cli import exits
 from eventvault.settings import INVALID_SETTINGS_STATUS
 from tests import processes
-from tests.service import PROJECT, Service, service_environment
+from tests.command_line import Command
+from tests.service import Service
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
-
-
-@pytest.fixture
-def flask(settings_environment: dict[str, str]) -> Command:
-    """Call it to run `flask --app wsgi …` to its end; nothing of it may be left."""
-
-    def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        mark = secrets.token_hex(8)
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
-            env=service_environment({**settings_environment, **environment}, 0, mark),
-            cwd=PROJECT,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        processes.wait_until(lambda: not processes.marked(mark), f"left over: {processes.marked(mark)}")
-        return done
-
-    return run
 
 
 @pytest.fixture(scope="module")

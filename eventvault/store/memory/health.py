@@ -1,24 +1,26 @@
-"""The double of the health: always well."""
+"""The double of the health: well, unless a test adds problems."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from eventvault.restore.values import describe_last, describe_staged
+from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.ports.health import Health
 
 
 class MemoryHealth(Health):
-    def __init__(self, state: MemoryState) -> None:
+    def __init__(self, state: MemoryState, problems: MemoryProblems) -> None:
         self._state = state
+        self._problems = problems
 
     def status(self) -> dict[str, Any]:
         state, entries = self._state, self._state.archives.entries()
         staged = describe_staged(state.staged)
         return {
-            "status": "ok",
-            "problems": [],
+            "status": "degraded" if self._problems.waiting else "ok",
+            "problems": [problem.describe(acceptable=True) for problem in self._problems.waiting],
             "store": {
                 "state": "open",
                 "events": len(state.events),

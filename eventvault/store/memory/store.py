@@ -11,6 +11,7 @@ from eventvault.store.memory.event_log import MemoryEventLog
 from eventvault.store.memory.health import MemoryHealth
 from eventvault.store.memory.kafka_control import MemoryKafkaControl
 from eventvault.store.memory.past_reader import MemoryPastReader
+from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.restores import MemoryRestores
 from eventvault.store.memory.state import MemoryState
 
@@ -21,6 +22,7 @@ class MemoryStore(ComposedStore):
     def __init__(self, folder: Path, now: clock.Clock = clock.now) -> None:
         self.state = MemoryState(folder, now)
         self.kafka_control = MemoryKafkaControl()
+        self.problems = MemoryProblems()
         event_log = MemoryEventLog(self.state)
         super().__init__(
             event_log,
@@ -28,5 +30,6 @@ class MemoryStore(ComposedStore):
             MemoryRestores(self.state),
             MemoryPastReader(self.state, event_log),
             self.kafka_control,
-            MemoryHealth(self.state),
+            self.problems,
+            MemoryHealth(self.state, self.problems),
         )

@@ -22,6 +22,7 @@ from eventvault.database.bus import EventBus
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.problems import OpenProblems
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import read_intent, read_last
 from eventvault.restore.values import describe_last, describe_staged
@@ -44,6 +45,7 @@ class HealthOwner(Health):
     journal: Journal
     restorer: Restorer
     kafka: KafkaMonitor
+    open_problems: OpenProblems
 
     def status(self) -> dict[str, Any]:
         return _describe(self)
@@ -66,7 +68,8 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     codes = {problem["code"] for problem in problems}
     problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
-    problems += parts.kafka.problems()
+    problems += [problem.describe() for problem in parts.kafka.problems()]
+    problems += [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
     restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
     return {
         "status": "restoring" if restoring else "degraded" if problems else "ok",

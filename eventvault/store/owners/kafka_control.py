@@ -11,6 +11,7 @@ from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import Operation
@@ -18,6 +19,8 @@ from eventvault.store.ports.kafka_control import KafkaControl
 
 
 class KafkaControlOwner(KafkaControl):
+    """Also the source of the problems of stopped partitions."""
+
     def __init__(self, lifecycle: Lifecycle, monitor: KafkaMonitor, consumers: Sequence[Consumer]) -> None:
         self._lifecycle = lifecycle
         self._monitor = monitor
@@ -30,6 +33,16 @@ class KafkaControlOwner(KafkaControl):
         if not operation.notes:
             self._monitor.check_stopped(partition)
             operation.note("partition", partition)
+        self._resume(partition)
+
+    def waiting(self) -> list[Problem]:
+        return self._monitor.stopped_problems()
+
+    def accept(self, problem: Problem) -> None:
+        self._lifecycle.check()
+        self._resume(problem.details["partition"])
+
+    def _resume(self, partition: int) -> None:
         for consumer in self._consumers:
             consumer.accept_loss(partition)
 

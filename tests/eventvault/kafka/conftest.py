@@ -64,7 +64,7 @@ class Consuming:
         self.consumer.start()
 
     def codes(self) -> list[str]:
-        return [problem["code"] for problem in self.monitor.problems()]
+        return [problem.code for problem in (*self.monitor.stopped_problems(), *self.monitor.problems())]
 
     def states(self) -> list[str]:
         return [partition["state"] for partition in self.monitor.snapshot()["partitions"]]

@@ -150,7 +150,7 @@ def test_messages_that_were_removed_before_they_were_taken_stop_the_partition(ka
     kafka.remove_before(topic, 4)
     one.consumer.start()
     until(lambda: one.codes() == ["kafka_messages_gone"], "the gap is not noticed")
-    assert "2 messages from 2 on were removed" in one.monitor.problems()[0]["message"]
+    assert "2 messages from 2 on were removed" in one.monitor.stopped_problems()[0].message
     one.consumer.accept_loss(0)
     until(lambda: one.registry.types() == ["t1", "t2", "t5", "t6"], "what is left does not come")
 

@@ -36,7 +36,7 @@ def monitor(
 
 
 def codes(monitor: KafkaMonitor) -> list[str]:
-    return [problem["code"] for problem in monitor.problems()]
+    return [problem.code for problem in (*monitor.stopped_problems(), *monitor.problems())]
 
 
 def test_a_broker_that_is_slow_to_start_is_no_problem_yet(monitor: KafkaMonitor, time: Time) -> None:

@@ -1,0 +1,178 @@
+"""Problems that wait for a decision: health names each one until its cause is gone or an operator accepts it.
+
+A problem whose cause can be examined at any time comes from a source. A problem that one process detects and a later
+one must still name is reported, and recorded in `STORAGE_DIR/problems.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from eventvault import clock, data_folders, small_files
+from eventvault.errors import InvalidInput, NoSpace, NothingToAccept
+
+log = logging.getLogger("BackupManager")
+
+MAX_ACCEPTED = 1000
+"""Beyond this number, the oldest accepted problems are forgotten."""
+
+_KAFKA_LOSS = "the partition is read from its present first offset; the messages before it are lost"
+CONSEQUENCES: dict[str, str] = {
+    "rolled_back": "the events stay in the archives and the journal, and health no longer names them",
+    "backups_changed": "from now on BACKUP_DIR as it is now belongs to this installation, and backups go there",
+    "clock_ahead": "the present time of the clock is believed, and events are recorded with it",
+    "kafka_topic_recreated": _KAFKA_LOSS,
+    "kafka_cluster_changed": _KAFKA_LOSS,
+    "kafka_topic_truncated": _KAFKA_LOSS,
+    "kafka_topic_diverged": _KAFKA_LOSS,
+    "kafka_messages_gone": _KAFKA_LOSS,
+    "kafka_offset_out_of_range": _KAFKA_LOSS,
+}
+"""Code of a problem that can be accepted → what follows from accepting it."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A problem as health shows it.
+
+    about: tells problems with the same code apart, such as `events/2` for a partition. since: microseconds, None if
+    unknown. details: what a program may need of the message, such as sequences.
+    """
+
+    code: str
+    message: str
+    hint: str
+    about: str | None = None
+    since: int | None = None
+    details: dict[str, Any] = {}
+
+    def describe(self, *, acceptable: bool = False) -> dict[str, Any]:
+        """Return the problem as health shows it. acceptable: it waits for a decision."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "about": self.about,
+            "since": None if self.since is None else clock.format_milliseconds(self.since),
+            "acceptable": acceptable,
+            **({"details": self.details} if self.details else {}),
+        }
+
+
+class ProblemSource(Protocol):
+    """A part of the store that knows at any time which of its problems wait for a decision."""
+
+    def waiting(self) -> list[Problem]:
+        """Return the problems. Never waits and never raises."""
+
+    def accept(self, problem: Problem) -> None:
+        """Go on with what the problem says; does nothing if it is gone. A second call changes nothing."""
+
+
+class _Accepted(msgspec.Struct, frozen=True):
+    code: str
+    about: str
+    at: int
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1] = 1
+    reported: tuple[Problem, ...] = ()
+    accepted: tuple[_Accepted, ...] = ()
+
+
+class OpenProblems:
+    """All problems that wait for a decision. Safe for many threads."""
+
+    def __init__(self, storage_dir: Path, now: clock.Clock = clock.now) -> None:
+        self._path = storage_dir / data_folders.PROBLEMS
+        self._now = now
+        self._lock = threading.RLock()
+        self._sources: list[ProblemSource] = [self]
+        self._file = small_files.read_or_quarantine(self._path, _File) or _File()
+
+    def add_source(self, source: ProblemSource) -> None:
+        self._sources.append(source)
+
+    def report(self, problem: Problem) -> None:
+        """Record a problem until it is resolved or accepted.
+
+        Reported again, it is brought up to date and keeps its `since`. One that was accepted with the same `about` is
+        not reported again. If the disk is full, the problem is named as long as this store lives.
+        """
+        with self._lock:
+            if any(_key(accepted) == _key(problem) for accepted in self._file.accepted):
+                return
+            earlier = next((known for known in self._file.reported if _key(known) == _key(problem)), None)
+            since = earlier.since if earlier else problem.since or self._now()
+            problem = msgspec.structs.replace(problem, since=since)
+            if problem != earlier:
+                self._replace_reported([*self._others(problem), problem])
+
+    def resolve(self, code: str, about: str | None = None) -> None:
+        """Forget a reported problem whose cause is gone."""
+        with self._lock:
+            reported = [problem for problem in self._file.reported if _key(problem) != (code, about)]
+            if len(reported) < len(self._file.reported):
+                self._replace_reported(reported)
+
+    def waiting(self) -> list[Problem]:
+        """Return the reported problems."""
+        return list(self._file.reported)
+
+    def all(self) -> list[Problem]:
+        """Return the problems of all sources."""
+        return [problem for source in self._sources for problem in source.waiting()]
+
+    def find(self, code: str, about: str | None = None) -> Problem:
+        """Return the problem to accept. about: may be left out if one problem has the code.
+
+        Raises NothingToAccept if there is none, InvalidInput if several have the code.
+        """
+        waiting = [problem for problem in self.all() if problem.code == code]
+        matching = [problem for problem in waiting if about in (None, problem.about)]
+        names = ", ".join(str(problem.about) for problem in waiting)
+        if not matching:
+            where = f" about {about}" if about is not None else ""
+            hint = f"`about` may be: {names}" if waiting else "GET /api/health names the problems there are"
+            raise NothingToAccept(f"no problem {code}{where} waits for a decision; nothing was changed", hint=hint)
+        if len(matching) > 1:
+            message = f"{len(matching)} problems with the code {code} wait for a decision; nothing was changed"
+            fields = {"about": [f"Name one of: {names}."]}
+            raise InvalidInput(message, hint=f"name in `about` the one that you accept: {names}", fields=fields)
+        return matching[0]
+
+    def accept_waiting(self, problem: Problem) -> None:
+        """Accept a problem; does nothing if it does not wait any more. Raises what its source raises."""
+        for source in self._sources:
+            if any(_key(waiting) == _key(problem) for waiting in source.waiting()):
+                source.accept(problem)
+                log.warning("an operator accepted %s: %s", problem.code, problem.message)
+
+    def accept(self, problem: Problem) -> None:
+        """Forget a reported problem for good. Raises NoSpace or OSError; then it still waits."""
+        with self._lock:
+            accepted = self._file.accepted
+            if problem.about is not None:
+                accepted = (*accepted, _Accepted(problem.code, problem.about, self._now()))[-MAX_ACCEPTED:]
+            file = _File(reported=tuple(self._others(problem)), accepted=accepted)
+            small_files.write(self._path, file)
+            self._file = file
+
+    def _others(self, problem: Problem) -> list[Problem]:
+        return [known for known in self._file.reported if _key(known) != _key(problem)]
+
+    def _replace_reported(self, problems: list[Problem]) -> None:
+        self._file = _File(reported=tuple(problems), accepted=self._file.accepted)
+        try:
+            small_files.write(self._path, self._file)
+        except (OSError, NoSpace) as error:
+            log.warning("the problems of this installation cannot be recorded: %s", error)
+
+
+def _key(problem: Problem | _Accepted) -> tuple[str, str | None]:
+    return problem.code, problem.about

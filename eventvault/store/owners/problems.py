@@ -1,0 +1,49 @@
+"""Accepts problems that wait for a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from eventvault.errors import NothingToAccept, ProblemNotFound
+from eventvault.problems import CONSEQUENCES, OpenProblems, Problem
+from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.operation_ids import Operation
+from eventvault.store.ports.problems import Problems
+
+
+class ProblemsOwner(Problems):
+    """status: what health says, for a code that cannot be accepted."""
+
+    def __init__(self, lifecycle: Lifecycle, open_problems: OpenProblems, status: Callable[[], dict[str, Any]]) -> None:
+        self._lifecycle = lifecycle
+        self._open_problems = open_problems
+        self._status = status
+
+    def accept_problem(self, code: str, about: str | None = None, *, operation: Operation | None = None) -> Problem:
+        """A start that failed may wait for this decision, so the database need not be open."""
+        operation = operation or Operation()
+        self._lifecycle.check_started()
+        noted = operation.notes.get("problem")
+        if noted is None:
+            self._check_code(code)
+            problem = self._open_problems.find(code, about)
+            operation.note("problem", msgspec.to_builtins(problem))
+        else:
+            problem = msgspec.convert(noted, Problem)
+        self._open_problems.accept_waiting(problem)
+        return problem
+
+    def _check_code(self, code: str) -> None:
+        """Raises NothingToAccept for a problem that no decision ends, ProblemNotFound for an unknown code."""
+        if code in CONSEQUENCES:
+            return
+        present = next((problem for problem in self._status()["problems"] if problem["code"] == code), None)
+        if present is not None:
+            raise NothingToAccept(f"{code} cannot be accepted; nothing was changed", hint=present["hint"])
+        raise ProblemNotFound(
+            f"there is no problem {code}; nothing was changed",
+            hint=f"GET /api/health names the problems there are; these can be accepted: {', '.join(CONSEQUENCES)}",
+        )

@@ -1,0 +1,74 @@
+"""A problem that waits for a decision, through the real service and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventvault.problems import OpenProblems, Problem
+from tests.command_line import Command
+from tests.processes import wait_until
+from tests.service import Service
+
+ADDRESS = "/api/problems/rolled_back/accept"
+
+
+@pytest.fixture
+def reported(settings_environment: dict[str, str]) -> None:
+    """An earlier store reported two problems."""
+    storage = Path(settings_environment["STORAGE_DIR"])
+    storage.mkdir()
+    problems = OpenProblems(storage)
+    for generation in ("a", "b"):
+        problems.report(Problem("rolled_back", f"events of {generation} are not here", "restore", about=generation))
+
+
+def about(running: Service) -> list[str]:
+    return [problem["about"] for problem in running.get("/api/health").json()["problems"]]
+
+
+@pytest.mark.usefixtures("reported")
+def test_what_was_accepted_stays_so_when_the_store_is_killed(service: Callable[..., Service]) -> None:
+    running = service(workers=1)
+    assert about(running) == ["a", "b"]
+    assert running.get("/api/health").json()["status"] == "degraded"
+    assert running.post(ADDRESS).status == 422
+
+    assert running.post(ADDRESS, {"about": "a"}).status == 200
+    assert running.post(ADDRESS, {"about": "a"}).status == 409
+    (store,) = running.stores()
+    os.kill(store, signal.SIGKILL)
+    wait_until(lambda: store not in running.stores(), "the store lives")
+    running.wait_until_ready()
+
+    assert about(running) == ["b"]
+    assert "an operator accepted rolled_back: events of a are not here" in running.log()
+    assert running.post(ADDRESS).json()["about"] == "b"
+    assert running.get("/api/health").json()["status"] == "ok"
+    assert running.post("/api/problems/never/accept").status == 404
+
+
+@pytest.mark.usefixtures("reported")
+def test_the_command_line_lists_and_accepts(service: Callable[..., Service], flask: Command) -> None:
+    running = service(workers=1)
+
+    text = flask("problems", "list").stdout
+    assert "events of a are not here" in text
+    assert "flask problems accept rolled_back --about b" in text
+    unanswered = flask("problems", "accept", "rolled_back", "--about", "a")
+    assert (unanswered.returncode, "--yes" in unanswered.stderr) == (5, True)
+    assert about(running) == ["a", "b"]
+
+    accepted = flask("problems", "accept", "rolled_back", "--about", "a", "--yes", "--json")
+    assert (accepted.returncode, json.loads(accepted.stdout)["about"]) == (0, "a"), accepted.stderr
+    for arguments, status in ((("rolled_back", "--about", "a"), 3), (("never",), 3)):
+        assert flask("problems", "accept", *arguments, "--yes").returncode == status
+    left = json.loads(flask("problems", "list", "--json").stdout)
+    assert [problem["about"] for problem in left["problems"]] == ["b"]
+    assert flask("problems", "accept", "rolled_back", "--yes").returncode == 0
+    assert flask("problems", "list").stdout == "No problems.\n"
