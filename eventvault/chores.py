@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import plyvel
 
 from eventvault import errors
-from eventvault.system_errors import is_disk_full, text_of
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 
 log = logging.getLogger("BackupManager")
 
@@ -82,10 +81,7 @@ class Chores:
         try:
             answer = orjson.loads(output)
         except orjson.JSONDecodeError:
-            raise errors.EventVaultError(
-                f"the {name} process ended with status {status} and no answer",
-                hint="see the log; the machine may have run out of memory",
-            ) from None
+            raise _died(name, status) from None
         if "error" in answer:
             raise errors.from_wire(answer["error"])
         result: dict[str, Any] = answer["result"]
@@ -107,6 +103,19 @@ def _cancelled(name: str) -> errors.Cancelled:
     return errors.Cancelled(f"{name} was cancelled because the store is stopping", hint="send the request again")
 
 
+def _died(name: str, status: int) -> errors.EventVaultError:
+    """The error for a child without an answer. A table is mapped into memory: a bad sector of it is SIGBUS."""
+    if status == -signal.SIGBUS:
+        return errors.DiskFailed(
+            f"{name} failed: the disk could not read a file that was mapped into memory",
+            hint="check the disk of STORAGE_DIR; the system's log names it",
+        )
+    return errors.TooBusy(
+        f"the {name} process ended with status {status} and no answer",
+        hint="try again; the machine may have run out of memory, which the system's log says",
+    )
+
+
 def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
     """Ask the kernel to signal this process when `parent` dies; signal it at once if `parent` is dead already."""
     with contextlib.suppress(OSError, AttributeError):
@@ -116,13 +125,8 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
 
 
 def as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
-    """Convert an error of a chore: an error of the disk is an answer too, above all a full disk."""
-    if isinstance(error, errors.EventVaultError):
-        return error
-    log.error("%s failed", name, exc_info=error)
-    if is_disk_full(error):
-        return errors.NoSpace(f"{name} failed: {text_of(error)}", hint="free some space on that disk and try again")
-    return errors.EventVaultError(f"{name} failed: {text_of(error)}", hint="see the log")
+    """Convert an error of a chore: what the system says of a disk is an answer too."""
+    return error if isinstance(error, errors.EventVaultError) else as_answer(name, error)
 
 
 def main(name: str, parent: int, niceness: int) -> None:
@@ -133,7 +137,7 @@ def main(name: str, parent: int, niceness: int) -> None:
     arguments = orjson.loads(sys.stdin.buffer.read())
     try:
         answer = {"result": chore(**arguments)}
-    except (errors.EventVaultError, OSError, plyvel.Error) as error:
+    except (errors.EventVaultError, *SYSTEM_ERRORS) as error:
         answer = {"error": as_event_vault_error(name, error).to_wire()}
     sys.stdout.buffer.write(orjson.dumps(answer, default=str))
 

@@ -63,7 +63,7 @@ class Forbidden(EventVaultError):
 
 
 class TooBusy(EventVaultError):
-    """This process already serves as many long requests as it can."""
+    """This process serves as many long requests as it can, or the machine has too little memory or descriptors."""
 
     code = "too_busy"
 
@@ -165,7 +165,7 @@ class ArchiveAlien(ArchiveError):
 
 
 class ArchiveUnreadable(ArchiveError):
-    """The file could not be opened (permissions, a disk, too many open files); its content is unknown."""
+    """The system could not open or read the file (permissions, a disk, too many open files): it may be good."""
 
     code = "archive_unreadable"
 
@@ -270,6 +270,12 @@ class NoSpace(EventVaultError):
     """A disk is full; the unfinished work was removed."""
 
     code = "no_space"
+
+
+class DiskFailed(EventVaultError):
+    """The system could not read or write; the data may be whole, and nothing was changed. It is tried again."""
+
+    code = "disk_failed"
 
 
 class Cancelled(EventVaultError):

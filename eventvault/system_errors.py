@@ -1,4 +1,4 @@
-"""Tells from the operating system's errors that a disk is full, and which process holds a lock.
+"""Tells the operating system's errors by their numbers, and which process holds a lock.
 
 LevelDB's errors carry text only, such as `IO error: /path/000003.log: No space left on device`. The part behind the
 last `: ` is the system's own, and is compared with `os.strerror`. The rest is a path, which may contain any word.
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from eventvault.errors import NoSpace
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LOCK_HELD = (errno.EAGAIN,)
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LOCK_HELD = frozenset({errno.EAGAIN})
+_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 _FLOCK = struct.Struct("@hhqqi0q")
 """Linux's `struct flock`: type, whence, start, length, process id."""
 
@@ -28,14 +29,31 @@ def text_of(error: BaseException) -> str:
     return message.decode(errors="replace") if isinstance(message, bytes) else str(error)
 
 
+def number_of(error: BaseException) -> int | None:
+    """Return the error's `errno`, for LevelDB's errors by their text; None if the system has no part in it."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return _NUMBERS.get(text_of(error).rpartition(": ")[2])
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the system's words, with the path where there is one."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return text_of(error) or type(error).__name__
+    reason = os.strerror(error.errno)
+    return reason if error.filename is None else f"{reason}: {error.filename}"
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an OSError or a LevelDB error means a full disk, an exhausted quota or a file size limit."""
-    return _is_one_of(error, _DISK_FULL)
+    return number_of(error) in _DISK_FULL
 
 
 def is_lock_refused(error: BaseException) -> bool:
     """Return whether LevelDB could not lock its LOCK file because another process holds it; `lock_holder` says who."""
-    return _is_one_of(error, _LOCK_HELD)
+    return number_of(error) in _LOCK_HELD
 
 
 @contextmanager
@@ -46,9 +64,8 @@ def reporting_no_space(doing: str) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        reason = text_of(error) if error.errno is None else os.strerror(error.errno)
         raise NoSpace(
-            f"{doing} failed: {reason}",
+            f"{doing} failed: {reason_of(error)}",
             hint="free some space (or raise the quota) on that disk and try again; the unfinished file was removed",
         ) from error
 
@@ -56,14 +73,14 @@ def reporting_no_space(doing: str) -> Iterator[None]:
 def lock_holder(lock: Path) -> int | None:
     """Return the id of the process that holds an fcntl lock on the file `lock`, None if there is none.
 
-    0: the holder has no id here, because it runs in another container. A file that cannot be opened counts as free. A
-    file that this process has open counts as locked by it; it is not opened, as closing it would give up that lock.
+    0: the holder has no id here, because it runs in another container. A file that is missing is free. A file that this
+    process has open counts as locked by it; it is not opened, as closing it would give up that lock. Raises OSError.
     """
     try:
         if _is_open_here(lock):
             return os.getpid()
         handle = os.open(lock, os.O_RDONLY)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         answer = fcntl.fcntl(handle, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
@@ -80,11 +97,3 @@ def _is_open_here(path: Path) -> bool:
             if os.path.samestat(os.fstat(int(handle.name)), wanted):
                 return True
     return False
-
-
-def _is_one_of(error: BaseException, numbers: tuple[int, ...]) -> bool:
-    number = getattr(error, "errno", None)
-    if number is not None:
-        return number in numbers
-    reason = text_of(error).rpartition(": ")[2]
-    return any(reason == os.strerror(number) for number in numbers)

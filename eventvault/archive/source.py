@@ -35,20 +35,20 @@ class OpenArchive:
     size: int
 
     def read_at(self, offset: int, count: int) -> bytes:
-        """Return `count` bytes, fewer only at the end of the file. Raises ArchiveDamaged if the disk fails."""
+        """Return `count` bytes, fewer only at the end of the file. Raises ArchiveUnreadable if the disk fails."""
         try:
             return os.pread(self.handle, count, offset)
         except OSError as error:
-            raise self.damaged(f"the disk reports: {os.strerror(error.errno or 0)}", offset) from error
+            raise self.unreadable(error, offset) from error
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill the buffer and return the number of bytes, fewer only at the end. Raises ArchiveDamaged."""
+        """Fill the buffer and return the number of bytes, fewer only at the end. Raises ArchiveUnreadable."""
         done = 0
         try:
             while done < len(buffer) and (read := os.preadv(self.handle, [buffer[done:]], offset + done)):
                 done += read
         except OSError as error:
-            raise self.damaged(f"the disk reports: {os.strerror(error.errno or 0)}", offset + done) from error
+            raise self.unreadable(error, offset + done) from error
         return done
 
     def crc_of(self, offset: int, length: int) -> int:
@@ -56,6 +56,13 @@ class OpenArchive:
         for start in range(offset, offset + length, _READ):
             crc = isal_zlib.crc32(self.read_at(start, min(_READ, offset + length - start)), crc)
         return crc
+
+    def unreadable(self, error: OSError, offset: int) -> ArchiveUnreadable:
+        """The error for bytes that the system cannot read now: they may be good."""
+        return ArchiveUnreadable(
+            f"reading {self.path} failed at byte {offset}: {os.strerror(error.errno or 0)}",
+            hint="check that disk and try again; restore another archive if the disk has a bad sector there",
+        )
 
     def damaged(self, why: str, offset: int) -> ArchiveDamaged:
         return ArchiveDamaged(f"reading {self.path} failed at byte {offset}: {why}", hint=DAMAGED_HINT)

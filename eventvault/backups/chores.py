@@ -40,7 +40,7 @@ def write_archive(
     checked yet; then `verified` is None. bad: the earlier archives that proved to be damaged, as {name, problem}.
     identity: of the file that was named. exists: the name is in use.
 
-    Raises DatabaseDamaged if a table is damaged, DatabaseError if one cannot be read, NoSpace, BackupsUnavailable, or
+    Raises DatabaseDamaged if a table is damaged, DiskFailed if one cannot be read, NoSpace, BackupsUnavailable, or
     ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.
     """
     target, about = Path(path), msgspec.convert(manifest, Manifest)

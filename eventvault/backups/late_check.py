@@ -14,6 +14,7 @@ from pathlib import Path
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
+from eventvault.damage import as_answer
 from eventvault.errors import BackupNotFound, Cancelled, DatabaseDamaged, EventVaultError
 from eventvault.files import FileIdentity
 
@@ -50,7 +51,7 @@ class LateCheck:
             except EventVaultError as error:
                 on_failure(error)
             except OSError as error:
-                on_failure(EventVaultError(f"checking the tables of {name} failed: {error}", hint="make a new backup"))
+                on_failure(as_answer(f"checking the tables of {name}", error))
             else:
                 on_whole()
             finally:

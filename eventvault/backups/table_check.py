@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from eventvault.errors import DatabaseDamaged, DatabaseError
+from eventvault.damage import as_answer
+from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, read_current, read_version
 from eventvault.leveldb.table import check_table
@@ -24,8 +25,8 @@ from eventvault.leveldb.table import check_table
 def checking_tables(folder: Path, names: Collection[str]) -> Iterator[Callable[[], None]]:
     """Check these tables of the checkpoint in `folder` in a second thread while the context is entered.
 
-    Yields a function that waits for the outcome. It raises DatabaseDamaged that names the table, DatabaseError if one
-    cannot be read. Leaving the context ends the check.
+    Yields a function that waits for the outcome. It raises DatabaseDamaged that names the table, or what the
+    system says of one that cannot be read (`as_answer`). Leaving the context ends the check.
     """
     ended = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="table-check") as pool:
@@ -66,10 +67,7 @@ def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool
                 return
             _check(folder / name, sizes[number])
     except OSError as error:
-        raise DatabaseError(
-            f"checking the tables of the database failed at {name}: {os.strerror(error.errno or 0)}",
-            hint="check the disk of STORAGE_DIR, and the limits of the process",
-        ) from error
+        raise as_answer(f"checking the tables of the database at {name}", error) from error
 
 
 def _sizes_by_manifest(folder: Path) -> dict[int, int]:

@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import plyvel
 
 from eventvault import clock
+from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
-from eventvault.database.commit import Committer, write_error
+from eventvault.database.commit import Committer
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import DatabaseError, EventVaultError, StoreUnavailable
 from eventvault.system_errors import text_of
@@ -61,7 +62,7 @@ class EventBus:
         """Open the database, then start the committer and the consumers. A second call does nothing.
 
         check: called with the registry before anything is appended. Raises the reason why the database cannot be
-        opened, a DatabaseError or NoSpace; nothing is started then.
+        opened, a DatabaseError or what the system says (`as_answer`); nothing is started then.
         """
         if self._registry is None:
             with self._exclusive():
@@ -86,14 +87,14 @@ class EventBus:
         """Yield the registry and keep it open until the context is left.
 
         Raises the reason why it is not open. A read that finds damage raises DatabaseDamaged, which is also set as
-        `problem` until another database is opened.
+        `problem` until another database is opened. A read that the system refuses raises what `as_answer` makes of it.
         """
         try:
             with self.writing() as registry:
                 yield registry
         except plyvel.Error as error:
-            if not opening.is_damage(error):
-                raise
+            if not is_damage(error):
+                raise as_answer(f"reading {self.database}", error) from error
             self.problem = opening.damaged(self.database, text_of(error))
             raise self.problem from error
 
@@ -186,11 +187,8 @@ class EventBus:
             self._db = opening.open_checked(self.database)
             self._registry = EventRegistry(self._db, self.database, self._now)
             self.problem = None
-        except (plyvel.Error, OSError) as error:
-            damage = opening.is_damage(error)
-            self._fail(opening.damaged(self.database, text_of(error)) if damage else write_error(error))
-        except DatabaseError as error:
-            self._fail(error)
+        except (*SYSTEM_ERRORS, DatabaseError) as error:
+            self._fail(opening.opening_error(self.database, error))
 
     def _fail(self, error: EventVaultError) -> None:
         self._close()

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
+from eventvault.damage import as_answer
 from eventvault.errors import DatabaseDamaged, DatabaseError
 from eventvault.files import copy_range
 from eventvault.leveldb.examine import file_numbers
@@ -86,7 +87,7 @@ def take_checkpoint(
     tables are copied if they cannot be linked. Nothing is synced; the caller does that if the copy has to last.
 
     Raises DatabaseDamaged if the database's files contradict each other, DatabaseError if compactions interfered
-    `max_tries` times or a file cannot be read, NoSpace, and what `pause_writes` raises; `staging` is removed then.
+    `max_tries` times, what the system says (`as_answer`), and what `pause_writes` raises; `staging` is removed then.
     Raises FileExistsError if `staging` exists, and does not touch it.
     """
     with reporting_no_space(f"making {staging}"):
@@ -96,9 +97,7 @@ def take_checkpoint(
             return _retry_until_complete(database, staging, pause_writes, max_tries)
     except OSError as error:
         _discard(staging)
-        raise DatabaseError(
-            f"taking a checkpoint of {database} failed: {error}", hint="check that disk and its permissions"
-        ) from error
+        raise as_answer(f"taking a checkpoint of {database}", error) from error
     except BaseException:
         _discard(staging)
         raise

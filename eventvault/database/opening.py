@@ -7,17 +7,16 @@ is never touched. Which process may open the live database: `eventvault.store.pr
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import plyvel
 
+from eventvault.damage import as_answer, is_damage
 from eventvault.database.registry import open_leveldb
-from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked
+from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked, EventVaultError
 from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.manifest import HINT
@@ -35,13 +34,11 @@ def open_checked(folder: Path) -> Any:
     Raises DatabaseDamaged, DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
     Call it for the live database only in the process that holds `owner.lock`.
     """
-    examination = examine_database(folder)
-    if examination.damaged:
-        raise damaged(folder, "; ".join(examination.problems))
+    _examine(folder)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
-            return open_leveldb(folder)
+            return _open_examined(folder)
         except plyvel.IOError as error:
             if not is_lock_refused(error) and lock_holder(folder / "LOCK") is None:
                 raise
@@ -49,25 +46,38 @@ def open_checked(folder: Path) -> Any:
                 check_free(folder)
                 raise
             time.sleep(0.05)
-        except plyvel.CorruptionError as error:
-            raise damaged(folder, text_of(error)) from error
+
+
+def _examine(folder: Path) -> None:
+    examination = examine_database(folder)
+    if examination.damaged:
+        raise damaged(folder, "; ".join(examination.problems))
+
+
+def _open_examined(folder: Path) -> Any:
+    """Open it; damage is what LevelDB finds twice: it takes a folder that it could list in part only for a damaged one.
+
+    LevelDB looks at no error of `readdir`, but the examination does.
+    """
+    try:
+        return open_leveldb(folder)
+    except plyvel.CorruptionError:
+        _examine(folder)
+    try:
+        return open_leveldb(folder)
+    except plyvel.CorruptionError as error:
+        raise damaged(folder, text_of(error)) from error
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:
     return DatabaseDamaged(f"{folder} is damaged: {what}", hint=HINT)
 
 
-def is_damage(error: Exception) -> bool:
-    """Return whether LevelDB read bytes that it did not write.
-
-    A damaged footer of a table names a block beyond the end of the file, and LevelDB says EINVAL for that table.
-    """
-    if isinstance(error, plyvel.CorruptionError):
-        return True
-    place, _, reason = text_of(error).rpartition(": ")
-    return (
-        isinstance(error, plyvel.IOError) and reason == os.strerror(errno.EINVAL) and place.endswith((".ldb", ".sst"))
-    )
+def opening_error(folder: Path, error: Exception) -> EventVaultError:
+    """Return why the database in `folder` cannot be opened: damage, what the system says, or the error itself."""
+    if isinstance(error, EventVaultError):
+        return error
+    return damaged(folder, text_of(error)) if is_damage(error) else as_answer(f"opening {folder}", error)
 
 
 def check_syncs_folders(folder: Path) -> None:

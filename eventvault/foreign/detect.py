@@ -16,6 +16,7 @@ from typing import Literal
 import plyvel
 
 from eventvault import data_folders
+from eventvault.damage import as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import process_name
@@ -23,6 +24,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.files import remove_durably
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
+from eventvault.leveldb.manifest import BYTEWISE
 from eventvault.system_errors import lock_holder
 
 _BATCH_HEAD = struct.Struct("<QI")
@@ -58,6 +60,8 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
 
 
 def _is_ours(copy: Path, folder: Path) -> bool:
+    if examine_database(copy).comparator != BYTEWISE:
+        return False  # LevelDB would refuse to open it
     logs = sorted(copy.glob("*.log"))
     logs_folder = copy / "logs"
     logs_folder.mkdir()
@@ -69,7 +73,9 @@ def _in_tables(copy: Path, folder: Path) -> bool:
     try:
         with closing(plyvel.DB(str(copy), create_if_missing=False)) as db:
             return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))
-    except plyvel.CorruptionError as error:
+    except plyvel.Error as error:
+        if not is_damage(error):
+            raise as_answer(f"looking into {folder}", error) from error
         raise DatabaseDamaged(
             f"{folder} is damaged, and was not opened: {error}",
             hint="restore the newest good backup with POST /api/backup/restore; the damaged database stays as it is",

@@ -15,17 +15,19 @@ from typing import Any
 import plyvel
 
 from eventvault import clock
+from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError, NoSpace, WriteFailed
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events.event import EventDraft
 from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
-from eventvault.system_errors import is_disk_full, text_of
+from eventvault.leveldb.manifest import BYTEWISE
+from eventvault.system_errors import text_of
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
@@ -52,8 +54,8 @@ def import_foreign(
 
     folder: a private copy, because opening it writes to it. target: must not exist; it is on disk when this returns.
     identity: of the new database (default: a new one). instant_clock: for `recordedtime`.
-    Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), NoSpace or WriteFailed; then there is no
-    `target`.
+    Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), or what the system says (`as_answer`); then
+    there is no `target`.
     """
     if target.exists():
         raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
@@ -147,21 +149,23 @@ class _Import:
 def _examine(folder: Path) -> Examination:
     try:
         examination = examine_database(folder)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise ArchiveAlien(f"there is no database in {folder}: {error.strerror}", hint=_HINT) from error
     if examination.damaged:
-        raise ArchiveDamaged(f"the foreign database is damaged: {'; '.join(examination.problems)}", hint=_HINT)
+        raise _damaged("; ".join(examination.problems))
+    if examination.comparator != BYTEWISE:
+        raise ArchiveAlien(
+            f"the foreign database sorts its keys in an own way, by {examination.comparator!r}", hint=_HINT
+        )
     return examination
 
 
 def _open_foreign(folder: Path) -> Any:
     try:
         return plyvel.DB(str(folder), create_if_missing=False, max_open_files=_OPEN_TABLES)
-    except plyvel.CorruptionError as error:
-        raise ArchiveDamaged(f"the foreign database is damaged: {error}", hint=_HINT) from error
     except plyvel.Error as error:
-        if "comparator" in str(error):
-            raise ArchiveAlien(f"the foreign database sorts its keys in an own way: {error}", hint=_HINT) from error
+        if is_damage(error):
+            raise _damaged(text_of(error)) from error
         raise
 
 
@@ -189,9 +193,15 @@ def _records(source: Any) -> Iterator[tuple[bytes, bytes]]:
                 row: tuple[bytes, bytes] = next(rows)
             except StopIteration:
                 return
-            except plyvel.CorruptionError as error:
-                raise ArchiveDamaged(f"the foreign database is damaged: {error}", hint=_HINT) from error
+            except plyvel.Error as error:
+                if is_damage(error):
+                    raise _damaged(text_of(error)) from error
+                raise
             yield row
+
+
+def _damaged(what: str) -> ArchiveDamaged:
+    return ArchiveDamaged(f"the foreign database is damaged: {what}", hint=_HINT)
 
 
 def _torn_notes(examination: Examination) -> Iterable[str]:
@@ -207,11 +217,5 @@ def _torn_notes(examination: Examination) -> Iterable[str]:
 def _reporting_write_errors(target: Path) -> Iterator[None]:
     try:
         yield
-    except (plyvel.Error, OSError) as error:
-        if is_disk_full(error):
-            raise NoSpace(
-                f"importing into {target} failed: {text_of(error)}", hint="free some space and try again"
-            ) from error
-        raise WriteFailed(
-            f"importing into {target} failed: {text_of(error)}", hint="check that disk and try again"
-        ) from error
+    except SYSTEM_ERRORS as error:
+        raise as_answer(f"importing into {target}", error) from error

@@ -16,7 +16,7 @@ import msgspec
 
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.log import Ending, LogReader
-from eventvault.leveldb.manifest import Version, read_current, read_version
+from eventvault.leveldb.manifest import BYTEWISE, Version, read_current, read_version
 
 _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
 _BATCH = struct.Struct("<QI")
@@ -43,11 +43,13 @@ class LogState(msgspec.Struct, frozen=True):
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a database's files. problems: sentences; the database may be opened if there are none.
 
-    manifest: name of the present MANIFEST. tables: how many it lists. last_sequence: LevelDB's, after replay of logs.
+    manifest: name of the present MANIFEST. comparator: how it sorts its keys, by LevelDB's name. tables: how many it
+    lists. last_sequence: LevelDB's, after replay of logs.
     """
 
     folder: str
     manifest: str | None = None
+    comparator: str = BYTEWISE
     tables: int = 0
     logs: tuple[LogState, ...] = ()
     last_sequence: int = 0
@@ -61,7 +63,7 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
 def examine_database(folder: Path) -> Examination:
     """Check the database in `folder`: MANIFEST, names and sizes of the tables, logs. Does not read the tables.
 
-    Damage goes into `problems`. Raises OSError if the folder itself cannot be read.
+    Damage goes into `problems`: wrong bytes, or a file that is missing. Raises OSError for what cannot be read.
     """
     names = sorted(path.name for path in folder.iterdir())
     try:
@@ -70,12 +72,13 @@ def examine_database(folder: Path) -> Examination:
             version = read_version(file, name=str(folder / manifest))
     except DatabaseDamaged as error:
         return Examination(folder=str(folder), problems=(error.message,))
-    except OSError as error:
+    except FileNotFoundError as error:
         return Examination(folder=str(folder), problems=(f"{error.filename or folder}: {error.strerror}",))
     logs = tuple(_examine_log(folder / name) for name in _needed_logs(names, version))
     problems = (*_table_problems(folder, names, version), *_log_problems(logs, version))
     return Examination(
-        folder=str(folder), manifest=manifest, tables=len(version.files), logs=logs, problems=problems,
+        folder=str(folder), manifest=manifest, comparator=version.comparator, tables=len(version.files), logs=logs,
+        problems=problems,
         last_sequence=max([version.last_sequence, *(log.next - 1 for log in logs if log.next is not None)]),
     )  # fmt: skip
 

@@ -17,6 +17,8 @@ from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.log import Ending, LogReader
 
 LEVELS = 7
+BYTEWISE = "leveldb.BytewiseComparator"
+"""The comparator of a database whose keys are sorted by their bytes; no other one is read."""
 HINT = "restore the newest good backup with POST /api/backup/restore; the damaged database is kept"
 
 _CURRENT = re.compile(rb"MANIFEST-[0-9]+\n")
@@ -49,7 +51,7 @@ class Version:
     to the end of its last whole edit.
     """
 
-    comparator: str = ""
+    comparator: str = BYTEWISE
     log_number: int = 0
     prev_log_number: int = 0
     next_file_number: int = 0

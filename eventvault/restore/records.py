@@ -18,10 +18,11 @@ import plyvel
 
 from eventvault.archive.parallel import thread_count
 from eventvault.chores import Chores
+from eventvault.damage import is_damage
 from eventvault.database.clone import copy_database
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseError, DatabaseTooNew
+from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseDamaged, DatabaseTooNew
 from eventvault.events import event
 from eventvault.files import remove_durably
 
@@ -43,14 +44,16 @@ _decode = msgspec.json.Decoder(_Stored).decode
 
 @contextmanager
 def as_archive_error(path: Path) -> Iterator[None]:
-    """Turn errors of the unpacked database into errors of the archive `path`."""
+    """Turn damage of the unpacked database into errors of the archive `path`; what the system refuses passes."""
     try:
         yield
     except DatabaseTooNew as error:
         raise ArchiveTooNew(
             f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
         ) from error
-    except (DatabaseError, plyvel.CorruptionError) as error:
+    except (DatabaseDamaged, plyvel.Error) as error:
+        if not is_damage(error):
+            raise
         raise ArchiveDamaged(
             f"{path.name} holds a database that is damaged: {error}", hint="restore another archive"
         ) from error

@@ -6,11 +6,11 @@ help → `stopping`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.bus import EventBus
 from eventvault.errors import (
     Cancelled,
@@ -56,6 +56,7 @@ class Lifecycle:
         self._on_serving = on_serving
         self._each_second = each_second
         self._served = False
+        self._ticker_error = ""
         self._serving = threading.Lock()
         """Held while the store begins to serve, so that a stop finds either everything started or nothing."""
         self._stopping = threading.Event()
@@ -86,6 +87,8 @@ class Lifecycle:
             self.state = "stopping"
         except EventVaultError as error:
             self._fail(error)
+        except SYSTEM_ERRORS as error:
+            self._fail(as_answer("starting the store", error))
         except Exception as error:
             log.exception("starting the store failed")
             self._fail(EventVaultError(f"starting the store failed: {error}", hint="the log says more"))
@@ -135,14 +138,25 @@ class Lifecycle:
 
     def _tick(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):
-            with contextlib.suppress(OSError):
-                self._each_second()
+            self._do_each_second()
             if self._may_open_now() and self._swapping.acquire(blocking=False):
                 try:
                     if self._may_open_now():
                         self.try_to_open()
                 finally:
                     self._swapping.release()
+
+    def _do_each_second(self) -> None:
+        """No error ends the ticker; one that repeats is logged once."""
+        try:
+            self._each_second()
+        except Exception as error:
+            if str(error) != self._ticker_error:
+                known = isinstance(error, (EventVaultError, *SYSTEM_ERRORS))
+                log.warning("the work of each second failed: %s", error, exc_info=None if known else error)
+            self._ticker_error = str(error)
+        else:
+            self._ticker_error = ""
 
     def _may_open_now(self) -> bool:
         """Whether to retry: a full disk and a held lock pass, a damaged database does not."""

@@ -9,14 +9,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import plyvel
 import pytest
 
 from eventvault.database import opening
 from eventvault.database.values import ScanQuery
-from eventvault.errors import EventVaultError
+from eventvault.errors import EventVaultError, TooBusy
 from eventvault.events.event import EventDraft, draft
 from eventvault.past import pool
 from eventvault.settings import Settings
+from eventvault.store import lifecycle
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.client import StoreClient
 from eventvault.store.service import StoreService
@@ -155,6 +157,23 @@ def test_whoever_opens_while_it_is_being_opened_again_finds_it_open(
         thread.join()
     assert bus.problem is None
     assert store_service.append(drafts("after")).results[0].sequence == 1
+
+
+@pytest.mark.parametrize(
+    "error", [plyvel.IOError(b"IO error: x: Input/output error"), OSError(5, "x"), TooBusy("x"), ZeroDivisionError()]
+)
+def test_no_error_of_the_work_of_each_second_ends_it(
+    store_service: StoreService, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    rounds: list[int] = []
+
+    def failing() -> None:
+        rounds.append(1)
+        raise error
+
+    monkeypatch.setattr(lifecycle, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(store_service.past, "close_idle", failing)
+    processes.wait_until(lambda: len(rounds) > 3, "the ticker ended")
 
 
 def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eventvault.chores import NICENESS, Chores, as_event_vault_error, start_process
-from eventvault.errors import ArchiveError, Cancelled, NoSpace
+from eventvault.errors import ArchiveError, Cancelled, DiskFailed, NoSpace, TooBusy
 
 LEAST_URGENT = 19
 
@@ -71,4 +72,17 @@ def test_an_error_of_a_chore_is_a_full_disk_only_if_the_system_says_so() -> None
     assert isinstance(as_event_vault_error("it", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)), NoSpace)
     for number in (errno.EIO, errno.EACCES):
         error = as_event_vault_error("it", OSError(number, os.strerror(number), path))
-        assert not isinstance(error, NoSpace)
+        assert isinstance(error, DiskFailed)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGKILL, TooBusy), (signal.SIGBUS, DiskFailed), (signal.SIGSEGV, TooBusy)]
+)
+def test_a_chore_that_dies_is_answered_so_that_it_is_tried_again(number: int, kind: type[Exception]) -> None:
+    def kill() -> None:
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        os.kill(int(children[-1]), number)
+
+    with pytest.raises(kind) as caught:
+        Chores().run("check_archive", archive=Argument(kill))
+    assert type(caught.value) is kind

@@ -13,7 +13,8 @@ import plyvel
 import pytest
 
 from eventvault import system_errors
-from eventvault.errors import NoSpace
+from eventvault.damage import as_answer, is_damage
+from eventvault.errors import DatabaseDamaged, DiskFailed, NoSpace, TooBusy
 from eventvault.system_errors import is_disk_full, is_lock_refused, lock_holder, reporting_no_space, text_of
 from tests.eventvault.leveldb_errors import MISLEADING_PATH, OTHER, from_leveldb, held
 
@@ -31,6 +32,33 @@ def test_no_word_of_a_path_makes_another_error_a_full_disk_or_a_held_lock(number
     for error in (from_leveldb(number), OSError(number, os.strerror(number), MISLEADING_PATH)):
         assert not is_disk_full(error)
         assert not is_lock_refused(error)
+
+
+BUSY = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN]
+FAILED = [errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EINTR, errno.ENOENT, errno.EPERM, errno.ENXIO]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [*((NoSpace, n) for n in FULL), *((TooBusy, n) for n in BUSY), *((DiskFailed, n) for n in FAILED)],
+)
+def test_each_number_has_its_answer_and_none_is_damage(kind: type[Exception], number: int) -> None:
+    for error in (from_leveldb(number), OSError(number, os.strerror(number), MISLEADING_PATH)):
+        answer = as_answer("opening it", error)
+        assert type(answer) is kind
+        assert str(answer).startswith("opening it failed: ")
+        assert os.strerror(number) in str(answer)
+        assert answer.hint
+        assert not is_damage(error)
+
+
+def test_damage_is_told_by_the_class_of_the_error() -> None:
+    assert is_damage(plyvel.CorruptionError(b"Corruption: Input/output error"))
+    assert is_damage(DatabaseDamaged("x"))
+    assert is_damage(from_leveldb(errno.EINVAL, "/db/000005.ldb"))
+    assert not is_damage(from_leveldb(errno.EINVAL, "/db/Corruption: block checksum mismatch/LOCK"))
+    assert not is_damage(MemoryError())
+    assert isinstance(as_answer("x", MemoryError()), TooBusy)
 
 
 def test_the_text_of_an_error_is_readable_whatever_gave_it() -> None:

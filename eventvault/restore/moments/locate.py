@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import plyvel
-
 from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
@@ -160,7 +158,7 @@ class MomentLocator:
         """When that event was recorded; None if only a segment or an archive has that time."""
         live = sources.live
         if sequence and live and sequence <= _last_in_live(live, sources, generation):
-            with suppress(DatabaseDamaged, plyvel.Error), self._open(live) as registry:
+            with suppress(DatabaseDamaged), self._open(live) as registry:
                 return event.recorded_of(registry.at(sequence))
         line = lineage(sources.generations, generation)
         if sequence == 0:
@@ -239,7 +237,7 @@ class MomentLocator:
         try:
             with self._open(live) as registry:
                 return registry.first_recorded_at_or_after(instant + 1, upto) - 1
-        except (DatabaseDamaged, plyvel.Error) as error:
+        except DatabaseDamaged as error:
             log.warning("the moment is located without the open database: %s", error)
             return None
 

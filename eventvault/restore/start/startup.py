@@ -14,12 +14,14 @@ from pathlib import Path
 
 from eventvault import clock, data_folders
 from eventvault.backups import names
+from eventvault.damage import as_answer
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import check_free, check_syncs_folders
 from eventvault.database.registry import create_database
 from eventvault.errors import (
     ArchiveError,
     ArchiveIncomplete,
+    ArchiveUnreadable,
     Cancelled,
     DatabaseDamaged,
     DatabaseMissing,
@@ -83,8 +85,8 @@ class Startup:
     def _restore_dropped(self) -> None:
         """Restore the newest good archive in `restore/`.
 
-        An older one does not replace it if, say, the disk is full, or if the newest is still being copied: the next
-        start would restore that on top.
+        An older one does not replace it if it cannot be read, if, say, the disk is full, or if the newest is still
+        being copied: the next start would restore that on top.
         """
         candidates = self._drop_folder.candidates()
         builder = self._restorer.builder
@@ -93,7 +95,7 @@ class Startup:
             try:
                 head = builder.read_head()
                 intent = builder.build(ArchiveSource(archive), head, secrets.token_hex(8), drop_file=archive)
-            except ArchiveIncomplete as error:
+            except (ArchiveIncomplete, ArchiveUnreadable) as error:
                 self._drop_folder.refuse(archive, error)
                 return
             except ArchiveError as error:
@@ -225,9 +227,7 @@ def remove_temporary(backup_dir: Path) -> None:
 
 
 def _as_error(error: EventVaultError | OSError) -> EventVaultError:
-    if isinstance(error, EventVaultError):
-        return error
-    return EventVaultError(str(error), hint="check that disk and restart the service")
+    return error if isinstance(error, EventVaultError) else as_answer("restoring it", error)
 
 
 def _not_imported(database: Path, error: ArchiveError) -> DatabaseDamaged:

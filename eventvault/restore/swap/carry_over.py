@@ -13,12 +13,13 @@ import msgspec
 import plyvel
 
 from eventvault import clock, data_folders
+from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.clone import copy_database
 from eventvault.database.generation import StoreIdentity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, open_leveldb, read_identity_and_last_sequence
-from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventVaultError
+from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
@@ -37,18 +38,23 @@ class Head(NamedTuple):
 
 
 def read_head(storage_dir: Path, database: Path) -> Head | None:
-    """The head of a database that is not open; None if it is missing or cannot be read.
+    """The head of a database that is not open; None if it is missing or damaged.
 
     Reads a private copy: opening writes to a database, and this one may be damaged, locked, or another program's.
+    Raises what the system says (`as_answer`): a restore over a database that may be whole could not be undone.
     """
-    if not (database / data_folders.DATABASE_MARK).exists():
+    if not all((database / name).exists() for name in (data_folders.DATABASE_MARK, "CURRENT")):
         return None
     copy = storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     try:
         copy_database(database, copy)
         return Head(*read_identity_and_last_sequence(copy))
-    except (EventVaultError, OSError, plyvel.Error):
+    except (DatabaseDamaged, DatabaseTooNew):
         return None
+    except SYSTEM_ERRORS as error:
+        if is_damage(error):
+            return None
+        raise as_answer(f"reading {database}", error) from error
     finally:
         remove_durably(copy)
 
@@ -82,6 +88,8 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     try:
         offsets = registry.scan_meta(keys.KAFKA)
     except (DatabaseDamaged, plyvel.Error) as error:
+        if not is_damage(error):
+            raise as_answer("reading Kafka's offsets", error) from error
         log.warning("Kafka continues from the offsets at the moment of the restore: %s", error)
         note = "the previous database is damaged at Kafka's offsets: the messages since then are consumed again"
         restored = msgspec.structs.replace(intent.restored, notes=[*intent.restored.notes, note])
@@ -107,7 +115,7 @@ def promote_staged(storage_dir: Path) -> None:
 def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:
     """`carry_over` for a restore that was staged, or that a killed process had decided. May be repeated.
 
-    Changes nothing if the database cannot be read. Raises DatabaseLocked, NoSpace or OSError.
+    Changes nothing if the database is damaged. Raises DatabaseLocked, or what the system says.
     """
     is_waiting = (storage_dir / intent.staged).is_dir() and not (storage_dir / intent.previous_name).exists()
     if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
@@ -115,7 +123,9 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     try:
         with closing(open_checked(database)) as db:
             intent = carry_over(storage_dir, intent, EventRegistry(db, database), None)
-    except (DatabaseDamaged, DatabaseTooNew, plyvel.CorruptionError) as error:
+    except (DatabaseDamaged, DatabaseTooNew, plyvel.Error) as error:
+        if not isinstance(error, DatabaseTooNew) and not is_damage(error):
+            raise as_answer(f"opening {database}", error) from error
         log.warning("nothing is carried over from the previous database: %s", error)
         return intent
     now = clock.now()

@@ -106,7 +106,7 @@ def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
     if last <= after:
         return ReplacedEvents(0)
     first_event = last_event = None
-    with contextlib.suppress(plyvel.Error, DatabaseDamaged):
+    with contextlib.suppress(plyvel.Error, DatabaseDamaged):  # it is only shown
         first_event, last_event = summary_of(registry.at(after + 1)), summary_of(registry.at(last))
     return ReplacedEvents(last - after, first_event, last_event)
 

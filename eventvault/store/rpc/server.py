@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from eventvault import errors
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.files import sync_folder
@@ -173,9 +174,9 @@ class StoreServer:
         except errors.EventVaultError as error:
             self._drop_if_stopping(error)
             answer = wire.reply_error(error)
-        except OSError as error:
-            answer = wire.reply_error(errors.EventVaultError(f"{method} failed: {error}", hint="the log says more"))
-            log.exception("%s failed", method)
+        except SYSTEM_ERRORS as error:
+            answer = wire.reply_error(as_answer(method, error))
+            log.error("%s failed: %s", method, error)  # noqa: TRY400 - what the system says needs no traceback
         except Exception:
             log.exception("%s failed", method)
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))

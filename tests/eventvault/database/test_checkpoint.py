@@ -14,7 +14,7 @@ import pytest
 from eventvault import files
 from eventvault.database import checkpoint
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
-from eventvault.errors import DatabaseDamaged, DatabaseError, NoSpace
+from eventvault.errors import DatabaseDamaged, DatabaseError, DiskFailed, NoSpace
 from eventvault.leveldb.manifest import read_current
 from tests.eventvault.small_databases import (
     CompactionsInBetween,
@@ -265,7 +265,8 @@ def test_a_full_disk_is_said_so_and_leaves_nothing(tmp_path: Path, live: Any, mo
     def full(*args: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "copy_file_range", full)
+    for call in ("copy_file_range", "pwrite"):
+        monkeypatch.setattr(os, call, full)
     with pytest.raises(NoSpace, match=r"taking a checkpoint of .* failed: No space left"):
         take(tmp_path)
     assert not (tmp_path / "staging").exists()
@@ -277,8 +278,9 @@ def test_an_unreadable_disk_is_said_so_and_leaves_nothing(
     def broken(*args: Any) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "copy_file_range", broken)
-    with pytest.raises(DatabaseError, match=r"taking a checkpoint of .* failed: .*Input/output error"):
+    for call in ("copy_file_range", "pread"):
+        monkeypatch.setattr(os, call, broken)
+    with pytest.raises(DiskFailed, match=r"taking a checkpoint of .* failed: .*Input/output error"):
         take(tmp_path)
     assert not (tmp_path / "staging").exists()
 

@@ -12,12 +12,13 @@ from typing import Any
 import plyvel
 import pytest
 
+from eventvault import system_errors
 from eventvault.database import opening
 from eventvault.database.bus import EventBus
 from eventvault.database.commit import write_error
 from eventvault.database.opening import open_checked, process_name
 from eventvault.database.registry import create_database
-from eventvault.errors import DatabaseLocked, NoSpace, WriteFailed
+from eventvault.errors import DatabaseDamaged, DatabaseLocked, DiskFailed, NoSpace, TooBusy, WriteFailed
 from tests.eventvault.leveldb_errors import OTHER, from_leveldb, held
 
 
@@ -73,8 +74,74 @@ def test_a_disk_that_fails_at_the_lock_is_no_held_lock(
     with pytest.raises(plyvel.IOError):
         open_checked(database)
     bus = EventBus(database)
-    with pytest.raises(WriteFailed, match=os.strerror(number)):
+    with pytest.raises((DiskFailed, TooBusy), match=f"opening .* failed: .*{os.strerror(number)}"):
         bus.init([])
+
+
+def test_a_lock_file_that_cannot_be_looked_at_does_not_count_as_free(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path, *_: Any) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(system_errors.os, "open", unreadable)
+    with pytest.raises(PermissionError):
+        opening.check_free(database)
+
+
+def test_a_folder_that_leveldb_could_list_in_part_only_is_not_damaged(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = opening.open_leveldb
+    answers = [plyvel.CorruptionError(b"Corruption: 1 missing files; e.g.: 000005.ldb")]
+
+    def failing_once(folder: Path) -> Any:
+        if answers:
+            raise answers.pop()
+        return opened(folder)
+
+    monkeypatch.setattr(opening, "open_leveldb", failing_once)
+    with closing(open_checked(database)):
+        pass
+
+
+UNREADABLE = [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.EACCES, errno.EINTR, errno.EROFS]
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST", ".log", ".ldb"])
+@pytest.mark.parametrize("number", UNREADABLE)
+def test_what_cannot_be_read_at_a_start_is_no_damage_and_opens_once_it_can_be(
+    database: Path, number: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in (b"in a table", b"in a log"):
+        with closing(open_checked(database)) as db:
+            db.put(b"key", value, sync=True)
+    bus = EventBus(database)
+    real = {kind: getattr(Path, kind) for kind in ("open", "read_bytes", "stat")}
+
+    def failing(kind: str) -> Any:
+        def call(path: Path, *args: Any, **more: Any) -> Any:
+            if path.parent == database and name in path.name:
+                raise OSError(number, os.strerror(number), str(path))
+            return real[kind](path, *args, **more)
+
+        return call
+
+    with monkeypatch.context() as failure:
+        for kind in real:
+            failure.setattr(Path, kind, failing(kind))
+        with pytest.raises((DiskFailed, TooBusy), match=os.strerror(number)):
+            bus.init([])
+    bus.init([])
+    assert bus.problem is None
+    bus.close()
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST"])
+def test_a_file_that_is_surely_missing_is_damage(database: Path, name: str) -> None:
+    next(path for path in database.iterdir() if path.name.startswith(name)).unlink()
+    with pytest.raises(DatabaseDamaged, match=name):
+        open_checked(database)
 
 
 def test_a_full_disk_is_told_in_a_path_of_any_words(database: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ import pytest
 from eventvault.archive.any_tar import unpack_foreign
 from eventvault.database.generation import first_identity
 from eventvault.database.registry import EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError, DiskFailed, TooBusy
 from eventvault.events import schema
-from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, import_foreign
+from eventvault.foreign.detect import is_foreign
+from eventvault.foreign.importer import BATCH_EVENTS, MAX_LISTED, import_foreign, read_foreign
 from eventvault.foreign.records import original_key
 from eventvault.foreign.report import ImportReport
 from tests.eventvault.foreign.original_value import original_value
+from tests.eventvault.leveldb_errors import OTHER, from_leveldb
 from tests.restoring import flip
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "node"
@@ -272,3 +275,33 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FIXTURE.parents[2])
     assert str(tmp_path / "target") in ended.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
+
+
+@pytest.mark.parametrize("name", ["mine", "leveldb.ReverseComparator", "Corruption: comparator"])
+def test_a_database_that_sorts_its_keys_in_an_own_way_is_alien(tmp_path: Path, name: str) -> None:
+    def backwards(a: bytes, b: bytes) -> int:
+        return (a < b) - (a > b)
+
+    folder = tmp_path / "foreign"
+    with closing(
+        plyvel.DB(str(folder), create_if_missing=True, comparator=backwards, comparator_name=name.encode())
+    ) as db:
+        db.put(b"a", b"{}")
+    assert is_foreign(folder)
+    with pytest.raises(ArchiveAlien, match=f"sorts its keys in an own way, by '{name}'"):
+        import_foreign(folder, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("number", OTHER)
+def test_what_the_system_cannot_read_of_a_foreign_database_is_no_damage(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise from_leveldb(number)
+
+    folder = unpacked(WHOLE[0], tmp_path)
+    monkeypatch.setattr(plyvel, "DB", failing)
+    for work in (is_foreign, read_foreign):
+        with pytest.raises((DiskFailed, TooBusy, plyvel.IOError), match=os.strerror(number)):
+            work(folder)

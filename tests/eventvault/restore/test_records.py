@@ -14,8 +14,9 @@ import pytest
 
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry, open_leveldb
-from eventvault.errors import ArchiveDamaged, ArchiveError
+from eventvault.errors import ArchiveDamaged, ArchiveError, DatabaseError, DatabaseLocked
 from eventvault.restore import records
+from tests.eventvault.leveldb_errors import OTHER, from_leveldb
 from tests.restoring import make_database
 
 EVENTS = 7
@@ -127,3 +128,12 @@ def test_every_event_is_in_one_part(monkeypatch: pytest.MonkeyPatch, cores: int,
     assert (parts[0][0], parts[-1][1]) == (0, last)
     assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
     assert len(parts) <= cores
+
+
+@pytest.mark.parametrize("number", OTHER)
+def test_what_the_system_cannot_read_is_no_damage_of_the_archive(number: int) -> None:
+    for error in (from_leveldb(number), OSError(number, "x"), DatabaseLocked("x"), DatabaseError("x")):
+        with pytest.raises(type(error)), records.as_archive_error(Path(NAME)):
+            raise error
+    with pytest.raises(ArchiveDamaged), records.as_archive_error(Path(NAME)):
+        raise from_leveldb(errno.EINVAL, "/db/000005.ldb")

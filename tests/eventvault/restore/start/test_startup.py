@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from eventvault.archive.source import open_archive
+from eventvault.chores import Chores
 from eventvault.errors import ArchiveDamaged, DatabaseMissing, EventVaultError
 from eventvault.restore.builder import Builder
 from eventvault.restore.start.startup import UPLOAD_SECONDS, remove_temporary
@@ -204,6 +208,36 @@ def test_what_lies_in_restore_brings_a_lost_database_back(settings: Settings, lo
     with running_service(settings) as service:
         assert prefixes(service) == {"live": 2}
         assert service.status()["status"] == "ok"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES])
+def test_an_older_archive_in_restore_does_not_replace_a_newest_one_that_cannot_be_read(
+    settings: Settings, lost: list[str], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_archive(settings.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
+    make_archive(settings.restore_dir / "new.tar.gz", "new", created="2021-01-01T00:00:00.000Z")
+    run = Chores.run
+
+    @contextmanager
+    def failure_of(call: str, number: int) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, call, lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+            yield
+
+    def failing(chores: Chores, name: str, **arguments: Any) -> Any:
+        if name == "prepare_restore" and arguments["archive"].endswith("new.tar.gz"):
+            with open_archive(settings.restore_dir / "new.tar.gz") as archive, failure_of("pread", number):
+                archive.read_at(0, 1)
+        return run(chores, name, **arguments)
+
+    with monkeypatch.context() as failure:
+        failure.setattr(Chores, "run", failing)
+        with running_service(settings) as service:
+            assert service.status()["store"]["state"] == "failed"  # it is lost, and is not replaced
+            assert "new.tar.gz was not restored" in str(service.status()["problems"])
+    with running_service(settings) as service:
+        assert prefixes(service) == {"new": 3}
+        assert service.status()["status"] == "ok" or "skipped" in str(service.status()["problems"])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 
 from eventvault.database import keys
 from eventvault.database.registry import AppendBatch
-from eventvault.errors import DatabaseDamaged, NothingToUndo
+from eventvault.errors import DatabaseDamaged, DiskFailed, NothingToUndo
 from eventvault.events import event
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
+from tests.eventvault.leveldb_errors import from_leveldb
 from tests.restoring import drafts, live
 from tests.stores import running_service
 
@@ -67,10 +69,7 @@ def test_a_moment_comes_back_without_the_events_of_the_damaged_database(quiet: S
         assert service.status()["store"]["state"] == "serving"
 
 
-@pytest.mark.parametrize("error", [plyvel.CorruptionError, plyvel.IOError])
-def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(
-    quiet: Settings, error: type[Exception]
-) -> None:
+def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(quiet: Settings) -> None:
     lines = filled(quiet)
     with running_service(quiet) as service:
         registry = service.bus.registry
@@ -79,7 +78,7 @@ def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(
 
         def damaged(prefix: bytes) -> dict[bytes, bytes]:
             if prefix == keys.KAFKA:
-                raise error("block checksum mismatch")
+                raise plyvel.CorruptionError("block checksum mismatch")
             return read(prefix)
 
         registry.scan_meta = damaged  # type: ignore[method-assign]
@@ -88,6 +87,27 @@ def test_a_moment_comes_back_without_the_offsets_of_the_damaged_database(
 
         assert live(service) == lines[:2]
         assert [note for note in restored.notes if "Kafka's offsets" in note]
+
+
+def test_a_disk_that_fails_at_the_offsets_refuses_the_moment_and_changes_nothing(quiet: Settings) -> None:
+    lines = filled(quiet)
+    with running_service(quiet) as service:
+        registry = service.bus.registry
+        assert registry is not None
+        read, errors = registry.scan_meta, [from_leveldb(errno.EIO)]
+
+        def failing(prefix: bytes) -> dict[bytes, bytes]:
+            if prefix == keys.KAFKA and errors:
+                raise errors[0]
+            return read(prefix)
+
+        registry.scan_meta = failing  # type: ignore[method-assign]
+        with pytest.raises(DiskFailed, match="reading Kafka's offsets failed"):
+            service.restore_moment(Moment(sequence=2))
+        assert service.status()["store"]["state"] == "serving"
+        assert live(service) == lines
+        errors.clear()
+        assert service.restore_moment(Moment(sequence=2)).events == 2
 
 
 def test_an_undo_brings_back_what_the_newest_restore_left_or_nothing(quiet: Settings) -> None:
