@@ -110,6 +110,7 @@ class StoreCollector(Collector):
         yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
         yield from _state(status)
         yield from _backups(status.get("backup") or {})
+        yield from _disk((status.get("disk") or {}).get("backups") or {})
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
@@ -128,9 +129,15 @@ def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
-    for member, name in (("count", "eventvault_backup_count"), ("totalSize", "eventvault_backup_size_bytes")):
+    for member, name, what in (
+        ("count", "count", "`backup.count` of /api/health."),
+        ("totalSize", "size_bytes", "`backup.totalSize` of /api/health: the archives' sizes."),
+        ("addedBytes", "added_bytes", "What the archives took on the disk when they were made."),
+        ("sharedBytes", "shared_bytes", "What the archives shared with earlier ones when they were made."),
+        ("uniqueBytes", "unique_bytes", "What the archives share with no other one."),
+    ):
         if isinstance(backup.get(member), int):
-            yield GaugeMetricFamily(name, f"`backup.{member}` of /api/health.", value=backup[member])
+            yield GaugeMetricFamily(f"eventvault_backup_{name}", what, value=backup[member])
     if isinstance(backup.get("damaged"), list):
         yield GaugeMetricFamily(
             "eventvault_backup_damaged", "Archives that are known to be damaged.", value=len(backup["damaged"])
@@ -141,6 +148,15 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
             "When the least recently verified archive was verified; absent if one never was.",
             value=backup["oldestVerified"] / 1e6,
         )
+
+
+def _disk(backups: Mapping[str, Any]) -> Iterator[Metric]:
+    for member, name, what in (
+        ("archives", "eventvault_backup_disk_bytes", "What all archives take on the disk, shared blocks counted once."),
+        ("free", "eventvault_backup_disk_free_bytes", "What is free on the disk of BACKUP_DIR."),
+    ):
+        if isinstance(backups.get(member), int):
+            yield GaugeMetricFamily(name, what, value=backups[member])
 
 
 def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[Metric]:

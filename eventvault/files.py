@@ -266,9 +266,14 @@ def _copy_in_kernel(source: int, source_offset: int, target: int, target_offset:
 
 
 def _copy_by_hand(source: int, source_offset: int, target: int, target_offset: int, count: int) -> int:
-    try:
-        content = os.pread(source, count, source_offset)
-    except OSError as error:
-        raise SourceUnreadable(error.errno, error.strerror) from error
+    content = read_source(source, count, source_offset)
     write_at(target, content, target_offset)
     return len(content)
+
+
+def read_source(source: int, count: int, offset: int) -> bytes:
+    """Read from a file that is copied. Raises SourceUnreadable."""
+    try:
+        return os.pread(source, count, offset)
+    except OSError as error:
+        raise SourceUnreadable(error.errno, error.strerror) from error

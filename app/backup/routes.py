@@ -80,8 +80,9 @@ def create_backup() -> Response:
             "sequence": backup.sequence,
             "digest": backup.digest,
             "sha256": backup.sha256,
-            "addedBytes": None if created.shared is None else backup.size - created.shared,
-            "sharedBytes": created.shared,
+            "addedBytes": backup.added_bytes,
+            "sharedBytes": backup.shared_bytes,
+            "uniqueBytes": backup.unique_bytes,
             "durationMs": created.duration,
         }
     )

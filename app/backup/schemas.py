@@ -60,6 +60,16 @@ class TimestampField(fields.String):
         return None if value is None else clock.format_milliseconds(value)
 
 
+ADDED = "What the archive took on the disk when it was made."
+SHARED = "What it shared with earlier archives then."
+UNIQUE = "What its deletion frees on the disk."
+
+
+def _disk_bytes(description: str, attribute: str | None = None) -> fields.Integer:
+    metadata = {"description": f"Bytes. {description}"}
+    return fields.Integer(attribute=attribute, required=True, allow_none=True, metadata=metadata)
+
+
 class BackupSchema(ReplySchema):
     """One archive in `backups/`. Unknown values are null."""
 
@@ -86,6 +96,9 @@ class BackupSchema(ReplySchema):
         required=True,
         metadata={"description": "This installation made it: its catalogue says so, or the seal fits its key."},
     )
+    addedBytes = _disk_bytes(ADDED, "added_bytes")  # noqa: N815
+    sharedBytes = _disk_bytes(SHARED, "shared_bytes")  # noqa: N815
+    uniqueBytes = _disk_bytes(UNIQUE, "unique_bytes")  # noqa: N815
     problem = fields.String(required=True, allow_none=True)
 
 
@@ -116,12 +129,9 @@ class CreatedSchema(ReplySchema):
     sequence = fields.Integer(required=True, allow_none=True)
     digest = fields.String(required=True, allow_none=True, metadata={"example": "blake3:<64 hex digits>"})
     sha256 = fields.String(required=True, allow_none=True)
-    addedBytes = fields.Integer(  # noqa: N815
-        required=True, allow_none=True, metadata={"description": "What the archive takes on the disk."}
-    )
-    sharedBytes = fields.Integer(  # noqa: N815
-        required=True, allow_none=True, metadata={"description": "What it shares with an earlier archive."}
-    )
+    addedBytes = _disk_bytes(ADDED)  # noqa: N815
+    sharedBytes = _disk_bytes(SHARED)  # noqa: N815
+    uniqueBytes = _disk_bytes(UNIQUE)  # noqa: N815
     durationMs = fields.Integer(required=True)  # noqa: N815
 
 

@@ -17,7 +17,7 @@ from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
 
 blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="The state of the service.")
 
-_PARTS = ("store", "kafka", "journal", "jobs", "window", "lastRestore")
+_PARTS = ("store", "kafka", "journal", "jobs", "window", "disk", "lastRestore")
 
 
 @blueprint.route("", methods=["GET"])

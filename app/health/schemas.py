@@ -49,6 +49,7 @@ class HealthSchema(ReplySchema):
     journal = fields.Dict(allow_none=True)
     jobs = fields.Dict(allow_none=True)
     window = fields.Dict(allow_none=True)
+    disk = fields.Dict(allow_none=True)
     lastRestore = fields.Dict(allow_none=True)  # noqa: N815
 
 

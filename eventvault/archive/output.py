@@ -14,8 +14,8 @@ from blake3 import blake3
 from isal import isal_zlib
 
 from eventvault.archive.parallel import read_buffer, thread_count
-from eventvault.archive.stored import MemberRun, StoredMember
-from eventvault.files import SourceUnreadable, clone_range, copy_range, write_at
+from eventvault.archive.stored import Clone, MemberRun, StoredMember
+from eventvault.files import SourceUnreadable, clone_range, copy_range, read_source, write_at
 
 _UNCHECKED = 8
 """Copied members that wait for their check; each thread that checks has one in memory."""
@@ -34,16 +34,23 @@ class CopyFailed(Exception):
         self.number = number
 
 
+class CopiedRun(NamedTuple):
+    """The BLAKE3 of each member, in hex. tail: the last bytes, which were copied and not checked."""
+
+    digests: list[str]
+    tail: bytes = b""
+
+
 class ArchiveOutput:
     """Appends to the file `handle`. Other threads read copied members back from it and check them. End with `close`.
 
-    cloned: bytes that the file shares with earlier archives on the disk. Every method may raise CopyFailed for an
+    clones: the runs that the file shares with earlier archives on the disk. Every method may raise CopyFailed for an
     earlier copy.
     """
 
     def __init__(self, handle: int) -> None:
         self.offset = 0
-        self.cloned = 0
+        self.clones: list[Clone] = []
         self._handle = handle
         self._pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="archive-check")
         self._waiting: deque[tuple[int, Future[str] | None]] = deque()
@@ -55,27 +62,32 @@ class ArchiveOutput:
         write_at(self._handle, content, self.offset)
         self._append(len(content), None)
 
-    def copy(self, run: MemberRun) -> list[str]:
-        """Append the members of a file in another archive. Returns the BLAKE3 of each, in hex.
+    def copy(self, run: MemberRun) -> CopiedRun:
+        """Append the members of a file in another archive.
 
-        Whole blocks are shared where the file system can. Digests that the other archive has are returned unchecked:
-        `finish` raises CopyFailed if they are wrong. Raises CopyFailed if bytes are missing or unreadable.
+        Whole blocks are shared where the file system can. Those of a run that was read lately are not read again.
+        Digests that the other archive has are returned unchecked: `finish` raises CopyFailed if they are wrong. Raises
+        CopyFailed if bytes are missing or unreadable.
         """
-        start, position = self.offset, 0
+        start = self.offset
         try:
-            shared = clone_range(run.handle, run.file.offset, self._handle, start, run.file.length)
-            self.cloned += shared
-            checks = []
+            clone, tail = self._clone(run)
+            if clone is not None and clone.read is not None:
+                self._append(run.file.length, None)
+                return CopiedRun([member.blake3 or "" for member in run.file.members], tail)
+            position, checks = 0, []
             for member in run.file.members:
-                self._copy_rest(run, start, max(position, shared), position + member.length)
-                copied = _Copied(self.offset, member, max(0, shared - position), run, position)
+                if clone is None:
+                    self._copy(run, start, position, member.length)
+                shared = max(0, clone.size - position) if clone else 0
+                copied = _Copied(self.offset, member, shared, run, position)
                 position += member.length
                 checks.append(self._pool.submit(_check_copy, self._handle, copied))
                 self._append(member.length, checks[-1])
         except SourceUnreadable as error:
             raise CopyFailed(run.number, f"the disk reports: {error.strerror}") from error
         pairs = zip(run.file.members, checks, strict=True)
-        return [member.blake3 or check.result() for member, check in pairs]
+        return CopiedRun([member.blake3 or check.result() for member, check in pairs])
 
     def finish(self) -> None:
         """Wait until every copied member was checked."""
@@ -85,12 +97,28 @@ class ArchiveOutput:
         """End the threads. The file stays open."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _copy_rest(self, run: MemberRun, start: int, begin: int, end: int) -> None:
-        """Copy the bytes of a run from `begin` to `end`, counted from its first one; none if they are there already."""
-        length = max(0, end - begin)
-        copied = copy_range(run.handle, run.file.offset + begin, self._handle, start + begin, length)
+    def _clone(self, run: MemberRun) -> tuple[Clone | None, bytes]:
+        """Share the whole blocks of a run and copy its last bytes, which are returned. None if that is not possible."""
+        size = clone_range(run.handle, run.file.offset, self._handle, self.offset, run.file.length)
+        if not size:
+            return None, b""
+        tail = read_source(run.handle, run.file.length - size, run.file.offset + size)
+        if len(tail) < run.file.length - size:
+            raise self._ended(run, size + len(tail))
+        write_at(self._handle, tail, self.offset + size)
+        known = all(member.blake3 is not None for member in run.file.members)
+        read = run.read if known else None
+        self.clones.append(Clone(run.number, run.file.offset, self.offset, size, isal_zlib.crc32(tail), read))
+        return self.clones[-1], tail
+
+    def _copy(self, run: MemberRun, start: int, position: int, length: int) -> None:
+        """Copy a member of a run. position: its distance from the run's first byte."""
+        copied = copy_range(run.handle, run.file.offset + position, self._handle, start + position, length)
         if copied < length:
-            raise CopyFailed(run.number, f"it ends at byte {run.file.offset + begin + copied}, inside of a member")
+            raise self._ended(run, position + copied)
+
+    def _ended(self, run: MemberRun, position: int) -> CopyFailed:
+        return CopyFailed(run.number, f"it ends at byte {run.file.offset + position}, inside of a member")
 
     def _append(self, length: int, check: Future[str] | None) -> None:
         self.offset += length

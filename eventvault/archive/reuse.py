@@ -7,7 +7,7 @@ damaged is reported and not used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from eventvault.errors import ArchiveError, ArchiveUnreadable, BackupNotFound
 MAX_ARCHIVES = 8
 """Earlier archives that are open at once; each has part of its index in memory."""
 
+ReadingOf = Callable[[str, int], int | None]
+"""Called with an archive's name and the offset of a file's members: when they were last read (see `MemberRun`)."""
+
 Content = tuple[int, str]
 """The content of a file: its size in bytes and its BLAKE3 or SHA-256 in hex."""
 
@@ -38,12 +41,15 @@ class UnusableArchive(msgspec.Struct, frozen=True):
 class ReusableMembers:
     """Opens earlier archives, newest first, and finds the members of files in them."""
 
-    def __init__(self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression) -> None:
+    def __init__(
+        self, stack: ExitStack, paths: Sequence[Path], store_id: str, wanted: Compression, read: ReadingOf
+    ) -> None:
         self.unusable: list[UnusableArchive] = []
         self._stack = stack
         self._paths = list(paths)
         self._store_id = store_id
         self._wanted = wanted
+        self._read = read
         self._opened: dict[int, OpenArchive] = {}
         self._files: dict[int, dict[Content, StoredFile]] = {}
         self._formats: dict[int, int] = {}
@@ -72,7 +78,8 @@ class ReusableMembers:
         for number, files in self._files.items():
             for digest in digests:
                 if digest is not None and (size, digest) in files:
-                    return MemberRun(number, self._opened[number].handle, files[size, digest])
+                    archive, file = self._opened[number], files[size, digest]
+                    return MemberRun(number, archive.handle, file, self._read(archive.path.name, file.offset))
         return None
 
     def exclude(self, number: int, why: str) -> None:
@@ -111,10 +118,12 @@ class ReusableMembers:
 
 
 @contextmanager
-def reusable_members(paths: Sequence[Path], store_id: str, wanted: Compression) -> Iterator[ReusableMembers]:
+def reusable_members(
+    paths: Sequence[Path], store_id: str, wanted: Compression, read: ReadingOf = lambda _name, _offset: None
+) -> Iterator[ReusableMembers]:
     """Yield the members of verified archives, newest first. Archives in use are not removed before this exits."""
     with ExitStack() as stack:
-        yield ReusableMembers(stack, paths, store_id, wanted)
+        yield ReusableMembers(stack, paths, store_id, wanted, read)
 
 
 def _content_of(file: FileRecord) -> Content:

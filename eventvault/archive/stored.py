@@ -27,8 +27,27 @@ class StoredFile(NamedTuple):
 
 
 class MemberRun(NamedTuple):
-    """The data members of one file in the earlier archive `number`, which is open as `handle`."""
+    """The data members of one file in the earlier archive `number`, which is open as `handle`.
+
+    read: when they were last read and found right, in microseconds, if that is recent enough to clone them unread.
+    """
 
     number: int
     handle: int
     file: StoredFile
+    read: int | None = None
+
+
+class Clone(NamedTuple):
+    """The data members of a file whose whole blocks a new archive shares with the earlier archive `number`.
+
+    source_offset, offset: of the first one in both archives. size: of the shared blocks. tail: CRC-32 of the bytes
+    after them. read: as of `MemberRun`; None if the new archive's bytes are read.
+    """
+
+    number: int
+    source_offset: int
+    offset: int
+    size: int
+    tail: int
+    read: int | None

@@ -26,7 +26,7 @@ from eventvault.archive.parallel import in_order
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.readback import WrittenRanges, read_back
 from eventvault.archive.reuse import ReusableMembers
-from eventvault.archive.stored import MemberRun
+from eventvault.archive.stored import Clone, MemberRun
 from eventvault.errors import ArchiveUnsafe, TooLarge
 from eventvault.files import durable_file
 
@@ -37,15 +37,20 @@ Seal = Callable[[bytes], bytes]
 class WrittenArchive(msgspec.Struct, frozen=True):
     """An archive that was written and read back. size: in bytes. digest: `blake3:` and its root in hex.
 
-    manifest: complete with `files`. copied: bytes that were copied from earlier archives. cloned: of these, the bytes
-    that the archives share on the disk.
+    manifest: complete with `files`. copied: bytes that were copied from earlier archives. clones: of these, what the
+    archives share on the disk.
     """
 
     size: int
     digest: str
     manifest: Manifest
     copied: int = 0
-    cloned: int = 0
+    clones: tuple[Clone, ...] = ()
+
+    @property
+    def cloned(self) -> int:
+        """Bytes that are shared with earlier archives."""
+        return sum(clone.size for clone in self.clones)
 
 
 def write_archive(
@@ -157,7 +162,7 @@ def _write_once(
         root = archive.finish(seal)
         os.fsync(handle)
         copied = sum(entry.run.file.length for entry in reused.values())
-        written = WrittenArchive(archive.offset, f"blake3:{root.hex()}", complete, copied, archive.cloned)
+        written = WrittenArchive(archive.offset, f"blake3:{root.hex()}", complete, copied, tuple(archive.clones))
         return written, archive.written
     finally:
         archive.close()

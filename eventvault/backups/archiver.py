@@ -16,6 +16,7 @@ from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation_key import ensure_key
 from eventvault.backups.request_queue import NoteName
+from eventvault.backups.shared_runs import ClonedRun
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
 from eventvault.files import FileIdentity
@@ -23,6 +24,9 @@ from eventvault.settings import Settings
 
 CHECK_AT_ONCE_BYTES = 32 * 2**20
 """Most bytes of new tables whose check a backup waits for. Their check takes about 20 ms of both cores."""
+
+Earlier = list[tuple[str, int]]
+"""The paths of archives, and when the bytes that they share with no other archive were read."""
 
 log = logging.getLogger("BackupManager")
 
@@ -44,14 +48,15 @@ class Archiver:
                 continue
             for note in note_name:
                 note(name)
-            reusable = self._reusable_archives()
-            result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), list(reusable))
+            earlier, reusable = self._reusable_archives()
+            result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), earlier)
             if not result.get("exists"):
                 self._record_damaged(result["bad"], reusable)
+                self._note_shared(name, result, reusable)
                 return path, result
         raise StoreUnavailable("no name is free for the backup", hint="try again in a second")
 
-    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, reusable: list[str]) -> dict[str, Any]:
+    def _run_chore(self, folder: Path, path: Path, manifest: Manifest, earlier: Earlier) -> dict[str, Any]:
         try:
             return self._chores.run(
                 "write_archive",
@@ -61,21 +66,34 @@ class Archiver:
                 storage=str(self._settings.storage_dir),
                 key=ensure_key(self._settings).hex(),
                 check_at_once=self.check_at_once,
-                earlier=[str(self._settings.backup_dir / name) for name in reusable],
+                earlier=earlier,
             )
         except BaseException:
             _remove_unfinished(path)
             raise
 
-    def _reusable_archives(self) -> dict[str, FileIdentity]:
-        """Return the archives that members may be copied from: proven to be made here and verified, newest first."""
-        entries = self._catalogue.entries()
-        good = [e for e in entries if e.origin_proven and e.verified is not None and e.problem is None]
+    def _reusable_archives(self) -> tuple[Earlier, dict[str, FileIdentity]]:
+        """Return the archives that members may be copied from: proven to be made here and verified, newest first.
+
+        They come as the chore takes them, and with the files that they are now.
+        """
+        earlier: Earlier = []
         reusable = {}
-        for entry in good:
-            with suppress(BackupNotFound):
-                reusable[entry.name] = self._catalogue.identity(entry.name)
-        return reusable
+        for entry in self._catalogue.entries():
+            if entry.origin_proven and entry.own_verified is not None and entry.problem is None:
+                with suppress(BackupNotFound):
+                    reusable[entry.name] = self._catalogue.identity(entry.name)
+                    earlier.append((entry.path, entry.own_verified))
+        return earlier, reusable
+
+    def _note_shared(self, name: str, result: dict[str, Any], reusable: dict[str, FileIdentity]) -> None:
+        """Note what the archive shares with earlier ones. A failure costs that knowledge only."""
+        identity = msgspec.convert(result["identity"], FileIdentity)
+        clones = msgspec.convert(result["clones"], list[ClonedRun])
+        try:
+            self._catalogue.shared_runs.add(name, identity, clones, reusable)
+        except OSError as error:
+            log.warning("what %s shares with other archives was not noted: %s", name, error)
 
     def _record_damaged(self, damaged: list[dict[str, str]], reusable: dict[str, FileIdentity]) -> None:
         """Mark the archives that proved to be damaged while members were copied from them."""

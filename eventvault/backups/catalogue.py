@@ -25,6 +25,7 @@ from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.shared_runs import SharedRuns
 from eventvault.clock import Clock
 from eventvault.errors import (
     ArchiveAlien,
@@ -65,6 +66,7 @@ class Catalogue:
         self._kind = kind
         self._key = key
         self._now = now
+        self.shared_runs = SharedRuns(backup_dir, now)
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
@@ -80,6 +82,7 @@ class Catalogue:
         probed = ((name, self._probe(name, file, remembered.get(name))) for name, file in self._scan().items())
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
+        self._refresh_shared_runs(records)
         proof = self.proof()
         entries = [self._entry(name, record, proof) for name, record in records.items()]
         return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
@@ -240,6 +243,12 @@ class Catalogue:
             finally:
                 self._saving.release()
 
+    def _refresh_shared_runs(self, records: Records) -> None:
+        try:
+            self.shared_runs.refresh({name: record.identity for name, record in records.items()})
+        except OSError as error:
+            raise self._unavailable("reading what archives share", error) from error
+
     def _scan(self) -> dict[str, FileIdentity]:
         identities = {}
         try:
@@ -306,6 +315,7 @@ class Catalogue:
     def _entry(self, name: str, record: ArchiveRecord, proof: Proof) -> BackupEntry:
         summary = record.summary
         created = summary.created if summary else names.instant_of(name)
+        use = self.shared_runs.use_of(name, record.identity)
         return BackupEntry(
             name=name,
             path=str(self._folder / name),
@@ -315,13 +325,17 @@ class Catalogue:
             events=summary.events if summary else None,
             sequence=summary.sequence if summary else None,
             generation=summary.generation if summary else None,
-            verified=record.verified,
+            verified=None if record.verified is None else min(record.verified, use.read or record.verified),
+            own_verified=record.verified,
             pinned=record.pinned,
             sha256=record.sha256,
             digest=record.digest,
             records_verified=record.records_verified,
             origin=record.origin,
             origin_proven=_is_proven(record, proof),
+            added_bytes=use.added,
+            shared_bytes=use.shared,
+            unique_bytes=use.unique,
             problem=record.problem,
         )
 

@@ -14,7 +14,9 @@ from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.seal import seal_root
+from eventvault.archive.stored import Clone
 from eventvault.backups import table_digests
+from eventvault.backups.shared_runs import ClonedRun, SharedRuns
 from eventvault.backups.table_check import checking_tables
 from eventvault.errors import BackupsUnavailable
 from eventvault.files import FileIdentity
@@ -28,17 +30,18 @@ def write_archive(
     storage: str,
     key: str,
     check_at_once: int,
-    earlier: Sequence[str] = (),
+    earlier: Sequence[tuple[str, int]] = (),
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
-    Returns {size, digest, verified, copied, cloned, checked, unchecked, bad, identity} or {exists}.
+    Returns {size, digest, verified, copied, clones, checked, unchecked, bad, identity} or {exists}.
 
     storage: STORAGE_DIR, with the tables that were archived before. key: of this installation, in hex; it seals the
-    archive. earlier: paths of verified archives, newest first, whose members may be copied. check_at_once: most bytes
-    of new tables that are checked here. checked, unchecked: the new tables that were checked, and those that must be
-    checked yet; then `verified` is None. bad: the earlier archives that proved to be damaged, as {name, problem}.
-    identity: of the file that was named. exists: the name is in use.
+    archive. earlier: verified archives, newest first, whose members may be copied: their paths, and when the bytes that
+    they share with no other archive were read. check_at_once: most bytes of new tables that are checked here. clones:
+    what the archive shares with earlier ones, each as `ClonedRun`. checked, unchecked: the new tables that were
+    checked, and those that must be checked yet; then `verified` is None. bad: the earlier archives that proved to be
+    damaged, as {name, problem}. identity: of the file that was named. exists: the name is in use.
 
     Raises DatabaseDamaged if a table is damaged, DiskFailed if one cannot be read, NoSpace, BackupsUnavailable, or
     ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.
@@ -48,12 +51,14 @@ def write_archive(
     archived = table_digests.load_digests(Path(storage), about, fingerprints)
     digests = {name: digest.blake3 for name, digest in archived.items()}
     new = [name for name in fingerprints if name not in archived or not archived[name].checked]
+    paths = [Path(path) for path, _ in earlier]
+    recent_reading = SharedRuns(target.parent).recent_readings({Path(path).name: read for path, read in earlier})
     at_once = sum(fingerprints[name].size for name in new) <= check_at_once
     checked, unchecked = (new, []) if at_once else ([], new)
     try:
         with (
             checking_tables(Path(folder), checked) as wait_for_check,
-            reusable_members([Path(name) for name in earlier], about.store_id, about.compression) as archives,
+            reusable_members(paths, about.store_id, about.compression, recent_reading) as archives,
         ):
             written = writer.write_archive(
                 target,
@@ -74,5 +79,12 @@ def write_archive(
         ) from error
     table_digests.save_digests(Path(storage), written.manifest, fingerprints, unchecked)
     result = {"size": written.size, "digest": written.digest, "verified": clock.now() if at_once else None}
-    copied = {"copied": written.copied, "cloned": written.cloned, "bad": msgspec.to_builtins(archives.unusable)}
+    clones = [_describe(clone, paths[clone.number].name) for clone in written.clones]
+    copied = {"copied": written.copied, "clones": clones, "bad": msgspec.to_builtins(archives.unusable)}
     return {**result, **copied, "checked": checked, "unchecked": unchecked, "identity": identity}
+
+
+def _describe(clone: Clone, source: str) -> dict[str, Any]:
+    read = clone.read or clock.now()
+    run = ClonedRun(source, clone.source_offset, clone.offset, clone.size, clone.tail, read)
+    return msgspec.structs.asdict(run)

@@ -154,7 +154,7 @@ class BackupMaker:
             else:
                 staged.close()
                 complete()
-        return Created(entry, duration, result["cloned"])
+        return Created(entry, duration)
 
     def _check_later(
         self,

@@ -17,6 +17,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int | None = None
     generation: str | None = None
     verified: int | None = None
+    own_verified: int | None = None
+    """When the bytes that it shares with no other archive were read; `verified` is the oldest reading of all bytes."""
     pinned: bool = False
     encrypted: bool = False
     offsite: bool = False
@@ -30,6 +32,12 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     origin_proven: bool = False
     """This installation made the archive: its catalogue says so of these bytes, or the seal fits its key."""
+    added_bytes: int | None = None
+    """What the archive took on the disk when it was made."""
+    shared_bytes: int | None = None
+    """What it shared with earlier archives then."""
+    unique_bytes: int | None = None
+    """What its deletion frees."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
 
@@ -40,11 +48,7 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Created(msgspec.Struct, frozen=True):
-    """The answer to `create_backup`. duration in milliseconds.
-
-    shared: bytes that the archive shares on the disk with an earlier one; None if that is not known.
-    """
+    """The answer to `create_backup`. duration in milliseconds."""
 
     backup: BackupEntry
     duration: int
-    shared: int | None = None

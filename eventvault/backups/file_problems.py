@@ -17,6 +17,8 @@ def file_problems(settings: Settings) -> list[Problem]:
     """Return the problems. Reads two files and lists two folders. Never raises."""
     catalogue = settings.backup_dir / data_folders.CATALOGUE
     problems = [_damaged_catalogue(path) for path in small_files.quarantined(catalogue)]
+    shared_runs = settings.backup_dir / data_folders.SHARED_RUNS
+    problems += [_damaged_shared_runs(path) for path in small_files.quarantined(shared_runs)]
     for folder in (settings.storage_dir, settings.backup_dir):
         for name in (data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY):
             problems += [_damaged_identity(path) for path in small_files.quarantined(folder / name)]
@@ -34,6 +36,15 @@ def _damaged_catalogue(path: Path) -> Problem:
         "archives. Pins may be lost",
         "hint": "pin the archives again that rotation must not remove; the damaged file may still show them. Then "
         "remove it",
+    }
+
+
+def _damaged_shared_runs(path: Path) -> Problem:
+    return {
+        "code": "shared_runs_damaged",
+        "message": f"the note of what archives share on the disk was damaged; it is {path} now. Archives count as if "
+        "they shared nothing",
+        "hint": "check that disk, then remove the damaged file",
     }
 
 

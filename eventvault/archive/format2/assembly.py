@@ -20,7 +20,7 @@ from eventvault.archive.layout import Closing
 from eventvault.archive.output import ArchiveOutput
 from eventvault.archive.packing import PackedPiece
 from eventvault.archive.readback import WrittenRanges
-from eventvault.archive.stored import MemberRun
+from eventvault.archive.stored import Clone, MemberRun
 from eventvault.errors import TooLarge
 
 
@@ -45,8 +45,8 @@ class Assembly:
         return self._output.offset
 
     @property
-    def cloned(self) -> int:
-        return self._output.cloned
+    def clones(self) -> list[Clone]:
+        return self._output.clones
 
     def add_folder(self) -> None:
         block = tar.build_header(layout.FOLDER_ENTRY, 0, self._modified)
@@ -80,9 +80,12 @@ class Assembly:
         """Add a file of the database with the members that another archive has. digest: BLAKE3 of its content."""
         spans = [self._header(name, size, run.file.length)]
         offset = self.offset
-        for member, digest_of_member in zip(run.file.members, self._output.copy(run), strict=True):
+        copied = self._output.copy(run)
+        for member, digest_of_member in zip(run.file.members, copied.digests, strict=True):
             spans.append(Span(offset, member.length, digest_of_member))
             offset += member.length
+        if copied.tail:
+            self.written.add(offset - len(copied.tail), len(copied.tail), blake3(copied.tail).digest())
         self._list(layout.FOLDER_ENTRY + name, size, digest, spans)
 
     def add_text(self, name: str, content: bytes) -> None:

@@ -59,4 +59,7 @@ def describe(
         digest=digest_of(content),
         origin=origin,
         origin_proven=origin == "created",
+        added_bytes=len(content),
+        shared_bytes=0,
+        unique_bytes=len(content),
     )

@@ -23,7 +23,7 @@ class MemoryBackups(Backups):
             leased = {generation for generation, leases in state.leases.items() if leases}
             readable = {state.generation, *undoable, *leased}
             state.generations = {name: events for name, events in state.generations.items() if name in readable}
-            return Created(entry, (state.now() - began) // 1000, 0)
+            return Created(entry, (state.now() - began) // 1000)
 
     def list_backups(self) -> list[BackupEntry]:
         return self._state.archives.entries()

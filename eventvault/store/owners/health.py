@@ -13,6 +13,7 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
+from eventvault.backups.disk_space import describe_disks
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.file_problems import file_problems
 from eventvault.backups.schedule import AutoBackup
@@ -80,9 +81,13 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
             "count": len(backups),
             "latest": msgspec.to_builtins(backups[0]) if backups else None,
             "totalSize": sum(entry.size for entry in backups),
+            "addedBytes": sum(entry.added_bytes or 0 for entry in backups),
+            "sharedBytes": sum(entry.shared_bytes or 0 for entry in backups),
+            "uniqueBytes": sum(entry.unique_bytes or 0 for entry in backups),
             "damaged": [entry.name for entry in backups if entry.problem],
             "oldestVerified": _oldest_verified(backups),
         },
+        "disk": _disk(parts, backups),
         "kafka": parts.kafka.snapshot(),
         "journal": parts.journal.status(),
         "window": _window(parts),
@@ -103,6 +108,13 @@ def _backups(parts: HealthOwner) -> tuple[list[BackupEntry], EventVaultError | N
         return [], error
     except OSError as error:
         return [], EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
+
+
+def _disk(parts: HealthOwner, backups: list[BackupEntry]) -> dict[str, Any]:
+    """The archives count as what they take on the disk, so blocks that several of them share count once."""
+    shared_runs = parts.catalogue.shared_runs
+    archives = sum(entry.size for entry in backups) - shared_runs.shared_again
+    return describe_disks(parts.settings, archives, shared_runs.growth_per_day())
 
 
 def _oldest_verified(backups: list[BackupEntry]) -> int | None:

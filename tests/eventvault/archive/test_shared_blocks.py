@@ -19,6 +19,22 @@ from eventvault.archive.writer import WrittenArchive
 from eventvault.errors import ArchiveDamaged
 
 
+def never(_name: str, _offset: int) -> None:
+    """When members were read: never."""
+
+
+def lately(_name: str, _offset: int) -> int:
+    return 5
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
 @pytest.fixture
 def tables(staging: Path) -> Path:
     noise = random.Random(8)
@@ -32,9 +48,11 @@ def sharing(request: pytest.FixtureRequest, folder_on: Callable[[str], Path]) ->
     return folder_on(request.param)
 
 
-def write(path: Path, folder: Path, about: Manifest, *earlier: Path) -> WrittenArchive:
+def write(
+    path: Path, folder: Path, about: Manifest, *earlier: Path, read: Callable[[str, int], int | None] = never
+) -> WrittenArchive:
     known = {file.name: blake3(file.read_bytes()).hexdigest() for file in folder.glob("*.ldb")}
-    with reusable_members(earlier, about.store_id, about.compression) as archives:
+    with reusable_members(earlier, about.store_id, about.compression, read) as archives:
         return writer.write_archive(path, folder, about, digests=known, reusable=archives)
 
 
@@ -73,11 +91,7 @@ def test_unchanged_tables_take_no_space_again(sharing: Path, tables: Path, about
 
 def test_damage_in_an_earlier_archive_is_not_shared(sharing: Path, tables: Path, about: Manifest) -> None:
     write(sharing / "first.tar.gz", tables, about)
-    with (sharing / "first.tar.gz").open("r+b") as file:
-        file.seek(5 * 2**20)
-        byte = file.read(1)[0]
-        file.seek(5 * 2**20)
-        file.write(bytes([byte ^ 1]))
+    flip(sharing / "first.tar.gz", 5 * 2**20)
     with pytest.raises(ArchiveDamaged):
         reader.verify(sharing / "first.tar.gz")
 
@@ -110,6 +124,33 @@ def test_an_earlier_archive_is_named_for_shared_blocks_that_cannot_be_read(
     assert [each.name for each in archives.unusable] == ["first.tar.gz"]
 
 
+def test_blocks_that_were_read_lately_are_shared_unread(sharing: Path, tables: Path, about: Manifest) -> None:
+    """Damage since then shows that nobody read them; the next reading of either archive finds it."""
+    write(sharing / "first.tar.gz", tables, about)
+    flip(sharing / "first.tar.gz", 5 * 2**20)
+
+    second = write(sharing / "second.tar.gz", tables, about, sharing / "first.tar.gz", read=lately)
+
+    assert second.cloned > 14_000_000
+    assert {clone.read for clone in second.clones} == {5}
+    with pytest.raises(ArchiveDamaged):
+        reader.verify(sharing / "second.tar.gz")
+
+
+def test_unread_blocks_make_the_same_archive_as_blocks_that_are_read(
+    sharing: Path, tables: Path, about: Manifest, tmp_path: Path
+) -> None:
+    write(sharing / "first.tar.gz", tables, about)
+    (tables / "000040.ldb").write_bytes(random.Random(9).randbytes(1_000_000))
+
+    unread = write(sharing / "unread.tar.gz", tables, about, sharing / "first.tar.gz", read=lately)
+    read = write(sharing / "read.tar.gz", tables, about, sharing / "first.tar.gz")
+
+    assert (sharing / "unread.tar.gz").read_bytes() == (sharing / "read.tar.gz").read_bytes()
+    assert [clone._replace(read=None) for clone in unread.clones] == list(read.clones)
+    assert_whole(sharing / "unread.tar.gz", tables, tmp_path / "out")
+
+
 def test_between_two_file_systems_members_are_copied(
     sharing: Path, tables: Path, about: Manifest, tmp_path: Path
 ) -> None:
@@ -129,8 +170,11 @@ def test_where_nothing_can_be_shared_members_are_copied(
     disk = folder_on(kind)
     write(disk / "first.tar.gz", tables, about)
 
-    second = write(disk / "second.tar.gz", tables, about, disk / "first.tar.gz")
+    second = write(disk / "second.tar.gz", tables, about, disk / "first.tar.gz", read=lately)
 
     assert second.copied > 14_000_000
     assert second.cloned == 0
     assert (disk / "second.tar.gz").read_bytes() == (disk / "first.tar.gz").read_bytes()
+    flip(disk / "first.tar.gz", 5 * 2**20)
+    third = write(disk / "third.tar.gz", tables, about, disk / "first.tar.gz", read=lately)
+    assert third.copied == 0, "copied bytes are always read"

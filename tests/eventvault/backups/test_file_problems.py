@@ -30,6 +30,19 @@ def test_a_damaged_catalogue_is_named_until_its_copy_is_removed(settings: Settin
         assert service.status()["status"] == "ok"
 
 
+def test_a_damaged_note_of_what_archives_share_is_named(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2))
+        service.create_backup()
+    path = settings.backup_dir / data_folders.SHARED_RUNS
+    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
+
+    with running_service(settings) as service:
+        (problem,) = service.status()["problems"]
+        assert (problem["code"], f"{path}.damaged" in problem["message"]) == ("shared_runs_damaged", True)
+        assert service.create_backup().backup.problem is None
+
+
 @pytest.mark.parametrize("folder", ["storage_dir", "backup_dir"])
 def test_a_damaged_id_is_named_and_made_anew(settings: Settings, folder: str) -> None:
     with running_service(settings) as service:

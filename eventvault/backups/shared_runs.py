@@ -1,0 +1,224 @@
+"""BACKUP_DIR/.shared_runs.json: which archives share blocks on the disk, and when these blocks were last read.
+
+A run is the data members of one file in an archive. Where the file system can clone, a new archive shares the whole
+blocks of an unchanged table's run with an earlier one. From that follows what an archive takes on the disk, what its
+deletion frees, and which archives one bad sector damages.
+
+Without the file, archives count as if they shared nothing, and runs are read before they are cloned. Sharing by other
+means, such as `cp --reflink`, is not known.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from eventvault import clock, data_folders, small_files
+from eventvault.clock import Clock
+from eventvault.errors import NoSpace
+from eventvault.files import FileIdentity
+
+log = logging.getLogger("BackupManager")
+
+_DAY = 86_400_000_000
+READ_AGAIN_AFTER = 30 * _DAY
+"""Microseconds after which a run is read before it is cloned again."""
+GROWTH_DAYS = 7
+
+
+class ClonedRun(msgspec.Struct, frozen=True):
+    """A run of a new archive that shares its whole blocks with the one at `source_offset` in the archive `source`.
+
+    size: of the shared blocks. tail: CRC-32 of the bytes after them, which are copied. read: when the blocks were last
+    read and found right, in microseconds.
+    """
+
+    source: str
+    source_offset: int
+    offset: int
+    size: int
+    tail: int
+    read: int
+
+
+class SharedRun(msgspec.Struct, frozen=True):
+    """Blocks that archives share; fields as of `ClonedRun`."""
+
+    size: int
+    tail: int
+    read: int
+
+
+class _Holder(msgspec.Struct, frozen=True):
+    """An archive. shared: the bytes that it shared when it was made; None if that is not known. runs: offset → run."""
+
+    identity: FileIdentity
+    shared: int | None
+    runs: dict[int, int]
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """added: day since the epoch → what the archives took on the disk that day, less what removed ones freed."""
+
+    format: Literal[1]
+    runs: dict[int, SharedRun]
+    archives: dict[str, _Holder]
+    added: dict[int, int]
+
+
+class DiskUse(NamedTuple):
+    """What an archive takes on the disk. added, shared: when it was made; None if that is not known.
+
+    unique: what its deletion frees. read: the oldest reading of a run that it shares; None if it shares none.
+    """
+
+    added: int | None
+    shared: int | None
+    unique: int
+    read: int | None
+
+
+class SharedRuns:
+    """The shared runs of the archives in `folder`. Safe to use from many threads; only the store's process writes."""
+
+    def __init__(self, folder: Path, now: Clock = clock.now) -> None:
+        self._folder = folder
+        self._path = folder / data_folders.SHARED_RUNS
+        self._now = now
+        self._lock = threading.Lock()
+        self._document = _Document(1, {}, {}, {})
+        self._loaded: FileIdentity | None = None
+        self._uses: dict[str, tuple[FileIdentity, DiskUse]] = {}
+        self._shared_again = 0
+        with suppress(OSError):
+            self._load()
+
+    def add(
+        self, name: str, identity: FileIdentity, clones: Sequence[ClonedRun], sources: Mapping[str, FileIdentity]
+    ) -> None:
+        """Enter an archive that was made here. sources: the files that it was cloned from. Raises OSError."""
+        with self._lock:
+            self._load()
+            runs, archives, own = dict(self._document.runs), dict(self._document.archives), {}
+            for source in {clone.source for clone in clones}:
+                archives[source] = _copy_of(archives.get(source), sources[source])
+            unused = itertools.count(max(runs, default=0) + 1)
+            for clone in clones:
+                held = archives[clone.source].runs
+                own[clone.offset] = number = held.get(clone.source_offset) or next(unused)
+                held[clone.source_offset] = number
+                runs[number] = SharedRun(clone.size, clone.tail, clone.read)
+            shared = sum(clone.size for clone in clones)
+            archives[name] = _Holder(identity, shared, own)
+            added = _added(self._document.added, self._today, identity.size - shared)
+            self._save(_Document(1, runs, archives, added))
+
+    def refresh(self, present: Mapping[str, FileIdentity]) -> None:
+        """Forget the archives that are not `present` any more, or are other files now. Raises OSError."""
+        if not self._lock.acquire(blocking=False):
+            return  # lists do not wait until a change is written
+        try:
+            self._load()
+            missing = [name for name, holder in self._document.archives.items() if present.get(name) != holder.identity]
+            # `present` may be older than an archive that was just made.
+            gone = [name for name in missing if FileIdentity.at(self._folder / name) != self._holder(name).identity]
+            if gone:
+                self._forget(gone)
+        finally:
+            self._lock.release()
+
+    def recent_readings(self, own: Mapping[str, int]) -> Callable[[str, int], int | None]:
+        """Return the function that tells when the run at an offset of an archive was read, if it was lately.
+
+        own: archive → when the bytes that it shares with no other were read.
+        """
+        document, now = self._document, self._now()
+
+        def recent_reading(name: str, offset: int) -> int | None:
+            holder = document.archives.get(name)
+            number = holder.runs.get(offset) if holder is not None else None
+            read = own[name] if number is None else document.runs[number].read
+            return read if now - READ_AGAIN_AFTER <= read <= now else None
+
+        return recent_reading
+
+    def use_of(self, name: str, identity: FileIdentity) -> DiskUse:
+        of, use = self._uses.get(name, (None, None))
+        return use if use is not None and of == identity else DiskUse(None, None, identity.size, None)
+
+    @property
+    def shared_again(self) -> int:
+        """The bytes that the sizes of all archives count more than once."""
+        return self._shared_again
+
+    def growth_per_day(self) -> int | None:
+        """What the archives grew by a day in the last GROWTH_DAYS days; None if none was made since."""
+        days = {day: count for day, count in self._document.added.items() if day > self._today - GROWTH_DAYS}
+        return sum(days.values()) // (self._today - min(days) + 1) if days else None
+
+    @property
+    def _today(self) -> int:
+        return self._now() // _DAY
+
+    def _holder(self, name: str) -> _Holder:
+        return self._document.archives[name]
+
+    def _load(self) -> None:
+        """Read the file again if it was changed, or the folder is another one now."""
+        present = FileIdentity.at(self._path)
+        if present != self._loaded:
+            document = small_files.read_or_quarantine(self._path, _Document)
+            self._show(document or _Document(1, {}, {}, {}))
+            self._loaded = FileIdentity.at(self._path)
+
+    def _forget(self, names: Sequence[str]) -> None:
+        """In memory only: the next change is saved without them, and a start notices again that they are gone."""
+        archives, added = dict(self._document.archives), self._document.added
+        for name in names:
+            added = _added(added, self._today, -self._uses[name][1].unique)
+            del archives[name]
+            self._show(msgspec.structs.replace(self._document, archives=archives, added=added))
+
+    def _save(self, document: _Document) -> None:
+        """Show the document, and write it. If that fails, it stays in memory."""
+        self._show(document)
+        try:
+            small_files.write(self._path, self._document)
+            self._loaded = FileIdentity.at(self._path)
+        except (NoSpace, OSError) as error:
+            log.warning("%s was not written: %s", self._path, error)
+
+    def _show(self, document: _Document) -> None:
+        """Take the document without runs that nobody holds, and count what each archive takes."""
+        holders = Counter(number for holder in document.archives.values() for number in holder.runs.values())
+        runs = {number: run for number, run in document.runs.items() if holders[number]}
+        archives = document.archives.items()
+        self._uses = {name: (holder.identity, _use(holder, runs, holders)) for name, holder in archives}
+        self._shared_again = sum(run.size * (holders[number] - 1) for number, run in runs.items())
+        self._document = msgspec.structs.replace(document, runs=runs)
+
+
+def _use(holder: _Holder, runs: Mapping[int, SharedRun], holders: Mapping[int, int]) -> DiskUse:
+    size, own = holder.identity.size, [(runs[number], holders[number]) for number in holder.runs.values()]
+    unique = size - sum(run.size for run, count in own if count > 1)
+    added = None if holder.shared is None else size - holder.shared
+    return DiskUse(added, holder.shared, unique, min((run.read for run, _ in own), default=None))
+
+
+def _copy_of(holder: _Holder | None, identity: FileIdentity) -> _Holder:
+    if holder is None or holder.identity != identity:
+        return _Holder(identity, None, {})
+    return msgspec.structs.replace(holder, runs=dict(holder.runs))
+
+
+def _added(days: Mapping[int, int], today: int, count: int) -> dict[int, int]:
+    recent = {day: bytes_ for day, bytes_ in days.items() if day > today - GROWTH_DAYS}
+    return {**recent, today: recent.get(today, 0) + count}
