@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from eventvault import data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
@@ -66,7 +67,7 @@ class StoreService(ComposedStore):
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
             make_folder(folder)
         self.open_problems = OpenProblems(settings.storage_dir)
-        self.bus = EventBus(settings.database)
+        self.bus = EventBus(settings.database, retain_in=settings.storage_dir / data_folders.CUT_OFF)
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
