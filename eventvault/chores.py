@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from eventvault import errors
+from eventvault import clock, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 
 log = logging.getLogger("BackupManager")
@@ -91,7 +91,7 @@ class Chores:
 def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
     """The child that will do the chore `name`; it waits for its arguments."""
     return subprocess.Popen(
-        [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(niceness)],
+        [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(niceness), str(clock.correction())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parent.parent,
@@ -129,10 +129,11 @@ def as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
     return error if isinstance(error, errors.EventVaultError) else as_answer(name, error)
 
 
-def main(name: str, parent: int, niceness: int) -> None:
-    """Run one chore in the child process."""
+def main(name: str, parent: int, niceness: int, clock_correction: int) -> None:
+    """Run one chore in the child process. clock_correction: of the parent's clock, in microseconds."""
     end_with_parent(parent)
     os.nice(niceness)
+    clock.use(lambda: clock.system_now() - clock_correction)
     chore = getattr(importlib.import_module(CHORES[name]), name)
     arguments = orjson.loads(sys.stdin.buffer.read())
     try:
@@ -143,4 +144,4 @@ def main(name: str, parent: int, niceness: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -20,9 +20,29 @@ _BEYOND = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def now() -> int:
-    """Return the present instant in microseconds since the epoch."""
+def system_now() -> int:
+    """Return the system clock's instant in microseconds since the epoch."""
     return time.time_ns() // 1000
+
+
+_now: Clock = system_now
+
+
+def now() -> int:
+    """Return the present instant in microseconds since the epoch: the system clock's, unless `use` chose another."""
+    return _now()
+
+
+def use(source: Clock) -> None:
+    """Let `now` return what `source` returns, in the whole process: a store process guards its clock."""
+    global _now  # one clock for each process, as the system has it
+    _now = source
+
+
+def correction() -> int:
+    """Return by how many microseconds the system clock is ahead of `now`; 0 if it is less than a second."""
+    lead = system_now() - now()
+    return lead if abs(lead) >= 1_000_000 else 0
 
 
 def to_microseconds(instant: datetime) -> int:

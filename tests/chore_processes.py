@@ -133,7 +133,7 @@ def do(request: bytes, streams: list[int]) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        chores.main(name, os.getppid(), niceness)
+        chores.main(name, os.getppid(), niceness, 0)
         sys.stdout.flush()
         status = 0
     except BaseException:  # noqa: BLE001 - as Python does at the end of a program

@@ -16,8 +16,9 @@ import sys
 import threading
 
 import eventvault
-from eventvault import logs
+from eventvault import clock, logs
 from eventvault.backups.schedule import Scheduler
+from eventvault.clock_guard import ClockGuard
 from eventvault.errors import InvalidSettings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
@@ -54,6 +55,8 @@ def main() -> int:
 
 
 def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:
+    guard = ClockGuard(settings.storage_dir)
+    clock.use(guard.now)
     first = mode != "command" and is_first_of_service(settings.storage_dir, service_name)
     service = StoreService(
         settings,
@@ -61,6 +64,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         on_started=lambda: remember_service(settings.storage_dir, service_name),
         scheduler=_scheduler() if mode != "command" else None,
         with_kafka=mode != "command",
+        clock_guard=guard,
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
     spawner = os.environ.get(SPAWNER_VARIABLE)

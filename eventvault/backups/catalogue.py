@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.order import newest_first
 from eventvault.backups.shared_runs import SharedRuns
 from eventvault.clock import Clock
 from eventvault.errors import (
@@ -45,7 +46,8 @@ class Catalogue:
 
     installation: the id of this installation, as the manifests of its archives have it. read_manifest, read_seal,
     kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
-    be read, no seal proves anything meanwhile. Every method may raise BackupsUnavailable.
+    be read, no seal proves anything meanwhile.
+    generations: returns those of the open database, oldest first. Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Catalogue:
         *,
         read_seal: Callable[[Path], SealedRoot | None] = reader.read_seal,
         key: Callable[[], bytes | None] = lambda: None,
+        generations: Callable[[], Sequence[str]] = tuple,
         now: Clock = clock.now,
     ) -> None:
         self.installation = installation
@@ -65,6 +68,7 @@ class Catalogue:
         self._read_seal = read_seal
         self._kind = kind
         self._key = key
+        self._generations = generations
         self._now = now
         self.shared_runs = SharedRuns(backup_dir, now)
         self._records: Records = {}
@@ -85,7 +89,7 @@ class Catalogue:
         self._refresh_shared_runs(records)
         proof = self.proof()
         entries = [self._entry(name, record, proof) for name, record in records.items()]
-        return sorted(entries, key=lambda entry: (entry.created, entry.sequence or 0, entry.name), reverse=True)
+        return newest_first(entries, self._generations())
 
     def unattributed(self) -> list[BackupEntry]:
         """Return the EventVault archives that cannot be read and have no summary, so that they may be ours."""
@@ -325,6 +329,7 @@ class Catalogue:
             events=summary.events if summary else None,
             sequence=summary.sequence if summary else None,
             generation=summary.generation if summary else None,
+            arrived=record.identity.modified // 1000,
             verified=None if record.verified is None else min(record.verified, use.read or record.verified),
             own_verified=record.verified,
             pinned=record.pinned,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -56,8 +57,8 @@ class BackupMaker:
         on_checkpoint: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
         self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
-        self.last_made: int | None = None
-        """When this process made its newest backup, in microseconds."""
+        self.last_made: float | None = None
+        """When this process made its newest backup, in monotonic seconds."""
         self.requests = RequestQueue()
         self.late_check = LateCheck(catalogue, chores)
         self._settings = settings
@@ -139,13 +140,13 @@ class BackupMaker:
 
     def _create(self, request: BackupRequest) -> Created:
         self.late_check.wait()
-        started = clock.now()
+        started = time.monotonic()
         with ExitStack() as staged:
             staging = staged.enter_context(self._staging_folder())
-            checkpoint, on_made = self._take_checkpoint(request, staging, started)
+            checkpoint, on_made = self._take_checkpoint(request, staging, clock.now())
             archive, result = self.archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
             entry = self._add_to_catalogue(archive, result)
-            duration = (clock.now() - started) // 1000
+            duration = round((time.monotonic() - started) * 1000)
             log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                      duration)  # fmt: skip
             complete = partial(self._complete, entry, on_made)
@@ -179,7 +180,7 @@ class BackupMaker:
         self.late_check.start(checkpoint.folder, tables, name, named, on_whole, on_failure, staged.close)
 
     def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
-        self.last_made = clock.now()
+        self.last_made = time.monotonic()
         self._problem = None
         self._rotate(entry, on_made)
 
@@ -200,7 +201,7 @@ class BackupMaker:
             remove_durably(staging)
 
     def _take_checkpoint(
-        self, request: BackupRequest, staging: Path, started: int
+        self, request: BackupRequest, staging: Path, created: int
     ) -> tuple[Checkpoint[Manifest], Callable[[], None]]:
         """Copy the live database, with the manifest of the copy. Returns what `on_checkpoint` returns, too."""
 
@@ -210,14 +211,14 @@ class BackupMaker:
             # the committer's lock and wait for the database's users: a user must never wait for that lock.
             self.requests.close(request)
             with self._bus.committer.paused(), self._bus.using() as registry:
-                yield self._manifest(registry, request.label, started)
+                yield self._manifest(registry, request.label, created)
 
         ensure_installation(self._settings, self._catalogue.installation)
         with self._bus.swap_lock:
             on_made = self._on_checkpoint()
             return take_checkpoint(self._settings.database, staging, pause_writes), on_made
 
-    def _manifest(self, registry: EventRegistry, label: str | None, started: int) -> Manifest:
+    def _manifest(self, registry: EventRegistry, label: str | None, created: int) -> Manifest:
         """Describe the registry as it is now. The archive's name and its files are added later."""
         identity, last = registry.identity, registry.last_sequence
         return Manifest(
@@ -234,7 +235,7 @@ class BackupMaker:
             label=label,
             compression=self._settings.archive_compression,
             name="",
-            created=clock.format_milliseconds(started),
+            created=clock.format_milliseconds(created),
         )
 
     def _add_to_catalogue(self, path: Path, result: dict[str, Any]) -> BackupEntry:

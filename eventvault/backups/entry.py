@@ -12,6 +12,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     size: int
     created: int
+    arrived: int = 0
+    """When the file was last written, in microseconds; for a copy, usually when it was copied."""
     label: str | None = None
     events: int | None = None
     sequence: int | None = None

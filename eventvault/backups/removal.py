@@ -31,13 +31,12 @@ class ArchiveRemover:
     def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
         with self._lock:
-            registry = self._bus.registry
             plan = retention.plan_retention(
                 self._catalogue.entries(),
                 self._settings.max_backups,
                 self._is_busy,
                 just_made=just_made,
-                present=registry.identity.generation if registry is not None else None,
+                generations=self._bus.generations(),
             )
             return [name for name in plan if self._remove_by_rotation(name)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.order import newest_first
 from eventvault.errors import BackupProtected
 
 
@@ -18,19 +19,19 @@ def plan_retention(
     busy: Callable[[str], bool] = lambda _name: False,
     *,
     just_made: str | None = None,
-    present: str | None = None,
+    generations: Sequence[str] = (),
 ) -> list[str]:
     """Return the names of the archives that rotation removes, oldest first.
 
     entries: all archives, in any order. keep: how many good archives made here stay, at least 1. busy: returns True
     for an archive that is being read; called only for removable ones. just_made: stays, although it looks like the
-    oldest if the clock was set back. present: the present generation; its archives count as the newest, whatever the
-    clock was.
+    oldest if the clock was set back. generations: those of the open database, oldest first; they decide which
+    archive is newer, whatever the clock was.
 
     Only archives made here are counted and removed. Those older than the `keep` newest good ones are removed, damaged
     ones included, unless they are pinned, busy, or protected as the last of their kind.
     """
-    ours = _newest_first([entry for entry in entries if entry.origin == "created"], present)
+    ours = newest_first([entry for entry in entries if entry.origin == "created"], generations)
     good = [entry for entry in ours if entry.problem is None]
     if keep < 1 or len(good) < keep:
         return []
@@ -65,23 +66,3 @@ def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | N
     if entry.problem is None and entry.verified is not None and not any(other.verified is not None for other in good):
         return "it is the last backup that was read and found good"
     return None
-
-
-def _newest_first(entries: Sequence[BackupEntry], present: str | None) -> list[BackupEntry]:
-    """Sort by creation time, but within a generation by sequence, as the clock may have been changed.
-
-    An archive without a generation cannot be read. Its time places it among those of the present generation.
-    """
-    latest: dict[str, int] = {}
-    ranks: dict[str, tuple[bool, int, int]] = {}
-    in_present = [(entry.created, entry.sequence or 0) for entry in entries if entry.generation == present]
-    for entry in sorted(entries, key=lambda entry: (entry.sequence or 0, entry.created)):
-        if entry.generation is None:
-            before = [sequence for created, sequence in in_present if created <= entry.created]
-            ranks[entry.name] = (bool(before), max(before, default=0), entry.created)
-        elif entry.generation == present:
-            ranks[entry.name] = (True, entry.sequence or 0, entry.created)
-        else:
-            latest[entry.generation] = max(latest.get(entry.generation, 0), entry.created)
-            ranks[entry.name] = (False, latest[entry.generation], entry.sequence or 0)
-    return sorted(entries, key=lambda entry: (*ranks[entry.name], entry.name), reverse=True)

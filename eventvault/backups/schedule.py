@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ class AutoBackup:
 
     def __init__(self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None) -> None:
         self._problem: EventVaultError | None = None
-        self._failed_at = 0
+        self._failed_at = 0.0
         self._settings = settings
         self._backups = backups
         self._scheduler = scheduler
@@ -76,7 +77,7 @@ class AutoBackup:
             return
         except (EventVaultError, OSError) as error:
             log.exception("the periodic backup failed")
-            self._failed_at = clock.now()
+            self._failed_at = time.monotonic()
             hint = getattr(error, "hint", "") or "the log has the details"
             damaged = isinstance(error, DatabaseDamaged)
             self._problem = None if damaged else EventVaultError(f"the periodic backup failed: {error}", hint=hint)

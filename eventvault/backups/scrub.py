@@ -15,6 +15,7 @@ from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.schedule import Scheduler
+from eventvault.database.generation import NO_BOUND
 from eventvault.errors import ArchiveError, Cancelled, EventVaultError
 from eventvault.settings import Settings
 
@@ -75,7 +76,7 @@ class ArchiveScrub:
         entries = self._catalogue.entries()
         present = {entry.name for entry in entries}
         self._failed = {name: instant for name, instant in self._failed.items() if name in present}
-        return choose(entries, self._failed)
+        return choose(entries, self._failed, clock.now())
 
     def _describe_failure(self, name: str, error: EventVaultError | OSError) -> str:
         if isinstance(error, ArchiveError) and self._is_marked(name):
@@ -95,11 +96,15 @@ class ArchiveScrub:
         return self._scheduler is not None and self._settings.scrub_interval > 0
 
 
-def choose(entries: Sequence[BackupEntry], failed: Mapping[str, int] = MappingProxyType({})) -> BackupEntry | None:
+def choose(
+    entries: Sequence[BackupEntry], failed: Mapping[str, int] = MappingProxyType({}), now: int = NO_BOUND
+) -> BackupEntry | None:
     """Return the archive that was verified longest ago, or never; None if all are known to be damaged.
 
-    failed: archive → when its check could not be made, in microseconds, which counts as its turn.
+    failed: archive → when its check could not be made, in microseconds, which counts as its turn. now: a turn
+    after it was dated by a clock that was ahead, so it counts as none.
     """
     good = [entry for entry in entries if entry.problem is None]
-    turns = {entry.name: max(entry.verified or 0, failed.get(entry.name, 0)) for entry in good}
+    instants = {entry.name: (entry.verified or 0, failed.get(entry.name, 0)) for entry in good}
+    turns = {name: max((instant for instant in both if instant <= now), default=0) for name, both in instants.items()}
     return min(good, key=lambda entry: (turns[entry.name], entry.created, entry.name), default=None)

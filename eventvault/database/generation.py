@@ -53,13 +53,13 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     def forked(self, *, at_sequence: int, reason: str, instant: int, previous: StoreIdentity | None) -> StoreIdentity:
         """Return this identity in a new generation that forks from the present one.
 
-        previous: the identity of the database that is replaced; its generations are added.
+        previous: the identity of the database that is replaced; its generations are added. They were
+        begun before the new one, so the order needs no clock.
         """
         fork = Generation(new_id(), self.generation, at_sequence, reason, instant)
         others = {} if previous is None else previous.by_id()
         everything = {**others, **self.by_id(), fork.id: fork}
-        in_order = sorted(everything.values(), key=lambda generation: generation.at)
-        return StoreIdentity(self.store_id, fork.id, tuple(in_order))
+        return StoreIdentity(self.store_id, fork.id, tuple(everything.values()))
 
     def bound_in_lineage(self, generation: str) -> int | None:
         """Return the last sequence of the present lineage that `generation` or one of its ancestors recorded.

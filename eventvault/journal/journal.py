@@ -75,7 +75,7 @@ class Journal:
         self._surveyed = -SURVEY_SECONDS
         self._problems: dict[str, EventVaultError] = {}
         """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
-        self._failed_at = 0
+        self._failed_at = 0.0
         self._last_clean_poll = time.monotonic()
         """Start time (monotonic) of the last poll that left no recent event unwritten; health reports its age."""
         self._oldest_unwritten: _UnwrittenEvent | None = None
@@ -248,8 +248,11 @@ class Journal:
                 recorded = event.recorded_of(registry.at(sequence))
                 self._oldest_unwritten = _UnwrittenEvent(generation, sequence, recorded, time.monotonic())
 
-    def problem_since(self, last_backup: int | None) -> EventVaultError | None:
-        """Why the newest segment could not be written; None if a backup (microseconds) was made after that."""
+    def problem_since(self, last_backup: float | None) -> EventVaultError | None:
+        """Why the newest segment could not be written; None if a backup was made after that.
+
+        last_backup: when the newest one of this process was made, in monotonic seconds.
+        """
         return None if last_backup is not None and last_backup > self._failed_at else self.problem
 
     @property
@@ -269,7 +272,7 @@ class Journal:
     def _record_failure(self, part: str, error: Exception) -> None:
         """Count a failure and report it, unless the database is not open, which health reports already."""
         self.counts["failures"] += 1
-        self._failed_at = clock.now()
+        self._failed_at = time.monotonic()
         if self._bus.registry is None:
             return
         message = f"the journal could not be written: {error}"

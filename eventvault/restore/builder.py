@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,15 @@ class Builder:
         head: Head | None,
         operation: str,
         *,
-        began: int | None = None,
+        began: float | None = None,
         drop_file: Path | None = None,
     ) -> Intent:
         """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
 
-        head: of the database that it replaces. began: when the restore began, in microseconds; None: now. drop_file:
-        the archive, if it is in `restore/`. Raises NoSpace or an ArchiveError; then nothing remains of it.
+        head: of the database that it replaces. began: when the restore began, in monotonic seconds (default: now).
+        drop_file: the archive, if it is in `restore/`. Raises NoSpace or an ArchiveError; then nothing remains of it.
         """
-        began = clock.now() if began is None else began
+        began = time.monotonic() if began is None else began
         storage = self._settings.storage_dir
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
@@ -108,7 +109,7 @@ class Builder:
         with removing_on_failure(staging):
             built = self._build(plan, staging, head)
         if built.bytes_read is not None:
-            estimate.note(storage, built.bytes_read, (clock.now() - began) / 1e6)
+            estimate.note(storage, built.bytes_read, time.monotonic() - began)
         restored = _describe(built, began, intents.dropped(waiting))
         previous = carry_over.describe_previous(head, restored)
         intent = Intent(
@@ -180,14 +181,13 @@ def _identity_of(head: Head | None) -> dict[str, Any] | None:
     return msgspec.to_builtins(head.identity) if head else None
 
 
-def _describe(built: _Built, began: int, dropped: list[str]) -> Restored:
-    now = clock.now()
+def _describe(built: _Built, began: float, dropped: list[str]) -> Restored:
     return Restored(
         source=built.source,
-        at=now,
+        at=clock.now(),
         events=built.answer["events"],
         not_json=built.answer["notJson"],
-        duration=(now - began) // 1000,
+        duration=round((time.monotonic() - began) * 1000),
         generation=built.answer["generation"],
         notes=[*built.answer["notes"], *dropped],
         reason=built.reason,

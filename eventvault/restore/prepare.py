@@ -20,7 +20,7 @@ from eventvault.database import keys
 from eventvault.database.clone import check_holds, copy_database
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import EventRegistry, write_identity
+from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
@@ -135,7 +135,9 @@ def check_database(path: Path, database: Path, expected: int | None, *, gently: 
     with as_archive_error(path):
         # The records do not show damage in a table's filter, which would hide events from a lookup by their id.
         check_all_tables(database)
-        with closing(open_checked(database)) as db:
+        # The first opening replays the log, which may end torn; after that every block must be sound.
+        open_checked(database).close()
+        with closing(open_leveldb(database, paranoid=True)) as db:
             registry = EventRegistry(db, database)
             if gently:
                 check_records(registry, path.name, expected)

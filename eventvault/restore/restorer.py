@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +76,7 @@ class Restorer:
             return answer
         with self._exclusively(_label(wanted)):
             source, head = self._locate(wanted)
-            began = clock.now()
+            began = time.monotonic()
             plan = self._plan(source)
             intent = self.builder.build(plan, head, operation, began=began)
             if staged:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eventvault import data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
@@ -18,7 +17,9 @@ from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
+from eventvault.clock_guard import ClockGuard
 from eventvault.database.bus import EventBus
+from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
@@ -62,16 +63,24 @@ class StoreService(ComposedStore):
         on_started: Callable[[], None] = lambda: None,
         scheduler: Scheduler | None = None,
         with_kafka: bool = True,
+        clock_guard: ClockGuard | None = None,
     ) -> None:
         self.settings = settings
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
             make_folder(folder)
         self.open_problems = OpenProblems(settings.storage_dir)
-        self.bus = EventBus(settings.database, retain_in=settings.storage_dir / data_folders.CUT_OFF)
+        self.clock_guard = clock_guard or ClockGuard(settings.storage_dir)
+        self.bus = EventBus(settings.database, now=self.clock_guard.now)
+        self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
-        self.catalogue = Catalogue(settings.backup_dir, installation_of(settings), key=lambda: present_key(settings))
+        self.catalogue = Catalogue(
+            settings.backup_dir,
+            installation_of(settings),
+            key=lambda: present_key(settings),
+            generations=self.bus.generations,
+        )
         self.journal = Journal(settings, self.bus, self.catalogue)
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
@@ -106,6 +115,7 @@ class StoreService(ComposedStore):
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
         kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
         self.open_problems.add_source(kafka_control)
+        self.open_problems.add_source(self.clock_watch)
         super().__init__(
             self.event_log,
             self._backups_owner(),
@@ -140,6 +150,7 @@ class StoreService(ComposedStore):
             restorer=self.restorer,
             kafka=self.kafka,
             open_problems=self.open_problems,
+            clock_watch=self.clock_watch,
         )
 
     def initialize(self) -> None:
@@ -171,6 +182,7 @@ class StoreService(ComposedStore):
         self.bus.init(self._consumers, self.journal.check)
 
     def _each_second(self) -> None:
+        self.clock_watch.each_second()
         self.restorer.finisher.each_second()
         self.past.close_idle()
         self.previous.drop_unused()

@@ -20,6 +20,7 @@ from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.database.bus import EventBus
+from eventvault.database.clock_watch import ClockWatch
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
@@ -47,6 +48,7 @@ class HealthOwner(Health):
     restorer: Restorer
     kafka: KafkaMonitor
     open_problems: OpenProblems
+    clock_watch: ClockWatch
 
     def status(self) -> dict[str, Any]:
         return _describe(self)
@@ -69,7 +71,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     codes = {problem["code"] for problem in problems}
     problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
-    problems += [problem.describe() for problem in parts.kafka.problems()]
+    problems += [problem.describe() for problem in (*parts.kafka.problems(), *parts.clock_watch.problems())]
     problems += [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
     restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
     return {

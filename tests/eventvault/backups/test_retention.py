@@ -16,7 +16,9 @@ from eventvault.errors import BackupProtected
 
 def entry(number: int, **more: Any) -> BackupEntry:
     values: dict[str, Any] = {"origin": "created", "verified": 1, **more}
-    return BackupEntry(name=f"{number:03d}.tar.gz", path=f"/b/{number:03d}.tar.gz", size=1, created=number, **values)
+    return BackupEntry(
+        name=f"{number:03d}.tar.gz", path=f"/b/{number:03d}.tar.gz", size=1, created=number, arrived=number, **values
+    )
 
 
 def names(*numbers: int) -> list[str]:
@@ -111,14 +113,14 @@ def test_those_made_after_the_clock_was_set_back_are_not_the_oldest() -> None:
 def test_those_of_the_present_generation_are_the_newest_although_an_older_one_is_from_the_future() -> None:
     left = [entry(number, generation="left", sequence=place) for place, number in enumerate((1, 2, 900, 4))]
     now = [entry(number, generation="present", sequence=number) for number in (5, 6)]
-    assert plan_retention([*left, *now], 3, present="present") == names(1, 2, 900)
+    assert plan_retention([*left, *now], 3, generations=["left", "present"]) == names(1, 2, 900)
 
 
 def test_one_that_cannot_be_read_is_as_old_as_its_time_says() -> None:
     there = [entry(number, generation="present", sequence=number) for number in (1, 3, 5)]
     there.append(entry(4, problem="damaged"))
-    assert plan_retention(there, 1, present="present") == names(1, 3, 4)
-    assert plan_retention(there, 2, present="present") == names(1)
+    assert plan_retention(there, 1, generations=["present"]) == names(1, 3, 4)
+    assert plan_retention(there, 2, generations=["present"]) == names(1)
 
 
 def test_only_those_that_would_go_are_asked_whether_they_are_read() -> None:

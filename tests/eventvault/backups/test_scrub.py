@@ -115,3 +115,10 @@ def test_the_scrub_is_asked_for_as_the_setting_says(
     chosen = load({**settings.to_environment(), "SCRUB_INTERVAL": interval})
     scrub.ArchiveScrub(chosen, None, lambda _name: entry("a", 1), jobs).start()  # type: ignore[arg-type]
     assert jobs.asked == asked
+
+
+def test_an_archive_that_was_verified_in_the_future_is_checked_before_the_others() -> None:
+    entries = [entry("a", verified=5), entry("b", verified=900), entry("c", verified=7)]
+    chosen = choose(entries, {"a": 8}, now=10)
+    assert chosen is not None
+    assert chosen.name == "b"

@@ -1,0 +1,180 @@
+"""A clock that is set while the service runs: times stay right, backups go on, and health says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventvault import clock
+from tests import processes
+from tests.clock_shim import SettableClock
+from tests.service import Service
+
+HOUR, DAY, YEAR = 3_600, 86_400, 365 * 86_400
+SECONDS = 1_000_000
+
+
+@pytest.fixture
+def system_clock(tmp_path: Path) -> SettableClock:
+    return SettableClock(tmp_path)
+
+
+def post(service: Service, name: str) -> int:
+    """The instant that the event was recorded at, in microseconds."""
+    reply = service.post("/api/events", {"id": name, "source": "/t", "type": "t"})
+    assert reply.status == 201, reply.body
+    return clock.parse(reply.json()["results"][0]["recordedtime"])
+
+
+def codes(service: Service) -> dict[str, dict[str, Any]]:
+    return {problem["code"]: problem for problem in service.get("/api/health").json()["problems"]}
+
+
+def wait_for(service: Service, code: str, *, present: bool = True) -> dict[str, Any]:
+    processes.wait_until(lambda: (code in codes(service)) == present, f"{code} is not {present}", 20)
+    return codes(service).get(code, {})
+
+
+def names_as_of(service: Service, instant: int) -> list[str]:
+    text = clock.format_microseconds(instant)
+    return [event["id"] for event in service.get(f"/api/events?asOf={text}").json()["events"]]
+
+
+def true_now() -> int:
+    """The test's own clock, which no test sets."""
+    return clock.now()
+
+
+@pytest.fixture
+def running(service: Callable[..., Service], system_clock: SettableClock) -> Service:
+    return service(workers=1, environment={**system_clock.environment, "AUTO_BACKUP_ENABLED": "false"})
+
+
+@pytest.mark.parametrize("leap", [DAY, 10 * YEAR])
+def test_a_leap_ahead_dates_no_event_and_no_backup_into_the_future(
+    running: Service, system_clock: SettableClock, leap: int
+) -> None:
+    post(running, "before")
+    started = true_now()
+    system_clock.set_offset(leap)
+    recorded = post(running, "during")
+    backup = running.post("/api/backup/create").json()
+    listed = running.get("/api/backup/list").json()["backups"][0]
+    assert started <= recorded <= true_now()
+    assert started - SECONDS <= clock.parse(listed["created"]) <= true_now()
+    assert backup["name"][:17] <= f"backup_{clock.from_microseconds(true_now()):%Y-%m-%d}"
+    problem = wait_for(running, "clock_ahead")
+    assert "accept" in problem["hint"]
+    assert problem["acceptable"]
+
+    system_clock.set_offset(0)
+    wait_for(running, "clock_ahead", present=False)
+    assert post(running, "after") <= true_now()
+    assert names_as_of(running, recorded) == ["before", "during"]
+
+
+def test_a_leap_ahead_that_is_accepted_counts(running: Service, system_clock: SettableClock) -> None:
+    post(running, "before")
+    system_clock.set_offset(YEAR)
+    wait_for(running, "clock_ahead")
+    assert running.post("/api/problems/clock_ahead/accept").status == 200
+    assert "clock_ahead" not in codes(running)
+    assert post(running, "after") >= true_now() + (YEAR - 60) * SECONDS
+
+
+def test_a_leap_while_no_store_runs_is_noticed(running: Service, system_clock: SettableClock) -> None:
+    post(running, "before")
+    (note,) = [running.folder("STORAGE_DIR") / "clock.json"]
+    processes.wait_until(note.exists, "the clock is not noted", 20)
+    processes.kill(running.stores())
+    system_clock.set_offset(DAY)
+    assert post(running, "after") <= true_now()
+    wait_for(running, "clock_ahead")
+
+
+@pytest.mark.parametrize("step", [2 * HOUR, YEAR])
+def test_a_clock_that_is_set_back_and_returns_harms_no_moment_before_or_after(
+    running: Service, system_clock: SettableClock, step: int
+) -> None:
+    before = post(running, "before")
+    system_clock.set_offset(-step)
+    during = post(running, "during")
+    assert during == before
+    problem = wait_for(running, "clock_behind")
+    assert "clock right" in problem["hint"]
+    running.post("/api/backup/create", {"label": "set back"})
+    system_clock.set_offset(0)
+    wait_for(running, "clock_behind", present=False)
+    assert "clock_ahead" not in codes(running)
+    after = post(running, "after")
+    running.post("/api/backup/create", {"label": "returned"})
+
+    assert after > during
+    assert names_as_of(running, during) == ["before", "during"]
+    assert names_as_of(running, after) == ["before", "during", "after"]
+    newest = running.get("/api/backup/list").json()["backups"][0]
+    assert newest["label"] == "returned"
+    plan = running.post(
+        "/api/backup/restore", {"pointInTime": clock.format_microseconds(during), "dryRun": True}
+    ).json()
+    assert plan["plan"]["eventsLeftBehind"] == 1
+
+
+def test_the_hint_for_events_of_the_future_brings_them_to_the_present(
+    running: Service, system_clock: SettableClock
+) -> None:
+    post(running, "good")
+    system_clock.set_offset(YEAR)
+    wait_for(running, "clock_ahead")
+    running.post("/api/problems/clock_ahead/accept")
+    post(running, "future")
+    post(running, "later")
+    system_clock.set_offset(0)
+    problem = wait_for(running, "clock_behind")
+    first = problem["details"]["firstSequence"]
+    assert first == 2
+    generation = running.get("/api/health").json()["store"]["generation"]
+    assert f'"sequence": {first - 1}' in problem["hint"]
+    assert generation in problem["hint"]
+
+    assert running.post("/api/backup/restore", {"sequence": first - 1}).status == 200
+    selection = {"into": "present", "generation": generation, "filter": {"fromSequence": first}}
+    assert running.post("/api/backup/restore", selection).json()["appended"] == 2
+    wait_for(running, "clock_behind", present=False)
+    assert post(running, "new") <= true_now()
+    assert names_as_of(running, true_now()) == ["good", "future", "later", "new"]
+
+
+@pytest.mark.parametrize("offset", [-2 * HOUR, -YEAR, DAY, 10 * YEAR])
+def test_the_schedule_goes_on_whatever_the_clock_says(
+    service: Callable[..., Service], system_clock: SettableClock, offset: int
+) -> None:
+    running = service(workers=1, environment={**system_clock.environment, "AUTO_BACKUP_INTERVAL": "1000"})
+
+    def newest() -> int:
+        return int((running.get("/api/health").json()["backup"]["latest"] or {"events": 0})["events"])
+
+    post(running, "first")
+    processes.wait_until(lambda: newest() == 1, "no backup is made", 30)
+    system_clock.set_offset(offset)
+    post(running, "second")
+    processes.wait_until(lambda: newest() == 2, "no backup is made after the clock was set", 30)
+    system_clock.set_offset(0)
+    post(running, "third")
+    processes.wait_until(lambda: newest() == 3, "no backup is made after the clock returned", 30)
+
+
+def test_rotation_removes_the_oldest_archives_whatever_their_times_say(
+    service: Callable[..., Service], system_clock: SettableClock
+) -> None:
+    settings = {**system_clock.environment, "AUTO_BACKUP_ENABLED": "false", "MAX_BACKUPS": "2"}
+    running = service(workers=1, environment=settings)
+    for number, offset in enumerate([0, -2 * HOUR, DAY, 10 * YEAR, -YEAR, 0]):
+        system_clock.set_offset(offset)
+        post(running, str(number))
+        assert running.post("/api/backup/create").status == 200
+    events = [entry["events"] for entry in running.get("/api/backup/list").json()["backups"]]
+    assert events == [6, 5]
