@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import plyvel
 
 from eventvault import clock
-from eventvault.archive import writer
+from eventvault.archive import reader, writer
 from eventvault.archive.manifest import Manifest
-from eventvault.database.generation import first_identity
+from eventvault.archive.seal import seal_root
+from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.database.values import ScanQuery
 from eventvault.events import event
@@ -201,3 +205,21 @@ def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
     yield reached
     service.chores.run = run  # type: ignore[method-assign]
     go_on.set()
+
+
+def forge_archive(
+    like: Path, path: Path, events: int, *, key: bytes = b"not the key of the installation!", **changes: Any
+) -> Path:
+    """Make an archive that claims to be of the installation, registry and generation of `like`, with other events."""
+    about = reader.read_manifest(like)
+    folder = path.with_name(f".{path.name}.forged")
+    create_database(folder, StoreIdentity(about.store_id, about.generation.id, tuple(about.generations)))
+    with closing(open_leveldb(folder)) as db:
+        EventRegistry(db, folder).append([AppendBatch(drafts(events, "forged"), b"12345678")])
+    for name in ("EVENTVAULT", "LOCK", "LOG", "LOG.old"):
+        (folder / name).unlink(missing_ok=True)
+    claims = {"name": path.name, "events": events, "last_sequence": events, "created": LONG_AGO, **changes}
+    about = msgspec.structs.replace(about, files=[], **claims)
+    writer.write_archive(path, folder, about, seal=partial(seal_root, key))
+    shutil.rmtree(folder)
+    return path

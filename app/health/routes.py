@@ -80,6 +80,7 @@ def _health(status: dict[str, Any]) -> dict[str, Any]:
             "latest": None if latest is None else backup_json(latest),
             "totalSizeMB": megabytes(backup.get("totalSize", 0)),
             "damaged": backup.get("damaged", []),
+            "notProven": backup.get("notProven", 0),
             "oldestVerified": None if oldest is None else clock.format_milliseconds(oldest),
         },
         **{part: status.get(part) for part in _PARTS},

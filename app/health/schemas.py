@@ -28,6 +28,13 @@ class BackupHealthSchema(ReplySchema):
     damaged = fields.List(
         fields.String(), required=True, metadata={"description": "Archives that are known to be damaged."}
     )
+    notProven = fields.Integer(  # noqa: N815
+        required=True,
+        metadata={
+            "description": "Archives whose manifest names this installation, and which are not proven to be made by "
+            "it. Rotation leaves them."
+        },
+    )
     oldestVerified = fields.String(  # noqa: N815
         required=True,
         allow_none=True,

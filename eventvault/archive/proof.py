@@ -1,6 +1,8 @@
-"""What proves that an archive was made by this installation, as plain data that a chore can get."""
+"""What proves where an archive comes from, as plain data that a chore can get."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 
@@ -8,25 +10,49 @@ from eventvault.archive import seal
 from eventvault.archive.seal import SealedRoot
 
 
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator trusts besides the archives of this installation.
+
+    keys: of other installations, in hex. checksums: of single archives, `blake3:…` or the SHA-256 in hex.
+    """
+
+    keys: tuple[str, ...] = ()
+    checksums: frozenset[str] = frozenset()
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """installation: the id of this one. made: the checksums of the archives that the catalogue has as made here.
 
-    keys: those whose seals count, in hex; none if no key can be read.
+    keys: of this installation, in hex; none if no key can be read. trust: what counts besides.
+
+    In all methods, installation is the one that the archive's manifest has. checksum: None if the archive was not read
+    yet; then the root counts that it has at its end, and a restore compares that root with the bytes. sealed: None if
+    it is not sealed.
     """
 
     installation: str
     made: frozenset[str] = frozenset()
     keys: tuple[str, ...] = ()
+    trust: Trust = Trust()
 
     def covers(self, installation: str | None, checksum: str | None, sealed: SealedRoot | None) -> bool:
-        """Return True if an archive is proven to be made here.
-
-        installation: the one that its manifest has. checksum: None if it was not read yet; then the seal must prove the
-        root that the archive has at its end. sealed: None if it is not sealed.
-        """
-        if installation == self.installation and checksum in self.made:
+        """Return True if an archive is proven: made here, or trusted."""
+        if self.covers_made_here(installation, checksum, sealed):
             return True
-        # An archive that was read to its end has the root in its checksum: that root is the one that must be sealed.
-        if sealed is None or checksum not in (None, f"blake3:{sealed.root}"):
-            return False
-        return any(seal.fits(bytes.fromhex(key), sealed) for key in self.keys)
+        return _checksum(checksum, sealed) in self.trust.checksums or _fits(self.trust.keys, checksum, sealed)
+
+    def covers_made_here(self, installation: str | None, checksum: str | None, sealed: SealedRoot | None) -> bool:
+        """Return True if an archive is proven to be made here."""
+        recorded = installation == self.installation and _checksum(checksum, sealed) in self.made
+        return recorded or _fits(self.keys, checksum, sealed)
+
+
+def _checksum(checksum: str | None, sealed: SealedRoot | None) -> str | None:
+    return checksum or (f"blake3:{sealed.root}" if sealed else None)
+
+
+def _fits(keys: Iterable[str], checksum: str | None, sealed: SealedRoot | None) -> bool:
+    # An archive that was read to its end has the root in its checksum: that root is the one that must be sealed.
+    if sealed is None or _checksum(checksum, sealed) != f"blake3:{sealed.root}":
+        return False
+    return any(seal.fits(bytes.fromhex(key), sealed) for key in keys)

@@ -80,7 +80,7 @@ class Archiver:
         earlier: Earlier = []
         reusable = {}
         for entry in self._catalogue.entries():
-            if entry.origin_proven and entry.own_verified is not None and entry.problem is None:
+            if entry.is_ours and entry.own_verified is not None and entry.problem is None:
                 with suppress(BackupNotFound):
                     reusable[entry.name] = self._catalogue.identity(entry.name)
                     earlier.append((entry.path, entry.own_verified))

@@ -2,8 +2,9 @@
 
 The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, digest,
 problem, and the manifest's summary. A record is valid for one `FileIdentity`: if the file is replaced or changed, only
-the pin stays, and the origin if the new file cannot be read. An archive is written before its record. A record is
-removed before its archive. Only the store's process writes the catalogue.
+the pin stays, the checksum with which the archive was made here, and the origin if the new file cannot be read. An
+archive is written before its record. A record is removed before its archive. Only the store's process writes the
+catalogue.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.archive.manifest import Manifest
-from eventvault.archive.proof import Proof
+from eventvault.archive.proof import Proof, Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
@@ -46,8 +47,8 @@ class Catalogue:
 
     installation: the id of this installation, as the manifests of its archives have it. read_manifest, read_seal,
     kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
-    be read, no seal proves anything meanwhile.
-    generations: returns those of the open database, oldest first. Every method may raise BackupsUnavailable.
+    be read, no seal proves anything meanwhile. trust: returns what an operator trusts besides. generations: returns
+    those of the open database, oldest first. Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Catalogue:
         read_seal: Callable[[Path], SealedRoot | None] = reader.read_seal,
         key: Callable[[], bytes | None] = lambda: None,
         generations: Callable[[], Sequence[str]] = tuple,
+        trust: Callable[[], Trust] = Trust,
         now: Clock = clock.now,
     ) -> None:
         self.installation = installation
@@ -69,6 +71,7 @@ class Catalogue:
         self._kind = kind
         self._key = key
         self._generations = generations
+        self._trust = trust
         self._now = now
         self.shared_runs = SharedRuns(backup_dir, now)
         self._records: Records = {}
@@ -83,7 +86,8 @@ class Catalogue:
     def entries(self) -> list[BackupEntry]:
         """Return all archives, newest first: regular files that end in `.tar.gz`, except hidden ones."""
         remembered = self._remembered()
-        probed = ((name, self._probe(name, file, remembered.get(name))) for name, file in self._scan().items())
+        before = self.proof()
+        probed = ((name, self._probe(name, file, remembered.get(name), before)) for name, file in self._scan().items())
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
         self._refresh_shared_runs(records)
@@ -98,10 +102,11 @@ class Catalogue:
         return [entry for entry in unknown if entry.origin == "found" and self._is_marked(entry.name)]
 
     def proof(self) -> Proof:
-        """Return what proves now that an archive was made here, wherever the archive is."""
+        """Return what proves an archive now, wherever it is: that it was made here, or what an operator trusts."""
         key = self._key()
         made = frozenset(record.made for record in self._remembered().values() if record.made is not None)
-        return Proof(installation=self.installation, made=made, keys=() if key is None else (key.hex(),))
+        return Proof(installation=self.installation, made=made, keys=() if key is None else (key.hex(),),
+                     trust=self._trust())  # fmt: skip
 
     def entry(self, name: str) -> BackupEntry:
         """Return one archive. Raises BackupNotFound, or InvalidInput if no archive can have this name."""
@@ -197,7 +202,7 @@ class Catalogue:
                 raise ArchiveIncomplete(
                     f"{name} was replaced or changed while it was read", hint="check it again once its copy is complete"
                 )
-            record = msgspec.structs.replace(present, **change)
+            record = _attributed(name, msgspec.structs.replace(present, **change), self.proof())
             self._store(name, record)
         return self._entry(name, record, self.proof())
 
@@ -273,7 +278,7 @@ class Catalogue:
             identity = FileIdentity.at(self._folder / name)
         except OSError as error:
             raise self._unavailable(f"reading {name}", error) from error
-        record = None if identity is None else self._probe(name, identity, remembered)
+        record = None if identity is None else self._probe(name, identity, remembered, self.proof())
         if record is None:
             if not self._folder.is_dir():
                 missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -281,11 +286,13 @@ class Catalogue:
             raise BackupNotFound(f"there is no backup {name}", hint="GET /api/backup/list shows the backups")
         return record
 
-    def _probe(self, name: str, identity: FileIdentity, before: ArchiveRecord | None) -> ArchiveRecord | None:
+    def _probe(
+        self, name: str, identity: FileIdentity, before: ArchiveRecord | None, proof: Proof
+    ) -> ArchiveRecord | None:
         """Return the record of the file as it is now; None if it has just vanished. before: the record so far."""
         if before is not None and before.identity == identity and not before.probe_failed:
-            return before
-        pinned = before is not None and before.pinned
+            return _attributed(name, before, proof)
+        pinned, made = (before.pinned, before.made) if before is not None else (False, None)
         try:
             summary = Summary.of(self._read_manifest(self._folder / name))
             sealed = self._read_seal(self._folder / name)
@@ -295,13 +302,12 @@ class Catalogue:
             problem = None if self._is_foreign(name, error) else str(error)
             origin = before.origin if before is not None and problem is not None else "found"
             return ArchiveRecord(
-                identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None
+                identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None, made=made
             )
-        ours = summary.installation == self.installation and summary.name == name
-        origin = "created" if ours else "found"
-        if before is not None and before.identity == identity and before.origin == "uploaded":
-            origin = "uploaded"  # rotation must not take it for one that was made here
-        return ArchiveRecord(identity, summary, origin=origin, pinned=pinned, sealed=sealed)
+        uploaded = before is not None and before.identity == identity and before.origin == "uploaded"
+        record = ArchiveRecord(identity, summary, pinned=pinned, sealed=sealed, made=made)
+        # Rotation must not take an upload for an archive that was made here.
+        return msgspec.structs.replace(record, origin="uploaded") if uploaded else _attributed(name, record, proof)
 
     def _is_foreign(self, name: str, error: Exception) -> bool:
         """Return True for a foreign archive, which needs no manifest."""
@@ -341,6 +347,8 @@ class Catalogue:
             added_bytes=use.added,
             shared_bytes=use.shared,
             unique_bytes=use.unique,
+            trusted=_is_proven(record, proof) and not _is_made_here(record, proof),
+            installation=summary.installation if summary else None,
             problem=record.problem,
         )
 
@@ -351,9 +359,25 @@ class Catalogue:
         )
 
 
+def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord:
+    """Return the record as `created` if its archive is proven to be made here, under the name that it has.
+
+    The catalogue was lost, or the file was copied: a copy under another name does not count in rotation.
+    """
+    has_its_name = record.summary is not None and record.summary.name == name
+    if record.origin == "found" and has_its_name and _is_made_here(record, proof):
+        return msgspec.structs.replace(record, origin="created")
+    return record
+
+
 def _is_proven(record: ArchiveRecord, proof: Proof) -> bool:
     installation = record.summary.installation if record.summary else None
     return record.problem is None and proof.covers(installation, record.checksum, record.sealed)
+
+
+def _is_made_here(record: ArchiveRecord, proof: Proof) -> bool:
+    installation = record.summary.installation if record.summary else None
+    return record.problem is None and proof.covers_made_here(installation, record.checksum, record.sealed)
 
 
 def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:

@@ -33,15 +33,26 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     origin_proven: bool = False
-    """This installation made the archive: its catalogue says so of these bytes, or the seal fits its key."""
+    """The archive is proven: the catalogue says that these bytes were made here, or the seal fits the key of this
+    installation or one that an operator trusts. Only such an archive is used by itself."""
     added_bytes: int | None = None
     """What the archive took on the disk when it was made."""
     shared_bytes: int | None = None
     """What it shared with earlier archives then."""
     unique_bytes: int | None = None
     """What its deletion frees."""
+    trusted: bool = False
+    """An operator's trust alone proves the archive: it comes from another installation."""
+    installation: str | None = None
+    """The id of the installation that made the archive, as its manifest claims."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Return True for an archive that is proven to be made here, and for one that was and is damaged now."""
+        proven = self.origin_proven and not self.trusted
+        return proven or (self.origin == "created" and self.problem is not None)
 
     @property
     def checksum(self) -> str | None:

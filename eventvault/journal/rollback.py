@@ -59,7 +59,7 @@ def _recorded_sequences(generation: str, folder: JournalFolder, catalogue: Catal
         if record.registry.generation == generation:
             yield record.sequence
     for entry in catalogue.entries():
-        if entry.origin != "created" or entry.generation is None:
+        if not (entry.is_ours or entry.trusted) or entry.generation is None:
             continue
         if entry.generation == generation:
             yield entry.sequence or 0

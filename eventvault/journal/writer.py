@@ -247,7 +247,7 @@ def archived_prefix(entries: Iterable[BackupEntry], generations: Mapping[str, Ge
 
 def is_good(entry: BackupEntry) -> bool:
     """Return True for an archive that was made here, is verified and has no known problem."""
-    return entry.origin == "created" and entry.problem is None and entry.verified is not None
+    return entry.origin == "created" and entry.origin_proven and entry.problem is None and entry.verified is not None
 
 
 def _has_same_lines(source: Segment, lines: list[bytes]) -> bool:

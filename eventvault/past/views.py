@@ -190,8 +190,8 @@ class Views:
         )
 
     def _in_archive(self, entry: BackupEntry) -> PastView:
-        """Read an archive that was created here from a database that has its events; unpack and check any other."""
-        if entry.origin == "created" and entry.generation is not None and entry.sequence is not None:
+        """Read an archive that is proven ours from a database that has its events; unpack and check any other."""
+        if entry.is_ours and entry.generation is not None and entry.sequence is not None:
             try:
                 return self.resolve_moment(Moment(sequence=entry.sequence, generation=entry.generation))
             except MomentUnavailable:

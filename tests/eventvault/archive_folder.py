@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from eventvault.archive import seal
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.proof import Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.generation import Generation
@@ -17,6 +19,8 @@ from eventvault.errors import (
 )
 
 NOON = "2024-12-27T12:00:00.123Z"
+KEY, ANOTHER_KEY = bytes(32), bytes(range(32))
+ROOT = bytes(range(100, 132))
 FIRST = Generation("g1", None, 0, "created", 1)
 
 
@@ -36,7 +40,10 @@ class Folder:
         self.path = path
         self.looks: list[str] = []
         self.seal: SealedRoot | None = None
+        self.sealed: set[str] = set()
+        """The archives that have the seal; none: all of them."""
         self.key: bytes | None = None
+        self.trust = Trust()
         path.mkdir()
 
     def put(self, file: str, **more: Any) -> Path:
@@ -50,10 +57,19 @@ class Folder:
             installation,
             self.read_manifest,
             lambda _path: "foreign",
-            read_seal=lambda _path: self.seal,
+            read_seal=self.read_seal,
             key=lambda: self.key,
+            trust=lambda: self.trust,
             now=lambda: 77,
         )
+
+    def read_seal(self, path: Path) -> SealedRoot | None:
+        return self.seal if not self.sealed or path.name in self.sealed else None
+
+    def seal_with(self, key: bytes, *archives: str) -> None:
+        """Give these archives, or all, a seal of this key."""
+        self.seal = SealedRoot(ROOT.hex(), seal.seal_root(key, ROOT).hex())
+        self.sealed = set(archives)
 
     def read_manifest(self, path: Path) -> Manifest:
         self.looks.append(path.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from eventvault.errors import (
 from eventvault.events import event
 from eventvault.journal import coverage
 from eventvault.journal.folder import JournalFolder, JournalRecord, segment_of
+from eventvault.journal.segment import Segment
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Live, Plan, Sources, Target
 from eventvault.restore.moments.replay import lines_of
@@ -51,18 +52,33 @@ class MomentLocator:
         """All that there is to restore from now. doubtful: including archives with a known problem."""
         live_identity, live = self._identity_and_live()
         segments, damaged = self._journal.segments()
-        generations: dict[str, Generation] = {
-            segment.header.generation.id: segment.header.generation for segment in segments
-        }
-        record = self._journal.read_record()
-        for identity in (record.registry if record else None, live_identity):
-            generations |= identity.by_id() if identity is not None else {}
         entries = [entry for entry in self._catalogue.entries() if entry.generation and (doubtful or not entry.problem)]
+        generations = self._own_generations(segments, entries, live_identity)
+        own = generations.keys()
+        others = [segment.header.generation for segment in segments]
+        generations = {**{generation.id: generation for generation in others}, **generations}
         for entry in entries:
             if entry.generation not in generations:
                 generations = {**self._generations_of(entry), **generations}
         lost = [segment_of(error)[1:] for error in damaged]
-        return Sources(generations, entries, segments, live, tuple(lost))
+        return Sources(generations, entries, segments, live, tuple(lost), frozenset(generations.keys() - own))
+
+    def _own_generations(
+        self, segments: Sequence[Segment], entries: Sequence[BackupEntry], live: StoreIdentity | None
+    ) -> dict[str, Generation]:
+        """The generations that this installation's own files and the open database tell; the latter count most."""
+        own = [segment.header.generation for segment in segments if self._is_own(segment)]
+        generations = {generation.id: generation for generation in own}
+        record = self.our_record()
+        for identity in (record.registry if record else None, live):
+            generations |= identity.by_id() if identity is not None else {}
+        for entry in entries:
+            if entry.is_ours and entry.generation not in generations:
+                generations = {**self._generations_of(entry), **generations}
+        return generations
+
+    def _is_own(self, segment: Segment) -> bool:
+        return segment.header.installation == self._catalogue.installation
 
     def identity(self) -> StoreIdentity | None:
         """The identity of the open database; if none is open, the one in the journal's record."""
@@ -125,13 +141,13 @@ class MomentLocator:
         """The plan for a moment, and the sources that it was made from. Errors as for `locate`.
 
         The first choice is what this installation made itself: another one may have gone on from a copy, in the same
-        generation with other events.
+        generation with other events. The second is what an operator trusts. Anything else is used only if neither
+        reaches the moment.
         """
-        ours = self.ours(sources)
-        try:
-            return self._plan(self.locate(moment, ours), ours), ours
-        except MomentUnavailable:
-            return self._plan(self.locate(moment, sources), sources), sources
+        for preferred in (self.ours(sources), plans.proven(sources)):
+            with suppress(MomentUnavailable):
+                return self._plan(self.locate(moment, preferred), preferred), preferred
+        return self._plan(self.locate(moment, sources), sources), sources
 
     def check_end(self, sources: Sources, generation: str, sequence: int) -> None:
         """An instant led to `sequence`. Raises MomentUnavailable if there may have been later events by that instant.

@@ -42,7 +42,8 @@ class Sources(msgspec.Struct, frozen=True):
     """What there is to restore from.
 
     archives: those without a known problem, of `generations`. live: None if no database is open. lost: (generation,
-    first, last) of damaged segments.
+    first, last) of damaged segments. claimed: the ids of generations that only archives and segments tell which are not
+    proven to be of this installation.
     """
 
     generations: Generations
@@ -50,6 +51,7 @@ class Sources(msgspec.Struct, frozen=True):
     segments: Sequence[Segment]
     live: Live | None = None
     lost: tuple[tuple[str, int, int], ...] = ()
+    claimed: frozenset[str] = frozenset()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +100,17 @@ def made_by(sources: Sources, installation: str) -> Sources:
     """What an installation made itself. Another one may have gone on from the same generation with other events."""
     return msgspec.structs.replace(
         sources,
-        archives=[archive for archive in sources.archives if archive.origin == "created"],
+        generations={id_: told for id_, told in sources.generations.items() if id_ not in sources.claimed},
+        archives=[archive for archive in sources.archives if archive.is_ours],
         segments=[segment for segment in sources.segments if segment.header.installation == installation],
+        claimed=frozenset(),
+    )
+
+
+def proven(sources: Sources) -> Sources:
+    """What is proven, or comes with it: no archive that merely lies in BACKUP_DIR."""
+    return msgspec.structs.replace(
+        sources, archives=[archive for archive in sources.archives if archive.is_ours or archive.trusted]
     )
 
 

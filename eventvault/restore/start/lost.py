@@ -15,7 +15,8 @@ class RecoverySources(NamedTuple):
     """What a lost database can be recovered from; false if there is nothing. Other installations do not count.
 
     archives: in the order to try: first those made here without a known problem, newest first, then those with one,
-    last the unreadable ones that may be ours. journaled: this installation has, or had, a journal with an event in it.
+    then the unreadable ones that may be ours, last those that claim to be and are not proven. journaled: this
+    installation has, or had, a journal with an event in it.
     """
 
     archives: list[BackupEntry]
@@ -44,9 +45,11 @@ def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool
 
 def find_recovery_sources(catalogue: Catalogue, journal: JournalFolder) -> RecoverySources:
     """What BACKUP_DIR holds of this installation. May raise BackupsUnavailable or OSError."""
-    ours = [entry for entry in catalogue.entries() if entry.origin == "created"]
+    entries = catalogue.entries()
+    ours = [entry for entry in entries if entry.is_ours]
     ours.sort(key=lambda entry: entry.problem is not None)
-    return RecoverySources([*ours, *catalogue.unattributed()], _is_journaled(catalogue, journal))
+    claims = [entry for entry in entries if not entry.is_ours and entry.installation == catalogue.installation]
+    return RecoverySources([*ours, *catalogue.unattributed(), *claims], _is_journaled(catalogue, journal))
 
 
 def _is_journaled(catalogue: Catalogue, journal: JournalFolder) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import lineage
 from eventvault.errors import (
     ArchiveError,
@@ -168,6 +170,7 @@ class Recoverer:
                     self._journal.mark_suspect(Path(error.details["segment"]))
                 continue
             self._note_missing(omissions, sources, plan)
+            omissions += self._unproven_beyond(everything, sources, plan)
             return intent
 
     def _build_from(self, source: ArchiveSource | LostDatabase) -> Intent:
@@ -180,6 +183,14 @@ class Recoverer:
             omissions.append(f"events beyond {sequence} are in the journal, but those before them are not there")
         elif (last := self._last_recorded(generation)) > sequence:
             omissions.append(f"the events up to {last}, which neither an archive nor the journal has any more")
+
+    def _unproven_beyond(self, everything: Sources, used: Sources, plan: Plan) -> Iterator[str]:
+        """Name the archives that claim to be ours and to hold later events, and that nothing proves."""
+        generation, sequence = plan.target.generation, plan.target.sequence or 0
+        for archive in everything.archives:
+            claims = archive.installation == self._catalogue.installation and archive.generation == generation
+            if claims and (archive.sequence or 0) > sequence and archive not in used.archives:
+                yield f"{archive.name}, which claims events up to {archive.sequence} and is not proven to be made here"
 
     def _last_recorded(self, generation: str) -> int:
         """The last event that a generation had, by the journal's record and the quarantined segments."""
@@ -204,12 +215,24 @@ class Recoverer:
         return record.kafka if record and (record.registry.generation, record.sequence) == target else {}
 
     def _trusted(self, sources: Sources, generation: str) -> Sources:
-        """What this installation made; of others only archives of older generations, which it may have begun with."""
+        """What this installation made; if that does not reach the last event, also archives that are not proven.
+
+        These are the ones that claim to be made here, and those of older generations, which it may have begun with.
+        """
         ours = self._locator.ours(sources)
-        older = [
-            archive for archive in sources.archives if archive.origin != "created" and archive.generation != generation
-        ]
-        return msgspec.structs.replace(ours, archives=[*ours.archives, *older])
+        if generation in ours.generations and plans.reachable(ours, generation) >= self._last_needed(generation):
+            return ours
+        claims = [archive for archive in sources.archives if self._may_be_base(archive, generation)]
+        return msgspec.structs.replace(
+            ours, archives=[*ours.archives, *claims], generations=sources.generations, claimed=sources.claimed
+        )
+
+    def _last_needed(self, generation: str) -> int:
+        return max(1, self._last_recorded(generation))
+
+    def _may_be_base(self, archive: BackupEntry, generation: str) -> bool:
+        claims_ours = archive.installation == self._catalogue.installation
+        return not archive.is_ours and (claims_ours or archive.generation != generation)
 
     def _was_empty(self) -> bool:
         """True if neither the journal's record nor any other file shows that the lost registry had an event."""
@@ -220,7 +243,8 @@ class Recoverer:
         with_events += [
             entry.generation or ""
             for entry in self._catalogue.entries()
-            if (entry.origin == "created" or entry.problem is not None) and entry.sequence != 0
+            if (entry.installation == self._catalogue.installation or entry.is_ours or entry.problem is not None)
+            and entry.sequence != 0
         ]
         if record is None:
             return not with_events

@@ -87,6 +87,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
             "sharedBytes": sum(entry.shared_bytes or 0 for entry in backups),
             "uniqueBytes": sum(entry.unique_bytes or 0 for entry in backups),
             "damaged": [entry.name for entry in backups if entry.problem],
+            "notProven": _not_proven(parts.catalogue.installation, backups),
             "oldestVerified": _oldest_verified(backups),
         },
         "disk": _disk(parts, backups),
@@ -124,6 +125,12 @@ def _oldest_verified(backups: list[BackupEntry]) -> int | None:
     times = [entry.verified for entry in backups if entry.problem is None]
     verified = [time for time in times if time is not None]
     return min(verified) if verified and len(verified) == len(times) else None
+
+
+def _not_proven(installation: str, backups: list[BackupEntry]) -> int:
+    """How many archives claim to be made here and are not proven: rotation leaves them."""
+    claims = (entry for entry in backups if entry.installation == installation and entry.problem is None)
+    return sum(not entry.origin_proven for entry in claims)
 
 
 def _bad_archive(entry: BackupEntry) -> dict[str, str]:

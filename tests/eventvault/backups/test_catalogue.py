@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eventvault import clock, data_folders
-from eventvault.archive import writer
+from eventvault.archive import seal, writer
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import catalogue_file
 from eventvault.backups.catalogue import Catalogue
@@ -21,7 +22,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     InvalidInput,
 )
-from tests.eventvault.archive_folder import NOON, Folder, listed, manifest
+from tests.eventvault.archive_folder import KEY, NOON, ROOT, Folder, listed, manifest
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def test_an_archive_that_was_made_here_is_listed_with_all_that_is_known(folder: 
     assert entry == BackupEntry(
         name="a.tar.gz", path=str(path), size=path.stat().st_size, created=clock.parse(NOON), label="a label",
         events=42, sequence=42, generation="g1", verified=9, own_verified=9, sha256="5" * 64, origin="created",
-        origin_proven=True, arrived=path.stat().st_mtime_ns // 1000, unique_bytes=path.stat().st_size,
+        origin_proven=True, installation="here", arrived=path.stat().st_mtime_ns // 1000,
+        unique_bytes=path.stat().st_size,
     )  # fmt: skip
     assert folder.catalogue().entries() == [entry]
     assert folder.catalogue().entry("a.tar.gz") == entry
@@ -186,14 +188,18 @@ def test_a_lost_catalogue_is_rebuilt_and_knows_which_archives_were_made_here(fol
     folder.put("ours.tar.gz")
     folder.put("renamed.tar.gz", name="before.tar.gz")
     folder.put("alien.tar.gz", installation="elsewhere")
+    folder.put("unsealed.tar.gz")
     catalogue = folder.catalogue()
-    catalogue.record_created("ours.tar.gz", sha256="5" * 64, verified=9)
+    catalogue.record_created("ours.tar.gz", digest=f"blake3:{ROOT.hex()}", verified=9)
+    folder.key = KEY
+    folder.seal_with(KEY, "ours.tar.gz", "renamed.tar.gz")
     spoil(folder.path / data_folders.CATALOGUE)
     for rebuilt in (catalogue, folder.catalogue()):
         origins = {entry.name: entry.origin for entry in rebuilt.entries()}
-        assert origins == {"ours.tar.gz": "created", "renamed.tar.gz": "found", "alien.tar.gz": "found"}
+        assert {name for name, origin in origins.items() if origin == "created"} == {"ours.tar.gz"}
+        assert set(origins.values()) == {"created", "found"}
     assert folder.catalogue().entry("ours.tar.gz").origin == "created"
-    assert len(catalogue_file.load(folder.path)) == 3
+    assert len(catalogue_file.load(folder.path)) == 4
 
 
 def test_a_catalogue_that_cannot_be_read_is_kept_for_a_look(folder: Folder) -> None:
@@ -204,7 +210,9 @@ def test_a_catalogue_that_cannot_be_read_is_kept_for_a_look(folder: Folder) -> N
 
 def test_each_flipped_bit_of_the_catalogue_is_detected_and_its_archives_are_read_again(folder: Folder) -> None:
     folder.put("a.tar.gz")
-    folder.catalogue().record_created("a.tar.gz", sha256="5" * 64, verified=9)
+    folder.catalogue().record_created("a.tar.gz", digest=f"blake3:{ROOT.hex()}", verified=9)
+    folder.key = KEY
+    folder.seal_with(KEY)
     path = folder.path / data_folders.CATALOGUE
     content = path.read_bytes()
 
@@ -261,8 +269,9 @@ def test_a_real_archive_is_read_by_default_and_half_of_it_is_a_problem(tmp_path:
     database.mkdir()
     backups.mkdir()
     (database / "CURRENT").write_text("MANIFEST-000002\n")
-    written = writer.write_archive(backups / "a.tar.gz", database, manifest("a.tar.gz"))
-    catalogue = Catalogue(backups, "here")
+    sealed = partial(seal.seal_root, KEY)
+    written = writer.write_archive(backups / "a.tar.gz", database, manifest("a.tar.gz"), seal=sealed)
+    catalogue = Catalogue(backups, "here", key=lambda: KEY)
     (entry,) = catalogue.entries()
     assert (entry.size, entry.events, entry.origin, entry.problem) == (written.size, 42, "created", None)
     os.truncate(backups / "a.tar.gz", written.size // 2)

@@ -13,17 +13,15 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.archive import reader, seal, writer
+from eventvault.archive.proof import Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups.installation_key import ensure_key
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import format_1
-from tests.eventvault.archive_folder import Folder, manifest
+from tests.eventvault.archive_folder import ANOTHER_KEY, KEY, ROOT, Folder, manifest
 from tests.restoring import drafts
 from tests.stores import running_service
-
-KEY, ANOTHER_KEY = bytes(32), bytes(range(32))
-ROOT = bytes(range(100, 132))
 
 
 def sealed_with(key: bytes) -> SealedRoot:
@@ -140,7 +138,75 @@ def test_other_bytes_than_those_that_were_made_here_are_not_proven(folder: Folde
     catalogue.record_created("a.tar.gz", digest="blake3:1", verified=9)
     os.utime(path)
     assert not catalogue.entry("a.tar.gz").origin_proven
-    assert not catalogue.record_verified("a.tar.gz", digest="blake3:1", verified=10).origin_proven
+    assert not catalogue.record_verified("a.tar.gz", digest="blake3:2", verified=10).origin_proven
+
+
+@pytest.mark.parametrize("change", ["touched", "copied", "damaged and repaired"])
+def test_the_very_bytes_that_were_made_here_are_proven_again_once_they_were_read(folder: Folder, change: str) -> None:
+    """An archive of format 1 has no seal."""
+    path = folder.put("a.tar.gz")
+    catalogue = folder.catalogue()
+    catalogue.record_created("a.tar.gz", sha256="5" * 64, verified=9)
+    content = path.read_bytes()
+    if change == "touched":
+        os.utime(path)
+    elif change == "copied":
+        path.rename(folder.path / "moved")
+        path.write_bytes(content)
+    else:
+        path.write_bytes(content[:-5])
+        assert catalogue.entry("a.tar.gz").problem
+        catalogue.set_pinned("a.tar.gz", pinned=True)
+        path.write_bytes(content)
+
+    entry = catalogue.entry("a.tar.gz")
+    assert (entry.origin, entry.origin_proven) == ("found", False)
+    assert not catalogue.record_verified("a.tar.gz", sha256="6" * 64, verified=10).origin_proven
+    entry = catalogue.record_verified("a.tar.gz", sha256="5" * 64, verified=11)
+    assert (entry.origin, entry.origin_proven) == ("created", True)
+
+
+def test_an_archive_counts_as_made_here_only_under_the_name_that_it_was_made_under(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.put("copy.tar.gz", name="a.tar.gz")
+    folder.put("uploaded.tar.gz")
+    folder.key = KEY
+    folder.seal_with(KEY)
+    folder.catalogue().record_uploaded("uploaded.tar.gz", digest=f"blake3:{ROOT.hex()}")
+    entries = folder.catalogue().entries()
+    assert {entry.name: (entry.origin, entry.origin_proven) for entry in entries} == {
+        "a.tar.gz": ("created", True), "copy.tar.gz": ("found", True), "uploaded.tar.gz": ("uploaded", True),
+    }  # fmt: skip
+
+
+def test_an_archive_counts_again_once_the_key_can_be_read_again(folder: Folder) -> None:
+    folder.put("a.tar.gz")
+    folder.seal_with(KEY)
+    catalogue = folder.catalogue()
+    assert (catalogue.entries()[0].origin, catalogue.entries()[0].origin_proven) == ("found", False)
+    folder.key = KEY
+    assert (catalogue.entries()[0].origin, catalogue.entries()[0].origin_proven) == ("created", True)
+    folder.key = None
+    assert (catalogue.entries()[0].origin, catalogue.entries()[0].origin_proven) == ("created", False)
+
+
+def test_trust_proves_an_archive_and_does_not_make_it_count_as_made_here(folder: Folder) -> None:
+    for name, sealed_by, trust in (
+        ("a.tar.gz", ANOTHER_KEY, Trust(keys=(ANOTHER_KEY.hex(),))),
+        ("b.tar.gz", ANOTHER_KEY, Trust(checksums=frozenset([f"blake3:{ROOT.hex()}"]))),
+        ("c.tar.gz", None, Trust(checksums=frozenset(["5" * 64]))),
+    ):
+        folder.put(name, installation="elsewhere")
+        folder.seal = None if sealed_by is None else sealed_with(sealed_by)
+        folder.key, folder.trust = KEY, Trust()
+        catalogue = folder.catalogue()
+        if sealed_by is None:
+            catalogue.record_uploaded(name, sha256="5" * 64)
+        assert not catalogue.entry(name).origin_proven
+        folder.trust = trust
+        entry = catalogue.entry(name)
+        assert (entry.origin_proven, entry.trusted, entry.is_ours) == (True, True, False)
+        assert entry.origin != "created"
 
 
 def test_an_upload_is_proven_by_its_seal_alone(folder: Folder) -> None:
@@ -219,7 +285,8 @@ def test_an_archive_of_format_1_that_was_not_made_here_is_not_proven(settings: S
         about = manifest("a.tar.gz", installation=service.catalogue.installation)
         format_1.write_archive(settings.backup_dir / "a.tar.gz", staging, about)
         (entry,) = service.list_backups()
-        assert (entry.origin, entry.origin_proven) == ("created", False)
+        assert (entry.origin, entry.origin_proven) == ("found", False)
+        assert service.status()["backup"]["notProven"] == 1
 
 
 def test_the_chore_that_writes_an_archive_gets_the_key_as_an_argument(
