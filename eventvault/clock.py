@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 Clock = Callable[[], int]
 """Returns the present instant in microseconds since 1970-01-01T00:00:00Z."""
@@ -54,8 +55,9 @@ def from_microseconds(instant: int) -> datetime:
     return _EPOCH + timedelta(microseconds=instant)
 
 
+@lru_cache(maxsize=64)
 def format_microseconds(instant: int) -> str:
-    """Return `2026-01-31T12:34:56.789012Z`."""
+    """Return `2026-01-31T12:34:56.789012Z`. The events of one append share their instant."""
     seconds, fraction = divmod(instant, 1_000_000)
     return f"{_seconds_text(seconds)}.{fraction:06d}Z"
 

@@ -1,17 +1,23 @@
 """Parses JSON as clients send it: from a body's bytes and content type to a value, or an error with the reason.
 
 Clients label JSON in many ways (PowerShell calls it a form by default). So the text decides, not its label: only types
-that cannot be JSON are refused.
+that cannot be JSON are refused. Also refused is JSON that readers understand differently (RFC 8259, sections 4, 8.2 and
+9): an object with a repeated name, a lone surrogate, deep nesting.
 """
 
 from __future__ import annotations
 
 import codecs
+import json
+import math
+import re
+from collections import Counter
 from typing import Any
 
 import msgspec
+import orjson
 
-from eventvault.errors import MalformedInput, UnsupportedMediaType
+from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
 
 JSON_LIKE = frozenset(
     {
@@ -28,8 +34,16 @@ JSON_LIKE = frozenset(
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 
+MAX_DEPTH = 500
+"""Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
+
+_LONGEST_INTEGER = 4300
+"""Digits that Python converts: the time grows with their square."""
 _decoder = msgspec.json.Decoder()
-"""msgspec, because it reads whole numbers of any size; orjson turns the largest into floats."""
+_ESCAPED_COLON = re.compile(rb"\\u003[aA]")
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
+"""An escape; the group matches a surrogate that is not part of a pair."""
+_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
 
 
 def media_type(content_type: str | None) -> tuple[str, str | None]:
@@ -78,9 +92,72 @@ def _supported_charset(charset: str) -> str:
 
 
 def parse(text: bytes, what: str = "the body") -> Any:
-    """Parse a JSON text in UTF-8. Raises MalformedInput that names `what` and the position of the error."""
+    """Parse a JSON text in UTF-8. Raises as `read` does, and MalformedInput for a number that Python does not hold."""
+    return _read(text, what, any_number=False, max_depth=MAX_DEPTH)[0]
+
+
+def read(text: bytes, what: str = "the body", *, max_depth: int = MAX_DEPTH) -> tuple[Any, bytes]:
+    """Parse a JSON text in UTF-8; return the value, and the text without the white space between its tokens.
+
+    Numbers that Python does not hold are infinity in the value. Raises MalformedInput that names `what` and the
+    position of the error, or InvalidInput for a repeated name, a lone surrogate or more levels than `max_depth`.
+    """
+    return _read(text, what, any_number=True, max_depth=max_depth)
+
+
+def compact(text: bytes) -> bytes:
+    """Return a valid JSON text without the white space between its tokens, else byte for byte."""
+    return msgspec.json.format(text, indent=-1)
+
+
+def is_deeper(text: bytes, depth: int) -> bool:
+    """Return whether a JSON text has more levels of objects and arrays than `depth`."""
+    if text.count(b"[") + text.count(b"{") <= depth:
+        return False
+    level = 0
+    for match in _NESTING.finditer(text):
+        if match[1]:
+            level += 1
+            if level > depth:
+                return True
+        elif match[0] in (b"]", b"}"):
+            level -= 1
+    return False
+
+
+def _read(text: bytes, what: str, *, any_number: bool, max_depth: int) -> tuple[Any, bytes]:
+    refusal: Exception | None = None
     try:
-        return _decoder.decode(text)
+        value = _decoder.decode(text)
+        encoded = orjson.dumps(value)
+        if encoded == text:
+            return value, text
+        if _names_are_unique(text, encoded):
+            return value, compact(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        refusal = error
+    value = encoded = b""  # frees their memory
+    value = _read_carefully(text, what, refusal, max_depth)
+    if isinstance(refusal, msgspec.DecodeError) and not (any_number and isinstance(refusal, msgspec.ValidationError)):
+        raise _not_json(what, refusal)
+    return value, compact(text)
+
+
+def _names_are_unique(text: bytes, encoded: bytes) -> bool:
+    """Return True if no object in `text` has a repeated name. False: one may have. encoded: its value, encoded anew.
+
+    A parser drops a member whose name is repeated, and with it a colon at least. Written again, all other colons are
+    there: also those in strings, unless they were escaped. This is several times faster than to look at each object.
+    orjson encodes neither integers beyond 64 bits nor more than 254 levels, so those are read carefully.
+    """
+    return encoded.count(b":") == text.count(b":") and not _ESCAPED_COLON.search(text)
+
+
+def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth: int) -> Any:
+    """Read what the fast decoder refused, or what may have a repeated name. Raises as `read` does."""
+    repeated: list[str] = []
+    try:
+        value = _read_members(text.decode(), repeated)
     except UnicodeDecodeError as error:
         raise MalformedInput(
             f"{what} is not UTF-8: {error.reason} at byte {error.start}",
@@ -88,8 +165,44 @@ def parse(text: bytes, what: str = "the body") -> Any:
         ) from None
     except RecursionError:
         raise MalformedInput(f"{what} is nested too deeply", hint="flatten it") from None
-    except msgspec.MsgspecError as error:
-        raise MalformedInput(f"{what} is not JSON: {error}", hint="check quotes, commas and brackets") from None
+    except ValueError as error:
+        raise _not_json(what, refusal or error) from None
+    if any(match[1] for match in _ESCAPE.finditer(text)):
+        raise InvalidInput(
+            f"{what} holds a lone surrogate, such as \\ud800, which is no character",
+            hint="send both halves of the pair, or the bytes as data_base64",
+        )
+    if repeated:
+        raise InvalidInput(
+            f"{what} has an object with the name {repeated[0][:80]!r} twice", hint="use each name of an object once"
+        )
+    if is_deeper(text, max_depth):
+        raise InvalidInput(f"{what} is nested too deeply", hint=f"nest at most {max_depth} levels deep")
+    return value
+
+
+def _read_members(text: str, repeated: list[str]) -> Any:
+    """Parse a JSON text with numbers of any length. repeated: receives the names that an object has twice."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs) and not repeated:
+            repeated.append(Counter(name for name, _ in pairs).most_common(1)[0][0])
+        return value
+
+    return json.loads(text, object_pairs_hook=members, parse_int=_integer, parse_constant=_refuse_constant)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits.lstrip("-")) <= _LONGEST_INTEGER else math.inf
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _not_json(what: str, error: Exception) -> MalformedInput:
+    return MalformedInput(f"{what} is not JSON: {error}", hint="check quotes, commas and brackets")
 
 
 def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:

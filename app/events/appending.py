@@ -12,8 +12,9 @@ from app.replies import read_body, reply
 from eventvault import clock
 from eventvault.database.values import ScanQuery
 from eventvault.errors import InvalidInput
-from eventvault.events import cloudevents_http, event, schema
+from eventvault.events import cloudevents_http, event
 from eventvault.events.event import Appended, EventDraft
+from eventvault.events.sent import problems_of
 
 _MOST_PROBLEMS = 20
 """Invalid events that one answer describes, so that its size is bounded."""
@@ -23,7 +24,8 @@ def append_events(posted_request: Request) -> Response:
     """Append all events of the request or none. Raises the errors of parsing, validation and the store."""
     posted = cloudevents_http.parse(read_body(), posted_request.content_type, _event_headers(posted_request))
     _require_valid(posted)
-    drafts = _drafts(posted)
+    instant = clock.now()
+    drafts = [event.draft(sent.attributes, instant, sent.text) for sent in posted.events]
     if not drafts:
         return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
     appended = current_store().append(drafts)
@@ -39,7 +41,7 @@ def _event_headers(posted_request: Request) -> dict[str, str]:
 
 
 def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
-    problems = schema.validate_many(posted.events)
+    problems = problems_of(posted.events)
     if not problems:
         return
     reported = dict(list(problems.items())[:_MOST_PROBLEMS])
@@ -50,23 +52,6 @@ def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
         hint="nothing of this request was stored; `fields` says what is wrong",
         fields=problem_fields(reported, many=posted.many),
     )
-
-
-def _drafts(posted: cloudevents_http.PostedEvents) -> list[EventDraft]:
-    instant = clock.now()
-    drafts: list[EventDraft] = []
-    try:
-        for attributes in posted.events:
-            drafts.append(event.draft(attributes, instant))  # its length is the index of the one that fails
-    except TypeError as error:
-        raise InvalidInput(
-            f"event {len(drafts)} cannot be stored exactly: {error}",
-            hint="send integers beyond 64 bits as strings, and nest at most 250 levels deep",
-            fields=problem_fields(
-                {len(drafts): [schema.FieldProblem("data", f"Cannot be stored exactly: {error}.")]}, many=posted.many
-            ),
-        ) from None
-    return drafts
 
 
 def _reply(drafts: list[EventDraft], results: list[Appended], last_sequence: int) -> Response:

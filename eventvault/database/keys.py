@@ -22,6 +22,7 @@ KAFKA = b"k"
 
 META_SCHEMA = b"mschema"
 META_STORE = b"mstore"
+META_ENCODED = b"mencoded"
 
 _SEQUENCE = struct.Struct(">Q")
 _IDENTITY_VALUE = struct.Struct(">Q8s")

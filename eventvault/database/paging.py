@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import Page, ScanQuery
-from eventvault.events.event import attributes_of
+from eventvault.events.event import indexed_of
 
 PAGE_BYTES = 8 * 2**20
 """A page ends at this size, so that large events never exceed a frame of the store's protocol."""
@@ -58,5 +58,5 @@ def _matches(query: ScanQuery, value: bytes) -> bool:
     wanted = [(name, text) for name, _ in _INDEXES if (text := getattr(query, name)) is not None]
     if len(wanted) < 2:
         return True
-    attributes = attributes_of(value)
-    return all(attributes.get(name) == text for name, text in wanted)
+    attributes = indexed_of(value)
+    return all(getattr(attributes, name) == text for name, text in wanted)

@@ -83,6 +83,7 @@ class EventRegistry:
         self._check_schema()
         self.identity = self._read_identity()
         self.last_sequence, self.last_recorded = self._read_last()
+        self._encoded_upto = self._read_encoded_upto()
 
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
@@ -91,14 +92,22 @@ class EventRegistry:
         may be on disk or not, which shows once the handle has been opened again.
         """
         recorded = max(self._now(), self.last_recorded)
-        write = _GroupWrite(self._db, self.last_sequence, recorded)
+        encoded_upto = self.encoded_upto
+        write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto)
         results = [write.add(batch) for batch in batches]
+        if write.pending and self._encoded_upto is None:
+            write.batch.put(keys.META_ENCODED, b"%d" % encoded_upto)
         write.batch.write()
         self._sync_names()
         self.last_sequence = write.sequence
         if write.pending:
-            self.last_recorded = recorded
+            self.last_recorded, self._encoded_upto = recorded, encoded_upto
         return results
+
+    @property
+    def encoded_upto(self) -> int:
+        """The last sequence that an earlier version may have stored, which encoded `data` anew."""
+        return self.last_sequence if self._encoded_upto is None else self._encoded_upto
 
     def begin_generation(self, identity: StoreIdentity) -> None:
         """Continue as another generation, durably. Call it only while nothing is appended."""
@@ -216,6 +225,13 @@ class EventRegistry:
                 f"{self._folder} has no readable store identity: {error}", hint="restore the newest backup"
             ) from error
 
+    def _read_encoded_upto(self) -> int | None:
+        """Return what the first append of this version noted; None if there was none, or it was cut off again."""
+        digits = self.get_value(keys.META_ENCODED)
+        if digits is None or not digits.isdigit() or int(digits) > self.last_sequence:
+            return None
+        return int(digits)
+
     def _read_last(self) -> tuple[int, int]:
         with self._rows(prefix=keys.EVENT, reverse=True) as rows:
             for key, value in rows:
@@ -224,13 +240,14 @@ class EventRegistry:
 
 
 class _GroupWrite:
-    def __init__(self, db: Any, sequence: int, recorded: int) -> None:
+    def __init__(self, db: Any, sequence: int, recorded: int, encoded_upto: int) -> None:
         self.batch = db.write_batch(sync=True)
         self.sequence = sequence
         self.pending: dict[bytes, tuple[int, bytes]] = {}
         self._retried: set[bytes] = set()
         self._db = db
         self._recorded = recorded
+        self._encoded_upto = encoded_upto
 
     def add(self, batch: AppendBatch) -> list[Appended]:
         results = [self._add(draft, batch.nonce) for draft in batch.drafts]
@@ -267,7 +284,10 @@ class _GroupWrite:
         if nonce_then == nonce and identity not in self._retried:
             self._retried.add(identity)
             return Appended(sequence, recorded)
-        return Appended(sequence, recorded, True, event.differs(value, draft.body, draft.filled))
+        encoded = sequence <= self._encoded_upto
+        return Appended(
+            sequence, recorded, True, event.differs(value, draft.body, draft.filled, stored_encoded=encoded)
+        )
 
 
 def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:

@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from eventvault import json_text
-from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
+from eventvault.errors import InvalidInput, MalformedInput, TooLarge, UnsupportedMediaType
+from eventvault.events import sent as sent_event
+from eventvault.events.sent import SentEvent
 
 MAX_EVENTS_PER_REQUEST = 100_000
 """Events in one request, which is one write and is in memory as a whole."""
@@ -35,11 +37,11 @@ REPEATED = "\n"
 
 
 class PostedEvents:
-    """events: their attributes, not validated yet. many: the body was an array or NDJSON, not a single event."""
+    """events: not validated yet. many: the body was an array or NDJSON, not a single event."""
 
     __slots__ = ("events", "many")
 
-    def __init__(self, events: list[Any], *, many: bool) -> None:
+    def __init__(self, events: list[SentEvent], *, many: bool) -> None:
         if len(events) > MAX_EVENTS_PER_REQUEST:
             raise TooLarge(
                 f"{len(events)} events in one request", hint=f"send at most {MAX_EVENTS_PER_REQUEST} a request"
@@ -72,24 +74,27 @@ def _structured(kind: str, text: bytes) -> PostedEvents:
             f"events in the format {kind!r} are not understood here",
             hint=f"send {_STRUCTURED}+json or {_BATCH}+json",
         )
-    value = json_text.parse(_not_empty(text))
-    if kind.startswith(_BATCH) != isinstance(value, list):
+    sent = sent_event.read(_not_empty(text))
+    if kind.startswith(_BATCH) != isinstance(sent, list):
         raise MalformedInput(
             f"a body of the type {kind} is {'an array' if kind.startswith(_BATCH) else 'one object'}, this one is not",
             hint=f"send an array as {_BATCH}+json, one event as {_STRUCTURED}+json",
         )
-    return PostedEvents(value, many=True) if isinstance(value, list) else PostedEvents([value], many=False)
+    return _posted(sent)
+
+
+def _posted(sent: SentEvent | list[SentEvent]) -> PostedEvents:
+    return PostedEvents(sent, many=True) if isinstance(sent, list) else PostedEvents([sent], many=False)
 
 
 def _plain(text: bytes) -> PostedEvents:
     """Parse one JSON value, or one on each line: NDJSON is recognised without its content type too."""
     try:
-        value = json_text.parse(_not_empty(text))
+        return _posted(sent_event.read(_not_empty(text)))
     except MalformedInput:
         if not _several_lines_of_json(text):
             raise
         return _lines(text)
-    return PostedEvents(value, many=True) if isinstance(value, list) else PostedEvents([value], many=False)
 
 
 def _several_lines_of_json(text: bytes) -> bool:
@@ -97,7 +102,7 @@ def _several_lines_of_json(text: bytes) -> bool:
     if not newline or not rest:
         return False
     try:
-        return isinstance(json_text.parse(first), dict)
+        return isinstance(sent_event.read_one(first).attributes, dict)
     except MalformedInput:
         return False
 
@@ -105,7 +110,7 @@ def _several_lines_of_json(text: bytes) -> bool:
 def _lines(text: bytes) -> PostedEvents:
     lines = _not_empty(text).split(b"\n")
     return PostedEvents(
-        [json_text.parse(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()], many=True
+        [sent_event.read_one(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()], many=True
     )
 
 
@@ -115,7 +120,7 @@ def _not_empty(text: bytes) -> bytes:
     return text
 
 
-def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
+def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> SentEvent:
     """Parse binary mode: attributes are `ce-` headers, the body is the data."""
     for name, value in headers.items():
         if REPEATED in value:
@@ -129,9 +134,7 @@ def _binary(body: bytes, content_type: str | None, headers: Mapping[str, str]) -
             )
     if content_type:
         event["datacontenttype"] = content_type
-    if body:
-        event |= binary_data(body, content_type)
-    return event
+    return with_data(event, body, content_type)
 
 
 def _attribute(name: str, value: str) -> str:
@@ -163,17 +166,32 @@ def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
 
 
-def binary_data(body: bytes, content_type: str | None) -> dict[str, Any]:
-    """Return the member for the data of binary mode: `data` for JSON and text, else `data_base64`.
+def with_data(attributes: dict[str, Any], body: bytes | None, content_type: str | None) -> SentEvent:
+    """Return the event of binary mode: its data is the body, as `data` if that is JSON or text, else `data_base64`.
 
-    Raises MalformedInput or UnsupportedMediaType for data that is labelled as JSON and is not.
+    Raises MalformedInput or UnsupportedMediaType for data that is labelled as JSON and is not, and InvalidInput for a
+    JSON text with a repeated name, a lone surrogate or too many levels.
     """
+    if not body:
+        return sent_event.from_attributes(attributes)
     kind, charset = json_text.media_type(content_type)
     if kind in ("application/json", "text/json") or kind.endswith("+json"):
-        return {"data": json_text.parse(json_text.to_utf8(body, charset), "the data")}
+        return sent_event.from_attributes(attributes, _json_data(json_text.to_utf8(body, charset)))
+    return sent_event.from_attributes(attributes | _text_or_base64(kind, charset, body))
+
+
+def _json_data(text: bytes) -> bytes:
+    try:
+        return json_text.read(text, "the data")[1]
+    except InvalidInput as error:
+        error.details["fields"] = {"data": [f"{error.message}: {error.hint}."]}
+        raise
+
+
+def _text_or_base64(kind: str, charset: str | None, body: bytes) -> dict[str, str]:
     if kind.startswith("text/") and (charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii"):
         try:
             return {"data": body.decode()}
         except UnicodeError:
-            return {"data_base64": base64.b64encode(body).decode()}
+            pass
     return {"data_base64": base64.b64encode(body).decode()}

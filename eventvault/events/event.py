@@ -15,7 +15,7 @@ import msgspec
 import orjson
 import uuid_utils
 
-from eventvault import clock
+from eventvault import clock, json_text
 
 DEFAULT_SOURCE = "eventvault"
 """The `source` of an event if its sender gives none."""
@@ -31,6 +31,7 @@ RECORDED_TIME = slice(-29, -2)
 raw_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 """Decodes an event to its attributes as exact JSON texts: an imported event may have numbers of any size."""
 
+_NULL = msgspec.Raw(b"null")
 _FILLED_TIME = re.compile(rb'\A(\{(?:"specversion":"1\.0",)?)"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",')
 """The start of a body whose `time` was filled in: `draft` puts such attributes in front of the sender's."""
 
@@ -50,6 +51,19 @@ class EventDraft(msgspec.Struct, array_like=True, frozen=True, gc=False):
     filled: tuple[str, ...]
 
 
+class IndexedAttributes(msgspec.Struct, gc=False):
+    """The attributes of a stored event that are part of its keys in the database."""
+
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+
+
+indexed_of = msgspec.json.Decoder(IndexedAttributes).decode
+"""Decodes these attributes of an event and skips its data, which no parser need take."""
+
+
 class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The result of appending a draft. A duplicate has the sequence and the recorded time (microseconds) of the first.
 
@@ -62,12 +76,28 @@ class Appended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     differs: bool = False
 
 
-def draft(attributes: Mapping[str, Any], instant: int) -> EventDraft:
-    """Make an EventDraft of valid attributes. instant: microseconds, used as `time` if there is none."""
-    sent = {name: value for name, value in attributes.items() if value is not None or name == "data"}
-    filled = {name: value for name, value in _defaults(sent, instant).items() if name not in sent}
-    event = {name: value for name, value in {**filled, **sent}.items() if name not in REGISTRY_ATTRIBUTES}
-    return EventDraft(event["source"], event["id"], event["type"], event.get("subject"), encoded(event), tuple(filled))
+def draft(attributes: Mapping[str, Any], instant: int, text: bytes | None = None) -> EventDraft:
+    """Make an EventDraft of valid attributes. instant: microseconds, used as `time` if there is none.
+
+    text: the attributes as compact JSON, which is stored as it is; None: they are encoded.
+    """
+    body = encoded(attributes) if text is None else text
+    if None in attributes.values() or not REGISTRY_ATTRIBUTES.isdisjoint(attributes):
+        body = _without_ignored(body, attributes)
+    filled = _defaults(attributes, instant)
+    if filled:
+        body = encoded(filled)[:-1] + b"," + body[1:]
+    source, event_id = filled.get("source") or attributes["source"], filled.get("id") or attributes["id"]
+    return EventDraft(source, event_id, attributes["type"], attributes.get("subject"), body, tuple(filled))
+
+
+def _without_ignored(body: bytes, attributes: Mapping[str, Any]) -> bytes:
+    """Return the body without attributes that are null, and those of the registry."""
+    texts = raw_attributes(body)
+    for name, value in attributes.items():
+        if (value is None and name != "data") or name in REGISTRY_ATTRIBUTES:
+            del texts[name]
+    return msgspec.json.encode(texts)
 
 
 def encoded(attributes: Mapping[str, Any]) -> bytes:
@@ -84,15 +114,10 @@ def recorded_body(body: bytes, sequence: int, recorded: int) -> bytes:
     return body[:-1] + stamp
 
 
-def attributes_of(value: bytes) -> dict[str, Any]:
-    """Return an event's JSON as a dictionary."""
-    attributes: dict[str, Any] = orjson.loads(value)
-    return attributes
-
-
 def summary_of(value: bytes) -> dict[str, Any]:
-    """Return an event's attributes without its data, which may be large."""
-    return {name: text for name, text in attributes_of(value).items() if name not in ("data", "data_base64")}
+    """Return an event's attributes without its data, which may be large and hold numbers that no parser takes."""
+    raw = raw_attributes(value)
+    return {name: orjson.loads(bytes(text)) for name, text in raw.items() if name not in ("data", "data_base64")}
 
 
 def recorded_of(value: bytes) -> int:
@@ -100,26 +125,36 @@ def recorded_of(value: bytes) -> int:
     return clock.parse(value[RECORDED_TIME].decode())
 
 
-def differs(stored: bytes, sent: bytes, filled: tuple[str, ...]) -> bool:
+def differs(
+    stored: bytes, sent: bytes, filled: tuple[str, ...], *, stored_encoded: bool = False, sent_encoded: bool = False
+) -> bool:
     """Return whether the attributes in `sent`, without those that were filled in, differ from those of `stored`.
 
-    The absence of an attribute that would be filled in is no difference.
+    The absence of an attribute that would be filled in is no difference. `data` is compared as text without white space
+    between its tokens. stored_encoded, sent_encoded: an earlier version may have encoded that `data` anew.
     """
     old = {name: value for name, value in raw_attributes(stored).items() if name not in REGISTRY_ATTRIBUTES}
     new = {name: value for name, value in raw_attributes(sent).items() if name not in filled}
-    return any(name not in old or not _equal(old[name], value) for name, value in new.items()) or any(
-        name not in new and name not in filled for name in old
+    if (old.keys() ^ new.keys()) - set(filled):
+        return True
+    data = (old.pop("data", _NULL), new.pop("data", _NULL))
+    return any(not _equal(old[name], value) for name, value in new.items()) or not _equal_data(
+        *data, stored_encoded, sent_encoded
     )
 
 
-def same_content(one: bytes, other: bytes) -> bool:
+def same_content(one: bytes, other: bytes, *, one_encoded: bool = False, other_encoded: bool = False) -> bool:
     """Return whether two events of one identity, as stored or as bodies, have the same content.
 
     Attributes of the registry do not count, nor does a `time` that was filled in, because an event that is sent again
     without one gets another. A sender's own `time` of that form in first place counts as filled in too.
+    one_encoded, other_encoded: as in `differs`.
     """
-    pairs = ((one, other), (without_filled_time(one), without_filled_time(other)))
-    return any(not differs(*pair, tuple(REGISTRY_ATTRIBUTES)) for pair in pairs)
+    registry = tuple(REGISTRY_ATTRIBUTES)
+    return any(
+        not differs(*pair, registry, stored_encoded=one_encoded, sent_encoded=other_encoded)
+        for pair in ((one, other), (without_filled_time(one), without_filled_time(other)))
+    )
 
 
 def without_filled_time(value: bytes) -> bytes:
@@ -128,7 +163,7 @@ def without_filled_time(value: bytes) -> bytes:
 
 
 def _equal(one: msgspec.Raw, other: msgspec.Raw) -> bool:
-    """Return whether two JSON texts mean the same. `true`, 1 and 1.0 differ, and so do large whole numbers."""
+    """Return whether two attributes mean the same. `true`, 1 and 1.0 differ, and so do large whole numbers."""
     return bytes(one) == bytes(other) or _canonical(one) == _canonical(other)
 
 
@@ -140,12 +175,34 @@ def _canonical(text: msgspec.Raw) -> str:
         return bytes(text).decode()
 
 
-def _defaults(sent: Mapping[str, Any], instant: int) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"specversion": "1.0", "time": clock.format_microseconds(instant)}
-    if "id" not in sent:
+def _equal_data(one: msgspec.Raw, other: msgspec.Raw, one_encoded: bool, other_encoded: bool) -> bool:
+    first, second = json_text.compact(one), json_text.compact(other)
+    return (
+        first == second
+        or (one_encoded and first == _encoded_anew(second))
+        or (other_encoded and _encoded_anew(first) == second)
+    )
+
+
+def _encoded_anew(data: bytes) -> bytes | None:
+    """Return `data` as EventVault 0.1.0 stored it; None if it refused it."""
+    try:
+        return encoded(msgspec.json.decode(data))
+    except (TypeError, msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _defaults(sent: Mapping[str, Any], instant: int) -> dict[str, str]:
+    """Return the attributes to fill in, because the sender gave none or null."""
+    defaults = {}
+    if sent.get("specversion") is None:
+        defaults["specversion"] = "1.0"
+    if sent.get("time") is None:
+        defaults["time"] = clock.format_microseconds(instant)
+    if sent.get("id") is None:
         defaults["id"] = str(uuid_utils.uuid7())
-    if "source" not in sent:
+    if sent.get("source") is None:
         defaults["source"] = DEFAULT_SOURCE
-    if "data" in sent:
+    if "data" in sent and sent.get("datacontenttype") is None:
         defaults["datacontenttype"] = "application/json"
     return defaults

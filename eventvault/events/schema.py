@@ -21,6 +21,8 @@ from eventvault.events.event import LONGEST_TEXT, REGISTRY_ATTRIBUTES
 EXTENSION_NAME = r"[a-z0-9]{1,64}"
 """CloudEvents: lower-case letters and digits."""
 
+_LEAST, _LARGEST = -(2**63), 2**64 - 1
+"""Integers that common JSON readers keep exactly."""
 _NO_CONTROL = r"[^\u0000-\u001f\u007f-\u009f]*"
 _MEDIA_TYPE = r"[!-.0-~]+/[!-.0-:<-~]+[ \t]*(;[^\u0000-\u001f\u007f]*)?"
 _BASE64 = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
@@ -118,6 +120,8 @@ class EventSchema(Schema):
 def _extension_problem(name: Any, value: Any) -> str | None:
     if not isinstance(name, str) or not re.fullmatch(EXTENSION_NAME, name):
         return "Not an attribute's name (lower-case letters and digits, at most 64): put it inside data."
+    if isinstance(value, float | int) and not _LEAST <= value <= _LARGEST:
+        return "An integer beyond 64 bits: put it inside data, or send it as a string."
     whole = isinstance(value, float) and value.is_integer()
     if not (whole or value is None or isinstance(value, str | bool | int)):
         return "An extension is a string, a boolean or a whole number: put other values inside data."
@@ -134,7 +138,11 @@ def to_json_schema(schema: Schema) -> dict[str, Any]:
             **{name: {} for name in sorted(REGISTRY_ATTRIBUTES)},
         },
         "propertyNames": {"pattern": f"^({EXTENSION_NAME}|data_base64)$"},
-        "additionalProperties": {"type": ["string", "boolean", "integer", "null"]},
+        "additionalProperties": {
+            "type": ["string", "boolean", "integer", "null"],
+            "minimum": _LEAST,
+            "maximum": _LARGEST,
+        },
         "not": {"required": ["data", "data_base64"], "properties": {"data_base64": {"type": "string"}}},
     }
 

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-MAX_DEPTH = 500
-"""Deepest nesting of a value that is embedded into an event: common JSON readers give up at about 1,000."""
+from eventvault import json_text
 
 _TOKEN = re.compile(
     r"""[ \t\n\r]*+(?:
@@ -26,7 +25,6 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -68,7 +66,7 @@ def embeddable(text: bytes) -> bytes | None:
         orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return None if _too_deep(text) else text.translate(_LINE_BREAKS)
+    return None if json_text.is_deeper(text, json_text.MAX_DEPTH) else text.translate(_LINE_BREAKS)
 
 
 def read_value(text: bytes) -> Any:
@@ -91,20 +89,6 @@ def _shortest_length(members: dict[str, bytes]) -> int:
     """Return the length of an object of these members without white space or escapes in names."""
     names = sum(len(name.encode()) + 4 for name in members)
     return names + sum(map(len, members.values())) + 2 - bool(members)
-
-
-def _too_deep(text: bytes) -> bool:
-    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for match in _NESTING.finditer(text):
-        if match[1]:
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif match[0] in (b"]", b"}"):
-            depth -= 1
-    return False
 
 
 def _scan(text: str) -> Document:

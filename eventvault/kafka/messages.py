@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from eventvault import clock, json_text
 from eventvault.errors import EventVaultError
-from eventvault.events.cloudevents_http import binary_data
+from eventvault.events.cloudevents_http import with_data
 from eventvault.events.event import EventDraft, draft
-from eventvault.events.schema import validate
+from eventvault.events.sent import SentEvent, problems_of, read_one, with_id
 from eventvault.kafka import offsets
 
 Headers = list[tuple[str, bytes | None]]
@@ -46,17 +46,14 @@ def to_draft(message: Record) -> EventDraft:
     Missing attributes are filled in from the message alone, so that a message that is read again gives the same event
     and is not stored twice.
     """
-    attributes = _attributes(message)
-    if problems := validate(attributes):
-        raise Unreadable("; ".join(str(problem) for problem in problems)[:_LONGEST_REASON])
-    if attributes.get("id") is None:
-        attributes["id"] = derived_id(message)
+    sent = _read(message)
+    if problems := problems_of([sent]):
+        raise Unreadable("; ".join(str(problem) for problem in problems[0])[:_LONGEST_REASON])
+    if sent.attributes.get("id") is None:
+        sent = with_id(sent, derived_id(message))
     dated = message.timestamp is not None and 0 <= message.timestamp < clock.YEAR_10000 // 1000
     instant = message.timestamp * 1000 if dated and message.timestamp is not None else clock.now()
-    try:
-        return draft(attributes, instant)
-    except (TypeError, ValueError) as error:
-        raise Unreadable(f"the event cannot be stored as JSON: {error}") from None
+    return draft(sent.attributes, instant, sent.text)
 
 
 def derived_id(message: Record) -> str:
@@ -65,7 +62,7 @@ def derived_id(message: Record) -> str:
     return f"{message.topic}/{message.partition}/{message.offset}/{offsets.checksum(content):08x}"
 
 
-def _attributes(message: Record) -> dict[str, Any]:
+def _read(message: Record) -> SentEvent:
     headers = _headers_by_name(message.headers)
     content_type = _text("content-type", headers.get("content-type"))
     try:
@@ -90,22 +87,22 @@ def _headers_by_name(headers: Headers) -> dict[str, bytes | None]:
     return by_name
 
 
-def _structured(kind: str, charset: str | None, message: Record) -> dict[str, Any]:
+def _structured(kind: str, charset: str | None, message: Record) -> SentEvent:
     if kind != f"{_STRUCTURED}+json":
         raise Unreadable(f"events in the format {kind!r} are not understood here, only {_STRUCTURED}+json is")
     return _object(message.value, charset)
 
 
-def _object(value: bytes | None, charset: str | None) -> dict[str, Any]:
+def _object(value: bytes | None, charset: str | None) -> SentEvent:
     if value is None:
         raise Unreadable("the message has no value (a tombstone), and no event in its headers")
-    attributes = json_text.parse(json_text.to_utf8(value, charset), "the message")
-    if not isinstance(attributes, dict):
+    sent = read_one(json_text.to_utf8(value, charset), "the message")
+    if not isinstance(sent.attributes, dict):
         raise Unreadable("the message is JSON, but not an object")
-    return attributes
+    return sent
 
 
-def _binary(headers: dict[str, bytes | None], content_type: str | None, value: bytes | None) -> dict[str, Any]:
+def _binary(headers: dict[str, bytes | None], content_type: str | None, value: bytes | None) -> SentEvent:
     """Parse binary mode: attributes are `ce_` headers in UTF-8, the value is the data."""
     event: dict[str, Any] = {
         name[len(_PREFIX) :]: _text(name, content) for name, content in headers.items() if name.startswith(_PREFIX)
@@ -115,9 +112,7 @@ def _binary(headers: dict[str, bytes | None], content_type: str | None, value: b
             raise Unreadable(f"the header {_PREFIX}{name} is not allowed in binary mode: the value is the data")
     if content_type:
         event["datacontenttype"] = content_type
-    if value:
-        event |= binary_data(value, content_type)
-    return event
+    return with_data(event, value, content_type)
 
 
 def _text(name: str, value: bytes | None) -> str | None:

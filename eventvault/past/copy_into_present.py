@@ -21,6 +21,7 @@ from eventvault.events.event import (
     LONGEST_TEXT,
     REGISTRY_ATTRIBUTES,
     EventDraft,
+    indexed_of,
     raw_attributes,
     same_content,
     without_filled_time,
@@ -96,17 +97,10 @@ def draft_of(value: bytes) -> EventDraft:
 
     A `time` that was filled in is marked as such, so that the append finds the same differences as `same_content` does.
     """
-    attributes = orjson.loads(value)
     body = value[: value.rindex(b',"sequence":')] + b"}"
-    timed = "time" in attributes and without_filled_time(body) == body
-    return EventDraft(
-        attributes["source"],
-        attributes["id"],
-        attributes["type"],
-        attributes.get("subject"),
-        body,
-        () if timed else ("time",),
-    )
+    timed = "time" in raw_attributes(value) and without_filled_time(body) == body
+    indexed = indexed_of(value)
+    return EventDraft(indexed.source, indexed.id, indexed.type, indexed.subject, body, () if timed else ("time",))
 
 
 def renamed_draft(draft: EventDraft, attempt: int) -> EventDraft:

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-import orjson
-
 from eventvault.errors import EventNotFound
 from eventvault.events import event
 from eventvault.past.values import DiffPage, DiffQuery
@@ -26,6 +24,8 @@ MAX_COMPARED = 5_000
 class Reader(Protocol):
     """The part of a registry that a comparison reads."""
 
+    @property
+    def encoded_upto(self) -> int: ...
     def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]: ...
     def find(self, event_id: str, source: str | None = None) -> int: ...
     def at(self, sequence: int) -> bytes: ...
@@ -61,7 +61,7 @@ class _Page:
         for sequence, value in self._readers[side].events(after, self._ends[side]):
             if self._remaining_bytes <= 0 or self._compared == MAX_COMPARED:
                 return position
-            self._compare(side, value)
+            self._compare(side, sequence, value)
             position = sequence
         return None
 
@@ -69,24 +69,30 @@ class _Page:
         only_one, only_other, different = self._counts
         return DiffPage(self._lines, following, only_one, only_other, different, self._common)
 
-    def _compare(self, side: int, value: bytes) -> None:
+    def _compare(self, side: int, sequence: int, value: bytes) -> None:
         self._compared += 1
-        attributes = orjson.loads(value)
-        counterpart = self._counterpart(1 - side, attributes["id"], attributes["source"])
+        attributes = event.indexed_of(value)
+        counterpart = self._counterpart(1 - side, attributes.id, attributes.source)
         if counterpart is None:
             name = b"to" if side else b"from"
             self._add(side, b'{"in":"%s","event":%s}' % (name, value))
-        elif side == 0 and not event.same_content(counterpart, value):
+        elif side == 0:
+            self._compare_content(sequence, value, counterpart)
+
+    def _compare_content(self, sequence: int, value: bytes, other_sequence: int) -> None:
+        one, other = self._readers
+        counterpart = other.at(other_sequence)
+        encoded = {"one_encoded": sequence <= one.encoded_upto, "other_encoded": other_sequence <= other.encoded_upto}
+        if not event.same_content(value, counterpart, **encoded):
             self._add(2, b'{"in":"both","from":%s,"to":%s}' % (value, counterpart))
 
-    def _counterpart(self, side: int, event_id: str, source: str) -> bytes | None:
-        """Return the event of that identity on a side, None if the moment does not have it."""
-        reader = self._readers[side]
+    def _counterpart(self, side: int, event_id: str, source: str) -> int | None:
+        """Return the sequence of the event of that identity on a side, None if the moment does not have it."""
         try:
-            sequence = reader.find(event_id, source)
+            sequence = self._readers[side].find(event_id, source)
         except EventNotFound:
             return None
-        return reader.at(sequence) if sequence <= self._ends[side] else None
+        return sequence if sequence <= self._ends[side] else None
 
     def _add(self, count: int, line: bytes) -> None:
         self._counts[count] += 1

@@ -14,6 +14,7 @@ from app.edge import MAX_TRANSFERS
 from eventvault import clock
 from eventvault.database.values import Page, ScanQuery
 from eventvault.events import cursor, event
+from eventvault.json_text import MAX_DEPTH
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 
@@ -88,20 +89,28 @@ def test_the_invalid_fields_of_a_single_event_have_no_index(web: FlaskClient) ->
     assert set(web.post("/api/events", json={"type": ""}).json["fields"]) == {"type"}
 
 
-def test_a_number_that_cannot_be_stored_exactly_is_refused(web: FlaskClient) -> None:
-    body = '{"type":"a","data":123456789012345678901234567890}'
-    answer = web.post("/api/events", data=body, content_type="application/json")
-    assert (answer.status_code, set(answer.json["fields"])) == (422, {"data"})
+def test_an_integer_of_any_size_is_stored(web: FlaskClient) -> None:
+    body = '{"type":"a","id":"1","data":%s}' % ("1234567890" * 1000)
+    assert web.post("/api/events", data=body, content_type="application/json").status_code == 201
+    assert f'"data":{"1234567890" * 1000},' in web.get("/api/events/1").text
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "9" * 5000, "1e30", "1e999"])
+def test_an_integer_in_an_extension_has_at_most_64_bits(web: FlaskClient, number: str) -> None:
+    answer = web.post("/api/events", data=f'{{"type":"a","counter":{number}}}', content_type="application/json")
+    assert (answer.status_code, set(answer.json["fields"])) == (422, {"counter"})
 
 
 def test_data_that_is_nested_too_deeply_is_refused(web: FlaskClient) -> None:
-    def posted(depth: int) -> int:
+    def posted(depth: int, form: str = '{"type":"a","data":%s}') -> int:
         data = "[" * depth + "]" * depth
-        return web.post(
-            "/api/events", data=f'{{"type":"a","data":{data}}}', content_type="application/json"
-        ).status_code
+        return web.post("/api/events", data=form % data, content_type="application/json").status_code
 
-    assert (posted(250), posted(400)) == (201, 422)
+    assert (posted(MAX_DEPTH), posted(MAX_DEPTH + 1)) == (201, 422)
+    assert (posted(MAX_DEPTH, '[{"type":"a","data":%s}]'), posted(MAX_DEPTH + 1, '[{"type":"a","data":%s}]')) == (
+        201,
+        422,
+    )
 
 
 def test_an_empty_array_stores_nothing(web: FlaskClient, store: MemoryStore) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
-
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
 from eventvault.events import event
@@ -37,7 +35,7 @@ class MemoryEventLog(EventLog):
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         query = ScanQuery(source=source, recorded_to=recorded_to)
         matches = [
-            value for value in self._state.events if orjson.loads(value)["id"] == event_id and _matches(value, query)
+            value for value in self._state.events if event.indexed_of(value).id == event_id and _matches(value, query)
         ]
         if not matches:
             raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
@@ -94,12 +92,12 @@ class _Lease:
 
 
 def _matches(value: bytes, query: ScanQuery) -> bool:
-    attributes = orjson.loads(value)
+    attributes = event.indexed_of(value)
     recorded = event.recorded_of(value)
     return (
-        query.type in (None, attributes["type"])
-        and query.subject in (None, attributes.get("subject"))
-        and query.source in (None, attributes["source"])
+        query.type in (None, attributes.type)
+        and query.subject in (None, attributes.subject)
+        and query.source in (None, attributes.source)
         and (query.recorded_from is None or recorded >= query.recorded_from)
         and (query.recorded_to is None or recorded <= query.recorded_to)
     )

@@ -50,6 +50,8 @@ class MemoryPastReader(PastReader):
 class _Events:
     """Events in a list, read as `diff_page` reads a registry."""
 
+    encoded_upto = 0
+
     def __init__(self, values: Sequence[bytes]) -> None:
         self._values = values
         self._sequences = sequences_of(values)

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
-
 from eventvault import clock
+from eventvault.events.event import indexed_of
 from eventvault.restore.values import Restored
 from eventvault.store.memory.archives import MemoryArchives
 from eventvault.store.memory.undo import UndoList
@@ -78,8 +77,8 @@ class MemoryState:
 
 
 def sequences_of(events: Sequence[bytes]) -> dict[tuple[str, str], int]:
-    parsed = map(orjson.loads, events)
-    return {(attributes["source"], attributes["id"]): sequence for sequence, attributes in enumerate(parsed, 1)}
+    indexed = map(indexed_of, events)
+    return {(attributes.source, attributes.id): sequence for sequence, attributes in enumerate(indexed, 1)}
 
 
 def common_length(one: list[bytes], other: list[bytes]) -> int:

@@ -71,6 +71,48 @@ def test_a_duplicate_with_another_content_is_said_to_differ(registry: EventRegis
     assert append(registry, {"id": "a"})[0].differs
 
 
+def post(registry: EventRegistry, event_id: str, data: bytes) -> event.Appended:
+    draft = event.draft(
+        {"type": "t", "id": event_id, "data": True}, 1, b'{"type":"t","id":"%s","data":%s}' % (event_id.encode(), data)
+    )
+    return registry.append([AppendBatch([draft], next(_nonces))])[0][0]
+
+
+SPELLINGS = [(b"1.5", b"1.50"), ('"é"'.encode(), b'"\\u00e9"'), (b"0.12345678901234568", b"0.1234567890123456789")]
+"""What an earlier version stored of a text, and the text."""
+
+
+@pytest.mark.parametrize(("encoded", "text"), SPELLINGS)
+def test_data_differs_if_its_text_does(registry: EventRegistry, encoded: bytes, text: bytes) -> None:
+    post(registry, "a", encoded)
+    post(registry, "b", text)
+    assert [post(registry, *sent).differs for sent in (("a", encoded), ("b", text))] == [False, False]
+    assert [post(registry, *sent).differs for sent in (("a", text), ("b", encoded))] == [True, True]
+
+
+@pytest.mark.parametrize(("encoded", "text"), SPELLINGS)
+def test_what_an_earlier_version_stored_does_not_differ_from_its_text(
+    folder: Path, db: Any, encoded: bytes, text: bytes
+) -> None:
+    post(EventRegistry(db, folder), "old", encoded)
+    db.delete(keys.META_ENCODED)  # as an earlier version left it
+    registry = EventRegistry(db, folder)
+    assert not post(registry, "old", text).differs
+    assert post(registry, "old", b"1").differs
+    for _ in range(2):
+        post(registry, "new", encoded)
+        assert post(registry, "new", text).differs
+        assert not post(registry, "old", text).differs
+        registry = EventRegistry(db, folder)
+
+
+def test_a_database_that_was_cut_off_forgets_when_this_version_began(folder: Path, db: Any) -> None:
+    registry = EventRegistry(db, folder)
+    append(registry, {"id": "a"}, {"id": "b"})
+    db.put(keys.META_ENCODED, b"7")
+    assert EventRegistry(db, folder).encoded_upto == 2
+
+
 def test_what_was_filled_in_is_no_difference(registry: EventRegistry) -> None:
     append(registry, {"id": "a", "data": 1})
     stored = orjson.loads(registry.get("a"))

@@ -81,8 +81,45 @@ def test_what_python_takes_for_equal_need_not_be_the_same(one: bytes, other: byt
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(b'{"a":1,"b":2}', b'{"b": 2, "a": 1}'), (b"1.50", b"1.5"), (b'"\\u00e9"', '"é"'.encode())]
+    ("one", "other"),
+    [(b'{"a":[1,2],"b":""}', b' {"a" :\t[ 1,\n2 ], "b":""}\r\n'), (b"1.50", b" 1.50"), (b'"a b"', b'"a b" ')],
 )
-def test_what_means_the_same_is_the_same_however_it_is_written(one: bytes, other: bytes) -> None:
+def test_white_space_between_tokens_is_no_difference(one: bytes, other: bytes) -> None:
     kept = b'{"type":"t","id":"a","data":%s}'
     assert event.same_content(kept % one, kept % other)
+
+
+OTHERWISE_WRITTEN = [
+    (b'{"a":1,"b":2}', b'{"b":2,"a":1}'),
+    (b"1.5", b"1.50"),
+    (b"100.0", b"1e2"),
+    ('"é"'.encode(), b'"\\u00e9"'),
+    (b"0.12345678901234568", b"0.1234567890123456789"),
+    (b'"a b"', b'"a  b"'),
+]
+"""The same value, or the nearest that a double holds."""
+
+
+@pytest.mark.parametrize(("one", "other"), OTHERWISE_WRITTEN)
+def test_data_differs_if_it_is_written_otherwise(one: bytes, other: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert not event.same_content(kept % one, kept % other)
+    assert not event.same_content(kept % other, kept % one)
+
+
+@pytest.mark.parametrize(("encoded", "sent"), OTHERWISE_WRITTEN[1:-1])
+def test_data_that_an_earlier_version_encoded_is_the_same_as_its_text(encoded: bytes, sent: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert event.same_content(kept % encoded, kept % sent, one_encoded=True)
+    assert event.same_content(kept % sent, kept % encoded, other_encoded=True)
+    assert not event.same_content(kept % sent, kept % encoded, one_encoded=True)
+
+
+@pytest.mark.parametrize("sent", [b"1e999", b"9" * 40, b"[" * 400 + b"]" * 400])
+def test_data_that_an_earlier_version_refused_is_not_the_same_as_what_it_stored(sent: bytes) -> None:
+    kept = b'{"type":"t","id":"a","data":%s}'
+    assert not event.same_content(kept % b"1", kept % sent, one_encoded=True, other_encoded=True)
+
+
+def test_attributes_are_compared_by_their_values() -> None:
+    assert event.same_content(b'{"type":"\\u00e9","id":"a"}', '{"id":"a","type":"é"}'.encode())

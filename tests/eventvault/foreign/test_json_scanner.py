@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventvault.foreign.json_scanner import MAX_DEPTH, Document, Number, embeddable, read_document, read_value
+from eventvault.foreign.json_scanner import Document, Number, embeddable, read_document, read_value
+from eventvault.json_text import MAX_DEPTH
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

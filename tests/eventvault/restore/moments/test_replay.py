@@ -35,9 +35,9 @@ def appended(folder: Path) -> list[bytes]:
 
 
 def content(folder: Path) -> dict[bytes, bytes]:
-    """All keys and values of a registry but its identity."""
+    """All keys and values of a registry but its identity, and the version that stored them, which no segment tells."""
     with closing(open_leveldb(folder)) as db, db.iterator() as rows:
-        return {key: value for key, value in rows if key != keys.META_STORE}
+        return {key: value for key, value in rows if key not in (keys.META_STORE, keys.META_ENCODED)}
 
 
 def segments(folder: Path, lines: list[bytes]) -> list[Path]:

@@ -1,0 +1,107 @@
+"""Events as their sender wrote them: the parsed attributes, and the JSON text that is stored.
+
+The text is what a sender gave, so that every digit and escape of `data` comes back. Only white space between tokens is
+removed, which makes an event one line. `data` is validated and then read no more, whatever its size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from eventvault import json_text
+from eventvault.errors import InvalidInput
+from eventvault.events import schema
+from eventvault.events.event import encoded, raw_attributes
+from eventvault.events.schema import FieldProblem
+
+_MAX_DEPTH = json_text.MAX_DEPTH + 1
+"""`data` is one level inside the event."""
+_ARRAY = re.compile(rb"[ \t\r\n]*\[")
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class SentEvent(msgspec.Struct, frozen=True):
+    """attributes: parsed, with True for `data`; of a text that is no object, its value. text: compact JSON.
+
+    problem: why the text is refused; then there are no attributes.
+    """
+
+    attributes: Any
+    text: bytes
+    problem: FieldProblem | None = None
+
+
+def read(text: bytes) -> SentEvent | list[SentEvent]:
+    """Return the event in a JSON text, or those in an array. Raises MalformedInput if it is not JSON."""
+    return _read_array(text) if _ARRAY.match(text) else read_one(text)
+
+
+def read_one(text: bytes, what: str = "the body") -> SentEvent:
+    """Return the event in a JSON text. Raises MalformedInput, which names `what`, if it is not JSON."""
+    try:
+        return _event(*json_text.read(text, what, max_depth=_MAX_DEPTH))
+    except InvalidInput as error:
+        return SentEvent({}, b"", _problem(text, error))
+
+
+def from_attributes(attributes: dict[str, Any], data: bytes | None = None) -> SentEvent:
+    """Return the event of attributes that were sent one by one, as in binary mode. data: compact JSON."""
+    if data is None:
+        return SentEvent(attributes, encoded(attributes))
+    return SentEvent({**attributes, "data": True}, encoded({**attributes, "data": orjson.Fragment(data)}))
+
+
+def with_id(event: SentEvent, event_id: str) -> SentEvent:
+    """Return the event with that id."""
+    attributes = raw_attributes(event.text) | {"id": msgspec.Raw(orjson.dumps(event_id))}
+    return SentEvent({**event.attributes, "id": event_id}, msgspec.json.encode(attributes))
+
+
+def problems_of(events: Sequence[SentEvent]) -> dict[int, list[FieldProblem]]:
+    """Return the problems of the invalid events by index, in order; an empty dictionary if all are valid."""
+    problems = schema.validate_many([event.attributes for event in events])
+    refused = {index: [event.problem] for index, event in enumerate(events) if event.problem is not None}
+    return dict(sorted((problems | refused).items())) if refused else problems
+
+
+def _read_array(text: bytes) -> list[SentEvent]:
+    try:
+        values, compact = json_text.read(text, max_depth=_MAX_DEPTH + 1)
+    except InvalidInput as error:
+        return _read_each(text, error)
+    return [_event(value, bytes(element)) for value, element in zip(values, _elements(compact), strict=True)]
+
+
+def _read_each(text: bytes, error: InvalidInput) -> list[SentEvent]:
+    """Read one event after the other to find those that `error` is about."""
+    try:
+        elements = _elements(text)
+    except msgspec.DecodeError:  # a lone surrogate: the decoder cannot get past it
+        raise error from None
+    return [read_one(bytes(each), f"event {index}") for index, each in enumerate(elements)]
+
+
+def _event(value: Any, text: bytes) -> SentEvent:
+    if isinstance(value, dict) and "data" in value:
+        value["data"] = True  # frees what was parsed of it
+    return SentEvent(value, text)
+
+
+def _problem(text: bytes, error: InvalidInput) -> FieldProblem:
+    """Return the problem with the attribute in which it lies; `event` if that cannot be told."""
+    message = f"{error.message[:1].upper()}{error.message[1:]}: {error.hint}."
+    try:
+        members = raw_attributes(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return FieldProblem("event", message)
+    for name, value in members.items():
+        try:
+            json_text.read(bytes(value))
+        except InvalidInput:
+            return FieldProblem(name, message)
+    return FieldProblem("event", message)
