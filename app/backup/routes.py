@@ -188,6 +188,7 @@ def _restored(restored: Restored) -> dict[str, Any]:
         "events": restored.events,
         "notJson": restored.not_json,
         "generation": restored.generation,
+        "checked": restored.checked,
         "durationMs": restored.duration,
         "notes": restored.notes,
         "undo": undo_json(restored.undo),
@@ -251,15 +252,18 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
 
 @blueprint.route("/<backup_name:name>/verify", methods=["POST"])
 @blueprint.doc(summary="Verify a backup completely")
+@blueprint.arguments(schemas.VerifyQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.OneBackupSchema)
-@accepts_parameters(ASYNC)
-def verify_backup(name: str) -> Response:
-    """Checks every checksum, including LevelDB's, every record, the sequence for gaps, and the number of events.
+def verify_backup(asked: dict[str, Any], name: str) -> Response:
+    """Of a backup that was made here, checks that its bytes are those that were checked when it was made.
 
-    422 says what is damaged and where. From then on the backup does not count as good.
+    Of any other, and of every backup with `?records=true`: every checksum, including LevelDB's, every record, the
+    sequence for gaps, and the number of events. `checked` in the answer says which: `digests` or `records`. 422 says
+    what is damaged and where. From then on the backup does not count as good.
     """
     with store_for_long_call() as store:
-        return reply({"success": True, "backup": backup_json(store.verify_backup(name_in_path(name)))})
+        entry = store.verify_backup(name_in_path(name), records=asked["records"])
+        return reply({"success": True, "backup": backup_json(entry)})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])

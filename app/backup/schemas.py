@@ -85,6 +85,11 @@ class BackupSchema(ReplySchema):
     sequence = fields.Integer(required=True, allow_none=True)
     generation = fields.String(required=True, allow_none=True)
     verified = TimestampField(required=True, allow_none=True, metadata={"format": "date-time"})
+    checked = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "How it was checked at `verified`: `digests` or `records`."},
+    )
     pinned = fields.Boolean(required=True)
     encrypted = fields.Boolean(required=True)
     offsite = fields.Boolean(required=True)
@@ -152,6 +157,9 @@ class RestoredSchema(ReplySchema):
     events = fields.Integer(required=True)
     notJson = fields.Integer(required=True)  # noqa: N815
     generation = fields.String(required=True, allow_none=True)
+    checked = fields.String(
+        required=True, allow_none=True, metadata={"description": "`digests` or `records`; null for an undo."}
+    )
     durationMs = fields.Integer(required=True)  # noqa: N815
     notes = fields.List(fields.String(), required=True)
     undo = fields.Nested(
@@ -189,6 +197,15 @@ class ManifestSchema(OneBackupSchema):
 class DeletedSchema(ReplySchema):
     success = fields.Boolean(required=True)
     name = fields.String(required=True)
+
+
+class VerifyQuerySchema(Schema):
+    records = fields.Boolean(
+        load_default=False, metadata={"description": "Read every record, even of a backup that was made here."}
+    )
+
+    class Meta:
+        include = {"async": fields.String()}  # noqa: RUF012  # a keyword of Python; accepted and ignored
 
 
 class DeleteQuerySchema(Schema):

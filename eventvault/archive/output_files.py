@@ -12,10 +12,11 @@ from eventvault.files import write_at
 
 
 class OutputFiles:
-    """The files in `folder`. folder=None: writes nothing."""
+    """The files in `folder`. folder=None: writes nothing. flush: the kernel begins to write each complete file."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, flush: bool = True) -> None:
         self._folder = folder
+        self._flush = flush
         self._open: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
@@ -32,7 +33,7 @@ class OutputFiles:
         os.posix_fallocate(handle, 0, size)
 
     def write(self, name: str, number: int, content: memoryview) -> None:
-        """Write a piece of the file. After the last one the kernel begins to flush the file; nobody waits for that."""
+        """Write a piece of the file."""
         if self._folder is None:
             return
         with self._lock:
@@ -44,8 +45,9 @@ class OutputFiles:
             if remaining > 1:
                 return
             del self._open[name]
-        with suppress(OSError):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        if self._flush:
+            with suppress(OSError):
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(handle)
 
     def close(self) -> None:

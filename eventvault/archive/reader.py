@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from eventvault.archive.format1 import reader as format1
 from eventvault.archive.format2 import reader as format2
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import archive_origin, find_closing
+from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, open_archive
@@ -58,20 +60,34 @@ def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
     ArchiveTooNew, BackupNotFound.
     """
     with open_archive(path, past_cache=True) as archive:
-        return _read_through(archive, None, ProgressCounter(archive.size, progress))
+        return _read_through(archive, OutputFiles(None), ProgressCounter(archive.size, progress))
 
 
-def unpack(path: Path, target: Path, *, progress: Progress | None = None) -> VerifiedArchive:
+def verify_digests(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
+    """As `verify`, for an archive whose content is known to be good: its bytes must be those of its root.
+
+    An archive of format 1 has no such digests, and is checked as `verify` does.
+    """
+    with open_archive(path, past_cache=True) as archive:
+        counter = ProgressCounter(archive.size, progress)
+        if _version(archive) == 1:
+            return _read_through(archive, OutputFiles(None), counter)
+        return format2.check_digests(archive, counter)
+
+
+def unpack(path: Path, target: Path, *, progress: Progress | None = None, durable: bool = True) -> VerifiedArchive:
     """As `verify`, and write the files to `target/event_registry_db/`, which is on disk when this returns.
 
-    target: a folder that does not exist (FileExistsError); on any error it is removed again. Raises as `verify` does,
-    NoSpace (before anything is written, if the manifest's sizes are true), ArchiveUnsafe.
+    target: a folder that does not exist (FileExistsError); on any error it is removed again. durable=False: do not wait
+    for the disk. Raises as `verify` does, NoSpace (before anything is written, if the manifest's sizes are true),
+    ArchiveUnsafe.
     """
     with open_archive(path, past_cache=True) as archive:
         check_fits(archive, peek_manifest(archive).total_size, target.parent)
-        with new_folder(target):
-            (target / data_folders.DATABASE).mkdir()
-            return _read_through(archive, target / data_folders.DATABASE, ProgressCounter(archive.size, progress))
+        with new_folder(target, durable=durable):
+            folder = target / data_folders.DATABASE
+            folder.mkdir()
+            return _read_through(archive, OutputFiles(folder, flush=durable), ProgressCounter(archive.size, progress))
 
 
 def peek_manifest(archive: OpenArchive) -> Manifest:
@@ -86,10 +102,11 @@ def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
     return format1.peek_files(archive) if _version(archive) == 1 else format2.peek_files(archive)
 
 
-def _read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    if _version(archive) == 1:
-        return format1.read_through(archive, folder, counter)
-    return format2.read_through(archive, folder, counter)
+def _read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
+    with closing(outputs):
+        if _version(archive) == 1:
+            return format1.read_through(archive, outputs, counter)
+        return format2.read_through(archive, outputs, counter)
 
 
 def _version(archive: OpenArchive) -> int:

@@ -20,8 +20,10 @@ _BOMB = 100
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Make the folder `target` and its parents. On exit sync all of it to disk; on an exception remove it.
+
+    durable=False: do not sync it, as it is removed soon.
 
     Raises FileExistsError if `target` exists, which then does not change, and NoSpace if the disk is full.
     """
@@ -30,8 +32,9 @@ def new_folder(target: Path) -> Iterator[Path]:
         target.mkdir()
         try:
             yield target
-            sync_tree(target)
-            sync_folder(target.parent)
+            if durable:
+                sync_tree(target)
+                sync_folder(target.parent)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise

@@ -12,8 +12,8 @@ from eventvault.archive.seal import SealedRoot
 class VerifiedArchive(msgspec.Struct, frozen=True):
     """An archive whose every byte was checked.
 
-    sha256: of the whole file, in hex; only for format 1. digest: `blake3:` and the root in hex; only for format 2.
-    sealed: the root and its seal, of an archive that is sealed.
+    sha256: of the whole file, in hex; of format 2 only if it was asked for. digest: `blake3:` and the root in hex; only
+    for format 2. sealed: the root and its seal, of an archive that is sealed.
     """
 
     manifest: Manifest

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ from eventvault.archive.proof import Proof, Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
-from eventvault.backups.entry import BackupEntry
+from eventvault.backups.entry import BackupEntry, Check
 from eventvault.backups.order import newest_first
 from eventvault.backups.shared_runs import SharedRuns
 from eventvault.clock import Clock
@@ -117,16 +117,44 @@ class Catalogue:
         return self._record(name).identity
 
     def record_created(
-        self, name: str, *, verified: int | None, digest: str | None = None, sha256: str | None = None
+        self,
+        name: str,
+        *,
+        verified: int | None,
+        digest: str | None = None,
+        sha256: str | None = None,
+        checked: Check = "digests",
     ) -> BackupEntry:
         """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
-        return self._record_good(name, "created", verified, digest, sha256, made=digest or sha256)
+        return self._record_good(
+            name,
+            origin="created",
+            made=digest or sha256,
+            digest=digest,
+            sha256=sha256,
+            verified=verified,
+            checked=None if verified is None else checked,
+            content_checked=verified is not None,
+        )
 
     def record_uploaded(
-        self, name: str, *, digest: str | None = None, sha256: str | None = None, verified: int | None = None
+        self,
+        name: str,
+        *,
+        digest: str | None = None,
+        sha256: str | None = None,
+        verified: int | None = None,
+        checked: Check = "digests",
     ) -> BackupEntry:
         """Add an archive that was uploaded and checked, by default just now."""
-        return self._record_good(name, "uploaded", self._now() if verified is None else verified, digest, sha256)
+        return self._record_good(
+            name,
+            origin="uploaded",
+            digest=digest,
+            sha256=sha256,
+            verified=self._now() if verified is None else verified,
+            checked=checked,
+        )
 
     def record_verified(
         self,
@@ -135,22 +163,34 @@ class Catalogue:
         verified: int,
         digest: str | None = None,
         sha256: str | None = None,
-        records_verified: bool = False,
+        sealed: SealedRoot | None = None,
+        checked: Check = "digests",
+        content_checked: bool = False,
         read: FileIdentity | None = None,
     ) -> BackupEntry:
         """Mark an archive as good after it was read to its end. digest, sha256: of the archive, if computed.
 
-        records_verified: every record of these bytes was read. read: the file that was read. Raises ArchiveIncomplete
-        if another file has the name by now; that one is not marked.
+        sealed: what its end says now, if it was read. content_checked: every record or table of these bytes was read.
+        read: the file that was read. Raises ArchiveIncomplete if another file has the name by now; that one is not
+        marked.
         """
-        more = {} if digest is None and sha256 is None else {"digest": digest, "sha256": sha256}
+        more = {} if digest is None and sha256 is None else {"digest": digest, "sha256": sha256, "seal_found": sealed}
         return self._change(
-            name, read, verified=verified, problem=None, probe_failed=False, records_verified=records_verified, **more
+            name,
+            read,
+            verified=verified,
+            problem=None,
+            probe_failed=False,
+            checked=checked,
+            content_checked=content_checked,
+            **more,
         )
 
     def record_problem(self, name: str, problem: str, *, read: FileIdentity | None = None) -> BackupEntry:
         """Mark an archive as damaged until it is verified again. read: as for `record_verified`."""
-        return self._change(name, read, problem=problem, verified=None, records_verified=False, probe_failed=False)
+        return self._change(
+            name, read, problem=problem, verified=None, checked=None, content_checked=False, probe_failed=False
+        )
 
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """Pin an archive, so that rotation never removes it, or unpin it."""
@@ -175,25 +215,8 @@ class Catalogue:
                 self._store(name, record)
                 raise self._unavailable(f"removing {name}", error) from error
 
-    def _record_good(
-        self,
-        name: str,
-        origin: str,
-        verified: int | None,
-        digest: str | None,
-        sha256: str | None,
-        made: str | None = None,
-    ) -> BackupEntry:
-        return self._change(
-            name,
-            origin=origin,
-            made=made,
-            digest=digest,
-            sha256=sha256,
-            verified=verified,
-            problem=None,
-            probe_failed=False,
-        )
+    def _record_good(self, name: str, *, made: str | None = None, **facts: Any) -> BackupEntry:
+        return self._change(name, made=made, problem=None, probe_failed=False, **facts)
 
     def _change(self, name: str, read: FileIdentity | None = None, **change: object) -> BackupEntry:
         with self._saving:
@@ -305,7 +328,8 @@ class Catalogue:
                 identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None, made=made
             )
         uploaded = before is not None and before.identity == identity and before.origin == "uploaded"
-        record = ArchiveRecord(identity, summary, pinned=pinned, sealed=sealed, made=made)
+        digest = f"blake3:{sealed.root}" if sealed is not None else None
+        record = ArchiveRecord(identity, summary, pinned=pinned, digest=digest, sealed=sealed, made=made)
         # Rotation must not take an upload for an archive that was made here.
         return msgspec.structs.replace(record, origin="uploaded") if uploaded else _attributed(name, record, proof)
 
@@ -341,7 +365,8 @@ class Catalogue:
             pinned=record.pinned,
             sha256=record.sha256,
             digest=record.digest,
-            records_verified=record.records_verified,
+            checked=record.checked,
+            content_checked=record.content_checked,
             origin=record.origin,
             origin_proven=_is_proven(record, proof),
             added_bytes=use.added,
@@ -349,6 +374,7 @@ class Catalogue:
             unique_bytes=use.unique,
             trusted=_is_proven(record, proof) and not _is_made_here(record, proof),
             installation=summary.installation if summary else None,
+            seal_changed=record.seal_changed,
             problem=record.problem,
         )
 
@@ -372,12 +398,12 @@ def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord
 
 def _is_proven(record: ArchiveRecord, proof: Proof) -> bool:
     installation = record.summary.installation if record.summary else None
-    return record.problem is None and proof.covers(installation, record.checksum, record.sealed)
+    return record.problem is None and proof.covers(installation, record.checksum, record.unchanged_seal)
 
 
 def _is_made_here(record: ArchiveRecord, proof: Proof) -> bool:
     installation = record.summary.installation if record.summary else None
-    return record.problem is None and proof.covers_made_here(installation, record.checksum, record.sealed)
+    return record.problem is None and proof.covers_made_here(installation, record.checksum, record.unchanged_seal)
 
 
 def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:

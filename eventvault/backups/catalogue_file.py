@@ -13,6 +13,7 @@ import msgspec
 from eventvault import clock, data_folders, small_files
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import SealedRoot
+from eventvault.backups.entry import Check
 from eventvault.files import FileIdentity
 
 
@@ -43,10 +44,11 @@ class Summary(msgspec.Struct, frozen=True):
 class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One archive, valid while the file has this `identity`. verified: microseconds.
 
-    summary: None for an archive without a readable EventVault manifest. records_verified: every record of the bytes
-    with this `checksum` was read. probe_failed: `problem` comes from a probe, and the next probe may succeed, because
-    the file was still being copied or the disk answers again. sealed: the root and the seal of an archive that has
-    them. made: the checksum with which it was made here.
+    summary: None for an archive without a readable EventVault manifest. checked: how, at `verified`. content_checked:
+    every record or every table of the bytes with this `checksum` was read. probe_failed: `problem` comes from a probe,
+    and the next probe may succeed, because the file was still being copied or the disk answers again. sealed: the root
+    and the seal of an archive that has them. seal_found: what the newest check found there. made: the checksum with
+    which it was made here.
     """
 
     identity: FileIdentity
@@ -56,11 +58,21 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     verified: int | None = None
     sha256: str | None = None
     digest: str | None = None
-    records_verified: bool = msgspec.field(default=False, name="proven")
+    checked: Check | None = None
+    content_checked: bool = msgspec.field(default=False, name="proven")
     problem: str | None = None
     probe_failed: bool = msgspec.field(default=False, name="unread")
     sealed: SealedRoot | None = None
+    seal_found: SealedRoot | None = None
     made: str | None = None
+
+    @property
+    def seal_changed(self) -> bool:
+        return self.seal_found not in (None, self.sealed)
+
+    @property
+    def unchanged_seal(self) -> SealedRoot | None:
+        return None if self.seal_changed else self.sealed
 
     @property
     def checksum(self) -> str | None:

@@ -87,9 +87,9 @@ class BackupMaker:
         entry = self._catalogue.entry(name)
         if entry.verified is None:  # its tables may not be checked either
             scratch = str(self._settings.storage_dir)
-            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, records=True)
+            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, depth="records")
             entry = self._catalogue.record_created(
-                name, digest=checked["digest"], sha256=checked["sha256"], verified=clock.now()
+                name, digest=checked["digest"], sha256=checked["sha256"], verified=clock.now(), checked="records"
             )
         self._rotate(entry, lambda: None)
         named = Path(entry.path).stat().st_mtime_ns // 1000

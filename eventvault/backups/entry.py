@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Check = Literal["digests", "records"]
+"""How an archive was checked: its bytes are those of its digest, or every record was read."""
 
 
 class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +33,10 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Of the whole file; None for an archive of format 2."""
     digest: str | None = None
     """`blake3:` and the root of an archive of format 2."""
-    records_verified: bool = msgspec.field(default=False, name="proven")
-    """Every record of the bytes with this `checksum` was read, so a restore of them need not read all again."""
+    checked: Check | None = None
+    """How it was checked at `verified`."""
+    content_checked: bool = msgspec.field(default=False, name="proven")
+    """Every record or every table of the bytes with this `checksum` was read, so a restore need not do so again."""
     origin: str = "found"
     """`created` by this installation, `uploaded`, or `found` in the folder."""
     origin_proven: bool = False
@@ -45,6 +52,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's trust alone proves the archive: it comes from another installation."""
     installation: str | None = None
     """The id of the installation that made the archive, as its manifest claims."""
+    seal_changed: bool = False
+    """The seal in the file is not the one that the catalogue noted; everything else is as it was made."""
     problem: str | None = None
     """What is wrong with the archive; None if nothing is known to be."""
 
@@ -58,6 +67,17 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     def checksum(self) -> str | None:
         """What stands for the archive's bytes; None if they were not read yet."""
         return self.digest or self.sha256
+
+    @property
+    def check_to_verify(self) -> Check:
+        """How it is checked on request: by records unless it was made here and its content was checked before."""
+        return "digests" if self.origin_proven and self.content_checked else "records"
+
+    @property
+    def check_to_restore(self) -> Check:
+        """How a restore checks it. The tables of an archive that was made here are read too, but not its records."""
+        made_here = self.origin_proven and self.digest is not None
+        return "digests" if self.content_checked or made_here else "records"
 
 
 class Created(msgspec.Struct, frozen=True):

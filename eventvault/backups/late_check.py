@@ -75,4 +75,4 @@ class LateCheck:
             raise
         entry = self._catalogue.entry(name)
         if entry.verified is None and entry.problem is None:  # else a request has read the archive meanwhile
-            self._catalogue.record_verified(name, verified=clock.now(), read=named)
+            self._catalogue.record_verified(name, verified=clock.now(), content_checked=True, read=named)

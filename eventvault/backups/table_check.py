@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from eventvault.archive.parallel import thread_count
+from eventvault.chores import Chores
 from eventvault.damage import as_answer
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, read_current, read_version
 from eventvault.leveldb.table import check_table
+
+_SHARE_BYTES = 64 * 2**20
+"""Fewer bytes of tables are not worth a process of their own."""
 
 
 @contextmanager
@@ -37,24 +42,42 @@ def checking_tables(folder: Path, names: Collection[str]) -> Iterator[Callable[[
             ended.set()
 
 
-def check_tables(*, folder: str, names: list[str]) -> dict[str, Any]:
-    """Check these tables at the lowest priority; a chore. Raises what the function of `checking_tables` raises."""
-    os.nice(19)
+def check_tables(*, folder: str, names: list[str], niceness: int = 19) -> dict[str, Any]:
+    """Check these tables, by default at the lowest priority; a chore. Raises as the function of `checking_tables`."""
+    os.nice(niceness)
     _check_tables(Path(folder), names, lambda: False)
     return {}
 
 
-def check_all_tables(folder: Path) -> None:
-    """Check every table that the MANIFEST in `folder` names. Raises DatabaseDamaged, OSError.
+def check_all_tables(folder: Path, processes: int | None = None) -> None:
+    """Check every table that the MANIFEST in `folder` names. Raises DatabaseDamaged, DatabaseError.
 
-    Nobody has the database open. A file that is missing is left to its opening.
+    Nobody has the database open. A file that is missing is left to its opening. processes: None: one for each core, as
+    the check does not release the interpreter lock.
     """
     with suppress(FileNotFoundError):
         sizes = _sizes_by_manifest(folder)
-        names = [file.name for file in folder.iterdir()]
-        for number, name in file_numbers(names, "ldb", "sst").items():
-            if number in sizes:
-                _check(folder / name, sizes[number])
+        present = file_numbers([file.name for file in folder.iterdir()], "ldb", "sst")
+        tables = {name: sizes[number] for number, name in present.items() if number in sizes}
+        _check_together(folder, tables, thread_count() if processes is None else processes)
+
+
+def _check_together(folder: Path, tables: Mapping[str, int], processes: int) -> None:
+    """Check each share of the tables in a process of its own, the first one in this; the first error ends them all."""
+    count = max(1, min(processes, sum(tables.values()) // _SHARE_BYTES))
+    in_turn = sorted(tables, key=lambda name: tables[name])
+    first, *others = (in_turn[number::count] for number in range(count))
+    chores = Chores(niceness=0)
+    with ThreadPoolExecutor(count) as pool:
+        checks = [
+            pool.submit(chores.run, "check_tables", folder=str(folder), names=names, niceness=0) for names in others
+        ]
+        try:
+            _check_tables(folder, first, lambda: False)
+            for check in checks:
+                check.result()
+        finally:
+            chores.cancel()
 
 
 def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool]) -> None:

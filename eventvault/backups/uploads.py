@@ -30,10 +30,10 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     if target.exists() and not was_adopted:
         raise _exists(name)
     source = target if was_adopted else temporary
-    result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), records=False)
+    result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), depth="members")
     if was_adopted:
         temporary.unlink(missing_ok=True)
-        return catalogue.record_uploaded(name, digest=result["digest"], sha256=result["sha256"])
+        return _enter(catalogue, name, result)
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:
@@ -45,7 +45,11 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
 def _add_to_catalogue(catalogue: Catalogue, target: Path, result: dict[str, Any]) -> BackupEntry:
     # The client gets an error, so it may send the archive again under this name.
     with removing_on_failure(target):
-        return catalogue.record_uploaded(target.name, digest=result["digest"], sha256=result["sha256"])
+        return _enter(catalogue, target.name, result)
+
+
+def _enter(catalogue: Catalogue, name: str, result: dict[str, Any]) -> BackupEntry:
+    return catalogue.record_uploaded(name, digest=result["digest"], sha256=result["sha256"], checked=result["checked"])
 
 
 def _is_adopted(temporary: Path, target: Path) -> bool:

@@ -26,6 +26,7 @@ from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.carry_over import Head
 from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
+from eventvault.restore.unpacked import Trust
 from eventvault.restore.values import Restored
 from eventvault.settings import Settings
 
@@ -34,10 +35,10 @@ RECOVERED = "recovered"
 
 
 class ArchiveSource(msgspec.Struct, frozen=True):
-    """An archive of any origin. verified_checksum: its checksum, if every record of those bytes was read before."""
+    """An archive of any origin. trust: how far it need not be read again."""
 
     path: Path
-    verified_checksum: str | None = None
+    trust: Trust = Trust()
 
 
 class LostDatabase(msgspec.Struct, frozen=True):
@@ -126,7 +127,9 @@ class Builder:
 
     def verify(self, archive: Path) -> None:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""
-        self._chores.run("check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), records=False)
+        self._chores.run(
+            "check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), depth="members"
+        )
 
     def _build(self, plan: BuildPlan, staging: Path, head: Head | None) -> _Built:
         match plan:
@@ -152,7 +155,7 @@ class Builder:
                 archive=str(path),
                 staging=str(staging),
                 replaces=_identity_of(head),
-                verified_checksum=archive.verified_checksum,
+                trust=msgspec.to_builtins(archive.trust),
             )
         return _Built(source=path.name, answer=answer, bytes_read=file.size)
 
@@ -191,4 +194,5 @@ def _describe(built: _Built, began: float, dropped: list[str]) -> Restored:
         generation=built.answer["generation"],
         notes=[*built.answer["notes"], *dropped],
         reason=built.reason,
+        checked=built.answer.get("checked"),
     )

@@ -9,7 +9,9 @@ import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from eventvault import data_folders
 from eventvault.archive import any_tar, reader
@@ -18,36 +20,42 @@ from eventvault.archive.verified import VerifiedArchive
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
-from eventvault.restore import prepare
 from eventvault.restore.records import as_archive_error
+from eventvault.restore.unpacked import check_database
+
+Depth = Literal["digests", "members", "records"]
+"""How an archive of ours is read: its bytes are compared with its digests; every gzip member is inflated too; it is
+unpacked too, and every block of its tables and every record is read."""
 
 
-def check_archive(*, archive: str, scratch: str, records: bool, rate: int = 0) -> dict[str, Any]:
-    """Read an archive of any origin from end to end. Returns {digest, sha256, records}; raises ArchiveError, NoSpace.
+def check_archive(*, archive: str, scratch: str, depth: Depth, rate: int = 0) -> dict[str, Any]:
+    """Read an archive of any origin from end to end. Raises ArchiveError, NoSpace.
 
-    records: unpack it too, and read every block with LevelDB's checksum and every record; the sequence has no holes and
-    as many events as the manifest says. A foreign archive has only LevelDB's checksums, so its records are always read.
-    The `records` returned is True if those of an archive of ours were read. scratch: the folder to unpack in. rate:
-    the limit in bytes of the archive a second (0: none).
+    Returns {digest, sha256, sealed, checked, records}: what stands for the archive's bytes and what its end says,
+    `checked` as in the catalogue, and whether every record of an archive of ours was read. A foreign archive has no
+    checksums but LevelDB's, so its records are always read. scratch: the folder to unpack in. rate: the limit in bytes
+    of the archive a second (0: none).
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())
     own = reader.kind(path) == "own"
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-    if not own:
-        checked = {"digest": None, "sha256": _check_foreign(path, folder, progress)}
-    elif records:
-        checked = _checksums(_check_records(path, folder, progress))
-    else:
-        checked = _checksums(reader.verify(path, progress=progress))
+    found = _check_own(path, depth, folder, progress) if own else _check_foreign(path, folder, progress)
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
-    return {**checked, "records": own and records}
+    checked = "records" if depth == "records" or not own else "digests"
+    return {**found, "checked": checked, "records": own and depth == "records"}
 
 
-def _checksums(archive: VerifiedArchive) -> dict[str, str | None]:
-    return {"digest": archive.digest, "sha256": archive.sha256}
+def _check_own(path: Path, depth: Depth, folder: Path, progress: Progress | None) -> dict[str, Any]:
+    if depth == "records":
+        archive = _check_records(path, folder, progress)
+    elif depth == "members":
+        archive = reader.verify(path, progress=progress)
+    else:
+        archive = reader.verify_digests(path, progress=progress)
+    return {"digest": archive.digest, "sha256": archive.sha256, "sealed": msgspec.to_builtins(archive.sealed)}
 
 
 class Pace:
@@ -69,15 +77,15 @@ class Pace:
 
 def _check_records(path: Path, folder: Path, progress: Progress | None) -> VerifiedArchive:
     try:
-        unpacked = reader.unpack(path, folder, progress=progress)
+        unpacked = reader.unpack(path, folder, progress=progress, durable=False)
         database, events = folder / data_folders.DATABASE, unpacked.manifest.events
-        prepare.check_database(path, database, events, gently=progress is not None)
+        check_database(path, database, events, gently=progress is not None)
         return unpacked
     finally:
         remove_durably(folder)
 
 
-def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
+def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> dict[str, Any]:
     """Read what an import would read, or what a restore would if it is a repacked database of ours."""
     try:
         unpacked = any_tar.unpack_foreign(path, folder, progress=progress)
@@ -90,7 +98,7 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> str:
             read_foreign(folder)
         else:
             events = unpacked.manifest.events if unpacked.manifest else None
-            prepare.check_database(path, folder, events, gently=progress is not None)
-        return unpacked.sha256
+            check_database(path, folder, events, gently=progress is not None)
+        return {"digest": None, "sha256": unpacked.sha256, "sealed": None}
     finally:
         remove_durably(folder)

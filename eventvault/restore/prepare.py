@@ -15,35 +15,37 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive import any_tar, reader
-from eventvault.backups.table_check import check_all_tables
-from eventvault.database import keys
 from eventvault.database.clone import check_holds, copy_database
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import EventRegistry, open_leveldb, write_identity
+from eventvault.database.registry import EventRegistry, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
-from eventvault.restore.records import as_archive_error, check_count, check_records, check_together
+from eventvault.restore.records import as_archive_error, check_count
+from eventvault.restore.unpacked import Trust, check_as_needed, check_database
 from eventvault.system_errors import reporting_no_space
 
 
 def prepare_restore(
-    *, archive: str, staging: str, replaces: dict[str, Any] | None, verified_checksum: str | None = None
+    *,
+    archive: str,
+    staging: str,
+    replaces: dict[str, Any] | None,
+    trust: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
     archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable.
-    verified_checksum: of the archive, if every record of it was read before; those of the same bytes are not read
-    again. Returns {events, notJson, notes, generation}. Raises an ArchiveError that says what is wrong with the
-    archive, BackupNotFound or NoSpace; then `staging` is gone.
+    trust: a `Trust`. Returns {events, notJson, notes, generation, checked}. Raises an ArchiveError that says what is
+    wrong with the archive, BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
     live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     before = _identity(path)
     with removing_on_failure(folder):
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live, verified_checksum)
+            answer = _prepare_own(path, folder, live, msgspec.convert(trust or {}, Trust))
         else:
             answer = _prepare_foreign(path, folder, live)
         if _identity(path) != before:
@@ -99,20 +101,17 @@ def _begin_generation(
     return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, verified_checksum: str | None) -> dict[str, Any]:
+def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, trust: Trust) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
-    events = unpacked.manifest.events
-    return _stamp_own(
-        path, folder / data_folders.DATABASE, events, live, [], read=unpacked.checksum != verified_checksum
-    )
+    database, events = folder / data_folders.DATABASE, unpacked.manifest.events
+    checked = check_as_needed(path, database, unpacked, trust, expected=events)
+    return {**_stamp_own(path, database, events, live, []), "checked": checked}
 
 
 def _stamp_own(
-    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str], *, read: bool = True
+    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
 ) -> dict[str, Any]:
-    """Read every record of a database of ours (read=False: only count them), and begin its new generation."""
-    if read:
-        check_together(path, database, expected)
+    """Count the records of a database of ours, and begin its new generation."""
     with _database(path, database) as (db, registry):
         check_count(path.name, registry.last_sequence, expected)
         (database / data_folders.DATABASE_MARK).touch()
@@ -126,30 +125,9 @@ def _database(path: Path, database: Path) -> Iterator[tuple[Any, EventRegistry]]
         yield db, EventRegistry(db, database)
 
 
-def check_database(path: Path, database: Path, expected: int | None, *, gently: bool = False) -> None:
-    """Read a database of ours that was unpacked from `path`: every block with LevelDB's checksum, and every record.
-
-    expected: how many events there must be, None if that is not known. gently: with one core. Raises ArchiveDamaged or
-    ArchiveTooNew.
-    """
-    with as_archive_error(path):
-        # The records do not show damage in a table's filter, which would hide events from a lookup by their id.
-        check_all_tables(database)
-        # The first opening replays the log, which may end torn; after that every block must be sound.
-        open_checked(database).close()
-        with closing(open_leveldb(database, paranoid=True)) as db:
-            registry = EventRegistry(db, database)
-            if gently:
-                check_records(registry, path.name, expected)
-            _read_blocks(db, stop=keys.event_key(1))
-            _read_blocks(db, start=keys.event_key(registry.last_sequence + 1))
-    if not gently:
-        check_together(path, database, expected)
-
-
-def _read_blocks(db: Any, *, start: bytes | None = None, stop: bytes | None = None) -> None:
-    """Read every block with its checksum. Only archives of ours have other checksums, too."""
-    with db.iterator(start=start, stop=stop, verify_checksums=True, fill_cache=False, include_value=False) as rows:
+def _read_blocks(db: Any) -> None:
+    """Read every block with its checksum."""
+    with db.iterator(verify_checksums=True, fill_cache=False, include_value=False) as rows:
         deque(rows, maxlen=0)
 
 
@@ -164,7 +142,7 @@ def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> di
     (folder / "foreign").rename(folder / data_folders.DATABASE)
     expected = unpacked.manifest.events if unpacked.manifest else None
     check_database(path, folder / data_folders.DATABASE, expected)
-    return _stamp_own(path, folder / data_folders.DATABASE, expected, live, notes, read=False)
+    return {**_stamp_own(path, folder / data_folders.DATABASE, expected, live, notes), "checked": "records"}
 
 
 def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
@@ -186,4 +164,5 @@ def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[st
         "notJson": report.not_json,
         "notes": [*notes, *report.notes],
         "generation": identity.generation,
+        "checked": "records",
     }

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import plyvel
@@ -40,6 +40,11 @@ class _Stored(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
+_decode_lines = msgspec.json.Decoder(_Stored).decode_lines
+_BAD_RECORD = (msgspec.MsgspecError, TypeError, ValueError)
+_BATCH = 1000
+Row = tuple[int, bytes]
+"""The sequence in an event's key, and its JSON."""
 
 
 @contextmanager
@@ -139,22 +144,62 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
 
 def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> None:
     """`check_records` for the events after `after` up to `upto`; they must also follow the one before them."""
-    last, instant, ending = max(0, after - 1), _EPOCH, b"none ends so"
-    for sequence, value in registry.events(last, upto):
-        if sequence != last + 1:
-            raise damaged(name, f"event {last + 1} is missing")
-        before = instant
+    at = _Position(max(0, after - 1))
+    rows = registry.events(at.sequence, upto)
+    while batch := list(itertools.islice(rows, _BATCH)):
+        at = _after_batch(batch, at) or _after_each(batch, at, name)
+    if at.sequence != upto:
+        raise damaged(name, f"event {at.sequence + 1} is missing")
+
+
+class _Position(NamedTuple):
+    """The last event that was read: its sequence, when it was recorded, and its last bytes, which contain that time."""
+
+    sequence: int
+    recorded: datetime = _EPOCH
+    ending: bytes = b"none ends so"
+
+
+def _after_batch(batch: list[Row], at: _Position) -> _Position | None:
+    """Check events with few calls. Returns None if something may be wrong: `_after_each` decides, and names it."""
+    wanted = list(range(at.sequence + 1, at.sequence + 1 + len(batch)))
+    values = [value for _, value in batch]
+    lines = b"\n".join(values)
+    try:
+        stored = [record.sequence for record in _decode_lines(lines)]
+        lines.isascii() or lines.decode()
+        recorded = _recorded_in_order(values, at)
+    except _BAD_RECORD:
+        return None
+    right = stored == wanted == [sequence for sequence, _ in batch]
+    return _Position(wanted[-1], *recorded) if right and recorded else None
+
+
+def _recorded_in_order(values: list[bytes], at: _Position) -> tuple[datetime, bytes] | None:
+    """Return when the last event was recorded, and its last bytes; None if a time decreases."""
+    _, recorded, ending = at
+    for value in values:
+        if not value.endswith(ending):
+            before, (recorded, ending) = recorded, _recorded(value)
+            if recorded < before:
+                return None
+    return recorded, ending
+
+
+def _after_each(batch: list[Row], at: _Position, name: str) -> _Position:
+    """Check event by event. Raises ArchiveDamaged that names the first one that is wrong."""
+    for sequence, value in batch:
+        if sequence != at.sequence + 1:
+            raise damaged(name, f"event {at.sequence + 1} is missing")
         try:
-            if not value.endswith(ending):
-                instant, ending = _recorded(value)
-            good = _decode(value).sequence == sequence and instant >= before and bool(value.isascii() or value.decode())
-        except (msgspec.MsgspecError, TypeError, ValueError):
-            good = False
-        if not good:
+            recorded = _recorded_in_order([value], at)
+            good = _decode(value).sequence == sequence and bool(value.isascii() or value.decode())
+        except _BAD_RECORD:
+            recorded, good = None, False
+        if recorded is None or not good:
             raise damaged(name, f"event {sequence} is not as it was written")
-        last = sequence
-    if last != upto:
-        raise damaged(name, f"event {last + 1} is missing")
+        at = _Position(sequence, *recorded)
+    return at
 
 
 def check_count(name: str, count: int, expected: int | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
+from eventvault.backups.entry import Check
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     generation: str | None = None
     notes: list[str] = []
     """What the import ignored or changed, in sentences."""
+    checked: Check | None = None
+    """How what was restored was checked; None for a previous database."""
     reason: str = "restored"
     """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
     undo: UndoTarget | None = None

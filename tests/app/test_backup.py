@@ -132,6 +132,7 @@ def test_a_restore_applies_at_once(web: FlaskClient, backup: str, content_type: 
     assert answer.json["message"]
     assert answer.json["restartRequired"] is False
     assert answer.json["restartCommand"] is None
+    assert answer.json["checked"] == "digests"
     assert web.get("/api/events/later").status_code == 404
 
 
@@ -358,6 +359,10 @@ def test_a_backup_is_verified_on_request(web: FlaskClient, backup: str) -> None:
     answer = web.post(f"/api/backup/{backup}/verify")
     assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)
     assert answer.json["backup"]["verified"].endswith("Z")
+    assert answer.json["backup"]["checked"] == "digests"
+    by_records = web.post(f"/api/backup/{backup}/verify?records=true&async=false")
+    assert (by_records.status_code, by_records.json["backup"]["checked"]) == (200, "records")
+    assert web.post(f"/api/backup/{backup}/verify?records=maybe").status_code == 422
     assert web.post("/api/backup/backup_2020-01-01_000000.tar.gz/verify").status_code == 404
 
 

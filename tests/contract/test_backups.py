@@ -27,7 +27,10 @@ def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: S
     store.append(drafts(unique("a")))
     made = store.create_backup().backup
 
-    assert store.verify_backup(made.name).problem is None
+    assert made.checked == "digests"
+    for records, checked in ((True, "records"), (False, "digests")):
+        verified = store.verify_backup(made.name, records=records)
+        assert (verified.problem, verified.checked) == (None, checked)
     with Path(made.path).open("r+b") as file:
         file.seek(made.size // 2)
         file.write(b"damage")
@@ -35,7 +38,7 @@ def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: S
         store.verify_backup(made.name)
     (marked,) = [entry for entry in store.list_backups() if entry.name == made.name]
     assert marked.problem
-    assert marked.verified is None
+    assert (marked.verified, marked.checked) == (None, None)
 
 
 def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:

@@ -88,8 +88,8 @@ def test_backups_restores_and_recovery_work_on_it(
         assert len(present) == MANY + FEW
         assert [entry.name for entry in service.list_backups()] == [second.name, first.name]
         assert [archive["copied"] > archive["size"] // 2 for archive in archives] == [False, True]
-        assert service.verify_backup(first.name).records_verified
-        assert service.verify_backup(second.name).records_verified
+        assert service.verify_backup(first.name).content_checked
+        assert service.verify_backup(second.name).content_checked
 
         assert service.restore(first.name).events == MANY
         assert_well(service, present[:MANY])

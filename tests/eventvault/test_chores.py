@@ -51,7 +51,7 @@ def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent:
 
     with ThreadPoolExecutor(1) as pool:
         chores = Chores(niceness=less_urgent)
-        said = pool.submit(chores.run, "check_archive", archive=str(archive), scratch=Argument(look), records=False)
+        said = pool.submit(chores.run, "check_archive", archive=str(archive), scratch=Argument(look), depth="members")
         with archive.open("wb"):  # opening succeeds once the chore reads
             seen = niceness(begun[0])
         with pytest.raises(ArchiveError):

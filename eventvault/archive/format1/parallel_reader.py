@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from isal import isal_zlib
@@ -35,22 +34,18 @@ class _CheckedMember(NamedTuple):
     file_hash: OrderedHash | None = None
 
 
-def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    """Check every byte of the archive. target: the folder to write its files to; None only checks.
+def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
+    """Check every byte of the archive, and write its files to `outputs`.
 
     Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
     spans = find_spans(archive)
     whole = _ArchiveHash(archive, counter)
-    outputs = OutputFiles(target)
-    try:
-        with closing(in_order(_jobs(archive, spans, outputs))) as results:
-            for member in results:
-                whole.extend(member.end)
-                if member.file_hash is not None and member.file_hash.hexdigest() != member.sha256:
-                    raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", member.end)
-    finally:
-        outputs.close()
+    with closing(in_order(_jobs(archive, spans, outputs))) as results:
+        for member in results:
+            whole.extend(member.end)
+            if member.file_hash is not None and member.file_hash.hexdigest() != member.sha256:
+                raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", member.end)
     return VerifiedArchive(spans.manifest, sha256=whole.finish(spans.closing.digest))
 
 

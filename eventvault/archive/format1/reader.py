@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from eventvault.archive import layout, manifest
 from eventvault.archive.entries import EntryReader, IndexEntry
@@ -16,6 +15,7 @@ from eventvault.archive.format1.index import VERSION, index_entries, last_header
 from eventvault.archive.format1.sequential_reader import check_sequentially
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.marks import find_closing
+from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.progress import ProgressCounter
 from eventvault.archive.source import OpenArchive, Source
 from eventvault.archive.stored import StoredFile, StoredMember
@@ -23,10 +23,10 @@ from eventvault.archive.verified import VerifiedArchive
 from eventvault.errors import ArchiveDamaged
 
 
-def read_through(archive: OpenArchive, folder: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    """Check every byte of the archive and write its files to `folder`; None only checks. Raises ArchiveDamaged."""
+def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
+    """Check every byte of the archive and write its files to `outputs`. Raises ArchiveDamaged."""
     try:
-        return parallel_reader.read_through(archive, folder, counter)
+        return parallel_reader.read_through(archive, outputs, counter)
     except ArchiveDamaged:
         check_sequentially(archive)  # its error says what is wrong and where
         raise

@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -109,20 +108,46 @@ def _stored_files(archive: OpenArchive, contents: Contents) -> Iterator[StoredFi
             yield StoredFile(entry.name.removeprefix(layout.FOLDER_ENTRY), entry.size, entry.header.end, members)
 
 
-def read_through(archive: OpenArchive, target: Path | None, counter: ProgressCounter) -> VerifiedArchive:
-    """Check every byte of the archive. target: the folder to write its files to; None only checks.
+def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
+    """Check every byte of the archive, and write its files to `outputs`.
 
     Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
     contents = read_contents(archive)
-    outputs = OutputFiles(target)
-    try:
-        with closing(in_order(_jobs(archive, contents, outputs))) as results:
-            for span in results:
-                _check_file(archive, span)
-                counter.advance(span.length)
-    finally:
-        outputs.close()
+    with closing(in_order(_jobs(archive, contents, outputs))) as results:
+        for span in results:
+            _check_file(archive, span)
+            counter.advance(span.length)
+    return _whole(archive, contents, counter)
+
+
+def check_digests(archive: OpenArchive, counter: ProgressCounter) -> VerifiedArchive:
+    """Check the root, and that every member has the digest in the index. No member is inflated.
+
+    So the archive has the very bytes that its root stands for; whose root it is, the caller knows. Raises as
+    `read_through` does.
+    """
+    contents = read_contents(archive)
+    with closing(in_order(_digest_jobs(archive, contents))) as lengths:
+        for length in lengths:
+            counter.advance(length)
+    return _whole(archive, contents, counter)
+
+
+def _digest_jobs(archive: OpenArchive, contents: Contents) -> Iterator[Callable[[], int]]:
+    position = 0
+    for entry in _named(archive, contents):
+        _check_cover(archive, entry, position)
+        position = entry.spans[-1].end
+        yield from (partial(_digest_span, archive, span) for span in entry.spans)
+
+
+def _digest_span(archive: OpenArchive, span: Span) -> int:
+    return len(_read_span(archive, span))
+
+
+def _whole(archive: OpenArchive, contents: Contents, counter: ProgressCounter) -> VerifiedArchive:
+    """Finish a check of all members; nothing of the archive's end may have changed meanwhile."""
     if find_closing(archive) != contents.closing:
         raise archive.damaged("it was changed while it was read", contents.index.offset)
     counter.advance(archive.size - contents.index.offset)

@@ -10,6 +10,8 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive import reader
+from eventvault.archive.verified import VerifiedArchive
+from eventvault.backups.entry import Check
 from eventvault.database.generation import Generation, StoreIdentity
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
@@ -17,13 +19,14 @@ from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, removing_on_failure, sync_tree
 from eventvault.restore.moments.replay import cut, note_offsets, replay
 from eventvault.restore.records import as_archive_error, check_together
+from eventvault.restore.unpacked import Trust, check_as_needed
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore builds, in `staging/event_registry_db`.
 
     staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
-    verified_checksum: of the archive, if every record of it was read before. base: how many of its events are used.
+    trust: in the archive. base: how many of its events are used.
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
     store_id: for a database without archive and copy. generations: all of them. reason: of the generation that begins;
     None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
@@ -32,7 +35,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     staging: str
     archive: str | None = None
-    verified_checksum: str | None = None
+    trust: Trust = Trust()
     copied: bool = False
     base: int = 0
     segments: list[tuple[str, int]] = []
@@ -46,7 +49,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
-    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence}.
+    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence, checked}.
 
     Raises an ArchiveError (also JournalDamaged) that says what is wrong, or NoSpace; then `staging` is gone.
     """
@@ -60,9 +63,8 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / data_folders.DATABASE
-    name, records_verified = _bring_base(wanted, staging)
-    if wanted.reason is not None and not records_verified:
-        _check_base(wanted, name, database)
+    name, unpacked = _bring_base(wanted, staging)
+    checked = _check_base(wanted, name, database, unpacked) if wanted.reason is not None else None
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
@@ -81,33 +83,36 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
         identity = _identity(wanted, store_id, upto)
         write_identity(db, identity)
     (database / data_folders.DATABASE_MARK).touch()
-    return {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
+    answer = {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
+    return {**answer, "checked": checked}
 
 
-def _bring_base(wanted: Order, staging: Path) -> tuple[str, bool]:
-    """Put the base in place. Returns its name for errors, and whether its records were read before."""
+def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | None]:
+    """Put the base in place. Returns its name for errors, and what was unpacked, if it is an archive."""
     if wanted.archive is not None:
         archive = Path(wanted.archive)
         if reader.kind(archive) != "own":
             raise ArchiveAlien(f"{archive.name} was not made by EventVault", hint="restore it by its name")
-        unpacked = reader.unpack(archive, staging)
-        return archive.name, unpacked.checksum == wanted.verified_checksum
-    if not wanted.copied:
-        make_folder(staging)
-        by_id = {generation.id: generation for generation in wanted.generations}
-        create_database(
-            staging / data_folders.DATABASE, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
-        )
-        return "the journal", True
-    return "the present database", False
+        return archive.name, reader.unpack(archive, staging)
+    if wanted.copied:
+        return "the present database", None
+    make_folder(staging)
+    by_id = {generation.id: generation for generation in wanted.generations}
+    create_database(
+        staging / data_folders.DATABASE, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
+    )
+    return "the journal", None
 
 
-def _check_base(wanted: Order, name: str, database: Path) -> None:
-    """Check every record that is used of the base; those of segments are checked as they are replayed."""
+def _check_base(wanted: Order, name: str, database: Path, unpacked: VerifiedArchive | None) -> Check:
+    """Check what is used of the base, as far as that is needed; segments are checked as they are replayed."""
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
         used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
+    if unpacked is not None:
+        return check_as_needed(Path(name), database, unpacked, wanted.trust, upto=used)
     check_together(Path(name), database, upto=used)
+    return "records"
 
 
 def _upto(wanted: Order, registry: EventRegistry) -> int:

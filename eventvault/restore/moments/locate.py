@@ -14,6 +14,7 @@ from typing import Any
 
 from eventvault import clock
 from eventvault.archive import reader
+from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.bus import EventBus
@@ -79,6 +80,10 @@ class MomentLocator:
 
     def _is_own(self, segment: Segment) -> bool:
         return segment.header.installation == self._catalogue.installation
+
+    def proof(self) -> Proof:
+        """What proves that an archive was made here."""
+        return self._catalogue.proof()
 
     def identity(self) -> StoreIdentity | None:
         """The identity of the open database; if none is open, the one in the journal's record."""

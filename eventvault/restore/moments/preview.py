@@ -57,6 +57,7 @@ class RestorePreview:
             "sequence": sequence,
             "time": None if instant is None else clock.format_microseconds(instant),
             "archive": plan.archive.name if plan.archive else None,
+            "checked": plan.archive.check_to_restore if plan.archive else "records",
             "segments": [segment.path.name for segment in plan.segments],
             "presentDatabase": plan.live,
             "bytesToRead": size,

@@ -56,6 +56,7 @@ def describe(
         sequence=len(events),
         generation=generation,
         verified=verified,
+        checked="digests",
         digest=digest_of(content),
         origin=origin,
         origin_proven=origin == "created",

@@ -61,13 +61,16 @@ class MemoryArchives:
     def events(self, name: str) -> list[bytes]:
         return archive_file.unpack(Path(self.entry(name).path).read_bytes())
 
-    def verify(self, name: str) -> BackupEntry:
+    def verify(self, name: str, *, records: bool) -> BackupEntry:
         entry = self.entry(name)
         if archive_file.digest_of(Path(entry.path).read_bytes()) != entry.digest:
             error = ArchiveDamaged(f"{name} is not what was written", hint="delete it and make another backup")
-            self._entries[name] = msgspec.structs.replace(entry, verified=None, problem=error.message)
+            self._entries[name] = msgspec.structs.replace(entry, verified=None, checked=None, problem=error.message)
             raise error
-        self._entries[name] = msgspec.structs.replace(entry, verified=self._now(), problem=None)
+        by_records = records or not entry.origin_proven
+        self._entries[name] = msgspec.structs.replace(
+            entry, verified=self._now(), checked="records" if by_records else "digests", problem=None
+        )
         return self._entries[name]
 
     def delete(self, name: str, *, force: bool) -> None:

@@ -39,9 +39,9 @@ class MemoryBackups(Backups):
         with self._state.lock:
             return self._state.archives.adopt(Path(temporary), name, self._state.generation)
 
-    def verify_backup(self, name: str) -> BackupEntry:
+    def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
         with self._state.lock:
-            return self._state.archives.verify(name)
+            return self._state.archives.verify(name, records=records)
 
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         with self._state.lock:

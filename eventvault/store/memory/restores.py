@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from eventvault.backups.entry import Check
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.store.memory import moments
 from eventvault.store.memory.state import MemoryState, common_length
@@ -20,17 +21,18 @@ class MemoryRestores(Restores):
 
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         with self._state.lock:
-            return self._apply(self._state.archives.events(name), name, staged=staged)
+            checked = self._state.archives.entry(name).check_to_restore
+            return self._apply(self._state.archives.events(name), name, checked, staged=staged)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
         with self._state.lock:
             generation, count = moments.find(self._state, moment)
-            return self._apply(list(self._state.generations[generation][:count]), JOURNAL, staged=staged)
+            return self._apply(list(self._state.generations[generation][:count]), JOURNAL, "records", staged=staged)
 
-    def _apply(self, events: list[bytes], source: str, *, staged: bool) -> Restored:
+    def _apply(self, events: list[bytes], source: str, checked: Check, *, staged: bool) -> Restored:
         if staged:
-            return self._state.stage(events, source)
-        return self._state.begin_generation(events, source, self._state.now())
+            return self._state.stage(events, source, checked)
+        return self._state.begin_generation(events, source, self._state.now(), checked)
 
     def undo(self, name: str | None = None) -> Restored:
         state = self._state
@@ -48,11 +50,12 @@ class MemoryRestores(Restores):
         with self._state.lock:
             if isinstance(target, str):
                 events = self._state.archives.events(target)
-                described = {"archive": target, "generation": None, "sequence": len(events)}
+                checked = self._state.archives.entry(target).check_to_restore
+                described = {"archive": target, "generation": None, "sequence": len(events), "checked": checked}
             else:
                 generation, count = moments.find(self._state, target)
                 events = self._state.generations[generation][:count]
-                described = {"archive": None, "generation": generation, "sequence": count}
+                described = {"archive": None, "generation": generation, "sequence": count, "checked": "records"}
             return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
     def timeline(self) -> dict[str, Any]:

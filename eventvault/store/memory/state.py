@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eventvault import clock
+from eventvault.backups.entry import Check
 from eventvault.events.event import indexed_of
 from eventvault.restore.values import Restored
 from eventvault.store.memory.archives import MemoryArchives
@@ -37,7 +38,7 @@ class MemoryState:
         """Those of the present generation."""
         return self.generations[self.generation]
 
-    def begin_generation(self, events: list[bytes], source: str, began: int) -> Restored:
+    def begin_generation(self, events: list[bytes], source: str, began: int, checked: Check | None = None) -> Restored:
         undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
         common = common_length(self.events, events)
         self.forks = {generation: min(fork, common) for generation, fork in self.forks.items()}
@@ -54,11 +55,12 @@ class MemoryState:
             generation=self.generation,
             undo=undo,
             notes=self._dropped(),
+            checked=checked,
         )
         self.staged = None
         return self.last_restore
 
-    def stage(self, events: list[bytes], source: str) -> Restored:
+    def stage(self, events: list[bytes], source: str, checked: Check) -> Restored:
         self.staged = Restored(
             source=source,
             at=self.now(),
@@ -67,6 +69,7 @@ class MemoryState:
             duration=0,
             staged=True,
             notes=self._dropped(),
+            checked=checked,
         )
         return self.staged
 

@@ -72,8 +72,8 @@ class BackupsOwner(Backups):
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         return uploads.adopt(self._settings, self._catalogue, self._chores, Path(temporary), name)
 
-    def verify_backup(self, name: str) -> BackupEntry:
-        return self._verifier.verify(name)
+    def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
+        return self._verifier.verify(name, records=records)
 
     def delete_backup(self, name: str, *, force: bool = False, operation: Operation | None = None) -> None:
         operation = operation or Operation()

@@ -71,6 +71,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
     codes = {problem["code"] for problem in problems}
     problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
+    problems += [_changed_seal(entry) for entry in backups if entry.seal_changed and not entry.problem]
     problems += [problem.describe() for problem in (*parts.kafka.problems(), *parts.clock_watch.problems())]
     problems += [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
     restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
@@ -138,6 +139,15 @@ def _bad_archive(entry: BackupEntry) -> dict[str, str]:
         "code": "backup_damaged",
         "message": f"{entry.name}: {entry.problem}",
         "hint": "make a new backup with POST /api/backup/create, then delete this one",
+    }
+
+
+def _changed_seal(entry: BackupEntry) -> dict[str, str]:
+    proof = "the catalogue still proves it" if entry.origin_proven else "nothing proves any more that it was made here"
+    return {
+        "code": "seal_changed",
+        "message": f"{entry.name}: its seal is not the one that it had, all else is as it was made; {proof}",
+        "hint": "check the disk of BACKUP_DIR; make a new backup with POST /api/backup/create, then delete this one",
     }
 
 

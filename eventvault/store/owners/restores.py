@@ -13,6 +13,7 @@ from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.moments.timeline import timeline
 from eventvault.restore.restorer import Restorer, UndoRequest
 from eventvault.restore.swap import undo
+from eventvault.restore.unpacked import Trust
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
@@ -46,7 +47,7 @@ class RestoresOwner(Restores):
 
         def work() -> Restored:
             entry = self._catalogue.entry(name)
-            archive = ArchiveSource(Path(entry.path), entry.checksum if entry.records_verified else None)
+            archive = ArchiveSource(Path(entry.path), Trust.of(entry, self._catalogue.proof()))
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
         return self._serving_afterwards(work)

@@ -31,11 +31,12 @@ class Backups(Protocol):
         """
 
     @changes
-    def verify_backup(self, name: str) -> BackupEntry:
+    def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
         """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
 
-        Raises BackupNotFound, NoSpace, or an ArchiveError that says what is wrong. An archive that fails is marked
-        damaged and no longer counts as good.
+        Of an archive that was made here, and whose tables were checked then, only the digests are checked, unless
+        `records` asks for all. `checked` of the entry says which. Raises BackupNotFound, NoSpace, or an ArchiveError
+        that says what is wrong. An archive that fails is marked damaged and no longer counts as good.
         """
 
     @changes

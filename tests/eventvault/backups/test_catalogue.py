@@ -35,9 +35,9 @@ def test_an_archive_that_was_made_here_is_listed_with_all_that_is_known(folder: 
     entry = folder.catalogue().record_created("a.tar.gz", sha256="5" * 64, verified=9)
     assert entry == BackupEntry(
         name="a.tar.gz", path=str(path), size=path.stat().st_size, created=clock.parse(NOON), label="a label",
-        events=42, sequence=42, generation="g1", verified=9, own_verified=9, sha256="5" * 64, origin="created",
-        origin_proven=True, installation="here", arrived=path.stat().st_mtime_ns // 1000,
-        unique_bytes=path.stat().st_size,
+        events=42, sequence=42, generation="g1", verified=9, own_verified=9, sha256="5" * 64, checked="digests",
+        content_checked=True, origin="created", origin_proven=True, installation="here",
+        arrived=path.stat().st_mtime_ns // 1000, unique_bytes=path.stat().st_size,
     )  # fmt: skip
     assert folder.catalogue().entries() == [entry]
     assert folder.catalogue().entry("a.tar.gz") == entry

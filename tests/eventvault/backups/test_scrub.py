@@ -29,7 +29,7 @@ def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> li
     run = service.chores.run
 
     def noting(name: str, **arguments: object) -> dict[str, object]:
-        if arguments.get("records"):
+        if arguments.get("depth") == "records":
             read.append(name)
         return run(name, **arguments)
 
@@ -45,11 +45,15 @@ def test_the_scrub_reads_records_only_where_they_were_not_read_before(
     read = record_readers(service, monkeypatch)
 
     service.scrub.run()
+    assert read == []  # its tables were checked when it was made
+    Path(made.path).rename(Path(made.path).with_name("copied.tar.gz"))
+    service.scrub.run()
     service.scrub.run()
 
     assert read == ["check_archive"]
-    assert service.list_backups()[0].records_verified
-    assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{made.name} is good"
+    (entry,) = service.list_backups()
+    assert (entry.content_checked, entry.checked) == (True, "digests")
+    assert service.status()["jobs"]["scrub"]["lastOutcome"] == "copied.tar.gz is good"
 
 
 def test_the_scrub_finds_damage_although_the_records_were_read_before(service: StoreService) -> None:

@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventvault.archive import reader, writer
+from eventvault.archive.manifest import Manifest
+from eventvault.archive.proof import Proof
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import ArchiveDamaged
-from eventvault.leveldb.examine import file_numbers
 from eventvault.restore.check import Pace, check_archive
-from eventvault.settings import Settings
-from tests.restoring import drafts, flip
-from tests.stores import running_service
+from eventvault.restore.prepare import prepare_restore
+from eventvault.restore.unpacked import Trust
+from tests.eventvault.archive.conftest import GENERATION
+from tests.restoring import LONG_AGO, flip, make_database
 
 
-def test_damage_that_was_archived_is_found_by_leveldbs_own_checksums(settings: Settings, tmp_path: Path) -> None:
-    """Every checksum of the archive is right: the live table was damaged before."""
-    with running_service(settings) as service:
-        service.append([draft for n in range(3000) for draft in drafts(1, f"e{n}", data=os.urandom(200).hex())])
-        made = service.create_backup().backup
-    folder = tmp_path / "unpacked"
-    manifest = reader.unpack(Path(made.path), folder).manifest
-    database = folder / "event_registry_db"
-    with closing(open_leveldb(database)) as db:
+@pytest.fixture(scope="module")
+def rotten(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Archives whose checksums are all right, of a live table that was damaged before: in a block, in the filter."""
+    folder = tmp_path_factory.mktemp("rotten")
+    make_database(folder / "database", events=3000, data="x" * 100)
+    with closing(open_leveldb(folder / "database")) as db:
         db.compact_range()
-    names = file_numbers([path.name for path in database.iterdir()], "ldb").values()
-    largest = max((database / name for name in names), key=lambda path: path.stat().st_size)
-    flip(largest, largest.stat().st_size // 2)
-    (database / "LOCK").unlink()
-    for path in [*database.glob("LOG*"), database / "EVENTVAULT"]:
-        path.unlink(missing_ok=True)
-    writer.write_archive(tmp_path / "rotten.tar.gz", database, manifest)
-    reader.verify(tmp_path / "rotten.tar.gz")
+    return {part: archive_with_damage(folder / f"{part}.tar.gz", folder / "database", part) for part in PARTS}
 
+
+PARTS = ("a block", "the filter")
+
+
+def archive_with_damage(path: Path, database: Path, part: str) -> Path:
+    staging = path.with_suffix(".staging")
+    staging.mkdir()
+    for file in database.iterdir():
+        if file.name not in ("LOCK", "LOG", "LOG.old", "EVENTVAULT"):
+            shutil.copy(file, staging)
+    table = max(staging.glob("*.ldb"), key=lambda file: file.stat().st_size)
+    size = table.stat().st_size
+    flip(table, size // 2 if part == "a block" else place_in_filter(table))
+    events = 3000
+    about = Manifest(
+        store_id="s", installation="elsewhere", generation=GENERATION, generations=[GENERATION], first_sequence=1,
+        last_sequence=events, first_time=None, last_time=None, events=events, label=None, name=path.name,
+        created=LONG_AGO,
+    )  # fmt: skip
+    writer.write_archive(path, staging, about)
+    reader.verify(path)
+    return path
+
+
+def place_in_filter(table: Path) -> int:
+    """The filter block lies before the metaindex block, which holds its name."""
+    return table.read_bytes().rindex(b"filter.leveldb") - 100
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("rate", [0, 10**9])
+def test_damage_that_was_archived_is_found_by_leveldbs_own_checksums(
+    part: str, rate: int, rotten: dict[str, Path], tmp_path: Path
+) -> None:
     with pytest.raises(ArchiveDamaged, match="holds a database that is damaged"):
-        check_archive(archive=str(tmp_path / "rotten.tar.gz"), scratch=str(tmp_path), records=True)
-    assert not list(tmp_path.glob(".restoring*"))
+        check_archive(archive=str(rotten[part]), scratch=str(tmp_path), depth="records", rate=rate)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
+    part: str, proven: bool, rotten: dict[str, Path], tmp_path: Path
+) -> None:
+    digest = reader.verify(rotten[part]).digest
+    assert digest is not None
+    proof = Proof(installation="elsewhere", made=frozenset({digest} if proven else ()))
+    with pytest.raises(ArchiveDamaged, match="holds a database that is damaged"):
+        prepare_restore(
+            archive=str(rotten[part]), staging=str(tmp_path / "staging"), replaces=None,
+            trust=msgspec.to_builtins(Trust(proof=proof)),
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_rate_makes_work_wait_and_never_hurry() -> None:

@@ -46,7 +46,7 @@ def flipped(whole: bytes, bit: int) -> bytes:
 
 def assert_found(path: Path) -> None:
     with pytest.raises(ArchiveError):
-        check_archive(archive=str(path), scratch=str(path.parent), records=False)
+        check_archive(archive=str(path), scratch=str(path.parent), depth="members")
     with pytest.raises(ArchiveError):
         prepare_restore(archive=str(path), staging=str(path.parent / "staging"), replaces=None)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
