@@ -21,7 +21,7 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
 from eventvault.database.commit import Committer
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import DatabaseError, EventVaultError, StoreUnavailable
+from eventvault.errors import DatabaseDamaged, DatabaseError, EventVaultError, StoreUnavailable
 from eventvault.system_errors import text_of
 
 log = logging.getLogger("EventBus")
@@ -41,7 +41,8 @@ class Consumer(Protocol):
 class EventBus:
     """The owner of the LevelDB handle. Safe to use from many threads."""
 
-    def __init__(self, database: Path, *, now: clock.Clock = clock.now) -> None:
+    def __init__(self, database: Path, *, retain_in: Path | None = None, now: clock.Clock = clock.now) -> None:
+        """retain_in: the folder for the torn end of a log; None: it is not retained."""
         self.database = database
         self.committer = Committer(self)
         self.problem: EventVaultError | None = None
@@ -49,12 +50,17 @@ class EventBus:
         """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
         self.before_swap: Callable[[], None] = lambda: None
         """Called by a swap while the database is still open and nothing is written to it any more."""
+        self.on_writes_stopped: Callable[[], None] = lambda: None
+        """Called once a merge has met damage, from the thread of the committer."""
+        self._retain_in = retain_in
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
         self._users = 0
         self._started = False
         self._closing = False
+        self._writes_stopped: DatabaseDamaged | None = None
+        """Why LevelDB refuses every write: a merge met damage. It would again soon after a reopening."""
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
@@ -95,17 +101,35 @@ class EventBus:
         `problem` until another database is opened. A read that the system refuses raises what `as_answer` makes of it.
         """
         try:
-            with self.writing() as registry:
+            with self._in_use() as registry:
                 yield registry
         except plyvel.Error as error:
             if not is_damage(error):
                 raise as_answer(f"reading {self.database}", error) from error
-            self.problem = opening.damaged(self.database, text_of(error))
-            raise self.problem from error
+            raise self.report_damage(error) from error
 
     @contextmanager
     def writing(self) -> Iterator[EventRegistry]:
-        """Like `using`, but pass plyvel's errors on as they are, as the committer needs them."""
+        """Like `using`, but pass plyvel's errors on as they are, as the committer needs them.
+
+        Raises DatabaseDamaged after a merge has met damage, until the database is opened again.
+        """
+        with self._in_use() as registry:
+            if self._writes_stopped is not None:
+                raise self._writes_stopped.with_traceback(None)
+            yield registry
+
+    def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
+        """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
+        self.problem = damage = opening.damaged(self.database, text_of(error))
+        if stops_writes:
+            self._writes_stopped = damage
+            log.error("%s; events can be read, but none can be written", damage)
+            self.on_writes_stopped()
+        return damage
+
+    @contextmanager
+    def _in_use(self) -> Iterator[EventRegistry]:
         deadline = time.monotonic() + REOPEN_TIMEOUT_SECONDS
         with self._state:
             while self._closing:
@@ -188,8 +212,9 @@ class EventBus:
             self._db = None
 
     def _open(self) -> None:
+        self._writes_stopped = None
         try:
-            self._db = opening.open_checked(self.database)
+            self._db = opening.open_checked(self.database, retain_in=self._retain_in)
             self._registry = EventRegistry(self._db, self.database, self._now)
             self.problem = None
         except (*SYSTEM_ERRORS, DatabaseError) as error:

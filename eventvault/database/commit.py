@@ -16,9 +16,10 @@ from typing import Protocol
 
 import plyvel
 
-from eventvault.database.registry import AppendBatch, EventRegistry
+from eventvault.damage import is_damage
+from eventvault.database.registry import AppendBatch, EventRegistry, LookupFailed
 from eventvault.database.values import AppendResult
-from eventvault.errors import EventVaultError, NoSpace, StoreStopping, WriteFailed
+from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace, StoreStopping, WriteFailed
 from eventvault.events.event import Appended
 from eventvault.system_errors import is_disk_full, text_of
 
@@ -39,6 +40,9 @@ class DatabaseHandle(Protocol):
         """Yield the registry to append to and keep it open. Raises EventVaultError if it is not open."""
 
     def reopen(self) -> None: ...
+
+    def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
+        """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
 
 
 class CommitStats:
@@ -131,18 +135,24 @@ class Committer:
             with self._writing:
                 answers = self._commit([batch for batch, _, _ in group])
         except EventVaultError as error:
+            if isinstance(error, DatabaseDamaged) and len(group) > 1:
+                yield from self._one_by_one(group)
+                return
             self.stats.failures += 1
             answers = [error] * len(group)
         except Exception:
             log.exception("an append failed unexpectedly")
             if len(group) > 1:
-                # One batch is the cause: commit them one by one, so that the others succeed.
-                for submission in group:
-                    yield from self._answers([submission])
+                yield from self._one_by_one(group)
                 return
             self.stats.failures += 1
             answers = [EventVaultError("the append failed", hint="the log of the store says why")]
         yield from zip((done for _, _, done in group), answers, strict=True)
+
+    def _one_by_one(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
+        """Commit each batch alone, so that all but the one that is the cause succeed."""
+        for submission in group:
+            yield from self._answers([submission])
 
     def _gather(self) -> list[_Submission]:
         with self._queue_changed:
@@ -160,16 +170,20 @@ class Committer:
 
         LevelDB continues after a failed write and loses later writes at the next open. After the reopening it shows
         whether the failed write is on disk, and the nonce tells its events from duplicates.
+
+        Damage that a look-up or a merge met is no failed write: nothing was written, and a reopening repairs nothing.
         """
         began = time.monotonic()
         try:
             results, last = self._write(batches)
         except (plyvel.Error, OSError) as error:
+            self._raise_damage(error)
             log.warning("a write failed; the database is reopened before anything is acknowledged: %s", error)
             self._handle.reopen()
             try:
                 results, last = self._write(batches)
             except (plyvel.Error, OSError) as again:
+                self._raise_damage(again)
                 self._handle.reopen()
                 raise write_error(again) from again
         self._count(results, time.monotonic() - began)
@@ -177,8 +191,18 @@ class Committer:
 
     def _write(self, batches: Sequence[AppendBatch]) -> tuple[list[list[Appended]], int]:
         with self._handle.writing() as registry:
-            results = registry.append(batches)
+            try:
+                results = registry.append(batches)
+            except LookupFailed as failed:
+                if is_damage(failed.error):
+                    raise self._handle.report_damage(failed.error) from failed
+                raise failed.error from None
             return results, registry.last_sequence
+
+    def _raise_damage(self, error: plyvel.Error | OSError) -> None:
+        """Raise DatabaseDamaged if a merge met damage: LevelDB then refuses a write before it begins."""
+        if is_damage(error):
+            raise self._handle.report_damage(error, stops_writes=True) from error
 
     def _count(self, results: list[list[Appended]], seconds: float) -> None:
         self.stats.groups += 1

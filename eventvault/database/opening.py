@@ -1,6 +1,8 @@
 """Opening the event database: damage that LevelDB would hide, and a LOCK file that another process holds.
 
-LevelDB silently drops log records with a wrong checksum, so the log is examined before it is opened. The LOCK file is
+LevelDB checks what it reads, and what it merges, only with paranoid checks. These refuse the torn end of a log too, so
+it is cut off first; a log that is damaged elsewhere is not opened. A plain opening before a paranoid one would write
+unchecked bytes into new tables with right checksums. The LOCK file is
 locked with fcntl, and the kernel releases the lock when its holder ends: a leftover LOCK file is harmless. A held one
 is never touched. Which process may open the live database: `eventvault.store.process.ownership`.
 """
@@ -15,10 +17,12 @@ from typing import Any
 import plyvel
 
 from eventvault.damage import as_answer, is_damage
+from eventvault.database.cut_off import cut_torn_ends
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked, EventVaultError
 from eventvault.files import can_sync_folder
-from eventvault.leveldb.examine import examine_database
+from eventvault.leveldb.examine import Examination, examine_database
+from eventvault.leveldb.log import Ending
 from eventvault.leveldb.manifest import HINT
 from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 
@@ -28,13 +32,17 @@ LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
 
 
-def open_checked(folder: Path) -> Any:
-    """Examine the database in `folder` and open it with plyvel.
+def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
+    """Examine the database in `folder`, cut off the torn end of its log, and open it with plyvel.
 
-    Raises DatabaseDamaged, DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
+    retain_in: the folder for what is cut off; None: it is not retained, as of a copy. Raises DatabaseDamaged,
+    DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
     Call it for the live database only in the process that holds `owner.lock`.
     """
-    _examine(folder)
+    examination = _examine(folder)
+    if any(log.ending is Ending.TORN for log in examination.logs):
+        _wait_until_free(folder)  # a log that another process writes ends within a record at any time
+        cut_torn_ends(folder, _examine(folder).logs, retain_in)
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
@@ -46,12 +54,6 @@ def open_checked(folder: Path) -> Any:
                 check_free(folder)
                 raise
             time.sleep(0.05)
-
-
-def _examine(folder: Path) -> None:
-    examination = examine_database(folder)
-    if examination.damaged:
-        raise damaged(folder, "; ".join(examination.problems))
 
 
 def _open_examined(folder: Path) -> Any:
@@ -67,6 +69,20 @@ def _open_examined(folder: Path) -> Any:
         return open_leveldb(folder)
     except plyvel.CorruptionError as error:
         raise damaged(folder, text_of(error)) from error
+
+
+def _examine(folder: Path) -> Examination:
+    examination = examine_database(folder)
+    if examination.damaged:
+        raise damaged(folder, "; ".join(examination.problems))
+    return examination
+
+
+def _wait_until_free(folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    while lock_holder(folder / "LOCK") is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    check_free(folder)
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:

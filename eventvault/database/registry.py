@@ -32,16 +32,16 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     metadata: Sequence[tuple[bytes, bytes]] = ()
 
 
-def open_leveldb(folder: Path, *, create: bool = False, paranoid: bool = False) -> Any:
+def open_leveldb(folder: Path, *, create: bool = False) -> Any:
     """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open.
 
-    paranoid: refuse any damage at once, even a log with a torn end; for copies that are being checked.
+    Paranoid checks refuse a log with a torn end: `eventvault.database.opening.open_checked` cuts it off first.
     """
     return plyvel.DB(
         str(folder),
         create_if_missing=create,
         error_if_exists=create,
-        paranoid_checks=paranoid,
+        paranoid_checks=True,
         write_buffer_size=WRITE_BUFFER_BYTES,
         lru_cache_size=CACHE_BYTES,
         bloom_filter_bits=BLOOM_BITS,
@@ -63,6 +63,14 @@ def create_database(folder: Path, identity: StoreIdentity | None = None) -> Stor
     sync_tree(staging)
     rename_durably(staging, folder)
     return identity
+
+
+class LookupFailed(plyvel.Error):  # type: ignore[misc]  # plyvel has no types
+    """An append could not look an identity up, so it wrote nothing. error: LevelDB's."""
+
+    def __init__(self, error: plyvel.Error) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class EventRegistry:
@@ -88,13 +96,17 @@ class EventRegistry:
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
 
-        An identity that is stored already, or comes twice, is stored once. Raises plyvel.Error if the write failed; it
-        may be on disk or not, which shows once the handle has been opened again.
+        An identity that is stored already, or comes twice, is stored once. Raises LookupFailed if nothing was written,
+        and plyvel.Error if the write failed; it may be on disk or not, which shows once the handle has been opened
+        again.
         """
         recorded = max(self._now(), self.last_recorded)
         encoded_upto = self.encoded_upto
         write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto)
-        results = [write.add(batch) for batch in batches]
+        try:
+            results = [write.add(batch) for batch in batches]
+        except plyvel.Error as error:
+            raise LookupFailed(error) from error
         if write.pending and self._encoded_upto is None:
             write.batch.put(keys.META_ENCODED, b"%d" % encoded_upto)
         write.batch.write()
@@ -280,6 +292,11 @@ class _GroupWrite:
     def _duplicate(self, draft: EventDraft, identity: bytes, stored: bytes, nonce: bytes) -> Appended:
         sequence, nonce_then = keys.read_identity_value(stored)
         value = self._db.get(keys.event_key(sequence), verify_checksums=True)
+        if value is None:
+            raise DatabaseDamaged(
+                f"event {sequence} is missing, although its identity is there",
+                hint="restore the newest backup; POST /api/backup/restore",
+            )
         recorded = event.recorded_of(value)
         if nonce_then == nonce and identity not in self._retried:
             self._retried.add(identity)

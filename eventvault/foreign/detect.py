@@ -71,7 +71,7 @@ def _is_ours(copy: Path, folder: Path) -> bool:
 
 def _in_tables(copy: Path, folder: Path) -> bool:
     try:
-        with closing(plyvel.DB(str(copy), create_if_missing=False)) as db:
+        with closing(plyvel.DB(str(copy), create_if_missing=False, paranoid_checks=True)) as db:
             return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))
     except plyvel.Error as error:
         if not is_damage(error):

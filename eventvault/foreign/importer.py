@@ -17,6 +17,7 @@ import plyvel
 from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import keys
+from eventvault.database.cut_off import cut_torn_ends
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
@@ -65,8 +66,7 @@ def import_foreign(
         create_database(target, identity or first_identity(instant_clock(), "imported"))
         with closing(open_leveldb(target)) as db:
             importing = _Import(EventRegistry(db, target, instant_clock), progress)
-            with closing(_open_foreign(folder)) as source:
-                _check_log(folder, examination)
+            with closing(_open_foreign(folder, examination)) as source:
                 _check_foreign(source)
                 importing.run(source)
         sync_tree(target)
@@ -79,8 +79,7 @@ def read_foreign(folder: Path) -> None:
     folder: a private copy, because opening it writes to it. Raises ArchiveDamaged, ArchiveAlien.
     """
     examination = _examine(folder)
-    with closing(_open_foreign(folder)) as source:
-        _check_log(folder, examination)
+    with closing(_open_foreign(folder, examination)) as source:
         deque(_records(source), maxlen=0)
 
 
@@ -160,22 +159,14 @@ def _examine(folder: Path) -> Examination:
     return examination
 
 
-def _open_foreign(folder: Path) -> Any:
+def _open_foreign(folder: Path, examination: Examination) -> Any:
+    cut_torn_ends(folder, examination.logs, retain_in=None)
     try:
-        return plyvel.DB(str(folder), create_if_missing=False, max_open_files=_OPEN_TABLES)
+        return plyvel.DB(str(folder), create_if_missing=False, paranoid_checks=True, max_open_files=_OPEN_TABLES)
     except plyvel.Error as error:
         if is_damage(error):
             raise _damaged(text_of(error)) from error
         raise
-
-
-def _check_log(folder: Path, examination: Examination) -> None:
-    """Raise if LevelDB dropped records: it only writes that to its LOG. A torn tail may be dropped, nothing else."""
-    if any(log.ending is Ending.TORN for log in examination.logs):
-        return
-    for line in (folder / "LOG").read_text(errors="replace").splitlines():
-        if "dropping" in line:
-            raise ArchiveDamaged(f"LevelDB lost records of the foreign database: {line[:300]}", hint=_HINT)
 
 
 def _check_foreign(source: Any) -> None:

@@ -1,7 +1,8 @@
 """Examines a LevelDB database before it is opened, because LevelDB opens damaged ones without a word.
 
 By default LevelDB drops bad records of a log silently; with `paranoid_checks` it refuses a torn tail, which a power cut
-may leave. Here a bad record at the very end of a log is a torn tail and fine; one before good records is damage.
+may leave. Here a bad record at the very end of a log is a torn tail, to be cut off (`eventvault.database.cut_off`); one
+before good records is damage.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class LogState(msgspec.Struct, frozen=True):
     """A write-ahead log whose records are in no table yet.
 
     offset: end of its last good record. first: LevelDB's sequence number of its first operation. next: the one after
-    its last operation. Both are None for a log without records.
+    its last operation. Both are None for a log without records. changed: as in `LogEnd`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LogState(msgspec.Struct, frozen=True):
     records: int
     first: int | None
     next: int | None
+    changed: bool = False
 
 
 class Examination(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,4 +142,5 @@ def _examine_log(path: Path) -> LogState:
         end = reader.end
         size = file.seek(0, 2)
     ending = Ending.DAMAGED if too_short else end.ending
-    return LogState(path.name, size, ending, end.offset, too_short or end.reason, records, first, following)
+    reason = too_short or end.reason
+    return LogState(path.name, size, ending, end.offset, reason, records, first, following, end.changed)

@@ -28,6 +28,12 @@ MAX_RECORD_BYTES = 256 * 2**20
 
 MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
+_NEVER_WRITTEN = 32
+"""So many zeros in a row mean that these bytes never reached the disk: no batch of text and keys has them."""
+_ZEROS = "a header of zeros"
+_TOO_LONG = "a fragment that is longer than its block"
+_CUT_OFF = "a header that is cut off"
+_INCOMPLETE = (_ZEROS, _TOO_LONG, _CUT_OFF)
 
 
 class Ending(StrEnum):
@@ -46,11 +52,15 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class LogEnd:
-    """How and where a log ended. offset: end of the last whole record before the first bad byte. reason: for people."""
+    """How and where a log ended. offset: end of the last whole record before the first bad byte. reason: for people.
+
+    changed: the bad record of a TORN log is there in full length, so its bytes may have changed since it was written.
+    """
 
     ending: Ending
     offset: int
     reason: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class LogReader:
                 yield start + position, fragment
                 position = fragment.end
             if position < len(block) and position + HEADER.size <= BLOCK_SIZE:
-                self._bad = (start + position, "a header that is cut off")
+                self._bad = (start + position, _CUT_OFF)
 
     def _block(self, start: int) -> bytes:
         self._file.seek(start)
@@ -138,7 +148,12 @@ class LogReader:
             return LogEnd(Ending.DAMAGED, good, f"{reason}, and a good record after it at offset {follower}")
         if not begun and self._zeros_from(offset):
             return LogEnd(Ending.CLEAN, good, f"zeros from offset {offset} on")
-        return LogEnd(Ending.TORN, good, reason)
+        return LogEnd(Ending.TORN, good, reason, self._has_changed(offset, problem))
+
+    def _has_changed(self, offset: int, problem: str) -> bool:
+        """Return whether the bad record at `offset` was once written completely. A run of zeros was never written."""
+        blocks = (self._block(start)[max(0, offset - start) :] for start in self._blocks_from(offset))
+        return problem not in _INCOMPLETE and not any(bytes(_NEVER_WRITTEN) in block for block in blocks)
 
     def _whole_record_from(self, offset: int) -> int | None:
         """Return the offset of the first whole record at `offset` or after it; None if there is none.
@@ -177,9 +192,9 @@ def _fragment(block: bytes, position: int) -> _Fragment | str:
     checksum, length, kind = HEADER.unpack_from(block, position)
     end = position + HEADER.size + length
     if kind == 0 and length == 0:
-        return "a header of zeros"
+        return _ZEROS
     if end > len(block):
-        return "a fragment that is longer than its block"
+        return _TOO_LONG
     if masked(google_crc32c.value(block[position + HEADER.size - 1 : end])) != checksum:
         return "a fragment with a wrong checksum"
     if kind not in (FULL, FIRST, MIDDLE, LAST):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from eventvault import data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.installation import installation_of
@@ -70,7 +71,9 @@ class StoreService(ComposedStore):
             make_folder(folder)
         self.open_problems = OpenProblems(settings.storage_dir)
         self.clock_guard = clock_guard or ClockGuard(settings.storage_dir)
-        self.bus = EventBus(settings.database, now=self.clock_guard.now)
+        self.bus = EventBus(
+            settings.database, retain_in=settings.storage_dir / data_folders.CUT_OFF, now=self.clock_guard.now
+        )
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)

@@ -15,6 +15,7 @@ from pathlib import Path
 from eventvault import clock, data_folders
 from eventvault.backups import names
 from eventvault.damage import as_answer
+from eventvault.database import cut_off
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import check_free, check_syncs_folders
 from eventvault.database.registry import create_database
@@ -75,6 +76,7 @@ class Startup:
         if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
             self._cleaned = True
             intents.remove_leftovers(self._settings.storage_dir)
+            cut_off.remove_expired(self._settings.storage_dir / data_folders.CUT_OFF)
             remove_temporary(self._settings.backup_dir)
         self._import_foreign_early()
         if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:

@@ -121,7 +121,7 @@ def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> In
     if not is_waiting or not (database / data_folders.DATABASE_MARK).exists():
         return intent
     try:
-        with closing(open_checked(database)) as db:
+        with closing(open_checked(database, retain_in=storage_dir / data_folders.CUT_OFF)) as db:
             intent = carry_over(storage_dir, intent, EventRegistry(db, database), None)
     except (DatabaseDamaged, DatabaseTooNew, plyvel.Error) as error:
         if not isinstance(error, DatabaseTooNew) and not is_damage(error):

@@ -85,6 +85,7 @@ def test_a_torn_tail_is_no_problem_and_its_place_is_told(database: Path, cut: in
     assert found.logs[0].ending in (Ending.TORN, Ending.CLEAN)
     assert found.logs[0].offset <= log.stat().st_size
     assert found.logs[0].records in (48, 49)
+    assert not found.logs[0].changed
     assert found.last_sequence == 2000 + found.logs[0].records
 
 
@@ -103,14 +104,14 @@ def test_a_flipped_bit_in_the_log_is_told_from_a_torn_tail_wherever_it_is(databa
         assert found.logs[0].offset <= place
 
 
-def test_a_flipped_bit_in_the_last_record_is_a_torn_tail(database: Path) -> None:
+def test_a_flipped_bit_in_the_last_record_is_a_torn_tail_that_has_changed(database: Path) -> None:
     log = the(database, "*.log")
     spoilt = bytearray(log.read_bytes())
     spoilt[-10] ^= 4
     log.write_bytes(spoilt)
     found = examine_database(database)
     assert not found.damaged
-    assert (found.logs[0].ending, found.logs[0].records) == (Ending.TORN, 49)
+    assert (found.logs[0].ending, found.logs[0].records, found.logs[0].changed) == (Ending.TORN, 49, True)
 
 
 def problem(folder: Path) -> str:
