@@ -13,6 +13,7 @@ result is written.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -119,6 +120,7 @@ def as_failed(outcome: Outcome, code: str, message: str) -> Outcome:
 def encode(outcome: Outcome) -> bytes:
     """Return the outcome as JSON. It becomes a failed one if its result has no JSON form."""
     try:
+        json.dumps(msgspec.to_builtins(outcome.result, str_keys=True), allow_nan=False)  # msgspec makes null of NaN
         return msgspec.json.encode(outcome)
     except (TypeError, ValueError, RecursionError) as error:
         return msgspec.json.encode(as_failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,6 +84,25 @@ def test_a_handler_that_calls_exit_only_fails_its_job(monkeypatch: pytest.Monkey
 def test_a_result_that_cannot_be_json_is_a_failed_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(jobs._HANDLERS, "odd", lambda _: object())
     assert outcome_of({"id": "1", "type": "odd"})["error"]["code"] == "result_not_json"
+
+
+@pytest.mark.parametrize("result", [math.nan, [math.inf], {"a": {1: -math.inf}}, (0, {"x": math.nan})])
+def test_a_result_that_is_not_a_number_is_a_failed_outcome(monkeypatch: pytest.MonkeyPatch, result: object) -> None:
+    monkeypatch.setitem(jobs._HANDLERS, "odd", lambda _: result)
+    assert outcome_of({"id": "1", "type": "odd"})["error"]["code"] == "result_not_json"
+
+
+def test_a_result_of_other_types_has_a_json_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = {"when": datetime(2026, 1, 31, tzinfo=UTC), 1: b"x", "set": {1}, "none": None, "float": 1.5}
+    monkeypatch.setitem(jobs._HANDLERS, "odd", lambda _: result)
+    assert outcome_of({"id": "1", "type": "odd"})["result"] == {
+        "when": "2026-01-31T00:00:00Z", "1": "eA==", "set": [1], "none": None, "float": 1.5,
+    }  # fmt: skip
+
+
+def test_a_job_with_a_repeated_name_is_refused() -> None:
+    outcome = outcome_of(b'{"id":"1","type":"echo","payload":{"a":1,"a":2}}')
+    assert (outcome["state"], outcome["error"]["code"]) == ("failed", "invalid")
 
 
 def test_a_job_type_has_at_most_one_handler() -> None:
