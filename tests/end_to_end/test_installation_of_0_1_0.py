@@ -242,3 +242,27 @@ def test_the_old_program_skips_in_restore_what_this_one_skipped(service, install
     running = service(workers=1, command=old_program)
     assert ids(running) == present
     assert {it["code"] for it in answer(running.get("/api/health"))["problems"]} == {"restore_left"}
+
+
+def test_data_that_the_old_program_encoded_anew_does_not_differ_from_what_was_sent(service, old_program) -> None:
+    texts = {"digits": b"1.50", "beyond a double": b"0.1234567890123456789", "escape": b'"\\u00e9"', "e": b"1e2"}
+
+    def post(running: Service, prefix: str, data: dict[str, bytes]) -> dict[str, bool]:
+        """Return the name and whether it differs, of each event."""
+        lines = [b'{"type":"t","id":"%s %s","data":%s}' % (prefix.encode(), n.encode(), t) for n, t in data.items()]
+        reply = running.post("/api/events", b"\n".join(lines), headers={"Content-Type": "application/x-ndjson"})
+        assert reply.status in (200, 201), reply.body
+        return {result["id"]: result.get("differs", False) for result in reply.json()["results"]}
+
+    running = service(workers=1, command=old_program)
+    post(running, "old", texts)
+    running.stop()
+    for _ in range(2):
+        running = service(workers=1)
+        assert not any(post(running, "old", texts).values())
+        assert all(post(running, "old", dict.fromkeys(texts, b"1")).values())
+        post(running, "new", texts)
+        encoded = {"digits": b"1.5", "beyond a double": b"0.12345678901234568", "escape": '"é"'.encode(), "e": b"100.0"}
+        assert all(post(running, "new", encoded).values())
+        assert not any(post(running, "new", texts).values())
+        running.stop()

@@ -11,6 +11,7 @@ from cloudevents.core.bindings import kafka as oracle
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import Record, Unreadable, to_draft
 
 
@@ -140,3 +141,18 @@ def test_what_is_not_an_event_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(Unreadable, match=words):
         to_draft(record(value, headers))
+
+
+@pytest.mark.parametrize("data", [b'{"a":1,"a":1}', b'[{"b":{"a":1,"\\u0061":2}}]', b'"\\ud800"'])
+def test_what_readers_understand_differently_becomes_a_dead_letter_and_the_next_message_an_event(data: bytes) -> None:
+    binary = {"ce_type": b"t", "content-type": b"application/json"}
+    structured = {"content-type": b"application/cloudevents+json"}
+    body = b'{"type":"t","data":%s}'
+    messages = [
+        record(body % data, offset=1), record(body % data, structured, offset=2), record(data, binary, offset=3),
+        record(b'{"type":"t","type":"u"}', offset=4), record(body % b"1.10", offset=5),
+    ]  # fmt: skip
+    batch = PartitionBatch(messages)
+    assert [message.offset for message, _ in batch.letters] == [1, 2, 3, 4]
+    assert [(offset, b'"data":1.10' in draft.body) for offset, draft in batch.drafts] == [(5, True)]
+    assert all("twice" in reason or "surrogate" in reason for _, reason in batch.letters)
