@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Sequence
 
 from filelock import FileLock
@@ -14,12 +15,12 @@ from eventvault.settings import Settings, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
-from eventvault.store.rpc.wire import PROTOCOL
+from eventvault.store.rpc.wire import PROTOCOL, Hello
 
 log = logging.getLogger("BackupManager")
 
 _LOCK_SECONDS = 60.0
-_END_SECONDS = 20.0
+_OWN_STORE_SECONDS = 20.0
 
 
 class BackupManager:
@@ -42,7 +43,8 @@ class BackupManager:
         with FileLock(
             str(settings.storage_dir / data_folders.INITIALIZE_LOCK), timeout=_LOCK_SECONDS, thread_local=False
         ):
-            self._replace_other()
+            if self._spawner.mode == "service":
+                self._spawner.ensure_own(self._is_own, time.monotonic() + _OWN_STORE_SECONDS)
             client.ensure()
         if self._spawner.mode == "service":
             lifeline.register(client)
@@ -50,16 +52,7 @@ class BackupManager:
                 lifeline.start_all()
         return client
 
-    def _replace_other(self) -> None:
-        """End a store of an earlier start of the service, of the command line, or of another version.
-
-        A store that runs as a service of its own (`standalone`) stays. A command uses whichever store there is.
-        """
-        hello = self._spawner.hello()
-        if hello is None or self._spawner.mode == "command" or hello.mode == "standalone":
-            return
+    def _is_own(self, hello: Hello) -> bool:
+        """Whether a store belongs to this start of the service, as one that is a service of its own does."""
         same = (hello.service, hello.version, hello.protocol) == (self._spawner.service, __version__, PROTOCOL)
-        if not same:
-            log.info("ending store process %s, of an earlier start or another version", hello.pid)
-            self._spawner.end("")
-            self._spawner.wait_until_gone(_END_SECONDS)
+        return same or hello.mode == "standalone"

@@ -21,7 +21,8 @@ from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.errors import InvalidSettings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
-from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.ownership import OwnerLock, is_first_of_service, master_lives, remember_service
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
@@ -49,6 +50,9 @@ def main() -> int:
     lock = OwnerLock(settings.storage_dir)
     if not lock.acquire():
         log.info("another store process owns the database")
+        return 0
+    if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
+        log.info("no store is started, as the service that it belongs to has ended")
         return 0
     _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     return 0

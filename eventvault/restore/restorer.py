@@ -116,10 +116,8 @@ class Restorer:
 
     def _stage(self, intent: Intent) -> Restored:
         """Leave the swap to the next start of the service."""
-        storage = self._settings.storage_dir
         try:
-            intents.drop_staged(storage, intent)
-            intents.write_intent(storage, intent, data_folders.STAGED_RESTORE)
+            intents.stage(self._settings.storage_dir, intent)
         except BaseException:
             self._remove_built(intent)
             raise

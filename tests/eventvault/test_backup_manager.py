@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings
+from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
+from tests import processes
 from tests.restoring import drafts, make_archive, prefixes
 from tests.stores import STORE_COMMAND, running_client, stop_lifelines, wait_until_gone
 
@@ -119,3 +126,66 @@ def test_a_store_of_another_version_makes_way(
     clients.append(manager.initialize())
 
     assert pid_of(clients[1]) != first
+
+
+def test_a_start_has_its_own_store_although_orphans_of_the_earlier_start_keep_starting_theirs(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of a killed master notice its end after a moment; until then each starts a store where there is none."""
+    orphans = [Spawner(settings, STORE_COMMAND, service="first-start") for _ in range(2)]
+    ended = threading.Event()
+
+    def keep_starting(orphan: Spawner) -> None:
+        while not ended.is_set():
+            orphan.ensure_started(time.monotonic() + 5)
+
+    threads = [threading.Thread(target=keep_starting, args=(orphan,)) for orphan in orphans]
+    orphans[0].ensure_started(time.monotonic() + 20)
+    make_archive(settings.restore_dir / "a.tar.gz")
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
+    for thread in threads:
+        thread.start()
+    try:
+        clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+        hello = clients[0].spawner.hello()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)
+
+    assert hello is not None
+    assert hello.service == "second-start"
+    processes.wait_until(lambda: clients[0].status()["status"] != "restoring", "the store is restoring", 60)
+    assert prefixes(clients[0]) == {"restored": 3}
+
+
+def test_a_hung_store_of_an_earlier_start_is_killed(
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = Spawner(settings, STORE_COMMAND, service="first-start")
+    earlier.ensure_started(time.monotonic() + 20)
+    hello = earlier.hello()
+    assert hello is not None
+    os.kill(hello.pid, signal.SIGSTOP)
+
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "second-start")
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+
+    wait_until_gone(hello.pid)
+    clients[0].append(drafts(1))
+    assert pid_of(clients[0]) != hello.pid
+
+
+def test_no_store_is_started_for_a_service_whose_master_has_ended(settings: Settings) -> None:
+    """Its archive in `restore/` waits for a start that is alive."""
+    master = subprocess.Popen([sys.executable, "-c", ""])
+    master.wait(60)
+    archive = make_archive(settings.restore_dir / "a.tar.gz")
+    command = [*STORE_COMMAND, "--service", "killed", "--mode", "service"]
+    environment = {**os.environ, **settings.to_environment(), "EVENTVAULT_MASTER": str(master.pid)}
+
+    ended = subprocess.run(command, env=environment, timeout=60, check=True, stderr=subprocess.PIPE)
+
+    assert b"has ended" in ended.stderr
+    assert archive.exists()
+    assert not settings.database.exists()

@@ -128,6 +128,19 @@ def intent_exists(storage_dir: Path) -> bool:
     return (storage_dir / data_folders.INTENT).exists()
 
 
+def stage(storage_dir: Path, intent: Intent) -> None:
+    """Decide that the next start of the service swaps, in place of the restore that was staged before.
+
+    The new file replaces the earlier one at once, so that one of the two is staged at any instant. The folder that the
+    earlier one built goes afterwards, at the latest at the next start.
+    """
+    earlier = read_intent(storage_dir, data_folders.STAGED_RESTORE)
+    write_intent(storage_dir, intent, data_folders.STAGED_RESTORE)
+    if earlier is not None and earlier.staged != intent.staged:
+        with contextlib.suppress(OSError):
+            remove_durably(storage_dir / Path(earlier.staged).parts[0])
+
+
 def drop_staged(storage_dir: Path, newer: Intent) -> None:
     """Drop the staged restore that `newer` replaces."""
     staged = read_intent(storage_dir, data_folders.STAGED_RESTORE) if newer.drops is not None else None

@@ -48,6 +48,23 @@ class OwnerLock:
         return self._handle is not None and names_open_file(self._path, self._handle)
 
 
+def master_lives(pid: str | None) -> bool:
+    """Whether gunicorn's master lives; True if there is none. pid: as in `MASTER_VARIABLE`.
+
+    A worker whose master was killed may start a store until it ends itself. That store must not take the database from
+    the start of the service that comes next.
+    """
+    if pid is None:
+        return True
+    try:
+        status = Path(f"/proc/{int(pid)}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except (OSError, ValueError):
+        return True
+    return status.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
 def is_first_of_service(storage_dir: Path, service: str) -> bool:
     """Whether this is the first store of this start of the service that gets so far.
 

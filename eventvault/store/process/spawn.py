@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ READY_SECONDS = 10.0
 """How long a new store has until it listens at the socket."""
 ANSWER_SECONDS = 3.0
 """How long a store has to answer `hello` and `end`."""
+END_SECONDS = 10.0
+"""How long a store of an earlier start has to end, before it is killed."""
 _BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 
 _children: list[subprocess.Popen[bytes]] = []
@@ -57,6 +59,7 @@ class Spawner:
         self._command = list(command)
         self._failures = 0
         self._not_before = 0.0
+        self._spawn_lock = settings.storage_dir / data_folders.SPAWN_LOCK
         self._lock = threading.Lock()
 
     def ensure_started(self, deadline: float) -> None:
@@ -64,18 +67,47 @@ class Spawner:
 
         One caller at a time, in all processes, starts a store; the others wait for it.
         """
-        if not self._lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
-            return
-        try:
-            make_folder(self.settings.storage_dir)
-            lock = FileLock(str(self.settings.storage_dir / data_folders.SPAWN_LOCK), thread_local=False)
-            with lock.acquire(timeout=max(0.05, deadline - time.monotonic())):
+        with contextlib.suppress(Timeout), self._starting(deadline):
+            if not self.listens():
+                self._start(deadline)
+
+    def ensure_own(self, is_own: Callable[[wire.Hello], bool], deadline: float) -> None:
+        """Return once a store listens for which `is_own` is true, or at `deadline` (monotonic) at the latest.
+
+        A store of another start is ended first, and killed if it does not end. Nobody else can start one meanwhile.
+        """
+        with contextlib.suppress(Timeout), self._starting(deadline):
+            while time.monotonic() < deadline:
                 if not self.listens():
                     self._start(deadline)
-        except Timeout:
-            return
+                elif self._is_present(is_own, deadline):
+                    return
+
+    @contextlib.contextmanager
+    def _starting(self, deadline: float) -> Iterator[None]:
+        """Keep all others from starting a store. Raises Timeout at the deadline."""
+        seconds = max(0.05, deadline - time.monotonic())
+        if not self._lock.acquire(timeout=seconds):
+            raise Timeout(str(self._spawn_lock))
+        try:
+            make_folder(self.settings.storage_dir)
+            with FileLock(str(self._spawn_lock), thread_local=False).acquire(timeout=seconds):
+                yield
         finally:
             self._lock.release()
+
+    def _is_present(self, is_own: Callable[[wire.Hello], bool], deadline: float) -> bool:
+        """Whether the present store is an own one; another one has ended when this returns."""
+        try:
+            with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
+                hello = _say_hello(connection)
+                if hello is not None and is_own(hello):
+                    return True
+                log.info("ending store process %s, of an earlier start or another version", hello.pid if hello else "?")
+                end_peer(connection, ANSWER_SECONDS if hello is None else END_SECONDS)
+        except OSError:
+            pass  # it ended by itself
+        return False
 
     def listens(self) -> bool:
         """Whether a store listens at the socket."""
@@ -156,6 +188,36 @@ class Spawner:
 def reap() -> None:
     """Collect the exit status of the ended stores that this process started."""
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+def end_peer(connection: socket.socket, seconds: float) -> None:
+    """Ask the store at the other end to end, and wait for that very process; kill it after `seconds`."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        wire.send(connection, wire.request("end", ""))
+        wire.read_reply("end", wire.receive(connection))
+    if not _has_closed(connection, seconds):
+        log.warning("store process %s does not end and is killed", kill_peer(connection))
+        _has_closed(connection, ANSWER_SECONDS)
+
+
+def _say_hello(connection: socket.socket) -> wire.Hello | None:
+    """Who the store is; None if it does not answer, or in a way that cannot be read."""
+    try:
+        wire.send(connection, wire.request("hello"))
+        return wire.read_reply("hello", wire.receive(connection))  # type: ignore[no-any-return]
+    except (TimeoutError, msgspec.MsgspecError):
+        return None
+
+
+def _has_closed(connection: socket.socket, seconds: float) -> bool:
+    """Wait for the end of a store, which closes its connections with its process. Returns False after `seconds`."""
+    connection.settimeout(seconds)
+    with contextlib.suppress(TimeoutError):
+        try:
+            return not connection.recv(1)
+        except ConnectionError:
+            return True
+    return False
 
 
 def kill_peer(connection: socket.socket) -> int | None:

@@ -325,3 +325,77 @@ def _full(error: Exception) -> Callable[..., Any]:
         raise error
 
     return fail
+
+
+@pytest.fixture
+def staged_once(tmp_path: Path) -> Path:
+    """A STORAGE_DIR with a staged restore; the next one is built beside it."""
+    make_database(tmp_path / WAITING.staged, "waiting", 1)
+    make_database(tmp_path / INTENT.staged, "restored", 3)
+    intents.stage(tmp_path, WAITING)
+    return tmp_path
+
+
+def staged_database(storage: Path) -> Path:
+    intent = intents.read_intent(storage, data_folders.STAGED_RESTORE)
+    assert intent is not None
+    return storage / intent.staged
+
+
+@pytest.mark.parametrize("error", [NoSpace("full", hint="free some"), OSError(errno.EIO, "a bad disk")])
+def test_a_staged_restore_stays_if_the_next_one_cannot_be_staged(
+    staged_once: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(path: Path, content: bytes, **_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(intents, "write_durably", fail)
+        with pytest.raises(type(error)):
+            intents.stage(staged_once, INTENT)
+    assert staged_database(staged_once) == staged_once / str(WAITING.staged)
+    assert staged_database(staged_once).is_dir()
+
+
+def test_the_next_staged_restore_counts_although_the_folder_of_the_first_cannot_be_removed(
+    staged_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "a bad disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(intents, "remove_durably", fail)
+        intents.stage(staged_once, INTENT)
+    assert staged_database(staged_once) == staged_once / INTENT.staged
+    intents.remove_leftovers(staged_once)
+    assert leftovers(staged_once) == [str(staged_once / Path(INTENT.staged).parts[0])]
+
+
+def test_a_restore_that_is_staged_again_replaces_the_one_before_and_its_folder(staged_once: Path) -> None:
+    intents.stage(staged_once, INTENT)
+    assert staged_database(staged_once).is_dir()
+    assert not (staged_once / str(WAITING.staged)).exists()
+
+
+def test_the_staged_database_exists_at_every_instant_while_another_one_is_staged(
+    staged_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Power may fail after each call that changes the disk."""
+    seen = []
+
+    def watched(name: str) -> None:
+        original = getattr(intents, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            seen.append(staged_database(staged_once).is_dir())
+            result = original(*arguments, **named)
+            seen.append(staged_database(staged_once).is_dir())
+            return result
+
+        monkeypatch.setattr(intents, name, call)
+
+    for name in ("write_durably", "remove_durably"):
+        watched(name)
+    intents.stage(staged_once, INTENT)
+    assert len(seen) == 4
+    assert all(seen)
