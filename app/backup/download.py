@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from werkzeug.wsgi import FileWrapper
 
 from app.edge import Edge
 from eventvault.archive.locks import shared_lock
-from eventvault.store.ports.store import Store
+from eventvault.backups.entry import BackupEntry
+from eventvault.files import names_open_file
 
 CHUNK = 256 * 1024
 
@@ -30,25 +32,29 @@ def download(edge: Edge, name: str) -> Response:
     try:
         handle = resources.enter_context(shared_lock(Path(edge.store.backup_path(name))))
         file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
-        return _reply(file, name, _checksum(edge.store, name), resources.close)
+        entry = next((entry for entry in edge.store.list_backups() if entry.name == name), None)
+        if entry is not None and not names_open_file(Path(entry.path), handle):
+            entry = None  # another file has the name by now
+        return _reply(file, name, entry, resources.close)
     except BaseException:
         resources.close()
         raise
 
 
-def _checksum(store: Store, name: str) -> str | None:
-    return next((entry.checksum for entry in store.list_backups() if entry.name == name), None)
-
-
-def _reply(file: BinaryIO, name: str, checksum: str | None, close: Callable[[], None]) -> Response:
+def _reply(file: BinaryIO, name: str, entry: BackupEntry | None, close: Callable[[], None]) -> Response:
+    """entry: of this file; None if it is not in the catalogue any more."""
     status = os.fstat(file.fileno())
+    checksum, sha256 = (entry.checksum, entry.sha256) if entry is not None else (None, None)
     response = Response(FileWrapper(file, CHUNK), content_type="application/gzip")
     response.call_on_close(close)
     response.content_length = status.st_size
     response.last_modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
     response.set_etag(checksum or f"{status.st_size:x}-{status.st_mtime_ns:x}")
     response.headers.set("Content-Disposition", "attachment", filename=name)
+    if sha256 is not None:
+        response.headers["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(sha256)).decode()}:"  # RFC 9530
     response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Accept-Ranges"] = "bytes"  # by which browsers know that they can resume
     response.headers["X-Accel-Buffering"] = "no"
     response.make_conditional(request, accept_ranges=_wants_one_range() and "bytes", complete_length=status.st_size)
     return response

@@ -39,13 +39,7 @@ def upload_name(name: str | None) -> str:
             hint="add ?name=backup_….tar.gz to the address",
             fields={"name": ["Missing."]},
         )
-    if not name_in_path(name).endswith(names.KNOWN_SUFFIXES):
-        raise InvalidInput(
-            f"{name[:80]!r} does not end in .tar.gz",
-            hint="upload a .tar.gz archive",
-            fields={"name": ["Does not end in .tar.gz."]},
-        )
-    return name
+    return names.check_name(name_in_path(name))
 
 
 def megabytes(size: int) -> str:

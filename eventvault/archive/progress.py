@@ -17,6 +17,9 @@ class ProgressCounter:
         self._report = report
 
     def advance(self, count: int) -> None:
-        self._done += count
+        self.advance_to(self._done + count)
+
+    def advance_to(self, done: int) -> None:
+        self._done = done
         if self._report is not None:
             self._report(self._done, self._total)

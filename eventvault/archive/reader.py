@@ -20,6 +20,7 @@ from eventvault.archive.source import OpenArchive, open_archive
 from eventvault.archive.stored import StoredFile
 from eventvault.archive.unpacking import check_fits, new_folder
 from eventvault.archive.verified import VerifiedArchive
+from eventvault.archive.whole_hash import WholeHash
 
 
 def kind(path: Path) -> Literal["own", "foreign"]:
@@ -53,17 +54,17 @@ def read_seal(path: Path) -> SealedRoot | None:
         return None if _version(archive) == 1 else format2.read_seal(archive)
 
 
-def verify(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
+def verify(path: Path, *, progress: Progress | None = None, with_sha256: bool = False) -> VerifiedArchive:
     """Read and check every byte of an archive of ours, from the disk.
 
-    progress: in bytes of the archive. Raises ArchiveIncomplete, ArchiveDamaged (saying what and at which byte),
-    ArchiveTooNew, BackupNotFound.
+    progress: in bytes of the archive. with_sha256: compute that of the whole file too. Raises ArchiveIncomplete,
+    ArchiveDamaged (saying what and at which byte), ArchiveTooNew, BackupNotFound.
     """
     with open_archive(path, past_cache=True) as archive:
-        return _read_through(archive, OutputFiles(None), ProgressCounter(archive.size, progress))
+        return _read_through(archive, OutputFiles(None), ProgressCounter(archive.size, progress), with_sha256)
 
 
-def verify_digests(path: Path, *, progress: Progress | None = None) -> VerifiedArchive:
+def verify_digests(path: Path, *, progress: Progress | None = None, with_sha256: bool = False) -> VerifiedArchive:
     """As `verify`, for an archive whose content is known to be good: its bytes must be those of its root.
 
     An archive of format 1 has no such digests, and is checked as `verify` does.
@@ -71,11 +72,18 @@ def verify_digests(path: Path, *, progress: Progress | None = None) -> VerifiedA
     with open_archive(path, past_cache=True) as archive:
         counter = ProgressCounter(archive.size, progress)
         if _version(archive) == 1:
-            return _read_through(archive, OutputFiles(None), counter)
-        return format2.check_digests(archive, counter)
+            return _read_through(archive, OutputFiles(None), counter, with_sha256)
+        return format2.check_digests(archive, counter, WholeHash(archive) if with_sha256 else None)
 
 
-def unpack(path: Path, target: Path, *, progress: Progress | None = None, durable: bool = True) -> VerifiedArchive:
+def unpack(
+    path: Path,
+    target: Path,
+    *,
+    progress: Progress | None = None,
+    durable: bool = True,
+    with_sha256: bool = False,
+) -> VerifiedArchive:
     """As `verify`, and write the files to `target/event_registry_db/`, which is on disk when this returns.
 
     target: a folder that does not exist (FileExistsError); on any error it is removed again. durable=False: do not wait
@@ -87,7 +95,8 @@ def unpack(path: Path, target: Path, *, progress: Progress | None = None, durabl
         with new_folder(target, durable=durable):
             folder = target / data_folders.DATABASE
             folder.mkdir()
-            return _read_through(archive, OutputFiles(folder, flush=durable), ProgressCounter(archive.size, progress))
+            counter = ProgressCounter(archive.size, progress)
+            return _read_through(archive, OutputFiles(folder, flush=durable), counter, with_sha256)
 
 
 def peek_manifest(archive: OpenArchive) -> Manifest:
@@ -102,11 +111,13 @@ def peek_files(archive: OpenArchive) -> tuple[Manifest, Iterator[StoredFile]]:
     return format1.peek_files(archive) if _version(archive) == 1 else format2.peek_files(archive)
 
 
-def _read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
+def _read_through(
+    archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter, with_sha256: bool
+) -> VerifiedArchive:
     with closing(outputs):
-        if _version(archive) == 1:
+        if _version(archive) == 1:  # which cannot be checked without its SHA-256
             return format1.read_through(archive, outputs, counter)
-        return format2.read_through(archive, outputs, counter)
+        return format2.read_through(archive, outputs, counter, WholeHash(archive) if with_sha256 else None)
 
 
 def _version(archive: OpenArchive) -> int:

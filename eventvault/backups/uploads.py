@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
-from eventvault.errors import ArchiveError, BackupExists
+from eventvault.errors import ArchiveError, BackupExists, EventVaultError
 from eventvault.files import removing_on_failure, take_name
 from eventvault.settings import Settings
 
@@ -30,7 +32,8 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     if target.exists() and not was_adopted:
         raise _exists(name)
     source = target if was_adopted else temporary
-    result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), depth="members")
+    with _naming(source, name):
+        result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), depth="members")
     if was_adopted:
         temporary.unlink(missing_ok=True)
         return _enter(catalogue, name, result)
@@ -40,6 +43,18 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
         raise _exists(name) from None
     log.info("%s was uploaded", name)
     return _add_to_catalogue(catalogue, target, result)
+
+
+@contextmanager
+def _naming(temporary: Path, name: str) -> Iterator[None]:
+    """Let errors name the archive as the client did, and not the temporary file."""
+    try:
+        yield
+    except EventVaultError as error:
+        message, hint = (
+            text.replace(str(temporary), name).replace(temporary.name, name) for text in (error.message, error.hint)
+        )
+        raise type(error)(message, hint=hint, **error.details) from error
 
 
 def _add_to_catalogue(catalogue: Catalogue, target: Path, result: dict[str, Any]) -> BackupEntry:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import fcntl
+import hashlib
+import io
 import json
 import os
 import re
@@ -208,6 +211,20 @@ def test_a_download_needs_no_file_system_with_locks(
     assert web.get(f"/api/backup/{backup}/download", buffered=True).data == archive
 
 
+def test_a_download_has_the_sha_256_once_it_is_known(web: FlaskClient, backup: str, archive: bytes) -> None:
+    path = f"/api/backup/{backup}/download"
+    before = web.head(path, buffered=True)
+    assert "Repr-Digest" not in before.headers
+
+    web.post(f"/api/backup/{backup}/verify?records=true")
+
+    digest = f"sha-256=:{base64.b64encode(hashlib.sha256(archive).digest()).decode()}:"
+    for ask in (web.head, web.get):
+        for headers in ({}, {"Range": "bytes=5-9"}):
+            answer = ask(path, buffered=True, headers=headers)
+            assert (answer.headers["Repr-Digest"], answer.headers["ETag"]) == (digest, before.headers["ETag"])
+
+
 def test_ranges_obey_their_conditions(web: FlaskClient, backup: str, archive: bytes) -> None:
     path = f"/api/backup/{backup}/download"
     tag = web.head(path, buffered=True).headers["ETag"]
@@ -297,10 +314,24 @@ def test_uploads_are_not_bounded_by_the_largest_body(web: FlaskClient, settings:
 
 @pytest.mark.parametrize(
     ("query", "status"),
-    [("", 422), ("?name=", 422), ("?name=../a.tar.gz", 422), ("?name=a.zip", 422), ("?name=.a.tar.gz", 422)],
+    [
+        ("", 422),
+        ("?name=", 422),
+        ("?name=../a.tar.gz", 422),
+        ("?name=a.zip", 422),
+        ("?name=.a.tar.gz", 422),
+        ("?name=a.tar.gz.age", 422),
+        ("?name=a.tgz", 422),
+        ("?name=a%0Ab.tar.gz", 422),
+        (f"?name={'a' * 250}.tar.gz", 422),
+    ],
 )
-def test_an_upload_needs_a_name(web: FlaskClient, settings: Settings, query: str, status: int) -> None:
-    answer = web.post(f"/api/backup/upload{query}", data=b"x")
+def test_an_upload_needs_a_name_and_without_one_its_body_is_not_read(
+    web: FlaskClient, settings: Settings, query: str, status: int
+) -> None:
+    body = io.BytesIO(b"x" * 100)
+    answer = web.post(f"/api/backup/upload{query}", input_stream=body, content_length=100)
+    assert body.tell() == 0
     assert (answer.status_code, set(answer.json["fields"])) == (status, {"name"})
     assert list(settings.backup_dir.iterdir()) == []
 

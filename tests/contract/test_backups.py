@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def test_a_good_backup_verifies_and_a_damaged_one_is_refused_and_marked(store: S
     for records, checked in ((True, "records"), (False, "digests")):
         verified = store.verify_backup(made.name, records=records)
         assert (verified.problem, verified.checked) == (None, checked)
+        assert verified.sha256 == hashlib.sha256(Path(made.path).read_bytes()).hexdigest()
     with Path(made.path).open("r+b") as file:
         file.seek(made.size // 2)
         file.write(b"damage")

@@ -68,12 +68,15 @@ def test_what_is_no_good_archive_is_refused_and_nothing_of_it_is_left(
         (b"", "a.tar.gz", 400, "malformed"),
         (good.read_bytes(), "..%2Fa.tar.gz", 422, "invalid"),
         (good.read_bytes(), "a.zip", 422, "invalid"),
+        (good.read_bytes(), "a.tar.gz.age", 422, "invalid"),
         (good.read_bytes(), "", 422, "invalid"),
     ]
     for content, name, status, code in cases:
         reply = running.post(f"/api/backup/upload?name={name}", content)
         assert (reply.status, reply.json()["code"]) == (status, code), (name, content[:20])
         assert reply.json()["hint"]
+        assert ".upload" not in reply.body.decode()
+        assert name == "" or code != "archive_damaged" or name in reply.json()["error"]
 
     backups = Path(settings_environment["BACKUP_DIR"])
     assert running.get("/api/backup/list").json()["backups"] == []

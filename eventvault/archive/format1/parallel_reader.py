@@ -23,7 +23,7 @@ from eventvault.archive.parallel import OrderedHash, in_order
 from eventvault.archive.progress import ProgressCounter
 from eventvault.archive.source import OpenArchive
 from eventvault.archive.verified import VerifiedArchive
-from eventvault.files import IO_BYTES
+from eventvault.archive.whole_hash import WholeHash
 
 
 class _CheckedMember(NamedTuple):
@@ -40,42 +40,24 @@ def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCo
     Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
     spans = find_spans(archive)
-    whole = _ArchiveHash(archive, counter)
+    whole = WholeHash(archive)
     with closing(in_order(_jobs(archive, spans, outputs))) as results:
         for member in results:
             whole.extend(member.end)
+            counter.advance_to(member.end)
             if member.file_hash is not None and member.file_hash.hexdigest() != member.sha256:
                 raise archive.damaged(f"a file is not the one that {layout.MANIFEST_NAME} describes", member.end)
-    return VerifiedArchive(spans.manifest, sha256=whole.finish(spans.closing.digest))
+    sha256 = _check_whole(archive, whole, spans.closing.digest)
+    counter.advance_to(archive.size)
+    return VerifiedArchive(spans.manifest, sha256=sha256)
 
 
-class _ArchiveHash:
-    """Computes the SHA-256 of the whole archive right behind the threads, while its pages are still cached."""
-
-    def __init__(self, archive: OpenArchive, counter: ProgressCounter) -> None:
-        self._archive = archive
-        self._counter = counter
-        self._sha256 = hashlib.sha256()
-        self._end = 0
-        self._buffer = memoryview(bytearray(IO_BYTES))
-
-    def extend(self, end: int) -> None:
-        start = self._end
-        while self._end < end:
-            read = self._archive.read_into(self._buffer[: min(IO_BYTES, end - self._end)], self._end)
-            if not read:
-                raise self._archive.damaged("it was truncated while it was read", self._end)
-            self._sha256.update(self._buffer[:read])
-            self._end += read
-        self._counter.advance(end - start)
-
-    def finish(self, digest: bytes) -> str:
-        """Compare the SHA-256 up to the closing member with `digest`. Returns that of the whole file, in hex."""
-        self.extend(self._archive.size - layout.CLOSING_SIZE)
-        if self._sha256.digest() != digest:
-            raise self._archive.damaged("the SHA-256 of the whole archive is not the one in its closing member", 0)
-        self.extend(self._archive.size)
-        return self._sha256.hexdigest()
+def _check_whole(archive: OpenArchive, whole: WholeHash, digest: bytes) -> str:
+    """Compare the SHA-256 up to the closing member with `digest`. Returns that of the whole file, in hex."""
+    whole.extend(archive.size - layout.CLOSING_SIZE)
+    if whole.digest() != digest:
+        raise archive.damaged("the SHA-256 of the whole archive is not the one in its closing member", 0)
+    return whole.of_all()
 
 
 def _jobs(archive: OpenArchive, spans: Spans, outputs: OutputFiles) -> Iterator[Callable[[], _CheckedMember]]:

@@ -29,6 +29,7 @@ from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, Source
 from eventvault.archive.stored import StoredFile, StoredMember
 from eventvault.archive.verified import VerifiedArchive
+from eventvault.archive.whole_hash import WholeHash
 from eventvault.files import IO_BYTES
 
 _MAX_HEADER_BYTES = 2 * layout.ALIGNMENT
@@ -50,9 +51,9 @@ class Contents:
 
 
 class _CheckedSpan(NamedTuple):
-    """A checked member: its length and, if it is the last of its file, the file's entry and hash."""
+    """A checked member: where it ends and, if it is the last of its file, the file's entry and hash."""
 
-    length: int
+    end: int
     entry: Entry | None = None
     file_hash: OrderedHash | None = None
 
@@ -108,8 +109,10 @@ def _stored_files(archive: OpenArchive, contents: Contents) -> Iterator[StoredFi
             yield StoredFile(entry.name.removeprefix(layout.FOLDER_ENTRY), entry.size, entry.header.end, members)
 
 
-def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter) -> VerifiedArchive:
-    """Check every byte of the archive, and write its files to `outputs`.
+def read_through(
+    archive: OpenArchive, outputs: OutputFiles, counter: ProgressCounter, whole: WholeHash | None = None
+) -> VerifiedArchive:
+    """Check every byte of the archive, and write its files to `outputs`. whole: gets all bytes.
 
     Raises ArchiveDamaged and the like, the OSError of a full disk.
     """
@@ -117,21 +120,38 @@ def read_through(archive: OpenArchive, outputs: OutputFiles, counter: ProgressCo
     with closing(in_order(_jobs(archive, contents, outputs))) as results:
         for span in results:
             _check_file(archive, span)
-            counter.advance(span.length)
-    return _whole(archive, contents, counter)
+            _pass_on(span.end, counter, whole)
+    return _complete(archive, contents, counter, whole)
 
 
-def check_digests(archive: OpenArchive, counter: ProgressCounter) -> VerifiedArchive:
+def check_digests(archive: OpenArchive, counter: ProgressCounter, whole: WholeHash | None = None) -> VerifiedArchive:
     """Check the root, and that every member has the digest in the index. No member is inflated.
 
-    So the archive has the very bytes that its root stands for; whose root it is, the caller knows. Raises as
-    `read_through` does.
+    So the archive has the very bytes that its root stands for; whose root it is, the caller knows. whole: gets all
+    bytes. Raises as `read_through` does.
     """
     contents = read_contents(archive)
-    with closing(in_order(_digest_jobs(archive, contents))) as lengths:
-        for length in lengths:
-            counter.advance(length)
-    return _whole(archive, contents, counter)
+    with closing(in_order(_digest_jobs(archive, contents))) as ends:
+        for end in ends:
+            _pass_on(end, counter, whole)
+    return _complete(archive, contents, counter, whole)
+
+
+def _pass_on(end: int, counter: ProgressCounter, whole: WholeHash | None) -> None:
+    counter.advance_to(end)
+    if whole is not None:
+        whole.extend(end)
+
+
+def _complete(
+    archive: OpenArchive, contents: Contents, counter: ProgressCounter, whole: WholeHash | None
+) -> VerifiedArchive:
+    """Finish a check of all members; nothing of the archive's end may have changed meanwhile."""
+    if find_closing(archive) != contents.closing:
+        raise archive.damaged("it was changed while it was read", contents.index.offset)
+    sha256 = None if whole is None else whole.of_all()
+    counter.advance_to(archive.size)
+    return VerifiedArchive(contents.manifest, sha256=sha256, digest=contents.digest, sealed=read_seal(archive))
 
 
 def _digest_jobs(archive: OpenArchive, contents: Contents) -> Iterator[Callable[[], int]]:
@@ -143,15 +163,8 @@ def _digest_jobs(archive: OpenArchive, contents: Contents) -> Iterator[Callable[
 
 
 def _digest_span(archive: OpenArchive, span: Span) -> int:
-    return len(_read_span(archive, span))
-
-
-def _whole(archive: OpenArchive, contents: Contents, counter: ProgressCounter) -> VerifiedArchive:
-    """Finish a check of all members; nothing of the archive's end may have changed meanwhile."""
-    if find_closing(archive) != contents.closing:
-        raise archive.damaged("it was changed while it was read", contents.index.offset)
-    counter.advance(archive.size - contents.index.offset)
-    return VerifiedArchive(contents.manifest, digest=contents.digest, sealed=read_seal(archive))
+    _read_span(archive, span)
+    return span.end
 
 
 def _digest_of(archive: OpenArchive, start: int, end: int) -> bytes:
@@ -188,7 +201,7 @@ def _jobs(archive: OpenArchive, contents: Contents, outputs: OutputFiles) -> Ite
         _check_cover(archive, entry, position)
         position = entry.spans[-1].end
         if entry.name == layout.MANIFEST_NAME:
-            yield partial(_CheckedSpan, position - entry.header.offset)
+            yield partial(_CheckedSpan, position)
             continue
         block = tar.build_header(entry.name, entry.size, contents.manifest.modified)
         yield partial(_check_header, archive, entry, block)
@@ -259,7 +272,7 @@ def _check_header(archive: OpenArchive, entry: Entry, block: bytes) -> _CheckedS
         raise archive.damaged("the padding in the gzip header is not as EventVault writes it", entry.header.offset)
     if inflate_whole(archive, packed, entry.header.offset, gzip_header, len(block)) != block:
         raise archive.damaged("the tar header is not as EventVault writes it", entry.header.offset)
-    return _CheckedSpan(entry.header.length, None if entry.data else entry, OrderedHash())
+    return _CheckedSpan(entry.header.end, None if entry.data else entry, OrderedHash())
 
 
 def _check_piece(
@@ -279,7 +292,7 @@ def _check_piece(
         raise
     outputs.write(entry.name.removeprefix(layout.FOLDER_ENTRY), number, content)
     is_last = number == len(entry.spans) - 2
-    return _CheckedSpan(span.length, entry if is_last else None, file_hash)
+    return _CheckedSpan(span.end, entry if is_last else None, file_hash)
 
 
 def _check_file(archive: OpenArchive, span: _CheckedSpan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,8 +69,9 @@ class MemoryArchives:
             self._entries[name] = msgspec.structs.replace(entry, verified=None, checked=None, problem=error.message)
             raise error
         by_records = records or not entry.origin_proven
+        sha256 = hashlib.sha256(Path(entry.path).read_bytes()).hexdigest() if by_records else entry.sha256
         self._entries[name] = msgspec.structs.replace(
-            entry, verified=self._now(), checked="records" if by_records else "digests", problem=None
+            entry, verified=self._now(), checked="records" if by_records else "digests", sha256=sha256, problem=None
         )
         return self._entries[name]
 
