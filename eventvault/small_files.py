@@ -85,11 +85,16 @@ def quarantine(path: Path) -> Path:
 
 def rename_to_free(path: Path, suffix: str) -> Path:
     """Append `suffix` to the file's name, and a number if that name exists. Returns the new path. Raises OSError."""
-    names = itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2)))
-    candidates = (path.with_name(path.name + name) for name in names)
-    target = next(candidate for candidate in candidates if not candidate.exists())
+    target = free_path(path, suffix)
     rename_durably(path, target)
     return target
+
+
+def free_path(path: Path, suffix: str) -> Path:
+    """Return the first path that does not exist: with `suffix` after the file's name, then with a number too."""
+    names = itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2)))
+    candidates = (path.with_name(path.name + name) for name in names)
+    return next(candidate for candidate in candidates if not candidate.exists())
 
 
 def quarantined(path: Path) -> list[Path]:

@@ -8,10 +8,12 @@ import click
 from flask.cli import AppGroup
 
 from app.cli import exits
+from app.cli.trust import trust
 from app.edge import current_edge
 from eventvault.errors import EventVaultError, InvalidInput
 
 group = AppGroup("backup", help="Backups and recovery.")
+group.add_command(trust)
 
 
 @group.command("recover")

@@ -192,6 +192,20 @@ class Catalogue:
             name, read, problem=problem, verified=None, checked=None, content_checked=False, probe_failed=False
         )
 
+    def note_made(self) -> int:
+        """Note the checksum of each archive that is proven to be made here, so that no key is needed to prove it.
+
+        Returns how many they are.
+        """
+        self.entries()
+        with self._saving:
+            proof, records = self.proof(), self._remembered()
+            made = {name: _with_checksum(record) for name, record in records.items() if _is_made_here(record, proof)}
+            self._save({**records, **made})
+            with self._lock:
+                self._records = {**self._records, **made}
+        return len(made)
+
     def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
         """Pin an archive, so that rotation never removes it, or unpin it."""
         return self._change(name, pinned=pinned)
@@ -399,6 +413,11 @@ def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord
 def _is_proven(record: ArchiveRecord, proof: Proof) -> bool:
     installation = record.summary.installation if record.summary else None
     return record.problem is None and proof.covers(installation, record.checksum, record.unchanged_seal)
+
+
+def _with_checksum(record: ArchiveRecord) -> ArchiveRecord:
+    root = f"blake3:{record.sealed.root}" if record.sealed else None
+    return msgspec.structs.replace(record, made=record.checksum or root)
 
 
 def _is_made_here(record: ArchiveRecord, proof: Proof) -> bool:

@@ -19,6 +19,8 @@ def file_problems(settings: Settings) -> list[Problem]:
     problems = [_damaged_catalogue(path) for path in small_files.quarantined(catalogue)]
     shared_runs = settings.backup_dir / data_folders.SHARED_RUNS
     problems += [_damaged_shared_runs(path) for path in small_files.quarantined(shared_runs)]
+    trusted = settings.storage_dir / data_folders.TRUSTED
+    problems += [_damaged_trust(path) for path in small_files.quarantined(trusted)]
     for folder in (settings.storage_dir, settings.backup_dir):
         for name in (data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY):
             problems += [_damaged_identity(path) for path in small_files.quarantined(folder / name)]
@@ -45,6 +47,15 @@ def _damaged_shared_runs(path: Path) -> Problem:
         "message": f"the note of what archives share on the disk was damaged; it is {path} now. Archives count as if "
         "they shared nothing",
         "hint": "check that disk, then remove the damaged file",
+    }
+
+
+def _damaged_trust(path: Path) -> Problem:
+    return {
+        "code": "trust_damaged",
+        "message": f"the list of what is trusted was damaged; it is {path} now, and only this installation's own "
+        "archives are trusted",
+        "hint": "trust the other keys and archives again with `flask backup trust`, then remove the damaged file",
     }
 
 

@@ -20,6 +20,7 @@ from eventvault.backups import installation_key
 from eventvault.errors import BackupsChanged, BackupsUnavailable, NoSpace
 from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
 
 log = logging.getLogger("BackupManager")
 
@@ -68,6 +69,13 @@ def ensure_installation(settings: Settings, identity: str) -> None:
     except OSError as error:
         raise _unavailable("could not be written", error) from error
     installation_key.ensure_key(settings)
+
+
+def installation_beside(key: Path) -> str | None:
+    """Return the id of the installation whose key's file this is, if its folder has one. Changes nothing there."""
+    with suppress(OSError, SmallFileDamaged):
+        return small_files.read(key.with_name(data_folders.CHECKED_INSTALLATION), _IdFile).installation
+    return None
 
 
 def _present_id(settings: Settings) -> str | None:

@@ -1,7 +1,7 @@
 """The secret key of this installation, which proves the origin of its archives. BACKUP_DIR and STORAGE_DIR have it.
 
 The key in STORAGE_DIR counts. The one in BACKUP_DIR counts if STORAGE_DIR has none, or if its database is lost. A key
-is never overwritten, and a new one is made only if both files are surely missing.
+is never overwritten, unless an operator asks for a new one. A new one is made only if both files are surely missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import BackupsChanged, BackupsUnavailable
-from eventvault.files import make_folder
+from eventvault.files import make_folder, remove_durably
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
@@ -51,6 +51,25 @@ def ensure_key(settings: Settings) -> bytes:
         return key
 
 
+def renew_key(settings: Settings) -> None:
+    """Make a new key in place of the present one, which goes to a file beside it. Raises as `ensure_key` does.
+
+    At no instant do the folders have different keys: BACKUP_DIR has none until STORAGE_DIR has the new one.
+    """
+    old = ensure_key(settings)
+    in_storage, in_backups = _paths(settings)
+    with _ensuring:
+        load_keys(settings)
+        try:
+            replaced = small_files.free_path(in_storage, data_folders.REPLACED_SUFFIX)
+            small_files.write(replaced, _KeyFile(1, old.hex()), replace=False, mode=0o600)
+            remove_durably(in_backups)
+            small_files.write(in_storage, _KeyFile(1, secrets.token_bytes(KEY_BYTES).hex()), mode=0o600)
+        except OSError as error:
+            raise _unavailable(f"a new key could not be written: {error}") from error
+    ensure_key(settings)
+
+
 def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
     """Return the keys in STORAGE_DIR and BACKUP_DIR; None if there is none. Raises as `ensure_key` does, but NoSpace.
 
@@ -58,9 +77,9 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
     """
     in_storage, in_backups = _paths(settings)
     try:
-        stored = _read(in_storage)
+        stored = read_key(in_storage)
         try:
-            beside_archives = _read(in_backups)
+            beside_archives = read_key(in_backups)
         except SmallFileDamaged:
             if stored is None:
                 raise
@@ -80,8 +99,16 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
 def present_key(settings: Settings) -> bytes | None:
     """Return the key that counts; None if there is none, or if it cannot be read."""
     with suppress(OSError, SmallFileDamaged):
-        return next(filter(None, map(_read, _paths(settings))), None)
+        return next(filter(None, map(read_key, _paths(settings))), None)
     return None
+
+
+def read_key(path: Path) -> bytes | None:
+    """Return the key in a file; None if there is no file. Raises SmallFileDamaged, OSError."""
+    try:
+        return bytes.fromhex(small_files.read(path, _KeyFile).key)
+    except FileNotFoundError:
+        return None
 
 
 def has_foreign_backups(settings: Settings) -> bool:
@@ -106,13 +133,6 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
     """Return the key's files, in the order in which they are written."""
     name = data_folders.INSTALLATION_KEY
     return settings.storage_dir / name, settings.backup_dir / name
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return bytes.fromhex(small_files.read(path, _KeyFile).key)
-    except FileNotFoundError:
-        return None
 
 
 def _add(path: Path, key: bytes) -> None:

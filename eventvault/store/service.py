@@ -16,6 +16,7 @@ from eventvault.backups.installation_key import present_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
+from eventvault.backups.trust import TrustList
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.clock_guard import ClockGuard
@@ -82,6 +83,7 @@ class StoreService(ComposedStore):
             settings.backup_dir,
             installation_of(settings),
             key=lambda: present_key(settings),
+            trust=TrustList(settings).trust,
             generations=self.bus.generations,
         )
         self.journal = Journal(settings, self.bus, self.catalogue)

@@ -51,6 +51,16 @@ def test_a_backup_that_is_not_there_is_not_found(store: Store) -> None:
         store.pin_backup("backup_2024-12-27_120000.tar.gz", pinned=True)
 
 
+def test_a_new_key_leaves_the_backups_proven(empty_store: Store) -> None:
+    empty_store.append(drafts("a"))
+    made = empty_store.create_backup().backup
+
+    assert empty_store.renew_key() == 1
+
+    assert empty_store.list_backups() == [made]
+    assert made.origin_proven
+
+
 def test_the_last_good_backup_is_deleted_only_by_force(empty_store: Store) -> None:
     empty_store.append(drafts("a"))
     older, newer = empty_store.create_backup("one").backup.name, empty_store.create_backup("two").backup.name

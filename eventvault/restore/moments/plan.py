@@ -100,7 +100,7 @@ def made_by(sources: Sources, installation: str) -> Sources:
     """What an installation made itself. Another one may have gone on from the same generation with other events."""
     return msgspec.structs.replace(
         sources,
-        generations={id_: told for id_, told in sources.generations.items() if id_ not in sources.claimed},
+        generations={id_: generation for id_, generation in sources.generations.items() if id_ not in sources.claimed},
         archives=[archive for archive in sources.archives if archive.is_ours],
         segments=[segment for segment in sources.segments if segment.header.installation == installation],
         claimed=frozenset(),

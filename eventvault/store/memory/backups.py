@@ -50,3 +50,6 @@ class MemoryBackups(Backups):
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
         with self._state.lock:
             return self._state.archives.pin(name, pinned=pinned)
+
+    def renew_key(self) -> int:
+        return sum(entry.origin == "created" for entry in self._state.archives.entries())

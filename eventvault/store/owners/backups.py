@@ -10,6 +10,8 @@ from eventvault.backups import uploads
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
+from eventvault.backups.installation import ensure_installation
+from eventvault.backups.installation_key import renew_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
@@ -85,3 +87,9 @@ class BackupsOwner(Backups):
 
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
         return self._catalogue.set_pinned(name, pinned=pinned)
+
+    def renew_key(self) -> int:
+        ensure_installation(self._settings, self._catalogue.installation)
+        proven = self._catalogue.note_made()
+        renew_key(self._settings)
+        return proven

@@ -50,3 +50,11 @@ class Backups(Protocol):
     @changes
     def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
         """Pin or unpin an archive; rotation never removes a pinned one. Raises BackupNotFound."""
+
+    @changes
+    def renew_key(self) -> int:
+        """Make a new key for this installation; the old one proves nothing any more.
+
+        Archives that were proven by then stay proven, by the catalogue. Returns how many they are. Raises
+        BackupsChanged; BackupsUnavailable or NoSpace, and then the old key stays, or the next backup completes it.
+        """

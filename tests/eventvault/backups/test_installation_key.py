@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventvault import data_folders
 from eventvault.backups.installation import ensure_installation, installation_of
-from eventvault.backups.installation_key import ensure_key
+from eventvault.backups.installation_key import ensure_key, renew_key
 from eventvault.errors import BackupsChanged, BackupsUnavailable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -239,6 +241,43 @@ def test_an_interrupted_swap_is_no_lost_database(settings: Settings, elsewhere: 
     with pytest.raises(BackupsChanged):
         ensure_installation(settings, identity)
     assert key.hex() in key_file(settings, "storage_dir").read_text()
+
+
+STEPS = ["eventvault.small_files.write", "eventvault.backups.installation_key.remove_durably"]
+
+
+@pytest.mark.parametrize(("step", "fails_at"), [(STEPS[0], 1), (STEPS[1], 1), (STEPS[0], 2), (STEPS[0], 3)])
+def test_a_renewal_that_ends_in_between_leaves_one_key(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str, fails_at: int
+) -> None:
+    old = ensure_key(settings)
+    module, name = step.rsplit(".", 1)
+    real = getattr(importlib.import_module(module), name)
+    calls = 0
+
+    def fail(*arguments: Any, **more: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == fails_at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, fail)
+        with pytest.raises(BackupsUnavailable):
+            renew_key(settings)
+    key = ensure_key(settings)
+    assert (key == old) is (fails_at < 3)
+    assert all(key.hex() in path.read_text() for path in key_files(settings))
+
+
+def test_no_key_is_renewed_while_the_folders_have_different_ones(settings: Settings, elsewhere: Settings) -> None:
+    ensure_key(settings)
+    shutil.copy(key_file(elsewhere, "backup_dir"), key_file(settings, "backup_dir"))
+    before = [path.read_bytes() for path in key_files(settings)]
+    with pytest.raises(BackupsChanged):
+        renew_key(settings)
+    assert [path.read_bytes() for path in key_files(settings)] == before
 
 
 def test_many_threads_make_one_key(settings: Settings) -> None:

@@ -1,0 +1,123 @@
+"""What an operator trusts besides this installation's own archives: keys of other installations, single archives.
+
+`STORAGE_DIR/.trusted.json` has them. It is never copied to BACKUP_DIR: trust is decided on the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from eventvault import clock, data_folders, small_files
+from eventvault.archive.proof import Trust
+from eventvault.backups.installation import installation_beside
+from eventvault.backups.installation_key import present_key, read_key
+from eventvault.errors import BackupNotFound, BackupsUnavailable, InvalidInput
+from eventvault.files import make_folder
+from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
+
+log = logging.getLogger("BackupManager")
+
+Result = TypeVar("Result")
+
+
+class Trusted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A key or an archive. id: the first digits of the key's SHA-256, or the archive's checksum. since: microseconds.
+
+    installation: whose key it is, or which one the archive names. name: of the archive. key: in hex; None: an archive.
+    """
+
+    id: str
+    since: int
+    installation: str | None = None
+    name: str | None = None
+    key: str | None = None
+
+
+class _TrustFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    trusted: list[Trusted]
+
+
+class TrustList:
+    """The list of one STORAGE_DIR. Methods may raise BackupsUnavailable if it cannot be read or written; NoSpace."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._path = settings.storage_dir / data_folders.TRUSTED
+
+    def entries(self) -> list[Trusted]:
+        return self._doing("read", self._read)
+
+    def trust(self) -> Trust:
+        """Return what counts now. A list that cannot be read counts as empty, a damaged one is quarantined."""
+        try:
+            entries = self._read()
+        except OSError:
+            return Trust()
+        archives = frozenset(entry.id for entry in entries if entry.key is None)
+        return Trust(keys=tuple(entry.key for entry in entries if entry.key), checksums=archives)
+
+    def add_key(self, path: Path) -> Trusted | None:
+        """Trust the key in the file `path`. Returns None if it is this installation's own, which needs no trust.
+
+        Raises BackupNotFound if there is no file, InvalidInput if it holds no key.
+        """
+        try:
+            key = self._doing("read", lambda: read_key(path), path)
+        except SmallFileDamaged as error:
+            raise InvalidInput(str(error), hint="copy the key's file again from the other installation") from error
+        if key is None:
+            raise BackupNotFound(f"there is no file {path}", hint="name a key's file or an archive")
+        if key == present_key(self._settings):
+            return None
+        fingerprint = hashlib.sha256(key).hexdigest()[:16]
+        return self._add(Trusted(fingerprint, clock.now(), installation_beside(path), key=key.hex()))
+
+    def add_archive(self, checksum: str, *, installation: str | None = None, name: str | None = None) -> Trusted:
+        """Trust the archive with this checksum: `blake3:…`, or the SHA-256 in hex."""
+        return self._add(Trusted(checksum, clock.now(), installation, name))
+
+    def remove(self, prefix: str) -> Trusted:
+        """Trust it no longer. prefix: of its id. Raises BackupNotFound; InvalidInput if several begin so."""
+        entries = self.entries()
+        found = [entry for entry in entries if prefix and entry.id.startswith(prefix)]
+        if not found:
+            raise BackupNotFound(f"nothing that is trusted has the id {prefix}", hint="flask backup trust --list")
+        if len(found) > 1:
+            raise InvalidInput(f"{len(found)} ids begin with {prefix}; nothing was changed", hint="type more of it")
+        self._write([entry for entry in entries if entry not in found])
+        log.info("%s is trusted no longer", found[0].id)
+        return found[0]
+
+    def _add(self, added: Trusted) -> Trusted:
+        others = [entry for entry in self.entries() if entry.id != added.id]
+        self._write([*others, added])
+        log.info("%s is trusted now: its archives are restored as they are", added.id)
+        return added
+
+    def _read(self) -> list[Trusted]:
+        document = small_files.read_or_quarantine(self._path, _TrustFile)
+        return document.trusted if document else []
+
+    def _write(self, entries: list[Trusted]) -> None:
+        def write() -> None:
+            make_folder(self._path.parent)
+            small_files.write(self._path, _TrustFile(1, entries), mode=0o600)
+
+        self._doing("written", write)
+
+    def _doing(self, what: str, work: Callable[[], Result], path: Path | None = None) -> Result:
+        try:
+            return work()
+        except OSError as error:
+            raise BackupsUnavailable(
+                f"{path or self._path} cannot be {what}: {error.strerror or error}",
+                hint="run the command as the user of the service, who may read and write STORAGE_DIR",
+            ) from error
