@@ -5,6 +5,7 @@ Implements "manifest.json" of `docs/format.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ MAX_FILES = 100_000
 MAX_MANIFEST_BYTES = 24 * 2**20
 """The longest `manifest.json` or `INDEX.json` that a reader accepts: `MAX_FILES` entries fit."""
 
+_PART = 1000
 _MAX_KAFKA_BYTES = 2**20
 _MAX_FIELD_BYTES = 4 * 2**20
 
@@ -104,7 +106,24 @@ _Members = msgspec.defstruct("_Members", [(name, msgspec.Raw, msgspec.Raw()) for
 
 def encode(manifest: Manifest) -> bytes:
     """Return the manifest as indented JSON in UTF-8 with a newline at its end."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    return b"".join(encode_in_parts(manifest))
+
+
+def encode_in_parts(manifest: Manifest) -> Iterator[bytes]:
+    """Yield the text of `encode` in parts, as that of 100,000 files is long."""
+    head, files, tail = _indented(msgspec.structs.replace(manifest, files=[])).partition(b'\n "files": []')
+    if not manifest.files:
+        yield head + files + tail + b"\n"
+        return
+    yield head + b'\n "files": ['
+    for start in range(0, len(manifest.files), _PART):
+        part = _indented(manifest.files[start : start + _PART])[1:-2]
+        yield (b"," if start else b"") + part.replace(b"\n", b"\n ")
+    yield b"\n ]" + tail + b"\n"
+
+
+def _indented(value: Manifest | list[FileRecord]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1)
 
 
 def decode(content: bytes | bytearray, path: Path, version: int | None = None) -> Manifest:

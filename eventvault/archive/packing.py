@@ -30,6 +30,33 @@ class PackedPiece(NamedTuple):
     file_blake3: str | None
 
 
+class PackedText:
+    """A text that is compressed while it comes, as it may be long. members: its data members, after `finish`."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.members: list[bytes] = []
+        self.size = 0
+        self.digest = blake3()
+        self._compression = compression
+        self._remaining = bytearray()
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        self.digest.update(part)
+        self._remaining += part
+        while len(self._remaining) > layout.CHUNK:
+            self._pack(bytes(self._remaining[: layout.CHUNK]))
+            del self._remaining[: layout.CHUNK]
+
+    def finish(self) -> None:
+        if self._remaining:
+            self._pack(bytes(self._remaining) + bytes(layout.padding(self.size)))
+            self._remaining.clear()
+
+    def _pack(self, piece: bytes) -> None:
+        self.members.append(layout.member(piece, compression=self._compression))
+
+
 class FileDigests(NamedTuple):
     """The digests of a file's content, in hex. sha256: None if it was not asked for."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from eventvault.archive.layout import MAX_MEMBER_BYTES
 from eventvault.archive.parallel import in_order, read_buffer
 from eventvault.errors import ArchiveDamaged
 
@@ -25,18 +26,37 @@ class WrittenRange(NamedTuple):
 
 
 class WrittenRanges:
-    """A compact list of `WrittenRange`: an archive may have 200,000 members."""
+    """A compact list of `WrittenRange`: an archive may have 200,000 members, so small neighbours become one range."""
 
     _FORM = struct.Struct("<QI32s")
+    _SMALL = 64 * 1024
 
     def __init__(self) -> None:
         self._packed = bytearray()
+        self._start = self._end = 0
+        self._digest = blake3()
 
-    def add(self, offset: int, length: int, digest: bytes) -> None:
-        self._packed += self._FORM.pack(offset, length, digest)
+    def add(self, offset: int, content: bytes, digest: bytes | None = None) -> None:
+        """Add what was written at `offset`. digest: the BLAKE3 of `content`, if it is known."""
+        if len(content) >= self._SMALL and digest is not None:
+            self._packed += self._FORM.pack(offset, len(content), digest)
+            return
+        if offset != self._end or self._end + len(content) - self._start > MAX_MEMBER_BYTES:
+            self._close()
+            self._start = self._end = offset
+        self._digest.update(content)
+        self._end += len(content)
 
     def __iter__(self) -> Iterator[WrittenRange]:
+        self._close()
         return (WrittenRange(*fields) for fields in self._FORM.iter_unpack(self._packed))
+
+    def _close(self) -> None:
+        """End the range of small neighbours."""
+        if self._end > self._start:
+            self._packed += self._FORM.pack(self._start, self._end - self._start, self._digest.digest())
+        self._start = self._end
+        self._digest = blake3()
 
 
 def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventvault.archive import layout, manifest
+from eventvault.archive.format2 import index
 from eventvault.archive.format2.assembly import Assembly
 from eventvault.archive.manifest import FileRecord, Manifest
 from eventvault.archive.output import CopyFailed
@@ -79,6 +80,7 @@ def write_archive(
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     manifest.check_length(about)
     sizes = _sizes(folder)
+    index.check_fits(sizes)
     with durable_file(path, replace=False) as file:
         archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, progress)
         read_back(file.fileno(), path, ranges)
@@ -148,8 +150,8 @@ def _write_once(
     counter: ProgressCounter,
 ) -> tuple[WrittenArchive, WrittenRanges]:
     archive = Assembly(handle, about.modified, about.compression)
-    fresh = [(folder / name, size) for name, size in sizes.items() if name not in reused]
-    jobs = chain.from_iterable(pack(file, size, about.compression) for file, size in fresh)
+    fresh = (item for item in sizes.items() if item[0] not in reused)
+    jobs = chain.from_iterable(pack(folder / name, size, about.compression) for name, size in fresh)
     try:
         with closing(in_order(jobs)) as pieces:
             archive.add_folder()
@@ -158,7 +160,7 @@ def _write_once(
             ]
         _check_unchanged(folder, sizes)
         complete = msgspec.structs.replace(about, format_version=manifest.FORMAT_VERSION, files=records)
-        archive.add_text(layout.MANIFEST_NAME, manifest.encode(complete))
+        archive.add_text(layout.MANIFEST_NAME, manifest.encode_in_parts(complete))
         root = archive.finish(seal)
         os.fsync(handle)
         copied = sum(entry.run.file.length for entry in reused.values())
@@ -201,14 +203,16 @@ def _check_unchanged(folder: Path, sizes: Mapping[str, int]) -> None:
 def _sizes(folder: Path) -> dict[str, int]:
     """Return the size of each file of the folder by name, in the archive's order."""
     sizes = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        status = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode) or not layout.is_safe_name(entry.name):
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        status = (folder / name).lstat()
+        if not stat.S_ISREG(status.st_mode) or not layout.is_safe_name(name):
             raise ArchiveUnsafe(
-                f"archiving {folder} failed: {entry.name!r} is not a plain file with a plain name",
+                f"archiving {folder} failed: {name!r} is not a plain file with a plain name",
                 hint="a database folder holds only the files of LevelDB; remove everything else from it",
             )
-        sizes[entry.name] = status.st_size
+        sizes[name] = status.st_size
     if len(sizes) > manifest.MAX_FILES - 3:
         raise TooLarge(
             f"archiving {folder} failed: it holds {len(sizes)} files, an archive at most {manifest.MAX_FILES - 3}",

@@ -84,8 +84,9 @@ def save_digests(
 
     Damage that an earlier backup found stays until all tables are checked.
     """
+    to_check = frozenset(unchecked)
     digests = {
-        file.name: TableDigest(tables[file.name], file.blake3 or "", checked=file.name not in unchecked)
+        file.name: TableDigest(tables[file.name], file.blake3 or "", checked=file.name not in to_check)
         for file in about.files
         if file.name in tables
     }
@@ -98,8 +99,9 @@ def save_checked(storage_dir: Path, generation: str, names: Collection[str]) -> 
     document = _load(storage_dir)
     if document is None or document.generation != generation:
         return
+    whole = frozenset(names)
     tables = {
-        name: msgspec.structs.replace(digest, checked=digest.checked or name in names)
+        name: msgspec.structs.replace(digest, checked=digest.checked or name in whole)
         for name, digest in document.tables.items()
     }
     _save(storage_dir, msgspec.structs.replace(document, tables=tables, damage=None))

@@ -8,20 +8,12 @@ from blake3 import blake3
 
 from eventvault.archive import layout, tar
 from eventvault.archive.compression import Compression
-from eventvault.archive.format2.index import (
-    MAX_INDEX_BYTES,
-    VERSION,
-    Entry,
-    Span,
-    encode_entry,
-    encode_index,
-)
+from eventvault.archive.format2.index import VERSION, Entry, IndexWriter, Span
 from eventvault.archive.layout import Closing
 from eventvault.archive.output import ArchiveOutput
-from eventvault.archive.packing import PackedPiece
+from eventvault.archive.packing import PackedPiece, PackedText
 from eventvault.archive.readback import WrittenRanges
 from eventvault.archive.stored import Clone, MemberRun
-from eventvault.errors import TooLarge
 
 
 class Assembly:
@@ -36,7 +28,8 @@ class Assembly:
         self._modified = modified
         self._compression = compression
         self._output = ArchiveOutput(handle)
-        self._entries: list[bytes] = []
+        self._index_text = PackedText(compression)
+        self._index = IndexWriter(self._index_text.add)
         self._root: blake3 | None = None
         """The digest of the end of the archive, once its index has begun."""
 
@@ -85,30 +78,28 @@ class Assembly:
             spans.append(Span(offset, member.length, digest_of_member))
             offset += member.length
         if copied.tail:
-            self.written.add(offset - len(copied.tail), len(copied.tail), blake3(copied.tail).digest())
+            self.written.add(offset - len(copied.tail), copied.tail)
         self._list(layout.FOLDER_ENTRY + name, size, digest, spans)
 
-    def add_text(self, name: str, content: bytes) -> None:
-        block = tar.build_header(name, len(content), self._modified)
-        spans, start = [self._write(layout.member(block))], 0
-        for count, zeros in layout.pieces(len(content)):
-            piece = content[start : start + count] + bytes(zeros)
-            spans.append(self._write(layout.member(piece, compression=self._compression)))
-            start += count
-        self._list(name, len(content), blake3(content).hexdigest(), spans)
+    def add_text(self, name: str, parts: Iterable[bytes]) -> None:
+        text = PackedText(self._compression)
+        for part in parts:
+            text.add(part)
+        spans = self._add_packed(name, text)
+        self._list(name, text.size, text.digest.hexdigest(), spans)
+
+    def _add_packed(self, name: str, text: PackedText) -> list[Span]:
+        text.finish()
+        block = tar.build_header(name, text.size, self._modified)
+        return [self._write(member) for member in (layout.member(block), *text.members)]
 
     def finish(self, seal: Callable[[bytes], bytes] | None) -> bytes:
         """Add the index, the end of the tar file, the seal and the closing member. Returns the root."""
         self._output.finish()
-        index = encode_index(self._entries)
-        if len(index) > MAX_INDEX_BYTES:
-            raise TooLarge(
-                f"archiving failed: the index has {len(index)} bytes, a reader takes at most {MAX_INDEX_BYTES}",
-                hint="compact the database",
-            )
+        self._index.finish()
         index_offset = self.offset
         self._root = blake3()
-        self.add_text(layout.INDEX_NAME, index)
+        self._add_packed(layout.INDEX_NAME, self._index_text)
         self._write(layout.member(layout.END_BLOCKS))
         root = self._root.digest()
         self._write(layout.seal_member(seal(root) if seal else layout.NOT_SEALED, VERSION))
@@ -127,11 +118,11 @@ class Assembly:
     def _write(self, member: bytes, digest: bytes | None = None) -> Span:
         digest = digest or blake3(member).digest()
         span = Span(self.offset, len(member), digest.hex())
-        self.written.add(span.offset, span.length, digest)
+        self.written.add(span.offset, member, digest)
         if self._root is not None:
             self._root.update(member)
         self._output.write(member)
         return span
 
     def _list(self, name: str, size: int, digest: str, spans: list[Span]) -> None:
-        self._entries.append(encode_entry(Entry(name, size, digest, tuple(spans))))
+        self._index.add(Entry(name, size, digest, tuple(spans)))

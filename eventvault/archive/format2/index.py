@@ -6,7 +6,7 @@ this size can have, and its entries are decoded one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from eventvault.archive import layout
 from eventvault.archive.manifest import MAX_FILES, Digest, NonNegative
 from eventvault.archive.source import OpenArchive
 from eventvault.archive.unpacking import MAX_DEFLATE_RATIO
+from eventvault.errors import TooLarge
 
 VERSION = 2
 
@@ -30,6 +31,11 @@ _MIN_FULL_MEMBER_BYTES = layout.CHUNK // MAX_DEFLATE_RATIO
 
 _MAX_LAST_BYTES = 4096
 """The longest entry of the manifest, which has a few members."""
+
+_OTHERS = 16 * 1024
+"""More bytes than the folder, the manifest, head and tail take in the index."""
+
+_ANY_DIGEST = 64 * "0"
 
 _HEAD = b'{"formatVersion":2,"entries":['
 _TAIL = b"]}\n"
@@ -90,9 +96,40 @@ def encode_entry(entry: Entry) -> bytes:
     return msgspec.json.encode(entry)
 
 
-def encode_index(entries: Iterable[bytes]) -> bytes:
-    """Return the index of entries that `encode_entry` encoded."""
-    return _HEAD + b",".join(entries) + _TAIL
+class IndexWriter:
+    """Writes the text of an index, entry by entry, with `write`. End with `finish`."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        self._separator = b""
+        write(_HEAD)
+
+    def add(self, entry: Entry) -> None:
+        self._write(self._separator + encode_entry(entry))
+        self._separator = b","
+
+    def finish(self) -> None:
+        self._write(_TAIL)
+
+
+def longest_index(files: Mapping[str, int]) -> int:
+    """Return the most bytes that the index of an archive of these files has, however well they compress."""
+    members = sum(map(layout.piece_count, files.values()))
+    archive_bytes = sum(files.values()) + (members + 2 * len(files)) * layout.ALIGNMENT
+    longest_span = len(f'[{archive_bytes},{layout.MAX_MEMBER_BYTES},"{_ANY_DIGEST}"],')
+    entries = (Entry(layout.FOLDER_ENTRY + name, size, _ANY_DIGEST, ()) for name, size in files.items())
+    return sum(len(encode_entry(entry)) + 1 for entry in entries) + (members + len(files)) * longest_span + _OTHERS
+
+
+def check_fits(files: Mapping[str, int]) -> None:
+    """Raise TooLarge if the index of an archive of these files, by name and size, may be longer than readers take."""
+    members, index_bytes = sum(map(layout.piece_count, files.values())), longest_index(files)
+    if members > _MAX_MEMBERS or index_bytes > MAX_INDEX_BYTES:
+        raise TooLarge(
+            f"archiving failed: {len(files)} files in {members} members need an index of up to {index_bytes} bytes; a "
+            f"reader takes {MAX_INDEX_BYTES} bytes and {_MAX_MEMBERS} members",
+            hint="compact the database",
+        )
 
 
 class ArchiveIndex:

@@ -12,7 +12,9 @@ import pytest
 from blake3 import blake3
 
 from benchmarks import events
-from eventvault.archive import layout, parallel, reader, writer
+from eventvault.archive import layout, manifest, parallel, reader, writer
+from eventvault.archive.format2 import index
+from eventvault.archive.manifest import FileRecord
 from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, DatabaseError, NoSpace, TooLarge
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -248,6 +250,63 @@ def test_memory_stays_the_same_at_any_size(staging, about, tmp_path):
     done = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT, capture_output=True, check=True)
     assert 0 < int(done.stdout) < 50 * 1024
     assert (tmp_path / "unpacked/event_registry_db/000005.ldb").stat().st_size == 300 * 2**20
+
+
+MANY = 20_000, pytest.param(99_997, marks=pytest.mark.soak)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", MANY)
+def test_many_files_take_little_memory(count, about, tmp_path):
+    """The most that a reader accepts take less than 80 MB, with the interpreter."""
+    (tmp_path / "staging").mkdir()
+    for number in range(count):
+        (tmp_path / "staging" / f"{number:06}.ldb").write_bytes(number.to_bytes(40, "little"))
+    (tmp_path / "about.json").write_bytes(msgspec.json.encode(about))
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        import msgspec
+        from eventvault.archive import writer
+        from eventvault.archive.manifest import Manifest
+        from tests.processes import own_memory
+
+        folder, most = Path(sys.argv[1]), 0
+        def watch(*_):
+            global most
+            most = max(most, own_memory("self"))
+        about = msgspec.json.decode((folder / "about.json").read_bytes(), type=Manifest)
+        target, staging = folder / "a.tar.gz", folder / "staging"
+        writer.write_archive(target, staging, about, seal=lambda _root: watch() or bytes(32), progress=watch)
+        print(most)
+    """)
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=PROJECT, capture_output=True, check=True)
+    assert int(done.stdout) < (20 + 60 * count / 100_000) * 2**20
+
+
+@pytest.mark.parametrize("limit", ["MAX_INDEX_BYTES", "_MAX_MEMBERS"])
+def test_an_index_that_would_be_too_long_is_found_before_anything_is_written(
+    limit, large, about, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(index, limit, 2)
+    with pytest.raises(TooLarge, match="a reader takes"):
+        writer.write_archive(tmp_path / "a.tar.gz", large, about, progress=lambda *_: pytest.fail("it was begun"))
+    assert not list(tmp_path.glob("*.tar.gz*"))
+
+
+def test_an_index_is_no_longer_than_was_foreseen(large_archive):
+    sizes = {path.name: path.stat().st_size for path in large_archive.with_name("large").iterdir()}
+    with tarfile.open(large_archive) as tar:
+        written = tar.getmember("INDEX.json").size
+    assert written <= index.longest_index(sizes) < 1.1 * written + 16 * 1024
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+def test_a_manifest_in_parts_is_the_manifest(count, about):
+    files = [FileRecord(f"{number:06}.ldb", number, "0" * 64) for number in range(count)]
+    complete = msgspec.structs.replace(about, files=files, kafka={"files": []}, label='\n "files": []')
+    whole = msgspec.json.format(msgspec.json.encode(complete), indent=1) + b"\n"
+    assert b"".join(manifest.encode_in_parts(complete)) == whole
 
 
 def test_what_was_written_is_verified_and_unpacked(large_archive, tmp_path):

@@ -9,11 +9,12 @@ import pytest
 from blake3 import blake3
 
 from eventvault.archive import layout, manifest, reader, tar, writer
-from eventvault.archive.format2.index import ArchiveIndex, Entry, Span, encode_entry, encode_index
+from eventvault.archive.format2.index import ArchiveIndex, Entry, Span
 from eventvault.archive.format2.reader import read_contents
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.source import open_archive
+from tests.eventvault.archive.format2.index_text import index_text
 
 LARGE = random.Random(5).randbytes(200_000)
 
@@ -103,7 +104,7 @@ class Forgery:
                 offset += len(member)
             entries.append(Entry(name, file.size, file.digest, tuple(spans)))
             made += b"".join(members)
-        listed = make_file(text(encode_index(map(encode_entry, index(entries)))))
+        listed = make_file(text(index_text(index(entries))))
         end = self._header(layout.INDEX_NAME, listed, 0) + b"".join(listed.data) + layout.member(layout.END_BLOCKS)
         closing = Closing(version, len(made) if place is None else place, root(blake3(end).digest()))
         return made + ending(end, layout.seal_member(bytes(32)), layout.closing_member(closing))

@@ -12,11 +12,12 @@ from blake3 import blake3
 
 from eventvault.archive import layout, tar
 from eventvault.archive.format2 import index
-from eventvault.archive.format2.index import ArchiveIndex, Entry, Span, encode_entry, encode_index
+from eventvault.archive.format2.index import ArchiveIndex, Entry, Span
 from eventvault.archive.layout import Closing
 from eventvault.archive.manifest import MAX_FILES, Manifest
 from eventvault.archive.source import OpenArchive
 from eventvault.errors import ArchiveDamaged
+from tests.eventvault.archive.format2.index_text import index_text
 from tests.eventvault.archive.peak_memory import grown_by
 
 MOST = 100 * 2**20
@@ -47,7 +48,7 @@ def make_hostile(path: Path, about: Manifest, entries: list[Entry], files: list[
             file.write(member)
         last = Entry(layout.MANIFEST_NAME, len(said), blake3(said).hexdigest(), tuple(spans))
         offset = file.tell()
-        listed = encode_index(map(encode_entry, [folder, *entries, last]))
+        listed = index_text([folder, *entries, last])
         assert len(listed) <= index.MAX_INDEX_BYTES
         end = b"".join(an_entry(layout.INDEX_NAME, listed, modified)) + layout.member(layout.END_BLOCKS)
         file.write(end + layout.seal_member(bytes(32)))
@@ -83,7 +84,7 @@ def test_the_check_of_a_small_hostile_archive_takes_little_memory(about: Manifes
 
 
 def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
-    listed = encode_index(map(encode_entry, [*MANY_ENTRIES, *MANY_ENTRIES[: MAX_FILES + 2 - len(MANY_ENTRIES)]]))
+    listed = index_text([*MANY_ENTRIES, *MANY_ENTRIES[: MAX_FILES + 2 - len(MANY_ENTRIES)]])
     assert len(listed) <= index.MAX_INDEX_BYTES
     archive = OpenArchive(Path("a"), os.open("/dev/null", os.O_RDONLY), HOLE)
     read = ArchiveIndex(listed, archive, 0)
@@ -93,12 +94,12 @@ def test_an_index_of_as_many_files_as_an_archive_may_have_is_read() -> None:
 
 
 def test_an_index_with_more_members_than_the_file_can_have_is_refused() -> None:
-    listed = encode_index(map(encode_entry, [*MANY_ENTRIES[:2], Entry("x", 1, DIGEST, MANY_MEMBERS[0].spans[:1000])]))
+    listed = index_text([*MANY_ENTRIES[:2], Entry("x", 1, DIGEST, MANY_MEMBERS[0].spans[:1000])])
     with pytest.raises(ArchiveDamaged, match="more members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, 10**6), 0)
 
 
 def test_a_last_entry_with_many_members_is_refused_before_it_is_decoded() -> None:
-    listed = encode_index(map(encode_entry, [MANY_ENTRIES[0], *MANY_MEMBERS]))
+    listed = index_text([MANY_ENTRIES[0], *MANY_MEMBERS])
     with pytest.raises(ArchiveDamaged, match="too many members"):
         ArchiveIndex(listed, OpenArchive(Path("a"), -1, HOLE), 0).last()
