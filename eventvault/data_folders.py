@@ -44,6 +44,7 @@ STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, 
 # Below BACKUP_DIR.
 CATALOGUE = ".catalogue.json"
 SHARED_RUNS = ".shared_runs.json"
+HEADS = ".heads.json"
 JOURNAL = "journal"
 JOURNAL_RECORD = "registry.json"
 UPLOAD_PREFIX = ".upload."

@@ -113,6 +113,11 @@ class OpenProblems:
             if problem != earlier:
                 self._replace_reported([*self._others(problem), problem])
 
+    def is_known(self, code: str, about: str) -> bool:
+        """Return whether this problem waits for a decision, or was accepted."""
+        known: list[Problem | _Accepted] = [*self._file.reported, *self._file.accepted]
+        return any(_key(each) == (code, about) for each in known)
+
     def resolve(self, code: str, about: str | None = None) -> None:
         """Forget a reported problem whose cause is gone."""
         with self._lock:

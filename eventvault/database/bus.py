@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import plyvel
 
@@ -21,13 +21,20 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
 from eventvault.database.commit import Committer
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import DatabaseDamaged, DatabaseError, EventVaultError, StoreUnavailable
+from eventvault.errors import DatabaseDamaged, EventVaultError, StoreUnavailable, WriteFailed
 from eventvault.system_errors import text_of
 
 log = logging.getLogger("EventBus")
 
 REOPEN_TIMEOUT_SECONDS = 20.0
 """How long a user waits for a database that is being swapped or reopened."""
+
+
+class Head(NamedTuple):
+    """How far a database got: its generation, and its last sequence."""
+
+    generation: str
+    sequence: int
 
 
 class Consumer(Protocol):
@@ -52,6 +59,10 @@ class EventBus:
         """Called by a swap while the database is still open and nothing is written to it any more."""
         self.on_writes_stopped: Callable[[], None] = lambda: None
         """Called once a merge has met damage, from the thread of the committer."""
+        self.check: Callable[[EventRegistry, Head | None], None] = lambda registry, before: None
+        """Called at each opening before anything is appended, with the head at which the database was closed before, if
+        this process had it open. Raises why the database cannot be used."""
+        self._before: Head | None = None
         self._retain_in = retain_in
         self._now = now
         self._consumers: list[Consumer] = []
@@ -64,19 +75,16 @@ class EventBus:
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
-    def init(self, consumers: list[Consumer], check: Callable[[EventRegistry], None] = lambda _: None) -> None:
+    def init(self, consumers: list[Consumer]) -> None:
         """Open the database, then start the committer and the consumers. A second call does nothing.
 
-        check: called with the registry before anything is appended. Raises the reason why the database cannot be
-        opened, a DatabaseError or what the system says (`as_answer`); nothing is started then.
+        Raises the reason why the database cannot be opened; nothing is started then.
         """
         if self._registry is None:
             with self._exclusive():
                 if self._registry is None:  # a reopening may have opened it meanwhile
                     self._open()
         if not self._started:
-            with self.writing() as registry:
-                check(registry)
             self._started = True
             self.committer.start()
             self._consumers = consumers
@@ -147,10 +155,19 @@ class EventBus:
                 self._state.notify_all()
 
     def reopen(self) -> None:
-        """Close the database and open it again, as a failed write requires. Raises the reason if that fails."""
+        """Close the database and open it again, as a failed write requires. Raises the reason if that fails.
+
+        Raises WriteFailed if another generation began because events are missing: a Kafka consumer must not go on from
+        offsets behind them.
+        """
         with self._exclusive():
             self._close()
-            self._open()
+            registry = self._open()
+        if self._before is not None and registry.identity.generation != self._before.generation:
+            raise WriteFailed(
+                "the database lacks events that were acknowledged; a new generation began",
+                hint="send the request again; GET /api/health says what is missing and how to bring it back",
+            )
 
     def swap(
         self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
@@ -206,21 +223,25 @@ class EventBus:
                 self._state.notify_all()
 
     def _close(self) -> None:
+        if self._registry is not None:
+            self._before = Head(self._registry.identity.generation, self._registry.last_sequence)
         self._registry = None
         if self._db is not None:
             self._db.close()
             self._db = None
 
-    def _open(self) -> None:
+    def _open(self) -> EventRegistry:
         self._writes_stopped = None
         try:
             self._db = opening.open_checked(self.database, retain_in=self._retain_in)
-            self._registry = EventRegistry(self._db, self.database, self._now)
-            self.problem = None
-        except (*SYSTEM_ERRORS, DatabaseError) as error:
+            registry = EventRegistry(self._db, self.database, self._now)
+            self.check(registry, self._before)
+        except (*SYSTEM_ERRORS, EventVaultError) as error:
             self._fail(opening.opening_error(self.database, error))
+        self._registry, self.problem = registry, None
+        return registry
 
-    def _fail(self, error: EventVaultError) -> None:
+    def _fail(self, error: EventVaultError) -> NoReturn:
         self._close()
         self.problem = error
         log.error("%s", error)

@@ -1,6 +1,7 @@
 """Cuts off the torn end of a log, which LevelDB refuses to open with paranoid checks.
 
-The live database's bytes that are cut off stay in `STORAGE_DIR/cut_off` for 30 days.
+The live database's bytes that are cut off stay in `STORAGE_DIR/cut_off` for 30 days. A record that is there in full
+length may have been acknowledged: its file's name ends in `.changed` until it is known whether its events are lost.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from eventvault.files import make_folder, remove_durably, write_durably
+from eventvault.database import keys
+from eventvault.database.generation import NO_BOUND
+from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
 from eventvault.leveldb.examine import LogState
-from eventvault.leveldb.log import Ending
+from eventvault.leveldb.log import Ending, read_unchecked
+from eventvault.leveldb.write_batch import put_keys
 
 log = logging.getLogger("EventBus")
 
 RETENTION_SECONDS = 30 * 86400.0
+_CHANGED = ".changed"
 
 
 def cut_torn_ends(database: Path, logs: Iterable[LogState], retain_in: Path | None) -> None:
@@ -33,12 +39,38 @@ def cut_torn_ends(database: Path, logs: Iterable[LogState], retain_in: Path | No
             _cut(database / state.name, state, retain_in)
 
 
+def last_changed_event(folder: Path) -> int:
+    """Return the last event of the changed records in `folder`; 0: there is none, NO_BOUND: they do not tell it."""
+    return max((_last_event(file) for file in _changed(folder)), default=0)
+
+
+def settle_changed(folder: Path) -> None:
+    """Note that it is known of all changed records in `folder` whether their events are lost."""
+    for file in _changed(folder):
+        rename_durably(file, file.with_suffix(".log"))
+
+
 def remove_expired(folder: Path) -> None:
     """Remove the files in `folder` that were retained for long enough."""
     with suppress(OSError):
         for file in folder.iterdir():
             if time.time() - file.stat().st_mtime > RETENTION_SECONDS:
                 remove_durably(file)
+
+
+def _changed(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{_CHANGED}"))
+
+
+def _last_event(file: Path) -> int:
+    offset = int(file.name.split("-")[1])
+    try:
+        found = [key for key in put_keys(read_unchecked(file.read_bytes(), offset)) if key.startswith(keys.EVENT)]
+        sequences = [keys.sequence_of(key) for key in found]
+    except (ValueError, IndexError, struct.error):
+        return NO_BOUND
+    in_order = sequences == list(range(sequences[0], sequences[0] + len(sequences))) if sequences else True
+    return max(sequences, default=0) if in_order else NO_BOUND
 
 
 def _cut(path: Path, state: LogState, retain_in: Path | None) -> None:
@@ -48,7 +80,8 @@ def _cut(path: Path, state: LogState, retain_in: Path | None) -> None:
         retained = ""
         if retain_in is not None:
             make_folder(retain_in)
-            name = f"{path.stem}-{state.offset}-{hashlib.sha256(end).hexdigest()[:8]}.log"
+            suffix = _CHANGED if state.changed else ".log"
+            name = f"{path.stem}-{state.offset}-{hashlib.sha256(end).hexdigest()[:8]}{suffix}"
             write_durably(retain_in / name, end)
             retained = f"; they stay in {retain_in / name}"
         file.truncate(state.offset)

@@ -13,7 +13,8 @@ from eventvault import clock
 
 NO_BOUND = 2**63 - 1
 """The largest sequence; used where a generation has no bound."""
-REASONS_WITHOUT_RESTORE = frozenset({"rolled back", "unchecked"})
+ROLLED_BACK, UNCHECKED, LOG_DAMAGED = "rolled back", "unchecked", "log damaged"
+REASONS_WITHOUT_RESTORE = frozenset({ROLLED_BACK, UNCHECKED, LOG_DAMAGED})
 """Reasons of generations that a start began in the database as it was, without restoring it."""
 _ID = re.compile("[0-9a-f]{16}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,17 @@ class EventRegistry:
     def encoded_upto(self) -> int:
         """The last sequence that an earlier version may have stored, which encoded `data` anew."""
         return self.last_sequence if self._encoded_upto is None else self._encoded_upto
+
+    def append_recorded(self, puts: Iterable[tuple[bytes, bytes]], last: int, recorded: int) -> None:
+        """Put events as an archive or the journal has them, up to the event `last`, in one synced write.
+
+        puts: all keys and values. recorded: when that event was recorded. Call it only while nothing is appended.
+        """
+        with self._db.write_batch(transaction=True, sync=True) as batch:
+            for key, value in puts:
+                batch.put(key, value)
+        self._sync_names()
+        self.last_sequence, self.last_recorded = last, recorded
 
     def begin_generation(self, identity: StoreIdentity) -> None:
         """Continue as another generation, durably. Call it only while nothing is appended."""
@@ -305,16 +316,6 @@ class _GroupWrite:
         return Appended(
             sequence, recorded, True, event.differs(value, draft.body, draft.filled, stored_encoded=encoded)
         )
-
-
-def read_identity_and_last_sequence(folder: Path) -> tuple[StoreIdentity, int]:
-    """Return the identity and last sequence of a database that no process has open. Raises what opening it raises."""
-    db = open_leveldb(folder)
-    try:
-        registry = EventRegistry(db, folder)
-        return registry.identity, registry.last_sequence
-    finally:
-        db.close()
 
 
 def write_identity(db: Any, identity: StoreIdentity) -> None:

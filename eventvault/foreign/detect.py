@@ -7,8 +7,6 @@ private copy without its logs, which takes no time at any size, and then reads t
 from __future__ import annotations
 
 import secrets
-import struct
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -25,10 +23,8 @@ from eventvault.files import remove_durably
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
 from eventvault.leveldb.manifest import BYTEWISE
+from eventvault.leveldb.write_batch import put_keys
 from eventvault.system_errors import lock_holder
-
-_BATCH_HEAD = struct.Struct("<QI")
-_PUT = 1
 
 
 def is_foreign(folder: Path) -> bool:
@@ -85,38 +81,12 @@ def _in_tables(copy: Path, folder: Path) -> bool:
 def _in_log(log: Path) -> bool:
     with log.open("rb") as file:
         try:
-            return any({keys.META_SCHEMA, keys.META_STORE} <= set(_put_keys(record)) for record in LogReader(file))
+            return any({keys.META_SCHEMA, keys.META_STORE} <= set(put_keys(record)) for record in LogReader(file))
         except IndexError as error:
             raise DatabaseDamaged(
                 f"{log.name} is damaged: it holds a batch that is cut off, under a right checksum",
                 hint="repair the database with the program that wrote it, or restore a good archive of it",
             ) from error
-
-
-def _put_keys(batch: bytes) -> Iterator[bytes]:
-    """Yield the keys that a WriteBatch (`db/write_batch.cc`) puts. Raises IndexError if it is truncated."""
-    position = _BATCH_HEAD.size
-    while position < len(batch):
-        tag = batch[position]
-        key, position = _read_bytes(batch, position + 1)
-        if tag == _PUT:
-            _, position = _read_bytes(batch, position)
-        if position > len(batch):
-            raise IndexError(position)
-        if tag == _PUT:
-            yield key
-
-
-def _read_bytes(batch: bytes, position: int) -> tuple[bytes, int]:
-    """Read a byte string with its length (a varint) before it. Returns it and the position after it."""
-    length = shift = 0
-    while True:
-        byte = batch[position]
-        position += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return batch[position : position + length], position + length
-        shift += 7
 
 
 def _refuse_if_open(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventvault import data_folders
-from eventvault.database.generation import StoreIdentity, is_id
+from eventvault.database.generation import Generation, StoreIdentity, is_id
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.files import FileIdentity, make_folder, remove_durably, rename_durably, write_durably
 from eventvault.journal import segment as segments
@@ -93,6 +93,33 @@ class JournalFolder:
     def segments_of(self, installation: str) -> list[Segment]:
         """Return those of one installation; others may have other events in the same generation."""
         return [segment for segment in self.segments()[0] if segment.header.installation == installation]
+
+    def generations(self) -> list[str]:
+        """Return the ids of the generations that have a folder."""
+        with contextlib.suppress(FileNotFoundError):
+            return [path.name for path in self.root.iterdir() if is_id(path.name) and path.is_dir()]
+        return []
+
+    def last_named(self, generation: str) -> int:
+        """Return the last event in the names of a generation's segments, quarantined ones included; 0: there is none.
+
+        No file is read, so this is quick.
+        """
+        names = (path.name.removesuffix(data_folders.DAMAGED_SUFFIX) for path in self._files_of(generation))
+        return max((segments.parse_name(name)[1] for name in names if segments.is_name(name)), default=0)
+
+    def read_generation(self, generation: str) -> Generation | None:
+        """Return a generation as one of its segments describes it; None if none can be read."""
+        for path in self._files_of(generation):
+            if segments.is_name(path.name):
+                with contextlib.suppress(JournalDamaged, FileNotFoundError):
+                    return segments.read_header(path).header.generation
+        return None
+
+    def _files_of(self, generation: str) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted((self.root / generation).iterdir())
+        return []
 
     def _scan(self) -> tuple[list[JournalDamaged], bool]:
         """Read the headers of new files. Returns the errors, and whether files vanished meanwhile.

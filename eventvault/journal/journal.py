@@ -17,6 +17,7 @@ import plyvel
 
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation import ensure_installation
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
@@ -24,7 +25,6 @@ from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
 from eventvault.events import event
 from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
-from eventvault.journal.rollback import check_rolled_back
 from eventvault.journal.scrub import SegmentScrub
 from eventvault.journal.writer import Covered, SegmentWriter
 from eventvault.settings import Settings
@@ -43,6 +43,9 @@ STOP_SECONDS = 10.0
 """How long a stop waits for the segment that is being written."""
 
 
+Entries = Callable[[], list[BackupEntry]]
+
+
 class _UnwrittenEvent(NamedTuple):
     """An event that is not covered yet. recorded: microseconds since the epoch. seen: first, in monotonic seconds.
 
@@ -58,10 +61,11 @@ class _UnwrittenEvent(NamedTuple):
 class Journal:
     """Safe to use from many threads. Without `start` it writes only when `flush` is called."""
 
-    def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, bus: EventBus, catalogue: Catalogue, entries: Entries) -> None:
+        """entries: returns the archives in the catalogue."""
         self.folder = JournalFolder(settings.backup_dir)
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
-        self._writer = SegmentWriter(self.folder, bus, catalogue.installation, catalogue.entries)
+        self._writer = SegmentWriter(self.folder, bus, catalogue.installation, entries)
         self._scrub = SegmentScrub(self.folder, catalogue.installation)
         self._bus = bus
         self._catalogue = catalogue
@@ -81,10 +85,6 @@ class Journal:
         self._oldest_unwritten: _UnwrittenEvent | None = None
         """The oldest event that nothing covers, by the newest poll."""
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-
-    def check(self, registry: EventRegistry) -> None:
-        """Begin a generation if events were recorded beyond the database. Call it before any append."""
-        check_rolled_back(registry, self.folder, self._catalogue)
 
     def start(self) -> None:
         with contextlib.suppress(OSError):

@@ -8,7 +8,6 @@ before good records is damage.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +17,9 @@ import msgspec
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.log import Ending, LogReader
 from eventvault.leveldb.manifest import BYTEWISE, Version, read_current, read_version
+from eventvault.leveldb.write_batch import HEAD
 
 _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
-_BATCH = struct.Struct("<QI")
-"""Head of a record in a write-ahead log: sequence number of its first operation, number of operations."""
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -133,10 +131,10 @@ def _examine_log(path: Path) -> LogState:
         reader = LogReader(file)
         for record in reader:
             records += 1
-            if len(record) < _BATCH.size:
+            if len(record) < HEAD.size:
                 too_short = f"record {records} has {len(record)} bytes, too few for a batch"
                 continue
-            sequence, count = _BATCH.unpack_from(record)
+            sequence, count = HEAD.unpack_from(record)
             first = sequence if first is None else first
             following = sequence + count
         end = reader.end

@@ -214,6 +214,25 @@ def _misplaced(kind: int, content: bool, begun: bool) -> str | None:
     return None
 
 
+def read_unchecked(content: bytes, offset: int) -> bytes:
+    """Return the record whose fragments are `content`, from `offset` of a log on, whatever their checksums are.
+
+    Raises ValueError if the fragments do not make up one record.
+    """
+    payload, position, kind = b"", 0, 0
+    while position < len(content) and kind not in (FULL, LAST):
+        space = BLOCK_SIZE - (offset + position) % BLOCK_SIZE
+        if space < HEADER.size:
+            position += space
+            continue
+        _, length, kind = HEADER.unpack_from(content.ljust(position + HEADER.size, b"\0"), position)
+        payload += content[position + HEADER.size :][:length]
+        position += HEADER.size + length
+    if position != len(content) or kind not in (FULL, LAST):
+        raise ValueError("the fragments do not make up a record")
+    return payload
+
+
 def masked(checksum: int) -> int:
     """Return a CRC as LevelDB stores it: rotated right by 15 bits, plus a constant."""
     rotated = (checksum >> 15) | (checksum << 17)

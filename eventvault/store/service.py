@@ -11,6 +11,7 @@ from collections.abc import Callable
 from eventvault import data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
+from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
 from eventvault.backups.installation_key import present_key
 from eventvault.backups.removal import ArchiveRemover
@@ -34,6 +35,8 @@ from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
+from eventvault.restore.start.head_check import HeadCheck
+from eventvault.restore.start.recorded import RecordedHistory
 from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.start.startup import Startup
 from eventvault.restore.swap.previous import PreviousDatabases
@@ -86,7 +89,11 @@ class StoreService(ComposedStore):
             trust=TrustList(settings).trust,
             generations=self.bus.generations,
         )
-        self.journal = Journal(settings, self.bus, self.catalogue)
+        heads = ArchiveHeads(settings.backup_dir, self.catalogue)
+        self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
+        history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)
+        self.head_check = HeadCheck(settings.storage_dir, history, self.chores, self.open_problems)
+        self.bus.check = self.head_check.check
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
@@ -184,13 +191,14 @@ class StoreService(ComposedStore):
         self._on_started()
 
     def _open_database(self) -> None:
-        self.bus.init(self._consumers, self.journal.check)
+        self.bus.init(self._consumers)
 
     def _each_second(self) -> None:
         self.clock_watch.each_second()
         self.restorer.finisher.each_second()
         self.past.close_idle()
         self.previous.drop_unused()
+        self.head_check.each_second(self.bus.registry)
 
     def _drop_previous_later(self) -> Callable[[], None]:
         """Called at a checkpoint: returns what drops the previous databases of now, but the newest KEEP_UNDO.

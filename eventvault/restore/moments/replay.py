@@ -189,6 +189,17 @@ def _cached(cache: dict[str, bytes], index: bytes, text: str) -> bytes:
     return cache[text]
 
 
+def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of an event as it was recorded. Raises ValueError if it is not that event."""
+    event = _decode(line)
+    if event.sequence != sequence:
+        raise ValueError(f"event {sequence} says that it is event {event.sequence}")
+    at_event, at_identity, *at_indexes = _keys_of(event, sequence)
+    yield at_event, line
+    yield at_identity, keys.identity_value(sequence, _NO_NONCE)
+    yield from ((key, b"") for key in at_indexes)
+
+
 def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
     """The event's own key, its identity, and its indexes."""
     number = sequence.to_bytes(8, "big")

@@ -18,7 +18,7 @@ from eventvault.database import keys
 from eventvault.database.clone import copy_database
 from eventvault.database.generation import StoreIdentity
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import EventRegistry, open_leveldb, read_identity_and_last_sequence
+from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore.swap import intent as intents
@@ -48,7 +48,9 @@ def read_head(storage_dir: Path, database: Path) -> Head | None:
     copy = storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     try:
         copy_database(database, copy)
-        return Head(*read_identity_and_last_sequence(copy))
+        with closing(open_checked(copy)) as db:
+            registry = EventRegistry(db, copy)
+            return Head(registry.identity, registry.last_sequence)
     except (DatabaseDamaged, DatabaseTooNew):
         return None
     except SYSTEM_ERRORS as error:

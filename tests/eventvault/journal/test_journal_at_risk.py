@@ -109,7 +109,7 @@ def test_a_registry_without_events_risks_nothing(quick: Settings) -> None:
 
 def test_a_journal_that_is_not_started_says_what_is_at_risk(quick: Settings) -> None:
     with running_service(quick) as service:
-        journal = Journal(service.settings, service.bus, service.catalogue)
+        journal = Journal(service.settings, service.bus, service.catalogue, service.catalogue.entries)
         assert journal.seconds_at_risk() == 0.0
         service.append(drafts(1))
         assert journal.seconds_at_risk() > 0

@@ -1,0 +1,154 @@
+"""Compares the database, each time it is opened, with what was recorded of its generation in BACKUP_DIR.
+
+A database that lacks recorded events is an old copy, or lost the end of its log. What archives and journal continue
+without a hole is replayed. Else new events must not get the sequences of those: a generation begins where the database
+ends, and health says `rolled_back` with the restore that brings the rest back, until that is done or accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from eventvault import clock, data_folders
+from eventvault.chores import Chores
+from eventvault.database import cut_off
+from eventvault.database.bus import Head
+from eventvault.database.generation import (
+    LOG_DAMAGED,
+    REASONS_WITHOUT_RESTORE,
+    ROLLED_BACK,
+    UNCHECKED,
+    Generation,
+    StoreIdentity,
+    lineage,
+)
+from eventvault.database.registry import EventRegistry
+from eventvault.errors import EventVaultError
+from eventvault.problems import OpenProblems, Problem
+from eventvault.restore.start.head_replay import HeadReplay
+from eventvault.restore.start.recorded import Beyond, Recorded, RecordedHistory
+
+log = logging.getLogger("BackupManager")
+
+CODE = "rolled_back"
+RECHECK_SECONDS = 30.0
+"""How often a generation that began unchecked is compared again."""
+
+
+class HeadCheck:
+    """`check` is what the bus calls before the first append of an opening."""
+
+    def __init__(self, storage_dir: Path, history: RecordedHistory, chores: Chores, problems: OpenProblems) -> None:
+        self._storage_dir = storage_dir
+        self._history = history
+        self._chores = chores
+        self._problems = problems
+        self._cut_off = storage_dir / data_folders.CUT_OFF
+        self._checked: set[str] = set()
+        """Generations that began unchecked and turned out to lack nothing."""
+        self._recheck_due = 0.0
+
+    def check(self, registry: EventRegistry, before: Head | None) -> None:
+        """Replay what the database lacks, or begin a generation. before: its head when this process closed it.
+
+        If BACKUP_DIR cannot be read, and this process does not know either, a generation begins too: nothing else is
+        safe, and it costs only an entry in the list of generations. Raises what writing to the database raises.
+        """
+        reason = self._compare(registry, before)
+        if reason is not None:
+            last, instant = registry.last_sequence, clock.now()
+            registry.begin_generation(
+                registry.identity.forked(at_sequence=last, reason=reason, instant=instant, previous=None)
+            )
+        cut_off.settle_changed(self._cut_off)
+        self._update_problems(registry.identity)
+
+    def each_second(self, registry: EventRegistry | None) -> None:
+        """Compare again what began unchecked, once BACKUP_DIR can be read."""
+        if registry is not None and time.monotonic() > self._recheck_due:
+            self._recheck_due = time.monotonic() + RECHECK_SECONDS
+            for begun in _begun_without_restore(registry.identity):
+                if begun.reason == UNCHECKED and begun.id not in self._checked:
+                    self._recheck(registry.identity, begun)
+
+    def _compare(self, registry: EventRegistry, before: Head | None) -> str | None:
+        """Replay what can be replayed, and return the reason for a generation to begin, if there is one."""
+        generation = registry.identity.generation
+        known = before.sequence if before is not None and before.generation == generation else 0
+        changed = cut_off.last_changed_event(self._cut_off)
+        try:
+            recorded = self._history.find(registry.identity)
+            if registry.last_sequence < recorded.last and recorded.latest is None:
+                self._replay(registry, recorded.last)
+        except (EventVaultError, OSError) as error:
+            log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
+                        registry.last_sequence, error)  # fmt: skip
+            recorded = Recorded(0)
+            if changed <= registry.last_sequence and not 0 < known <= registry.last_sequence:
+                return UNCHECKED
+        if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
+            log.error("the database ends at event %s of generation %s, but more was recorded before",
+                      registry.last_sequence, generation)  # fmt: skip
+            return ROLLED_BACK
+        if registry.last_sequence < changed:
+            log.error("the end of the database's log is damaged, and nothing else has its events")
+            return LOG_DAMAGED
+        return None
+
+    def _replay(self, registry: EventRegistry, last: int) -> None:
+        log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
+                    registry.last_sequence, last)  # fmt: skip
+        HeadReplay(self._storage_dir, self._chores, registry, self._history.sources(registry.identity)).run()
+        log.warning("the database now ends at event %s", registry.last_sequence)
+
+    def _recheck(self, identity: StoreIdentity, begun: Generation) -> None:
+        try:
+            if self._history.find_beyond(identity, begun).sequence > begun.fork_sequence:
+                self._report(identity, begun)
+            self._checked.add(begun.id)
+        except (EventVaultError, OSError) as error:
+            log.debug("generation %s cannot be compared yet: %s", begun.parent, error)
+
+    def _update_problems(self, identity: StoreIdentity) -> None:
+        """Name each generation of the present lineage that began because events were missing, and no other."""
+        begun = {generation.id: generation for generation in _begun_without_restore(identity)}
+        for problem in self._problems.waiting():
+            if problem.code == CODE and problem.about not in begun:
+                self._problems.resolve(CODE, problem.about)
+        for generation in begun.values():
+            if generation.reason != UNCHECKED and not self._problems.is_known(CODE, generation.id):
+                self._report(identity, generation)
+
+    def _report(self, identity: StoreIdentity, begun: Generation) -> None:
+        target: Beyond | None = None
+        try:
+            target = self._history.find_beyond(identity, begun)
+        except (EventVaultError, OSError) as error:
+            log.warning("what can be restored beyond event %s is not known: %s", begun.fork_sequence, error)
+        self._problems.report(_describe(begun, target))
+
+
+def _begun_without_restore(identity: StoreIdentity) -> list[Generation]:
+    generations = identity.by_id()
+    present = [generations[generation] for generation, _ in lineage(generations, identity.generation)]
+    return [generation for generation in present if generation.reason in REASONS_WITHOUT_RESTORE]
+
+
+def _describe(begun: Generation, beyond: Beyond | None) -> Problem:
+    ended = f"the database ended at event {begun.fork_sequence} of generation {begun.parent}"
+    message = f"{ended}, but more events were recorded before"
+    if begun.reason == LOG_DAMAGED:
+        message = f"{ended}: the end of its log is damaged, and the events there are lost"
+    hint = (
+        "neither the archives nor the journal have those events; accept it with POST /api/problems/rolled_back/accept"
+    )
+    if beyond is not None and beyond.sequence > begun.fork_sequence:
+        hint = (
+            f'POST /api/backup/restore {{"generation": "{beyond.generation}", "sequence": {beyond.sequence}}} brings '
+            f'them back; with "into": "present" it appends them to what was posted since. Or accept it with POST '
+            "/api/problems/rolled_back/accept"
+        )
+    details = {"forkSequence": begun.fork_sequence, **(beyond._asdict() if beyond is not None else {})}
+    return Problem(CODE, message, hint, about=begun.id, since=begun.at, details=details)

@@ -1,0 +1,108 @@
+"""How far a generation was recorded in BACKUP_DIR, and what can be restored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from eventvault.archive import reader
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.heads import ArchiveHeads
+from eventvault.database.generation import Generation, StoreIdentity, lineage
+from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.journal.folder import JournalFolder
+from eventvault.restore.moments import plan as plans
+from eventvault.restore.moments.plan import Sources
+
+
+class Recorded(NamedTuple):
+    """last: the last event that was recorded of a generation. latest: the generation that came after it, if any."""
+
+    last: int
+    latest: Generation | None = None
+
+
+class Beyond(NamedTuple):
+    """The last moment that can be restored of what a database lacked: an event of a generation."""
+
+    generation: str
+    sequence: int
+
+
+class RecordedHistory:
+    """Reads BACKUP_DIR only, never the database. Methods may raise OSError and BackupsUnavailable."""
+
+    def __init__(self, backup_dir: Path, catalogue: Catalogue, heads: ArchiveHeads, journal: JournalFolder) -> None:
+        self._folder = backup_dir
+        self._catalogue = catalogue
+        self._heads = heads
+        self._journal = journal
+
+    def find(self, identity: StoreIdentity) -> Recorded:
+        """Return how far the present generation was recorded.
+
+        It reads names, the journal's record and a cache, and no archive but the first of a generation that `identity`
+        does not have. So it is quick at any number of archives.
+        """
+        present, heads, record = identity.generation, self._heads.by_generation(), self._journal.read_record()
+        recorded = [self._journal.last_named(present)]
+        generations = identity.by_id()
+        if record is not None:
+            generations = record.registry.by_id() | generations
+            if record.registry.generation == present:
+                recorded.append(record.sequence)
+        if present in heads:
+            recorded.append(heads[present].sequence)
+        generations |= self._unknown_generations(generations, {name: head.archive for name, head in heads.items()})
+        recorded += [fork.fork_sequence for fork in generations.values() if fork.parent == present]
+        return Recorded(max(recorded), _latest(generations, identity, present))
+
+    def sources(self, identity: StoreIdentity) -> Sources:
+        """Return what is proven and can be restored, without the database itself."""
+        segments = self._journal.segments_of(self._catalogue.installation)
+        entries = [entry for entry in self._heads.entries() if entry.origin_proven and not entry.problem]
+        record = self._journal.read_record()
+        generations = {segment.generation: segment.header.generation for segment in segments} | identity.by_id()
+        generations |= record.registry.by_id() if record is not None else {}
+        archives = {entry.generation: entry.name for entry in entries if entry.generation is not None}
+        generations |= self._unknown_generations(generations, archives)
+        return Sources(generations, [entry for entry in entries if entry.generation in generations], segments)
+
+    def find_beyond(self, identity: StoreIdentity, begun: Generation) -> Beyond:
+        """Return what can be restored of the history that the generation `begun` does not continue."""
+        sources = self.sources(identity)
+        earlier = begun.parent or begun.id
+        latest = _latest(sources.generations, identity, earlier)
+        generation = earlier if latest is None else latest.id
+        return Beyond(generation, plans.reachable(sources, generation))
+
+    def _unknown_generations(self, known: dict[str, Generation], archives: dict[str, str]) -> dict[str, Generation]:
+        """Return the generations that only a segment or an archive describes. archives: one of each generation."""
+        found: dict[str, Generation] = {}
+        for name in set(self._journal.generations()) - known.keys():
+            generation = self._journal.read_generation(name)
+            found |= {name: generation} if generation is not None else {}
+        for name in archives.keys() - known.keys() - found.keys():
+            with suppress(ArchiveError, BackupNotFound):
+                found |= _by_id(reader.read_manifest(self._folder / archives[name]).generations)
+        return found
+
+
+def _by_id(generations: Iterable[Generation]) -> dict[str, Generation]:
+    return {generation.id: generation for generation in generations}
+
+
+def _latest(generations: Mapping[str, Generation], identity: StoreIdentity, ancestor: str) -> Generation | None:
+    """Return the newest generation that descends from `ancestor` and is not one of `identity`; None if there is none.
+
+    A database knows all generations before its own, so such a generation came later.
+    """
+    known = identity.by_id()
+    later = [
+        generation
+        for generation in generations.values()
+        if generation.id not in known and ancestor in dict(lineage(generations, generation.id))
+    ]
+    return max(later, key=lambda generation: generation.at, default=None)
