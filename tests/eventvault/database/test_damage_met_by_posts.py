@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ from eventvault import clock
 from eventvault.database import keys
 from eventvault.database import registry as registry_module
 from eventvault.database.bus import EventBus
-from eventvault.database.generation import NO_BOUND
 from eventvault.database.opening import open_checked
-from eventvault.database.registry import AppendBatch, EventRegistry, create_database
+from eventvault.database.registry import AppendBatch, create_database
 from eventvault.database.values import AppendResult
 from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.events import event
@@ -106,41 +103,31 @@ def test_damage_that_a_merge_met_refuses_posts_without_a_reopening_and_reads_go_
     bus.close()
 
 
-def damage_identity(folder: Path, name: str) -> None:
-    """Flip a bit in the block that a look-up of this identity reads, and that nothing else here reads."""
-    tables = [table for table in folder.glob("*.ldb") if table.stat().st_size > 1000]
-    for table, position in [(table, position) for position in range(1000, 30_000, 500) for table in tables]:
-        flip(table, -position)
-        with closing(open_checked(folder)) as db:
-            others = ["a", "b", "c", "last", "later"]
-            if [looks_up(folder, db, each) for each in (*others, name)] == [True] * len(others) + [False]:
-                return
-        flip(table, -position)
-    raise AssertionError("no block has this identity alone")
+class DamagedAt:
+    """An open LevelDB with a damaged block: what a look-up of one key meets."""
+
+    def __init__(self, db: Any, key: bytes) -> None:
+        self._db = db
+        self._key = key
+
+    def get(self, key: bytes, **options: Any) -> Any:
+        if key == self._key:
+            raise plyvel.CorruptionError(b"Corruption: block checksum mismatch")
+        return self._db.get(key, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
 
 
-def looks_up(folder: Path, db: Any, name: str) -> bool:
-    try:
-        registry = EventRegistry(db, folder)
-        deque(registry.events(0, NO_BOUND), maxlen=0)
-        registry.get_value(keys.identity_key(name, batch(name).drafts[0].source))
-    except plyvel.CorruptionError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize("name", ["victim-1-50", "victim-1-49", "victim-1-51"])
+@pytest.mark.parametrize("name", ["victim-1-50", "victim-2-99", "never posted"])
 def test_a_look_up_that_meets_damage_fails_alone_and_health_names_it(
     folder: Path, bus: EventBus, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     bus.init([])
     fill(bus, 3, "victim")
-    bus.close()
-    with closing(open_checked(folder)) as db:
-        db.compact_range()
-    damage_identity(folder, name)
-    bus = EventBus(folder)
-    bus.init([])
+    registry = bus.registry
+    assert registry is not None
+    registry._db = DamagedAt(registry._db, keys.identity_key(name, batch(name).drafts[0].source))
     counted = opens(bus, monkeypatch)
     before = bus.registry
     answers: dict[str, Answer] = {}
@@ -155,4 +142,3 @@ def test_a_look_up_that_meets_damage_fails_alone_and_health_names_it(
     assert (bus.registry, counted) == (before, [])
     assert isinstance(bus.problem, DatabaseDamaged)
     assert post(bus, ["later"]) == [305]
-    bus.close()
