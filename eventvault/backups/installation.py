@@ -11,26 +11,19 @@ import secrets
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders, small_files
+from eventvault import data_folders
 from eventvault.backups import installation_key
+from eventvault.backups.installation_id import has_no_database, read_checked, read_plain, write_id
 from eventvault.errors import BackupsChanged, BackupsUnavailable, NoSpace
-from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
-from eventvault.small_files import SmallFileDamaged
 
 log = logging.getLogger("BackupManager")
 
 _ensuring = threading.Lock()
 """Held while files are examined and written: a backup and the journal may do so at the same time."""
-
-
-class _IdFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: Literal[1]
-    installation: str
 
 
 def installation_of(settings: Settings) -> str:
@@ -41,7 +34,7 @@ def installation_of(settings: Settings) -> str:
     BACKUP_DIR was copied without its hidden files. If a folder cannot be written to, the service starts anyway; a later
     backup writes the id there.
     """
-    if _has_no_database(settings):
+    if has_no_database(settings):
         try:
             installation_key.yield_to_backups(settings)
         except OSError as error:
@@ -65,17 +58,10 @@ def ensure_installation(settings: Settings, identity: str) -> None:
     try:
         with _ensuring:
             for folder in (settings.storage_dir, settings.backup_dir):
-                _write_id(folder, identity)
+                write_id(folder, identity)
     except OSError as error:
         raise _unavailable("could not be written", error) from error
     installation_key.ensure_key(settings)
-
-
-def installation_beside(key: Path) -> str | None:
-    """Return the id of the installation whose key's file this is, if its folder has one. Changes nothing there."""
-    with suppress(OSError, SmallFileDamaged):
-        return small_files.read(key.with_name(data_folders.CHECKED_INSTALLATION), _IdFile).installation
-    return None
 
 
 def _present_id(settings: Settings) -> str | None:
@@ -83,7 +69,7 @@ def _present_id(settings: Settings) -> str | None:
     folders = [settings.backup_dir, settings.storage_dir]
     if installation_key.has_foreign_backups(settings):
         folders.reverse()
-    files = [(read, folder) for folder in folders for read in (_read_checked, _read_plain)]
+    files = [(read, folder) for folder in folders for read in (read_checked, read_plain)]
     failures = []
     for read, folder in [*files, (_read_from_journal, settings.backup_dir)]:
         try:
@@ -98,32 +84,6 @@ def _present_id(settings: Settings) -> str | None:
     if failures:
         raise _unavailable("cannot be read", failures[0]) from failures[0]
     return None
-
-
-def _has_no_database(settings: Settings) -> bool:
-    """Return True if STORAGE_DIR is new or its database is lost; a swap that was interrupted has one elsewhere."""
-    intent = settings.storage_dir / data_folders.INTENT
-    return not (settings.database / "CURRENT").exists() and not intent.exists()
-
-
-def _write_id(folder: Path, identity: str) -> None:
-    make_folder(folder)
-    if _read_plain(folder) != identity:
-        write_durably(folder / data_folders.INSTALLATION, identity.encode())
-    if _read_checked(folder) != identity:
-        small_files.write(folder / data_folders.CHECKED_INSTALLATION, _IdFile(1, identity))
-
-
-def _read_checked(folder: Path) -> str | None:
-    document = small_files.read_or_quarantine(folder / data_folders.CHECKED_INSTALLATION, _IdFile)
-    return document.installation if document else None
-
-
-def _read_plain(folder: Path) -> str | None:
-    try:
-        return (folder / data_folders.INSTALLATION).read_text().strip() or None
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
 
 
 class _JournalRecord(msgspec.Struct):

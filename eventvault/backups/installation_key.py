@@ -1,6 +1,7 @@
 """The secret key of this installation, which proves the origin of its archives. BACKUP_DIR and STORAGE_DIR have it.
 
-The key in STORAGE_DIR counts. The one in BACKUP_DIR counts if STORAGE_DIR has none, or if its database is lost. A key
+The key in STORAGE_DIR counts. The one in BACKUP_DIR counts if STORAGE_DIR has none, or if its database is lost; but if
+STORAGE_DIR has a database and the id of another installation, BACKUP_DIR is not ours. A key
 is never overwritten, unless an operator asks for a new one. A new one is made only if both files are surely missing.
 """
 
@@ -17,6 +18,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from eventvault import data_folders, small_files
+from eventvault.backups.installation_id import has_no_database, peek_id
 from eventvault.errors import BackupsChanged, BackupsUnavailable
 from eventvault.files import make_folder, remove_durably
 from eventvault.settings import Settings
@@ -84,6 +86,7 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
             if stored is None:
                 raise
             beside_archives = None
+        strange = stored is None and beside_archives is not None and _names_another_installation(settings)
     except SmallFileDamaged as error:
         raise BackupsUnavailable(
             f"the key of this installation is damaged: {error}",
@@ -91,15 +94,17 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
         ) from error
     except OSError as error:
         raise _unavailable(f"the key of this installation cannot be read: {error}") from error
-    if stored and beside_archives and not hmac.compare_digest(stored, beside_archives):
+    if strange or (stored and beside_archives and not hmac.compare_digest(stored, beside_archives)):
         raise _changed(settings)
     return stored, beside_archives
 
 
 def present_key(settings: Settings) -> bytes | None:
     """Return the key that counts; None if there is none, or if it cannot be read."""
+    with suppress(BackupsUnavailable, BackupsChanged):
+        return next(filter(None, load_keys(settings)), None)
     with suppress(OSError, SmallFileDamaged):
-        return next(filter(None, map(read_key, _paths(settings))), None)
+        return read_key(_paths(settings)[0])
     return None
 
 
@@ -129,6 +134,12 @@ def yield_to_backups(settings: Settings) -> None:
         log.warning("the key in BACKUP_DIR counts, as the database is lost; the other one is now %s", replaced)
 
 
+def _names_another_installation(settings: Settings) -> bool:
+    """Return True if BACKUP_DIR has the id of another installation than the database in STORAGE_DIR. Raises OSError."""
+    ids = [peek_id(folder) for folder in (settings.storage_dir, settings.backup_dir)]
+    return None not in ids and ids[0] != ids[1] and not has_no_database(settings)
+
+
 def _paths(settings: Settings) -> tuple[Path, Path]:
     """Return the key's files, in the order in which they are written."""
     name = data_folders.INSTALLATION_KEY
@@ -146,7 +157,7 @@ def _add(path: Path, key: bytes) -> None:
 def _changed(settings: Settings) -> BackupsChanged:
     in_storage, in_backups = _paths(settings)
     return BackupsChanged(
-        f"{in_backups.parent} belongs to another installation: the key {in_backups} differs from {in_storage}",
+        f"{in_backups.parent} belongs to another installation: the key {in_backups} is not that of {in_storage.parent}",
         hint="nothing is written there until they agree. Stop the service; correct BACKUP_DIR, or move "
         f"{in_backups}, .installation.json and .installation out of it if they were copied in from elsewhere. If this "
         f"service was set up anew for these backups, move the same three files out of {in_storage.parent} instead. "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,7 +16,7 @@ import msgspec
 
 from eventvault import clock, data_folders, small_files
 from eventvault.archive.proof import Trust
-from eventvault.backups.installation import installation_beside
+from eventvault.backups.installation_id import peek_id
 from eventvault.backups.installation_key import present_key, read_key
 from eventvault.errors import BackupNotFound, BackupsUnavailable, InvalidInput
 from eventvault.files import make_folder
@@ -78,7 +79,10 @@ class TrustList:
         if key == present_key(self._settings):
             return None
         fingerprint = hashlib.sha256(key).hexdigest()[:16]
-        return self._add(Trusted(fingerprint, clock.now(), installation_beside(path), key=key.hex()))
+        installation = None
+        with suppress(OSError):  # it is only shown
+            installation = peek_id(path.parent)
+        return self._add(Trusted(fingerprint, clock.now(), installation, key=key.hex()))
 
     def add_archive(self, checksum: str, *, installation: str | None = None, name: str | None = None) -> Trusted:
         """Trust the archive with this checksum: `blake3:…`, or the SHA-256 in hex."""

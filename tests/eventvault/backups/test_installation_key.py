@@ -193,6 +193,40 @@ def test_backups_of_another_installation_copied_over_ours_stop_new_backups_and_c
     assert [path.read_bytes() for path in key_files(settings)] == [key, key]
 
 
+@pytest.mark.parametrize("with_key", [True, False], ids=["", "from 0.1.0"])
+def test_backups_of_another_installation_are_not_taken_for_ours_if_only_they_have_a_key(
+    settings: Settings, elsewhere: Settings, with_key: bool
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(3))
+        made = service.create_backup().backup
+        identity = service.catalogue.installation
+    for path in key_files(settings):
+        path.unlink()
+    if not with_key:
+        (settings.storage_dir / data_folders.CHECKED_INSTALLATION).unlink()
+    shutil.copytree(elsewhere.backup_dir, settings.backup_dir, dirs_exist_ok=True)
+    before = files_of(settings.backup_dir)
+
+    with running_service(settings) as service:
+        assert service.catalogue.installation == identity
+        assert problem_codes(service).count("backups_changed") == 1
+        with pytest.raises(BackupsChanged):
+            service.create_backup()
+        assert [entry.name for entry in service.list_backups() if entry.origin_proven] == []
+        assert made.name in [entry.name for entry in service.list_backups()]
+    changed = {name for name, content in files_of(settings.backup_dir).items() if before.get(name) != content}
+    assert {Path(name).name for name in changed} <= {data_folders.CATALOGUE}
+    assert not key_file(settings, "storage_dir").exists()
+
+    for file in settings.backup_dir.glob(".installation*"):
+        file.unlink()
+    with running_service(settings) as service:
+        assert problem_codes(service) == []
+        service.create_backup()
+    assert ensure_key(settings) != ensure_key(elsewhere)
+
+
 def test_a_service_that_was_set_up_anew_for_its_old_backups_yields_to_their_key(
     settings: Settings, elsewhere: Settings
 ) -> None:

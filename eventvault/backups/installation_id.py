@@ -1,0 +1,55 @@
+"""The files that hold the id of an installation: one with a checksum and, for EventVault 0.1.0, a plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from eventvault import data_folders, small_files
+from eventvault.files import make_folder, write_durably
+from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
+
+
+class _IdFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    installation: str
+
+
+def write_id(folder: Path, identity: str) -> None:
+    """Write the files that do not have this id yet. Raises NoSpace, OSError."""
+    make_folder(folder)
+    if read_plain(folder) != identity:
+        write_durably(folder / data_folders.INSTALLATION, identity.encode())
+    if read_checked(folder) != identity:
+        small_files.write(folder / data_folders.CHECKED_INSTALLATION, _IdFile(1, identity))
+
+
+def read_checked(folder: Path) -> str | None:
+    """Return the id; None if there is none. A damaged file is quarantined. Raises OSError."""
+    document = small_files.read_or_quarantine(folder / data_folders.CHECKED_INSTALLATION, _IdFile)
+    return document.installation if document else None
+
+
+def read_plain(folder: Path) -> str | None:
+    """Return the id of the file of 0.1.0; None if there is none. Raises OSError."""
+    try:
+        return (folder / data_folders.INSTALLATION).read_text().strip() or None
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def peek_id(folder: Path) -> str | None:
+    """Return the id of either file; None if there is none. Changes nothing in the folder. Raises OSError."""
+    try:
+        return small_files.read(folder / data_folders.CHECKED_INSTALLATION, _IdFile).installation
+    except (FileNotFoundError, SmallFileDamaged):
+        return read_plain(folder)
+
+
+def has_no_database(settings: Settings) -> bool:
+    """Return True if STORAGE_DIR is new or its database is lost; a swap that was interrupted has one elsewhere."""
+    intent = settings.storage_dir / data_folders.INTENT
+    return not (settings.database / "CURRENT").exists() and not intent.exists()
