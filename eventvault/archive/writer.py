@@ -63,7 +63,7 @@ def write_archive(
     reusable: ReusableMembers | None = None,
     seal: Seal | None = None,
     progress: Progress | None = None,
-    before_name: Callable[[], None] = lambda: None,
+    before_name: Callable[[Manifest], None] = lambda _complete: None,
 ) -> WrittenArchive:
     """Write the files of `folder` and the manifest `about` to the archive `path`: write → read back → name.
 
@@ -84,7 +84,7 @@ def write_archive(
     with durable_file(path, replace=False) as file:
         archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, progress)
         read_back(file.fileno(), path, ranges)
-        before_name()
+        before_name(archive.manifest)
         # Here `durable_file` gives the archive its name.
     return archive
 

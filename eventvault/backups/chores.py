@@ -17,7 +17,7 @@ from eventvault.archive.seal import seal_root
 from eventvault.archive.stored import Clone
 from eventvault.backups import table_digests
 from eventvault.backups.shared_runs import ClonedRun, SharedRuns
-from eventvault.backups.table_check import checking_tables
+from eventvault.backups.table_check import check_now, checking_tables
 from eventvault.errors import BackupsUnavailable
 from eventvault.files import FileIdentity
 
@@ -55,6 +55,14 @@ def write_archive(
     recent_reading = SharedRuns(target.parent).recent_readings({Path(path).name: read for path, read in earlier})
     at_once = sum(fingerprints[name].size for name in new) <= check_at_once
     checked, unchecked = (new, []) if at_once else ([], new)
+
+    def check_before_name(complete: Manifest) -> None:
+        wait_for_check()
+        # A table that was checked once and is compressed anew, as no archive has its members, may have rotted since.
+        check_now(
+            Path(folder), [file.name for file in complete.files if digests.get(file.name) not in (None, file.blake3)]
+        )
+
     try:
         with (
             checking_tables(Path(folder), checked) as wait_for_check,
@@ -67,7 +75,7 @@ def write_archive(
                 digests=digests,
                 reusable=archives,
                 seal=partial(seal_root, bytes.fromhex(key)),
-                before_name=wait_for_check,
+                before_name=check_before_name,
             )
         identity = msgspec.to_builtins(FileIdentity.of(target.lstat()))
     except FileExistsError:

@@ -45,8 +45,13 @@ def checking_tables(folder: Path, names: Collection[str]) -> Iterator[Callable[[
 def check_tables(*, folder: str, names: list[str], niceness: int = 19) -> dict[str, Any]:
     """Check these tables, by default at the lowest priority; a chore. Raises as the function of `checking_tables`."""
     os.nice(niceness)
-    _check_tables(Path(folder), names, lambda: False)
+    check_now(Path(folder), names)
     return {}
+
+
+def check_now(folder: Path, names: Collection[str]) -> None:
+    """Check these tables of the checkpoint in `folder`. Raises as the function of `checking_tables`."""
+    _check_tables(folder, names, lambda: False)
 
 
 def check_all_tables(folder: Path, processes: int | None = None) -> None:
@@ -73,7 +78,7 @@ def _check_together(folder: Path, tables: Mapping[str, int], processes: int) -> 
             pool.submit(chores.run, "check_tables", folder=str(folder), names=names, niceness=0) for names in others
         ]
         try:
-            _check_tables(folder, first, lambda: False)
+            check_now(folder, first)
             for check in checks:
                 check.result()
         finally:

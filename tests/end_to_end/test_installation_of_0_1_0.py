@@ -87,7 +87,9 @@ def test_it_serves_its_events_its_archives_and_its_past(service, installation) -
         name: len(events) for name, events in EXPECTED["archives"].items()
     }
     assert [name for name, backup in backups.items() if backup["pinned"]] == [FIRST]
-    assert all(answer(running.post(f"/api/backup/{name}/verify"))["backup"]["verified"] for name in backups)
+    assert all(
+        answer(running.post(f"/api/backup/{name}/verify?records=true"))["backup"]["verified"] for name in backups
+    )
     timeline = answer(running.get("/api/backup/timeline"))
     assert {it["id"] for it in timeline["generations"]} == {EXPECTED["generation"], EXPECTED["previousGeneration"]}
 
@@ -125,7 +127,7 @@ def test_its_archives_are_downloaded_with_their_sha256_as_etag(service, installa
     root = installation("used")
     running = service(workers=1)
 
-    answer(running.post(f"/api/backup/{FIRST}/verify"))
+    answer(running.post(f"/api/backup/{FIRST}/verify?records=true"))
     backup = next(it for it in answer(running.get("/api/backup/list"))["backups"] if it["name"] == FIRST)
     content = (root / "backups" / FIRST).read_bytes()
     assert (backup["sha256"], backup["digest"]) == (hashlib.sha256(content).hexdigest(), None)

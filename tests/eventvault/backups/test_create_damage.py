@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import events
+from eventvault import data_folders
 from eventvault.errors import DatabaseDamaged
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -88,6 +89,34 @@ def test_a_flipped_bit_makes_the_backup_fail_until_it_is_repaired(
     flip_in_place(table, position)
     assert service.create_backup("two").backup.problem is None
     assert (service.status()["status"], problems(service)) == ("ok", [])
+
+
+@pytest.mark.parametrize("place", ["the first block", "a block in the middle", "the filter"])
+def test_a_table_that_rotted_since_it_was_checked_is_found_where_no_archive_has_it_whole(
+    place: str, service: StoreService, table: Path
+) -> None:
+    """Rot changes neither size nor times, so the table counts as checked; it is compressed anew."""
+    first = service.create_backup("one").backup
+    service.delete_backup(first.name, force=True)
+    before = table.stat()
+    flip_in_place(table, PLACES[place](table))
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(DatabaseDamaged, match=table.name):
+        service.create_backup("two")
+
+    assert service.list_backups() == []
+
+
+def test_a_note_of_tables_that_is_wrong_is_no_damage(service: StoreService, settings: Settings) -> None:
+    first = service.create_backup("one").backup
+    service.delete_backup(first.name, force=True)
+    notes = settings.storage_dir / data_folders.ARCHIVED_TABLES
+    notes.write_text(re.sub(r'"blake3":"[0-9a-f]{64}"', f'"blake3":"{"0" * 64}"', notes.read_text()))
+
+    second = service.create_backup("two").backup
+
+    assert service.verify_backup(second.name, records=True).checked == "records"
 
 
 def test_a_truncated_table_makes_the_backup_fail(service: StoreService, table: Path) -> None:

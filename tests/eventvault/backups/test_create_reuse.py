@@ -58,7 +58,7 @@ def watched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wat
 
 
 def assert_sound(watched: Watched, entry: BackupEntry) -> None:
-    assert watched.service.verify_backup(entry.name).content_checked
+    assert watched.service.verify_backup(entry.name, records=True).checked == "records"
 
 
 def test_a_second_backup_copies_and_is_whole_without_the_first(watched: Watched) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from eventvault.backups import table_check
 from eventvault.backups.table_check import checking_tables
-from eventvault.errors import DatabaseDamaged, DatabaseError
+from eventvault.errors import DatabaseDamaged, EventVaultError
 from tests.restoring import flip
 
 
@@ -72,16 +72,16 @@ def test_a_table_of_another_size_than_the_manifest_has_is_damaged(change: int, f
         check(folder)
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
-def test_a_disk_that_fails_is_no_damage(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "code"), [(errno.EIO, "disk_failed"), (errno.EMFILE, "too_busy")])
+def test_a_disk_that_fails_is_no_damage(number: int, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bytes:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(table_check.os, "open" if number == errno.EMFILE else "pread", fail)
 
-    with pytest.raises(DatabaseError, match=os.strerror(number)) as raised:
+    with pytest.raises(EventVaultError, match=os.strerror(number)) as raised:
         check(folder)
-    assert raised.value.code == "database_error"
+    assert raised.value.code == code
 
 
 def test_leaving_the_context_ends_the_check(folder: Path) -> None:
