@@ -1,5 +1,7 @@
 """Random changes of an archive's bytes, for tests with Hypothesis, and the assertion that an archive is refused."""
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,8 +46,24 @@ def changed(content: bytes, change: tuple) -> bytes:
     return head + tail[:what] * 2 + tail[what:] if how == "repeat" else tail[:what] + head + tail[what:]
 
 
+SHORT_AND_LONG = [pytest.param(8, id="short"), pytest.param(1, id="long", marks=pytest.mark.soak)]
+"""Lengths of runs of bytes of which one is damaged: the long form damages every byte."""
+
+
+def one_of_each_run(size: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield (byte, bit): one byte of each run of so many, so that no region of a file is passed over.
+
+    Every run has another one, and the next call other ones; a failure prints the seed.
+    """
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for start in range(0, size, length):
+        yield start + chance.randrange(min(length, size - start)), chance.randrange(8)
+
+
 def seal_of(content: bytes) -> range:
-    """The bytes of an archive's seal, which nothing checks yet; none in format 1."""
+    """The bytes of an archive's seal, which its reader does not check; none in format 1."""
     end = len(content) - layout.CLOSING_SIZE - 10
     return range(end - 32, end) if layout.opening_version(content) == 2 else range(0)
 

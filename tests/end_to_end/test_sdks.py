@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +20,11 @@ from cloudevents.core.v1.event import CloudEvent as CoreEvent
 from cloudevents.v1 import conversion
 from cloudevents.v1.http import CloudEvent
 
+from tests.packages import TARGET, need, prepare
 from tests.service import PROJECT, Service
 
 SENDERS = PROJECT / "tests" / "sdks"
-PACKAGES = PROJECT / "tests" / "target" / "sdks"
-BUILT_WITHIN = 240
+PACKAGES = TARGET / "sdks"
 
 SCHEMA = "https://example.com/%7Euser/a%20b.json"
 EURO = "/js/%E2%82%ACuro%20path"
@@ -126,22 +125,6 @@ def send_with_go(service: Service, events: list[dict[str, Any]]) -> list[dict[st
     program = PACKAGES / "go-sender"
     prepare(["go", "build", "-mod=readonly", "-modcacherw", "-o", str(program), "."], SENDERS / "go")
     return run([str(program), f"{service.base}/api/events"], PACKAGES, events)
-
-
-def need(*commands: str) -> None:
-    missing = [command for command in commands if shutil.which(command) is None]
-    if missing:
-        pytest.skip(f"there is no {', '.join(missing)}")
-
-
-def prepare(command: Sequence[str], folder: Path) -> None:
-    """Run a command that gets packages. Skip the test if it fails, as without a network."""
-    environment = {**os.environ, "GOMODCACHE": str(PACKAGES / "go-modules"), "GOTOOLCHAIN": "local"}
-    ended = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=BUILT_WITHIN, check=False
-    )
-    if ended.returncode:
-        pytest.skip(f"{command[0]} failed: {ended.stderr[-500:]}")
 
 
 def run(command: Sequence[str], folder: Path, events: list[dict[str, Any]]) -> list[dict[str, Any]]:

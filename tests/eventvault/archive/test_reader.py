@@ -1,6 +1,5 @@
 import fcntl
 import os
-import random
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from eventvault.errors import (
     BackupNotFound,
     NoSpace,
 )
-from tests.mutations import assert_refused, seal_of
+from tests.mutations import SHORT_AND_LONG, assert_refused, one_of_each_run, seal_of
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -35,12 +34,12 @@ def test_an_archive_comes_back_as_it_was(own, about, database_files, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_flipped_bit_in_any_byte_is_found(own_bytes, tmp_path):
+@pytest.mark.parametrize("run", SHORT_AND_LONG)
+def test_a_flipped_bit_in_any_byte_is_found(run, own_bytes, tmp_path):
     path = tmp_path / "flipped.tar.gz"
-    chance = random.Random(len(own_bytes))
-    for place in range(len(own_bytes)):
+    for place, bit in one_of_each_run(len(own_bytes), run):
         damaged = bytearray(own_bytes)
-        damaged[place] ^= 1 << chance.randrange(8)
+        damaged[place] ^= 1 << bit
         path.write_bytes(damaged)
         if place in seal_of(own_bytes):
             reader.verify(path)
@@ -64,9 +63,10 @@ def test_no_bit_of_the_two_marks_makes_it_look_foreign(own_bytes, tmp_path):
 
 
 @pytest.mark.slow
-def test_every_truncation_is_an_incomplete_archive(own_bytes, tmp_path):
+@pytest.mark.parametrize("run", SHORT_AND_LONG)
+def test_every_truncation_is_an_incomplete_archive(run, own_bytes, tmp_path):
     path = tmp_path / "cut.tar.gz"
-    for size in range(len(own_bytes)):
+    for size, _ in one_of_each_run(len(own_bytes), run):
         path.write_bytes(own_bytes[:size])
         for read in (reader.kind, reader.verify, reader.read_manifest):
             with pytest.raises(ArchiveIncomplete):

@@ -1,0 +1,3 @@
+module eventvault/reader
+
+go 1.21
