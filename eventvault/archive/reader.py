@@ -17,7 +17,7 @@ from eventvault.archive.output_files import OutputFiles
 from eventvault.archive.progress import Progress, ProgressCounter
 from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, open_archive
-from eventvault.archive.stored import StoredFile
+from eventvault.archive.stored import NO_RUNS, SkippedRuns, StoredFile
 from eventvault.archive.unpacking import check_fits, new_folder
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.archive.whole_hash import WholeHash
@@ -64,16 +64,20 @@ def verify(path: Path, *, progress: Progress | None = None, with_sha256: bool = 
         return _read_through(archive, OutputFiles(None), ProgressCounter(archive.size, progress), with_sha256)
 
 
-def verify_digests(path: Path, *, progress: Progress | None = None, with_sha256: bool = False) -> VerifiedArchive:
+def verify_digests(
+    path: Path, *, progress: Progress | None = None, with_sha256: bool = False, skipped: SkippedRuns = NO_RUNS
+) -> VerifiedArchive:
     """As `verify`, for an archive whose content is known to be good: its bytes must be those of its root.
 
-    An archive of format 1 has no such digests, and is checked as `verify` does.
+    An archive of format 1 has no such digests, and is checked as `verify` does. skipped: runs whose shared blocks need
+    no reading; then there is no SHA-256.
     """
     with open_archive(path, past_cache=True) as archive:
         counter = ProgressCounter(archive.size, progress)
         if _version(archive) == 1:
             return _read_through(archive, OutputFiles(None), counter, with_sha256)
-        return format2.check_digests(archive, counter, WholeHash(archive) if with_sha256 else None)
+        whole = WholeHash(archive) if with_sha256 and not skipped else None
+        return format2.check_digests(archive, counter, whole, skipped)
 
 
 def unpack(

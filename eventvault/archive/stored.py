@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+SkippedRuns = Mapping[int, tuple[int, int]]
+"""Runs whose blocks were read in another archive that shares them: offset → size of these blocks, and the CRC-32 of the
+bytes after them."""
+NO_RUNS: SkippedRuns = MappingProxyType({})
 
 
 class StoredMember(NamedTuple):

@@ -16,6 +16,7 @@ from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation_key import ensure_key
 from eventvault.backups.request_queue import NoteName
+from eventvault.backups.shared_damage import mark_sharing
 from eventvault.backups.shared_runs import ClonedRun
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
@@ -87,13 +88,10 @@ class Archiver:
         return earlier, reusable
 
     def _note_shared(self, name: str, result: dict[str, Any], reusable: dict[str, FileIdentity]) -> None:
-        """Note what the archive shares with earlier ones. A failure costs that knowledge only."""
+        """Note what the archive shares with earlier ones."""
         identity = msgspec.convert(result["identity"], FileIdentity)
         clones = msgspec.convert(result["clones"], list[ClonedRun])
-        try:
-            self._catalogue.shared_runs.add(name, identity, clones, reusable)
-        except OSError as error:
-            log.warning("what %s shares with other archives was not noted: %s", name, error)
+        self._catalogue.shared_runs.add(name, identity, clones, reusable)
 
     def _record_damaged(self, damaged: list[dict[str, str]], reusable: dict[str, FileIdentity]) -> None:
         """Mark the archives that proved to be damaged while members were copied from them."""
@@ -102,6 +100,7 @@ class Archiver:
             log.warning("%s is damaged: %s", name, problem)
             with suppress(EventVaultError):
                 self._catalogue.record_problem(name, problem, read=reusable[name])
+                mark_sharing(self._catalogue, self._chores, name)
 
 
 def _remove_unfinished(path: Path) -> None:

@@ -14,8 +14,8 @@ import itertools
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,20 +49,25 @@ class ClonedRun(msgspec.Struct, frozen=True):
     read: int
 
 
-class SharedRun(msgspec.Struct, frozen=True):
-    """Blocks that archives share; fields as of `ClonedRun`."""
+class SharedRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Blocks that archives share; fields as of `ClonedRun`. failed: they could not be read since."""
 
     size: int
     tail: int
     read: int
+    failed: bool = False
 
 
-class _Holder(msgspec.Struct, frozen=True):
-    """An archive. shared: the bytes that it shared when it was made; None if that is not known. runs: offset → run."""
+class _Holder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An archive. shared: the bytes that it shared when it was made; None if that is not known. runs: offset → run.
+
+    failed: the bytes that it shares with no other could not be read.
+    """
 
     identity: FileIdentity
     shared: int | None
     runs: dict[int, int]
+    failed: bool = False
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +77,9 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs: dict[int, SharedRun]
     archives: dict[str, _Holder]
     added: dict[int, int]
+
+
+_UNKNOWN = _Holder(FileIdentity(0, 0, 0), None, {})
 
 
 class DiskUse(NamedTuple):
@@ -104,9 +112,8 @@ class SharedRuns:
     def add(
         self, name: str, identity: FileIdentity, clones: Sequence[ClonedRun], sources: Mapping[str, FileIdentity]
     ) -> None:
-        """Enter an archive that was made here. sources: the files that it was cloned from. Raises OSError."""
-        with self._lock:
-            self._load()
+        """Enter an archive that was made here. sources: the files that it was cloned from."""
+        with self._changing():
             runs, archives, own = dict(self._document.runs), dict(self._document.archives), {}
             for source in {clone.source for clone in clones}:
                 archives[source] = _copy_of(archives.get(source), sources[source])
@@ -115,11 +122,64 @@ class SharedRuns:
                 held = archives[clone.source].runs
                 own[clone.offset] = number = held.get(clone.source_offset) or next(unused)
                 held[clone.source_offset] = number
-                runs[number] = SharedRun(clone.size, clone.tail, clone.read)
+                before = runs.get(number)
+                failed = before is not None and before.failed and before.read >= clone.read
+                runs[number] = SharedRun(clone.size, clone.tail, clone.read, failed)
             shared = sum(clone.size for clone in clones)
             archives[name] = _Holder(identity, shared, own)
             added = _added(self._document.added, self._today, identity.size - shared)
             self._save(_Document(1, runs, archives, added))
+
+    def runs_of(self, name: str) -> dict[int, int]:
+        """Return the runs that an archive shares: offset → number."""
+        return dict(self._document.archives.get(name, _UNKNOWN).runs)
+
+    def holders_of(self, numbers: Collection[int]) -> dict[str, list[int]]:
+        """Return the archives that hold these runs, with the runs' offsets there."""
+        wanted, archives = frozenset(numbers), self._document.archives
+        holders = {name: [at for at, n in holder.runs.items() if n in wanted] for name, holder in archives.items()}
+        return {name: offsets for name, offsets in holders.items() if offsets}
+
+    def read_since(self, name: str, instant: int) -> dict[int, SharedRun]:
+        """Return the runs of an archive, by offset, that were read in another one after `instant`."""
+        document = self._document
+        runs = {at: document.runs[number] for at, number in document.archives.get(name, _UNKNOWN).runs.items()}
+        return {at: run for at, run in runs.items() if run.read > instant and not run.failed}
+
+    def record_read(self, name: str, identity: FileIdentity, when: int, skipped: Collection[int] = ()) -> None:
+        """Note that an archive was read and found right, without the runs at the offsets `skipped`."""
+        self._note(name, identity, skipped, lambda run: SharedRun(run.size, run.tail, when), failed=False)
+
+    def record_failure(self, name: str, identity: FileIdentity, skipped: Collection[int] = ()) -> None:
+        """Note that the disk could not read an archive: its runs are read before they are cloned."""
+        self._note(name, identity, skipped, lambda run: msgspec.structs.replace(run, failed=True), failed=True)
+
+    def record_damage(self, numbers: Collection[int]) -> None:
+        """Note that these runs are damaged: an archive that is just being made may share them."""
+        with self._changing():
+            runs = dict(self._document.runs)
+            for number in runs.keys() & numbers:
+                runs[number] = msgspec.structs.replace(runs[number], failed=True)
+            self._save(msgspec.structs.replace(self._document, runs=runs))
+
+    def _note(
+        self,
+        name: str,
+        identity: FileIdentity,
+        skipped: Collection[int],
+        change: Callable[[SharedRun], SharedRun],
+        *,
+        failed: bool,
+    ) -> None:
+        with self._changing():
+            archives = dict(self._document.archives)
+            holder = _copy_of(archives.get(name), identity)
+            if not holder.runs and holder.failed == failed:
+                return
+            archives[name] = msgspec.structs.replace(holder, failed=failed)
+            numbers = {number for offset, number in holder.runs.items() if offset not in skipped}
+            runs = {number: change(run) if number in numbers else run for number, run in self._document.runs.items()}
+            self._save(msgspec.structs.replace(self._document, runs=runs, archives=archives))
 
     def refresh(self, present: Mapping[str, FileIdentity]) -> None:
         """Forget the archives that are not `present` any more, or are other files now. Raises OSError."""
@@ -143,10 +203,10 @@ class SharedRuns:
         document, now = self._document, self._now()
 
         def recent_reading(name: str, offset: int) -> int | None:
-            holder = document.archives.get(name)
-            number = holder.runs.get(offset) if holder is not None else None
-            read = own[name] if number is None else document.runs[number].read
-            return read if now - READ_AGAIN_AFTER <= read <= now else None
+            holder = document.archives.get(name, _UNKNOWN)
+            run = document.runs.get(holder.runs.get(offset, 0))
+            read, failed = (own[name], holder.failed) if run is None else (run.read, run.failed)
+            return read if now - READ_AGAIN_AFTER <= read <= now and not failed else None
 
         return recent_reading
 
@@ -163,6 +223,16 @@ class SharedRuns:
         """What the archives grew by a day in the last GROWTH_DAYS days; None if none was made since."""
         days = {day: count for day, count in self._document.added.items() if day > self._today - GROWTH_DAYS}
         return sum(days.values()) // (self._today - min(days) + 1) if days else None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Enter for a change. If the disk fails, what archives share is not known any more; that costs no archive."""
+        with self._lock:
+            try:
+                self._load()
+            except OSError as error:
+                log.warning("%s cannot be read: %s", self._path, error)
+            yield
 
     @property
     def _today(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from eventvault.backups import table_digests
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.scrub import BYTES_PER_SECOND
+from eventvault.backups.shared_damage import mark_sharing
+from eventvault.backups.shared_runs import SharedRun
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.files import FileIdentity
@@ -48,27 +51,32 @@ class Verifier:
     def scrub(self, name: str) -> BackupEntry:
         """Check an archive slowly, in any case its bytes; its content only if that was not done before.
 
+        Blocks that were read in another archive since this one was checked are not read again: they are the same ones.
         The records are also skipped if they do not fit on the disk. The archive's checksums need no space and find rot.
         """
         if self._catalogue.entry(name).content_checked:
-            return self._check(name, "digests", rate=BYTES_PER_SECOND)
+            return self._check(name, "digests", rate=BYTES_PER_SECOND, share=True)
         try:
             return self._check(name, "records", rate=BYTES_PER_SECOND)
         except NoSpace as error:
             log.warning("the records of %s are not checked: %s", name, error)
             return self._check(name, "members", rate=BYTES_PER_SECOND)
 
-    def _check(self, name: str, depth: str, *, rate: int) -> BackupEntry:
+    def _check(self, name: str, depth: str, *, rate: int, share: bool = False) -> BackupEntry:
+        """share: skip the shared blocks that were read in another archive since."""
         read, entry = self._catalogue.identity(name), self._catalogue.entry(name)
-        result = self._read(entry, read, depth=depth, rate=rate)
+        runs = self._catalogue.shared_runs
+        skipped = runs.read_since(name, entry.own_verified) if share and entry.own_verified else {}
+        result = self._read(entry, read, depth=depth, rate=rate, skipped=skipped)
         unchanged = (result["digest"] or result["sha256"]) == entry.checksum
         if depth == "digests" and not unchanged:  # digests alone do not tell whether other bytes are good
             return self._check(name, "records", rate=rate)
         self.counts["verified"] += 1
         log.info("%s was verified by its %s", name, result["checked"])
-        return self._catalogue.record_verified(
+        instant = clock.now()
+        self._catalogue.record_verified(
             name,
-            verified=clock.now(),
+            verified=instant,
             digest=result["digest"],
             sha256=result["sha256"] or (entry.sha256 if unchanged else None),
             sealed=msgspec.convert(result["sealed"], SealedRoot | None),
@@ -76,12 +84,22 @@ class Verifier:
             content_checked=result["records"] or (entry.content_checked and unchanged),
             read=read,
         )
+        runs.record_read(name, read, instant, skipped)
+        return self._catalogue.entry(name)
 
-    def _read(self, entry: BackupEntry, read: FileIdentity, *, depth: str, rate: int) -> dict[str, Any]:
-        scratch = str(self._settings.storage_dir)
+    def _read(
+        self, entry: BackupEntry, read: FileIdentity, *, depth: str, rate: int, skipped: Mapping[int, SharedRun]
+    ) -> dict[str, Any]:
+        arguments = {
+            "scratch": str(self._settings.storage_dir),
+            "skipped": [(offset, run.size, run.tail) for offset, run in skipped.items()],
+        }
         try:
-            return self._chores.run("check_archive", archive=entry.path, scratch=scratch, depth=depth, rate=rate)
-        except (ArchiveTooNew, ArchiveUnreadable):
+            return self._chores.run("check_archive", archive=entry.path, depth=depth, rate=rate, **arguments)
+        except ArchiveTooNew:
+            raise
+        except ArchiveUnreadable:
+            self._catalogue.shared_runs.record_failure(entry.name, read)
             raise
         except ArchiveError as error:
             self._mark_damaged(entry.name, read, error)
@@ -96,3 +114,4 @@ class Verifier:
         self.counts["damaged"] += 1
         table_digests.forget_digests(self._settings.storage_dir)
         log.error("%s is damaged: %s", name, error.message)
+        self.counts["damaged"] += len(mark_sharing(self._catalogue, self._chores, name))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import msgspec
 from eventvault import data_folders
 from eventvault.archive import any_tar, reader
 from eventvault.archive.progress import Progress
+from eventvault.archive.stored import SkippedRuns
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
@@ -28,27 +29,33 @@ Depth = Literal["digests", "members", "records"]
 unpacked too, and every block of its tables and every record is read."""
 
 
-def check_archive(*, archive: str, scratch: str, depth: Depth, rate: int = 0) -> dict[str, Any]:
+def check_archive(
+    *, archive: str, scratch: str, depth: Depth, rate: int = 0, skipped: Sequence[tuple[int, int, int]] = ()
+) -> dict[str, Any]:
     """Read an archive of any origin from end to end. Raises ArchiveError, NoSpace.
 
     Returns {digest, sha256, sealed, checked, records}: what stands for the archive's bytes and what its end says,
     `checked` as in the catalogue, and whether every record of an archive of ours was read. A foreign archive has no
     checksums but LevelDB's, so its records are always read. scratch: the folder to unpack in. rate: the limit in bytes
-    of the archive a second (0: none).
+    of the archive a second (0: none). skipped: runs whose shared blocks a check of digests need not read: offset, and
+    what `SkippedRuns` has.
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())
     own = reader.kind(path) == "own"
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-    found = _check_own(path, depth, folder, progress) if own else _check_foreign(path, folder, progress)
+    runs = {offset: (size, tail) for offset, size, tail in skipped}
+    found = _check_own(path, depth, folder, progress, runs) if own else _check_foreign(path, folder, progress)
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
     checked = "records" if depth == "records" or not own else "digests"
     return {**found, "checked": checked, "records": own and depth == "records"}
 
 
-def _check_own(path: Path, depth: Depth, folder: Path, progress: Progress | None) -> dict[str, Any]:
+def _check_own(
+    path: Path, depth: Depth, folder: Path, progress: Progress | None, skipped: SkippedRuns
+) -> dict[str, Any]:
     """Check an archive of ours. The SHA-256 of the whole file is taken along where it costs less than 10 %."""
     with_sha256 = depth == "records" or progress is not None
     if depth == "records":
@@ -56,7 +63,7 @@ def _check_own(path: Path, depth: Depth, folder: Path, progress: Progress | None
     elif depth == "members":
         archive = reader.verify(path, progress=progress, with_sha256=with_sha256)
     else:
-        archive = reader.verify_digests(path, progress=progress, with_sha256=with_sha256)
+        archive = reader.verify_digests(path, progress=progress, with_sha256=with_sha256, skipped=skipped)
     return {"digest": archive.digest, "sha256": archive.sha256, "sealed": msgspec.to_builtins(archive.sealed)}
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from blake3 import blake3
+from isal import isal_zlib
 
 from eventvault.archive import layout, manifest, tar
 from eventvault.archive.entries import EntryReader
@@ -27,7 +28,7 @@ from eventvault.archive.parallel import OrderedHash, in_order
 from eventvault.archive.progress import ProgressCounter
 from eventvault.archive.seal import SealedRoot
 from eventvault.archive.source import OpenArchive, Source
-from eventvault.archive.stored import StoredFile, StoredMember
+from eventvault.archive.stored import NO_RUNS, SkippedRuns, StoredFile, StoredMember
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.archive.whole_hash import WholeHash
 from eventvault.files import IO_BYTES
@@ -124,14 +125,16 @@ def read_through(
     return _complete(archive, contents, counter, whole)
 
 
-def check_digests(archive: OpenArchive, counter: ProgressCounter, whole: WholeHash | None = None) -> VerifiedArchive:
+def check_digests(
+    archive: OpenArchive, counter: ProgressCounter, whole: WholeHash | None = None, skipped: SkippedRuns = NO_RUNS
+) -> VerifiedArchive:
     """Check the root, and that every member has the digest in the index. No member is inflated.
 
     So the archive has the very bytes that its root stands for; whose root it is, the caller knows. whole: gets all
-    bytes. Raises as `read_through` does.
+    bytes. skipped: runs whose shared blocks need no reading. Raises as `read_through` does.
     """
     contents = read_contents(archive)
-    with closing(in_order(_digest_jobs(archive, contents))) as ends:
+    with closing(in_order(_digest_jobs(archive, contents, skipped))) as ends:
         for end in ends:
             _pass_on(end, counter, whole)
     return _complete(archive, contents, counter, whole)
@@ -154,17 +157,28 @@ def _complete(
     return VerifiedArchive(contents.manifest, sha256=sha256, digest=contents.digest, sealed=read_seal(archive))
 
 
-def _digest_jobs(archive: OpenArchive, contents: Contents) -> Iterator[Callable[[], int]]:
+def _digest_jobs(archive: OpenArchive, contents: Contents, skipped: SkippedRuns) -> Iterator[Callable[[], int]]:
     position = 0
     for entry in _named(archive, contents):
         _check_cover(archive, entry, position)
         position = entry.spans[-1].end
-        yield from (partial(_digest_span, archive, span) for span in entry.spans)
+        run = skipped.get(entry.header.end) if entry.data else None
+        yield from (partial(_digest_span, archive, span) for span in (entry.spans if run is None else [entry.header]))
+        if run is not None:
+            yield partial(_check_tail, archive, entry, *run)
 
 
 def _digest_span(archive: OpenArchive, span: Span) -> int:
     _read_span(archive, span)
     return span.end
+
+
+def _check_tail(archive: OpenArchive, entry: Entry, size: int, crc: int) -> int:
+    """Check the bytes of a run after its shared blocks."""
+    start, end = entry.header.end + size, entry.spans[-1].end
+    if isal_zlib.crc32(archive.read_at(start, max(0, end - start))) != crc:
+        raise archive.damaged("the bytes after shared blocks are not those that were written", start)
+    return end
 
 
 def _digest_of(archive: OpenArchive, start: int, end: int) -> bytes:

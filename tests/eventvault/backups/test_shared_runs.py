@@ -150,3 +150,62 @@ def test_growth_is_what_was_added_less_what_was_freed_in_the_last_days(archives:
     assert archives.runs.growth_per_day() == 50 * KIB
     archives.now += GROWTH_DAYS * DAY
     assert archives.runs.growth_per_day() is None
+
+
+def test_a_run_that_is_read_in_one_archive_is_read_for_all(archives: Archives) -> None:
+    archives.make("a")
+    archives.make("b", clone("a", to=8192), clone("a", at=65536, to=65536, size=20 * KIB))
+    assert archives.runs.read_since("b", NOW) == {}
+    archives.runs.record_read("a", archives.present()["a"], NOW + 5, skipped=[65536])
+    assert {at: run.size // KIB for at, run in archives.runs.read_since("b", NOW).items()} == {8192: 40}
+    assert archives.use("b").read == NOW
+    archives.runs.record_read("b", archives.present()["b"], NOW + 6, skipped=[8192])
+    assert archives.use("a").read == archives.use("b").read == NOW + 5
+    assert SharedRuns(archives.folder).read_since("a", NOW + 5).keys() == {65536}
+
+
+def test_the_holders_of_runs_are_named_with_the_places(archives: Archives) -> None:
+    archives.make("a")
+    archives.make("b", clone("a", to=8192), clone("a", at=65536, to=65536))
+    archives.make("c", clone("b", at=8192, to=12288))
+    first, second = archives.runs.runs_of("b").values()
+    assert archives.runs.holders_of([first]) == {"a": [4096], "b": [8192], "c": [12288]}
+    assert archives.runs.holders_of([second]) == {"a": [65536], "b": [65536]}
+    assert archives.runs.holders_of([]) == {}
+    assert archives.runs.runs_of("none") == {}
+
+
+def test_what_the_disk_could_not_read_is_read_before_it_is_shared_again(archives: Archives) -> None:
+    archives.make("a")
+    archives.make("b", clone("a"))
+    archives.make("c")
+    own = {"a": NOW, "b": NOW, "c": NOW}
+    archives.runs.record_failure("a", archives.present()["a"])
+    archives.runs.record_failure("c", archives.present()["c"])
+    tell = SharedRuns(archives.folder, lambda: NOW).recent_readings(own)
+    assert [tell("a", 4096), tell("a", 65536), tell("b", 4096), tell("c", 4096)] == [None] * 4
+    assert tell("b", 65536) == NOW
+    assert archives.use("b").read == NOW
+    for name in "abc":
+        archives.runs.record_read(name, archives.present()[name], NOW)
+    tell = archives.runs.recent_readings(own)
+    assert [tell("a", 4096), tell("a", 65536), tell("b", 4096), tell("c", 4096)] == [NOW] * 4
+
+
+def test_damage_that_is_found_while_a_run_is_cloned_unread_is_not_forgotten(archives: Archives) -> None:
+    archives.make("a")
+    archives.make("b", clone("a"))
+    archives.runs.record_damage([*archives.runs.runs_of("a").values()])
+    archives.make("c", clone("a"))
+    assert archives.runs.recent_readings({"c": NOW})("c", 4096) is None
+    archives.make("d", clone("a", read=NOW + 1))
+    archives.now += 1
+    assert archives.runs.recent_readings({"d": NOW})("d", 4096) == NOW + 1
+
+
+def test_readings_of_archives_that_share_nothing_write_nothing(archives: Archives) -> None:
+    archives.make("a")
+    before = archives.present()[".shared_runs.json"]
+    archives.runs.record_read("a", archives.present()["a"], NOW)
+    archives.runs.record_read("unknown", before, NOW)
+    assert archives.present()[".shared_runs.json"] == before
