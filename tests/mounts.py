@@ -38,10 +38,10 @@ class CannotMount(Exception):
 
 
 @contextmanager
-def tiny_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size at `folder`."""
+def tiny_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[Path]:
+    """A disk of that size at `folder`. inodes: how many files and folders it holds; 0: any number."""
     folder.mkdir(parents=True, exist_ok=True)
-    with _or_skip(), _tmpfs(folder, megabytes):
+    with _or_skip(), _tmpfs(folder, megabytes, inodes):
         yield folder
 
 
@@ -106,8 +106,8 @@ def _file_system(kind: str, mount_point: Path) -> AbstractContextManager[None]:
     return _tmpfs(mount_point) if kind == "tmpfs" else _disk_in_a_file(kind, mount_point)
 
 
-def _tmpfs(folder: Path, megabytes: int = MEGABYTES) -> AbstractContextManager[None]:
-    return _mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs")
+def _tmpfs(folder: Path, megabytes: int = MEGABYTES, inodes: int = 0) -> AbstractContextManager[None]:
+    return _mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={inodes}", "tmpfs")
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class RecoverCommand:
             state = status["store"]["state"]
             if state == "serving":
                 return status
-            if state == "failed":
+            if state in ("failed", "read_only"):
                 problem = status["problems"][0]
                 raise errors.from_wire(problem)
             time.sleep(_POLL_SECONDS)

@@ -211,6 +211,7 @@ class BackupMaker:
             # the committer's lock and wait for the database's users: a user must never wait for that lock.
             self.requests.close(request)
             with self._bus.committer.paused(), self._bus.using() as registry:
+                self._bus.check_writable()  # after a failed write, the log may hold what nobody acknowledged
                 yield self._manifest(registry, request.label, created)
 
         ensure_installation(self._settings, self._catalogue.installation)

@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import plyvel
 
@@ -21,7 +21,15 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
 from eventvault.database.commit import Committer
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import DatabaseDamaged, EventVaultError, StoreUnavailable, WriteFailed
+from eventvault.database.view import DatabaseView
+from eventvault.errors import (
+    DatabaseDamaged,
+    DatabaseError,
+    EventVaultError,
+    StoreRestoring,
+    StoreUnavailable,
+    WriteFailed,
+)
 from eventvault.system_errors import text_of
 
 log = logging.getLogger("EventBus")
@@ -37,6 +45,13 @@ class Head(NamedTuple):
     sequence: int
 
 
+Check = Callable[[EventRegistry, Head | None], None]
+
+
+def _no_check(registry: EventRegistry, before: Head | None) -> None:
+    """The check of a database that nobody appends to."""
+
+
 class Consumer(Protocol):
     """A reader of an outside source: started once the database is open, stopped before it is closed."""
 
@@ -48,8 +63,18 @@ class Consumer(Protocol):
 class EventBus:
     """The owner of the LevelDB handle. Safe to use from many threads."""
 
-    def __init__(self, database: Path, *, retain_in: Path | None = None, now: clock.Clock = clock.now) -> None:
-        """retain_in: the folder for the torn end of a log; None: it is not retained."""
+    def __init__(
+        self,
+        database: Path,
+        *,
+        retain_in: Path | None = None,
+        view: DatabaseView | None = None,
+        now: clock.Clock = clock.now,
+    ) -> None:
+        """retain_in: the folder for the torn end of a log; None: it is not retained.
+
+        view: for reading while the disk refuses to open the database; None: nothing can be read then.
+        """
         self.database = database
         self.committer = Committer(self)
         self.problem: EventVaultError | None = None
@@ -59,11 +84,12 @@ class EventBus:
         """Called by a swap while the database is still open and nothing is written to it any more."""
         self.on_writes_stopped: Callable[[], None] = lambda: None
         """Called once a merge has met damage, from the thread of the committer."""
-        self.check: Callable[[EventRegistry, Head | None], None] = lambda registry, before: None
+        self.check: Check = _no_check
         """Called at each opening before anything is appended, with the head at which the database was closed before, if
         this process had it open. Raises why the database cannot be used."""
         self._before: Head | None = None
         self._retain_in = retain_in
+        self._view = view
         self._now = now
         self._consumers: list[Consumer] = []
         self._state = threading.Condition()
@@ -72,6 +98,8 @@ class EventBus:
         self._closing = False
         self._writes_stopped: DatabaseDamaged | None = None
         """Why LevelDB refuses every write: a merge met damage. It would again soon after a reopening."""
+        self._writable = False
+        """Whether events may be appended: the database itself is open, and no write failed since."""
         self._db: Any = None
         self._registry: EventRegistry | None = None
 
@@ -80,10 +108,10 @@ class EventBus:
 
         Raises the reason why the database cannot be opened; nothing is started then.
         """
-        if self._registry is None:
+        if not self._writable:
             with self._exclusive():
-                if self._registry is None:  # a reopening may have opened it meanwhile
-                    self._open()
+                if not self._writable:  # a reopening may have opened it meanwhile
+                    self._open_anew()
         if not self._started:
             self._started = True
             self.committer.start()
@@ -100,6 +128,11 @@ class EventBus:
         """The ids of the open database's generations, oldest first; none while it is closed."""
         registry = self._registry
         return [generation.id for generation in registry.identity.generations] if registry is not None else []
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether events can be read, but none can be appended; `problem` says why."""
+        return self._registry is not None and not self._writable
 
     @contextmanager
     def using(self) -> Iterator[EventRegistry]:
@@ -120,9 +153,11 @@ class EventBus:
     def writing(self) -> Iterator[EventRegistry]:
         """Like `using`, but pass plyvel's errors on as they are, as the committer needs them.
 
-        Raises DatabaseDamaged after a merge has met damage, until the database is opened again.
+        Raises `problem` while nothing can be appended, and DatabaseDamaged after a merge has met damage, until the
+        database is opened again.
         """
         with self._in_use() as registry:
+            self.check_writable()
             if self._writes_stopped is not None:
                 raise self._writes_stopped.with_traceback(None)
             yield registry
@@ -135,6 +170,12 @@ class EventBus:
             log.error("%s; events can be read, but none can be written", damage)
             self.on_writes_stopped()
         return damage
+
+    def check_writable(self) -> None:
+        """Raise why nothing can be appended. Call it within `using`, for what needs the database itself."""
+        if not self._writable:
+            problem = self.problem or StoreUnavailable("the database cannot be written now", hint="try again")
+            raise problem.with_traceback(None)
 
     @contextmanager
     def _in_use(self) -> Iterator[EventRegistry]:
@@ -157,12 +198,13 @@ class EventBus:
     def reopen(self) -> None:
         """Close the database and open it again, as a failed write requires. Raises the reason if that fails.
 
-        Raises WriteFailed if another generation began because events are missing: a Kafka consumer must not go on from
-        offsets behind them.
+        Then reads go on: with the present handle if the disk has no room for an opening, else with a view. Raises
+        WriteFailed if another generation began because events are missing: a Kafka consumer must not go on from offsets
+        behind them.
         """
         with self._exclusive():
-            self._close()
-            registry = self._open()
+            self._writable = False
+            registry = self._open_anew()
         if self._before is not None and registry.identity.generation != self._before.generation:
             raise WriteFailed(
                 "the database lacks events that were acknowledged; a new generation began",
@@ -178,6 +220,7 @@ class EventBus:
 
         The consumers stop first: what they have read belongs to the old database. The old handle is closed before
         `replace_folder` runs: LevelDB opens tables by path, and would open the new folder's files of the same number.
+        If `replace_folder` raises StoreRestoring, the swap is decided but not done: the database stays closed.
         """
         consumers = self._consumers
         for consumer in consumers:
@@ -189,10 +232,8 @@ class EventBus:
                     if self._registry is not None:
                         before_close(self._registry)
                     self._close()
-                    try:
-                        replace_folder()
-                    finally:
-                        self._open()
+                    self._replace(replace_folder)
+                    self._open()
         finally:
             for consumer in consumers:
                 consumer.start()
@@ -222,27 +263,84 @@ class EventBus:
                 self._closing = False
                 self._state.notify_all()
 
+    @property
+    def _is_view_open(self) -> bool:
+        return self._view is not None and self._view.folder is not None
+
+    def _replace(self, replace_folder: Callable[[], None]) -> None:
+        """Replace the folder of the closed database; if nothing was decided, a failure opens the old one again."""
+        try:
+            replace_folder()
+        except StoreRestoring as error:
+            self._note(error)
+            raise
+        except BaseException:
+            with suppress(EventVaultError):
+                self._open()
+            raise
+
     def _close(self) -> None:
-        if self._registry is not None:
+        if self._registry is not None and not self._is_view_open:
             self._before = Head(self._registry.identity.generation, self._registry.last_sequence)
         self._registry = None
+        self._writable = False
         if self._db is not None:
             self._db.close()
             self._db = None
+        if self._view is not None and self._is_view_open:
+            self._view.remove()
+
+    def _open_anew(self) -> EventRegistry:
+        """Open the database. A handle that LevelDB refuses to write through is closed first, if there is room."""
+        if self._db is not None and not self._is_view_open:
+            try:
+                opening.check_room(self.database)
+            except OSError as error:
+                raise self._note(opening.opening_error(self.database, error)) from error
+            self._close()
+        return self._open()
 
     def _open(self) -> EventRegistry:
+        """Open the database in place of a view, or if the disk refuses that, make sure of a view. Raises the reason."""
         self._writes_stopped = None
         try:
-            self._db = opening.open_checked(self.database, retain_in=self._retain_in)
-            registry = EventRegistry(self._db, self.database, self._now)
-            self.check(registry, self._before)
+            db, registry = self._opened(self._open_leveldb, self.check)
         except (*SYSTEM_ERRORS, EventVaultError) as error:
-            self._fail(opening.opening_error(self.database, error))
-        self._registry, self.problem = registry, None
+            problem = self._note(opening.opening_error(self.database, error))
+            if self._db is None and not isinstance(problem, DatabaseError):
+                self._open_view()
+            raise problem from error
+        self._close()
+        self._db, self._registry, self._writable, self.problem = db, registry, True, None
         return registry
 
-    def _fail(self, error: EventVaultError) -> NoReturn:
-        self._close()
-        self.problem = error
-        log.error("%s", error)
-        raise error
+    def _open_leveldb(self) -> Any:
+        return opening.open_checked(self.database, retain_in=self._retain_in)
+
+    def _open_view(self) -> None:
+        if self._view is None:
+            return
+        try:
+            self._db, self._registry = self._opened(self._view.open)
+        except (*SYSTEM_ERRORS, EventVaultError) as error:
+            log.warning("the events cannot be read either: %s", text_of(error))
+            self._view.remove()
+            return
+        log.warning("events can be read, but none can be appended")
+
+    def _opened(self, open_leveldb: Callable[[], Any], check: Check = _no_check) -> tuple[Any, EventRegistry]:
+        db = open_leveldb()
+        try:
+            registry = EventRegistry(db, self.database, self._now)
+            check(registry, self._before)
+        except BaseException:
+            db.close()
+            raise
+        return db, registry
+
+    def _note(self, problem: EventVaultError) -> EventVaultError:
+        """Let health name the problem; one that repeats is logged once."""
+        if str(problem) != str(self.problem):
+            log.error("%s", problem)
+        self.problem = problem
+        return problem

@@ -19,7 +19,7 @@ import plyvel
 from eventvault.damage import is_damage
 from eventvault.database.registry import AppendBatch, EventRegistry, LookupFailed
 from eventvault.database.values import AppendResult
-from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace, StoreStopping, WriteFailed
+from eventvault.errors import DatabaseDamaged, DatabaseError, EventVaultError, NoSpace, StoreStopping, WriteFailed
 from eventvault.events.event import Appended
 from eventvault.system_errors import is_disk_full, text_of
 
@@ -178,13 +178,14 @@ class Committer:
             results, last = self._write(batches)
         except (plyvel.Error, OSError) as error:
             self._raise_damage(error)
-            log.warning("a write failed; the database is reopened before anything is acknowledged: %s", error)
-            self._handle.reopen()
+            log.warning("a write failed; the database is reopened before anything is acknowledged: %s",
+                        text_of(error))  # fmt: skip
+            self._reopen_after(error)
             try:
                 results, last = self._write(batches)
             except (plyvel.Error, OSError) as again:
                 self._raise_damage(again)
-                self._handle.reopen()
+                self._reopen_after(again)
                 raise write_error(again) from again
         self._count(results, time.monotonic() - began)
         return [AppendResult(result, last) for result in results]
@@ -203,6 +204,15 @@ class Committer:
         """Raise DatabaseDamaged if a merge met damage: LevelDB then refuses a write before it begins."""
         if is_damage(error):
             raise self._handle.report_damage(error, stops_writes=True) from error
+
+    def _reopen_after(self, error: plyvel.Error | OSError) -> None:
+        """Reopen the database. If that fails, the answer is that of the write, which may be on disk or not."""
+        try:
+            self._handle.reopen()
+        except DatabaseError:
+            raise
+        except EventVaultError as reason:
+            raise write_error(error) from reason
 
     def _count(self, results: list[list[Appended]], seconds: float) -> None:
         self.stats.groups += 1

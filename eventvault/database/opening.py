@@ -10,12 +10,16 @@ is never touched. Which process may open the live database: `eventvault.store.pr
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import plyvel
 
+from eventvault import data_folders
 from eventvault.damage import as_answer, is_damage
 from eventvault.database.cut_off import cut_torn_ends
 from eventvault.database.registry import open_leveldb
@@ -28,6 +32,8 @@ from eventvault.system_errors import is_lock_refused, lock_holder, text_of
 
 log = logging.getLogger("EventBus")
 
+ROOM_BYTES = 256 * 1024
+"""Room for an opening beyond the size of the files that LevelDB writes anew."""
 LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
 
@@ -94,6 +100,21 @@ def opening_error(folder: Path, error: Exception) -> EventVaultError:
     if isinstance(error, EventVaultError):
         return error
     return damaged(folder, text_of(error)) if is_damage(error) else as_answer(f"opening {folder}", error)
+
+
+def check_room(database: Path) -> None:
+    """Raise OSError unless the disk takes what LevelDB writes and syncs when it opens `database`.
+
+    It writes a table of what the logs hold, a MANIFEST, CURRENT and a log. So as many files are made beside it.
+    """
+    needed = sum(file.stat().st_size for file in database.iterdir() if file.suffix not in (".ldb", ".sst"))
+    with ExitStack() as probes:
+        for size in (needed + ROOM_BYTES, 1, 1, 1):
+            probe = probes.enter_context(
+                tempfile.NamedTemporaryFile(dir=database.parent, prefix=".probe-", suffix=data_folders.TEMPORARY_SUFFIX)
+            )
+            os.posix_fallocate(probe.fileno(), 0, size)
+            os.fdatasync(probe.fileno())
 
 
 def check_syncs_folders(folder: Path) -> None:

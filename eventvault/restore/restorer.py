@@ -68,10 +68,10 @@ class Restorer:
 
         operation: a request that was answered before gets the same answer. staged: the next start of the service swaps.
         Raises RestoreRunning, NoSpace, an ArchiveError, MomentUnavailable, UndoNotFound or NothingToUndo; then the live
-        data is as it was.
+        data is as it was. Raises StoreRestoring if the restore is decided and will be done (`answer_of`).
         """
         self.finisher.finish_deferred()
-        answer = self._answer_of(operation, staged=staged)
+        answer = self.answer_of(operation, staged=staged)
         if answer is not None:
             return answer
         with self._exclusively(_label(wanted)):
@@ -86,7 +86,7 @@ class Restorer:
                 self.finisher.finish_or_defer(intent)
             return intent.restored
 
-    def _answer_of(self, operation: str, *, staged: bool) -> Restored | None:
+    def answer_of(self, operation: str, *, staged: bool = False) -> Restored | None:
         """The answer that this operation had: it is the newest restore, or with `staged` the one that waits."""
         last = intents.read_last(self._settings.storage_dir)
         if last is not None and last.operation == operation:
@@ -132,7 +132,7 @@ class Restorer:
             with self.finisher.swapping:
                 yield
         except BaseException:
-            if intents.read_intent(self._settings.storage_dir) is None:
+            if not intents.is_decided(self._settings.storage_dir, intent):
                 self._remove_built(intent)
             raise
 

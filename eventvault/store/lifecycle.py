@@ -81,7 +81,8 @@ class Lifecycle:
     def try_to_open(self) -> None:
         """The caller holds `swapping`."""
         try:
-            self._prepare()
+            if not self._bus.is_read_only:  # else it was prepared, and a folder that is read must not be replaced
+                self._prepare()
             self.serve()
         except Cancelled:
             self.state = "stopping"
@@ -119,6 +120,11 @@ class Lifecycle:
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
+
+    def check_readable(self) -> None:
+        """Raise why events cannot be read; a database to which nothing can be appended can be."""
+        if self._is_starting() or self.state == "stopping" or not self._bus.is_read_only:
+            self.check()
 
     def check_started(self) -> None:
         """Raises StoreRestoring during a start. After a start that failed, a restore may still be the remedy."""
@@ -160,8 +166,9 @@ class Lifecycle:
 
     def _may_open_now(self) -> bool:
         """Whether to retry: a full disk and a held lock pass, a damaged database does not."""
-        closed = self._bus.registry is None and self.state in ("failed", "serving")
-        return closed and not isinstance(self._bus.problem, DatabaseDamaged)
+        closed = self._bus.registry is None or self._bus.is_read_only
+        open_again = closed and self.state in ("failed", "serving")
+        return open_again and not isinstance(self._bus.problem, DatabaseDamaged)
 
 
 def _restoring() -> StoreRestoring:

@@ -21,9 +21,11 @@ from eventvault.backups.trust import TrustList
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.clock_guard import ClockGuard
-from eventvault.database.bus import EventBus
+from eventvault.database.bus import EventBus, Head
 from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
+from eventvault.database.registry import EventRegistry
+from eventvault.database.view import DatabaseView
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
@@ -57,7 +59,8 @@ class StoreService(ComposedStore):
     """`eventvault.store.ports.store.Store` in the process that owns the database.
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
-    on_started: called once that is done. scheduler: None in a store for the command line, without Kafka too.
+    on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
+    without Kafka too.
     """
 
     def __init__(
@@ -76,7 +79,10 @@ class StoreService(ComposedStore):
         self.open_problems = OpenProblems(settings.storage_dir)
         self.clock_guard = clock_guard or ClockGuard(settings.storage_dir)
         self.bus = EventBus(
-            settings.database, retain_in=settings.storage_dir / data_folders.CUT_OFF, now=self.clock_guard.now
+            settings.database,
+            retain_in=settings.storage_dir / data_folders.CUT_OFF,
+            view=DatabaseView(settings.database),
+            now=self.clock_guard.now,
         )
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         self.chores = Chores()
@@ -93,7 +99,7 @@ class StoreService(ComposedStore):
         self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
         history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)
         self.head_check = HeadCheck(settings.storage_dir, history, self.chores, self.open_problems)
-        self.bus.check = self.head_check.check
+        self.bus.check = self._check_opened
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
@@ -145,7 +151,13 @@ class StoreService(ComposedStore):
 
     def _restores_owner(self) -> RestoresOwner:
         return RestoresOwner(
-            self.settings, self.lifecycle, self.catalogue, self.restorer, self.locator, self.preview, self._on_started
+            self.settings,
+            self.lifecycle,
+            self.bus,
+            self.catalogue,
+            self.restorer,
+            self.locator,
+            self.preview,
         )
 
     def _health_owner(self) -> HealthOwner:
@@ -174,8 +186,9 @@ class StoreService(ComposedStore):
 
     @property
     def state(self) -> str:
-        """`starting`, `restoring`, `serving`, `failed` or `stopping`."""
-        return self.lifecycle.state
+        """`starting`, `restoring`, `serving`, `read_only`, `failed` or `stopping`."""
+        state = self.lifecycle.state
+        return "read_only" if state in ("serving", "failed") and self.bus.is_read_only else state
 
     def stop(self) -> None:
         """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
@@ -188,10 +201,14 @@ class StoreService(ComposedStore):
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)
-        self._on_started()
 
     def _open_database(self) -> None:
         self.bus.init(self._consumers)
+
+    def _check_opened(self, registry: EventRegistry, before: Head | None) -> None:
+        """Called before anything is appended: a store that takes over must not restore from `restore/` over it."""
+        self._on_started()
+        self.head_check.check(registry, before)
 
     def _each_second(self) -> None:
         self.clock_watch.each_second()

@@ -141,10 +141,10 @@ def test_whoever_opens_while_it_is_being_opened_again_finds_it_open(
     bus = store_service.bus
     opens, begun, had_more_than = opening.open_checked, threading.Event(), threading.Event()
 
-    def slowly(folder: Path) -> Any:
+    def slowly(folder: Path, **more: Any) -> Any:
         begun.set()
         assert had_more_than.wait(60)
-        return opens(folder)
+        return opens(folder, **more)
 
     monkeypatch.setattr(opening, "open_checked", slowly)
     reopening = threading.Thread(target=bus.reopen)

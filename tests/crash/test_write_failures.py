@@ -70,7 +70,7 @@ class Posts:
             assert reply.status in (503, 507), answer
             assert answer["success"] is False
             assert answer["hint"]
-            assert answer["code"] in ("write_failed", "no_space", "database_error", "store_unavailable"), answer
+            assert answer["code"] in ("write_failed", "no_space", "disk_failed", "store_unavailable"), answer
             assert reply.status == 507 or reply.headers["retry-after"]
             self.refused.append(event_id)
         return reply.status

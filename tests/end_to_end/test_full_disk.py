@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from eventvault.errors import NoSpace
+from eventvault.database.bus import EventBus
+from eventvault.database.view import DatabaseView
+from eventvault.errors import DiskFailed, NoSpace
 from eventvault.settings import Settings
-from tests.mounts import tiny_disk
+from tests import processes
+from tests.mounts import read_only, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.service import Service
 from tests.stores import running_service
@@ -107,3 +114,94 @@ def test_a_restore_that_does_not_fit_leaves_the_live_data(tiny_storage: Path, se
         assert prefixes(service) == {"live": 2}
         assert service.append(drafts(1, "after")).last_sequence == 3
         assert not leftovers(tiny_storage)
+
+
+def fill_bytes(folder: Path) -> None:
+    with (folder / "filler").open("ab", buffering=0) as file, suppress(OSError):
+        for size in (2**20, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+def fill_inodes(folder: Path) -> None:
+    with suppress(OSError):
+        for number in itertools.count():
+            (folder / f"filler-{number}").touch()
+
+
+def free(folder: Path) -> None:
+    for filler in folder.glob("filler*"):
+        filler.unlink()
+
+
+READS = ("/api/events?limit=1", "/api/events/first-1", "/api/events/export", "/api/backup/list", "/api/backup/timeline")
+
+
+def check_reads(running: Service, events: int) -> None:
+    for path in READS:
+        assert running.get(path).status == 200, path
+    assert len(running.get("/api/events/export").body.splitlines()) == events
+    assert running.get("/api/health/ready").status == 200
+    health = running.get("/api/health").json()
+    assert (health["status"], health["store"]["state"], health["store"]["events"]) == ("degraded", "read_only", events)
+    assert "no_space" in [problem["code"] for problem in health["problems"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fill", "inodes"), [pytest.param(fill_bytes, 0, id="bytes"), pytest.param(fill_inodes, 60, id="inodes")]
+)
+def test_reads_go_on_while_the_disk_is_full_and_after_each_kind_of_start(
+    settings_environment: dict[str, str],
+    service: Callable[..., Service],
+    fill: Callable[[Path], None],
+    inodes: int,
+) -> None:
+    with tiny_disk(Path(settings_environment["STORAGE_DIR"]), 128, inodes=inodes) as storage:
+        running = service(workers=1)
+        assert running.post("/api/events", [{"type": "t", "id": f"first-{n}"} for n in range(20)]).status == 201
+        acknowledged = 20
+        fill(storage)
+        while (reply := running.post("/api/events", random_events(100))).status == 201:
+            acknowledged += 100  # LevelDB needs a new file at some time
+        assert (reply.status, reply.json()["code"]) == (507, "no_space")
+        check_reads(running, acknowledged)
+        reply = running.post("/api/backup/create", {})
+        assert (reply.status, reply.json()["code"]) == (507, "no_space")
+
+        (store,) = running.stores()
+        os.kill(store, signal.SIGKILL)  # its socket stays, and takes an inode
+        fill(storage)
+        processes.wait_until(lambda: running.stores() not in ([], [store]), "no store takes over")
+        check_reads(running, acknowledged)
+        running.stop()
+        running = service(workers=1)
+        check_reads(running, acknowledged)
+
+        free(storage)
+        processes.wait_until(
+            lambda: running.post("/api/events", {"type": "t", "id": "freed"}).status in (200, 201), "it stays full", 5
+        )
+        health = running.get("/api/health").json()
+        assert (health["status"], health["store"]["state"]) == ("ok", "serving")
+        assert len(running.get("/api/events/export").body.splitlines()) == acknowledged + 1
+        running.stop()
+
+
+def test_a_database_on_a_read_only_disk_is_read_and_goes_on_once_it_can_be_written(settings: Settings) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(3))
+    bus = EventBus(settings.database, view=DatabaseView(settings.database))
+    with read_only(settings.storage_dir):
+        with pytest.raises(DiskFailed, match=r"opening .* failed: .*Read-only file system"):
+            bus.init([])
+        assert bus.is_read_only
+        with bus.using() as registry:
+            assert [sequence for sequence, _ in registry.events(0, 9)] == [1, 2, 3]
+        with pytest.raises(DiskFailed), bus.writing():
+            pass
+    bus.init([])
+    assert not bus.is_read_only
+    assert bus.problem is None
+    bus.close()

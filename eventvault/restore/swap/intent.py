@@ -101,14 +101,23 @@ def free_name(storage_dir: Path, name: str) -> str:
 def withdraw_intent(storage_dir: Path, intent: Intent) -> None:
     """After a failure: remove the intent if nothing was renamed yet, so that no later start acts on it.
 
-    If the old database was renamed already, the intent stays, and the next try finishes it.
+    If the old database was renamed already, or the intent cannot be removed, the restore is decided: the next try
+    finishes it.
     """
     staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
-    if not staged.is_dir() or previous.exists():
-        return
     with contextlib.suppress(OSError, NoSpace):
-        remove_intent(storage_dir)
-        remove_durably(staged.parent)
+        if staged.is_dir() and not previous.exists():
+            remove_intent(storage_dir)
+            remove_durably(staged.parent)
+
+
+def is_decided(storage_dir: Path, intent: Intent) -> bool:
+    """Return False if the next start does surely nothing about `intent`; True also if that cannot be read now."""
+    try:
+        present = read_intent(storage_dir)
+    except (DatabaseDamaged, OSError):
+        return True
+    return present is not None and present.operation == intent.operation
 
 
 def note_done(storage_dir: Path, intent: Intent) -> None:

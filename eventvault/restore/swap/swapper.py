@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import EventVaultError
+from eventvault.errors import EventVaultError, StoreRestoring
 from eventvault.restore.swap import carry_over, undo
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
@@ -20,16 +20,23 @@ class Swapper:
     def swap(self, intent: Intent, undone: PreviousDatabase | None) -> Intent:
         """Swap while the service runs: the bus closes the old database and opens the new one.
 
-        undone: the previous database that an undo brings back. Returns the intent as it was decided.
+        undone: the previous database that an undo brings back. Returns the intent as it was decided. Raises
+        StoreRestoring if it is decided, but not done, or the new database cannot be opened yet.
         """
         swap = _BusSwap(self, self._settings, intent, undone)
-        self._bus.swap(swap.replace_folder, swap.before_close)
+        try:
+            self._bus.swap(swap.replace_folder, swap.before_close)
+        except Exception as error:
+            if not swap.is_done or isinstance(error, StoreRestoring):
+                raise
+            raise _still_restoring(intent, error) from error
         return swap.intent
 
     def swap_closed(self, intent: Intent) -> Intent:
         """Swap a database that nobody has open. Returns the intent as it was decided.
 
-        If that fails before anything was renamed, it removes the intent: no later start may act on it.
+        If that fails before anything was renamed, it removes the intent: no later start may act on it. Raises
+        StoreRestoring if the intent stays: the next try finishes the restore.
         """
         storage, database = self._settings.storage_dir, self._settings.database
         if not (storage / intent.staged).is_dir():
@@ -41,17 +48,27 @@ class Swapper:
         try:
             intents.write_intent(storage, intent)
             intents.swap_folders(storage, database, intent)
-        except BaseException:
+        except Exception as error:
             intents.withdraw_intent(storage, intent)
+            if intents.is_decided(storage, intent):
+                raise _still_restoring(intent, error) from error
             raise
         return intent
 
 
+def _still_restoring(intent: Intent, error: Exception) -> StoreRestoring:
+    return StoreRestoring(
+        f"{intent.restored.source} is being restored; it is finished once this has passed: {error}",
+        hint="wait: the service tries again each second; GET /api/health says what stops it",
+    )
+
+
 class _BusSwap:
-    """What the bus calls during one swap. intent: complete once the swap is done."""
+    """What the bus calls during one swap. intent: complete once the swap is done (`is_done`)."""
 
     def __init__(self, swapper: Swapper, settings: Settings, intent: Intent, undone: PreviousDatabase | None) -> None:
         self.intent = intent
+        self.is_done = False
         self._swapper = swapper
         self._settings = settings
         self._undone = undone
@@ -62,3 +79,4 @@ class _BusSwap:
 
     def replace_folder(self) -> None:
         self.intent = self._swapper.swap_closed(self.intent)
+        self.is_done = True

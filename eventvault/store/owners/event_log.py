@@ -36,12 +36,12 @@ class EventLogOwner(EventLog):
         return self._bus.committer.append(AppendBatch(drafts, self._nonces.next()))
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         with self._bus.using() as registry:
             return registry.get(event_id, source, recorded_to)
 
     def scan(self, query: ScanQuery) -> Page:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         with self._bus.using() as registry:
             page = self._past.scan(registry.identity, query)
             return page if isinstance(page, Page) else scan(registry, page)

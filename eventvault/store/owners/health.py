@@ -34,7 +34,7 @@ from eventvault.store.ports.health import Health
 
 @dataclass(frozen=True, kw_only=True)
 class HealthOwner(Health):
-    """Describes the parts of a store. state: `starting`, `restoring`, `serving`, `failed` or `stopping`."""
+    """Describes the parts of a store. state: as `StoreService.state`."""
 
     settings: Settings
     state: Callable[[], str]

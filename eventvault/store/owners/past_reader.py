@@ -21,16 +21,16 @@ class PastReaderOwner(PastReader):
         self._event_log = event_log
 
     def resolve_moment(self, moment: Moment) -> PastView:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         return self._views.resolve_moment(moment)
 
     def last_common(self, one: str, other: str) -> int | None:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         with self._bus.using() as registry:
             return registry.identity.last_common(one, other)
 
     def diff(self, query: DiffQuery) -> DiffPage:
-        self._lifecycle.check()
+        self._lifecycle.check_readable()
         return self._views.diff(query)
 
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from eventvault.backups.catalogue import Catalogue
+from eventvault.database.bus import EventBus
+from eventvault.errors import DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
@@ -20,27 +23,29 @@ from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.restores import Restores
 
+DECIDED_SECONDS = 10.0
+"""How long a request waits for a restore that is decided, but that a disk keeps from being finished."""
+_POLL_SECONDS = 0.1
+
 
 class RestoresOwner(Restores):
-    """on_started: called once a restore is applied, after which a store that takes over has nothing to restore."""
-
     def __init__(
         self,
         settings: Settings,
         lifecycle: Lifecycle,
+        bus: EventBus,
         catalogue: Catalogue,
         restorer: Restorer,
         locator: MomentLocator,
         preview: RestorePreview,
-        on_started: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
+        self._bus = bus
         self._catalogue = catalogue
         self._restorer = restorer
         self._locator = locator
         self._preview = preview
-        self._on_started = on_started
 
     def restore(self, name: str, *, staged: bool = False, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
@@ -50,15 +55,19 @@ class RestoresOwner(Restores):
             archive = ArchiveSource(Path(entry.path), Trust.of(entry, self._catalogue.proof()))
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
-        return self._serving_afterwards(work)
+        return self._serving_afterwards(work, operation)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
-        return self._serving_afterwards(lambda: self._restorer.restore(moment, staged=staged, operation=operation.id))
+        return self._serving_afterwards(
+            lambda: self._restorer.restore(moment, staged=staged, operation=operation.id), operation
+        )
 
     def undo(self, name: str | None = None, *, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
-        return self._serving_afterwards(lambda: self._restorer.restore(UndoRequest(name), operation=operation.id))
+        return self._serving_afterwards(
+            lambda: self._restorer.restore(UndoRequest(name), operation=operation.id), operation
+        )
 
     def list_undo(self) -> list[PreviousEntry]:
         return undo.list_undo(self._settings.storage_dir)
@@ -69,11 +78,30 @@ class RestoresOwner(Restores):
     def timeline(self) -> dict[str, Any]:
         return timeline(self._locator)
 
-    def _serving_afterwards(self, work: Callable[[], Restored]) -> Restored:
+    def _serving_afterwards(self, work: Callable[[], Restored], operation: Operation) -> Restored:
         self._lifecycle.check_started()
-        restored = work()
+        try:
+            restored = work()
+        except StoreRestoring as error:
+            return self._await_decided(operation, error)
         if not restored.staged:
-            # If the start had failed: a store that takes over now must not restore from `restore/` again.
-            self._on_started()
-            self._lifecycle.serve()
+            try:
+                self._lifecycle.serve()
+            except (NoSpace, TooBusy, DiskFailed) as error:
+                return self._await_decided(operation, _not_open_yet(restored, error))
         return restored
+
+    def _await_decided(self, operation: Operation, error: StoreRestoring) -> Restored:
+        """Wait until the store has finished a restore that is decided. Raises `error` if it cannot for so long."""
+        deadline = time.monotonic() + DECIDED_SECONDS
+        while time.monotonic() < deadline:
+            if self._lifecycle.refusal() is None and not self._bus.is_read_only and self._bus.registry is not None:
+                restored = self._restorer.answer_of(operation.id)
+                if restored is not None:
+                    return restored
+            time.sleep(_POLL_SECONDS)
+        raise error
+
+
+def _not_open_yet(restored: Restored, error: EventVaultError) -> StoreRestoring:
+    return StoreRestoring(f"{restored.source} was restored, but cannot be served yet: {error.message}", hint=error.hint)

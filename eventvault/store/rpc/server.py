@@ -23,6 +23,7 @@ from eventvault.files import sync_folder
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.dispatch import Dispatch
 from eventvault.store.service import StoreService
+from eventvault.system_errors import is_disk_full
 
 log = logging.getLogger("EventBus")
 
@@ -34,6 +35,7 @@ DRAIN_SECONDS = 5.0
 """How long a store that ends waits until the requests that it has read are answered."""
 _BACKLOG = 256
 _ACCEPT_AGAIN_SECONDS = 0.1
+_SPARE_INODES = 16
 
 
 class StoreServer:
@@ -68,14 +70,23 @@ class StoreServer:
         self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
-        """Bind under a temporary name and rename it: behind the socket's name there is always a listener."""
+        """Bind under a temporary name and rename it: behind the socket's name there is always a listener.
+
+        If the disk has no room for a second name, the socket of the store before this one makes room.
+        """
         for unfinished in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
             unfinished.unlink(missing_ok=True)
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             temporary = f".{secrets.token_hex(4)}.sock"
-            listener.bind(wire.short_path(folder, temporary))
+            try:
+                listener.bind(wire.short_path(folder, temporary))
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                self._path.unlink(missing_ok=True)
+                listener.bind(wire.short_path(folder, temporary))
             os.chmod(temporary, 0o600, dir_fd=folder)
             listener.listen(_BACKLOG)
             os.rename(temporary, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -101,7 +112,8 @@ class StoreServer:
                 # No descriptor or no thread is free; one will be when another connection ends.
                 log.warning("accepting a connection failed: %s", error)
                 time.sleep(_ACCEPT_AGAIN_SECONDS)
-        self._path.unlink(missing_ok=True)
+        if not _lacks_inodes(self._path.parent):  # else the next store could not make its socket
+            self._path.unlink(missing_ok=True)
         listener.close()
 
     def end(self) -> None:
@@ -239,3 +251,9 @@ def _send_soon(connection: socket.socket, body: bytes) -> None:
 def _send_rest(connection: socket.socket, rest: bytes) -> None:
     with contextlib.suppress(OSError):
         connection.sendall(rest)
+
+
+def _lacks_inodes(folder: Path) -> bool:
+    """True if the file system has hardly any inode left; False also if it does not count them."""
+    status = os.statvfs(folder)
+    return bool(status.f_files) and status.f_favail < _SPARE_INODES

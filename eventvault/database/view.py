@@ -1,0 +1,69 @@
+"""A view of the database, for reading while the disk refuses to open the database itself.
+
+LevelDB writes whenever it opens a database. So a view is a folder elsewhere, in the system's temporary folder, with
+links to the tables and copies of CURRENT, the MANIFEST and the logs: LevelDB writes there, and changes nothing here.
+Nobody else may open the database meanwhile, and no folder of it may be renamed: LevelDB opens tables by path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from eventvault.database.registry import open_leveldb
+from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb.examine import Examination, examine_database
+
+
+class DatabaseView:
+    """At most one view of `database`. Only the process that owns the database may use it."""
+
+    def __init__(self, database: Path) -> None:
+        self.folder: Path | None = None
+        """The view's folder, once `open` was called."""
+        self._database = database
+        owner = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
+        self._prefix = f"eventvault-view-{owner}-"
+        self._parent = _temporary_folder()
+
+    def open(self) -> Any:
+        """Make the view and open it with plyvel. After an error, of the system or DatabaseDamaged, there is none."""
+        self.remove()
+        self.folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._parent))
+        try:
+            examination = examine_database(self._database)
+            if examination.damaged:
+                raise DatabaseDamaged("; ".join(examination.problems))
+            self._fill(self.folder, examination)
+            return open_leveldb(self.folder)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Remove the view, and those of killed processes. It must be closed."""
+        self.folder = None
+        for folder in self._parent.glob(f"{self._prefix}*"):
+            with suppress(OSError):
+                shutil.rmtree(folder)
+
+    def _fill(self, folder: Path, examination: Examination) -> None:
+        for file in self._database.absolute().iterdir():
+            if file.suffix in (".ldb", ".sst"):
+                (folder / file.name).symlink_to(file)
+        for name in filter(None, ("CURRENT", examination.manifest)):
+            shutil.copyfile(self._database / name, folder / name)
+        for log in examination.logs:  # without its torn end
+            with (self._database / log.name).open("rb") as source:
+                (folder / log.name).write_bytes(source.read(log.offset))
+
+
+def _temporary_folder() -> Path:
+    """The system's temporary folder. Python looks for one that works, which must not fail just when a disk does."""
+    with suppress(OSError):
+        return Path(tempfile.gettempdir())
+    return Path("/tmp")
