@@ -53,6 +53,11 @@ def media_type(content_type: str | None) -> tuple[str, str | None]:
     return kind.strip().lower(), parameters_by_name.get("charset")
 
 
+def is_json(kind: str) -> bool:
+    """Return whether a media type, in lower case and without parameters, stands for JSON."""
+    return kind in ("application/json", "text/json") or kind.endswith("+json")
+
+
 def _parameter(text: str) -> tuple[str, str]:
     name, _, value = text.partition("=")
     return name.strip().lower(), value.strip().strip('"')
@@ -159,6 +164,8 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
     try:
         value = _read_members(text.decode(), repeated)
     except UnicodeDecodeError as error:
+        if isinstance(refusal, msgspec.DecodeError) and not isinstance(refusal, msgspec.ValidationError):
+            raise _not_json(what, refusal) from None
         raise MalformedInput(
             f"{what} is not UTF-8: {error.reason} at byte {error.start}",
             hint="send UTF-8 and declare it: Content-Type: application/json; charset=utf-8 (PowerShell: -ContentType)",

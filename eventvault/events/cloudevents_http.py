@@ -175,7 +175,7 @@ def with_data(attributes: dict[str, Any], body: bytes | None, content_type: str 
     if not body:
         return sent_event.from_attributes(attributes)
     kind, charset = json_text.media_type(content_type)
-    if kind in ("application/json", "text/json") or kind.endswith("+json"):
+    if json_text.is_json(kind):
         return sent_event.from_attributes(attributes, _json_data(json_text.to_utf8(body, charset)))
     return sent_event.from_attributes(attributes | _text_or_base64(kind, charset, body))
 

@@ -131,16 +131,25 @@ def differs(
     """Return whether the attributes in `sent`, without those that were filled in, differ from those of `stored`.
 
     The absence of an attribute that would be filled in is no difference. `data` is compared as text without white space
-    between its tokens. stored_encoded, sent_encoded: an earlier version may have encoded that `data` anew.
+    between its tokens; a text that is no JSON by its `datacontenttype` by its characters, as binary mode has no
+    escapes. stored_encoded, sent_encoded: an earlier version may have encoded that `data` anew.
     """
     old = {name: value for name, value in raw_attributes(stored).items() if name not in REGISTRY_ATTRIBUTES}
     new = {name: value for name, value in raw_attributes(sent).items() if name not in filled}
     if (old.keys() ^ new.keys()) - set(filled):
         return True
     data = (old.pop("data", _NULL), new.pop("data", _NULL))
-    return any(not _equal(old[name], value) for name, value in new.items()) or not _equal_data(
-        *data, stored_encoded, sent_encoded
-    )
+    if any(not _equal(old[name], value) for name, value in new.items()):
+        return True
+    return not _equal_data(*data, stored_encoded, sent_encoded) and not (_is_plain_text(old, *data) and _equal(*data))
+
+
+def _is_plain_text(attributes: Mapping[str, msgspec.Raw], *data: msgspec.Raw) -> bool:
+    """Return whether both `data` are JSON strings whose `datacontenttype` is not JSON."""
+    if "datacontenttype" not in attributes or any(bytes(text)[:1] != b'"' for text in data):
+        return False
+    kind = orjson.loads(bytes(attributes["datacontenttype"]))
+    return isinstance(kind, str) and not json_text.is_json(json_text.media_type(kind)[0])
 
 
 def same_content(one: bytes, other: bytes, *, one_encoded: bool = False, other_encoded: bool = False) -> bool:

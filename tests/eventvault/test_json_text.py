@@ -170,6 +170,12 @@ def test_what_is_not_utf_8_is_malformed(text: bytes) -> None:
         json_text.read(text)
 
 
+@pytest.mark.parametrize("text", [b"\xff", b"[1,\xe9]", b'{"a":1,\xa0"b":2}'])
+def test_other_bytes_between_tokens_are_not_json(text: bytes) -> None:
+    with pytest.raises(MalformedInput, match="not JSON"):
+        json_text.read(text)
+
+
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "9" * 5000])
 def test_a_number_that_python_does_not_hold_is_read_but_not_parsed(text: str) -> None:
     assert json_text.read(text.encode())[1] == text.encode()

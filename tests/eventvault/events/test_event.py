@@ -107,6 +107,15 @@ def test_data_differs_if_it_is_written_otherwise(one: bytes, other: bytes) -> No
     assert not event.same_content(kept % other, kept % one)
 
 
+@pytest.mark.parametrize(("kind", "same"), [("text/plain; charset=utf-8", True), ("a/b+json", False), (None, False)])
+def test_a_text_that_is_no_json_differs_only_in_its_characters(kind: str | None, same: bool) -> None:
+    typed = b"" if kind is None else b',"datacontenttype":"%s"' % kind.encode()
+    kept = b'{"type":"t","id":"a"%s,"data":%s}'
+    assert event.same_content(kept % (typed, '"é"'.encode()), kept % (typed, b'"\\u00E9"')) == same
+    assert not event.same_content(kept % (typed, b'"a"'), kept % (typed, b'"b"'))
+    assert not event.same_content(kept % (typed, b"1.5"), kept % (typed, b"1.50"))
+
+
 @pytest.mark.parametrize(("encoded", "sent"), OTHERWISE_WRITTEN[1:-1])
 def test_data_that_an_earlier_version_encoded_is_the_same_as_its_text(encoded: bytes, sent: bytes) -> None:
     kept = b'{"type":"t","id":"a","data":%s}'
