@@ -8,13 +8,18 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from blake3 import blake3
 from isal import isal_zlib
 
-from eventvault.archive.parallel import read_buffer, thread_count
+from eventvault.archive import layout
+from eventvault.archive.members import inflate_piece
+from eventvault.archive.parallel import OrderedHash, read_buffer, thread_count
+from eventvault.archive.source import OpenArchive
 from eventvault.archive.stored import Clone, MemberRun, StoredMember
+from eventvault.errors import ArchiveDamaged
 from eventvault.files import SourceUnreadable, clone_range, copy_range, read_source, write_at
 
 _UNCHECKED = 8
@@ -62,9 +67,10 @@ class ArchiveOutput:
         write_at(self._handle, content, self.offset)
         self._append(len(content), None)
 
-    def copy(self, run: MemberRun) -> CopiedRun:
-        """Append the members of a file in another archive.
+    def copy(self, run: MemberRun, content: str) -> CopiedRun:
+        """Append the members of a file in another archive. content: BLAKE3 of the file, in hex.
 
+        Members of format 1 are inflated and compared with it; those of format 2 were inflated when they were made.
         Whole blocks are shared where the file system can. Those of a run that was read lately are not read again.
         Digests that the other archive has are returned unchecked: `finish` raises CopyFailed if they are wrong. Raises
         CopyFailed if bytes are missing or unreadable.
@@ -76,11 +82,12 @@ class ArchiveOutput:
                 self._append(run.file.length, None)
                 return CopiedRun([member.blake3 or "" for member in run.file.members], tail)
             position, checks = 0, []
-            for member in run.file.members:
+            inflated = None if _has_digests(run) else _InflatedFile(run, content)
+            for number, member in enumerate(run.file.members):
                 if clone is None:
                     self._copy(run, start, position, member.length)
                 shared = max(0, clone.size - position) if clone else 0
-                copied = _Copied(self.offset, member, shared, run, position)
+                copied = _Copied(self.offset, member, shared, run, position, number, inflated)
                 position += member.length
                 checks.append(self._pool.submit(_check_copy, self._handle, copied))
                 self._append(member.length, checks[-1])
@@ -106,8 +113,7 @@ class ArchiveOutput:
         if len(tail) < run.file.length - size:
             raise self._ended(run, size + len(tail))
         write_at(self._handle, tail, self.offset + size)
-        known = all(member.blake3 is not None for member in run.file.members)
-        read = run.read if known else None
+        read = run.read if _has_digests(run) else None
         self.clones.append(Clone(run.number, run.file.offset, self.offset, size, isal_zlib.crc32(tail), read))
         return self.clones[-1], tail
 
@@ -146,11 +152,44 @@ class ArchiveOutput:
         self._flushed = end
 
 
+class _InflatedFile:
+    """Compares the content of copied members with that of their file. content: its BLAKE3 in hex."""
+
+    def __init__(self, run: MemberRun, content: str) -> None:
+        self._run = run
+        self._content = content
+        self._pieces = list(layout.pieces(run.file.size))
+        self._hash = OrderedHash()
+
+    def compare(self, number: int, packed: memoryview) -> None:
+        """Inflate member `number`, counted from 0. Raises CopyFailed."""
+        try:
+            self._hash.update(number, self._inflate(number, packed))
+        except BaseException:
+            self._hash.give_up()
+            raise
+        if number == len(self._pieces) - 1 and self._hash.hexdigest() != self._content:
+            raise self._failed()
+
+    def give_up(self) -> None:
+        self._hash.give_up()
+
+    def _inflate(self, number: int, packed: memoryview) -> memoryview:
+        copy = OpenArchive(Path(self._run.file.name), -1, len(packed))
+        try:
+            return inflate_piece(copy, packed, 0, *self._pieces[number])
+        except ArchiveDamaged as error:
+            raise self._failed() from error
+
+    def _failed(self) -> CopyFailed:
+        return CopyFailed(self._run.number, f"its members of {self._run.file.name} do not hold that file")
+
+
 class _Copied(NamedTuple):
-    """A member at `offset` of the new file, copied from `position` of a run.
+    """The member `number` of a run, at `offset` of the new file, copied from `position` of the run.
 
     shared: how many of its bytes, from the first, are in blocks of the earlier archive; the others are only in the new
-    file.
+    file. inflated: what its content is compared with; None: with nothing.
     """
 
     offset: int
@@ -158,10 +197,29 @@ class _Copied(NamedTuple):
     shared: int
     run: MemberRun
     position: int
+    number: int
+    inflated: _InflatedFile | None
+
+
+def _has_digests(run: MemberRun) -> bool:
+    return all(member.blake3 is not None for member in run.file.members)
 
 
 def _check_copy(handle: int, copied: _Copied) -> str:
-    """Read a copied member from the new file and compare it with what the earlier archive has. Returns its BLAKE3.
+    """Check a copied member. Returns its BLAKE3. Raises as `_check_bytes` does, and CopyFailed for wrong content."""
+    try:
+        packed, digest = _check_bytes(handle, copied)
+        if copied.inflated is not None:
+            copied.inflated.compare(copied.number, packed)
+    except BaseException:
+        if copied.inflated is not None:
+            copied.inflated.give_up()
+        raise
+    return digest
+
+
+def _check_bytes(handle: int, copied: _Copied) -> tuple[memoryview, str]:
+    """Read a copied member from the new file and compare it with what the earlier archive has. Returns its BLAKE3 too.
 
     Raises CopyFailed if the earlier archive is wrong, OSError if the new file is.
     """
@@ -179,7 +237,7 @@ def _check_copy(handle: int, copied: _Copied) -> str:
         done += read
     digest, wrong = blake3(buffer).hexdigest(), _wrong_checksum(buffer, member)
     if wrong is None:
-        return digest
+        return buffer, digest
     if copied.shared < member.length and _is_right_in_source(copied):
         raise OSError(errno.EIO, "the disk gives back other bytes than were written")
     raise fail(f"the checksum ({wrong}) of a member that was copied from it is wrong")

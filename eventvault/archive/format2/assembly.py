@@ -73,7 +73,7 @@ class Assembly:
         """Add a file of the database with the members that another archive has. digest: BLAKE3 of its content."""
         spans = [self._header(name, size, run.file.length)]
         offset = self.offset
-        copied = self._output.copy(run)
+        copied = self._output.copy(run, digest)
         for member, digest_of_member in zip(run.file.members, copied.digests, strict=True):
             spans.append(Span(offset, member.length, digest_of_member))
             offset += member.length

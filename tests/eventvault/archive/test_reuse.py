@@ -1,8 +1,10 @@
 """Members are copied from earlier archives, damaged ones too: the new archive is whole and has the same bytes."""
 
 import errno
+import hashlib
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from eventvault.archive import reuse as earlier_module
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.writer import WrittenArchive
+from tests import format_1, restoring
 
 
 @pytest.fixture
@@ -314,3 +317,25 @@ def test_no_more_than_a_few_archives_are_open_at_once(first, tables, about):
     with reusable_members([first] * 20, "another", about.compression) as archives:
         archives.open_for({(1, "5" * 64)}, set())
         assert open_files() == held
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("table", ["000020.ldb", "000021.ldb", "000023.ldb"])
+def test_members_of_format_1_are_compared_with_the_file_that_they_claim_to_hold(
+    known, table, tables, about, tmp_path, monkeypatch
+):
+    """Nothing inflated them when they were made: here memory changed a bit before they were compressed."""
+    claimed = {path.read_bytes(): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables.iterdir()}
+    rotten = shutil.copytree(tables, tmp_path / "rotten")
+    right = (tables / table).read_bytes()
+    restoring.flip(rotten / table, -1)
+    claimed[(rotten / table).read_bytes()] = claimed[right]
+    monkeypatch.setattr(format_1, "_sha256", claimed.__getitem__)
+    format_1.write_archive(tmp_path / "first.tar.gz", rotten, about)
+
+    written, unusable = write(tmp_path / "second.tar.gz", tables, about, tmp_path / "first.tar.gz", known=known)
+
+    assert written.copied == 0
+    assert [each.name for each in unusable] == ["first.tar.gz"]
+    assert "do not hold that file" in unusable[0].problem
+    assert_whole(tmp_path / "second.tar.gz", tables, tmp_path / "out")
