@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from benchmarks import events
+from eventvault import data_folders
 from eventvault.archive import reader, writer
 from eventvault.archive.seal import seal_root
 from eventvault.backups.entry import BackupEntry
@@ -19,6 +20,7 @@ from eventvault.backups.installation_key import ensure_key
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.eventvault.archive.format2.conftest import Forgery, make_file
 from tests.stores import running_service
 
 pytestmark = pytest.mark.slow
@@ -179,6 +181,25 @@ def test_a_disk_that_rots_in_silence_is_noticed_by_the_next_backup(watched: Watc
     third = watched.back_up("three")
     assert watched.copied == [False, False, True]
     assert_sound(watched, third)
+
+
+def test_an_archive_that_gives_our_tables_digests_to_other_bytes_is_not_taken_from(watched: Watched) -> None:
+    """Its index, its root and its manifest with our installation's id are right; only our seal is missing."""
+    path = Path(watched.back_up("one").path)
+    forgery = Forgery(path)
+    for name, file in forgery.files.items():
+        if name.endswith(".ldb"):
+            other = make_file(b"x" * file.size)
+            file.data = other.data
+    path.write_bytes(forgery.build())
+    watched.service.settings.storage_dir.joinpath(data_folders.ARCHIVED_TABLES).unlink()
+
+    second = watched.back_up("two")
+
+    assert watched.copied == [False, False]
+    assert_sound(watched, second)
+    with pytest.raises(EventVaultError, match="is not the file"):
+        watched.service.verify_backup(path.name)
 
 
 def test_damaged_archives_are_not_taken_from_and_not_counted(watched: Watched) -> None:
