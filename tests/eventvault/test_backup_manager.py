@@ -20,6 +20,8 @@ from tests import processes
 from tests.restoring import drafts, make_archive, prefixes
 from tests.stores import STORE_COMMAND, running_client, stop_lifelines, wait_until_gone
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def clients(settings: Settings) -> Iterator[list[StoreClient]]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from eventvault import clock, data_folders
-from eventvault.database import keys
+from eventvault.database import keys, opening
 from eventvault.database.registry import open_leveldb
 from eventvault.database.values import ScanQuery
 from eventvault.errors import (
@@ -527,7 +527,10 @@ def test_a_stale_lock_is_harmless(settings: Settings) -> None:
         assert service.append(drafts(1)).last_sequence == 4
 
 
-def test_a_restore_of_a_database_that_another_process_holds_names_it(settings: Settings) -> None:
+def test_a_restore_of_a_database_that_another_process_holds_names_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "LOCK_TIMEOUT_SECONDS", 0.2)
     make_database(settings.database)
     settings.backup_dir.mkdir(parents=True)
     make_archive(settings.backup_dir / "a.tar.gz", "other")
