@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from app.access import is_loopback
-from eventvault import logs
+from eventvault import file_modes, logs
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
@@ -34,8 +34,12 @@ _metrics_locks: list[TextIO] = []
 
 
 def load_settings() -> Settings:
-    """Return the environment's settings after making their folders. Raises InvalidSettings."""
+    """Return the environment's settings after making their folders. Raises InvalidSettings.
+
+    From then on this process makes files that other users cannot read.
+    """
     settings = load()
+    file_modes.restrict_new_files(settings)
     make_folders(settings)
     return settings
 

@@ -163,6 +163,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "The largest request body; a larger one gets 413. It does not limit uploads of archives.",
     ),
     Declaration(
+        "FILE_GROUP_READ", _BOOLEAN, "false",
+        "Data files are for their owner alone (0600, in folders of 0700). `true` lets the group read them (0640 and "
+        "0750), for a backup tool that runs as another user; the key and the list of trust in `STORAGE_DIR` stay 0600.",
+    ),
+    Declaration(
         "KAFKA_BOOTSTRAP_SERVERS", Kind(_servers, "host:port, or several separated by commas"), "",
         "The Kafka brokers. Unset: Kafka is not used.",
     ),
@@ -206,6 +211,7 @@ class Settings:
     keep_undo: int
     auto_recover: str
     max_body_bytes: int
+    file_group_read: bool
     kafka_bootstrap_servers: str | None
     kafka_events_topic: str
     kafka_jobs_topic: str

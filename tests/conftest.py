@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 pytest_plugins = [
     "tests.schedule",
@@ -19,6 +22,14 @@ pytest_plugins = [
 # The tests start hundreds of processes: none shall compile its modules anew, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """What a test starts in this process may set the umask, as each process of EventVault does."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def pytest_configure() -> None:

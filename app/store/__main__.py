@@ -16,7 +16,7 @@ import sys
 import threading
 
 import eventvault
-from eventvault import clock, logs
+from eventvault import clock, file_modes, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.errors import InvalidSettings
@@ -40,6 +40,7 @@ def main() -> int:
     except InvalidSettings as error:
         print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
         return INVALID_SETTINGS_STATUS
+    file_modes.restrict_new_files(settings)
     logs.setup(settings)
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

@@ -24,7 +24,7 @@ class OutputFiles:
         """Make the file `name` of `size` bytes, which `write` fills with so many pieces."""
         if self._folder is None:
             return
-        handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         if not pieces:
             os.close(handle)
             return

@@ -47,7 +47,7 @@ def ensure_key(settings: Settings) -> bytes:
         try:
             for path, present in zip(_paths(settings), (stored, beside_archives), strict=True):
                 if present is None:
-                    _add(path, key)
+                    _add(path, key, settings)
         except OSError as error:
             raise _unavailable(f"the key of this installation could not be written: {error}") from error
         return key
@@ -146,12 +146,13 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
     return settings.storage_dir / name, settings.backup_dir / name
 
 
-def _add(path: Path, key: bytes) -> None:
+def _add(path: Path, key: bytes, settings: Settings) -> None:
     """Write the key to a file that does not exist; a damaged copy is quarantined first."""
     make_folder(path.parent)
     if path.exists():
         log.warning("%s is damaged; it is now %s", path, small_files.quarantine(path))
-    small_files.write(path, _KeyFile(1, key.hex()), replace=False, mode=0o600)
+    for_group = settings.file_group_read and path.parent == settings.backup_dir
+    small_files.write(path, _KeyFile(1, key.hex()), replace=False, mode=0o640 if for_group else 0o600)
 
 
 def _changed(settings: Settings) -> BackupsChanged:

@@ -26,6 +26,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import EventRegistry
 from eventvault.database.view import DatabaseView
+from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
@@ -179,6 +180,8 @@ class StoreService(ComposedStore):
 
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
+        if self._service_starts:
+            mend_modes(self.settings)
         slowly = will_start_slowly(
             self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
         )
