@@ -82,6 +82,8 @@ class EventBus:
         """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
         self.before_swap: Callable[[], None] = lambda: None
         """Called by a swap while the database is still open and nothing is written to it any more."""
+        self.repair: Callable[[], bool] = lambda: False
+        """Called while a damaged database is closed; returns whether it may be whole now."""
         self.on_writes_stopped: Callable[[], None] = lambda: None
         """Called once a merge has met damage, from the thread of the committer."""
         self.check: Check = _no_check
@@ -164,7 +166,9 @@ class EventBus:
 
     def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
         """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
-        self.problem = damage = opening.damaged(self.database, text_of(error))
+        damage = opening.damaged(self.database, text_of(error))
+        if stops_writes or self._writes_stopped is None:
+            self.problem = damage
         if stops_writes:
             self._writes_stopped = damage
             log.error("%s; events can be read, but none can be written", damage)
@@ -210,6 +214,20 @@ class EventBus:
                 "the database lacks events that were acknowledged; a new generation began",
                 hint="send the request again; GET /api/health says what is missing and how to bring it back",
             )
+
+    def reopen_after(self, change: Callable[[], None]) -> None:
+        """Close the database, call `change`, which repairs its files, and open it again. Appends wait meanwhile."""
+        with self.swap_lock, self.committer.paused(), self._exclusive():
+            self._close()
+            try:
+                change()
+            finally:
+                self._open()
+
+    def hint_at_remedy(self, hint: str) -> None:
+        """Say with the damage that stopped all writes what an operator can do."""
+        if self._writes_stopped is not None:
+            self.problem = self._writes_stopped = DatabaseDamaged(self._writes_stopped.message, hint=hint)
 
     def swap(
         self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
@@ -301,6 +319,15 @@ class EventBus:
         return self._open()
 
     def _open(self) -> EventRegistry:
+        """Open the database, repaired first if it is damaged and can be. Raises why it cannot be opened."""
+        try:
+            return self._open_as_it_is()
+        except DatabaseDamaged:
+            if not self.repair():
+                raise
+        return self._open_as_it_is()
+
+    def _open_as_it_is(self) -> EventRegistry:
         """Open the database in place of a view, or if the disk refuses that, make sure of a view. Raises the reason."""
         self._writes_stopped = None
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from operator import eq
 
 import cramjam
 import google_crc32c
@@ -49,6 +50,38 @@ def check_table(name: str, size: int, read_at: ReadAt) -> int:
         return _check(size, _Reader(read_at))
     except _Damage as damage:
         raise DatabaseDamaged(f"the table {name} is damaged: {damage}", hint=HINT) from damage
+
+
+def is_same_but_for_damage(size: int, read_whole: ReadAt, read_damaged: ReadAt) -> bool:
+    """Return whether a damaged table was, before its bytes changed, the one that `check_table` found whole.
+
+    Both have `size` bytes. They differ only in blocks whose checksum is wrong in the damaged table, and in the footer,
+    and most bytes are the same.
+    """
+    same = 0
+    for offset, length in _blocks(size, _Reader(read_whole)):
+        whole, damaged = read_whole(offset, length), read_damaged(offset, length)
+        if whole == damaged:
+            same += length
+        elif len(damaged) == length and offset < size - FOOTER_BYTES and _has_right_checksum(damaged):
+            return False
+        else:
+            same += sum(map(eq, whole, damaged))
+    return same > size // 2
+
+
+def _blocks(size: int, reader: _Reader) -> Iterator[Block]:
+    """Yield the offset and the length, with its trailer, of each block of a whole table; last of all the footer."""
+    metaindex, index = _footer(reader.read(size - FOOTER_BYTES, FOOTER_BYTES)[:FOOTER_BYTES])
+    for place in (index, metaindex):
+        for _, offset, length in _entries(reader.block(place), place[0]):
+            yield offset, length + TRAILER_BYTES
+        yield place[0], place[1] + TRAILER_BYTES
+    yield size - FOOTER_BYTES, FOOTER_BYTES
+
+
+def _has_right_checksum(block: bytes) -> bool:
+    return bool(masked(google_crc32c.value(block[:-4])) == _STORED_CRC(block, len(block) - 4)[0])
 
 
 class _Damage(Exception):

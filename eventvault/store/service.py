@@ -43,6 +43,7 @@ from eventvault.restore.start.recorded import RecordedHistory
 from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.start.startup import Startup
 from eventvault.restore.swap.previous import PreviousDatabases
+from eventvault.restore.table_repair import TableRepair
 from eventvault.settings import Settings
 from eventvault.store.composed import ComposedStore
 from eventvault.store.lifecycle import Lifecycle
@@ -54,6 +55,9 @@ from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_o
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.restores import RestoresOwner
+
+REMEDY_FLUSH_SECONDS = 5.0
+"""How long the journal writes missing events before a restore from it is named as a remedy."""
 
 
 class StoreService(ComposedStore):
@@ -101,6 +105,9 @@ class StoreService(ComposedStore):
         history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)
         self.head_check = HeadCheck(settings.storage_dir, history, self.chores, self.open_problems)
         self.bus.check = self._check_opened
+        self._history = history
+        self.table_repair = TableRepair(settings, self.bus, self.catalogue, self._remedy)
+        self.bus.on_writes_stopped, self.bus.repair = self.table_repair.start, self.table_repair.repair_closed
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
@@ -219,6 +226,13 @@ class StoreService(ComposedStore):
         self.past.close_idle()
         self.previous.drop_unused()
         self.head_check.each_second(self.bus.registry)
+
+    def _remedy(self) -> str:
+        """What an operator can do about a damaged database that is open."""
+        self.journal.flush(REMEDY_FLUSH_SECONDS)
+        with self.bus.using() as registry:
+            identity, last = registry.identity, registry.last_sequence
+        return self._history.describe_remedy(identity, last)
 
     def _drop_previous_later(self) -> Callable[[], None]:
         """Called at a checkpoint: returns what drops the previous databases of now, but the newest KEEP_UNDO.

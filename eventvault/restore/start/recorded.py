@@ -78,6 +78,19 @@ class RecordedHistory:
         generation = earlier if latest is None else latest.id
         return Beyond(generation, plans.reachable(sources, generation))
 
+    def describe_remedy(self, identity: StoreIdentity, last: int) -> str:
+        """Say which restore of archives and journal replaces a damaged database whose last event is `last`."""
+        reach = min(last, plans.reachable(self.sources(identity), identity.generation))
+        restore = f'POST /api/backup/restore {{"sequence": {reach}}}'
+        if not reach:
+            return "neither archives nor journal have its events: save what can be read with GET /api/events/export"
+        if reach == last:
+            return f"{restore} builds the database anew from archives and journal, and loses no event"
+        return (
+            f"{restore} builds it anew from archives and journal, but these do not have the events after {reach}: save "
+            "them first with GET /api/events/export"
+        )
+
     def _unknown_generations(self, known: dict[str, Generation], archives: dict[str, str]) -> dict[str, Generation]:
         """Return the generations that only a segment or an archive describes. archives: one of each generation."""
         found: dict[str, Generation] = {}

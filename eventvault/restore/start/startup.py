@@ -76,7 +76,8 @@ class Startup:
         if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
             self._cleaned = True
             intents.remove_leftovers(self._settings.storage_dir)
-            cut_off.remove_expired(self._settings.storage_dir / data_folders.CUT_OFF)
+            for name in (data_folders.CUT_OFF, data_folders.DAMAGED_TABLES):
+                cut_off.remove_expired(self._settings.storage_dir / name)
             remove_temporary(self._settings.backup_dir)
         self._import_foreign_early()
         if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:

@@ -369,6 +369,7 @@ def test_a_database_that_lost_unrecorded_events_while_it_was_closed_begins_a_gen
 def test_a_reopening_needs_no_answer_of_the_backup_folder_if_nothing_is_missing(quick: Settings) -> None:
     with running_service(quick) as service:
         service.append(drafts(2, "before"))
+        wait_for(service, 2)
         before = present(service)
         with unreadable(quick.backup_dir / "journal"):
             service.bus.reopen()
