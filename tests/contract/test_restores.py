@@ -20,10 +20,11 @@ def test_a_restore_brings_back_what_was_there(empty_store: Store) -> None:
     empty_store.append(drafts("a"))
     name = empty_store.create_backup().backup.name
     empty_store.append(drafts("b"))
+    assert empty_store.plan_restore(name)["checked"] == "digests"
 
     restored = empty_store.restore(name)
 
-    assert (restored.source, restored.events) == (name, 1)
+    assert (restored.source, restored.events, restored.checked) == (name, 1, "digests")
     assert ids(empty_store) == ["a"]
     assert empty_store.append(drafts("c")).results[0].sequence == 2
     assert empty_store.status()["lastRestore"]["source"] == name

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +38,46 @@ def record_readers(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> li
 
     monkeypatch.setattr(service.chores, "run", noting)
     return read
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("which", ["the same archive", "another archive"])
+@pytest.mark.parametrize("records", [False, True])
+def test_a_request_to_verify_does_not_wait_for_the_scrub(
+    which: str, records: bool, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_random(service, 20)
+    names = [service.create_backup(label).backup.name for label in ("one", "two")]
+    scrubbing, release = threading.Event(), threading.Event()
+    run = service.chores.run
+
+    def held(name: str, **arguments: Any) -> dict[str, Any]:
+        if arguments.get("rate"):
+            scrubbing.set()
+            assert release.wait(60)
+        return run(name, **arguments)
+
+    monkeypatch.setattr(service.chores, "run", held)
+    scrub_run = threading.Thread(target=service.scrub.run)
+    scrub_run.start()
+    try:
+        assert scrubbing.wait(60)
+        name = names[0] if which == "the same archive" else names[1]
+        assert service.verify_backup(name, records=records).checked == ("records" if records else "digests")
+    finally:
+        release.set()
+        scrub_run.join()
+    assert service.status()["jobs"]["scrub"]["lastOutcome"] == f"{names[0]} is good"
+
+
+def test_the_scrub_tells_the_sha_256_of_the_file_and_nothing_forgets_it(service: StoreService) -> None:
+    append_random(service, 20)
+    made = service.create_backup().backup
+    assert made.sha256 is None
+    service.scrub.run()
+    sha256 = hashlib.sha256(Path(made.path).read_bytes()).hexdigest()
+    assert service.list_backups()[0].sha256 == sha256
+    assert service.verify_backup(made.name).sha256 == sha256
 
 
 def test_the_scrub_reads_records_only_where_they_were_not_read_before(
