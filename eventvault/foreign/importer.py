@@ -7,37 +7,29 @@ grow with the database, and a failed import leaves nothing behind.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
-
-import plyvel
 
 from eventvault import clock
-from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database import keys
-from eventvault.database.cut_off import cut_torn_ends
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
+from eventvault.errors import ArchiveAlien, DatabaseError
 from eventvault.events.event import EventDraft
 from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
-from eventvault.leveldb.examine import Examination, examine_database
-from eventvault.leveldb.log import Ending
-from eventvault.leveldb.manifest import BYTEWISE
-from eventvault.system_errors import text_of
+from eventvault.foreign.source import SourceDatabase, open_source
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
 MAX_LISTED = 100
 """Events with a new id that the report lists; all of them are counted."""
 
-_OPEN_TABLES = 100
+_DAMAGE = "the foreign database is damaged"
 _NONCE = bytes(keys.NONCE_BYTES)
-_HINT = "restore another archive; this one does not change"
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all of the foreign database's tables on disk."""
@@ -60,17 +52,19 @@ def import_foreign(
     """
     if target.exists():
         raise DatabaseError(f"importing into {target} failed: it is there already", hint="name a new folder")
-    examination = _examine(folder)
     unfinished = target.with_name(f".{target.name}.creating")
-    with removing_on_failure(unfinished, target), _reporting_write_errors(target):
+    with (
+        removing_on_failure(unfinished, target),
+        _reporting_write_errors(target),
+        open_source(folder, _DAMAGE) as source,
+    ):
+        _check_foreign(source)
         create_database(target, identity or first_identity(instant_clock(), "imported"))
         with closing(open_leveldb(target)) as db:
             importing = _Import(EventRegistry(db, target, instant_clock), progress)
-            with closing(_open_foreign(folder, examination)) as source:
-                _check_foreign(source)
-                importing.run(source)
+            importing.run(source)
         sync_tree(target)
-    return make_report(importing.counts, importing.renamed, _torn_notes(examination))
+        return make_report(importing.counts, importing.renamed, source.torn_notes())
 
 
 def read_foreign(folder: Path) -> None:
@@ -78,9 +72,8 @@ def read_foreign(folder: Path) -> None:
 
     folder: a private copy, because opening it writes to it. Raises ArchiveDamaged, ArchiveAlien.
     """
-    examination = _examine(folder)
-    with closing(_open_foreign(folder, examination)) as source:
-        deque(_records(source), maxlen=0)
+    with open_source(folder, _DAMAGE) as source:
+        deque(source.rows(), maxlen=0)
 
 
 class _Import:
@@ -95,14 +88,14 @@ class _Import:
         self._identities: set[bytes] = set()
         self._bytes = 0
 
-    def run(self, source: Any) -> None:
-        total = source.approximate_size(b"", b"\xff" * 64)
-        for key, value in _records(source):
+    def run(self, source: SourceDatabase) -> None:
+        total = source.db.approximate_size(b"", b"\xff" * 64)
+        for key, value in source.rows():
             self._add(key, value)
             if len(self._drafts) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
                 self._flush()
                 if self._progress is not None:
-                    self._progress(min(source.approximate_size(b"", key), total), total)
+                    self._progress(min(source.db.approximate_size(b"", key), total), total)
         self._flush()
         if self._progress is not None:
             self._progress(total, total)
@@ -145,63 +138,12 @@ class _Import:
         self._bytes = 0
 
 
-def _examine(folder: Path) -> Examination:
-    try:
-        examination = examine_database(folder)
-    except FileNotFoundError as error:
-        raise ArchiveAlien(f"there is no database in {folder}: {error.strerror}", hint=_HINT) from error
-    if examination.damaged:
-        raise _damaged("; ".join(examination.problems))
-    if examination.comparator != BYTEWISE:
-        raise ArchiveAlien(
-            f"the foreign database sorts its keys in an own way, by {examination.comparator!r}", hint=_HINT
-        )
-    return examination
-
-
-def _open_foreign(folder: Path, examination: Examination) -> Any:
-    cut_torn_ends(folder, examination.logs, retain_in=None)
-    try:
-        return plyvel.DB(str(folder), create_if_missing=False, paranoid_checks=True, max_open_files=_OPEN_TABLES)
-    except plyvel.Error as error:
-        if is_damage(error):
-            raise _damaged(text_of(error)) from error
-        raise
-
-
-def _check_foreign(source: Any) -> None:
+def _check_foreign(source: SourceDatabase) -> None:
     if all(source.get(key) is not None for key in (keys.META_SCHEMA, keys.META_STORE)):
         raise ArchiveAlien(
             "the database is one of EventVault: its records are not foreign ones",
             hint="restore it as an archive of EventVault; nothing was imported",
         )
-
-
-def _records(source: Any) -> Iterator[tuple[bytes, bytes]]:
-    with source.iterator(verify_checksums=True, fill_cache=False) as rows:
-        while True:
-            try:
-                row: tuple[bytes, bytes] = next(rows)
-            except StopIteration:
-                return
-            except plyvel.Error as error:
-                if is_damage(error):
-                    raise _damaged(text_of(error)) from error
-                raise
-            yield row
-
-
-def _damaged(what: str) -> ArchiveDamaged:
-    return ArchiveDamaged(f"the foreign database is damaged: {what}", hint=_HINT)
-
-
-def _torn_notes(examination: Examination) -> Iterable[str]:
-    for log in examination.logs:
-        if log.ending is Ending.TORN:
-            yield (
-                f"{log.name} ends within a record, as a crash leaves it: its last {log.size - log.offset} bytes are "
-                "no whole record and were not imported"
-            )
 
 
 @contextmanager
