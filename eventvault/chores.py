@@ -31,6 +31,7 @@ CHORES = {
     "check_archive": "eventvault.restore.check",
     "check_runs": "eventvault.archive.run_check",
     "check_tables": "eventvault.backups.table_check",
+    "check_opening": "eventvault.restore.prepare",
     "check_part": "eventvault.restore.records",
     "prepare_restore": "eventvault.restore.prepare",
     "prepare_in_place": "eventvault.restore.prepare",

@@ -86,13 +86,15 @@ def make_archive(
     """Make an archive of ours from another installation."""
     folder = path.parent / f".{path.name}.database"
     identity = make_database(folder, prefix, events, **attributes)
+    times = times_of(folder)
     (folder / "EVENTVAULT").unlink()
     (folder / "LOCK").unlink()
     (folder / "LOG").unlink()
     (folder / "LOG.old").unlink(missing_ok=True)
     about = Manifest(
         store_id=identity.store_id, installation="elsewhere", generation=identity.present,
-        generations=list(identity.generations), first_sequence=1, last_sequence=events, first_time=None, last_time=None,
+        generations=list(identity.generations), first_sequence=1, last_sequence=events,
+        first_time=times[0], last_time=times[1],
         events=events, label=label, name=path.name, created=created,
     )  # fmt: skip
     writer.write_archive(path, folder, about)
@@ -100,6 +102,14 @@ def make_archive(
         file.unlink()
     folder.rmdir()
     return path
+
+
+def times_of(folder: Path) -> tuple[str, str]:
+    """`recordedtime` of the first and the last event of a closed database, as text."""
+    with closing(open_leveldb(folder)) as db:
+        registry = EventRegistry(db, folder)
+        first, last = (event.recorded_of(registry.at(sequence)) for sequence in (1, registry.last_sequence))
+    return clock.format_microseconds(first), clock.format_microseconds(last)
 
 
 def make_foreign_database(folder: Path, records: int = 3, prefix: str = "foreign") -> Path:

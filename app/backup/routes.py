@@ -189,6 +189,7 @@ def _restored(restored: Restored) -> dict[str, Any]:
         "notJson": restored.not_json,
         "generation": restored.generation,
         "checked": restored.checked,
+        "proven": restored.proven,
         "durationMs": restored.duration,
         "notes": restored.notes,
         "undo": undo_json(restored.undo),

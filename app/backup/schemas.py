@@ -154,6 +154,10 @@ class RestoredSchema(ReplySchema):
     checked = fields.String(
         required=True, allow_none=True, metadata={"description": "`digests` or `records`; null for an undo."}
     )
+    proven = fields.Boolean(
+        required=True,
+        metadata={"description": "False: the archive is not proven to be made here, so only its events were restored."},
+    )
     durationMs = fields.Integer(required=True)  # noqa: N815
     notes = fields.List(fields.String(), required=True)
     undo = fields.Nested(

@@ -13,7 +13,7 @@ import msgspec
 
 from eventvault import __version__, clock
 from eventvault.archive.compression import Compression
-from eventvault.database.generation import Generation
+from eventvault.database.generation import Generation, check_generations
 from eventvault.errors import ArchiveDamaged, ArchiveTooNew, TooLarge
 
 FORMAT_VERSION = 2
@@ -141,6 +141,7 @@ def decode(content: bytes | bytearray, path: Path, version: int | None = None) -
         _ = manifest.modified
         manifest = msgspec.structs.replace(manifest, files=_files.decode(files or b"[]"))
         _check_version(manifest, version)
+        check_generations(manifest.generation.id, manifest.generations)
     except (ValueError, RecursionError, OverflowError) as error:
         raise ArchiveDamaged(
             f"reading {path} failed: its manifest.json is not valid: {error}",

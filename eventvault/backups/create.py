@@ -87,7 +87,10 @@ class BackupMaker:
         entry = self._catalogue.entry(name)
         if entry.verified is None:  # its tables may not be checked either
             scratch = str(self._settings.storage_dir)
-            checked = self._chores.run("check_archive", archive=entry.path, scratch=scratch, depth="records")
+            proof = msgspec.to_builtins(self._catalogue.proof())
+            checked = self._chores.run(
+                "check_archive", archive=entry.path, scratch=scratch, depth="records", proof=proof
+            )
             entry = self._catalogue.record_created(
                 name, digest=checked["digest"], sha256=checked["sha256"], verified=clock.now(), checked="records"
             )

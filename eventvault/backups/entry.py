@@ -75,9 +75,9 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def check_to_restore(self) -> Check:
-        """How a restore checks it. The tables of an archive that was made here are read too, but not its records."""
-        made_here = self.origin_proven and self.digest is not None
-        return "digests" if self.content_checked or made_here else "records"
+        """How a restore checks it: of a proven archive the tables are read too, any other one is replayed."""
+        trusted = self.content_checked or self.digest is not None
+        return "digests" if self.origin_proven and trusted else "records"
 
 
 class Created(msgspec.Struct, frozen=True):

@@ -116,6 +116,16 @@ def read_key(path: Path) -> bytes | None:
         return None
 
 
+def check_readable(settings: Settings) -> None:
+    """Raise BackupsUnavailable if a key is there that cannot be read now: a later try may prove more."""
+    for path in _paths(settings):
+        try:
+            with suppress(SmallFileDamaged):
+                read_key(path)
+        except OSError as error:
+            raise _unavailable(f"the key of this installation cannot be read: {error}") from error
+
+
 def has_foreign_backups(settings: Settings) -> bool:
     """Return True if BACKUP_DIR has another key than STORAGE_DIR."""
     try:

@@ -93,6 +93,7 @@ class Verifier:
         arguments = {
             "scratch": str(self._settings.storage_dir),
             "skipped": [(offset, run.size, run.tail) for offset, run in skipped.items()],
+            "proof": msgspec.to_builtins(self._catalogue.proof()),
         }
         try:
             return self._chores.run("check_archive", archive=entry.path, depth=depth, rate=rate, **arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -16,6 +16,8 @@ NO_BOUND = 2**63 - 1
 ROLLED_BACK, UNCHECKED, LOG_DAMAGED = "rolled back", "unchecked", "log damaged"
 REASONS_WITHOUT_RESTORE = frozenset({ROLLED_BACK, UNCHECKED, LOG_DAMAGED})
 """Reasons of generations that a start began in the database as it was, without restoring it."""
+MAX_GENERATIONS = 100_000
+_MAX_REASON = 200
 _ID = re.compile("[0-9a-f]{16}")
 
 
@@ -96,6 +98,49 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
 def first_identity(instant: int, reason: str = "created") -> StoreIdentity:
     generation = Generation(new_id(), None, 0, reason, instant)
     return StoreIdentity(new_id(), generation.id, (generation,))
+
+
+def begun_anew(previous: StoreIdentity | None, instant: int, reason: str) -> StoreIdentity:
+    """Return the identity of a database that continues no other one: its generation has no parent.
+
+    previous: the identity of the database that it replaces; the registry and its generations stay.
+    """
+    fresh = first_identity(instant, reason)
+    if previous is None:
+        return fresh
+    return StoreIdentity(previous.store_id, fresh.generation, (*previous.generations, *fresh.generations))
+
+
+def check_generations(present: str, generations: Sequence[Generation]) -> None:
+    """Raise ValueError if these cannot be the generations of a registry, with `present` among them.
+
+    Ids name folders. Earlier versions wrote each of them in the form that `is_id` knows.
+    """
+    if len(generations) > MAX_GENERATIONS:
+        raise ValueError(f"there are more than {MAX_GENERATIONS} generations")
+    by_id = {generation.id: generation for generation in generations}
+    ids = {*by_id, present, *(generation.parent for generation in generations if generation.parent is not None)}
+    for unusable in [name for name in ids if not is_id(name)]:
+        raise ValueError(f"{unusable!r:.80} is no id of a generation")
+    if len(by_id) < len(generations) or present not in by_id:
+        raise ValueError("a generation is there twice, or the present one is missing")
+    if any(len(generation.reason) > _MAX_REASON for generation in generations):
+        raise ValueError("the reason of a generation is too long")
+    _check_circles(by_id)
+
+
+def _check_circles(by_id: Mapping[str, Generation]) -> None:
+    """Raise ValueError if a generation descends from itself."""
+    good: set[str] = set()
+    for start in by_id:
+        line: dict[str, None] = {}
+        current: str | None = start
+        while current is not None and current in by_id and current not in good:
+            if current in line:
+                raise ValueError(f"the generation {current} descends from itself")
+            line[current] = None
+            current = by_id[current].parent
+        good.update(line)
 
 
 def new_id() -> str:

@@ -32,17 +32,18 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     metadata: Sequence[tuple[bytes, bytes]] = ()
 
 
-def open_leveldb(folder: Path, *, create: bool = False) -> Any:
+def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int = WRITE_BUFFER_BYTES) -> Any:
     """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open.
 
     Paranoid checks refuse a log with a torn end: `eventvault.database.opening.open_checked` cuts it off first.
+    write_buffer: in bytes; LevelDB has two of them.
     """
     return plyvel.DB(
         str(folder),
         create_if_missing=create,
         error_if_exists=create,
         paranoid_checks=True,
-        write_buffer_size=WRITE_BUFFER_BYTES,
+        write_buffer_size=write_buffer,
         lru_cache_size=CACHE_BYTES,
         bloom_filter_bits=BLOOM_BITS,
     )

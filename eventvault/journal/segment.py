@@ -17,7 +17,7 @@ from isal import igzip_lib, isal_zlib
 
 from eventvault import clock
 from eventvault.database.generation import Generation
-from eventvault.errors import JournalDamaged
+from eventvault.errors import DatabaseDamaged, JournalDamaged
 from eventvault.events import event
 from eventvault.files import durable_file
 
@@ -133,9 +133,16 @@ def write_segment(folder: Path, info: SegmentInfo, lines: Sequence[bytes]) -> Se
     """Write the events `lines` (without newlines) durably into `folder`.
 
     info: the header's members that describe the events are added to it. A segment of the same name is replaced.
-    Raises NoSpace or OSError; then no file remains.
+    Raises DatabaseDamaged for an event with a line break in it, which no reader would take for one event, NoSpace or
+    OSError; then no file remains.
     """
     content = _joined(lines)
+    if content.count(b"\n") != len(lines):
+        broken = next(number for number, line in enumerate(lines, info.first) if b"\n" in line)
+        raise DatabaseDamaged(
+            f"event {broken} has a line break in it, so the journal cannot hold it",
+            hint="restore an archive from before that event; POST /api/backup/restore",
+        )
     last = info.first + len(lines) - 1
     header = SegmentHeader(
         **{name: getattr(info, name) for name in SegmentInfo.__struct_fields__},

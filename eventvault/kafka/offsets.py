@@ -6,6 +6,7 @@ Key: `k`, the topic's name, a zero byte, the partition as 4 bytes (big-endian). 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,10 @@ import msgspec
 from eventvault.database import keys
 
 _PARTITION = struct.Struct(">I")
+_KEY = re.compile(keys.KAFKA + rb"([a-zA-Z0-9._-]{1,249})\x00(.{4})", re.DOTALL)
+"""Kafka allows these characters in the name of a topic, and this length."""
+_MAX_PARTITION = 2**31 - 1
+_MAX_ID = 200
 
 Offsets = dict[str, dict[str, Any]]
 """Topic → partition → the members of its `StoredOffset`."""
@@ -70,6 +75,46 @@ def from_metadata(metadata: Mapping[bytes, bytes]) -> Offsets:
         topic, partition = key[len(keys.KAFKA) : -_PARTITION.size - 1].decode(), _PARTITION.unpack(key[-4:])[0]
         offsets.setdefault(topic, {})[str(partition)] = msgspec.json.decode(value)
     return offsets
+
+
+def checked(metadata: Mapping[bytes, bytes]) -> Offsets:
+    """`from_metadata`, of a registry that is not trusted. Raises ValueError for what EventVault never writes."""
+    offsets: Offsets = {}
+    for key, value in metadata.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(f"{key!r:.80} is no key of an offset")
+        partition = _PARTITION.unpack(match[2])[0]
+        offset = msgspec.json.decode(value, type=StoredOffset)
+        if partition > _MAX_PARTITION or not _is_possible(offset):
+            raise ValueError(f"the offset of partition {partition} of {match[1].decode()} is impossible")
+        offsets.setdefault(match[1].decode(), {})[str(partition)] = msgspec.to_builtins(offset)
+    return offsets
+
+
+def readable(metadata: Mapping[bytes, bytes]) -> Offsets:
+    """`from_metadata`; empty if they cannot be read."""
+    try:
+        return checked(metadata)
+    except (ValueError, msgspec.MsgspecError):
+        return {}
+
+
+def lower_of(one: Offsets, other: Offsets) -> Offsets:
+    """Return the offsets of `one`, and where `other` has a lower one that one."""
+    return {
+        topic: {
+            partition: min(offset, other.get(topic, {}).get(partition, offset), key=lambda stored: stored["next"])
+            for partition, offset in partitions.items()
+        }
+        for topic, partitions in one.items()
+    }
+
+
+def _is_possible(offset: StoredOffset) -> bool:
+    texts = (offset.topic_id or "", offset.cluster_id or "")
+    numbers = ((offset.next, 2**63), (offset.crc or 0, 2**32), ((offset.leader_epoch or 0) + 1, 2**31))
+    return all(len(text) <= _MAX_ID for text in texts) and all(0 <= number < bound for number, bound in numbers)
 
 
 def to_metadata(offsets: Mapping[str, Mapping[str, Any]]) -> dict[bytes, bytes]:

@@ -32,6 +32,7 @@ from eventvault.past.single_flight import SingleFlight
 from eventvault.past.values import DiffPage, DiffQuery, PastView
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.unavailable import unavailable
+from eventvault.restore.unpacked import Trust
 from eventvault.restore.values import Moment
 
 _MAX_RESOLVED = 1000
@@ -196,15 +197,17 @@ class Views:
                 return self.resolve_moment(Moment(sequence=entry.sequence, generation=entry.generation))
             except MomentUnavailable:
                 pass
-        return msgspec.structs.replace(self._unpacked(Path(entry.path)), of=entry.generation)
+        return msgspec.structs.replace(self._unpacked(entry), of=entry.generation)
 
-    def _unpacked(self, archive: Path) -> PastView:
+    def _unpacked(self, entry: BackupEntry) -> PastView:
+        archive = Path(entry.path)
         file = FileIdentity.of(archive.stat())
         fingerprint = f"{archive.name}:{file.size}:{file.modified}:{file.inode}"
         key = f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
-            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None)
+            trust = msgspec.to_builtins(Trust.of(entry, self._catalogue.proof()))
+            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None, trust=trust)
             return staging / data_folders.DATABASE
 
         return PastView(key, self._single_flight.last_of(key, unpack))

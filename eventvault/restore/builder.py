@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive.source import open_archive
+from eventvault.backups.installation_key import check_readable
 from eventvault.chores import Chores
+from eventvault.database import keys
 from eventvault.database.bus import EventBus
+from eventvault.errors import DatabaseDamaged
 from eventvault.files import removing_on_failure
+from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
@@ -27,6 +32,7 @@ from eventvault.restore.swap.carry_over import Head
 from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
 from eventvault.restore.unpacked import Trust
+from eventvault.restore.unproven import ReplacedDatabase
 from eventvault.restore.values import Restored
 from eventvault.settings import Settings
 
@@ -35,10 +41,10 @@ RECOVERED = "recovered"
 
 
 class ArchiveSource(msgspec.Struct, frozen=True):
-    """An archive of any origin. trust: how far it need not be read again."""
+    """An archive of any origin. verified: its checksum, if the content of those bytes was read before."""
 
     path: Path
-    trust: Trust = Trust()
+    verified: str | None = None
 
 
 class LostDatabase(msgspec.Struct, frozen=True):
@@ -99,6 +105,8 @@ class Builder:
     ) -> Intent:
         """Build a database, checked and synced, and return the intent that would swap it in; nothing is decided.
 
+        What was built is opened in a process of its own before: what takes that down must not take down the store.
+
         head: of the database that it replaces. began: when the restore began, in monotonic seconds (default: now).
         drop_file: the archive, if it is in `restore/`. Raises NoSpace or an ArchiveError; then nothing remains of it.
         """
@@ -109,6 +117,13 @@ class Builder:
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
         with removing_on_failure(staging):
             built = self._build(plan, staging, head)
+            self._chores.run(
+                "check_opening",
+                database=str(staging / data_folders.DATABASE),
+                source=built.source,
+                events=built.answer["events"],
+                generation=built.answer["generation"],
+            )
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, time.monotonic() - began)
         restored = _describe(built, began, intents.dropped(waiting))
@@ -148,16 +163,29 @@ class Builder:
 
     def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> _Built:
         path = archive.path
+        check_readable(self._settings)
+        trust = Trust(verified=archive.verified, proof=self._moments.proof())
         # The shared lock protects the archive from rotation.
         with open_archive(path) as file, room_for(path, self._settings.storage_dir):
             answer = self._chores.run(
                 "prepare_restore",
                 archive=str(path),
                 staging=str(staging),
-                replaces=_identity_of(head),
-                trust=msgspec.to_builtins(archive.trust),
+                replaces=self._replaced(head),
+                trust=msgspec.to_builtins(trust),
             )
         return _Built(source=path.name, answer=answer, bytes_read=file.size)
+
+    def _replaced(self, head: Head | None) -> dict[str, Any] | None:
+        """The database that is replaced, as `prepare_restore` needs it. Offsets that cannot be read count as none."""
+        if head is None:
+            return None
+        kafka = head.kafka
+        if self._bus.registry is not None:
+            with suppress(DatabaseDamaged), self._bus.using() as registry:
+                kafka = registry.scan_meta(keys.KAFKA)
+        replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, offsets.readable(kafka)))
+        return replaced
 
     def _from_moment(self, planned: PlannedMoment, staging: Path) -> _Built:
         answer = self._moments.build(planned, staging, POINT_IN_TIME)
@@ -195,4 +223,5 @@ def _describe(built: _Built, began: float, dropped: list[str]) -> Restored:
         notes=[*built.answer["notes"], *dropped],
         reason=built.reason,
         checked=built.answer.get("checked"),
+        proven=built.answer["proven"],
     )

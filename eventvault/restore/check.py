@@ -15,14 +15,18 @@ import msgspec
 
 from eventvault import data_folders
 from eventvault.archive import any_tar, reader
+from eventvault.archive.manifest import Manifest
 from eventvault.archive.progress import Progress
+from eventvault.archive.proof import Proof
 from eventvault.archive.stored import SkippedRuns
 from eventvault.archive.verified import VerifiedArchive
+from eventvault.backups.table_check import check_all_tables
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
 from eventvault.restore.records import as_archive_error
-from eventvault.restore.unpacked import check_database
+from eventvault.restore.unpacked import Trust, check_database
+from eventvault.restore.unproven import UnprovenDatabase
 
 Depth = Literal["digests", "members", "records"]
 """How an archive of ours is read: its bytes are compared with its digests; every gzip member is inflated too; it is
@@ -30,7 +34,13 @@ unpacked too, and every block of its tables and every record is read."""
 
 
 def check_archive(
-    *, archive: str, scratch: str, depth: Depth, rate: int = 0, skipped: Sequence[tuple[int, int, int]] = ()
+    *,
+    archive: str,
+    scratch: str,
+    depth: Depth,
+    rate: int = 0,
+    skipped: Sequence[tuple[int, int, int]] = (),
+    proof: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read an archive of any origin from end to end. Raises ArchiveError, NoSpace.
 
@@ -38,7 +48,8 @@ def check_archive(
     `checked` as in the catalogue, and whether every record of an archive of ours was read. A foreign archive has no
     checksums but LevelDB's, so its records are always read. scratch: the folder to unpack in. rate: the limit in bytes
     of the archive a second (0: none). skipped: runs whose shared blocks a check of digests need not read: offset, and
-    what `SkippedRuns` has.
+    what `SkippedRuns` has. proof: a `Proof`; the records of an archive that is not proven are read as strictly as a
+    restore would.
     """
     path = Path(archive)
     before = FileIdentity.of(path.stat())
@@ -46,7 +57,8 @@ def check_archive(
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     runs = {offset: (size, tail) for offset, size, tail in skipped}
-    found = _check_own(path, depth, folder, progress, runs) if own else _check_foreign(path, folder, progress)
+    trust = Trust(proof=msgspec.convert(proof, Proof) if proof else None)
+    found = _check_own(path, depth, folder, progress, trust, runs) if own else _check_foreign(path, folder, progress)
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
     checked = "records" if depth == "records" or not own else "digests"
@@ -54,12 +66,12 @@ def check_archive(
 
 
 def _check_own(
-    path: Path, depth: Depth, folder: Path, progress: Progress | None, skipped: SkippedRuns
+    path: Path, depth: Depth, folder: Path, progress: Progress | None, trust: Trust, skipped: SkippedRuns
 ) -> dict[str, Any]:
     """Check an archive of ours. The SHA-256 of the whole file is taken along where it costs less than 10 %."""
     with_sha256 = depth == "records" or progress is not None
     if depth == "records":
-        archive = _check_records(path, folder, progress)
+        archive = _check_records(path, folder, progress, trust)
     elif depth == "members":
         archive = reader.verify(path, progress=progress, with_sha256=with_sha256)
     else:
@@ -84,14 +96,24 @@ class Pace:
             self._sleep(ahead)
 
 
-def _check_records(path: Path, folder: Path, progress: Progress | None) -> VerifiedArchive:
+def _check_records(path: Path, folder: Path, progress: Progress | None, trust: Trust) -> VerifiedArchive:
     try:
         unpacked = reader.unpack(path, folder, progress=progress, durable=False, with_sha256=True)
         database, events = folder / data_folders.DATABASE, unpacked.manifest.events
-        check_database(path, database, events, gently=progress is not None)
+        if trust.proves(unpacked):
+            check_database(path, database, events, gently=progress is not None)
+        else:
+            _check_unproven(path, database, unpacked.manifest, progress)
         return unpacked
     finally:
         remove_durably(folder)
+
+
+def _check_unproven(path: Path, database: Path, about: Manifest | None, progress: Progress | None) -> None:
+    """Read what a restore would, and the filters of the tables too, which it does not use."""
+    with as_archive_error(path):
+        check_all_tables(database, 1 if progress is not None else None)
+    UnprovenDatabase(database, path, about).check()
 
 
 def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> dict[str, Any]:
@@ -106,8 +128,7 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> dict[
 
             read_foreign(folder)
         else:
-            events = unpacked.manifest.events if unpacked.manifest else None
-            check_database(path, folder, events, gently=progress is not None)
+            _check_unproven(path, folder, unpacked.manifest, progress)
         return {"digest": None, "sha256": unpacked.sha256, "sealed": None}
     finally:
         remove_durably(folder)

@@ -6,7 +6,7 @@ These are chores (`eventvault.chores`): plain data in, plain data out. Nothing h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,17 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive import any_tar, reader
+from eventvault.archive.manifest import Manifest
 from eventvault.database.clone import check_holds, copy_database
-from eventvault.database.generation import StoreIdentity, first_identity
+from eventvault.database.generation import StoreIdentity, begun_anew
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
-from eventvault.restore.records import as_archive_error, check_count
-from eventvault.restore.unpacked import Trust, check_as_needed, check_database
+from eventvault.restore.records import as_archive_error, check_count, damaged
+from eventvault.restore.unpacked import Trust, check_as_needed
+from eventvault.restore.unproven import ReplacedDatabase, unproven_database
 from eventvault.system_errors import reporting_no_space
 
 
@@ -36,18 +38,20 @@ def prepare_restore(
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
-    archive: path of the file. replaces: the identity of the database to be replaced, None if it is unreadable.
-    trust: a `Trust`. Returns {events, notJson, notes, generation, checked}. Raises an ArchiveError that says what is
-    wrong with the archive, BackupNotFound or NoSpace; then `staging` is gone.
+    A proven archive is taken as it is. Of any other one that has a database of ours the events are replayed.
+
+    archive: path of the file. replaces: a `ReplacedDatabase`, None if it is unreadable. trust: a `Trust`. Returns
+    {events, notJson, notes, generation, checked, proven}. Raises an ArchiveError that says what is wrong with the
+    archive, BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
-    live = msgspec.convert(replaces, StoreIdentity) if replaces else None
+    replaced = msgspec.convert(replaces, ReplacedDatabase) if replaces else None
     before = _identity(path)
     with removing_on_failure(folder):
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, live, msgspec.convert(trust or {}, Trust))
+            answer = _prepare_own(path, folder, replaced, msgspec.convert(trust or {}, Trust))
         else:
-            answer = _prepare_foreign(path, folder, live)
+            answer = _prepare_foreign(path, folder, replaced)
         if _identity(path) != before:
             raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
         sync_tree(folder)
@@ -86,36 +90,41 @@ def prepare_undo(
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)
             check_holds(path, registry.last_sequence, min_events)
-            answer = _begin_generation(db, registry, "undone", live)
+            answer = {**_begin_generation(db, registry, "undone", live), "proven": True}
         (folder / data_folders.DATABASE / data_folders.DATABASE_MARK).touch()
         sync_tree(folder)
     return answer
 
 
-def _begin_generation(
-    db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None, notes: Sequence[str] = ()
-) -> dict[str, Any]:
+def _begin_generation(db: Any, registry: EventRegistry, reason: str, live: StoreIdentity | None) -> dict[str, Any]:
     last = registry.last_sequence
     identity = registry.identity.forked(at_sequence=last, reason=reason, instant=clock.now(), previous=live)
     write_identity(db, identity)
-    return {"events": last, "notJson": 0, "notes": list(notes), "generation": identity.generation}
+    return {"events": last, "notJson": 0, "notes": [], "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, live: StoreIdentity | None, trust: Trust) -> dict[str, Any]:
+def _prepare_own(path: Path, folder: Path, replaced: ReplacedDatabase | None, trust: Trust) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     database, events = folder / data_folders.DATABASE, unpacked.manifest.events
+    if not trust.proves(unpacked):
+        return _replay(path, folder, unpacked.manifest, replaced, [])
     checked = check_as_needed(path, database, unpacked, trust, expected=events)
-    return {**_stamp_own(path, database, events, live, []), "checked": checked}
-
-
-def _stamp_own(
-    path: Path, database: Path, expected: int | None, live: StoreIdentity | None, notes: list[str]
-) -> dict[str, Any]:
-    """Count the records of a database of ours, and begin its new generation."""
     with _database(path, database) as (db, registry):
-        check_count(path.name, registry.last_sequence, expected)
+        check_count(path.name, registry.last_sequence, events)
         (database / data_folders.DATABASE_MARK).touch()
-        return _begin_generation(db, registry, "restored", live, notes)
+        answer = _begin_generation(db, registry, "restored", replaced.identity if replaced else None)
+    return {**answer, "checked": checked, "proven": True}
+
+
+def _replay(
+    path: Path, folder: Path, about: Manifest | None, replaced: ReplacedDatabase | None, notes: list[str]
+) -> dict[str, Any]:
+    """Replace the database that was unpacked to `folder` by a fresh one with its events."""
+    with unproven_database(folder, path, about) as unproven:
+        identity = begun_anew(replaced.identity if replaced else None, clock.now(), "restored")
+        events = unproven.replay(identity, replaced.kafka if replaced else {})
+    answer = {"events": events, "notJson": 0, "notes": notes, "generation": identity.generation}
+    return {**answer, "checked": "records", "proven": False}
 
 
 @contextmanager
@@ -131,18 +140,16 @@ def _read_blocks(db: Any) -> None:
         deque(rows, maxlen=0)
 
 
-def _prepare_foreign(path: Path, folder: Path, live: StoreIdentity | None) -> dict[str, Any]:
+def _prepare_foreign(path: Path, folder: Path, replaced: ReplacedDatabase | None) -> dict[str, Any]:
     folder.mkdir()
     unpacked = any_tar.unpack_foreign(path, folder / "foreign")
     notes = [f"ignored {name}" for name in unpacked.ignored]
     with as_archive_error(path):
         foreign = is_foreign(folder / "foreign")
     if foreign:
-        return _import(folder / "foreign", folder, live, notes)
+        return _import(folder / "foreign", folder, replaced.identity if replaced else None, notes)
     (folder / "foreign").rename(folder / data_folders.DATABASE)
-    expected = unpacked.manifest.events if unpacked.manifest else None
-    check_database(path, folder / data_folders.DATABASE, expected)
-    return {**_stamp_own(path, folder / data_folders.DATABASE, expected, live, notes), "checked": "records"}
+    return _replay(path, folder, unpacked.manifest, replaced, notes)
 
 
 def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
@@ -151,12 +158,7 @@ def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[st
 
     database = folder / data_folders.DATABASE
     folder.mkdir(exist_ok=True)
-    fresh = first_identity(clock.now(), "imported")
-    identity = StoreIdentity(
-        live.store_id if live else fresh.store_id,
-        fresh.generation,
-        (*(live.generations if live else ()), *fresh.generations),
-    )
+    identity = begun_anew(live, clock.now(), "imported")
     report = import_foreign(copy, database, identity=identity)
     remove_durably(copy)
     return {
@@ -165,4 +167,19 @@ def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[st
         "notes": [*notes, *report.notes],
         "generation": identity.generation,
         "checked": "records",
+        "proven": False,
     }
+
+
+def check_opening(*, database: str, source: str, events: int, generation: str) -> dict[str, Any]:
+    """Open a database that was built as the store will open it, in a process that it may take down, and sync it again.
+
+    source: what it was built of, for errors. Raises ArchiveDamaged if it cannot be opened, or is not what was built.
+    """
+    folder = Path(database)
+    with _database(Path(source), folder) as (_, registry):
+        check_count(source, registry.last_sequence, events)
+        if registry.identity.generation != generation:
+            raise damaged(source, "the database that was built of it has another generation")
+    sync_tree(folder.parent)
+    return {}

@@ -25,6 +25,10 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     verified: str | None = None
     proof: Proof | None = None
 
+    def proves(self, unpacked: VerifiedArchive) -> bool:
+        """Return True if the bytes that were unpacked are proven; then their database may be opened as one of ours."""
+        return self.proof is not None and unpacked.is_proven(self.proof)
+
     @classmethod
     def of(cls, entry: BackupEntry | None, proof: Proof) -> Trust:
         return cls(verified=entry.checksum if entry is not None and entry.content_checked else None, proof=proof)
@@ -39,10 +43,10 @@ def check_as_needed(
     expected: int | None = None,
     upto: int | None = None,
 ) -> Check:
-    """Check what was unpacked from the archive `path`, whose digests were right. Returns how.
+    """Check what was unpacked from the proven archive `path`, whose digests were right. Returns how.
 
-    If its content was read before, nothing is read again. If it was made here, every block of its tables is read; its
-    events were checked when they were stored. An archive of format 1 was made without a check of its tables or of any
+    If its content was read before, nothing is read again. Else every block of its tables is read; its events were
+    checked when they were stored. An archive of format 1 was made without a check of its tables or of any
     digest of them, so its records are read too. expected, upto: as for `check_together`. Raises ArchiveDamaged,
     ArchiveTooNew.
     """
@@ -50,7 +54,7 @@ def check_as_needed(
         return "digests"
     with as_archive_error(path):
         check_all_tables(database)
-    if unpacked.digest is not None and trust.proof is not None and unpacked.is_proven(trust.proof):
+    if unpacked.digest is not None:
         return "digests"
     check_together(path, database, expected, upto=upto)
     return "records"

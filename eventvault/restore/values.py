@@ -71,6 +71,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What the import ignored or changed, in sentences."""
     checked: Check | None = None
     """How what was restored was checked; None for a previous database."""
+    proven: bool | None = None
+    """Whether it was proven to be made here, or is trusted; None if an earlier version restored it."""
     reason: str = "restored"
     """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
     undo: UndoTarget | None = None
@@ -90,6 +92,7 @@ def describe_last(restored: Restored | None) -> dict[str, Any] | None:
         "generation": restored.generation,
         "notes": restored.notes,
         "reason": restored.reason,
+        "proven": restored.proven,
     }
 
 

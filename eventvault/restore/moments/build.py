@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from eventvault import data_folders
+from eventvault.archive.proof import Proof
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
@@ -97,6 +98,10 @@ class MomentBuilder:
         order = msgspec.structs.replace(self._order(plan, staging, sources, reason), kafka=kafka or {})
         return self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
 
+    def proof(self) -> Proof:
+        """What proves an archive now."""
+        return self._locator.proof()
+
     def bytes_to_read(self, plan: Plan) -> int:
         return plan.bytes_to_read + (self._live_bytes() if plan.live else 0)
 
@@ -138,7 +143,7 @@ class MomentBuilder:
         return Order(
             staging=str(staging),
             archive=archive.path if archive else None,
-            trust=Trust.of(archive, self._locator.proof()),
+            trust=Trust.of(archive, self.proof()),
             copied=plan.live,
             base=plan.base,
             segments=[(str(segment.path), bounds[segment.generation]) for segment in plan.segments],
@@ -147,6 +152,7 @@ class MomentBuilder:
             instant=plan.target.instant,
             store_id=self._store_id(plan),
             generations=sorted(sources.generations.values(), key=lambda generation: generation.at),
+            claimed=sources.claimed,
             reason=reason,
         )
 

@@ -12,7 +12,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.archive.verified import VerifiedArchive
 from eventvault.backups.entry import Check
-from eventvault.database.generation import Generation, StoreIdentity
+from eventvault.database.generation import Generation, StoreIdentity, begun_anew, new_id
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
 from eventvault.errors import ArchiveAlien, JournalDamaged
@@ -20,6 +20,7 @@ from eventvault.files import make_folder, removing_on_failure, sync_tree
 from eventvault.restore.moments.replay import cut, note_offsets, replay
 from eventvault.restore.records import as_archive_error, check_together
 from eventvault.restore.unpacked import Trust, check_as_needed
+from eventvault.restore.unproven import unproven_database
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
     trust: in the archive. base: how many of its events are used.
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
-    store_id: for a database without archive and copy. generations: all of them. reason: of the generation that begins;
+    store_id: for a fresh database. generations: all of them. claimed: the ids of those that nothing of this
+    installation tells. reason: of the generation that begins;
     None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
     target, if they are newer than those of segments and archive.
     """
@@ -44,12 +46,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instant: int | None = None
     store_id: str
     generations: list[Generation] = []
+    claimed: frozenset[str] = frozenset()
     reason: str | None = None
     kafka: dict[str, dict[str, Any]] = {}
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
-    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence, checked}.
+    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence, checked, proven}.
 
     Raises an ArchiveError (also JournalDamaged) that says what is wrong, or NoSpace; then `staging` is gone.
     """
@@ -64,10 +67,15 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / data_folders.DATABASE
     name, unpacked = _bring_base(wanted, staging)
-    checked = _check_base(wanted, name, database, unpacked) if wanted.reason is not None else None
+    proven = unpacked is None or wanted.trust.proves(unpacked)
+    checked: Check | None = None
+    if unpacked is not None and not proven:
+        checked = _replay_base(wanted, staging, unpacked)
+    elif wanted.reason is not None:
+        checked = _check_base(wanted, name, database, unpacked)
     with as_archive_error(Path(name)), closing(open_checked(database)) as db:
         registry = EventRegistry(db, database)
-        store_id = registry.identity.store_id if wanted.archive or wanted.copied else wanted.store_id
+        store_id = registry.identity.store_id
         upto = _upto(wanted, registry)
         if registry.last_sequence > min(wanted.base, upto):
             cut(db, registry, min(wanted.base, upto))
@@ -80,11 +88,11 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
             raise JournalDamaged(
                 f"event {upto} was not reached, only event {last}", hint="GET /api/backup/timeline shows the moments"
             )
-        identity = _identity(wanted, store_id, upto)
+        identity = _identity(wanted, store_id, upto) if proven else _identity_of_unproven(wanted, store_id)
         write_identity(db, identity)
     (database / data_folders.DATABASE_MARK).touch()
     answer = {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
-    return {**answer, "checked": checked}
+    return {**answer, "checked": checked, "proven": proven}
 
 
 def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | None]:
@@ -97,11 +105,21 @@ def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | No
     if wanted.copied:
         return "the present database", None
     make_folder(staging)
-    by_id = {generation.id: generation for generation in wanted.generations}
-    create_database(
-        staging / data_folders.DATABASE, StoreIdentity(wanted.store_id, wanted.generation, tuple(by_id.values()))
-    )
+    create_database(staging / data_folders.DATABASE, _fresh_identity(wanted))
     return "the journal", None
+
+
+def _replay_base(wanted: Order, staging: Path, unpacked: VerifiedArchive) -> Check:
+    """Put a fresh database in the place of one that is not proven to be ours."""
+    assert wanted.archive is not None, "what was unpacked is an archive"
+    with unproven_database(staging, Path(wanted.archive), unpacked.manifest) as unproven:
+        unproven.replay(_fresh_identity(wanted), {})
+    return "records"
+
+
+def _fresh_identity(wanted: Order) -> StoreIdentity:
+    by_id = {generation.id: generation for generation in wanted.generations}
+    return StoreIdentity(wanted.store_id or new_id(), wanted.generation, tuple(by_id.values()))
 
 
 def _check_base(wanted: Order, name: str, database: Path, unpacked: VerifiedArchive | None) -> Check:
@@ -127,3 +145,11 @@ def _identity(wanted: Order, store_id: str, upto: int) -> StoreIdentity:
     if wanted.reason is None:
         return identity
     return identity.forked(at_sequence=upto, reason=wanted.reason, instant=clock.now(), previous=None)
+
+
+def _identity_of_unproven(wanted: Order, store_id: str) -> StoreIdentity:
+    """What is restored from an archive that is not proven continues none of our generations."""
+    if wanted.reason is None:
+        return StoreIdentity(store_id, wanted.generation, tuple(wanted.generations))
+    own = tuple(generation for generation in wanted.generations if generation.id not in wanted.claimed)
+    return begun_anew(StoreIdentity(store_id, "", own), clock.now(), wanted.reason)

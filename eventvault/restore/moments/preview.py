@@ -58,6 +58,7 @@ class RestorePreview:
             "time": None if instant is None else clock.format_microseconds(instant),
             "archive": plan.archive.name if plan.archive else None,
             "checked": plan.archive.check_to_restore if plan.archive else "records",
+            "proven": plan.archive is None or plan.archive.origin_proven,
             "segments": [segment.path.name for segment in plan.segments],
             "presentDatabase": plan.live,
             "bytesToRead": size,
@@ -69,9 +70,10 @@ class RestorePreview:
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
         """The plan for an archive by its name, and how many of the present events the archive holds."""
-        is_ours = entry.generation is not None and entry.generation in sources.generations
+        known = entry.generation is not None and entry.generation in sources.generations
         target = Target(generation=entry.generation or "", sequence=entry.sequence)
-        common = self._common(target, sources) if is_ours else 0
+        # Nothing of what an archive claims about its generation counts before that is proven.
+        common = self._common(target, sources) if known and entry.origin_proven else 0
         return Plan(target=target, archive=entry, base=entry.sequence or 0), common
 
     def _common(self, target: Target, sources: Sources) -> int:

@@ -1,7 +1,6 @@
 """Brings a database to an exact event: cuts off the later ones, and replays missing ones from segments.
 
-For private copies only, without syncs: the caller syncs the result. It writes the keys that `EventRegistry.append`
-writes (docs/format.md) in bulk; the nonce of a replayed event is all zeros.
+For private copies only, without syncs: the caller syncs the result.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from eventvault.database import keys
+from eventvault.database import bulk, keys
+from eventvault.database.bulk import BulkWriter, IndexedMembers
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
 from eventvault.events.event import RECORDED_TIME
@@ -23,23 +23,13 @@ from eventvault.journal.segment import Segment
 from eventvault.kafka import offsets
 
 _BATCH = 2000
-_WAITING_BYTES = 64 * 2**20
-"""Twice the write buffer: what waits fills whole memtables."""
-_CACHED = 10_000
-_NO_NONCE = bytes(keys.NONCE_BYTES)
 
 
-class _Indexed(msgspec.Struct, gc=False):
-    """The members of an event that are part of its keys."""
-
-    id: str
-    source: str
-    type: str
+class _Line(IndexedMembers, kw_only=True, gc=False):
     sequence: int
-    subject: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Indexed).decode
+_decode = msgspec.json.Decoder(_Line).decode
 
 
 def cut(db: Any, registry: EventRegistry, upto: int) -> None:
@@ -51,7 +41,7 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
     last = registry.last_sequence
     batch, waiting = db.write_batch(), 0
     for sequence, value in registry.events(upto, last):
-        for key in _keys_of(_decode(value), sequence):
+        for key in bulk.keys_of(_decode(value), sequence):
             batch.delete(key)
         waiting += 1
         if waiting == _BATCH:
@@ -70,14 +60,26 @@ def replay(
     it. Raises JournalDamaged if a segment is damaged, forged, missing, or does not continue the events before it; the
     error names the `archive` too if that may be wrong instead.
     """
+    with bulk.bulk_writer(db) as writer:
+        return _replay(writer, db, registry, segments, {} if archive is None else {"archive": archive})
+
+
+def _replay(
+    writer: BulkWriter,
+    db: Any,
+    registry: EventRegistry,
+    segments: Iterable[tuple[Path, int]],
+    base: Mapping[str, str],
+) -> int:
     last = registry.last_sequence
-    writer = _Writer(db, registry.at(last)[RECORDED_TIME] if last else b"")
+    recorded = registry.at(last)[RECORDED_TIME] if last else b""
     before: tuple[int, Sequence[bytes]] = (0, ())
-    base = {} if archive is None else {"archive": archive}
     for path, upto in segments:
         with _missing_is_damage(path):
             current = segment.read_header(path)
         lines = lines_of(current)
+        if not _holds_previous(current, before) or current.first <= last:
+            writer.settle()  # the checks read events of the registry
         _check_previous(current, before, registry, base)
         _check_overlap(current, lines, registry, last, base)
         wanted = lines[max(0, last + 1 - current.first) : max(0, upto + 1 - current.first)]
@@ -85,12 +87,11 @@ def replay(
             raise JournalDamaged(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
-        writer.append(path, last + 1, wanted)
+        recorded = _append(writer, path, last + 1, wanted, recorded)
         last += len(wanted)
         if current.last <= upto:
             note_offsets(db, current.header.kafka)
         before, base = (current.first, lines), {}
-    writer.put_waiting()
     return last
 
 
@@ -111,82 +112,21 @@ def _missing_is_damage(path: Path) -> Iterator[None]:
         ) from error
 
 
-class _Writer:
-    """Puts replayed events at once, and their identities and indexes later, so that LevelDB has little to merge.
+def _append(writer: BulkWriter, path: Path, first: int, lines: Sequence[bytes], recorded: bytes) -> bytes:
+    """Put the events of the segment `path`. Raises JournalDamaged if a line is not the next event.
 
-    LevelDB does not merge a table if its memtable overlapped no other one (`Version::PickLevelForMemTableOutput`).
-    Events come in the order of their keys, so their memtables do not overlap unless keys of other kinds are in them.
-    Those of each kind are put together, whenever `_WAITING_BYTES` of them wait, and at the end.
+    recorded: `recordedtime` of the event before, as text, which sorts as the instants do; returns that of the last one.
     """
-
-    def __init__(self, db: Any, recorded: bytes) -> None:
-        """recorded: `recordedtime` of the event before, as text, which sorts as the instants do."""
-        self._db = db
-        self._recorded = recorded
-        self._prefixes = _Prefixes()
-        self._identities: list[Any] = []
-        self._indexes: list[Any] = []
-        self._waiting_bytes = 0
-
-    def append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
-        """Put the events of the segment `path`. Raises JournalDamaged if a line is not the next event."""
-        for start in range(0, len(lines), _BATCH):
-            self._append(path, first + start, lines[start : start + _BATCH])
-            if self._waiting_bytes >= _WAITING_BYTES:
-                self.put_waiting()
-
-    def put_waiting(self) -> None:
-        """Put what waits; call it at the end."""
-        for waiting in (self._identities, self._indexes):
-            for batch in waiting:
-                batch.write()
-            waiting.clear()
-        self._waiting_bytes = 0
-
-    def _append(self, path: Path, first: int, lines: Sequence[bytes]) -> None:
-        events, identities, indexes = (self._db.write_batch() for _ in range(3))
-        put_event, put_identity, put_index = events.put, identities.put, indexes.put
-        recorded, prefixes_of = self._recorded, self._prefixes.of
-        for sequence, line in enumerate(lines, first):
-            try:
-                event = _decode(line)
-            except msgspec.MsgspecError as error:
-                raise _not_as_written(path, sequence) from error
-            if event.sequence != sequence or line[RECORDED_TIME] < recorded:
-                raise _not_as_written(path, sequence)
-            recorded = line[RECORDED_TIME]
-            number = sequence.to_bytes(8, "big")
-            put_event(keys.EVENT + number, line)
-            put_identity(keys.identity_key(event.id, event.source), number + _NO_NONCE)
-            for prefix in prefixes_of(event):
-                put_index(prefix + number, b"")
-        self._recorded = recorded
-        events.write()
-        for batch, waiting in ((identities, self._identities), (indexes, self._indexes)):
-            waiting.append(batch)
-            self._waiting_bytes += batch.approximate_size()
-
-
-class _Prefixes:
-    """The index keys of an event without its sequence. Types and sources repeat, so their prefixes are cached."""
-
-    def __init__(self) -> None:
-        self._types: dict[str, bytes] = {}
-        self._sources: dict[str, bytes] = {}
-
-    def of(self, event: _Indexed) -> list[bytes]:
-        of_type = self._types.get(event.type) or _cached(self._types, keys.TYPE, event.type)
-        of_source = self._sources.get(event.source) or _cached(self._sources, keys.SOURCE, event.source)
-        if event.subject is None:
-            return [of_type, of_source]
-        return [of_type, of_source, keys.index_prefix(keys.SUBJECT, event.subject)]
-
-
-def _cached(cache: dict[str, bytes], index: bytes, text: str) -> bytes:
-    if len(cache) >= _CACHED:
-        cache.clear()
-    cache[text] = keys.index_prefix(index, text)
-    return cache[text]
+    for sequence, line in enumerate(lines, first):
+        try:
+            event = _decode(line)
+        except msgspec.MsgspecError as error:
+            raise _not_as_written(path, sequence) from error
+        if event.sequence != sequence or line[RECORDED_TIME] < recorded:
+            raise _not_as_written(path, sequence)
+        recorded = line[RECORDED_TIME]
+        writer.put(sequence, line, event)
+    return recorded
 
 
 def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
@@ -194,17 +134,16 @@ def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
     event = _decode(line)
     if event.sequence != sequence:
         raise ValueError(f"event {sequence} says that it is event {event.sequence}")
-    at_event, at_identity, *at_indexes = _keys_of(event, sequence)
+    at_event, at_identity, *at_indexes = bulk.keys_of(event, sequence)
     yield at_event, line
-    yield at_identity, keys.identity_value(sequence, _NO_NONCE)
+    yield at_identity, keys.identity_value(sequence, bulk.NO_NONCE)
     yield from ((key, b"") for key in at_indexes)
 
 
-def _keys_of(event: _Indexed, sequence: int) -> list[bytes]:
-    """The event's own key, its identity, and its indexes."""
-    number = sequence.to_bytes(8, "big")
-    indexes = [prefix + number for prefix in _Prefixes().of(event)]
-    return [keys.event_key(sequence), keys.identity_key(event.id, event.source), *indexes]
+def _holds_previous(current: Segment, before: tuple[int, Sequence[bytes]]) -> bool:
+    """Return True if the events that the segment was written after are those of the segment before it."""
+    previous, (first, lines) = current.header.previous, before
+    return previous is None or (bool(lines) and first <= previous.first and previous.last < first + len(lines))
 
 
 def _check_previous(
@@ -219,7 +158,7 @@ def _check_previous(
     if previous is None:
         return
     first, lines = before
-    if lines and first <= previous.first and previous.last < first + len(lines):
+    if _holds_previous(current, before):
         sha256 = segment.sha256_of(lines[previous.first - first : previous.last - first + 1])
     else:
         digest = hashlib.sha256()

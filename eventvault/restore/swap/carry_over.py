@@ -31,10 +31,11 @@ log = logging.getLogger("BackupManager")
 
 
 class Head(NamedTuple):
-    """How far a database got: its identity and its last sequence."""
+    """How far a database got: its identity and its last sequence. kafka: its offsets, if it is not open."""
 
     identity: StoreIdentity
     sequence: int
+    kafka: Mapping[bytes, bytes] = {}
 
 
 def read_head(storage_dir: Path, database: Path) -> Head | None:
@@ -50,7 +51,7 @@ def read_head(storage_dir: Path, database: Path) -> Head | None:
         copy_database(database, copy)
         with closing(open_checked(copy)) as db:
             registry = EventRegistry(db, copy)
-            return Head(registry.identity, registry.last_sequence)
+            return Head(registry.identity, registry.last_sequence, registry.scan_meta(keys.KAFKA))
     except (DatabaseDamaged, DatabaseTooNew):
         return None
     except SYSTEM_ERRORS as error:

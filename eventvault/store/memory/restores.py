@@ -21,18 +21,20 @@ class MemoryRestores(Restores):
 
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         with self._state.lock:
-            checked = self._state.archives.entry(name).check_to_restore
-            return self._apply(self._state.archives.events(name), name, checked, staged=staged)
+            entry = self._state.archives.entry(name)
+            events = self._state.archives.events(name)
+            return self._apply(events, name, entry.check_to_restore, proven=entry.origin_proven, staged=staged)
 
     def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
         with self._state.lock:
             generation, count = moments.find(self._state, moment)
-            return self._apply(list(self._state.generations[generation][:count]), JOURNAL, "records", staged=staged)
+            events = list(self._state.generations[generation][:count])
+            return self._apply(events, JOURNAL, "records", proven=True, staged=staged)
 
-    def _apply(self, events: list[bytes], source: str, checked: Check, *, staged: bool) -> Restored:
+    def _apply(self, events: list[bytes], source: str, checked: Check, *, proven: bool, staged: bool) -> Restored:
         if staged:
-            return self._state.stage(events, source, checked)
-        return self._state.begin_generation(events, source, self._state.now(), checked)
+            return self._state.stage(events, source, checked, proven=proven)
+        return self._state.begin_generation(events, source, self._state.now(), checked, proven=proven)
 
     def undo(self, name: str | None = None) -> Restored:
         state = self._state
@@ -50,12 +52,14 @@ class MemoryRestores(Restores):
         with self._state.lock:
             if isinstance(target, str):
                 events = self._state.archives.events(target)
-                checked = self._state.archives.entry(target).check_to_restore
-                described = {"archive": target, "generation": None, "sequence": len(events), "checked": checked}
+                entry = self._state.archives.entry(target)
+                described = {"archive": target, "generation": None, "sequence": len(events)}
+                described |= {"checked": entry.check_to_restore, "proven": entry.origin_proven}
             else:
                 generation, count = moments.find(self._state, target)
                 events = self._state.generations[generation][:count]
-                described = {"archive": None, "generation": generation, "sequence": count, "checked": "records"}
+                described = {"archive": None, "generation": generation, "sequence": count}
+                described |= {"checked": "records", "proven": True}
             return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
     def timeline(self) -> dict[str, Any]:

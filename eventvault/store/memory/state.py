@@ -38,7 +38,9 @@ class MemoryState:
         """Those of the present generation."""
         return self.generations[self.generation]
 
-    def begin_generation(self, events: list[bytes], source: str, began: int, checked: Check | None = None) -> Restored:
+    def begin_generation(
+        self, events: list[bytes], source: str, began: int, checked: Check | None = None, *, proven: bool = True
+    ) -> Restored:
         undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
         common = common_length(self.events, events)
         self.forks = {generation: min(fork, common) for generation, fork in self.forks.items()}
@@ -56,11 +58,12 @@ class MemoryState:
             undo=undo,
             notes=self._dropped(),
             checked=checked,
+            proven=proven,
         )
         self.staged = None
         return self.last_restore
 
-    def stage(self, events: list[bytes], source: str, checked: Check) -> Restored:
+    def stage(self, events: list[bytes], source: str, checked: Check, *, proven: bool) -> Restored:
         self.staged = Restored(
             source=source,
             at=self.now(),
@@ -70,6 +73,7 @@ class MemoryState:
             staged=True,
             notes=self._dropped(),
             checked=checked,
+            proven=proven,
         )
         return self.staged
 

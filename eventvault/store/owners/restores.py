@@ -16,7 +16,6 @@ from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.moments.timeline import timeline
 from eventvault.restore.restorer import Restorer, UndoRequest
 from eventvault.restore.swap import undo
-from eventvault.restore.unpacked import Trust
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
@@ -52,7 +51,7 @@ class RestoresOwner(Restores):
 
         def work() -> Restored:
             entry = self._catalogue.entry(name)
-            archive = ArchiveSource(Path(entry.path), Trust.of(entry, self._catalogue.proof()))
+            archive = ArchiveSource(Path(entry.path), entry.checksum if entry.content_checked else None)
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
         return self._serving_afterwards(work, operation)

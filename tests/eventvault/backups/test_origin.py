@@ -19,7 +19,7 @@ from eventvault.backups.installation_key import ensure_key
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import format_1
-from tests.eventvault.archive_folder import ANOTHER_KEY, KEY, ROOT, Folder, manifest
+from tests.eventvault.archive_folder import ANOTHER_KEY, FIRST, KEY, ROOT, Folder, manifest
 from tests.restoring import drafts
 from tests.stores import running_service
 
@@ -282,7 +282,8 @@ def test_an_archive_of_format_1_that_was_not_made_here_is_not_proven(settings: S
     staging.mkdir()
     (staging / "CURRENT").write_text("MANIFEST-000002\n")
     with running_service(settings) as service:
-        about = manifest("a.tar.gz", installation=service.catalogue.installation)
+        born = msgspec.structs.replace(FIRST, id="1" * 16)
+        about = manifest("a.tar.gz", installation=service.catalogue.installation, generation=born, generations=[born])
         format_1.write_archive(settings.backup_dir / "a.tar.gz", staging, about)
         (entry,) = service.list_backups()
         assert (entry.origin, entry.origin_proven) == ("found", False)

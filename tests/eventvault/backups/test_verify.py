@@ -13,6 +13,7 @@ from eventvault import data_folders
 from eventvault.archive import layout
 from eventvault.errors import ArchiveError, BackupNotFound
 from eventvault.restore import prepare, unpacked
+from eventvault.restore.unproven import UnprovenDatabase
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import append_random, flip, make_archive
@@ -129,13 +130,14 @@ class Steps:
             return getattr(prepare, name)(**arguments) if name == "prepare_restore" else run(name, **arguments)
 
         monkeypatch.setattr(service.chores, "run", here)
-        for step in ("check_all_tables", "check_together"):
-            monkeypatch.setattr(unpacked, step, self._noting(step, getattr(unpacked, step)))
+        owners = {"check_all_tables": unpacked, "check_together": unpacked, "replay": UnprovenDatabase}
+        for step, owner in owners.items():
+            monkeypatch.setattr(owner, step, self._noting(step, getattr(owner, step)))
 
-    def _noting(self, step: str, take: Callable[..., None]) -> Callable[..., None]:
-        def noted(*arguments: object, **more: object) -> None:
+    def _noting(self, step: str, take: Callable[..., object]) -> Callable[..., object]:
+        def noted(*arguments: object, **more: object) -> object:
             self.taken.append(step)
-            take(*arguments, **more)
+            return take(*arguments, **more)
 
         return noted
 
@@ -191,7 +193,7 @@ def made_here(_path: Path) -> None:
     [
         (made_here, "digests", []),
         (copied, "digests", ["check_all_tables"]),
-        (elsewhere, "records", ["check_all_tables", "check_together"]),
+        (elsewhere, "records", ["replay"]),
     ],
 )
 def test_a_restore_reads_what_is_not_known_to_be_good(
@@ -212,6 +214,7 @@ def test_a_restore_reads_what_is_not_known_to_be_good(
     restored = service.restore(name)
 
     assert (restored.events, restored.checked, steps.taken) == (20, checked, taken)
+    assert restored.proven is (put is not elsewhere)
 
 
 def test_an_archive_that_is_another_one_by_now_is_read_again(service: StoreService) -> None:

@@ -17,24 +17,29 @@ from eventvault.errors import ArchiveDamaged
 from eventvault.restore.check import Pace, check_archive
 from eventvault.restore.prepare import prepare_restore
 from eventvault.restore.unpacked import Trust
-from tests.eventvault.archive.conftest import GENERATION
-from tests.restoring import LONG_AGO, flip, make_database
+from tests.restoring import LONG_AGO, flip, make_database, times_of
 
 
 @pytest.fixture(scope="module")
 def rotten(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Archives whose checksums are all right, of a live table that was damaged before: in a block, in the filter."""
     folder = tmp_path_factory.mktemp("rotten")
-    make_database(folder / "database", events=3000, data="x" * 100)
+    identity = make_database(folder / "database", events=3000, data="x" * 100)
+    times = times_of(folder / "database")
     with closing(open_leveldb(folder / "database")) as db:
         db.compact_range()
-    return {part: archive_with_damage(folder / f"{part}.tar.gz", folder / "database", part) for part in PARTS}
+    about = Manifest(
+        store_id=identity.store_id, installation="elsewhere", generation=identity.present,
+        generations=list(identity.generations), first_sequence=1, last_sequence=3000, first_time=times[0],
+        last_time=times[1], events=3000, label=None, name="", created=LONG_AGO,
+    )  # fmt: skip
+    return {part: archive_with_damage(folder / f"{part}.tar.gz", folder / "database", about, part) for part in PARTS}
 
 
 PARTS = ("a block", "the filter")
 
 
-def archive_with_damage(path: Path, database: Path, part: str) -> Path:
+def archive_with_damage(path: Path, database: Path, about: Manifest, part: str) -> Path:
     staging = path.with_suffix(".staging")
     staging.mkdir()
     for file in database.iterdir():
@@ -43,13 +48,7 @@ def archive_with_damage(path: Path, database: Path, part: str) -> Path:
     table = max(staging.glob("*.ldb"), key=lambda file: file.stat().st_size)
     size = table.stat().st_size
     flip(table, size // 2 if part == "a block" else place_in_filter(table))
-    events = 3000
-    about = Manifest(
-        store_id="s", installation="elsewhere", generation=GENERATION, generations=[GENERATION], first_sequence=1,
-        last_sequence=events, first_time=None, last_time=None, events=events, label=None, name=path.name,
-        created=LONG_AGO,
-    )  # fmt: skip
-    writer.write_archive(path, staging, about)
+    writer.write_archive(path, staging, msgspec.structs.replace(about, name=path.name))
     reader.verify(path)
     return path
 
@@ -69,8 +68,7 @@ def test_damage_that_was_archived_is_found_by_leveldbs_own_checksums(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize(("part", "proven"), [("a block", True), ("the filter", True), ("a block", False)])
 def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
     part: str, proven: bool, rotten: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -83,6 +81,11 @@ def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
             trust=msgspec.to_builtins(Trust(proof=proof)),
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+def test_the_filters_of_an_archive_that_is_not_proven_are_not_used(rotten: dict[str, Path], tmp_path: Path) -> None:
+    answer = prepare_restore(archive=str(rotten["the filter"]), staging=str(tmp_path / "staging"), replaces=None)
+    assert (answer["events"], answer["proven"]) == (3000, False)
 
 
 def test_a_rate_makes_work_wait_and_never_hurry() -> None:

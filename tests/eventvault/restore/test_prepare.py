@@ -10,11 +10,14 @@ import msgspec
 import pytest
 
 from eventvault import data_folders
+from eventvault.archive import reader
+from eventvault.archive.proof import Proof
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.restore import prepare
 from eventvault.restore.moments.build_chore import prepare_moment
+from eventvault.restore.unpacked import Trust
 from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
 
 
@@ -22,8 +25,14 @@ def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
     return prepare.prepare_restore(archive=str(path), staging=str(staging), replaces=known)
 
 
-def test_an_archive_of_ours_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
-    answer = prepared(make_archive(tmp_path / "a.tar.gz"), tmp_path / "staging")
+def test_a_proven_archive_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz")
+    proof = Proof(installation="elsewhere", made=frozenset({reader.verify(archive).digest or ""}))
+    trust = msgspec.to_builtins(Trust(proof=proof))
+
+    answer = prepare.prepare_restore(
+        archive=str(archive), staging=str(tmp_path / "staging"), replaces=None, trust=trust
+    )
 
     database = tmp_path / "staging" / data_folders.DATABASE
     with closing(open_leveldb(database)) as db:

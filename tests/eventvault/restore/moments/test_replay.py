@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from eventvault import clock
-from eventvault.database import keys
+from eventvault.database import bulk, keys
 from eventvault.database.generation import Generation
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.events import event
@@ -49,11 +50,11 @@ def segments(folder: Path, lines: list[bytes]) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("waiting", [replay._WAITING_BYTES, 300_000, 1])
+@pytest.mark.parametrize("waiting", [bulk.WAITING_BYTES, 300_000, 1])
 def test_every_key_is_there_however_many_of_them_may_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int
 ) -> None:
-    monkeypatch.setattr(replay, "_WAITING_BYTES", waiting)
+    monkeypatch.setattr(bulk, "bulk_writer", partial(bulk.bulk_writer, waiting=waiting))
     lines = appended(tmp_path / "appended")
     paths = segments(tmp_path / GENERATION.id, lines)
     create_database(tmp_path / "replayed")
