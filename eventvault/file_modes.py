@@ -29,13 +29,14 @@ def restrict_new_files(settings: Settings) -> None:
     os.umask(0o027 if settings.file_group_read else 0o077)
 
 
-def mend_modes(settings: Settings) -> None:
+def mend_modes(settings: Settings, *, backups: bool = True) -> None:
     """Set the modes of the data files and folders that this user owns. What cannot be changed is logged, once.
 
-    A folder for drops, RESTORE_DIR, keeps its own mode, and so do the files that others put into it.
+    backups: False leaves BACKUP_DIR alone, because it is not ours. RESTORE_DIR, a folder for drops, keeps its own mode,
+    and so do the files that others put into it.
     """
     failed = []
-    for path in _paths(settings):
+    for path in _paths(settings, backups=backups):
         try:
             _mend(path, settings)
         except (FileNotFoundError, NotADirectoryError):
@@ -61,14 +62,16 @@ def _mend(path: Path, settings: Settings) -> None:
         path.chmod(wanted)
 
 
-def _paths(settings: Settings) -> Iterator[Path]:
+def _paths(settings: Settings, *, backups: bool) -> Iterator[Path]:
     """Yield what EventVault makes. BACKUP_DIR may be a folder that has other files too."""
     yield from _tree(settings.storage_dir)
+    yield from _tree(settings.restore_dir / data_folders.RESTORED)
+    if not backups:
+        return
     yield settings.backup_dir
     with suppress(OSError):
         yield from (path for path in settings.backup_dir.iterdir() if _is_ours(path))
     yield from _tree(settings.backup_dir / data_folders.JOURNAL)
-    yield from _tree(settings.restore_dir / data_folders.RESTORED)
 
 
 def _is_ours(path: Path) -> bool:

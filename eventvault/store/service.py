@@ -13,7 +13,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
-from eventvault.backups.installation_key import present_key
+from eventvault.backups.installation_key import has_foreign_backups, present_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
@@ -188,7 +188,7 @@ class StoreService(ComposedStore):
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
         if self._service_starts:
-            mend_modes(self.settings)
+            mend_modes(self.settings, backups=not has_foreign_backups(self.settings))
         slowly = will_start_slowly(
             self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from eventvault import data_folders, file_modes
 from eventvault.backups.installation_key import ensure_key
 from eventvault.settings import Settings
 from tests.restoring import put
-from tests.stores import running_service
+from tests.stores import folders_beneath, running_service
 
 
 def mode_of(path: Path) -> int:
@@ -118,6 +119,19 @@ def test_a_folder_that_is_missing_or_cannot_be_read_stops_nothing(written: Setti
     path.write_text("in the way")
     file_modes.mend_modes(written)
     path.unlink()
+
+
+def test_the_backups_of_another_installation_keep_their_modes(
+    written: Settings, settings_with: Callable[..., Settings], tmp_path: Path
+) -> None:
+    other = settings_with(folders_beneath(tmp_path / "elsewhere"))
+    ensure_key(other)
+    shutil.copy(other.backup_dir / data_folders.INSTALLATION_KEY, written.backup_dir)
+    (archive,) = written.backup_dir.glob("*.tar.gz")
+    before = mode_of(archive)
+    with running_service(written):
+        assert mode_of(archive) == before != 0o600
+        assert mode_of(written.storage_dir) & 0o007 == 0
 
 
 def test_the_copy_of_the_key_is_made_for_the_group_too(either: Settings) -> None:
