@@ -37,8 +37,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers(self, installation: str | None, checksum: str | None, sealed: SealedRoot | None) -> bool:
         """Return True if an archive is proven: made here, or trusted."""
-        if self.covers_made_here(installation, checksum, sealed):
-            return True
+        return self.covers_made_here(installation, checksum, sealed) or self.covers_trusted(checksum, sealed)
+
+    def covers_trusted(self, checksum: str | None, sealed: SealedRoot | None) -> bool:
+        """Return True if an operator trusts an archive or the key that sealed it."""
         return _checksum(checksum, sealed) in self.trust.checksums or _fits(self.trust.keys, checksum, sealed)
 
     def covers_made_here(self, installation: str | None, checksum: str | None, sealed: SealedRoot | None) -> bool:

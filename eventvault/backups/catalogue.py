@@ -364,6 +364,8 @@ class Catalogue:
         summary = record.summary
         created = summary.created if summary else names.instant_of(name)
         use = self.shared_runs.use_of(name, record.identity)
+        made_here = _is_made_here(record, proof)
+        trusted = not made_here and _is_trusted(record, proof)
         return BackupEntry(
             name=name,
             path=str(self._folder / name),
@@ -382,11 +384,11 @@ class Catalogue:
             checked=record.checked,
             content_checked=record.content_checked,
             origin=record.origin,
-            origin_proven=_is_proven(record, proof),
+            origin_proven=made_here or trusted,
             added_bytes=use.added,
             shared_bytes=use.shared,
             unique_bytes=use.unique,
-            trusted=_is_proven(record, proof) and not _is_made_here(record, proof),
+            trusted=trusted,
             installation=summary.installation if summary else None,
             seal_changed=record.seal_changed,
             problem=record.problem,
@@ -410,9 +412,8 @@ def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord
     return record
 
 
-def _is_proven(record: ArchiveRecord, proof: Proof) -> bool:
-    installation = record.summary.installation if record.summary else None
-    return record.problem is None and proof.covers(installation, record.checksum, record.unchanged_seal)
+def _is_trusted(record: ArchiveRecord, proof: Proof) -> bool:
+    return record.problem is None and proof.covers_trusted(record.checksum, record.unchanged_seal)
 
 
 def _with_checksum(record: ArchiveRecord) -> ArchiveRecord:
