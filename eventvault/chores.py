@@ -29,6 +29,7 @@ log = logging.getLogger("BackupManager")
 CHORES = {
     "write_archive": "eventvault.backups.chores",
     "check_archive": "eventvault.restore.check",
+    "check_content": "eventvault.archive.run_check",
     "check_runs": "eventvault.archive.run_check",
     "check_tables": "eventvault.backups.table_check",
     "check_opening": "eventvault.restore.prepare",

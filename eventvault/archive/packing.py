@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from blake3 import blake3
+from isal import isal_zlib
 
 from eventvault.archive import layout
 from eventvault.archive.compression import Compression
 from eventvault.archive.parallel import OrderedHash, in_order, read_buffer
-from eventvault.errors import DatabaseError
+from eventvault.errors import ArchiveDamaged, DatabaseError
+
+_IsalError = cast(type[Exception], isal_zlib.error)
 
 
 class PackedPiece(NamedTuple):
@@ -64,15 +67,17 @@ class FileDigests(NamedTuple):
     sha256: str | None
 
 
-def pack(path: Path, size: int, compression: Compression) -> Iterator[Callable[[], PackedPiece]]:
+def pack(path: Path, size: int, compression: Compression, compare: bool) -> Iterator[Callable[[], PackedPiece]]:
     """Yield one job for each piece of a file of `size` bytes, in order; none for an empty file.
 
-    A job raises DatabaseError if the file has another size.
+    compare: inflate each piece again, and compare. A job raises DatabaseError if the file has another size,
+    ArchiveDamaged if a piece does not come back.
     """
     file_hash = OrderedHash()
     pieces = list(layout.pieces(size))
     for number, (count, zeros) in enumerate(pieces):
-        yield partial(_pack, path, (number, count, zeros), number == len(pieces) - 1, file_hash, compression)
+        is_last = number == len(pieces) - 1
+        yield partial(_pack, path, (number, count, zeros), is_last, file_hash, compression, compare)
 
 
 def hash_files(files: list[tuple[Path, int, bool]]) -> list[FileDigests]:
@@ -84,7 +89,12 @@ def hash_files(files: list[tuple[Path, int, bool]]) -> list[FileDigests]:
 
 
 def _pack(
-    path: Path, piece: tuple[int, int, int], is_last: bool, file_hash: OrderedHash, compression: Compression
+    path: Path,
+    piece: tuple[int, int, int],
+    is_last: bool,
+    file_hash: OrderedHash,
+    compression: Compression,
+    compare: bool,
 ) -> PackedPiece:
     number, count, zeros = piece
     try:
@@ -97,7 +107,22 @@ def _pack(
     padded = read_buffer()[: count + zeros]
     padded[count:] = bytes(zeros)
     member = layout.member(padded, compression=compression)
+    if compare:
+        _check_inflated(path, member, len(padded))
     return PackedPiece(member, count, blake3(member).digest(), file_blake3)
+
+
+def _check_inflated(path: Path, member: bytes, size: int) -> None:
+    """Inflate a member, which compares its content with the CRC-32 that it had before it was compressed."""
+    try:
+        whole = len(isal_zlib.decompress(member, 31)) == size
+    except _IsalError:
+        whole = False
+    if not whole:
+        raise ArchiveDamaged(
+            f"archiving {path} failed: what was compressed does not give the file back",
+            hint="the archive was removed; memory or processor may fail: test them, then try again",
+        )
 
 
 def _hash(path: Path, size: int, with_sha256: bool) -> FileDigests:

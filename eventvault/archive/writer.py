@@ -39,7 +39,7 @@ class WrittenArchive(msgspec.Struct, frozen=True):
     """An archive that was written and read back. size: in bytes. digest: `blake3:` and its root in hex.
 
     manifest: complete with `files`. copied: bytes that were copied from earlier archives. clones: of these, what the
-    archives share on the disk.
+    archives share on the disk. compressed: the names of the files that were compressed.
     """
 
     size: int
@@ -47,6 +47,7 @@ class WrittenArchive(msgspec.Struct, frozen=True):
     manifest: Manifest
     copied: int = 0
     clones: tuple[Clone, ...] = ()
+    compressed: tuple[str, ...] = ()
 
     @property
     def cloned(self) -> int:
@@ -62,6 +63,7 @@ def write_archive(
     digests: Mapping[str, str] | None = None,
     reusable: ReusableMembers | None = None,
     seal: Seal | None = None,
+    compare: bool = False,
     progress: Progress | None = None,
     before_name: Callable[[Manifest], None] = lambda _complete: None,
 ) -> WrittenArchive:
@@ -69,9 +71,10 @@ def write_archive(
 
     The folder holds plain files only, those of the database. digests: BLAKE3 in hex by file name, of files that need
     not be read. reusable: members that may be copied; its `unusable` names the archives that failed. seal: None: the
-    archive is not sealed. progress: in bytes of the files. before_name: called before the archive gets its name; what
-    it raises goes through, and no file remains. The same folder and manifest give the same bytes, unless members are
-    copied from an archive of another version or of a harder compression.
+    archive is not sealed. compare: inflate what was compressed, and compare it with the file. progress: in bytes of the
+    files. before_name: called before the archive gets its name; what it raises goes through, and no file remains. The
+    same folder and manifest give the same bytes, unless members are copied from an archive of another version or of a
+    harder compression.
 
     Raises FileExistsError if the name is in use, NoSpace, TooLarge, ArchiveDamaged if the disk gives back other bytes
     than were written, DatabaseError if the folder changed meanwhile; then no file remains.
@@ -82,7 +85,7 @@ def write_archive(
     sizes = _sizes(folder)
     index.check_fits(sizes)
     with durable_file(path, replace=False) as file:
-        archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, progress)
+        archive, ranges = _write(file.fileno(), folder, about, sizes, digests or {}, reusable, seal, compare, progress)
         read_back(file.fileno(), path, ranges)
         before_name(archive.manifest)
         # Here `durable_file` gives the archive its name.
@@ -97,6 +100,7 @@ def _write(
     digests: Mapping[str, str],
     reusable: ReusableMembers | None,
     seal: Seal | None,
+    compare: bool,
     progress: Progress | None,
 ) -> tuple[WrittenArchive, WrittenRanges]:
     """Write and sync the archive; begin again without an earlier archive whose members cannot be copied."""
@@ -104,7 +108,7 @@ def _write(
         counter = ProgressCounter(sum(sizes.values()), progress)
         try:
             reused = _find_members(folder, sizes, digests, reusable)
-            return _write_once(handle, folder, about, sizes, reused, seal, counter)
+            return _write_once(handle, folder, about, sizes, reused, seal, compare, counter)
         except CopyFailed as failed:
             if reusable is None:
                 raise
@@ -147,11 +151,12 @@ def _write_once(
     sizes: Mapping[str, int],
     reused: Mapping[str, _Reused],
     seal: Seal | None,
+    compare: bool,
     counter: ProgressCounter,
 ) -> tuple[WrittenArchive, WrittenRanges]:
     archive = Assembly(handle, about.modified, about.compression)
     fresh = (item for item in sizes.items() if item[0] not in reused)
-    jobs = chain.from_iterable(pack(folder / name, size, about.compression) for name, size in fresh)
+    jobs = chain.from_iterable(pack(folder / name, size, about.compression, compare) for name, size in fresh)
     try:
         with closing(in_order(jobs)) as pieces:
             archive.add_folder()
@@ -164,7 +169,9 @@ def _write_once(
         root = archive.finish(seal)
         os.fsync(handle)
         copied = sum(entry.run.file.length for entry in reused.values())
-        written = WrittenArchive(archive.offset, f"blake3:{root.hex()}", complete, copied, tuple(archive.clones))
+        compressed = tuple(name for name, size in sizes.items() if size and name not in reused)
+        clones, digest = tuple(archive.clones), f"blake3:{root.hex()}"
+        written = WrittenArchive(archive.offset, digest, complete, copied, clones, compressed)
         return written, archive.written
     finally:
         archive.close()

@@ -14,6 +14,7 @@ from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import ensure_key
 from eventvault.backups.request_queue import NoteName
 from eventvault.backups.shared_damage import mark_sharing
@@ -74,14 +75,14 @@ class Archiver:
             raise
 
     def _reusable_archives(self) -> tuple[Earlier, dict[str, FileIdentity]]:
-        """Return the archives that members may be copied from: proven to be made here and verified, newest first.
+        """Return the archives that members may be copied from, newest first.
 
         They come as the chore takes them, and with the files that they are now.
         """
         earlier: Earlier = []
         reusable = {}
         for entry in self._catalogue.entries():
-            if entry.is_ours and entry.own_verified is not None and entry.problem is None:
+            if _may_be_copied_from(entry) and entry.own_verified is not None:
                 with suppress(BackupNotFound):
                     reusable[entry.name] = self._catalogue.identity(entry.name)
                     earlier.append((entry.path, entry.own_verified))
@@ -101,6 +102,15 @@ class Archiver:
             with suppress(EventVaultError):
                 self._catalogue.record_problem(name, problem, read=reusable[name])
                 mark_sharing(self._catalogue, self._chores, name)
+
+
+def _may_be_copied_from(entry: BackupEntry) -> bool:
+    """Return True for an archive that is proven to be made here, verified, and was inflated and compared here once.
+
+    Members of format 1 are inflated when they are copied.
+    """
+    is_format_1 = entry.digest is None
+    return entry.is_ours and entry.problem is None and (entry.content_checked or is_format_1)
 
 
 def _remove_unfinished(path: Path) -> None:

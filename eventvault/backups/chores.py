@@ -34,12 +34,14 @@ def write_archive(
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
-    Returns {size, digest, verified, copied, clones, checked, unchecked, bad, identity} or {exists}.
+    Returns {size, digest, verified, copied, clones, compressed, checked, unchecked, bad, identity} or
+    {exists}.
 
     storage: STORAGE_DIR, with the tables that were archived before. key: of this installation, in hex; it seals the
     archive. earlier: verified archives, newest first, whose members may be copied: their paths, and when the bytes that
     they share with no other archive were read. check_at_once: most bytes of new tables that are checked here. clones:
-    what the archive shares with earlier ones, each as `ClonedRun`. checked, unchecked: the new tables that were
+    what the archive shares with earlier ones, each as `ClonedRun`. compressed: the files whose members must be inflated
+    yet, to be compared. checked, unchecked: the new tables that were
     checked, and those that must be checked yet; then `verified` is None. bad: the earlier archives that proved to be
     damaged, as {name, problem}. identity: of the file that was named. exists: the name is in use.
 
@@ -75,6 +77,7 @@ def write_archive(
                 digests=digests,
                 reusable=archives,
                 seal=partial(seal_root, bytes.fromhex(key)),
+                compare=at_once,
                 before_name=check_before_name,
             )
         identity = msgspec.to_builtins(FileIdentity.of(target.lstat()))
@@ -89,7 +92,8 @@ def write_archive(
     result = {"size": written.size, "digest": written.digest, "verified": clock.now() if at_once else None}
     clones = [_describe(clone, paths[clone.number].name) for clone in written.clones]
     copied = {"copied": written.copied, "clones": clones, "bad": msgspec.to_builtins(archives.unusable)}
-    return {**result, **copied, "checked": checked, "unchecked": unchecked, "identity": identity}
+    to_check = {"checked": checked, "unchecked": unchecked, "compressed": [] if at_once else list(written.compressed)}
+    return {**result, **copied, **to_check, "identity": identity}
 
 
 def _describe(clone: Clone, source: str) -> dict[str, Any]:

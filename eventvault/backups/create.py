@@ -180,7 +180,8 @@ class BackupMaker:
             self.counts["failed"] += 1
             self._note_problem(error, about.store_id, about.generation.id)
 
-        self.late_check.start(checkpoint.folder, tables, name, named, on_whole, on_failure, staged.close)
+        compressed = result["compressed"]
+        self.late_check.start(checkpoint.folder, tables, compressed, name, named, on_whole, on_failure, staged.close)
 
     def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         self.last_made = time.monotonic()

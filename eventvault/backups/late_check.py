@@ -15,7 +15,14 @@ from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.chores import Chores
 from eventvault.damage import as_answer
-from eventvault.errors import BackupNotFound, Cancelled, DatabaseDamaged, EventVaultError
+from eventvault.errors import (
+    ArchiveError,
+    ArchiveUnreadable,
+    BackupNotFound,
+    Cancelled,
+    DatabaseDamaged,
+    EventVaultError,
+)
 from eventvault.files import FileIdentity
 
 
@@ -31,6 +38,7 @@ class LateCheck:
         self,
         staging: Path,
         tables: list[str],
+        compressed: list[str],
         name: str,
         named: FileIdentity,
         on_whole: Callable[[], None],
@@ -39,13 +47,14 @@ class LateCheck:
     ) -> None:
         """Check these tables of the checkpoint in `staging` for the archive `name`, the file that was `named` so.
 
+        compressed: files of the archive whose members are inflated and compared too.
         on_whole: called once the archive is verified. on_failure: called with DatabaseDamaged once the archive is
         marked, or with why the check could not be made. on_end: called in any case, last.
         """
 
         def run() -> None:
             try:
-                self._check(staging, tables, name, named)
+                self._check(staging, tables, compressed, name, named)
             except (Cancelled, BackupNotFound):
                 return
             except EventVaultError as error:
@@ -66,10 +75,13 @@ class LateCheck:
         if thread is not None:
             thread.join()
 
-    def _check(self, staging: Path, tables: list[str], name: str, named: FileIdentity) -> None:
+    def _check(self, staging: Path, tables: list[str], compressed: list[str], name: str, named: FileIdentity) -> None:
         try:
             self._chores.run("check_tables", folder=str(staging), names=tables)
-        except DatabaseDamaged as error:
+            self._chores.run("check_content", archive=self._catalogue.entry(name).path, names=compressed)
+        except ArchiveUnreadable:
+            raise
+        except (DatabaseDamaged, ArchiveError) as error:
             with suppress(EventVaultError):  # the damage is told even if the archive is gone or cannot be marked
                 self._catalogue.record_problem(name, error.message, read=named)
             raise

@@ -1,3 +1,4 @@
+import gzip
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from benchmarks import events
 from eventvault.archive import layout, manifest, parallel, reader, writer
 from eventvault.archive.format2 import index
 from eventvault.archive.manifest import FileRecord
+from eventvault.archive.run_check import check_content
 from eventvault.errors import ArchiveDamaged, ArchiveUnsafe, DatabaseError, NoSpace, TooLarge
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -312,3 +314,57 @@ def test_a_manifest_in_parts_is_the_manifest(count, about):
 def test_what_was_written_is_verified_and_unpacked(large_archive, tmp_path):
     assert reader.verify(large_archive) == reader.unpack(large_archive, tmp_path / "out")
     assert content_of(tmp_path / "out/event_registry_db") == content_of(large_archive.with_name("large"))
+
+
+def spoil_members(monkeypatch: pytest.MonkeyPatch, spoil) -> None:
+    """As if memory failed while a piece of 5000 bytes or more is compressed."""
+    real = layout.member
+
+    def member(content, header=layout.PLAIN_HEADER, compression="fast"):
+        packed = real(content, header, compression)
+        return spoil(bytes(content), packed) if len(content) > 5000 else packed
+
+    monkeypatch.setattr(layout, "member", member)
+
+
+def flipped(position: int):
+    def flip(_content: bytes, packed: bytes) -> bytes:
+        spoiled = bytearray(packed)
+        spoiled[position % len(packed)] ^= 1
+        return bytes(spoiled)
+
+    return flip
+
+
+SPOILED = {
+    "first byte of deflate": flipped(10),
+    "middle": flipped(3001),
+    "checksum": flipped(-8),
+    "length": flipped(-1),
+    "cut": lambda _content, packed: packed[:-1],
+    "less": lambda content, _packed: gzip.compress(content[:-512]),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_what_does_not_inflate_to_the_file_is_found_before_the_archive_has_a_name(
+    what, large, about, tmp_path, monkeypatch
+):
+    spoil_members(monkeypatch, SPOILED[what])
+    with pytest.raises(ArchiveDamaged, match="give the file back"):
+        writer.write_archive(tmp_path / "a.tar.gz", large, about, compare=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_what_does_not_inflate_to_the_file_is_found_later_too(what, large, about, tmp_path, monkeypatch):
+    path = tmp_path / "a.tar.gz"
+    with monkeypatch.context() as patch:
+        spoil_members(patch, SPOILED[what])
+        written = writer.write_archive(path, large, about)
+    names = [name for name in written.compressed if name != "000011.ldb"]
+    with pytest.raises(ArchiveDamaged):
+        check_content(archive=str(path), names=["000011.ldb"])
+    with pytest.raises(ArchiveDamaged):
+        check_content(archive=str(path), names=names)
+    assert check_content(archive=str(path), names=["CURRENT", "000014.ldb"]) == {}

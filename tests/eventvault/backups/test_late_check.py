@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from benchmarks import events
+from eventvault.archive import layout
+from eventvault.backups import chores
 from eventvault.errors import ArchiveError, DatabaseError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -91,14 +93,14 @@ def test_a_file_that_took_the_name_before_the_check_began_is_not_verified(
 ) -> None:
     start = service.backups.late_check.start
 
-    def late(staging: Path, tables: list[str], name: str, *more: Any) -> None:
+    def late(staging: Path, tables: list[str], compressed: list[str], name: str, *more: Any) -> None:
         path = service.backups.archiver._settings.backup_dir / name
         copy = Path(shutil.copy(path, tmp_path))
         if replace == "moved over":
             copy.rename(path)
         else:
             path.write_bytes(copy.read_bytes() + (b"more" if replace == "grown" else b""))
-        start(staging, tables, name, *more)
+        start(staging, tables, compressed, name, *more)
 
     monkeypatch.setattr(service.backups.late_check, "start", late)
     made = service.create_backup("one").backup
@@ -220,7 +222,7 @@ def test_the_next_backup_waits_for_the_check_and_checks_nothing_twice(
         service.create_backup(label)
     service.backups.late_check.wait()
 
-    assert checks == ["write_archive", "check_tables", "write_archive"]
+    assert checks == ["write_archive", "check_tables", "check_content", "write_archive"]
     assert service.list_backups()[0].verified is not None
 
 
@@ -269,3 +271,31 @@ def test_a_store_that_stops_leaves_an_archive_that_is_not_verified(
         assert (entry.name, entry.verified, entry.problem) == (made.name, None, None)
         assert leftovers(settings.storage_dir) == []
         assert service.backups.finish_interrupted(made.name).backup.verified is not None
+
+
+def test_members_that_do_not_hold_their_file_mark_the_archive_and_nothing_is_copied_from_it(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if memory failed while a table was compressed: its bytes are on disk as they were written, and wrong."""
+    real, run = layout.member, service.chores.run
+
+    def running(name: str, **arguments: Any) -> dict[str, Any]:
+        return chores.write_archive(**arguments) if name == "write_archive" else run(name, **arguments)
+
+    def member(content: bytes | memoryview, *more: Any, **others: Any) -> bytes:
+        wrong = bytes([content[0] ^ 1]) + bytes(content[1:]) if len(content) > 100_000 else content
+        return real(wrong, *more, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "member", member)
+        patch.setattr(service.chores, "run", running)
+        first = service.create_backup("one").backup
+        service.backups.late_check.wait()
+
+    (entry,) = service.list_backups()
+    assert (entry.verified, "do not hold that file" in (entry.problem or "")) == (None, True)
+    assert "archive_damaged" in problem_codes(service)
+    second = service.create_backup("two").backup
+    service.backups.late_check.wait()
+    assert service.verify_backup(second.name, records=True).events == first.events
+    assert "archive_damaged" not in problem_codes(service)
