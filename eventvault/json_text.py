@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,11 +42,13 @@ _LONGEST_INTEGER = 4300
 """Digits that Python converts: the time grows with their square."""
 _decoder = msgspec.json.Decoder()
 _ESCAPED_COLON = re.compile(rb"\\u003[aA]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
 """An escape; the group matches a surrogate that is not part of a pair."""
 _NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
 
 
+@lru_cache(maxsize=128)
 def media_type(content_type: str | None) -> tuple[str, str | None]:
     """`Application/JSON; charset=UTF-8` → (`application/json`, `UTF-8`); None → (``, None)."""
     kind, *parameters = (content_type or "").split(";")
@@ -174,7 +177,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
         raise MalformedInput(f"{what} is nested too deeply", hint="flatten it") from None
     except ValueError as error:
         raise _not_json(what, refusal or error) from None
-    if any(match[1] for match in _ESCAPE.finditer(text)):
+    if _SURROGATE.search(text) and any(match[1] for match in _ESCAPE.finditer(text)):
         raise InvalidInput(
             f"{what} holds a lone surrogate, such as \\ud800, which is no character",
             hint="send both halves of the pair, or the bytes as data_base64",

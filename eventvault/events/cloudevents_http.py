@@ -109,9 +109,8 @@ def _several_lines_of_json(text: bytes) -> bool:
 
 def _lines(text: bytes) -> PostedEvents:
     lines = _not_empty(text).split(b"\n")
-    return PostedEvents(
-        [sent_event.read_one(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()], many=True
-    )
+    named = ((f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
+    return PostedEvents(sent_event.read_each(named), many=True)
 
 
 def _not_empty(text: bytes) -> bytes:

@@ -7,7 +7,7 @@ removed, which makes an event one line. `data` is validated and then read no mor
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ from eventvault.events import schema
 from eventvault.events.event import encoded, raw_attributes
 from eventvault.events.schema import FieldProblem
 
+MAX_REFUSED = 20
+"""Refused events of a request that are described: to find out why takes time."""
 _MAX_DEPTH = json_text.MAX_DEPTH + 1
 """`data` is one level inside the event."""
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
@@ -36,6 +38,9 @@ class SentEvent(msgspec.Struct, frozen=True):
     problem: FieldProblem | None = None
 
 
+_UNREAD = SentEvent({"type": "unread"}, b"")
+
+
 def read(text: bytes) -> SentEvent | list[SentEvent]:
     """Return the event in a JSON text, or those in an array. Raises MalformedInput if it is not JSON."""
     return _read_array(text) if _ARRAY.match(text) else read_one(text)
@@ -46,14 +51,34 @@ def read_one(text: bytes, what: str = "the body") -> SentEvent:
     try:
         return _event(*json_text.read(text, what, max_depth=_MAX_DEPTH))
     except InvalidInput as error:
-        return SentEvent({}, b"", _problem(text, error))
+        refusal = error.with_traceback(None)  # frees what was parsed
+    return SentEvent({}, b"", _problem(text, refusal))
+
+
+def read_each(texts: Iterable[tuple[str, bytes]]) -> list[SentEvent]:
+    """Return the event in each text, which comes with its name for errors. Raises MalformedInput as `read_one` does.
+
+    After MAX_REFUSED that are refused the others are not read, as the request is refused anyway.
+    """
+    events, refused = [], 0
+    for what, text in texts:
+        event = read_one(text, what) if refused < MAX_REFUSED else _UNREAD
+        refused += event.problem is not None
+        events.append(event)
+    return events
 
 
 def from_attributes(attributes: dict[str, Any], data: bytes | None = None) -> SentEvent:
-    """Return the event of attributes that were sent one by one, as in binary mode. data: compact JSON."""
+    """Return the event of attributes that were sent one by one, as in binary mode. data: compact JSON.
+
+    The event keeps the dictionary.
+    """
     if data is None:
         return SentEvent(attributes, encoded(attributes))
-    return SentEvent({**attributes, "data": True}, encoded({**attributes, "data": orjson.Fragment(data)}))
+    attributes["data"] = orjson.Fragment(data)
+    text = encoded(attributes)
+    attributes["data"] = True
+    return SentEvent(attributes, text)
 
 
 def with_id(event: SentEvent, event_id: str) -> SentEvent:
@@ -83,7 +108,7 @@ def _read_each(text: bytes, error: InvalidInput) -> list[SentEvent]:
         elements = _elements(text)
     except msgspec.DecodeError:  # a lone surrogate: the decoder cannot get past it
         raise error from None
-    return [read_one(bytes(each), f"event {index}") for index, each in enumerate(elements)]
+    return read_each((f"event {index}", bytes(each)) for index, each in enumerate(elements))
 
 
 def _event(value: Any, text: bytes) -> SentEvent:
