@@ -176,6 +176,11 @@ class EventRegistry:
             for key, value in rows:
                 yield keys.sequence_of(key), value
 
+    def event_values(self, after: int, upto: int) -> Any:
+        """Return a context manager: an iterator over the JSON of the same events, which is faster."""
+        start, stop = keys.event_key(after + 1), keys.event_key(upto + 1)
+        return self._rows(start=start, stop=stop, fill_cache=False, include_key=False)
+
     def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
         """Yield the sequences of an index entry's events beyond `after`, up to `upto`."""
         start, stop = keys.index_key(index, text, after + 1), keys.index_key(index, text, upto + 1)

@@ -43,8 +43,6 @@ _decode = msgspec.json.Decoder(_Stored).decode
 _decode_lines = msgspec.json.Decoder(_Stored).decode_lines
 _BAD_RECORD = (msgspec.MsgspecError, TypeError, ValueError)
 _BATCH = 1000
-Row = tuple[int, bytes]
-"""The sequence in an event's key, and its JSON."""
 
 
 @contextmanager
@@ -145,9 +143,14 @@ def check_records(registry: EventRegistry, name: str, expected: int | None) -> N
 def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> None:
     """`check_records` for the events after `after` up to `upto`; they must also follow the one before them."""
     at = _Position(max(0, after - 1))
-    rows = registry.events(at.sequence, upto)
-    while batch := list(itertools.islice(rows, _BATCH)):
-        at = _after_batch(batch, at) or _after_each(batch, at, name)
+    with registry.event_values(at.sequence, upto) as values:
+        while batch := list(itertools.islice(values, _BATCH)):
+            following = _after_batch(batch, at)
+            if following is None:
+                break
+            at = following
+    for sequence, value in registry.events(at.sequence, upto) if at.sequence != upto else ():
+        at = _after_one(sequence, value, at, name)
     if at.sequence != upto:
         raise damaged(name, f"event {at.sequence + 1} is missing")
 
@@ -160,10 +163,11 @@ class _Position(NamedTuple):
     ending: bytes = b"none ends so"
 
 
-def _after_batch(batch: list[Row], at: _Position) -> _Position | None:
-    """Check events with few calls. Returns None if something may be wrong: `_after_each` decides, and names it."""
-    wanted = list(range(at.sequence + 1, at.sequence + 1 + len(batch)))
-    values = [value for _, value in batch]
+def _after_batch(values: list[bytes], at: _Position) -> _Position | None:
+    """Check events with few calls. Returns None if something may be wrong: `_after_one` decides, and names it.
+
+    The keys are not read: as many of them as there are sequences in a range are those sequences.
+    """
     lines = b"\n".join(values)
     try:
         stored = [record.sequence for record in _decode_lines(lines)]
@@ -171,8 +175,10 @@ def _after_batch(batch: list[Row], at: _Position) -> _Position | None:
         recorded = _recorded_in_order(values, at)
     except _BAD_RECORD:
         return None
-    right = stored == wanted == [sequence for sequence, _ in batch]
-    return _Position(wanted[-1], *recorded) if right and recorded else None
+    last = at.sequence + len(values)
+    if recorded is None or stored != list(range(at.sequence + 1, last + 1)):
+        return None
+    return _Position(last, *recorded)
 
 
 def _recorded_in_order(values: list[bytes], at: _Position) -> tuple[datetime, bytes] | None:
@@ -186,20 +192,18 @@ def _recorded_in_order(values: list[bytes], at: _Position) -> tuple[datetime, by
     return recorded, ending
 
 
-def _after_each(batch: list[Row], at: _Position, name: str) -> _Position:
-    """Check event by event. Raises ArchiveDamaged that names the first one that is wrong."""
-    for sequence, value in batch:
-        if sequence != at.sequence + 1:
-            raise damaged(name, f"event {at.sequence + 1} is missing")
-        try:
-            recorded = _recorded_in_order([value], at)
-            good = _decode(value).sequence == sequence and bool(value.isascii() or value.decode())
-        except _BAD_RECORD:
-            recorded, good = None, False
-        if recorded is None or not good:
-            raise damaged(name, f"event {sequence} is not as it was written")
-        at = _Position(sequence, *recorded)
-    return at
+def _after_one(sequence: int, value: bytes, at: _Position, name: str) -> _Position:
+    """Check an event. Raises ArchiveDamaged that names what is wrong."""
+    if sequence != at.sequence + 1:
+        raise damaged(name, f"event {at.sequence + 1} is missing")
+    try:
+        recorded = _recorded_in_order([value], at)
+        good = _decode(value).sequence == sequence and bool(value.isascii() or value.decode())
+    except _BAD_RECORD:
+        recorded, good = None, False
+    if recorded is None or not good:
+        raise damaged(name, f"event {sequence} is not as it was written")
+    return _Position(sequence, *recorded)
 
 
 def check_count(name: str, count: int, expected: int | None) -> None:
