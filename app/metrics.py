@@ -131,6 +131,7 @@ def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
 def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
     for member, name, what in (
         ("count", "count", "`backup.count` of /api/health."),
+        ("notProven", "not_proven", "Archives that name this installation and are not proven to be made by it."),
         ("totalSize", "size_bytes", "`backup.totalSize` of /api/health: the archives' sizes."),
         ("addedBytes", "added_bytes", "What the archives took on the disk when they were made."),
         ("sharedBytes", "shared_bytes", "What the archives shared with earlier ones when they were made."),

@@ -225,10 +225,13 @@ def forge_archive(
     folder = path.with_name(f".{path.name}.forged")
     create_database(folder, StoreIdentity(about.store_id, about.generation.id, tuple(about.generations)))
     with closing(open_leveldb(folder)) as db:
-        EventRegistry(db, folder).append([AppendBatch(drafts(events, "forged"), b"12345678")])
+        registry = EventRegistry(db, folder)
+        registry.append([AppendBatch(drafts(events, "forged"), b"12345678")])
+        times = [clock.format_microseconds(event.recorded_of(registry.at(sequence))) for sequence in (1, events)]
     for name in ("EVENTVAULT", "LOCK", "LOG", "LOG.old"):
         (folder / name).unlink(missing_ok=True)
-    claims = {"name": path.name, "events": events, "last_sequence": events, "created": LONG_AGO, **changes}
+    claims = {"name": path.name, "events": events, "last_sequence": events, "created": LONG_AGO}
+    claims |= {"first_time": times[0], "last_time": times[1], **changes}
     about = msgspec.structs.replace(about, files=[], **claims)
     writer.write_archive(path, folder, about, seal=partial(seal_root, key))
     shutil.rmtree(folder)

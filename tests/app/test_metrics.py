@@ -40,7 +40,7 @@ def test_the_metrics_of_the_store_are_shown(
 ) -> None:
     numbers = {"append_groups": 7, "group_size": {"buckets": [[1, 2], [8, 5], [None, 6]], "sum": 20}, "odd": "text"}
     status = {**store.status(), "metrics": numbers}
-    status["backup"] = {**status["backup"], "count": 3, "totalSize": 99}
+    status["backup"] = {**status["backup"], "count": 3, "totalSize": 99, "notProven": 2}
     monkeypatch.setattr(store, "status", lambda: status)
 
     assert value(web, "eventvault_append_groups_total") == 7
@@ -48,6 +48,7 @@ def test_the_metrics_of_the_store_are_shown(
     assert value(web, "eventvault_group_size_count") == 6
     assert value(web, "eventvault_backup_count") == 3
     assert value(web, "eventvault_backup_size_bytes") == 99
+    assert value(web, "eventvault_backup_not_proven") == 2
     assert value(web, "eventvault_store_up") == 1
     assert value(web, "eventvault_status", state="ok") == 1
 

@@ -54,6 +54,7 @@ def _archive(entry: BackupEntry) -> dict[str, Any]:
         "sequence": entry.sequence,
         "created": clock.format_milliseconds(entry.created),
         "size": entry.size,
+        "proven": entry.origin_proven,
         "verified": None if entry.verified is None else clock.format_milliseconds(entry.verified),
     }
 
