@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from filelock import FileLock
 
 from eventvault import __version__, data_folders
+from eventvault.backups.installation_folder import check_folder
+from eventvault.errors import EventVaultError
 from eventvault.settings import Settings, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
 from eventvault.store.process.spawn import Spawner
@@ -38,6 +41,8 @@ class BackupManager:
     def initialize(self) -> StoreClient:
         """Return a client of the store. Idempotent, and under a file lock: the second process finds everything done."""
         settings = self._settings
+        with contextlib.suppress(EventVaultError):  # health and each backup say so
+            check_folder(settings)
         make_folders(settings)
         client = StoreClient.over(self._spawner)
         with FileLock(

@@ -18,6 +18,7 @@ from app.edge import Edge
 from app.replies import CHUNK, read_some
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
+from eventvault.backups.installation_folder import check_unchanged
 from eventvault.errors import BackupExists, MalformedInput
 from eventvault.files import make_folder
 from eventvault.store.ports.store import Store
@@ -38,6 +39,7 @@ def receive_upload(edge: Edge) -> BackupEntry:
     name_in_query = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
     release = edge.transfers.acquire()
     try:
+        check_unchanged(edge.settings)
         with _temporary(edge.settings.backup_dir) as (path, file):
             chunks, name = _from_form(name_in_query, edge.store) if form else (_chunks(), name_in_query)
             _write(file, chunks)

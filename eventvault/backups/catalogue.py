@@ -34,6 +34,7 @@ from eventvault.errors import (
     ArchiveError,
     ArchiveIncomplete,
     BackupNotFound,
+    BackupsChanged,
     BackupsUnavailable,
     NoSpace,
 )
@@ -48,7 +49,8 @@ class Catalogue:
     installation: the id of this installation, as the manifests of its archives have it. read_manifest, read_seal,
     kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
     be read, no seal proves anything meanwhile. trust: returns what an operator trusts besides. generations: returns
-    those of the open database, oldest first. Every method may raise BackupsUnavailable.
+    those of the open database, oldest first. check_folder: raises BackupsChanged if nothing may be written to
+    `backup_dir`. Every method may raise BackupsUnavailable.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Catalogue:
         key: Callable[[], bytes | None] = lambda: None,
         generations: Callable[[], Sequence[str]] = tuple,
         trust: Callable[[], Trust] = Trust,
+        check_folder: Callable[[], None] = lambda: None,
         now: Clock = clock.now,
     ) -> None:
         self.installation = installation
@@ -72,8 +75,9 @@ class Catalogue:
         self._key = key
         self._generations = generations
         self._trust = trust
+        self.check_folder = check_folder
         self._now = now
-        self.shared_runs = SharedRuns(backup_dir, now)
+        self.shared_runs = SharedRuns(backup_dir, now, check_folder)
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
@@ -250,6 +254,7 @@ class Catalogue:
             self._records = _with(self._records, name, record)
 
     def _save(self, records: Records) -> None:
+        self.check_folder()
         try:
             catalogue_file.save(self._folder, records)
         except OSError as error:
@@ -284,7 +289,7 @@ class Catalogue:
             try:
                 self._save(self._remembered())
                 self._unsaved = False
-            except (BackupsUnavailable, NoSpace):
+            except (BackupsChanged, BackupsUnavailable, NoSpace):
                 pass
             finally:
                 self._saving.release()

@@ -12,11 +12,15 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
-from eventvault import data_folders
 from eventvault.backups import installation_key
-from eventvault.backups.installation_id import has_no_database, read_checked, read_plain, write_id
+from eventvault.backups.installation_folder import check_folder, is_changed
+from eventvault.backups.installation_id import (
+    has_no_database,
+    read_checked,
+    read_from_journal,
+    read_plain,
+    write_id,
+)
 from eventvault.errors import BackupsChanged, BackupsUnavailable, NoSpace
 from eventvault.settings import Settings
 
@@ -55,23 +59,28 @@ def ensure_installation(settings: Settings, identity: str) -> None:
     """
     with suppress(BackupsUnavailable):  # `ensure_key` raises it again below
         installation_key.load_keys(settings)
+    _write_id(settings.storage_dir, identity)
+    check_folder(settings)
+    _write_id(settings.backup_dir, identity)
+    installation_key.ensure_key(settings)
+
+
+def _write_id(folder: Path, identity: str) -> None:
     try:
         with _ensuring:
-            for folder in (settings.storage_dir, settings.backup_dir):
-                write_id(folder, identity)
+            write_id(folder, identity)
     except OSError as error:
         raise _unavailable("could not be written", error) from error
-    installation_key.ensure_key(settings)
 
 
 def _present_id(settings: Settings) -> str | None:
     """Return the id that counts, None if there is none. A file that cannot be read is passed over."""
     folders = [settings.backup_dir, settings.storage_dir]
-    if installation_key.has_foreign_backups(settings):
+    if installation_key.has_foreign_backups(settings) or is_changed(settings):
         folders.reverse()
     files = [(read, folder) for folder in folders for read in (read_checked, read_plain)]
     failures = []
-    for read, folder in [*files, (_read_from_journal, settings.backup_dir)]:
+    for read, folder in [*files, (read_from_journal, settings.backup_dir)]:
         try:
             identity = read(folder)
         except NotADirectoryError:
@@ -84,18 +93,6 @@ def _present_id(settings: Settings) -> str | None:
     if failures:
         raise _unavailable("cannot be read", failures[0]) from failures[0]
     return None
-
-
-class _JournalRecord(msgspec.Struct):
-    installation: str
-
-
-def _read_from_journal(backup_dir: Path) -> str | None:
-    record = backup_dir / data_folders.JOURNAL / data_folders.JOURNAL_RECORD
-    try:
-        return msgspec.json.decode(record.read_bytes(), type=_JournalRecord).installation
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-        return None
 
 
 def _unavailable(what: str, error: OSError) -> BackupsUnavailable:

@@ -53,3 +53,16 @@ def has_no_database(settings: Settings) -> bool:
     """Return True if STORAGE_DIR is new or its database is lost; a swap that was interrupted has one elsewhere."""
     intent = settings.storage_dir / data_folders.INTENT
     return not (settings.database / "CURRENT").exists() and not intent.exists()
+
+
+class _JournalRecord(msgspec.Struct):
+    installation: str
+
+
+def read_from_journal(backup_dir: Path) -> str | None:
+    """Return the id in the journal's record: BACKUP_DIR may have been copied without its hidden files."""
+    record = backup_dir / data_folders.JOURNAL / data_folders.JOURNAL_RECORD
+    try:
+        return msgspec.json.decode(record.read_bytes(), type=_JournalRecord).installation
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

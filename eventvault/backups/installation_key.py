@@ -170,8 +170,9 @@ def _changed(settings: Settings) -> BackupsChanged:
     return BackupsChanged(
         f"{in_backups.parent} belongs to another installation: the key {in_backups} is not that of {in_storage.parent}",
         hint="nothing is written there until they agree. Stop the service; correct BACKUP_DIR, or move "
-        f"{in_backups}, .installation.json and .installation out of it if they were copied in from elsewhere. If this "
-        f"service was set up anew for these backups, move the same three files out of {in_storage.parent} instead. "
+        f"{in_backups} and the other files that begin with .installation out of it if they were copied in from "
+        "elsewhere. If this service was set up anew for these backups, move the same files out of "
+        f"{in_storage.parent} instead. "
         "Then start the service",
     )
 

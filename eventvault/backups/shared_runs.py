@@ -23,7 +23,7 @@ import msgspec
 
 from eventvault import clock, data_folders, small_files
 from eventvault.clock import Clock
-from eventvault.errors import NoSpace
+from eventvault.errors import EventVaultError
 from eventvault.files import FileIdentity
 
 log = logging.getLogger("BackupManager")
@@ -97,7 +97,9 @@ class DiskUse(NamedTuple):
 class SharedRuns:
     """The shared runs of the archives in `folder`. Safe to use from many threads; only the store's process writes."""
 
-    def __init__(self, folder: Path, now: Clock = clock.now) -> None:
+    def __init__(self, folder: Path, now: Clock = clock.now, check_folder: Callable[[], None] = lambda: None) -> None:
+        """check_folder: raises an EventVaultError if nothing may be written to the folder."""
+        self._check_folder = check_folder
         self._folder = folder
         self._path = folder / data_folders.SHARED_RUNS
         self._now = now
@@ -261,9 +263,10 @@ class SharedRuns:
         """Show the document, and write it. If that fails, it stays in memory."""
         self._show(document)
         try:
+            self._check_folder()
             small_files.write(self._path, self._document)
             self._loaded = FileIdentity.at(self._path)
-        except (NoSpace, OSError) as error:
+        except (EventVaultError, OSError) as error:
             log.warning("%s was not written: %s", self._path, error)
 
     def _show(self, document: _Document) -> None:

@@ -19,9 +19,10 @@ from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation import ensure_installation
+from eventvault.backups.installation_folder import check_folder
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import EventVaultError, JournalDamaged, JournalFailed
+from eventvault.errors import BackupsChanged, EventVaultError, JournalDamaged, JournalFailed
 from eventvault.events import event
 from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
@@ -176,6 +177,7 @@ class Journal:
 
     def _attempt(self, part: str, work: Callable[[], None]) -> bool:
         try:
+            check_folder(self._settings)
             work()
         except (EventVaultError, OSError, plyvel.Error) as error:
             self._record_failure(part, error)
@@ -277,11 +279,13 @@ class Journal:
             return
         message = f"the journal could not be written: {error}"
         previous = self._problems.get(part)
-        if previous is None or previous.message != message:
+        if isinstance(error, BackupsChanged):
+            problem: EventVaultError = error
+        else:
+            problem = JournalFailed(message, hint="make sure that BACKUP_DIR exists, is writable and is not full")
+        if previous is None or previous.message != problem.message:
             log.warning("%s", message)
-        self._problems[part] = JournalFailed(
-            message, hint="make sure that BACKUP_DIR exists, is writable and is not full"
-        )
+        self._problems[part] = problem
 
 
 def _is_of(covered: Covered | None, registry: EventRegistry) -> bool:

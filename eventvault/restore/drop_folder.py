@@ -21,6 +21,7 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.backups import names
+from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError, NoSpace
 from eventvault.files import FileIdentity, make_folder, rename_durably, write_durably
 from eventvault.settings import Settings
@@ -115,6 +116,7 @@ class DropFolder:
     """The archives in RESTORE_DIR."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._enabled = settings.auto_restore_enabled
         self._folder = settings.restore_dir
         self._memory = settings.storage_dir / data_folders.RESTORE_MEMORY
@@ -248,8 +250,12 @@ class DropFolder:
         self._notes = notes
         content = msgspec.json.encode(notes)
         try:
+            check_folder(self._settings)
             write_durably(self._second, content)
-        except (NoSpace, OSError) as error:  # BACKUP_DIR may be missing, and the service must start nevertheless
+        except (
+            EventVaultError,
+            OSError,
+        ) as error:  # BACKUP_DIR may be missing, and the service must start nevertheless
             log.warning("the notes about %s are in one place only: %s", self._folder, error)
         write_durably(self._memory, content)
 

@@ -6,6 +6,7 @@ EventBus.init() (opens LevelDB, shares the handle, starts the consumers) → the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from eventvault import data_folders
@@ -13,6 +14,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
+from eventvault.backups.installation_folder import FolderSource, check_folder, is_changed
 from eventvault.backups.installation_key import has_foreign_backups, present_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
@@ -26,6 +28,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import EventRegistry
 from eventvault.database.view import DatabaseView
+from eventvault.errors import EventVaultError
 from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
@@ -79,6 +82,8 @@ class StoreService(ComposedStore):
         clock_guard: ClockGuard | None = None,
     ) -> None:
         self.settings = settings
+        with contextlib.suppress(EventVaultError):  # health and each backup say so
+            check_folder(settings)
         for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir):
             make_folder(folder)
         self.open_problems = OpenProblems(settings.storage_dir)
@@ -99,6 +104,7 @@ class StoreService(ComposedStore):
             key=lambda: present_key(settings),
             trust=TrustList(settings).trust,
             generations=self.bus.generations,
+            check_folder=lambda: check_folder(settings),
         )
         heads = ArchiveHeads(settings.backup_dir, self.catalogue)
         self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
@@ -142,6 +148,7 @@ class StoreService(ComposedStore):
         kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
         self.open_problems.add_source(kafka_control)
         self.open_problems.add_source(self.clock_watch)
+        self.open_problems.add_source(FolderSource(settings, self.journal.refresh))
         super().__init__(
             self.event_log,
             self._backups_owner(),
@@ -188,7 +195,8 @@ class StoreService(ComposedStore):
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
         if self._service_starts:
-            mend_modes(self.settings, backups=not has_foreign_backups(self.settings))
+            foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
+            mend_modes(self.settings, backups=not foreign)
         slowly = will_start_slowly(
             self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
         )

@@ -15,7 +15,7 @@ from tests.command_line import Command
 from tests.processes import wait_until
 from tests.service import Service
 
-ADDRESS = "/api/problems/rolled_back/accept"
+ADDRESS = "/api/problems/kafka_messages_gone/accept"
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def reported(settings_environment: dict[str, str]) -> None:
     storage = Path(settings_environment["STORAGE_DIR"])
     storage.mkdir()
     problems = OpenProblems(storage)
-    for generation in ("a", "b"):
-        problems.report(Problem("rolled_back", f"events of {generation} are not here", "restore", about=generation))
+    for partition in ("a", "b"):
+        problems.report(Problem("kafka_messages_gone", f"messages of {partition} are gone", "accept", about=partition))
 
 
 def about(running: Service) -> list[str]:
@@ -47,7 +47,7 @@ def test_what_was_accepted_stays_so_when_the_store_is_killed(service: Callable[.
     running.wait_until_ready()
 
     assert about(running) == ["b"]
-    assert "an operator accepted rolled_back: events of a are not here" in running.log()
+    assert "an operator accepted kafka_messages_gone: messages of a are gone" in running.log()
     assert running.post(ADDRESS).json()["about"] == "b"
     assert running.get("/api/health").json()["status"] == "ok"
     assert running.post("/api/problems/never/accept").status == 404
@@ -58,17 +58,17 @@ def test_the_command_line_lists_and_accepts(service: Callable[..., Service], fla
     running = service(workers=1)
 
     text = flask("problems", "list").stdout
-    assert "events of a are not here" in text
-    assert "flask problems accept rolled_back --about b" in text
-    unanswered = flask("problems", "accept", "rolled_back", "--about", "a")
+    assert "messages of a are gone" in text
+    assert "flask problems accept kafka_messages_gone --about b" in text
+    unanswered = flask("problems", "accept", "kafka_messages_gone", "--about", "a")
     assert (unanswered.returncode, "--yes" in unanswered.stderr) == (5, True)
     assert about(running) == ["a", "b"]
 
-    accepted = flask("problems", "accept", "rolled_back", "--about", "a", "--yes", "--json")
+    accepted = flask("problems", "accept", "kafka_messages_gone", "--about", "a", "--yes", "--json")
     assert (accepted.returncode, json.loads(accepted.stdout)["about"]) == (0, "a"), accepted.stderr
-    for arguments, status in ((("rolled_back", "--about", "a"), 3), (("never",), 3)):
+    for arguments, status in ((("kafka_messages_gone", "--about", "a"), 3), (("never",), 3)):
         assert flask("problems", "accept", *arguments, "--yes").returncode == status
     left = json.loads(flask("problems", "list", "--json").stdout)
     assert [problem["about"] for problem in left["problems"]] == ["b"]
-    assert flask("problems", "accept", "rolled_back", "--yes").returncode == 0
+    assert flask("problems", "accept", "kafka_messages_gone", "--yes").returncode == 0
     assert flask("problems", "list").stdout == "No problems.\n"

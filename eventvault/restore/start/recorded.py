@@ -46,6 +46,7 @@ class RecordedHistory:
         It reads names, the journal's record and a cache, and no archive but the first of a generation that `identity`
         does not have. So it is quick at any number of archives.
         """
+        self._catalogue.check_folder()  # what another folder lacks is no proof that nothing was recorded
         present, heads, record = identity.generation, self._heads.by_generation(), self._journal.read_record()
         recorded = [self._journal.last_named(present)]
         generations = identity.by_id()

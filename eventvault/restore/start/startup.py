@@ -14,6 +14,7 @@ from pathlib import Path
 
 from eventvault import clock, data_folders
 from eventvault.backups import names
+from eventvault.backups.installation_folder import check_folder, has_lost_backups, is_changed
 from eventvault.damage import as_answer
 from eventvault.database import cut_off
 from eventvault.database.checkpoint import take_checkpoint
@@ -23,10 +24,13 @@ from eventvault.errors import (
     ArchiveError,
     ArchiveIncomplete,
     ArchiveUnreadable,
+    BackupsChanged,
+    BackupsUnavailable,
     Cancelled,
     DatabaseDamaged,
     DatabaseMissing,
     EventVaultError,
+    NoSpace,
 )
 from eventvault.files import durable_file, make_folder, remove_durably, rename_durably, sync_tree, write_durably
 from eventvault.foreign.detect import database_origin
@@ -65,6 +69,8 @@ class Startup:
         restores what is staged or in `restore/`. Raises DatabaseMissing if an empty registry would hide a loss,
         and DatabaseError if no database can be opened in STORAGE_DIR.
         """
+        with contextlib.suppress(BackupsChanged, BackupsUnavailable, NoSpace):  # health and each backup say so
+            check_folder(self._settings)
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
         check_syncs_folders(self._settings.storage_dir)
@@ -78,7 +84,8 @@ class Startup:
             intents.remove_leftovers(self._settings.storage_dir)
             for name in (data_folders.CUT_OFF, data_folders.DAMAGED_TABLES):
                 cut_off.remove_expired(self._settings.storage_dir / name)
-            remove_temporary(self._settings.backup_dir)
+            if not is_changed(self._settings):
+                remove_temporary(self._settings.backup_dir)
         self._import_foreign_early()
         if service_starts and self._settings.auto_restore_enabled and not self._restored_dropped:
             self._restored_dropped = True
@@ -158,6 +165,11 @@ class Startup:
         database = self._settings.database
         check_free(database)
         sources = self._recoverer.find_sources()
+        if not sources and self._settings.auto_recover != "empty" and has_lost_backups(self._settings):
+            raise DatabaseMissing(
+                f"{database} is gone, and {self._settings.backup_dir} is not the folder that has the backups of it",
+                hint="mount the disk of BACKUP_DIR, or correct BACKUP_DIR; or set AUTO_RECOVER=empty to start anew",
+            )
         if sources and self._settings.auto_recover == "false":
             rest = " but for a rest without CURRENT" if database.exists() else ""
             raise DatabaseMissing(
@@ -204,6 +216,7 @@ class Startup:
 
     def _archive_foreign(self, copy: Path) -> Path:
         """Make a plain tar.gz of a foreign database, as `tar czf` would."""
+        check_folder(self._settings)
         for name in names.candidates(clock.now(), "found-in-place"):
             path = self._settings.backup_dir / name
             try:

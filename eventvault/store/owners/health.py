@@ -21,7 +21,7 @@ from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.database.bus import EventBus
 from eventvault.database.clock_watch import ClockWatch
-from eventvault.errors import DatabaseDamaged, EventVaultError
+from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.problems import OpenProblems
@@ -66,7 +66,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
         parts.schedule.problem,
         *journal_problems,
     ):
-        if error is not None:
+        if error is not None and not isinstance(error, BackupsChanged):  # whether it still is, is examined below
             problems.append({"code": error.code, "message": error.message, "hint": error.hint})
     codes = {problem["code"] for problem in problems}
     problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]

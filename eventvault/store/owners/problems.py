@@ -28,22 +28,21 @@ class ProblemsOwner(Problems):
         self._lifecycle.check_started()
         noted = operation.notes.get("problem")
         if noted is None:
-            self._check_code(code)
-            problem = self._open_problems.find(code, about)
+            problem = self._find(code, about)
             operation.note("problem", msgspec.to_builtins(problem))
         else:
             problem = msgspec.convert(noted, Problem)
         self._open_problems.accept_waiting(problem)
         return problem
 
-    def _check_code(self, code: str) -> None:
-        """Raises NothingToAccept for a problem that no decision ends, ProblemNotFound for an unknown code."""
-        if code in CONSEQUENCES:
-            return
-        present = next((problem for problem in self._status()["problems"] if problem["code"] == code), None)
-        if present is not None:
-            raise NothingToAccept(f"{code} cannot be accepted; nothing was changed", hint=present["hint"])
-        raise ProblemNotFound(
-            f"there is no problem {code}; nothing was changed",
-            hint=f"GET /api/health names the problems there are; these can be accepted: {', '.join(CONSEQUENCES)}",
-        )
+    def _find(self, code: str, about: str | None) -> Problem:
+        """Raises NothingToAccept also for a problem that no decision ends, ProblemNotFound for an unknown code."""
+        problems = [problem for problem in self._status()["problems"] if problem["code"] == code]
+        if problems and not any(problem.get("acceptable") for problem in problems):
+            raise NothingToAccept(f"{code} cannot be accepted; nothing was changed", hint=problems[0]["hint"])
+        if not problems and code not in CONSEQUENCES:
+            raise ProblemNotFound(
+                f"there is no problem {code}; nothing was changed",
+                hint=f"GET /api/health names the problems there are; these can be accepted: {', '.join(CONSEQUENCES)}",
+            )
+        return self._open_problems.find(code, about)

@@ -1,0 +1,243 @@
+"""Which BACKUP_DIR belongs to this installation: STORAGE_DIR and BACKUP_DIR have the same random id in a file each.
+
+If the disk of BACKUP_DIR is not mounted, the folder beneath it lacks that file. Nothing is written there until the disk
+is back, or until an operator accepts the folder as it is. Only a folder that was deleted is made again: then the folder
+above it is on the same file system as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hmac
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from eventvault import clock, data_folders, small_files
+from eventvault.archive import reader
+from eventvault.backups import installation_id, names
+from eventvault.backups.installation_key import load_keys
+from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError, NoSpace
+from eventvault.files import make_folder, remove_durably, sync_folder
+from eventvault.problems import Problem
+from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
+
+MAX_EXAMINED = 100
+"""How many archives of an unknown folder are examined for whose they are."""
+
+_binding = threading.Lock()
+"""Held while the files are written: a backup and the journal may do so at the same time."""
+
+
+class _FolderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """folder: the id of BACKUP_DIR; empty in STORAGE_DIR while none could be written yet. device: its `st_dev`."""
+
+    format: Literal[1]
+    folder: str
+    device: int = 0
+
+
+def check_folder(settings: Settings) -> None:
+    """Make sure that BACKUP_DIR belongs to this installation, before anything is written there.
+
+    A new or lost STORAGE_DIR is bound to the folder that it finds; a folder that was deleted is made again. Raises
+    BackupsChanged for any other folder, BackupsUnavailable if that cannot be decided or noted now, NoSpace.
+    """
+    try:
+        reason = _find_change(settings)
+        if reason is None:
+            _bind_if_needed(settings)
+    except OSError as error:
+        raise BackupsUnavailable(
+            f"BACKUP_DIR cannot be examined: {error}",
+            hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR",
+        ) from error
+    if reason is not None:
+        raise BackupsChanged(reason, hint=_HINT)
+
+
+def check_unchanged(settings: Settings) -> None:
+    """Raise BackupsChanged if BACKUP_DIR surely is not the folder of this installation. Writes nothing."""
+    with contextlib.suppress(OSError):
+        reason = _find_change(settings)
+        if reason is not None:
+            raise BackupsChanged(reason, hint=_HINT)
+
+
+def is_changed(settings: Settings) -> bool:
+    """Return True if BACKUP_DIR surely is not the folder of this installation. Writes nothing."""
+    try:
+        check_unchanged(settings)
+    except BackupsChanged:
+        return True
+    return False
+
+
+def has_lost_backups(settings: Settings) -> bool:
+    """Return True if this installation had another BACKUP_DIR, whatever there is of the database. Raises OSError."""
+    bound = _read(settings.storage_dir)
+    return bound is not None and _differs(settings, bound) is not None
+
+
+class FolderSource:
+    """The source of the problem `backups_changed`."""
+
+    def __init__(self, settings: Settings, on_accepted: Callable[[], None], now: clock.Clock = clock.now) -> None:
+        self._settings = settings
+        self._on_accepted = on_accepted
+        self._now = now
+        self._since: int | None = None
+
+    def waiting(self) -> list[Problem]:
+        try:
+            load_keys(self._settings)
+            reason = _find_change(self._settings)
+        except (EventVaultError, OSError):  # health has that already, and it cannot be accepted
+            reason = None
+        if reason is None:
+            self._since = None
+            return []
+        self._since = self._since or self._now()
+        return [Problem("backups_changed", reason, _HINT, since=self._since)]
+
+    def accept(self, problem: Problem) -> None:
+        """Bind this installation to BACKUP_DIR as it is now. Raises OSError, NoSpace or BackupsChanged."""
+        load_keys(self._settings)
+        _bind(self._settings, accepted=True)
+        self._on_accepted()
+
+
+_HINT = (
+    "nothing is written there, and it is used again by itself once it is back: mount its disk, or correct BACKUP_DIR"
+)
+
+
+def _find_change(settings: Settings) -> str | None:
+    """Return why BACKUP_DIR is not the folder of this installation; None if it is. Raises OSError."""
+    bound = _read(settings.storage_dir)
+    if installation_id.has_no_database(settings) and (bound is None or installation_id.peek_id(settings.backup_dir)):
+        return None  # what is there may be what the database is recovered from
+    return _differs(settings, bound)
+
+
+def _differs(settings: Settings, bound: _FolderFile | None) -> str | None:
+    backups = settings.backup_dir
+    if bound is not None and not bound.folder:
+        return None
+    if not backups.is_dir():
+        if bound is None or _device_above(backups) == bound.device:
+            return None
+        return f"{backups} is gone, and so is the file system that it was on"
+    present = _read(backups, quarantine=False)
+    if bound is not None and present is not None:
+        same = present.folder == bound.folder
+        return None if same else f"{backups} is another folder than the one that this installation wrote to"
+    if _has_signs(settings):
+        return None
+    return f"{backups} has nothing of this installation, which has an event database in {settings.storage_dir}"
+
+
+def _has_signs(settings: Settings) -> bool:
+    """Return True if BACKUP_DIR has the id, the key or an archive of this installation, or the id is not known."""
+    ours = installation_id.peek_id(settings.storage_dir)
+    if ours is None or installation_id.peek_id(settings.backup_dir) == ours:
+        return True
+    with contextlib.suppress(EventVaultError):
+        stored, beside_archives = load_keys(settings)
+        if stored and beside_archives and hmac.compare_digest(stored, beside_archives):
+            return True
+    if installation_id.read_from_journal(settings.backup_dir) == ours:
+        return True
+    status = settings.backup_dir.stat()
+    return _has_archive_of(settings.backup_dir, (status.st_dev, status.st_ino, status.st_mtime_ns), ours)
+
+
+@functools.lru_cache(maxsize=4)
+def _has_archive_of(folder: Path, _version: tuple[int, ...], installation: str) -> bool:
+    archives = sorted(path for path in folder.iterdir() if names.is_name(path.name))
+    for path in archives[-MAX_EXAMINED:]:
+        with contextlib.suppress(EventVaultError, OSError, ValueError):
+            if reader.read_manifest(path).installation == installation:
+                return True
+    return False
+
+
+def _bind_if_needed(settings: Settings) -> None:
+    bound = _read(settings.storage_dir)
+    present = _read(settings.backup_dir, quarantine=False) if settings.backup_dir.is_dir() else None
+    if bound is None or present is None or bound != _FolderFile(1, present.folder, _device(settings.backup_dir)):
+        _bind(settings)
+
+
+def _bind(settings: Settings, *, accepted: bool = False) -> None:
+    """Write the same id into both folders, BACKUP_DIR first. Raises OSError or NoSpace.
+
+    The id that BACKUP_DIR has counts; else the one in STORAGE_DIR, as its file was deleted. accepted: it is another
+    folder, so without an id it gets a new one.
+    """
+    with _binding:
+        bound = _read(settings.storage_dir)
+        earlier = bound.folder if bound and not accepted else ""
+        try:
+            folder = _make_marked(settings.backup_dir, earlier or secrets.token_hex(8))
+        except (OSError, NoSpace):
+            if bound is None:
+                _write(settings.storage_dir, _FolderFile(1, ""))
+            raise
+        now = _FolderFile(1, folder, _device(settings.backup_dir))
+        if bound != now:
+            _write(settings.storage_dir, now)
+
+
+def _make_marked(backups: Path, folder: str) -> str:
+    """Make sure that BACKUP_DIR exists and has an id, by default `folder`. Returns the id.
+
+    A new folder gets its name with its id in it, so that a kill leaves no folder without an id.
+    """
+    if not backups.is_dir():
+        make_folder(backups.parent)
+        new = backups.with_name(f".{backups.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
+        new.mkdir()
+        try:
+            _write(new, _FolderFile(1, folder))
+            new.rename(backups)
+        except BaseException:
+            remove_durably(new)
+            raise
+        sync_folder(backups.parent)
+        return folder
+    present = _read(backups)
+    if present is not None:
+        return present.folder
+    _write(backups, _FolderFile(1, folder))
+    return folder
+
+
+def _read(folder: Path, *, quarantine: bool = True) -> _FolderFile | None:
+    path = folder / data_folders.INSTALLATION_FOLDER
+    try:
+        if quarantine:
+            return small_files.read_or_quarantine(path, _FolderFile)
+        return small_files.read(path, _FolderFile)
+    except (FileNotFoundError, NotADirectoryError, SmallFileDamaged):
+        return None
+
+
+def _write(folder: Path, content: _FolderFile) -> None:
+    make_folder(folder)
+    small_files.write(folder / data_folders.INSTALLATION_FOLDER, content)
+
+
+def _device(folder: Path) -> int:
+    return folder.stat().st_dev
+
+
+def _device_above(folder: Path) -> int:
+    """Return the file system that a new folder of this name would be on."""
+    return next(parent.stat().st_dev for parent in folder.absolute().parents if parent.is_dir())
