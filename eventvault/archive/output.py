@@ -32,11 +32,15 @@ events, 8 clients at 50 posts/s and backups back to back, the posts' p99 was 14 
 
 
 class CopyFailed(Exception):
-    """Bytes copied from another archive are missing or wrong. number: of that archive, as passed to `copy`."""
+    """Bytes copied from another archive are missing or wrong. number: of that archive, as passed to `copy`.
 
-    def __init__(self, number: int, why: str) -> None:
+    damaged: False if the disk failed, so that the archive may be good.
+    """
+
+    def __init__(self, number: int, why: str, *, damaged: bool = True) -> None:
         super().__init__(why)
         self.number = number
+        self.damaged = damaged
 
 
 class CopiedRun(NamedTuple):
@@ -92,7 +96,7 @@ class ArchiveOutput:
                 checks.append(self._pool.submit(_check_copy, self._handle, copied))
                 self._append(member.length, checks[-1])
         except SourceUnreadable as error:
-            raise CopyFailed(run.number, f"the disk reports: {error.strerror}") from error
+            raise CopyFailed(run.number, f"the disk reports: {error.strerror}", damaged=False) from error
         pairs = zip(run.file.members, checks, strict=True)
         return CopiedRun([member.blake3 or check.result() for member, check in pairs])
 
@@ -231,7 +235,7 @@ def _check_bytes(handle: int, copied: _Copied) -> tuple[memoryview, str]:
         except OSError as error:
             if done >= copied.shared:
                 raise
-            raise fail(f"the disk reports: {error.strerror}") from error
+            raise fail(f"the disk reports: {error.strerror}", damaged=False) from error
         if not read:
             raise fail(f"{member.length - done} bytes are missing")
         done += read

@@ -32,10 +32,11 @@ Content = tuple[int, str]
 
 
 class UnusableArchive(msgspec.Struct, frozen=True):
-    """An earlier archive that is damaged although it was verified. name: of the file."""
+    """An earlier archive that is damaged although it was verified, or that the disk cannot read. name: of the file."""
 
     name: str
     problem: str
+    damaged: bool = True
 
 
 class ReusableMembers:
@@ -82,10 +83,10 @@ class ReusableMembers:
                     return MemberRun(number, archive.handle, file, self._read(archive.path.name, file.offset))
         return None
 
-    def exclude(self, number: int, why: str) -> None:
+    def exclude(self, number: int, why: str, *, damaged: bool) -> None:
         """Find no more members in this archive, and report it as unusable."""
         self._files[number] = {}
-        self.unusable.append(UnusableArchive(self._paths[number].name, why))
+        self.unusable.append(UnusableArchive(self._paths[number].name, why, damaged))
 
     def _search(
         self, number: int, path: Path, contents: Collection[Content], sizes: Collection[int]

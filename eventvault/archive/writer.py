@@ -112,7 +112,7 @@ def _write(
         except CopyFailed as failed:
             if reusable is None:
                 raise
-            reusable.exclude(failed.number, str(failed))
+            reusable.exclude(failed.number, str(failed), damaged=failed.damaged)
             os.ftruncate(handle, 0)
 
 

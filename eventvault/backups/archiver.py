@@ -94,10 +94,17 @@ class Archiver:
         clones = msgspec.convert(result["clones"], list[ClonedRun])
         self._catalogue.shared_runs.add(name, identity, clones, reusable)
 
-    def _record_damaged(self, damaged: list[dict[str, str]], reusable: dict[str, FileIdentity]) -> None:
-        """Mark the archives that proved to be damaged while members were copied from them."""
+    def _record_damaged(self, damaged: list[dict[str, Any]], reusable: dict[str, FileIdentity]) -> None:
+        """Mark the archives that proved to be damaged while members were copied from them.
+
+        One that the disk could not read may be good: its blocks are read before they are shared again.
+        """
         for archive in damaged:
             name, problem = archive["name"], archive["problem"]
+            if not archive["damaged"]:
+                log.warning("nothing was copied from %s: %s", name, problem)
+                self._catalogue.shared_runs.record_failure(name, reusable[name])
+                continue
             log.warning("%s is damaged: %s", name, problem)
             with suppress(EventVaultError):
                 self._catalogue.record_problem(name, problem, read=reusable[name])

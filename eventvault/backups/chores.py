@@ -34,16 +34,15 @@ def write_archive(
 ) -> dict[str, Any]:
     """Write the archive, check its tables → read it back → give it its name.
 
-    Returns {size, digest, verified, copied, clones, compressed, checked, unchecked, bad, identity} or
-    {exists}.
+    Returns {size, digest, verified, copied, clones, compressed, checked, unchecked, bad, identity} or {exists}.
 
     storage: STORAGE_DIR, with the tables that were archived before. key: of this installation, in hex; it seals the
     archive. earlier: verified archives, newest first, whose members may be copied: their paths, and when the bytes that
     they share with no other archive were read. check_at_once: most bytes of new tables that are checked here. clones:
-    what the archive shares with earlier ones, each as `ClonedRun`. compressed: the files whose members must be inflated
-    yet, to be compared. checked, unchecked: the new tables that were
-    checked, and those that must be checked yet; then `verified` is None. bad: the earlier archives that proved to be
-    damaged, as {name, problem}. identity: of the file that was named. exists: the name is in use.
+    what the archive shares with earlier ones, each as `ClonedRun`. checked, unchecked: the new tables that were
+    checked, and those that must be checked yet; then `verified` is None. compressed: the files whose members must be
+    inflated and compared yet. bad: the earlier archives that proved to be damaged or that the disk could not read, as
+    {name, problem, damaged}. identity: of the file that was named. exists: the name is in use.
 
     Raises DatabaseDamaged if a table is damaged, DiskFailed if one cannot be read, NoSpace, BackupsUnavailable, or
     ArchiveDamaged if the bytes on disk are not those that were written; then no file remains.

@@ -99,6 +99,7 @@ def test_the_list_has_the_members_of_the_guide_and_our_own(web: FlaskClient, bac
     (entry,) = answer.json["backups"]
     assert list(entry)[:5] == ["name", "path", "size", "sizeMB", "created"]
     assert entry["sizeMB"] == megabytes(entry["size"])
+    assert (entry["addedBytes"], entry["sharedBytes"], entry["uniqueBytes"]) == (entry["size"], 0, entry["size"])
     assert INSTANT.fullmatch(entry["created"])
     assert INSTANT.fullmatch(entry["verified"])
     assert (entry["events"], entry["sequence"], entry["pinned"]) == (1, 1, False)

@@ -40,7 +40,9 @@ def test_the_metrics_of_the_store_are_shown(
 ) -> None:
     numbers = {"append_groups": 7, "group_size": {"buckets": [[1, 2], [8, 5], [None, 6]], "sum": 20}, "odd": "text"}
     status = {**store.status(), "metrics": numbers}
-    status["backup"] = {**status["backup"], "count": 3, "totalSize": 99, "notProven": 2}
+    sizes = {"totalSize": 99, "addedBytes": 60, "sharedBytes": 39, "uniqueBytes": 50}
+    status["backup"] = {**status["backup"], "count": 3, "notProven": 2, **sizes}
+    status["disk"] = {"backups": {"archives": 70, "free": 1000}}
     monkeypatch.setattr(store, "status", lambda: status)
 
     assert value(web, "eventvault_append_groups_total") == 7
@@ -49,6 +51,11 @@ def test_the_metrics_of_the_store_are_shown(
     assert value(web, "eventvault_backup_count") == 3
     assert value(web, "eventvault_backup_size_bytes") == 99
     assert value(web, "eventvault_backup_not_proven") == 2
+    assert value(web, "eventvault_backup_added_bytes") == 60
+    assert value(web, "eventvault_backup_shared_bytes") == 39
+    assert value(web, "eventvault_backup_unique_bytes") == 50
+    assert value(web, "eventvault_backup_disk_bytes") == 70
+    assert value(web, "eventvault_backup_disk_free_bytes") == 1000
     assert value(web, "eventvault_store_up") == 1
     assert value(web, "eventvault_status", state="ok") == 1
 

@@ -121,7 +121,7 @@ def test_an_earlier_archive_is_named_for_shared_blocks_that_cannot_be_read(
         with pytest.raises(ArchiveDamaged):  # the fake disk fails at these bytes whatever is written there
             writer.write_archive(sharing / "second.tar.gz", tables, about, digests=known, reusable=archives)
 
-    assert [each.name for each in archives.unusable] == ["first.tar.gz"]
+    assert [(each.name, each.damaged) for each in archives.unusable] == [("first.tar.gz", False)]
 
 
 def test_blocks_that_were_read_lately_are_shared_unread(sharing: Path, tables: Path, about: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,11 +14,13 @@ import pytest
 
 from benchmarks import events
 from eventvault import data_folders
-from eventvault.archive import reader, writer
+from eventvault.archive import output, reader, writer
 from eventvault.archive.seal import seal_root
+from eventvault.backups import chores
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import ensure_key
 from eventvault.errors import EventVaultError
+from eventvault.files import SourceUnreadable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.eventvault.archive.format2.conftest import Forgery, make_file
@@ -230,3 +233,28 @@ def test_changing_to_small_makes_a_small_one(settings: Settings, watched: Watche
     assert service.backup_manifest(made.name)["compression"] == "small"
     assert msgspec.to_builtins(made)["problem"] is None
     assert_sound(watched, made)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOMEM])
+def test_an_earlier_archive_that_the_disk_cannot_read_is_not_called_damaged(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    first, run = watched.back_up("one"), watched.service.chores.run
+
+    def running(name: str, **arguments: Any) -> dict[str, Any]:
+        return chores.write_archive(**arguments) if name == "write_archive" else run(name, **arguments)
+
+    def failing(*_: object) -> int:
+        raise SourceUnreadable(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "copy_range", failing)
+        patch.setattr(output, "clone_range", failing)
+        patch.setattr(watched.service.chores, "run", running)
+        second = watched.back_up("two")
+
+    entries = {entry.name: entry for entry in watched.service.list_backups()}
+    assert (entries[first.name].problem, entries[second.name].problem) == (None, None)
+    assert entries[first.name].verified is not None
+    assert_sound(watched, second)
+    assert watched.service.status()["status"] == "ok"
