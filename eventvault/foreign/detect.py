@@ -20,6 +20,7 @@ from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.files import remove_durably
+from eventvault.foreign.source import correct_next_file_number
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
 from eventvault.leveldb.manifest import BYTEWISE
@@ -66,6 +67,7 @@ def _is_ours(copy: Path, folder: Path) -> bool:
 
 
 def _in_tables(copy: Path, folder: Path) -> bool:
+    correct_next_file_number(copy)  # a table of the copy is the very file of the original
     try:
         with closing(plyvel.DB(str(copy), create_if_missing=False, paranoid_checks=True)) as db:
             return all(db.get(key, verify_checksums=True) is not None for key in (keys.META_SCHEMA, keys.META_STORE))

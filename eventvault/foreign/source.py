@@ -11,13 +11,14 @@ import plyvel
 
 from eventvault.damage import is_damage
 from eventvault.database.cut_off import cut_torn_ends
-from eventvault.errors import ArchiveAlien, ArchiveDamaged
-from eventvault.leveldb.examine import Examination, examine_database
-from eventvault.leveldb.log import Ending
-from eventvault.leveldb.manifest import BYTEWISE
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseDamaged
+from eventvault.leveldb.examine import Examination, examine_database, file_numbers
+from eventvault.leveldb.log import Ending, appended
+from eventvault.leveldb.manifest import BYTEWISE, edit_of_next_file_number, read_current, read_version
 from eventvault.system_errors import text_of
 
 _OPEN_TABLES = 100
+_MAX_FILE_NUMBER = 2**60
 _HINT = "restore another archive; this one does not change"
 
 
@@ -67,6 +68,10 @@ def open_source(folder: Path, damage: str) -> Iterator[SourceDatabase]:
     """
     examination = _examine(folder, damage)
     cut_torn_ends(folder, examination.logs, retain_in=None)
+    try:
+        correct_next_file_number(folder)
+    except DatabaseDamaged as error:
+        raise _damaged(damage, error.message) from error
     with closing(_open(folder, damage)) as db:
         yield SourceDatabase(db, examination, damage)
 
@@ -81,6 +86,23 @@ def _examine(folder: Path, damage: str) -> Examination:
     if examination.comparator != BYTEWISE:
         raise ArchiveAlien(f"the database sorts its keys in an own way, by {examination.comparator!r}", hint=_HINT)
     return examination
+
+
+def correct_next_file_number(folder: Path) -> None:
+    """Let LevelDB number new files after those that are there, whatever the MANIFEST says: it overwrites files else.
+
+    folder: a private copy, without torn ends. Raises DatabaseDamaged.
+    """
+    path = folder / read_current(folder)
+    with path.open("r+b") as file:
+        version = read_version(file, name=str(path))
+        names = [file.name for file in folder.iterdir()]
+        numbers = [*file_numbers(names, "log", "ldb", "sst"), int(path.name.partition("-")[2])]
+        if max(numbers) > _MAX_FILE_NUMBER:
+            raise DatabaseDamaged(f"{folder} has a file with the number {max(numbers)}", hint=_HINT)
+        file.truncate(version.manifest_size)
+        file.seek(version.manifest_size)
+        file.write(appended(edit_of_next_file_number(max(numbers) + 1), version.manifest_size))
 
 
 def _open(folder: Path, damage: str) -> Any:

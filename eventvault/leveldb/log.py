@@ -233,6 +233,17 @@ def read_unchecked(content: bytes, offset: int) -> bytes:
     return payload
 
 
+def appended(record: bytes, position: int) -> bytes:
+    """Return the bytes that append a short record to a log of `position` bytes.
+
+    It is one fragment. The rest of a block that it does not fit into is filled with zeros, which LevelDB skips.
+    """
+    room = BLOCK_SIZE - position % BLOCK_SIZE
+    padding = b"\0" * room if room < HEADER.size + len(record) else b""
+    checksum = masked(google_crc32c.value(bytes([FULL]) + record))
+    return padding + HEADER.pack(checksum, len(record), FULL) + record
+
+
 def masked(checksum: int) -> int:
     """Return a CRC as LevelDB stores it: rotated right by 15 bits, plus a constant."""
     rotated = (checksum >> 15) | (checksum << 17)

@@ -149,6 +149,15 @@ def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
         yield tag, tuple(values)
 
 
+def edit_of_next_file_number(number: int) -> bytes:
+    """Return the edit that sets the number of the next file; the last one of a MANIFEST counts."""
+    content = bytes([Tag.NEXT_FILE_NUMBER])
+    while number >= 0x80:
+        content += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return content + bytes([number])
+
+
 def _varint(record: bytes, position: int) -> tuple[int, int]:
     """Read a varint of at most 64 bits. Returns its value and the position after it. Raises ValueError."""
     value = 0

@@ -108,6 +108,8 @@ class MomentBuilder:
     def disk_needed(self, plan: Plan) -> int:
         """At most about how many bytes the restore needs in STORAGE_DIR."""
         unpacked = unpacked_bytes(Path(plan.archive.path)) if plan.archive else 0
+        if plan.archive is not None and not plan.archive.origin_proven:
+            unpacked *= 2  # a fresh database is made beside the one that was unpacked
         return unpacked + _GROWTH * sum(segment.header.bytes for segment in plan.segments)
 
     def _build_checked(self, plan: Plan, sources: Sources, staging: Path, reason: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import msgspec
 import pytest
 
@@ -23,10 +25,13 @@ from eventvault.errors import ArchiveError, BackupsUnavailable
 from eventvault.events import event
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset, offset_put
+from eventvault.leveldb import table
+from eventvault.leveldb.log import LogReader, masked
+from eventvault.leveldb.manifest import read_current
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.eventvault.leveldb.log_writer import fragment
+from tests.eventvault.leveldb.log_writer import fragment, write_log
 from tests.restoring import (
     LONG_AGO,
     drafts,
@@ -39,6 +44,7 @@ from tests.restoring import (
     opened,
     times_of,
 )
+from tests.service import PROJECT
 from tests.stores import running_service
 
 NAME = "arrived.tar.gz"
@@ -280,10 +286,13 @@ def test_a_database_of_ours_in_a_plain_tar_is_replayed_too(service: StoreService
     assert not service.append(drafts(1, "new")).results[0].duplicate
 
 
-@pytest.mark.parametrize(("tag", "number"), [(3, 2**64 - 3), (3, 2**40), (4, 2**56 - 2)])
-def test_forged_counters_of_leveldb_cost_no_later_event(
+@pytest.mark.parametrize(("tag", "number"), [(3, 2**64 - 3), (3, 2**40), (3, 1), (4, 2**56 - 2)])
+def test_forged_counters_of_leveldb_cost_no_event(
     tag: int, number: int, service: StoreService, database: Path, tmp_path: Path
 ) -> None:
+    for _ in range(6):  # tables that LevelDB merges as soon as it opens them
+        open_leveldb(database).close()
+        forged(database, lambda db: db.put(b"more", bytes(1000)))
     true = about(database)
     path = next(database.glob("MANIFEST-*"))
     with path.open("ab") as file:
@@ -452,3 +461,95 @@ def test_an_event_that_was_recorded_up_to_a_day_ahead_is_restored(service: Store
     forged(database, put_event(EVENTS, lambda value: value[: event.RECORDED_TIME.start] + ahead + b'"}'))
     pack(database, service.settings.backup_dir / NAME, about(database))
     assert service.restore(NAME).events == EVENTS
+
+
+def test_what_0_1_0_archived_is_taken_by_another_installation(service: StoreService, tmp_path: Path) -> None:
+    fixtures = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
+    expected = msgspec.json.decode((fixtures / "expected.json").read_bytes())["used"]["archives"]
+    with tarfile.open(fixtures / "used.tar.gz") as tar:
+        tar.extractall(tmp_path / "used", filter="data")
+    for name, events in expected.items():
+        shutil.copy(tmp_path / "used" / "backups" / name, service.settings.backup_dir / f"from-{name}")
+        assert service.verify_backup(f"from-{name}").checked == "records"
+        restored = service.restore(f"from-{name}")
+        assert (restored.proven, ids(service)) == (False, events)
+
+
+@pytest.mark.parametrize("archive", ["at_the_top.tar.gz", "torn_log.tar.gz"])
+def test_what_was_imported_from_another_program_is_replayed_equal(
+    archive: str, service: StoreService, settings_with: Callable[..., Settings], tmp_path: Path
+) -> None:
+    folders = {"STORAGE_DIR": "s", "BACKUP_DIR": "b", "RESTORE_DIR": "r"}
+    elsewhere = settings_with({name: str(tmp_path / "other" / folder) for name, folder in folders.items()})
+    with running_service(elsewhere) as other:
+        shutil.copy(PROJECT / "tests" / "fixtures" / "node" / archive, elsewhere.backup_dir)
+        other.restore(archive)
+        imported = live(other)
+        made = Path(other.create_backup().backup.path)
+    shutil.copy(made, service.settings.backup_dir / NAME)
+
+    assert service.restore(NAME).proven is False
+    assert live(service) == imported
+
+
+Entries = list[table.Entry]
+
+
+def misrouted(entries: Entries) -> Entries:
+    """Look-ups by key go to the wrong block, while a scan reads all blocks."""
+    return [(b"\x00" + bytes([number]) + key[-8:], offset, size) for number, (key, offset, size) in enumerate(entries)]
+
+
+def without_one(entries: Entries) -> Entries:
+    return [*entries[:2], *entries[3:]]
+
+
+def one_twice(entries: Entries) -> Entries:
+    return [*entries[:3], *entries[2:]]
+
+
+@pytest.mark.parametrize(("forge", "refused"), [(misrouted, True), (without_one, True), (one_twice, False)])
+def test_a_forged_index_of_a_table_hides_no_event(
+    forge: Callable[[Entries], Entries], refused: bool, service: StoreService, tmp_path: Path
+) -> None:
+    database = tmp_path / "forged" / "db"
+    make_database(database, "foreign", 500, data="x" * 100)
+    with closing(open_leveldb(database)) as db:
+        db.compact_range(start=keys.EVENT, stop=keys.IDENTITY)
+        expected = [value for _, value in EventRegistry(db, database).events(0, 500)]
+    true = about(database)
+    with_forged_index(database, forge)
+    pack(database, service.settings.backup_dir / NAME, true)
+
+    if refused:
+        with pytest.raises(ArchiveError, match=r"is missing|no schema key"):
+            service.restore(NAME)
+        assert len(ids(service)) == 5
+    else:
+        service.restore(NAME)
+        assert live(service) == expected
+        assert service.get("foreign-250") == expected[250]
+    assert not leftovers(service.settings.storage_dir)
+
+
+def with_forged_index(database: Path, forge: Callable[[Entries], Entries]) -> None:
+    """Give the largest table another index block, with right checksums, and its new size to the MANIFEST."""
+    path = max(database.glob("*.ldb"), key=lambda file: file.stat().st_size)
+    content = path.read_bytes()
+    metaindex, index = table._footer(content[-table.FOOTER_BYTES :])
+    whole = table._Reader(lambda offset, count: content[offset : offset + count])
+    block = b""
+    for key, offset, size in forge(list(table._entries(whole.block(index), index[0]))):
+        handle = varint(offset) + varint(size)
+        block += b"\0" + varint(len(key)) + varint(len(handle)) + key + handle
+    block += struct.pack("<II", 0, 1)
+    checksum = masked(google_crc32c.value(block + b"\0"))
+    footer = b"".join(map(varint, (*metaindex, index[0], len(block)))).ljust(40, b"\0") + content[-8:]
+    forged_table = content[: index[0]] + block + b"\0" + struct.pack("<I", checksum) + footer
+    path.write_bytes(forged_table)
+    manifest = database / read_current(database)
+    with manifest.open("rb") as file:
+        records = list(LogReader(file))
+    number = varint(int(path.stem))
+    old, new = number + varint(len(content)), number + varint(len(forged_table))
+    manifest.write_bytes(write_log([record.replace(old, new) for record in records]))
