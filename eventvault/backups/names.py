@@ -15,8 +15,9 @@ from eventvault import clock
 from eventvault.errors import InvalidInput
 
 SUFFIX = ".tar.gz"
-KNOWN_SUFFIXES = (SUFFIX, ".tar.gz.age")
-"""Suffixes of archives; the second one is for encrypted archives."""
+ENCRYPTED_SUFFIX = ".tar.gz.age"
+KNOWN_SUFFIXES = (SUFFIX, ENCRYPTED_SUFFIX)
+"""Suffixes of archives."""
 MAX_NAME_BYTES = 255
 MAX_SLUG_LENGTH = 60
 
@@ -89,4 +90,6 @@ def _problem(name: object) -> str | None:
     if not isinstance(name, str):
         return "is not a string"
     problem = file_problem(name)
+    if problem is None and name.endswith(ENCRYPTED_SUFFIX):
+        return f"ends in {ENCRYPTED_SUFFIX}: decrypt the archive first"
     return problem if problem or name.endswith(SUFFIX) else f"does not end in {SUFFIX}"
