@@ -14,6 +14,7 @@ from eventvault.errors import InvalidInput
 from eventvault.events import cloudevents_http, event, sent
 from eventvault.events.event import raw_attributes
 from eventvault.kafka.messages import Record, Unreadable, to_draft
+from eventvault.restore.strict_events import StrictEvents
 from tests.json_texts import JSON_TEXTS, Text
 
 HEADERS = {"ce-type": "t", "ce-id": "1"}
@@ -67,6 +68,13 @@ def test_an_export_that_is_posted_elsewhere_keeps_its_bytes(text: Text) -> None:
     (value,) = stored(STRUCTURED["one"] % text.sent)
     (again,) = stored(value.decode(), "application/x-ndjson")
     assert again == value
+
+
+@given(JSON_TEXTS)
+def test_an_event_of_any_text_passes_the_strict_check_of_archives_made_elsewhere(text: Text) -> None:
+    for form in (*STRUCTURED.values(), '{"\\u0074ype":"\\u0074","\\u0069d":"1","data":%s}'):
+        for sequence, value in enumerate(stored(form % text.sent), 1):
+            assert StrictEvents(1).check(sequence, value).type == "t"
 
 
 @given(JSON_TEXTS)
