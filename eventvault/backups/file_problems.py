@@ -6,7 +6,8 @@ from pathlib import Path
 
 from eventvault import data_folders, small_files
 from eventvault.backups.installation_key import load_keys
-from eventvault.errors import EventVaultError
+from eventvault.backups.trust import TrustList
+from eventvault.errors import BackupsUnavailable, EventVaultError
 from eventvault.settings import Settings
 
 Problem = dict[str, str]
@@ -21,6 +22,7 @@ def file_problems(settings: Settings) -> list[Problem]:
     problems += [_damaged_shared_runs(path) for path in small_files.quarantined(shared_runs)]
     trusted = settings.storage_dir / data_folders.TRUSTED
     problems += [_damaged_trust(path) for path in small_files.quarantined(trusted)]
+    problems += _unreadable_trust(settings)
     for folder in (settings.storage_dir, settings.backup_dir):
         for name in (data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY):
             problems += [_damaged_identity(path) for path in small_files.quarantined(folder / name)]
@@ -48,6 +50,20 @@ def _damaged_shared_runs(path: Path) -> Problem:
         "they shared nothing",
         "hint": "check that disk, then remove the damaged file",
     }
+
+
+def _unreadable_trust(settings: Settings) -> list[Problem]:
+    try:
+        TrustList(settings).entries()
+    except BackupsUnavailable as error:
+        return [
+            {
+                "code": "trust_unreadable",
+                "message": f"{error.message}; until then only this installation's own archives are trusted",
+                "hint": "make it readable for the user of the service, and run `flask backup trust` as that user",
+            }
+        ]
+    return []
 
 
 def _damaged_trust(path: Path) -> Problem:

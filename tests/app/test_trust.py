@@ -200,8 +200,10 @@ def test_a_list_that_cannot_be_read_now_trusts_nothing_and_is_not_replaced(
     path.rename(path.with_name("away"))
     path.mkdir()
     assert not proven(service, theirs)
+    assert [problem["code"] for problem in service.status()["problems"]] == ["trust_unreadable"]
     assert trust("--list", "--json").exit_code == 6
     assert trust("blake3:" + "1" * 64, "--json").exit_code == 6
     path.rmdir()
     path.with_name("away").rename(path)
     assert proven(service, theirs)
+    assert service.status()["problems"] == []
