@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +17,13 @@ from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseDamaged
 from eventvault.leveldb.examine import Examination, examine_database, file_numbers
 from eventvault.leveldb.log import Ending, appended
 from eventvault.leveldb.manifest import BYTEWISE, edit_of_next_file_number, read_current, read_version
+from eventvault.leveldb.table import check_block_sizes
 from eventvault.system_errors import text_of
 
 _OPEN_TABLES = 100
 _MAX_FILE_NUMBER = 2**60
+_MAX_BLOCK_BYTES = 136 * 2**20
+"""A key and a value of 128 MiB, of which the journal can hold the base64, have room in it."""
 _HINT = "restore another archive; this one does not change"
 
 
@@ -69,6 +74,7 @@ def open_source(folder: Path, damage: str) -> Iterator[SourceDatabase]:
     examination = _examine(folder, damage)
     cut_torn_ends(folder, examination.logs, retain_in=None)
     try:
+        _check_block_sizes(folder)
         correct_next_file_number(folder)
     except DatabaseDamaged as error:
         raise _damaged(damage, error.message) from error
@@ -86,6 +92,18 @@ def _examine(folder: Path, damage: str) -> Examination:
     if examination.comparator != BYTEWISE:
         raise ArchiveAlien(f"the database sorts its keys in an own way, by {examination.comparator!r}", hint=_HINT)
     return examination
+
+
+def _check_block_sizes(folder: Path) -> None:
+    """Raise DatabaseDamaged if a table has a block that would fill the memory."""
+    for name in file_numbers([file.name for file in folder.iterdir()], "ldb", "sst").values():
+        with (folder / name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            check_block_sizes(name, size, partial(_read_at, file.fileno()), _MAX_BLOCK_BYTES)
+
+
+def _read_at(handle: int, offset: int, count: int) -> bytes:
+    return os.pread(handle, count, offset)
 
 
 def correct_next_file_number(folder: Path) -> None:

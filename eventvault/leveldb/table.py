@@ -31,6 +31,9 @@ MAX_INDEX_BYTES = 64 * 2**20
 _WINDOW = 120 * 1024
 """Bytes in one call. Larger buffers come from the kernel anew each time, which took a quarter longer."""
 _NO_COMPRESSION, _SNAPPY = 0, 1
+_SMALL_BLOCK = 64 * 1024
+"""Snappy makes at most 22 bytes of one, so a block of this size cannot hold much."""
+_VARINT_BYTES = 10
 _STORED_CRC = struct.Struct("<I").unpack_from
 
 
@@ -50,6 +53,26 @@ def check_table(name: str, size: int, read_at: ReadAt) -> int:
         return _check(size, _Reader(read_at))
     except _Damage as damage:
         raise DatabaseDamaged(f"the table {name} is damaged: {damage}", hint=HINT) from damage
+
+
+def check_block_sizes(name: str, size: int, read_at: ReadAt, most: int) -> None:
+    """Raise DatabaseDamaged if a block would take more than `most` bytes of memory. Its checksum is not looked at.
+
+    LevelDB reads and decompresses a block as a whole, so a key or value is bounded before it is read.
+    """
+    try:
+        for offset, length in _blocks(size, _Reader(read_at)):
+            if length > _SMALL_BLOCK and (claim := _memory_of(offset, length, read_at)) > most:
+                raise _Damage(f"the block at byte {offset} holds {claim} bytes, more than the {most} that are read")
+    except _Damage as damage:
+        raise DatabaseDamaged(f"the table {name} is damaged: {damage}", hint=HINT) from damage
+
+
+def _memory_of(offset: int, length: int, read_at: ReadAt) -> int:
+    """Return how many bytes a block has once it is decompressed, by what it says itself."""
+    if read_at(offset + length - TRAILER_BYTES, 1) != bytes([_SNAPPY]):
+        return length
+    return max(length, _varint(read_at(offset, _VARINT_BYTES), 0)[0])
 
 
 def is_same_but_for_damage(size: int, read_whole: ReadAt, read_damaged: ReadAt) -> bool:

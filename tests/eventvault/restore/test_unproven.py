@@ -41,6 +41,7 @@ from tests.restoring import (
     leftovers,
     live,
     make_database,
+    make_foreign_database,
     opened,
     times_of,
 )
@@ -553,3 +554,25 @@ def with_forged_index(database: Path, forge: Callable[[Entries], Entries]) -> No
     number = varint(int(path.stem))
     old, new = number + varint(len(content)), number + varint(len(forged_table))
     manifest.write_bytes(write_log([record.replace(old, new) for record in records]))
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_value_that_would_fill_the_memory_is_refused_before_it_is_read(
+    foreign: bool, service: StoreService, tmp_path: Path
+) -> None:
+    database = tmp_path / "huge" / "db"
+    if foreign:
+        make_foreign_database(database)
+    else:
+        make_database(database, events=3)
+    true = None if foreign else about(database)
+    forged(database, lambda db: db.put(keys.EVENT + b"\xff" * 8, bytes(160 * 2**20)))
+    forged(database, lambda db: db.compact_range())
+    if true is None:
+        repack(database, service.settings.backup_dir / NAME)
+    else:
+        pack(database, service.settings.backup_dir / NAME, true)
+
+    with pytest.raises(ArchiveError, match=r"holds 1677[0-9]+ bytes, more than"):
+        service.restore(NAME)
+    assert len(ids(service)) == 5
