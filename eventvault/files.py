@@ -217,6 +217,17 @@ class SourceUnreadable(OSError):
     """The file that `copy_range` copies from cannot be read; other errors are the target's."""
 
 
+def read_at(handle: int, offset: int, count: int) -> bytes:
+    """Return `count` bytes from this offset, fewer only at the end of the file. Raises OSError.
+
+    Where a disk fails within the range, `pread` returns the bytes before it without an error: that is not the end.
+    """
+    content = os.pread(handle, count, offset)
+    while len(content) < count and (more := os.pread(handle, count - len(content), offset + len(content))):
+        content += more
+    return content
+
+
 def write_at(handle: int, content: bytes | memoryview, offset: int) -> None:
     """Write all of `content` at this offset. Raises OSError."""
     view = memoryview(content)

@@ -1,7 +1,8 @@
 """A FUSE file system that passes all through to a folder, but knows neither hard links nor clones nor folder syncs.
 
 Many network file systems are like that. `python -m tests.limited_file_system FOLDER MOUNT_POINT` serves one until it is
-unmounted. With --sync-folders behind that, it syncs folders.
+unmounted. With --sync-folders behind that, it syncs folders. Reads of what FOLDER.bad names (lines of a file's name and
+the first and last byte) fail with EIO, as a disk with bad sectors does.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mfusepy import FUSE, Operations
 
 from eventvault.files import sync_folder
+
+
+def bad_sectors(folder: Path) -> Path:
+    """The file that names the bad sectors of the file system in `folder`."""
+    return folder.with_name(f"{folder.name}.bad")
 
 
 class LimitedFileSystem(Operations):
@@ -58,7 +65,16 @@ class LimitedFileSystem(Operations):
         return os.open(self._real(path), flags & ~os.O_APPEND)
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        for name, first, last in self._bad_ranges():
+            if path.endswith(f"/{name}") and offset <= last and first < offset + size:
+                raise OSError(errno.EIO, "a bad sector", path)
         return os.pread(fh, size, offset)
+
+    def _bad_ranges(self) -> Iterator[tuple[str, int, int]]:
+        with suppress(FileNotFoundError):
+            for line in bad_sectors(self._folder).read_text().splitlines():
+                name, first, last = line.split()
+                yield name, int(first), int(last)
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         return os.pwrite(fh, data, offset)

@@ -14,14 +14,18 @@ import secrets
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import eventvault
 from eventvault import clock, file_modes, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
-from eventvault.errors import InvalidSettings
+from eventvault.damage import SYSTEM_ERRORS
+from eventvault.database.mapped import distrust_tables
+from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words
 from eventvault.store.process.ownership import OwnerLock, is_first_of_service, master_lives, remember_service
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
 from eventvault.store.rpc import wire
@@ -55,8 +59,23 @@ def main() -> int:
     if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
         log.info("no store is started, as the service that it belongs to has ended")
         return 0
-    _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
+    _heed_last_words(settings.storage_dir)
+    try:
+        _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
+    except (EventVaultError, *SYSTEM_ERRORS) as error:
+        log.error("the store cannot start: %s", error)  # noqa: TRY400 - what the system says needs no traceback
+        return 1
     return 0
+
+
+def _heed_last_words(storage_dir: Path) -> None:
+    """Where a bad sector of a table ended the store before this one, read the tables before they are opened."""
+    words = read_last_words(storage_dir)
+    if words:
+        log.error("the store before this one was ended by a signal: %s", words.decode(errors="replace"))
+    if is_bus_error(words):
+        distrust_tables()
+    prepare_last_words(storage_dir)
 
 
 def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:

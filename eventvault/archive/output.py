@@ -20,7 +20,7 @@ from eventvault.archive.parallel import OrderedHash, read_buffer, thread_count
 from eventvault.archive.source import OpenArchive
 from eventvault.archive.stored import Clone, MemberRun, StoredMember
 from eventvault.errors import ArchiveDamaged
-from eventvault.files import SourceUnreadable, clone_range, copy_range, read_source, write_at
+from eventvault.files import SourceUnreadable, clone_range, copy_range, read_at, read_source, write_at
 
 _UNCHECKED = 8
 """Copied members that wait for their check; each thread that checks has one in memory."""
@@ -258,7 +258,7 @@ def _wrong_checksum(content: memoryview | bytes, member: StoredMember) -> str | 
 def _is_right_in_source(copied: _Copied) -> bool:
     run, member = copied.run, copied.member
     try:
-        content = os.pread(run.handle, member.length, run.file.offset + copied.position)
+        content = read_at(run.handle, run.file.offset + copied.position, member.length)
     except OSError:
         return False
     return len(content) == member.length and _wrong_checksum(content, member) is None

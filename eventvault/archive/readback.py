@@ -62,7 +62,7 @@ class WrittenRanges:
 def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
     """Read all ranges of the synced file from the disk, past the kernel's cache if possible, and compare them.
 
-    Raises ArchiveDamaged that names the first byte of a range that differs.
+    Raises ArchiveDamaged that names the first byte of a range that differs, or OSError.
     """
     with suppress(OSError):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -78,10 +78,7 @@ def _first_difference(handle: int, written: WrittenRange) -> int | None:
     buffer = read_buffer()[: written.length]
     done = 0
     while done < written.length:
-        try:
-            read = os.preadv(handle, [buffer[done:]], written.offset + done)
-        except OSError:
-            return written.offset + done
+        read = os.preadv(handle, [buffer[done:]], written.offset + done)
         if not read:
             return written.offset + done
         done += read

@@ -21,6 +21,7 @@ from eventvault.errors import (
     ArchiveIncomplete,
     ArchiveUnreadable,
 )
+from eventvault.files import read_at
 
 _READ = 256 * 1024
 DAMAGED_HINT = "the archive is damaged; restore another one, and check the disk or copy this one again"
@@ -37,7 +38,7 @@ class OpenArchive:
     def read_at(self, offset: int, count: int) -> bytes:
         """Return `count` bytes, fewer only at the end of the file. Raises ArchiveUnreadable if the disk fails."""
         try:
-            return os.pread(self.handle, count, offset)
+            return read_at(self.handle, offset, count)
         except OSError as error:
             raise self.unreadable(error, offset) from error
 

@@ -33,6 +33,7 @@ from eventvault.errors import (
     ArchiveAlien,
     ArchiveError,
     ArchiveIncomplete,
+    ArchiveUnreadable,
     BackupNotFound,
     BackupsChanged,
     BackupsUnavailable,
@@ -342,9 +343,16 @@ class Catalogue:
             return None
         except (ArchiveError, OSError, ValueError) as error:
             problem = None if self._is_foreign(name, error) else str(error)
+            unreadable = isinstance(error, ArchiveUnreadable | OSError)
             origin = before.origin if before is not None and problem is not None else "found"
             return ArchiveRecord(
-                identity, origin=origin, pinned=pinned, problem=problem, probe_failed=problem is not None, made=made
+                identity,
+                origin=origin,
+                pinned=pinned,
+                problem=problem,
+                probe_failed=problem is not None,
+                unreadable=unreadable,
+                made=made,
             )
         uploaded = before is not None and before.identity == identity and before.origin == "uploaded"
         digest = f"blake3:{sealed.root}" if sealed is not None else None
@@ -397,6 +405,7 @@ class Catalogue:
             installation=summary.installation if summary else None,
             seal_changed=record.seal_changed,
             problem=record.problem,
+            unreadable=record.probe_failed and record.unreadable,
         )
 
     def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:

@@ -46,9 +46,9 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     summary: None for an archive without a readable EventVault manifest. checked: how, at `verified`. content_checked:
     every record or every table of the bytes with this `checksum` was read. probe_failed: `problem` comes from a probe,
-    and the next probe may succeed, because the file was still being copied or the disk answers again. sealed: the root
-    and the seal of an archive that has them. seal_found: what the newest check found there. made: the checksum with
-    which it was made here.
+    and the next probe may succeed, because the file was still being copied or the disk answers again. unreadable: that
+    probe met an error of the system, and no damage. sealed: the root and the seal of an archive that has them.
+    seal_found: what the newest check found there. made: the checksum with which it was made here.
     """
 
     identity: FileIdentity
@@ -62,6 +62,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     content_checked: bool = msgspec.field(default=False, name="proven")
     problem: str | None = None
     probe_failed: bool = msgspec.field(default=False, name="unread")
+    unreadable: bool = False
     sealed: SealedRoot | None = None
     seal_found: SealedRoot | None = None
     made: str | None = None

@@ -18,6 +18,7 @@ from eventvault.archive.parallel import thread_count
 from eventvault.chores import Chores
 from eventvault.damage import as_answer
 from eventvault.errors import DatabaseDamaged
+from eventvault.files import read_at
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, read_current, read_version
 from eventvault.leveldb.table import check_table
@@ -113,6 +114,6 @@ def _check(path: Path, size: int) -> None:
             raise DatabaseDamaged(
                 f"the table {path.name} is damaged: it has {present} bytes instead of {size}", hint=HINT
             )
-        check_table(path.name, size, lambda offset, count: os.pread(handle, count, offset))
+        check_table(path.name, size, lambda offset, count: read_at(handle, offset, count))
     finally:
         os.close(handle)

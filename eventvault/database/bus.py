@@ -147,6 +147,8 @@ class EventBus:
             with self._in_use() as registry:
                 yield registry
         except plyvel.Error as error:
+            if self._view is not None and self._view.has_holes and self.problem is not None:
+                raise self.problem.with_traceback(None) from error  # the zeros in place of what the disk cannot read
             if not is_damage(error):
                 raise as_answer(f"reading {self.database}", error) from error
             raise self.report_damage(error) from error
@@ -368,6 +370,6 @@ class EventBus:
     def _note(self, problem: EventVaultError) -> EventVaultError:
         """Let health name the problem; one that repeats is logged once."""
         if str(problem) != str(self.problem):
-            log.error("%s", problem)
+            log.error("%s", problem.message)
         self.problem = problem
         return problem

@@ -22,6 +22,7 @@ import plyvel
 from eventvault import data_folders
 from eventvault.damage import as_answer, is_damage
 from eventvault.database.cut_off import cut_torn_ends
+from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged, DatabaseError, DatabaseLocked, EventVaultError
 from eventvault.files import can_sync_folder
@@ -46,6 +47,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
     Call it for the live database only in the process that holds `owner.lock`.
     """
     examination = _examine(folder)
+    check_if_distrusted(folder)
     if any(log.ending is Ending.TORN for log in examination.logs):
         _wait_until_free(folder)  # a log that another process writes ends within a record at any time
         cut_torn_ends(folder, _examine(folder).logs, retain_in)

@@ -2,6 +2,7 @@
 
 LevelDB writes whenever it opens a database. So a view is a folder elsewhere, in the system's temporary folder, with
 links to the tables and copies of CURRENT, the MANIFEST and the logs: LevelDB writes there, and changes nothing here.
+Of a table that the disk cannot read whole (`eventvault.database.mapped`) it has a copy of what can be read.
 Nobody else may open the database meanwhile, and no folder of it may be renamed: LevelDB opens tables by path.
 """
 
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from eventvault.database.mapped import are_distrusted, copy_readable
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb.examine import Examination, examine_database
@@ -25,6 +27,8 @@ class DatabaseView:
     def __init__(self, database: Path) -> None:
         self.folder: Path | None = None
         """The view's folder, once `open` was called."""
+        self.has_holes = False
+        """Whether a table could not be read whole, and the view has zeros there."""
         self._database = database
         owner = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
         self._prefix = f"eventvault-view-{owner}-"
@@ -46,7 +50,7 @@ class DatabaseView:
 
     def remove(self) -> None:
         """Remove the view, and those of killed processes. It must be closed."""
-        self.folder = None
+        self.folder, self.has_holes = None, False
         for folder in self._parent.glob(f"{self._prefix}*"):
             with suppress(OSError):
                 shutil.rmtree(folder)
@@ -54,7 +58,10 @@ class DatabaseView:
     def _fill(self, folder: Path, examination: Examination) -> None:
         for file in self._database.absolute().iterdir():
             if file.suffix in (".ldb", ".sst"):
-                (folder / file.name).symlink_to(file)
+                if are_distrusted() and copy_readable(file, folder / file.name):
+                    self.has_holes = True
+                else:
+                    (folder / file.name).symlink_to(file)
         for name in filter(None, ("CURRENT", examination.manifest)):
             shutil.copyfile(self._database / name, folder / name)
         for log in examination.logs:  # without its torn end

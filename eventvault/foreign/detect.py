@@ -17,6 +17,7 @@ from eventvault import data_folders
 from eventvault.damage import as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
+from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.files import remove_durably
@@ -67,6 +68,7 @@ def _is_ours(copy: Path, folder: Path) -> bool:
 
 
 def _in_tables(copy: Path, folder: Path) -> bool:
+    check_if_distrusted(copy)
     correct_next_file_number(copy)  # a table of the copy is the very file of the original
     try:
         with closing(plyvel.DB(str(copy), create_if_missing=False, paranoid_checks=True)) as db:

@@ -18,6 +18,7 @@ from eventvault.archive import any_tar, reader
 from eventvault.archive.manifest import Manifest
 from eventvault.database.clone import check_holds, copy_database
 from eventvault.database.generation import StoreIdentity, begun_anew
+from eventvault.database.mapped import check_readable
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
@@ -87,6 +88,7 @@ def prepare_undo(
         folder.mkdir()
         with reporting_no_space(f"copying {path}"):
             copy_database(path, folder / data_folders.DATABASE)
+        check_readable(folder / data_folders.DATABASE)
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)
             check_holds(path, registry.last_sequence, min_events)

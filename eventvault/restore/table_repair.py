@@ -25,7 +25,7 @@ from eventvault.backups.table_digests import noted_digest
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
 from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound, DatabaseDamaged, EventVaultError
-from eventvault.files import IO_BYTES, copy_range, durable_file, make_folder, remove_durably, sync_folder
+from eventvault.files import IO_BYTES, copy_range, durable_file, make_folder, read_at, remove_durably, sync_folder
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import read_current, read_version
 from eventvault.leveldb.table import ReadAt, check_table, is_same_but_for_damage
@@ -150,7 +150,7 @@ def _reading(path: Path) -> Iterator[ReadAt]:
     """Yield how to read a file by `pread`: a bad sector is an error then, not the death of the process."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield lambda offset, count: os.pread(handle, count, offset)
+        yield lambda offset, count: read_at(handle, offset, count)
     finally:
         os.close(handle)
 

@@ -272,3 +272,22 @@ def test_a_source_that_cannot_be_read_is_told_from_a_full_target(
     with pytest.raises(OSError, match="No space left") as caught:
         files.copy_range(pair[0], 0, pair[1], 0, 5)
     assert not isinstance(caught.value, files.SourceUnreadable)
+
+
+def test_a_read_that_a_bad_sector_ends_early_is_not_the_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    pread = os.pread
+
+    def failing(handle: int, count: int, offset: int) -> bytes:
+        if offset >= 4:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(handle, min(count, 4 - offset), offset)
+
+    with (tmp_path / "file").open("rb") as file:
+        assert files.read_at(file.fileno(), 8, 5) == b"89"
+        monkeypatch.setattr(os, "pread", failing)
+        assert files.read_at(file.fileno(), 0, 4) == b"0123"
+        with pytest.raises(OSError, match="Input/output error"):
+            files.read_at(file.fileno(), 0, 5)

@@ -69,8 +69,8 @@ class Recoverer:
     def recover(self, sources: RecoverySources) -> None:
         """Recover to the last event that can be restored. Raises DatabaseMissing if there is none, or NoSpace.
 
-        A start is tried every second. After a failure the same files are not read again before one of them changes,
-        unless an archive could not even be opened.
+        A start is tried every second. After a failure the same files are not read again before one of them changes.
+        An archive that cannot be read now is no failure: it may be good, so the start is tried again.
         """
         database, backups = self._settings.database, self._settings.backup_dir
         files = self._source_files()
@@ -87,8 +87,7 @@ class Recoverer:
                 hint="put a good archive into the restore folder, or back into BACKUP_DIR, and restart, or set "
                 "AUTO_RECOVER=empty to start anew",
             )
-            if not any(isinstance(omission, ArchiveUnreadable) for omission in omissions):
-                self._failed = files, missing
+            self._failed = files, missing
             raise missing
         self._swap_and_finish(intent, reasons)
 
@@ -124,6 +123,7 @@ class Recoverer:
         """
         self._journal.retry_unreadable()
         was_empty, sources = self._was_empty(), self.find_sources()
+        _check_archives_readable(sources)
         if sources.journaled or was_empty:
             for doubtful in (False, True):
                 intent = self._build_latest(omissions, was_empty=was_empty, doubtful=doubtful)
@@ -138,6 +138,8 @@ class Recoverer:
                 continue
             try:
                 return self._build_from(ArchiveSource(Path(entry.path)))
+            except ArchiveUnreadable as error:
+                raise _archive_unreadable_now(error.message) from error
             except (ArchiveError, BackupNotFound) as error:
                 omissions.append(error)
         return None
@@ -160,6 +162,8 @@ class Recoverer:
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
             try:
                 intent = self._build_from(LostDatabase(plan, sources, self._recorded_offsets(plan)))
+            except ArchiveUnreadable as error:
+                raise _archive_unreadable_now(error.message) from error
             except (ArchiveError, BackupNotFound) as error:
                 if isinstance(error, JournalDamaged) and is_unreadable(error):
                     self._journal.quarantine(error)  # so that the next try fails before it unpacks anything
@@ -268,3 +272,18 @@ def _blamed(error: ArchiveError | BackupNotFound, plan: Plan, sources: Sources) 
     if plan.archive is not None and not isinstance(error, JournalDamaged):
         return {Path(plan.archive.path)}
     return {used.path for used in plan.segments}
+
+
+def _check_archives_readable(sources: RecoverySources) -> None:
+    """Raises BackupsUnavailable for an archive that may hold later events, and that cannot be read now."""
+    for entry in sources.archives:
+        if entry.unreadable:
+            raise _archive_unreadable_now(f"{entry.name}: {entry.problem}")
+
+
+def _archive_unreadable_now(why: str) -> BackupsUnavailable:
+    return BackupsUnavailable(
+        f"the database is not recovered without an archive that cannot be read now: {why}",
+        hint="make it readable for the service; it is tried again each second. Move it out of BACKUP_DIR to recover "
+        "without it",
+    )

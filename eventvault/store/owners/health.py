@@ -87,7 +87,7 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
             "addedBytes": sum(entry.added_bytes or 0 for entry in backups),
             "sharedBytes": sum(entry.shared_bytes or 0 for entry in backups),
             "uniqueBytes": sum(entry.unique_bytes or 0 for entry in backups),
-            "damaged": [entry.name for entry in backups if entry.problem],
+            "damaged": [entry.name for entry in backups if entry.problem and not entry.unreadable],
             "notProven": _not_proven(parts.catalogue.installation, backups),
             "oldestVerified": _oldest_verified(backups),
         },
@@ -135,9 +135,13 @@ def _not_proven(installation: str, backups: list[BackupEntry]) -> int:
 
 
 def _bad_archive(entry: BackupEntry) -> dict[str, str]:
+    message = f"{entry.name}: {entry.problem}"
+    if entry.unreadable:
+        hint = "check the disk of BACKUP_DIR and the permissions of the file; the archive may be good"
+        return {"code": "backup_unreadable", "message": message, "hint": hint}
     return {
         "code": "backup_damaged",
-        "message": f"{entry.name}: {entry.problem}",
+        "message": message,
         "hint": "make a new backup with POST /api/backup/create, then delete this one",
     }
 

@@ -114,7 +114,7 @@ def test_an_archive_that_could_not_be_opened_is_tried_again(
 
     monkeypatch.setattr(Builder, "build", unreadable_once)
     with running_service(recovering) as service:
-        assert problem_codes(service) == ["database_missing"]
+        assert problem_codes(service) == ["backups_unavailable"]
         service.lifecycle.try_to_open()
         assert prefixes(service) == {"live": 2}
 

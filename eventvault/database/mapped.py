@@ -1,0 +1,111 @@
+"""Tables that the disk cannot read: LevelDB maps them into memory, where a bad sector ends the process with SIGBUS.
+
+A process that follows one that died so (`distrust_tables`) reads the tables of each database with `pread` before it is
+opened. So it names the one that fails, and does not die of it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from eventvault.errors import DiskFailed
+from eventvault.files import read_at
+from eventvault.leveldb.examine import file_numbers
+
+_PIECE = 2**20
+_PAGE = 4096
+
+_distrusted = False
+_failed: dict[Path, str] = {}
+"""The table of each folder that could not be read. It is tried first: then a database is not read whole each second."""
+
+
+class Unreadable(NamedTuple):
+    """A range of a table's bytes that cannot be read, and the system's reason."""
+
+    offset: int
+    length: int
+    reason: str
+
+
+def distrust_tables() -> None:
+    """Read the tables of every database from now on before it is opened in this process."""
+    global _distrusted
+    _distrusted = True
+
+
+def are_distrusted() -> bool:
+    return _distrusted
+
+
+def check_if_distrusted(folder: Path) -> None:
+    """`check_readable`, if tables are distrusted in this process."""
+    if _distrusted:
+        check_readable(folder)
+
+
+def check_readable(folder: Path) -> None:
+    """Raise DiskFailed that names a table of the database in `folder` of which a byte cannot be read."""
+    first = _failed.get(folder)
+    tables = file_numbers((path.name for path in folder.iterdir()), "ldb", "sst")
+    for name in sorted(tables.values(), key=lambda name: (name != first, name)):
+        with closing(unreadable_ranges(folder / name)) as ranges:
+            unreadable = next(ranges, None)
+        if unreadable is not None:
+            _failed[folder] = name
+            raise DiskFailed(
+                f"the table {folder / name} cannot be read at byte {unreadable.offset}: {unreadable.reason}",
+                hint="the disk of STORAGE_DIR has a bad sector there, or is away; it is tried again each second. All "
+                "other events can be read. If it does not come back, restore the newest backup",
+            )
+    _failed.pop(folder, None)
+
+
+def unreadable_ranges(table: Path) -> Generator[Unreadable]:
+    """Yield the parts of a table that cannot be read, in pages. Raises OSError if it cannot even be opened."""
+    handle = os.open(table, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(handle).st_size
+        for offset in range(0, size, _PIECE):
+            if _error_at(handle, offset, _PIECE) is not None:
+                yield from _unreadable_pages(handle, offset, min(size, offset + _PIECE))
+    finally:
+        os.close(handle)
+
+
+def copy_readable(table: Path, target: Path) -> bool:
+    """Copy what can be read of a table, with zeros in place of the rest. Returns False, and copies nothing, if all can.
+
+    LevelDB finds a wrong checksum where the zeros are.
+    """
+    holes = list(unreadable_ranges(table))
+    if not holes:
+        return False
+    with table.open("rb", buffering=0) as source, target.open("xb") as file:
+        size = os.fstat(source.fileno()).st_size
+        file.truncate(size)
+        missing = {hole.offset for hole in holes}
+        for offset in range(0, size, _PAGE):
+            if offset not in missing:
+                os.pwrite(file.fileno(), read_at(source.fileno(), offset, _PAGE), offset)
+    return True
+
+
+def _unreadable_pages(handle: int, start: int, end: int) -> Iterator[Unreadable]:
+    for offset in range(start, end, _PAGE):
+        error = _error_at(handle, offset, _PAGE)
+        if error is not None:
+            yield Unreadable(offset, min(_PAGE, end - offset), os.strerror(error.errno or errno.EIO))
+
+
+def _error_at(handle: int, offset: int, count: int) -> OSError | None:
+    try:
+        read_at(handle, offset, count)
+    except OSError as error:
+        return error
+    return None
