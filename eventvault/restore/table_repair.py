@@ -33,6 +33,8 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
+STOP_SECONDS = 5.0
+
 
 class TableRepair:
     """hint: returns what an operator can do if the open database cannot be repaired."""
@@ -45,10 +47,17 @@ class TableRepair:
         self._catalogue = catalogue
         self._hint = hint
         self._running = threading.Lock()
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Repair the open database, whose writes have stopped, in a thread. Returns at once."""
         threading.Thread(target=self._repair_open, name="table-repair", daemon=True).start()
+
+    def stop(self) -> None:
+        """Repair no more; wait for a repair that is under way, for STOP_SECONDS at most."""
+        self._stopping.set()
+        if self._running.acquire(timeout=STOP_SECONDS):
+            self._running.release()
 
     def repair_closed(self) -> bool:
         """Repair the database, which cannot be opened. Returns whether that was possible."""
@@ -62,7 +71,7 @@ class TableRepair:
     def _repair_open(self) -> None:
         try:
             with self._running:
-                if not self._repair(self._bus.reopen_after):
+                if not self._repair(self._bus.reopen_after) and not self._stopping.is_set():
                     self._bus.hint_at_remedy(self._hint())
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             log.warning("the damaged tables of the database could not be replaced: %s", error)
@@ -74,6 +83,8 @@ class TableRepair:
         try:
             copies = {name: self._find_copy(name, staging) for name in self.find_damaged()}
             whole = {name: copy for name, copy in copies.items() if copy is not None}
+            if self._stopping.is_set():
+                return False
             if not copies or len(whole) < len(copies):
                 missing = ", ".join(name for name in copies if name not in whole) or "no table"
                 log.error("the database cannot be repaired: no whole copy is known of %s", missing)

@@ -28,7 +28,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import EventRegistry
 from eventvault.database.view import DatabaseView
-from eventvault.errors import EventVaultError
+from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
@@ -214,6 +214,7 @@ class StoreService(ComposedStore):
         self.schedule.stop()
         self.chores.cancel()
         self.backups.late_check.wait()
+        self.table_repair.stop()
         self.bus.stop()
         self.journal.stop()
 
@@ -221,7 +222,10 @@ class StoreService(ComposedStore):
         self._startup.run(service_starts=self._service_starts)
 
     def _open_database(self) -> None:
-        self.bus.init(self._consumers)
+        try:
+            self.bus.init(self._consumers)
+        except DatabaseDamaged as error:
+            raise DatabaseDamaged(error.message, hint=self._history.describe_recovery() or error.hint) from error
 
     def _check_opened(self, registry: EventRegistry, before: Head | None) -> None:
         """Called before anything is appended: a store that takes over must not restore from `restore/` over it."""

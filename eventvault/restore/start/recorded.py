@@ -11,7 +11,7 @@ from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
-from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Sources
@@ -91,6 +91,18 @@ class RecordedHistory:
             f"{restore} builds it anew from archives and journal, but these do not have the events after {reach}: save "
             "them first with GET /api/events/export"
         )
+
+    def describe_recovery(self) -> str | None:
+        """Say which restore brings back most of a database that cannot be opened; None if the journal does not tell."""
+        with suppress(EventVaultError, OSError):
+            record = self._journal.read_record()
+            if record is not None and record.installation == self._catalogue.installation:
+                generation = record.registry.generation
+                reach = plans.reachable(self.sources(record.registry), generation)
+                restore = f'POST /api/backup/restore {{"sequence": {reach}, "generation": "{generation}"}}'
+                built = f"builds the database anew from archives and journal, up to event {reach}"
+                return f"{restore} {built}; the damaged database is kept"
+        return None
 
     def _unknown_generations(self, known: dict[str, Generation], archives: dict[str, str]) -> dict[str, Generation]:
         """Return the generations that only a segment or an archive describes. archives: one of each generation."""
