@@ -16,6 +16,7 @@ from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
+from eventvault.store.process.ownership import announce_start
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 from eventvault.store.rpc.wire import PROTOCOL, Hello
@@ -49,6 +50,7 @@ class BackupManager:
             str(settings.storage_dir / data_folders.INITIALIZE_LOCK), timeout=_LOCK_SECONDS, thread_local=False
         ):
             if self._spawner.mode == "service":
+                announce_start(settings.storage_dir, self._spawner.service)
                 self._spawner.ensure_own(self._is_own, time.monotonic() + _OWN_STORE_SECONDS)
             client.ensure()
         if self._spawner.mode == "service":

@@ -26,7 +26,13 @@ from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words
-from eventvault.store.process.ownership import OwnerLock, is_first_of_service, master_lives, remember_service
+from eventvault.store.process.ownership import (
+    OwnerLock,
+    announced_starts,
+    master_lives,
+    remember_starts,
+    starts_to_serve,
+)
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
@@ -56,6 +62,9 @@ def main() -> int:
     if not lock.acquire():
         log.info("another store process owns the database")
         return 0
+    if arguments.mode == "command" and announced_starts(settings.storage_dir):
+        log.info("no store is started for a command, as the service is starting")
+        return 0
     if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
         log.info("no store is started, as the service that it belongs to has ended")
         return 0
@@ -81,11 +90,11 @@ def _heed_last_words(storage_dir: Path) -> None:
 def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:
     guard = ClockGuard(settings.storage_dir)
     clock.use(guard.now)
-    first = mode != "command" and is_first_of_service(settings.storage_dir, service_name)
+    starts = starts_to_serve(settings.storage_dir, service_name) if mode != "command" else []
     service = StoreService(
         settings,
-        service_starts=first,
-        on_started=lambda: remember_service(settings.storage_dir, service_name),
+        service_starts=bool(starts),
+        on_started=lambda: remember_starts(settings.storage_dir, starts),
         scheduler=_scheduler() if mode != "command" else None,
         with_kafka=mode != "command",
         clock_guard=guard,

@@ -12,7 +12,7 @@ import sys
 
 from eventvault.restore.values import Moment
 from eventvault.settings import load
-from eventvault.store.process.ownership import OwnerLock, is_first_of_service, remember_service
+from eventvault.store.process.ownership import OwnerLock, remember_starts, starts_to_serve
 from eventvault.store.service import StoreService
 
 SERVICE = "the-one-that-is-killed"
@@ -24,8 +24,8 @@ def main(how: str, *names: str) -> None:
     assert lock.acquire(30)
     store = StoreService(
         settings,
-        service_starts=how == "start" and is_first_of_service(settings.storage_dir, SERVICE),
-        on_started=lambda: remember_service(settings.storage_dir, SERVICE),
+        service_starts=how == "start" and bool(starts_to_serve(settings.storage_dir, SERVICE)),
+        on_started=lambda: remember_starts(settings.storage_dir, [SERVICE]),
         with_kafka=False,
     )
     store.initialize()

@@ -5,15 +5,18 @@ The lock has no time limit: an owner that was stopped and woke up after a limit 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from eventvault import data_folders
 from eventvault.files import make_folder, names_open_file, write_durably
+from eventvault.store.process import MASTER_VARIABLE
 
 ACQUIRE_SECONDS = 3.0
 _MAX_SERVICES = 50
@@ -54,31 +57,72 @@ def master_lives(pid: str | None) -> bool:
     A worker whose master was killed may start a store until it ends itself. That store must not take the database from
     the start of the service that comes next.
     """
-    if pid is None:
-        return True
-    try:
-        status = Path(f"/proc/{int(pid)}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    except (OSError, ValueError):
-        return True
-    return status.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return pid is None or not pid.isdecimal() or _birth(int(pid)) is not None
 
 
-def is_first_of_service(storage_dir: Path, service: str) -> bool:
-    """Whether this is the first store of this start of the service that gets so far.
+def announce_start(storage_dir: Path, service: str) -> None:
+    """Announce a start of the service whose restores are still to be done, by whichever store gets the database next.
 
-    A store that takes over later belongs to the same start and restores nothing from `restore/`. Only the owner may
-    call this and `remember_service`.
+    So no store serves meanwhile and acknowledges events that a restore of this start would replace. The announcement
+    counts while the master lives, so it need not be durable.
     """
-    return service not in _services(storage_dir)
+    if service in _services(storage_dir):
+        return
+    folder = storage_dir / data_folders.STARTING
+    make_folder(folder)
+    pid = os.environ.get(MASTER_VARIABLE) or str(os.getpid())
+    temporary = folder / f".{pid}{data_folders.TEMPORARY_SUFFIX}"
+    temporary.write_text(f"{_birth(int(pid))} {service}")
+    temporary.rename(folder / pid)
 
 
-def remember_service(storage_dir: Path, service: str) -> None:
-    """Record that this start of the service has restored what it had to."""
+def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
+    """The starts of the service whose restores are still to be done: `service`, and the announced ones that live.
+
+    A store that takes over belongs to a start that was served, so it restores nothing from `restore/`. Only the owner
+    may call this and `remember_starts`.
+    """
+    done = _services(storage_dir)
+    return [start for start in dict.fromkeys([service, *announced_starts(storage_dir)]) if start not in done]
+
+
+def announced_starts(storage_dir: Path) -> list[str]:
+    """The announced starts whose master lives and whose restores are still to be done."""
+    done = _services(storage_dir)
+    return [start for _, start in _announcements(storage_dir) if start is not None and start not in done]
+
+
+def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
+    """Record that these starts of the service have restored what they had to."""
     services = _services(storage_dir)
-    if service not in services:
-        write_durably(storage_dir / data_folders.SERVICES, msgspec.json.encode([*services, service][-_MAX_SERVICES:]))
+    new = [start for start in starts if start not in services]
+    if new:
+        write_durably(storage_dir / data_folders.SERVICES, msgspec.json.encode([*services, *new][-_MAX_SERVICES:]))
+    for file, start in _announcements(storage_dir):
+        if start is None or start in (*services, *new):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
+    """Each file of an announcement with its start; None if the master that announced it has ended."""
+    found: list[tuple[Path, str | None]] = []
+    for file in sorted((storage_dir / data_folders.STARTING).glob("[0-9]*")):
+        with contextlib.suppress(OSError, ValueError):
+            birth, _, start = file.read_text().partition(" ")
+            found.append((file, start if birth == str(_birth(int(file.name))) else None))
+    return found
+
+
+def _birth(pid: int) -> int | None:
+    """When a process began, in ticks since the boot; None if it has ended. 0 if the kernel does not tell it."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        return 0
+    return None if status[0] in (b"Z", b"X") else int(status[19])
 
 
 def _services(storage_dir: Path) -> list[str]:

@@ -1,0 +1,129 @@
+"""Real starts overlap in random order: an archive in `restore/` is applied once, and no event of a start is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from eventvault.settings import PROJECT, Settings, load
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
+from tests import processes
+from tests.crash.start_once import serves
+from tests.restoring import make_archive, prefixes
+from tests.stores import STORE_COMMAND, folders_beneath, wait_until_gone
+
+KILLS = 2
+MOST_PAUSE = 1.0
+
+
+class Start:
+    """A process that starts the service. acknowledged: the events that it was told are on disk."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.acknowledged: list[str] = []
+        environment = {**os.environ, **settings.to_environment(), "EVENTVAULT_SERVICE": f"start-{name}"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.start_once", name],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line == "done\n":
+                return
+            self.acknowledged.append(line.strip())
+        raise AssertionError(f"a start ended with {self._process.wait(10)}")
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=30)
+
+
+@contextmanager
+def earlier_store(settings: Settings) -> Iterator[Spawner]:
+    """The store of an earlier start, which an orphan worker can start again."""
+    orphan = Spawner(settings, STORE_COMMAND, service="earlier")
+    client = StoreClient.over(orphan)
+    client.ensure()
+    processes.wait_until(lambda: serves(client), "the earlier store does not serve", 60)
+    client.close()
+    try:
+        yield orphan
+    finally:
+        hello = orphan.hello()
+        if hello is not None:
+            orphan.end("")
+            wait_until_gone(hello.pid)
+
+
+def interleave(settings: Settings, seed: int) -> None:
+    """Two starts, orphans that start the earlier store again, and kills of whichever store listens."""
+    order = random.Random(seed)
+
+    def after_a_pause(work: Callable[[], None], pause: float) -> None:
+        time.sleep(pause)
+        work()
+
+    with earlier_store(settings) as orphan, ThreadPoolExecutor(8) as pool:
+        archive = make_archive(settings.restore_dir / "a.tar.gz")
+        starts = [Start(settings, name) for name in "ab"]
+        try:
+            jobs = [pool.submit(start.read) for start in starts]
+            for work in [lambda: _kill_store(orphan)] * KILLS + [lambda: _revive(orphan)] * 2:
+                jobs.append(pool.submit(after_a_pause, work, order.uniform(0, MOST_PAUSE)))
+            for job in jobs:
+                job.result(120)
+            _check(settings, archive, [event for start in starts for event in start.acknowledged], seed)
+        finally:
+            for start in starts:
+                start.end()
+
+
+def _kill_store(orphan: Spawner) -> None:
+    hello = orphan.hello()
+    if hello is not None and hello.pid:
+        with suppress(ProcessLookupError):
+            os.kill(hello.pid, signal.SIGKILL)
+
+
+def _revive(orphan: Spawner) -> None:
+    orphan.ensure_started(time.monotonic() + 5)
+
+
+def _check(settings: Settings, archive: Path, acknowledged: list[str], seed: int) -> None:
+    client = StoreClient.over(Spawner(settings, STORE_COMMAND, service="reader", mode="command"))
+    try:
+        processes.wait_until(lambda: serves(client), "no store serves", 60)
+        assert prefixes(client).get("restored") == 3, f"seed {seed}"
+        assert len(acknowledged) == 6
+        for event in acknowledged:
+            client.get(event, "/acknowledged")
+        assert not archive.exists(), f"seed {seed}"
+        assert len(list((settings.restore_dir / "restored").iterdir())) == 1, f"seed {seed}"
+        assert [entry.events for entry in client.list_undo()] in ([], [0]), f"seed {seed}"
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("rounds", [pytest.param(2, id="short"), pytest.param(500, id="long", marks=pytest.mark.soak)])
+def test_an_archive_is_applied_once_however_starts_orphans_and_kills_interleave(rounds: int, tmp_path: Path) -> None:
+    first = random.SystemRandom().randrange(2**32)
+    print(f"seeds from {first} on")
+    for seed in range(first, first + rounds):
+        interleave(load(folders_beneath(tmp_path / str(seed))), seed)
