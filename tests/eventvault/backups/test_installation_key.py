@@ -165,7 +165,7 @@ def test_backups_of_another_installation_copied_over_ours_stop_new_backups_and_c
 ) -> None:
     with running_service(settings) as service:
         service.append(drafts(3))
-        service.create_backup()
+        service.create_backup("ours")
         identity = service.catalogue.installation
     shutil.copytree(elsewhere.backup_dir, settings.backup_dir, dirs_exist_ok=True)
     before = files_of(settings.backup_dir)
@@ -199,7 +199,7 @@ def test_backups_of_another_installation_are_not_taken_for_ours_if_only_they_hav
 ) -> None:
     with running_service(settings) as service:
         service.append(drafts(3))
-        made = service.create_backup().backup
+        made = service.create_backup("ours").backup
         identity = service.catalogue.installation
     for path in key_files(settings):
         path.unlink()
