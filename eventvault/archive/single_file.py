@@ -31,15 +31,15 @@ def extract(path: Path, name: str, size: int, target: Path) -> bool:
         files = [file for file in stored if file.name == name]
         if not records or not files:
             return False
-        left, blake, sha = size, blake3(), hashlib.sha256()
+        missing, blake, sha = size, blake3(), hashlib.sha256()
         with target.open("xb") as output:
             for content in _inflated(archive, files[0]):
-                part = content[:left]
-                left -= len(part)
+                part = content[:missing]
+                missing -= len(part)
                 output.write(part)
                 blake.update(part)
                 sha.update(part)
-        if left or (blake.hexdigest() != records[0].blake3 and sha.hexdigest() != records[0].sha256):
+        if missing or (blake.hexdigest() != records[0].blake3 and sha.hexdigest() != records[0].sha256):
             raise archive.damaged(f"{name} does not have the digest in the manifest", files[0].offset)
     return True
 
