@@ -27,6 +27,7 @@ from eventvault.database.generation import (
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.problems import OpenProblems, Problem
+from eventvault.restore.moments.plan import Sources
 from eventvault.restore.start.head_replay import HeadReplay
 from eventvault.restore.start.recorded import Beyond, Recorded, RecordedHistory
 
@@ -74,20 +75,30 @@ class HeadCheck:
                     self._recheck(registry.identity, begun)
 
     def _compare(self, registry: EventRegistry, before: Head | None) -> str | None:
-        """Replay what can be replayed, and return the reason for a generation to begin, if there is one."""
+        """Replay what can be replayed, and return the reason for a generation to begin, if there is one.
+
+        An error of BACKUP_DIR is no reason to keep the database closed, but one of the database is: the next opening
+        continues the replay.
+        """
         generation = registry.identity.generation
         known = before.sequence if before is not None and before.generation == generation else 0
         changed = cut_off.last_changed_event(self._cut_off)
+        sources: Sources | None = None
         try:
             recorded = self._history.find(registry.identity)
             if registry.last_sequence < recorded.last and recorded.latest is None:
-                self._replay(registry, recorded.last)
+                sources = self._history.sources(registry.identity)
         except (EventVaultError, OSError) as error:
             log.warning("what was recorded of generation %s beyond event %s is not known: %s", generation,
                         registry.last_sequence, error)  # fmt: skip
             recorded = Recorded(0)
             if changed <= registry.last_sequence and not 0 < known <= registry.last_sequence:
                 return UNCHECKED
+        if sources is not None:
+            log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
+                        registry.last_sequence, recorded.last)  # fmt: skip
+            HeadReplay(self._storage_dir, self._chores, registry, sources).run()
+            log.warning("the database now ends at event %s", registry.last_sequence)
         if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",
                       registry.last_sequence, generation)  # fmt: skip
@@ -96,12 +107,6 @@ class HeadCheck:
             log.error("the end of the database's log is damaged, and nothing else has its events")
             return LOG_DAMAGED
         return None
-
-    def _replay(self, registry: EventRegistry, last: int) -> None:
-        log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
-                    registry.last_sequence, last)  # fmt: skip
-        HeadReplay(self._storage_dir, self._chores, registry, self._history.sources(registry.identity)).run()
-        log.warning("the database now ends at event %s", registry.last_sequence)
 
     def _recheck(self, identity: StoreIdentity, begun: Generation) -> None:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,6 +24,7 @@ from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
+from eventvault.restore.start import head_replay
 from eventvault.restore.start.recorded import Recorded, RecordedHistory
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -131,6 +134,39 @@ def test_kafkas_offsets_come_back_with_the_events(quick: Settings) -> None:
         wait_for(service, 5)
     with running_service(quick) as service, service.bus.using() as registry:
         assert registry.get_value(offset[0]) == offset[1]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_replay_that_breaks_off_is_continued_by_the_next_start(
+    quick: Settings, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Each event is a write of its own here, and the disk fails after some of them."""
+    with put_back(quick) as service:
+        offset = offsets.offset_put("events", 0, StoredOffset(next=7, topic_id="t", cluster_id="c"))
+        service.bus.committer.append(AppendBatch(drafts(3, "lost"), b"12345678", [offset]))
+        wait_for(service, 5)
+        before, events = present(service), live(service)
+    real, done = EventRegistry.append_recorded, []
+
+    def failing(*arguments: Any) -> None:
+        if len(done) == written:
+            raise OSError(errno.EIO, "Input/output error")
+        done.append(arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(head_replay, "_BATCH_EVENTS", 1)
+    monkeypatch.setattr(EventRegistry, "append_recorded", failing)
+    with running_service(quick) as service:
+        assert service.state == "failed" or service.bus.is_read_only
+    monkeypatch.setattr(EventRegistry, "append_recorded", real)
+    with closing(open_checked(quick.database)) as db:
+        registry = EventRegistry(db, quick.database)
+        assert registry.last_sequence == 2 + written
+        assert registry.get_value(offset[0]) is None
+    with running_service(quick) as service:
+        assert (present(service), live(service), problem_codes(service)) == (before, events, [])
+        with service.bus.using() as registry:
+            assert registry.get_value(offset[0]) == offset[1]
 
 
 def test_what_other_events_precede_is_not_replayed_and_health_says_how_to_bring_it_back(quick: Settings) -> None:
