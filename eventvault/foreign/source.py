@@ -95,8 +95,12 @@ def _examine(folder: Path, damage: str) -> Examination:
 
 
 def _check_block_sizes(folder: Path) -> None:
-    """Raise DatabaseDamaged if a table has a block that would fill the memory."""
-    for name in file_numbers([file.name for file in folder.iterdir()], "ldb", "sst").values():
+    """Raise DatabaseDamaged if a table that the MANIFEST names has a block that would fill the memory."""
+    path = folder / read_current(folder)
+    with path.open("rb") as manifest:
+        named = read_version(manifest, name=str(path)).files
+    tables = file_numbers([file.name for file in folder.iterdir()], "ldb", "sst")
+    for name in [name for number, name in tables.items() if number in named]:
         with (folder / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             check_block_sizes(name, size, partial(_read_at, file.fileno()), _MAX_BLOCK_BYTES)

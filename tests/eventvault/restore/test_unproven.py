@@ -319,6 +319,20 @@ def varint(number: int) -> bytes:
     return content + bytes([number])
 
 
+@pytest.mark.parametrize("foreign", [False, True])
+def test_tables_that_the_manifest_does_not_name_are_ignored(
+    foreign: bool, service: StoreService, database: Path
+) -> None:
+    """As a merge leaves them that was killed."""
+    if foreign:
+        database = make_foreign_database(database.with_name("foreign"), EVENTS)
+    for number in range(700, 703):
+        (database / f"000{number}.ldb").write_bytes(b"half a table" * (number - 700))
+    repack(database, service.settings.backup_dir / NAME)
+    assert service.verify_backup(NAME).checked == "records"
+    assert service.restore(NAME).events == EVENTS
+
+
 def test_our_archive_that_was_changed_in_one_event_and_sealed_again_is_replayed(
     service: StoreService, tmp_path: Path
 ) -> None:
