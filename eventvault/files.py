@@ -68,6 +68,23 @@ class FileIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls.of(status) if stat.S_ISREG(status.st_mode) else None
 
 
+_FOLDER_MARK = "user.eventvault.folder"
+
+
+def folder_mark(folder: Path) -> str:
+    """Return the id that `mark_folder` gave to this folder; empty if it has none. Another disk has another folder."""
+    with suppress(OSError):
+        return os.getxattr(folder, _FOLDER_MARK).decode(errors="replace")
+    return ""
+
+
+def mark_folder(folder: Path) -> str:
+    """Return the id of this folder, made at the first call; empty if its file system has no extended attributes."""
+    with suppress(OSError):
+        os.setxattr(folder, _FOLDER_MARK, secrets.token_hex(8).encode(), os.XATTR_CREATE)
+    return folder_mark(folder)
+
+
 def names_open_file(path: Path, handle: int) -> bool:
     """Return True if `path` is still the name of the open file `handle`, whatever its content is now."""
     try:

@@ -6,7 +6,10 @@ one must still name is reported, and recorded in `STORAGE_DIR/problems.json`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -93,7 +96,9 @@ class OpenProblems:
         self._now = now
         self._lock = threading.RLock()
         self._sources: list[ProblemSource] = [self]
-        self._file = small_files.read_or_quarantine(self._path, _File) or _File()
+        self._file = _File()
+        self._is_loaded = False
+        self._load()
 
     def add_source(self, source: ProblemSource) -> None:
         self._sources.append(source)
@@ -105,6 +110,7 @@ class OpenProblems:
         not reported again. If the disk is full, the problem is named as long as this store lives.
         """
         with self._lock:
+            self._load()
             if any(_key(accepted) == _key(problem) for accepted in self._file.accepted):
                 return
             earlier = next((known for known in self._file.reported if _key(known) == _key(problem)), None)
@@ -121,12 +127,14 @@ class OpenProblems:
     def resolve(self, code: str, about: str | None = None) -> None:
         """Forget a reported problem whose cause is gone."""
         with self._lock:
+            self._load()
             reported = [problem for problem in self._file.reported if _key(problem) != (code, about)]
             if len(reported) < len(self._file.reported):
                 self._replace_reported(reported)
 
     def waiting(self) -> list[Problem]:
         """Return the reported problems."""
+        self._load()
         return list(self._file.reported)
 
     def all(self) -> list[Problem]:
@@ -164,19 +172,36 @@ class OpenProblems:
             accepted = self._file.accepted
             if problem.about is not None:
                 accepted = (*accepted, _Accepted(problem.code, problem.about, self._now()))[-MAX_ACCEPTED:]
-            file = _File(reported=tuple(self._others(problem)), accepted=accepted)
-            small_files.write(self._path, file)
-            self._file = file
+            self._save(_File(reported=tuple(self._others(problem)), accepted=accepted))
+
+    def _load(self) -> None:
+        """Read the file, unless that was done. One that cannot be read now is tried again, and not written before."""
+        if self._is_loaded:
+            return
+        with self._lock, contextlib.suppress(OSError):
+            recorded = small_files.read_or_quarantine(self._path, _File) or _File()
+            known = {*map(_key, recorded.reported), *map(_key, recorded.accepted)}
+            newer = [problem for problem in self._file.reported if _key(problem) not in known]
+            self._file = _File(reported=(*recorded.reported, *newer), accepted=recorded.accepted)
+            self._is_loaded = True
 
     def _others(self, problem: Problem) -> list[Problem]:
         return [known for known in self._file.reported if _key(known) != _key(problem)]
 
     def _replace_reported(self, problems: list[Problem]) -> None:
-        self._file = _File(reported=tuple(problems), accepted=self._file.accepted)
+        file = _File(reported=tuple(problems), accepted=self._file.accepted)
         try:
-            small_files.write(self._path, self._file)
+            self._save(file)
         except (OSError, NoSpace) as error:
             log.warning("the problems of this installation cannot be recorded: %s", error)
+            self._file = file
+
+    def _save(self, file: _File) -> None:
+        """Raises OSError also while the file that is there cannot be read: it may hold other problems."""
+        if not self._is_loaded:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self._path))
+        small_files.write(self._path, file)
+        self._file = file
 
 
 def _key(problem: Problem | _Accepted) -> tuple[str, str | None]:

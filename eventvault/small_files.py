@@ -1,20 +1,26 @@
 """Small files with a version and a checksum: one form, one reader, for what EventVault notes beside its data.
 
 A small file is one JSON object, a member on each line. Line 2 is the checksum: the SHA-256 of all other lines. So `sed
-2d FILE | sha256sum` checks a file by hand, and a program that does not know the checksum reads the rest.
+2d FILE | sha256sum` checks a file by hand, and a program that does not know the checksum reads the rest. A file that
+EventVault 0.1.0 must read as a list has a checksum in each of its objects instead.
 
 A caller chooses what a damaged file means: `read` raises, for a file that decides about data; `read_or_quarantine`
-renames the file and goes on without it. An OSError says nothing about the content and always passes.
+renames the file and goes on without it. Whatever the bytes are, and whatever is in the file's place, is damage. An
+OSError says nothing about the content and always passes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
 import re
+import stat
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,22 +30,38 @@ from eventvault.files import rename_durably, write_durably
 log = logging.getLogger("BackupManager")
 
 Content = TypeVar("Content", bound=msgspec.Struct)
-Earlier = TypeVar("Earlier", bound=msgspec.Struct)
+Earlier = TypeVar("Earlier")
+
+MAX_BYTES = 2**28
+"""A larger file is none of ours: the catalogue of 100,000 archives has 2**26."""
 
 _CHECKSUM_LINE = re.compile(rb'\{\n( "checksum": "sha256:([0-9a-f]{64})",\n)')
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+_quarantined: set[Path] = set()
+"""What this process quarantined, so that health need not list a large folder."""
+_quarantined_lock = threading.Lock()
+_quarantining = threading.Lock()
 
 
 class SmallFileDamaged(Exception):
     """The file is not what EventVault wrote, or a later version wrote it. The message names the file and the reason."""
 
 
+class NotAFile(SmallFileDamaged):
+    """A folder, a pipe or the like is in the place of the file."""
+
+
 def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: int = 0o666) -> None:
     """Write `content` durably. replace, mode: as for `eventvault.files.durable_file`. Raises NoSpace or OSError.
 
-    content: a struct with the member `format: Literal[…]`, the version, and `forbid_unknown_fields`.
+    content: a struct with the member `format: Literal[…]`, the version, and `forbid_unknown_fields`. A folder in the
+    place of the file is quarantined.
     """
     text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
     checksum = b' "checksum": "sha256:%s",\n' % hashlib.sha256(text).hexdigest().encode()
+    if replace and path.is_dir():
+        quarantine(path)
     write_durably(path, b"{\n" + checksum + text.removeprefix(b"{\n"), replace=replace, mode=mode)
 
 
@@ -48,7 +70,7 @@ def read(path: Path, kind: type[Content], *, earlier: type[Earlier] | None = Non
 
     earlier: what a file without a checksum line is, as EventVault 0.1.0 wrote it. None: such a file is damaged.
     """
-    text = path.read_bytes()
+    text = read_bytes(path)
     form: type[Content] | type[Earlier] = kind
     line = _CHECKSUM_LINE.match(text)
     if line is not None:
@@ -61,7 +83,7 @@ def read(path: Path, kind: type[Content], *, earlier: type[Earlier] | None = Non
         raise SmallFileDamaged(f"{path} is damaged: it has no checksum")
     try:
         return msgspec.json.decode(text, type=form)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _NOT_JSON as error:
         raise SmallFileDamaged(f"{path} cannot be understood: {error}") from error
 
 
@@ -69,18 +91,68 @@ def read_or_quarantine(
     path: Path, kind: type[Content], *, earlier: type[Earlier] | None = None
 ) -> Content | Earlier | None:
     """Return the content; None if there is no file, or a damaged one, which is quarantined. Raises OSError."""
-    try:
+    with contextlib.suppress(SmallFileDamaged, FileNotFoundError):
         return read(path, kind, earlier=earlier)
-    except FileNotFoundError:
-        return None
-    except SmallFileDamaged as error:
-        log.warning("%s; it is now %s", error, quarantine(path))
-        return None
+    with _quarantining:  # another thread may have written a good one meanwhile
+        try:
+            return read(path, kind, earlier=earlier)
+        except FileNotFoundError:
+            return None
+        except SmallFileDamaged as error:
+            quarantine_or_log(path, error)
+            return None
+
+
+def write_list(path: Path, items: Iterable[msgspec.Struct]) -> None:
+    """Write a list of objects durably, each with its checksum. Raises NoSpace or OSError."""
+    objects = [{**msgspec.to_builtins(item), "checksum": _checksum_of(msgspec.to_builtins(item))} for item in items]
+    write_durably(path, msgspec.json.encode(objects))
+
+
+def read_list(path: Path, kind: type[Content]) -> list[Content]:
+    """Return what `write_list` wrote, or EventVault 0.1.0, without checksums. kind: with `forbid_unknown_fields`.
+
+    Raises SmallFileDamaged, FileNotFoundError, or another OSError.
+    """
+    text = read_bytes(path)
+    try:
+        objects = msgspec.json.decode(text, type=list[dict[str, Any]])
+        for item in objects:
+            checksum = item.pop("checksum", None)
+            if checksum not in (None, _checksum_of(item)):
+                raise SmallFileDamaged(f"{path} is damaged: a checksum is wrong")
+        return msgspec.convert(objects, type=list[kind])  # type: ignore[valid-type]
+    except _NOT_JSON as error:
+        raise SmallFileDamaged(f"{path} cannot be understood: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a regular file. Raises NotAFile for anything else, SmallFileDamaged if it is too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        what = "Is a directory" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+        raise NotAFile(f"{path} is not what EventVault wrote: {what}")
+    if status.st_size > MAX_BYTES:
+        raise SmallFileDamaged(f"{path} is damaged: it has {status.st_size} bytes")
+    return path.read_bytes()
 
 
 def quarantine(path: Path) -> Path:
     """Rename a damaged file to `<name>.damaged`, or to `<name>.damaged-2` and so on. Returns the new path."""
-    return rename_to_free(path, data_folders.DAMAGED_SUFFIX)
+    target = rename_to_free(path, data_folders.DAMAGED_SUFFIX)
+    with _quarantined_lock:
+        _quarantined.add(target)
+    return target
+
+
+def quarantine_or_log(path: Path, damage: SmallFileDamaged) -> None:
+    """Quarantine a damaged file. One that cannot be renamed, as on a read-only disk, stays and counts as missing."""
+    try:
+        log.warning("%s; it is now %s", damage, quarantine(path))
+    except OSError as error:
+        log.warning("%s; it cannot be renamed: %s", damage, error)
+        with _quarantined_lock:
+            _quarantined.add(path)
 
 
 def rename_to_free(path: Path, suffix: str) -> Path:
@@ -100,3 +172,30 @@ def free_path(path: Path, suffix: str) -> Path:
 def quarantined(path: Path) -> list[Path]:
     """Return the damaged files of this name that were quarantined. An operator removes them."""
     return sorted(path.parent.glob(f"{path.name}{data_folders.DAMAGED_SUFFIX}*"))
+
+
+class QuarantinedFiles:
+    """The quarantined files in some folders, which are listed once: later ones are known in this process."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._found: set[Path] | None = None
+
+    def present(self) -> list[Path]:
+        """Return those that still exist. A folder that cannot be listed counts as empty."""
+        if self._found is None:
+            self._found = {path for folder in self._folders for path in _damaged_in(folder)}
+        with _quarantined_lock:
+            self._found |= {path for path in _quarantined if path.parent in self._folders}
+        return sorted(path for path in self._found if path.exists())
+
+
+def _damaged_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if data_folders.DAMAGED_SUFFIX in path.name]
+    except OSError:
+        return []
+
+
+def _checksum_of(item: dict[str, Any]) -> str:
+    return f"sha256:{hashlib.sha256(msgspec.json.encode(item)).hexdigest()}"

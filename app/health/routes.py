@@ -14,6 +14,7 @@ from app.health.schemas import HealthSchema, StateSchema
 from app.replies import reply
 from eventvault import clock
 from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
+from eventvault.problems import Problem
 
 blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="The state of the service.")
 
@@ -61,7 +62,7 @@ def _status_without_store(error: EventVaultError) -> dict[str, Any]:
     restoring = isinstance(error, StoreRestoring)
     return {
         "status": "restoring" if restoring else "degraded",
-        "problems": [] if restoring else [{"code": error.code, "message": error.message, "hint": error.hint}],
+        "problems": [] if restoring else [Problem(error.code, error.message, error.hint).describe()],
         "store": {"state": "restoring" if restoring else "unreachable"},
         "backup": {"available": False},
     }

@@ -4,81 +4,89 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eventvault import data_folders, small_files
+from eventvault import data_folders
 from eventvault.backups.installation_key import load_keys
 from eventvault.backups.trust import TrustList
 from eventvault.errors import BackupsUnavailable, EventVaultError
+from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.small_files import QuarantinedFiles
 
-Problem = dict[str, str]
-"""`code`, `message` and `hint`."""
+_PINS = "a new catalogue was made from the archives. Pins may be lost"
+_COPY = "a copy took its place"
+LOSSES = {
+    data_folders.CATALOGUE: _PINS,
+    data_folders.INSTALLATION: _COPY,
+    data_folders.CHECKED_INSTALLATION: _COPY,
+    data_folders.INSTALLATION_KEY: _COPY,
+    data_folders.INSTALLATION_FOLDER: _COPY,
+    data_folders.PROBLEMS: "problems that were reported or accepted before may be forgotten",
+    data_folders.SERVICES: "what lies in restore/, and a staged restore, wait for the next start of the service",
+    data_folders.PREVIOUS_DATABASES: "the list for undo lacks when the databases were replaced, and by what",
+    data_folders.RESTORE_MEMORY: _COPY,
+    data_folders.LAST_RESTORE: "what the last restore did is not shown any more",
+    data_folders.RESTORE_SPEEDS: "restores are predicted less well",
+    data_folders.ARCHIVED_TABLES: "the next backup reads every table",
+    data_folders.JOURNAL_RECORD: "a new one was made from the database",
+    data_folders.SHARED_RUNS: "archives count as if they shared nothing on the disk",
+    data_folders.TRUSTED: "only this installation's own archives are trusted",
+    data_folders.CLOCK: "the clock is believed as at a first start",
+}
+"""Name of a small file → what its loss means. The record of an operation is not named: it lasts for a day only."""
+
+_CODES = {
+    data_folders.CATALOGUE: "catalogue_damaged",
+    data_folders.SHARED_RUNS: "shared_runs_damaged",
+    data_folders.TRUSTED: "trust_damaged",
+} | dict.fromkeys(
+    [data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY],
+    "installation_damaged",
+)
+_HINTS = {
+    data_folders.CATALOGUE: "pin the archives again that rotation must not remove; the damaged file may still show "
+    "them. Then remove it",
+    data_folders.TRUSTED: "trust the other keys and archives again with `flask backup trust`, then remove the damaged "
+    "file",
+}
 
 
-def file_problems(settings: Settings) -> list[Problem]:
-    """Return the problems. Reads two files and lists two folders. Never raises."""
-    catalogue = settings.backup_dir / data_folders.CATALOGUE
-    problems = [_damaged_catalogue(path) for path in small_files.quarantined(catalogue)]
-    shared_runs = settings.backup_dir / data_folders.SHARED_RUNS
-    problems += [_damaged_shared_runs(path) for path in small_files.quarantined(shared_runs)]
-    trusted = settings.storage_dir / data_folders.TRUSTED
-    problems += [_damaged_trust(path) for path in small_files.quarantined(trusted)]
-    problems += _unreadable_trust(settings)
-    for folder in (settings.storage_dir, settings.backup_dir):
-        for name in (data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY):
-            problems += [_damaged_identity(path) for path in small_files.quarantined(folder / name)]
-    try:
-        load_keys(settings)
-    except EventVaultError as error:
-        problems.append({"code": error.code, "message": error.message, "hint": error.hint})
-    return problems
+class FileProblems:
+    """The problems of the small files in the data folders. `problems` reads two files and never raises."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        storage, backups = settings.storage_dir, settings.backup_dir
+        self._quarantined = QuarantinedFiles([storage, backups, backups / data_folders.JOURNAL])
+
+    def problems(self) -> list[Problem]:
+        problems = [_damaged(path) for path in self._quarantined.present() if _name(path) in LOSSES]
+        problems += _unreadable_trust(self._settings)
+        try:
+            load_keys(self._settings)
+        except EventVaultError as error:
+            problems.append(Problem(error.code, error.message, error.hint))
+        return problems
 
 
-def _damaged_catalogue(path: Path) -> Problem:
-    return {
-        "code": "catalogue_damaged",
-        "message": f"the catalogue of the backups was damaged; it is {path} now, and a new one was made from the "
-        "archives. Pins may be lost",
-        "hint": "pin the archives again that rotation must not remove; the damaged file may still show them. Then "
-        "remove it",
-    }
-
-
-def _damaged_shared_runs(path: Path) -> Problem:
-    return {
-        "code": "shared_runs_damaged",
-        "message": f"the note of what archives share on the disk was damaged; it is {path} now. Archives count as if "
-        "they shared nothing",
-        "hint": "check that disk, then remove the damaged file",
-    }
+def _name(path: Path) -> str:
+    return path.name.partition(data_folders.DAMAGED_SUFFIX)[0]
 
 
 def _unreadable_trust(settings: Settings) -> list[Problem]:
     try:
         TrustList(settings).entries()
     except BackupsUnavailable as error:
-        return [
-            {
-                "code": "trust_unreadable",
-                "message": f"{error.message}; until then only this installation's own archives are trusted",
-                "hint": "make it readable for the user of the service, and run `flask backup trust` as that user",
-            }
-        ]
+        message = f"{error.message}; until then only this installation's own archives are trusted"
+        hint = "make it readable for the user of the service, and run `flask backup trust` as that user"
+        return [Problem("trust_unreadable", message, hint)]
     return []
 
 
-def _damaged_trust(path: Path) -> Problem:
-    return {
-        "code": "trust_damaged",
-        "message": f"the list of what is trusted was damaged; it is {path} now, and only this installation's own "
-        "archives are trusted",
-        "hint": "trust the other keys and archives again with `flask backup trust`, then remove the damaged file",
-    }
-
-
-def _damaged_identity(path: Path) -> Problem:
-    return {
-        "code": "installation_damaged",
-        "message": f"a file with the identity of this installation was damaged; it is {path} now, and a copy took its "
-        "place",
-        "hint": "check that disk, then remove the damaged file",
-    }
+def _damaged(path: Path) -> Problem:
+    name = _name(path)
+    return Problem(
+        _CODES.get(name, "file_damaged"),
+        f"{path.with_name(name)} was damaged and is {path} now; {LOSSES[name]}",
+        _HINTS.get(name, "check that disk, then remove the damaged file"),
+        str(path),
+    )

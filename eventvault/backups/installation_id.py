@@ -10,7 +10,7 @@ import msgspec
 from eventvault import data_folders, small_files
 from eventvault.files import make_folder, write_durably
 from eventvault.settings import Settings
-from eventvault.small_files import SmallFileDamaged
+from eventvault.small_files import NotAFile, SmallFileDamaged
 
 
 class _IdFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,12 +33,17 @@ def read_checked(folder: Path) -> str | None:
     return document.installation if document else None
 
 
-def read_plain(folder: Path) -> str | None:
+def read_plain(folder: Path, *, quarantine: bool = True) -> str | None:
     """Return the id of the file of 0.1.0; None if there is none. Raises OSError."""
+    path = folder / data_folders.INSTALLATION
     try:
-        return (folder / data_folders.INSTALLATION).read_text().strip() or None
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
+        return small_files.read_bytes(path).decode().strip() or None
+    except NotAFile as error:
+        if quarantine:
+            small_files.quarantine_or_log(path, error)
+    except (FileNotFoundError, SmallFileDamaged, UnicodeDecodeError):
+        pass
+    return None
 
 
 def peek_id(folder: Path) -> str | None:
@@ -46,7 +51,7 @@ def peek_id(folder: Path) -> str | None:
     try:
         return small_files.read(folder / data_folders.CHECKED_INSTALLATION, _IdFile).installation
     except (FileNotFoundError, SmallFileDamaged):
-        return read_plain(folder)
+        return read_plain(folder, quarantine=False)
 
 
 def has_no_database(settings: Settings) -> bool:
@@ -63,6 +68,6 @@ def read_from_journal(backup_dir: Path) -> str | None:
     """Return the id in the journal's record: BACKUP_DIR may have been copied without its hidden files."""
     record = backup_dir / data_folders.JOURNAL / data_folders.JOURNAL_RECORD
     try:
-        return msgspec.json.decode(record.read_bytes(), type=_JournalRecord).installation
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return small_files.read(record, _JournalRecord, earlier=_JournalRecord).installation
+    except (FileNotFoundError, SmallFileDamaged):
         return None

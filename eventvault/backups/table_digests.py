@@ -16,16 +16,16 @@ import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.archive.manifest import Manifest
 from eventvault.errors import NoSpace
-from eventvault.files import FileIdentity, write_durably
+from eventvault.files import FileIdentity
 from eventvault.leveldb.examine import file_numbers
 
-FORMAT = 2
 _TAIL_BYTES = 16 * 1024
 
 
@@ -53,12 +53,22 @@ class Damage(msgspec.Struct, frozen=True):
     hint: str
 
 
-class _Document(msgspec.Struct, frozen=True):
-    format: int
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[2]
     store: str
     generation: str
     tables: dict[str, TableDigest]
     damage: Damage | None = None
+
+
+class _EarlierDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A file without a checksum. Format 1 of EventVault 0.1.0 has no BLAKE3."""
+
+    format: int
+    store: str
+    generation: str
+    tables: dict[str, Any]
+    damage: Any = None
 
 
 def read_fingerprints(folder: Path) -> dict[str, TableFingerprint]:
@@ -98,7 +108,7 @@ def save_digests(
         if file.name in tables
     }
     damage = document.damage if unchecked and (document := _load(storage_dir)) else None
-    _save(storage_dir, _Document(FORMAT, about.store_id, about.generation.id, digests, damage))
+    _save(storage_dir, _Document(2, about.store_id, about.generation.id, digests, damage))
 
 
 def save_checked(storage_dir: Path, generation: str, names: Collection[str]) -> None:
@@ -124,7 +134,7 @@ def save_damage(storage_dir: Path, store: str, generation: str, damage: Damage) 
     """Note the damage until a backup succeeds. Digests of the same generation stay."""
     document = _load(storage_dir)
     if document is None or (document.store, document.generation) != (store, generation):
-        document = _Document(FORMAT, store, generation, {})
+        document = _Document(2, store, generation, {})
     _save(storage_dir, msgspec.structs.replace(document, damage=damage))
 
 
@@ -140,17 +150,20 @@ def forget_digests(storage_dir: Path) -> None:
 
 
 def _load(storage_dir: Path) -> _Document | None:
-    try:
-        document = msgspec.json.decode((storage_dir / data_folders.ARCHIVED_TABLES).read_bytes(), type=_Document)
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
-        return None
-    return document if document.format == FORMAT else None
+    with suppress(OSError, msgspec.ValidationError):
+        path = storage_dir / data_folders.ARCHIVED_TABLES
+        document = small_files.read_or_quarantine(path, _Document, earlier=_EarlierDocument)
+        if isinstance(document, _Document) or document is None:
+            return document
+        if document.format == 2:
+            return msgspec.convert(msgspec.to_builtins(document), _Document)
+    return None
 
 
 def _save(storage_dir: Path, document: _Document) -> None:
     """On a full disk the old file stays."""
     with suppress(NoSpace, OSError):
-        write_durably(storage_dir / data_folders.ARCHIVED_TABLES, msgspec.json.encode(document))
+        small_files.write(storage_dir / data_folders.ARCHIVED_TABLES, document)
 
 
 def _read_fingerprint(path: Path) -> TableFingerprint:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.database.generation import Generation, StoreIdentity, is_id
 from eventvault.errors import EventVaultError, JournalDamaged
-from eventvault.files import FileIdentity, make_folder, remove_durably, rename_durably, write_durably
+from eventvault.files import FileIdentity, make_folder, remove_durably, rename_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
 
@@ -32,7 +32,7 @@ _MAX_SCANS = 5
 """How often the folder is read because files vanish meanwhile."""
 
 
-class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class JournalRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """The registry that this journal belongs to: its generations, with parents, forks and reasons, and the present one.
 
     sequence: the last one when this was written. kafka: the Kafka offsets at that sequence, as in a segment's header.
@@ -209,19 +209,19 @@ class JournalFolder:
                 remove_durably(folder)
 
     def read_record(self) -> JournalRecord | None:
-        """Return the record; None if it is missing or not valid, as the segments' headers have most of it too."""
+        """Return the record; None if it is missing or damaged, as the segments' headers have most of it too."""
         try:
-            record = msgspec.json.decode((self.root / data_folders.JOURNAL_RECORD).read_bytes(), type=JournalRecord)
-        except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
+            record = small_files.read_or_quarantine(
+                self.root / data_folders.JOURNAL_RECORD, JournalRecord, earlier=JournalRecord
+            )
+        except NotADirectoryError:
             return None
-        return record if record.format_version == RECORD_FORMAT else None
+        return record if record is None or record.format_version == RECORD_FORMAT else None
 
     def write_record(self, record: JournalRecord) -> None:
         """Write the record durably. Raises NoSpace or OSError."""
         make_folder(self.root)
-        write_durably(
-            self.root / data_folders.JOURNAL_RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
-        )
+        small_files.write(self.root / data_folders.JOURNAL_RECORD, record)
 
     def remove_temporary(self) -> None:
         """Remove the temporary files of killed processes. Only the owner of the database may call this."""

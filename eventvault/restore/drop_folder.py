@@ -18,13 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from eventvault import clock, data_folders
+from eventvault import clock, data_folders, small_files
 from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError, NoSpace
-from eventvault.files import FileIdentity, make_folder, rename_durably, write_durably
+from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
+from eventvault.problems import Problem
 from eventvault.settings import Settings
+from eventvault.small_files import NotAFile, SmallFileDamaged
 
 log = logging.getLogger("BackupManager")
 
@@ -96,20 +98,25 @@ class DroppedFile(msgspec.Struct, frozen=True):
         return by_name and self.changed in (0, present.changed)
 
 
-class Note(msgspec.Struct, frozen=True):
-    """What a start did with a file in `restore/`. code: REFUSED; the other codes mean that it is not tried again."""
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a start did with a file in `restore/`. code: REFUSED; the other codes mean that it is not tried again.
+
+    folder: the id of the RESTORE_DIR that has the file, empty if unknown. Only a start that finds the file gone from
+    that folder forgets the note: the disk of RESTORE_DIR may not be mounted.
+    """
 
     file: DroppedFile
     code: str
     message: str
     hint: str
+    folder: str = ""
 
     def renewed(self, path: Path, present: DroppedFile) -> Note:
         """Return the note of the same content that has another place or other times now."""
         changed = present.changed if self.file.changed else 0
         rest = self.message.partition(f"/{self.file.name} was ")[2]
         file = msgspec.structs.replace(present, changed=changed)
-        return Note(file, self.code, f"{path} was {rest}", HINTS[self.code])
+        return Note(file, self.code, f"{path} was {rest}", HINTS[self.code], self.folder)
 
 
 class DropFolder:
@@ -121,40 +128,47 @@ class DropFolder:
         self._folder = settings.restore_dir
         self._memory = settings.storage_dir / data_folders.RESTORE_MEMORY
         self._second = settings.backup_dir / f".{data_folders.RESTORE_MEMORY}"
+        self._unreadable: list[Problem] = []
+        self._hold: Problem | None = None
+        """Why nothing is restored: what was dealt with before is not known."""
         self._notes = self._remembered()
-        self._unreadable: list[dict[str, str]] = []
 
     @property
-    def problems(self) -> list[dict[str, str]]:
-        """{code, message, hint} of each file that the last start did not restore and that is still there."""
+    def problems(self) -> list[Problem]:
+        """One for each file that the last start did not restore and that is still there."""
         if not self._enabled:
             return []
         present = [note for note in self._notes if (self._folder / note.file.name).exists()]
-        return self._unreadable + [{"code": n.code, "message": n.message, "hint": n.hint} for n in present]
+        held = [self._hold] if self._hold else []
+        return held + self._unreadable + [Problem(n.code, n.message, n.hint, n.file.name) for n in present]
 
     def candidates(self) -> list[Path]:
         """The files to restore, newest first: regular ones that end in `.tar.gz`, without those that a note excludes.
 
         A start of the service calls it first: it forgets the notes of files that are gone. If a file that a note may
-        be about cannot be read, it is no candidate, and nothing is forgotten.
+        be about cannot be read, it is no candidate, and nothing is forgotten. If the notes are damaged, there are no
+        candidates.
         """
+        if self._hold is not None:
+            log.error("%s", self._hold.message)
+            return []
         excluding = [note for note in self._notes if note.code != REFUSED]
-        notes, candidates = [], []
+        notes, candidates, folder = [], [], folder_mark(self._folder)
         for path in self._files():
             try:
                 note = _note_about(path, excluding)
                 if note is None:
                     candidates.append((_instant(path), path.name, path))
                 else:
-                    notes.append(note)
+                    notes.append(msgspec.structs.replace(note, folder=folder or note.folder))
                     log.warning("%s", note.message)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 self._note_unreadable(path, error)
-        if self._unreadable:
-            present = {note.file.name for note in notes}
-            notes += [note for note in excluding if note.file.name not in present]
+        present = {note.file.name for note in notes}
+        missing = [note for note in excluding if note.file.name not in present]
+        notes += [note for note in missing if self._unreadable or note.folder not in ("", folder)]
         self._notes = notes
         if set(notes) != set(excluding):
             with contextlib.suppress(NoSpace, OSError):
@@ -238,32 +252,69 @@ class DropFolder:
         log.warning("%s", message)
         hint = "make it readable for the service, then restart it"
         code = "restore_folder" if path == self._folder else REFUSED
-        self._unreadable.append({"code": code, "message": message, "hint": hint})
+        self._unreadable.append(Problem(code, message, hint, path.name))
 
     def _note(self, note: Note, *, warn: bool = True) -> None:
         """Replace the note of that file. Raises NoSpace or OSError if it could not be written."""
         if warn:
             log.warning("%s", note.message)
-        self._write([*(other for other in self._notes if other.file.name != note.file.name), note])
+        others = [other for other in self._notes if other.file.name != note.file.name]
+        self._write([*others, msgspec.structs.replace(note, folder=mark_folder(self._folder))])
 
     def _write(self, notes: list[Note]) -> None:
         self._notes = notes
-        content = msgspec.json.encode(notes)
+        if self._hold is not None:  # the damaged file shows that notes are missing
+            return
         try:
             check_folder(self._settings)
-            write_durably(self._second, content)
+            small_files.write_list(self._second, notes)
         except (
             EventVaultError,
             OSError,
         ) as error:  # BACKUP_DIR may be missing, and the service must start nevertheless
             log.warning("the notes about %s are in one place only: %s", self._folder, error)
-        write_durably(self._memory, content)
+        small_files.write_list(self._memory, notes)
 
     def _remembered(self) -> list[Note]:
-        for place in (self._memory, self._second):
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
-                return msgspec.json.decode(place.read_bytes(), type=list[Note])
-        return []
+        """The notes in STORAGE_DIR, or else the copy in BACKUP_DIR. Nothing is restored if a file may hide notes."""
+        try:
+            return small_files.read_list(self._memory, Note)
+        except FileNotFoundError:
+            return self._second_notes(None)
+        except SmallFileDamaged as error:
+            return self._second_notes(error)
+        except OSError as error:
+            self._hold_restores(f"{self._memory} cannot be read: {error}", "make it readable and restart the service")
+            return []
+
+    def _second_notes(self, damage: SmallFileDamaged | None) -> list[Note]:
+        """damage: of the first file, which is quarantined if the copy is good."""
+        try:
+            notes = small_files.read_list(self._second, Note)
+        except (FileNotFoundError, NotADirectoryError):
+            notes = None
+        except SmallFileDamaged as error:
+            notes = None
+            if not isinstance(error, NotAFile) or (self._settings.backup_dir / data_folders.JOURNAL).exists():
+                damage = damage or error  # else this installation is new, and something has that name
+        except OSError as error:
+            self._hold_restores(f"{self._second} cannot be read: {error}", "make it readable and restart the service")
+            return []
+        if damage is None:
+            return notes or []
+        if notes is None:
+            self._hold_restores(
+                f"which files in {self._folder} were dealt with before is not known: {damage}",
+                f"move what was restored before out of {self._folder}, then remove the damaged file and restart the "
+                "service",
+            )
+            return []
+        small_files.quarantine_or_log(self._memory, damage)
+        return notes
+
+    def _hold_restores(self, reason: str, hint: str) -> None:
+        message = f"nothing in {self._folder} is restored: {reason}"
+        self._hold = Problem("restore_memory_damaged", message, hint)
 
 
 def _note_about(path: Path, notes: list[Note]) -> Note | None:

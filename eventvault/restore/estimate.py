@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.errors import NoSpace
-from eventvault.files import write_durably
 
 MAX_RESTORES = 20
 """How many restores the file holds, the newest ones."""
@@ -25,18 +25,26 @@ class RestoreDuration(msgspec.Struct, frozen=True, array_like=True):
     seconds: float
 
 
+class _Speeds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`restore_speeds.json`. EventVault 0.1.0 wrote the list alone."""
+
+    format: Literal[1]
+    restores: tuple[RestoreDuration, ...]
+
+
 def note(storage_dir: Path, size: int, seconds: float) -> None:
     """Note how long a restore took. A full disk is no failure: only a prediction gets worse."""
     with contextlib.suppress(OSError, NoSpace):
         restores = [*read_durations(storage_dir), RestoreDuration(size, seconds)][-MAX_RESTORES:]
-        write_durably(storage_dir / data_folders.RESTORE_SPEEDS, msgspec.json.encode(restores))
+        small_files.write(storage_dir / data_folders.RESTORE_SPEEDS, _Speeds(1, tuple(restores)))
 
 
 def read_durations(storage_dir: Path) -> list[RestoreDuration]:
-    try:
-        return msgspec.json.decode((storage_dir / data_folders.RESTORE_SPEEDS).read_bytes(), type=list[RestoreDuration])
-    except (OSError, msgspec.MsgspecError):
-        return []
+    path = storage_dir / data_folders.RESTORE_SPEEDS
+    with contextlib.suppress(OSError):
+        speeds = small_files.read_or_quarantine(path, _Speeds, earlier=list[RestoreDuration])
+        return list(speeds.restores) if isinstance(speeds, _Speeds) else speeds or []
+    return []
 
 
 def predict(restores: list[RestoreDuration], size: int) -> float:

@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from eventvault import clock, data_folders
+from eventvault import clock, data_folders, small_files
 from eventvault.errors import Cancelled, NoSpace, StoreStopping
-from eventvault.files import write_durably
 from eventvault.store.ports.methods import Method
 
 log = logging.getLogger("BackupManager")
@@ -54,14 +53,18 @@ class Operation:
         self._save(self.notes)
 
 
-class _Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """at: of the last change, in microseconds. answer: JSON, once the operation is done."""
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """at: of the last change, in microseconds. answer: JSON, once the operation is done.
+
+    format: 0 in a file without a checksum, which an earlier version wrote.
+    """
 
     method: str
     at: int
     notes: dict[str, Any] = {}
     done: bool = False
     answer: msgspec.Raw = msgspec.Raw(b"null")
+    format: Literal[0, 1] = 0
 
 
 class OperationIds:
@@ -124,18 +127,18 @@ class OperationIds:
 
     def _read(self, operation_id: str, method: Method) -> _Record:
         """The record of the operation; an empty one if there is none, or none that this version can use."""
-        try:
-            record = msgspec.json.decode(self._path(operation_id).read_bytes(), type=_Record)
-        except (OSError, msgspec.MsgspecError):
-            return _Record(method.name, 0)
-        return record if record.method == method.name else _Record(method.name, 0)
+        with suppress(OSError):
+            record = small_files.read_or_quarantine(self._path(operation_id), _Record, earlier=_Record)
+            if record is not None and record.method == method.name:
+                return record
+        return _Record(method.name, 0)
 
     def _write(self, operation_id: str, record: _Record) -> None:
         """Write a record. A full disk fails no operation, as a delete must free it; only the record is missing then."""
         try:
             with suppress(FileExistsError):
                 self._folder.mkdir()
-            write_durably(self._path(operation_id), msgspec.json.encode(record))
+            small_files.write(self._path(operation_id), msgspec.structs.replace(record, format=1))
             self._prune()
         except (OSError, NoSpace) as error:
             log.warning("operation %s cannot be recorded: %s", operation_id, error)

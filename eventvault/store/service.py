@@ -12,6 +12,7 @@ from collections.abc import Callable
 from eventvault import data_folders
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
+from eventvault.backups.file_problems import FileProblems
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
 from eventvault.backups.installation_folder import FolderSource, check_folder, is_changed
@@ -190,6 +191,7 @@ class StoreService(ComposedStore):
             kafka=self.kafka,
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
+            file_problems=FileProblems(self.settings),
         )
 
     def initialize(self) -> None:

@@ -11,26 +11,25 @@ import contextlib
 import logging
 import secrets
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
-from eventvault.files import remove_durably, rename_durably, write_durably
+from eventvault.files import remove_durably, rename_durably
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.swap.previous import PreviousDatabase, note_previous
 from eventvault.restore.values import Restored
+from eventvault.small_files import SmallFileDamaged
 
 POINT_IN_TIME = "point in time"
 """The reason of a restore to a moment."""
 
 log = logging.getLogger("BackupManager")
 
-T = TypeVar("T")
 
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """staged, previous_name: paths below STORAGE_DIR, of the new database and of the old one after the swap.
 
     operation: names the request, so that a repeated request gets the same answer. drop_file: the archive's path in
@@ -48,30 +47,41 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     previous: PreviousDatabase | None = msgspec.field(name="left", default=None)
     undone: str | None = None
     drops: str | None = None
+    format: Literal[1] = 1
 
 
-class LastRestore(msgspec.Struct, frozen=True):
+class LastRestore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the newest restore did, and which request asked for it."""
 
     operation: str
     restored: Restored
+    format: Literal[1] = 1
 
 
 def write_intent(storage_dir: Path, intent: Intent, name: str = data_folders.INTENT) -> None:
     """Decide the restore (with data_folders.STAGED_RESTORE: for the next start of the service)."""
-    write_durably(storage_dir / name, msgspec.json.encode(intent))
+    small_files.write(storage_dir / name, intent)
 
 
 def read_intent(storage_dir: Path, name: str = data_folders.INTENT) -> Intent | None:
-    return _read(storage_dir / name, Intent)
+    """Return the intent, None if there is none. Raises DatabaseDamaged if its file is damaged, or OSError."""
+    path = storage_dir / name
+    try:
+        return small_files.read(path, Intent, earlier=Intent)
+    except FileNotFoundError:
+        return None
+    except SmallFileDamaged as error:
+        raise DatabaseDamaged(
+            f"a restore was to be done here, but which one is not known: {error}",
+            hint=f"it is always written completely, so the disk may be failing; move {path} away to go on without it",
+        ) from error
 
 
 def read_last(storage_dir: Path) -> LastRestore | None:
     """The newest restore; None also if it cannot be read, as it is only shown."""
-    try:
-        return _read(storage_dir / data_folders.LAST_RESTORE, LastRestore)
-    except (DatabaseDamaged, OSError):
-        return None
+    with contextlib.suppress(OSError):
+        return small_files.read_or_quarantine(storage_dir / data_folders.LAST_RESTORE, LastRestore, earlier=LastRestore)
+    return None
 
 
 def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
@@ -125,7 +135,7 @@ def note_done(storage_dir: Path, intent: Intent) -> None:
     if intent.previous is not None or intent.undone is not None:
         note_previous(storage_dir, intent.previous, intent.undone)
     done = LastRestore(intent.operation, intent.restored)
-    write_durably(storage_dir / data_folders.LAST_RESTORE, msgspec.json.encode(done))
+    small_files.write(storage_dir / data_folders.LAST_RESTORE, done)
 
 
 def remove_intent(storage_dir: Path, name: str = data_folders.INTENT) -> None:
@@ -166,24 +176,21 @@ def dropped(staged: Intent | None) -> list[str]:
 
 
 def remove_leftovers(storage_dir: Path) -> None:
-    """Remove the folders of killed processes: those that no intent names."""
-    intents = [read_intent(storage_dir, name) for name in (data_folders.INTENT, data_folders.STAGED_RESTORE)]
+    """Remove the folders of killed processes: those that no intent names.
+
+    While the staged restore cannot be read, which a take-over meets, none that it may name is removed.
+    """
+    prefixes = set(data_folders.STORAGE_TEMPORARY_PREFIXES)
+    intents = [read_intent(storage_dir)]
+    try:
+        intents.append(read_intent(storage_dir, data_folders.STAGED_RESTORE))
+    except DatabaseDamaged as error:
+        log.warning("%s", error)
+        prefixes.discard(data_folders.RESTORING_PREFIX)
     wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
-    for prefix in data_folders.STORAGE_TEMPORARY_PREFIXES:
+    for prefix in prefixes:
         for folder in storage_dir.glob(f"{prefix}*"):
             if folder.name not in wanted:
                 remove_durably(folder)
     for file in storage_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
         remove_durably(file)
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise DatabaseDamaged(
-            f"{path} cannot be read: {error}",
-            hint="it is always written completely, so the disk may be failing; move it away to start without it",
-        ) from error

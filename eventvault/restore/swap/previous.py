@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders
-from eventvault.files import remove_durably, rename_durably, write_durably
+from eventvault import data_folders, small_files
+from eventvault.files import remove_durably, rename_durably
 
 _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[0-9a-f]{{8}})?")
 
@@ -39,6 +40,13 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     replaced_by: str | None = msgspec.field(name="by", default=None)
     replacement_events: int = msgspec.field(name="brought", default=0)
     undone: bool = False
+
+
+class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`kept.json`. EventVault 0.1.0 wrote the list alone."""
+
+    format: Literal[1]
+    databases: tuple[PreviousDatabase, ...]
 
 
 class PreviousDatabases:
@@ -128,7 +136,7 @@ def note_previous(storage_dir: Path, new: PreviousDatabase | None, undone: str |
         msgspec.structs.replace(database, undone=database.undone or database.name == undone) for database in others
     ]
     present = [new] if new is not None and (storage_dir / new.name).is_dir() else []
-    write_durably(storage_dir / data_folders.PREVIOUS_DATABASES, msgspec.json.encode([*marked, *present]))
+    small_files.write(storage_dir / data_folders.PREVIOUS_DATABASES, _Notes(1, (*marked, *present)))
 
 
 def older_than_newest(databases: Sequence[PreviousDatabase], count: int, names: Iterable[str]) -> list[str]:
@@ -144,9 +152,6 @@ def _unnoted(folder: Path) -> PreviousDatabase:
 
 
 def _notes(storage_dir: Path) -> list[PreviousDatabase]:
-    try:
-        return msgspec.json.decode(
-            (storage_dir / data_folders.PREVIOUS_DATABASES).read_bytes(), type=list[PreviousDatabase]
-        )
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return []
+    path = storage_dir / data_folders.PREVIOUS_DATABASES
+    notes = small_files.read_or_quarantine(path, _Notes, earlier=list[PreviousDatabase])
+    return list(notes.databases) if isinstance(notes, _Notes) else notes or []

@@ -15,7 +15,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.disk_space import describe_disks
 from eventvault.backups.entry import BackupEntry
-from eventvault.backups.file_problems import file_problems
+from eventvault.backups.file_problems import FileProblems
 from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
@@ -24,7 +24,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
-from eventvault.problems import OpenProblems
+from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import read_intent, read_last
 from eventvault.restore.values import describe_last, describe_staged
@@ -49,12 +49,14 @@ class HealthOwner(Health):
     kafka: KafkaMonitor
     open_problems: OpenProblems
     clock_watch: ClockWatch
+    file_problems: FileProblems
 
     def status(self) -> dict[str, Any]:
         return _describe(self)
 
 
 def _describe(parts: HealthOwner) -> dict[str, Any]:
+    restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
     problems = list(parts.restorer.finisher.drop_folder.problems)
     backups, catalogue_problem = _backups(parts)
     journal_problem = parts.journal.problem_since(parts.backups.last_made)
@@ -67,17 +69,17 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
         *journal_problems,
     ):
         if error is not None and not isinstance(error, BackupsChanged):  # whether it still is, is examined below
-            problems.append({"code": error.code, "message": error.message, "hint": error.hint})
-    codes = {problem["code"] for problem in problems}
-    problems += [problem for problem in file_problems(parts.settings) if problem["code"] not in codes]
+            problems.append(Problem(error.code, error.message, error.hint))
+    codes = {problem.code for problem in problems}
+    problems += [problem for problem in parts.file_problems.problems() if problem.code not in codes]
+    problems += _unreadable_staged(parts.settings.storage_dir)
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
     problems += [_changed_seal(entry) for entry in backups if entry.seal_changed and not entry.problem]
-    problems += [problem.describe() for problem in (*parts.kafka.problems(), *parts.clock_watch.problems())]
-    problems += [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
-    restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
+    problems += [*parts.kafka.problems(), *parts.clock_watch.problems()]
+    waiting = [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
     return {
-        "status": "restoring" if restoring else "degraded" if problems else "ok",
-        "problems": problems,
+        "status": "restoring" if restoring else "degraded" if problems or waiting else "ok",
+        "problems": [*(problem.describe() for problem in problems), *waiting],
         "store": _store(parts),
         "backup": {
             "available": catalogue_problem is None,
@@ -134,25 +136,23 @@ def _not_proven(installation: str, backups: list[BackupEntry]) -> int:
     return sum(not entry.origin_proven for entry in claims)
 
 
-def _bad_archive(entry: BackupEntry) -> dict[str, str]:
+def _bad_archive(entry: BackupEntry) -> Problem:
     message = f"{entry.name}: {entry.problem}"
     if entry.unreadable:
         hint = "check the disk of BACKUP_DIR and the permissions of the file; the archive may be good"
-        return {"code": "backup_unreadable", "message": message, "hint": hint}
-    return {
-        "code": "backup_damaged",
-        "message": message,
-        "hint": "make a new backup with POST /api/backup/create, then delete this one",
-    }
+        return Problem("backup_unreadable", message, hint, entry.name)
+    hint = "make a new backup with POST /api/backup/create, then delete this one"
+    return Problem("backup_damaged", message, hint, entry.name)
 
 
-def _changed_seal(entry: BackupEntry) -> dict[str, str]:
+def _changed_seal(entry: BackupEntry) -> Problem:
     proof = "the catalogue still proves it" if entry.origin_proven else "nothing proves any more that it was made here"
-    return {
-        "code": "seal_changed",
-        "message": f"{entry.name}: its seal is not the one that it had, all else is as it was made; {proof}",
-        "hint": "check the disk of BACKUP_DIR; make a new backup with POST /api/backup/create, then delete this one",
-    }
+    return Problem(
+        "seal_changed",
+        f"{entry.name}: its seal is not the one that it had, all else is as it was made; {proof}",
+        "check the disk of BACKUP_DIR; make a new backup with POST /api/backup/create, then delete this one",
+        entry.name,
+    )
 
 
 def _store(parts: HealthOwner) -> dict[str, Any]:
@@ -193,12 +193,22 @@ def _running_restore(parts: HealthOwner) -> dict[str, Any]:
 
 
 def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
-    """The staged restore. One that cannot be read is reported by the start or the restore that meets it."""
+    """The staged restore; None also if it cannot be read, which is a problem of its own."""
     try:
         staged = read_intent(storage_dir, data_folders.STAGED_RESTORE)
     except (DatabaseDamaged, OSError):
         return None
     return describe_staged(staged.restored if staged else None)
+
+
+def _unreadable_staged(storage_dir: Path) -> list[Problem]:
+    try:
+        read_intent(storage_dir, data_folders.STAGED_RESTORE)
+    except DatabaseDamaged as error:
+        return [Problem("staged_restore_damaged", error.message, error.hint)]
+    except OSError:
+        pass
+    return []
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:

@@ -11,15 +11,24 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
-from eventvault import data_folders
-from eventvault.files import make_folder, names_open_file, write_durably
+from eventvault import data_folders, small_files
+from eventvault.files import make_folder, names_open_file
+from eventvault.small_files import SmallFileDamaged
 from eventvault.store.process import MASTER_VARIABLE
 
 ACQUIRE_SECONDS = 3.0
 _MAX_SERVICES = 50
+
+
+class _Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`services.json`. EventVault 0.1.0 wrote the list alone."""
+
+    format: Literal[1]
+    services: tuple[str, ...]
 
 
 class OwnerLock:
@@ -66,7 +75,10 @@ def announce_start(storage_dir: Path, service: str) -> None:
     So no store serves meanwhile and acknowledges events that a restore of this start would replace. The announcement
     counts while the master lives, so it need not be durable.
     """
-    if service in _services(storage_dir):
+    try:
+        if service in _services(storage_dir):
+            return
+    except SmallFileDamaged:  # the owner of the database decides what that means
         return
     folder = storage_dir / data_folders.STARTING
     make_folder(folder)
@@ -80,24 +92,37 @@ def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
     """The starts of the service whose restores are still to be done: `service`, and the announced ones that live.
 
     A store that takes over belongs to a start that was served, so it restores nothing from `restore/`. Only the owner
-    may call this and `remember_starts`.
+    may call this and `remember_starts`. If the record is damaged, `service` counts as served, because to restore
+    nothing is safe: what waits in `restore/` is restored by the next start.
     """
-    done = _services(storage_dir)
+    try:
+        done = _services(storage_dir)
+    except SmallFileDamaged as error:
+        small_files.quarantine_or_log(storage_dir / data_folders.SERVICES, error)
+        _write_services(storage_dir, (service,))
+        return announced_starts(storage_dir)
     return [start for start in dict.fromkeys([service, *announced_starts(storage_dir)]) if start not in done]
 
 
 def announced_starts(storage_dir: Path) -> list[str]:
     """The announced starts whose master lives and whose restores are still to be done."""
-    done = _services(storage_dir)
+    try:
+        done = _services(storage_dir)
+    except SmallFileDamaged:
+        return []
     return [start for _, start in _announcements(storage_dir) if start is not None and start not in done]
 
 
 def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
     """Record that these starts of the service have restored what they had to."""
-    services = _services(storage_dir)
+    try:
+        services = _services(storage_dir)
+    except SmallFileDamaged as error:
+        small_files.quarantine_or_log(storage_dir / data_folders.SERVICES, error)
+        services = ()
     new = [start for start in starts if start not in services]
     if new:
-        write_durably(storage_dir / data_folders.SERVICES, msgspec.json.encode([*services, *new][-_MAX_SERVICES:]))
+        _write_services(storage_dir, (*services, *new))
     for file, start in _announcements(storage_dir):
         if start is None or start in (*services, *new):
             with contextlib.suppress(OSError):
@@ -108,8 +133,8 @@ def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
     """Each file of an announcement with its start; None if the master that announced it has ended."""
     found: list[tuple[Path, str | None]] = []
     for file in sorted((storage_dir / data_folders.STARTING).glob("[0-9]*")):
-        with contextlib.suppress(OSError, ValueError):
-            birth, _, start = file.read_text().partition(" ")
+        with contextlib.suppress(OSError, ValueError, SmallFileDamaged):
+            birth, _, start = small_files.read_bytes(file).decode().partition(" ")
             found.append((file, start if birth == str(_birth(int(file.name))) else None))
     return found
 
@@ -125,8 +150,14 @@ def _birth(pid: int) -> int | None:
     return None if status[0] in (b"Z", b"X") else int(status[19])
 
 
-def _services(storage_dir: Path) -> list[str]:
+def _write_services(storage_dir: Path, services: tuple[str, ...]) -> None:
+    small_files.write(storage_dir / data_folders.SERVICES, _Services(1, services[-_MAX_SERVICES:]))
+
+
+def _services(storage_dir: Path) -> tuple[str, ...]:
+    """Raises SmallFileDamaged or OSError."""
     try:
-        return msgspec.json.decode((storage_dir / data_folders.SERVICES).read_bytes(), type=list[str])
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return []
+        services = small_files.read(storage_dir / data_folders.SERVICES, _Services, earlier=list[str])
+    except FileNotFoundError:
+        return ()
+    return services.services if isinstance(services, _Services) else tuple(services)

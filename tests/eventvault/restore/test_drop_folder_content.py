@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_read_is_not_applied_and_not_forgotten(
         patch.setattr(DroppedFile, "read", failing)
         folder = drop_folder.DropFolder(settings)
         assert folder.candidates() == []
-        assert {problem["code"] for problem in folder.problems} == {"restore_refused", "restore_left"}
+        assert {problem.code for problem in folder.problems} == {"restore_refused", "restore_left"}
     assert drop_folder.DropFolder(settings).candidates() == []
 
 

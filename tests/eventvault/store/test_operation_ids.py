@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from eventvault import small_files
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.errors import BackupNotFound, Cancelled, NoSpace
 from eventvault.store import operation_ids
@@ -115,7 +116,7 @@ def test_a_full_disk_fails_no_operation(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: Any, **__: Any) -> None:
         raise NoSpace("the disk is full")
 
-    monkeypatch.setattr(operation_ids, "write_durably", full)
+    monkeypatch.setattr(small_files, "write_durably", full)
     assert OperationIds(tmp_path).run(CREATE, "1" * 16, lambda _: MADE) == MADE
 
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.restore.swap import carry_over
 from eventvault.restore.swap import intent as intents
@@ -302,15 +303,15 @@ def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
         assert not leftovers(settings.storage_dir)
 
 
-@pytest.mark.parametrize("failing", ["write_durably", "rename_durably"])
+@pytest.mark.parametrize(("module", "failing"), [(small_files, "write_durably"), (intents, "rename_durably")])
 def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, module: ModuleType, failing: str
 ) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))
         make_archive(settings.backup_dir / "a.tar.gz")
         with monkeypatch.context() as patched:
-            patched.setattr(intents, failing, _full(NoSpace("full", hint="free some")))
+            patched.setattr(module, failing, _full(NoSpace("full", hint="free some")))
             with pytest.raises(NoSpace):
                 service.restore("a.tar.gz")
         assert prefixes(service) == {"live": 2}
@@ -350,7 +351,7 @@ def test_a_staged_restore_stays_if_the_next_one_cannot_be_staged(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(intents, "write_durably", fail)
+        patched.setattr(small_files, "write_durably", fail)
         with pytest.raises(type(error)):
             intents.stage(staged_once, INTENT)
     assert staged_database(staged_once) == staged_once / str(WAITING.staged)
@@ -383,8 +384,8 @@ def test_the_staged_database_exists_at_every_instant_while_another_one_is_staged
     """Power may fail after each call that changes the disk."""
     seen = []
 
-    def watched(name: str) -> None:
-        original = getattr(intents, name)
+    def watched(module: ModuleType, name: str) -> None:
+        original = getattr(module, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
             seen.append(staged_database(staged_once).is_dir())
@@ -392,10 +393,10 @@ def test_the_staged_database_exists_at_every_instant_while_another_one_is_staged
             seen.append(staged_database(staged_once).is_dir())
             return result
 
-        monkeypatch.setattr(intents, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    for name in ("write_durably", "remove_durably"):
-        watched(name)
+    watched(small_files, "write_durably")
+    watched(intents, "remove_durably")
     intents.stage(staged_once, INTENT)
     assert len(seen) == 4
     assert all(seen)
