@@ -28,6 +28,7 @@ _KAFKA_LOSS = "the partition is read from its present first offset; the messages
 CONSEQUENCES: dict[str, str] = {
     "rolled_back": "the events stay in the archives and the journal, and health no longer names them",
     "backups_changed": "from now on BACKUP_DIR as it is now belongs to this installation, and backups go there",
+    "recovery_incomplete": "the database is recovered without these events; what holds them stays as it is",
     "clock_ahead": "the present time of the clock is believed, and events are recorded with it",
     "kafka_topic_recreated": _KAFKA_LOSS,
     "kafka_cluster_changed": _KAFKA_LOSS,
@@ -111,13 +112,18 @@ class OpenProblems:
         """
         with self._lock:
             self._load()
-            if any(_key(accepted) == _key(problem) for accepted in self._file.accepted):
+            if self.is_accepted(problem):
                 return
             earlier = next((known for known in self._file.reported if _key(known) == _key(problem)), None)
             since = earlier.since if earlier else problem.since or self._now()
             problem = msgspec.structs.replace(problem, since=since)
             if problem != earlier:
                 self._replace_reported([*self._others(problem), problem])
+
+    def is_accepted(self, problem: Problem) -> bool:
+        """Return whether this problem was accepted before."""
+        self._load()
+        return any(_key(accepted) == _key(problem) for accepted in self._file.accepted)
 
     def is_known(self, code: str, about: str) -> bool:
         """Return whether this problem waits for a decision, or was accepted."""

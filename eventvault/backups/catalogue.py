@@ -83,6 +83,7 @@ class Catalogue:
         self._loaded: FileIdentity | None = None
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
         self._unsaved = False
+        self._is_reread = False
         self._lock = threading.Lock()
         """Held only for moments, as lists wait for it."""
         self._saving = threading.Lock()
@@ -99,6 +100,22 @@ class Catalogue:
         proof = self.proof()
         entries = [self._entry(name, record, proof) for name, record in records.items()]
         return newest_first(entries, self._generations())
+
+    def reread(self) -> None:
+        """Read the manifest of every archive again, once: in a recovery, what was noted of them does not count.
+
+        What a manifest does not tell stays: pins, verifications, known problems, and what was made here.
+        """
+        if self._is_reread:
+            return
+        remembered, proof = self._remembered(), self.proof()
+        for name, identity in self._scan().items():
+            before = remembered.get(name)
+            record = None if before is None else self._probe(name, identity, _without_summary(before), proof)
+            if record is not None and before is not None and not record.probe_failed and before.identity == identity:
+                with self._lock:
+                    self._records = {**self._records, name: _attributed(name, _with_facts_of(before, record), proof)}
+        self._is_reread = True
 
     def unattributed(self) -> list[BackupEntry]:
         """Return the EventVault archives that cannot be read and have no summary, so that they may be ours."""
@@ -413,6 +430,22 @@ class Catalogue:
             f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
             hint=f"make sure that {self._folder} exists and that the service may read and write it",
         )
+
+
+def _without_summary(record: ArchiveRecord) -> ArchiveRecord:
+    """Return the record so that its archive is read again. An upload is one still: no manifest tells."""
+    return msgspec.structs.replace(record, summary=None, sealed=None, digest=None, probe_failed=True)
+
+
+def _with_facts_of(before: ArchiveRecord, record: ArchiveRecord) -> ArchiveRecord:
+    """Return the record with what `before` knows of the same file and its manifest does not tell."""
+    return msgspec.structs.replace(
+        before,
+        summary=record.summary,
+        sealed=record.sealed,
+        digest=record.digest or before.digest,
+        origin="uploaded" if before.origin == "uploaded" else "found",
+    )
 
 
 def _attributed(name: str, record: ArchiveRecord, proof: Proof) -> ArchiveRecord:

@@ -132,7 +132,9 @@ class StoreService(ComposedStore):
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self._consumers = consumers_of(settings, self.bus, nonces, self.kafka) if with_kafka else []
-        recoverer = Recoverer(settings, self.catalogue, self.restorer, self.journal.folder, self.locator)
+        recoverer = Recoverer(
+            settings, self.catalogue, self.restorer, self.journal.folder, self.locator, self.open_problems
+        )
         self._startup = Startup(settings, self.restorer, recoverer)
         self._service_starts = service_starts
         self._on_started = on_started

@@ -148,3 +148,21 @@ def test_looking_at_the_commands_starts_nothing(
     assert done.returncode == 0, done.stderr
     assert not (Path(settings_environment["STORAGE_DIR"]) / "store.sock").exists()
     assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
+
+
+def test_a_loss_that_nobody_accepted_is_refused_until_somebody_does(
+    flask: Command, lost: str, settings_environment: dict[str, str]
+) -> None:
+    segments = sorted(Path(settings_environment["BACKUP_DIR"]).glob("journal/*/segment_*"))
+    segments[-1].rename(segments[-1].with_name(f"{segments[-1].name}.damaged"))
+
+    refused = flask("backup", "recover", "--yes")
+    assert refused.returncode == exits.NOT_FOUND
+    assert "had events up to 3" in refused.stderr
+    assert "flask --app wsgi problems accept recovery_incomplete" in refused.stderr
+    listed = json.loads(flask("problems", "list", "--json").stdout)["problems"]
+    assert "recovery_incomplete" in [problem["code"] for problem in listed if problem["acceptable"]]
+
+    assert flask("problems", "accept", "recovery_incomplete", "--yes").returncode == 0
+    done = flask("backup", "recover", "--yes", "--json")
+    assert (done.returncode, json.loads(done.stdout)["events"]) == (0, 2)

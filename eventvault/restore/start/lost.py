@@ -45,6 +45,7 @@ def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool
 
 def find_recovery_sources(catalogue: Catalogue, journal: JournalFolder) -> RecoverySources:
     """What BACKUP_DIR holds of this installation. May raise BackupsUnavailable or OSError."""
+    catalogue.reread()
     entries = catalogue.entries()
     ours = [entry for entry in entries if entry.is_ours]
     ours.sort(key=lambda entry: entry.problem is not None)

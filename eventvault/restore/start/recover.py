@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,19 +27,39 @@ from eventvault.errors import (
 from eventvault.files import FileIdentity
 from eventvault.journal.folder import JournalFolder, is_unreadable, segment_of
 from eventvault.kafka.offsets import Offsets
+from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.builder import RECOVERED, ArchiveSource, LostDatabase
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.plan import Plan, Sources
+from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.restorer import Restorer
+from eventvault.restore.start.completeness import find_beyond, unread_archives
 from eventvault.restore.start.lost import RecoverySources, find_recovery_sources
 from eventvault.restore.swap.intent import Intent
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
+INCOMPLETE = "recovery_incomplete"
+_COMPLETE_HINT = (
+    "put what is missing back into BACKUP_DIR, and the service recovers by itself; or do without it: accept it with "
+    f"POST /api/problems/{INCOMPLETE}/accept or flask --app wsgi problems accept {INCOMPLETE}, and recover again, "
+    "unless AUTO_RECOVER=true does so"
+)
+
 Omissions = list[EventVaultError | str]
 """Why the recovery omits something: the error of a damaged file, or a sentence."""
+
+
+class Beyond(NamedTuple):
+    """What there is beyond the event to which a database would be recovered."""
+
+    target: Target
+    reasons: list[str]
+
+
+class _Incomplete(DatabaseMissing):
+    """Nothing was recovered, because something would be lost that nobody has accepted to lose."""
 
 
 class Recoverer:
@@ -52,15 +72,19 @@ class Recoverer:
         restorer: Restorer,
         journal: JournalFolder,
         locator: MomentLocator,
+        problems: OpenProblems,
     ) -> None:
         self._settings = settings
         self._catalogue = catalogue
         self._restorer = restorer
         self._journal = journal
         self._locator = locator
+        self._problems = problems
         self._warned = ""
         self._failed: tuple[dict[Path, FileIdentity | None], DatabaseMissing] | None = None
         """The files that an earlier try could not recover from, and its error."""
+        self._refused: Problem | None = None
+        """Why that try was refused, if somebody can accept it."""
 
     def find_sources(self) -> RecoverySources:
         """What a database that this installation had can be recovered from."""
@@ -74,11 +98,15 @@ class Recoverer:
         """
         database, backups = self._settings.database, self._settings.backup_dir
         files = self._source_files()
-        if self._failed is not None and self._failed[0] == files:
+        if self._failed is not None and self._failed[0] == files and not self._is_accepted():
             raise self._failed[1].with_traceback(None)  # else the traceback would get longer every second
         self._warn_once(f"{database} is gone, recovering it from {backups}")
         omissions: Omissions = []
-        intent = self._build(omissions)
+        try:
+            intent = self._build(omissions)
+        except _Incomplete as error:
+            self._failed = files, error
+            raise
         reasons = list(dict.fromkeys(map(str, omissions)))
         if intent is None:
             why = "; ".join(reasons) or "what the journal begins with is not there"
@@ -106,6 +134,9 @@ class Recoverer:
         notes += [*(f"done without: {reason}" for reason in reasons), *restored.notes]
         restored = msgspec.structs.replace(restored, notes=notes, reason=RECOVERED)
         self._restorer.swap_closed(msgspec.structs.replace(intent, restored=restored))
+        for problem in self._problems.waiting():
+            if problem.code == INCOMPLETE:
+                self._problems.resolve(INCOMPLETE, problem.about)
         for note in notes:
             log.warning("%s", note)
 
@@ -136,6 +167,9 @@ class Recoverer:
             if entry.sequence == 0 and not was_empty:
                 omissions.append(f"{entry.name} holds no event, but the database did")
                 continue
+            if entry.generation is not None:
+                target = Target(generation=entry.generation, sequence=entry.sequence or 0)
+                omissions += self._accepted_losses(self._find_beyond(target))
             try:
                 return self._build_from(ArchiveSource(Path(entry.path)))
             except ArchiveUnreadable as error:
@@ -158,6 +192,10 @@ class Recoverer:
             self._check_readable(sources, plan)
             if plan.target.sequence == 0 and not was_empty:
                 return None
+            beyond = self._find_beyond(plan.target)
+            if beyond.reasons and not doubtful:
+                return None  # an archive with a known problem may have more
+            losses = self._accepted_losses(beyond)
             log.info("recovering event %s of generation %s from %s and %s segments", plan.target.sequence,
                      plan.target.generation, plan.source, len(plan.segments))  # fmt: skip
             try:
@@ -173,28 +211,45 @@ class Recoverer:
                 if "segment" in error.details and Path(error.details["segment"]) in excluded:
                     self._journal.mark_suspect(Path(error.details["segment"]))
                 continue
-            self._note_missing(omissions, sources, plan)
-            omissions += self._unproven_beyond(everything, sources, plan)
+            self._note_missing(omissions, plan, losses)
             return intent
 
     def _build_from(self, source: ArchiveSource | LostDatabase) -> Intent:
         builder = self._restorer.builder
         return builder.build(source, builder.read_head(), secrets.token_hex(8))
 
-    def _note_missing(self, omissions: Omissions, sources: Sources, plan: Plan) -> None:
-        generation, sequence = plan.target.generation, plan.target.sequence or 0
-        if plans.has_gap_after(sources, generation, sequence):
-            omissions.append(f"events beyond {sequence} are in the journal, but those before them are not there")
-        elif (last := self._last_recorded(generation)) > sequence:
+    def _note_missing(self, omissions: Omissions, plan: Plan, losses: list[str]) -> None:
+        omissions += losses
+        last = self._last_recorded(plan.target.generation)
+        if not losses and last > (plan.target.sequence or 0):
             omissions.append(f"the events up to {last}, which neither an archive nor the journal has any more")
 
-    def _unproven_beyond(self, everything: Sources, used: Sources, plan: Plan) -> Iterator[str]:
-        """Name the archives that claim to be ours and to hold later events, and that nothing proves."""
-        generation, sequence = plan.target.generation, plan.target.sequence or 0
-        for archive in everything.archives:
-            claims = archive.installation == self._catalogue.installation and archive.generation == generation
-            if claims and (archive.sequence or 0) > sequence and archive not in used.archives:
-                yield f"{archive.name}, which claims events up to {archive.sequence} and is not proven to be made here"
+    def _find_beyond(self, target: Target) -> Beyond:
+        """What archives and journal hold beyond `target`, all that is damaged included."""
+        everything = self._locator.sources(doubtful=True)
+        reasons = list(
+            find_beyond(everything, target, self._journal.quarantined(), installation=self._catalogue.installation)
+        )
+        if self._last_recorded(target.generation) > (target.sequence or 0):
+            reasons += unread_archives(self._catalogue.unattributed())
+        return Beyond(target, reasons)
+
+    def _accepted_losses(self, beyond: Beyond) -> list[str]:
+        """Return what an operator has accepted to lose; empty if nothing is lost. Raises _Incomplete otherwise."""
+        if not beyond.reasons:
+            return []
+        generation, sequence = beyond.target.generation, beyond.target.sequence or 0
+        reasons = "; ".join(beyond.reasons)
+        message = f"only the events up to {sequence} of generation {generation} can be recovered, but {reasons}"
+        problem = Problem(INCOMPLETE, message, _COMPLETE_HINT, about=f"{generation}:{sequence}")
+        if self._problems.is_accepted(problem):
+            return beyond.reasons
+        self._problems.report(problem)
+        self._refused = problem
+        raise _Incomplete(f"{self._settings.database} is gone, and {message}", hint=_COMPLETE_HINT)
+
+    def _is_accepted(self) -> bool:
+        return self._refused is not None and self._problems.is_accepted(self._refused)
 
     def _last_recorded(self, generation: str) -> int:
         """The last event that a generation had, by the journal's record and the quarantined segments."""

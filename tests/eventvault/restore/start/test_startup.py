@@ -103,7 +103,12 @@ def test_auto_recover_restores_the_newest_good_one(
     shutil.rmtree(settings.backup_dir / "journal")
 
     with running_service(settings_with({"AUTO_RECOVER": "true"})) as service:
+        assert problem_codes(service)[:1] == ["database_missing"]
+        assert lost[1] in service.status()["problems"][0]["message"]
+        service.accept_problem("recovery_incomplete")
+        processes.wait_until(lambda: service.state == "serving", "the accepted recovery is not done")
         assert prefixes(service) == {"live": 2}
+        assert problem_codes(service) == []
 
 
 def test_auto_recover_without_a_good_one_refuses(
