@@ -6,7 +6,9 @@ private databases only: the caller syncs the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -20,6 +22,11 @@ _BATCH_EVENTS = 2000
 _BATCH_BYTES = 2 * 2**20
 WAITING_BYTES = 64 * 2**20
 """Twice the write buffer: what waits fills whole memtables."""
+_BATCH_KEYS = 20_000
+_SEQUENCE_BYTES = 9
+"""A sequence takes about this much in an array that grows."""
+_PREFIX_BYTES = 250
+_NO_KEYS = b"\xff\xff"
 _CACHED = 10_000
 NO_NONCE = bytes(keys.NONCE_BYTES)
 
@@ -40,7 +47,8 @@ class BulkWriter:
 
     LevelDB does not merge a table if its memtable overlapped no other one (`Version::PickLevelForMemTableOutput`).
     Events come in the order of their keys, so their memtables do not overlap unless keys of other kinds are in them.
-    Those of each kind are put together, whenever `waiting` bytes of them wait, and at the end.
+    Those of each kind are put together, in memtables of their own, whenever `waiting` bytes of them wait, and at the
+    end. Index keys wait as sequences by their prefix, and are put in their order.
 
     Another thread writes the batches: LevelDB releases the interpreter lock meanwhile.
     """
@@ -53,8 +61,11 @@ class BulkWriter:
         self._writing: Future[None] | None = None
         self._prefixes = _Prefixes()
         self._identities: list[Any] = []
-        self._indexes: list[Any] = []
-        self._waiting_bytes = 0
+        self._identity_bytes = 0
+        self._index: defaultdict[bytes, array[int]] = defaultdict(_sequences)
+        self._index_entries = 0
+        self._is_large = False
+        """Some keys were put before the end, so there are several memtables."""
         self._begin()
 
     def put(self, sequence: int, value: bytes, event: IndexedMembers) -> None:
@@ -63,10 +74,10 @@ class BulkWriter:
         of_type, of_source = self._prefixes.of(event)
         self._put_event(keys.EVENT + number, value)
         self._put_identity(keys.identity_prefix(event.id) + of_source[len(keys.SOURCE) :], number + NO_NONCE)
-        self._put_index(of_type + number, b"")
-        self._put_index(of_source + number, b"")
+        self._index[of_type].append(sequence)
+        self._index[of_source].append(sequence)
         if event.subject is not None:
-            self._put_index(keys.index_prefix(keys.SUBJECT, event.subject) + number, b"")
+            self._index[keys.index_prefix(keys.SUBJECT, event.subject)].append(sequence)
         self._count += 1
         self._bytes += len(value)
         if self._count == _BATCH_EVENTS or self._bytes >= _BATCH_BYTES:
@@ -80,33 +91,60 @@ class BulkWriter:
     def finish(self) -> None:
         """Write all events and their keys. Raises as `settle` does."""
         self._flush()
-        self._put_waiting()
+        self._put_identities()
+        self._put_index()
         self._wait()
 
     def _begin(self) -> None:
-        self._batches = tuple(self._db.write_batch() for _ in range(3))
-        self._put_event, self._put_identity, self._put_index = (batch.put for batch in self._batches)
+        self._events, self._new_identities = self._db.write_batch(), self._db.write_batch()
+        self._put_event, self._put_identity = self._events.put, self._new_identities.put
         self._count = self._bytes = 0
 
     def _flush(self) -> None:
-        events, identities, indexes = self._batches
-        self._write([events])
-        for batch, waiting in ((identities, self._identities), (indexes, self._indexes)):
-            waiting.append(batch)
-            self._waiting_bytes += batch.approximate_size()
+        self._index_entries += 3 * self._count
+        self._submit(_write_all, [self._events])
+        self._identities.append(self._new_identities)
+        self._identity_bytes += self._new_identities.approximate_size()
         self._begin()
-        if self._waiting_bytes >= self._most_waiting:
-            self._put_waiting()
+        if self._identity_bytes >= self._most_waiting:
+            self._is_large = True
+            self._put_identities()
+        if _SEQUENCE_BYTES * self._index_entries + _PREFIX_BYTES * len(self._index) >= self._most_waiting:
+            self._is_large = True
+            self._put_index()
 
-    def _put_waiting(self) -> None:
-        waiting = [*self._identities, *self._indexes]
-        self._identities, self._indexes, self._waiting_bytes = [], [], 0
-        self._write(waiting)
+    def _put_identities(self) -> None:
+        waiting, self._identities, self._identity_bytes = self._identities, [], 0
+        self._begin_memtable()
+        self._submit(_write_all, waiting)
+        self._begin_memtable()
 
-    def _write(self, batches: list[Any]) -> None:
-        """Have the batches written, after those before them were: at most one call is under way."""
+    def _put_index(self) -> None:
+        """Put the index keys that wait, in their order."""
+        self._begin_memtable()
+        batch, count = self._db.write_batch(), 0
+        for prefix in sorted(self._index):
+            put = batch.put
+            for sequence in self._index[prefix]:
+                put(prefix + sequence.to_bytes(8, "big"), b"")
+            count += len(self._index[prefix])
+            if count >= _BATCH_KEYS:
+                self._submit(_write_all, [batch])
+                batch, count = self._db.write_batch(), 0
+        self._submit(_write_all, [batch])
+        self._index.clear()
+        self._index_entries = 0
+        self._begin_memtable()
+
+    def _begin_memtable(self) -> None:
+        """Let LevelDB begin another memtable; there is no need while one holds everything."""
+        if self._is_large:
+            self._submit(_write_memtable, self._db)
+
+    def _submit(self, work: Callable[[Any], None], of: Any) -> None:
+        """Have it done after what is under way: at most one call is."""
         self._wait()
-        self._writing = self._pool.submit(_write_all, batches)
+        self._writing = self._pool.submit(work, of)
 
     def _wait(self) -> None:
         """Raises plyvel.Error if the write under way failed."""
@@ -131,6 +169,15 @@ def keys_of(event: IndexedMembers, sequence: int) -> list[bytes]:
     texts = ((keys.TYPE, event.type), (keys.SOURCE, event.source), (keys.SUBJECT, event.subject))
     indexes = [keys.index_key(index, text, sequence) for index, text in texts if text is not None]
     return [keys.event_key(sequence), keys.identity_key(event.id, event.source), *indexes]
+
+
+def _sequences() -> array[int]:
+    return array("Q")
+
+
+def _write_memtable(db: Any) -> None:
+    """LevelDB writes its memtable to a table before it compacts any range, here one without keys."""
+    db.compact_range(start=_NO_KEYS, stop=_NO_KEYS + b"\xff")
 
 
 def _write_all(batches: list[Any]) -> None:
