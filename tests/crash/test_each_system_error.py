@@ -1,0 +1,192 @@
+"""Each error of the system, at some call of each verb: nothing is lost or marked, and the service goes on by itself.
+
+`make test` tries a few, `make soak` many; the seed is printed. strace makes the k-th call of each thread fail, in the
+store and in its children.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from eventvault.errors import EventVaultError
+from eventvault.settings import Settings
+from eventvault.store.rpc.client import StoreClient
+from tests import processes
+from tests.restoring import drafts, ids
+from tests.stores import STORE_COMMAND, running_client
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace to make system calls fail"),
+]
+
+ERRORS = ("EIO", "EROFS", "EMFILE", "ENOMEM", "ESTALE", "EACCES", "EINTR")
+CALLS = (
+    "openat", "read", "pread64", "write", "pwrite64", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir",
+    "getdents64", "newfstatat", "fallocate", "ftruncate", "fcntl", "copy_file_range", "mmap",
+)  # fmt: skip
+ANSWERS = {
+    "no_space", "too_busy", "disk_failed", "archive_unreadable", "backups_unavailable", "write_failed", "restoring",
+    "store_unavailable", "cancelled", "database_locked", "journal_failed", "restore_running",
+}  # fmt: skip
+"""Codes of answers that mean: try again. A journal that cannot be read makes a moment unavailable for a while, too."""
+DAMAGE = {"backup_damaged", "database_damaged", "journal_damaged", "catalogue_damaged", "rolled_back"}
+LAST_CALL = 40
+
+Verb = Callable[[StoreClient], object]
+
+
+def a_moment(client: StoreClient) -> object:
+    from eventvault.restore.values import Moment
+
+    return client.restore_moment(Moment(sequence=client.status()["store"]["events"]))
+
+
+VERBS: dict[str, Verb] = {
+    "append": lambda client: client.append(drafts(1, f"more-{time.monotonic_ns()}")),
+    "create": lambda client: client.create_backup(),
+    "verify": lambda client: client.verify_backup(client.list_backups()[0].name),
+    "restore": lambda client: client.restore(client.create_backup().backup.name),
+    "moment": a_moment,
+    "undo": lambda client: client.undo(),
+}
+
+
+@contextmanager
+def failing(pid: int, fault: str, log: Path) -> Iterator[None]:
+    """The fault is injected into the process `pid` and its children while the context lasts."""
+    call = fault.split(":")[0]
+    command = ["strace", "-f", "-q", "-p", str(pid), "-o", str(log), "-e", f"trace={call}", "-e", f"inject={fault}"]
+    tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        processes.wait_until(lambda: _is_traced(pid) or tracer.poll() is not None, "strace does not attach")
+        if tracer.poll() is not None and _exists(pid):
+            pytest.skip("strace may not attach to a process here")
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            tracer.wait(10)
+        tracer.kill()
+        tracer.wait()
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def _is_traced(pid: int) -> bool:
+    with suppress(OSError):
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
+    return False
+
+
+def check(client: StoreClient, acknowledged: set[str], tried: str) -> None:
+    """With the fault gone, the service is back within 5 s, has everything, and calls nothing damaged."""
+    deadline = time.monotonic() + (30 if "PYTEST_XDIST_WORKER" in os.environ else 5)
+    while True:
+        with suppress(EventVaultError):
+            name = f"check-{time.monotonic_ns()}"
+            client.append(drafts(1, name))
+            acknowledged.add(f"{name}-0")
+            break
+        assert time.monotonic() < deadline, f"{tried}: the service does not go on: {client.status()['problems']}"
+        time.sleep(0.1)
+    missing = acknowledged - set(ids(client))
+    assert not missing, f"{tried}: lost {sorted(missing)}"
+    damage = [problem for problem in client.status()["problems"] if problem["code"] in DAMAGE]
+    assert not damage, f"{tried}: {damage}"
+    marked = {entry.name: entry.problem for entry in client.list_backups() if entry.problem}
+    assert not marked, f"{tried}: {marked}"
+
+
+def answer_of(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except EventVaultError as error:
+        return error.code
+    return "done"
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(600, marks=pytest.mark.soak)])
+def test_each_error_of_the_system_at_some_call_of_each_verb(settings: Settings, tmp_path: Path, rounds: int) -> None:
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
+    print(f"SEED={seed}")
+    chosen, fired = random.Random(seed), 0
+    with running_client(settings) as client:
+        client.append(drafts(20))
+        acknowledged = set(ids(client))
+        first = client.create_backup().backup.name
+        client.restore(first)
+        log = tmp_path / "strace"
+        for number in range(rounds):
+            verb = chosen.choice(list(VERBS))
+            fault = f"{chosen.choice(CALLS)}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, LAST_CALL)}"
+            tried = f"round {number}, {verb}, {fault}"
+            if verb == "undo":  # what it replaces is what was appended since
+                client.restore(client.create_backup().backup.name)
+            before = set(ids(client))
+            with failing(int(client.status()["store"]["pid"]), fault, log):
+                answer = answer_of(lambda verb=verb: VERBS[verb](client))  # type: ignore[misc]
+            fired += "(INJECTED)" in log.read_text(errors="replace")
+            assert answer in ANSWERS | {"done", "moment_unavailable"}, f"{tried}: {answer}"
+            check(client, before, tried)
+            acknowledged = set(ids(client))
+    assert fired or rounds < 20, "no fault fired"
+    assert acknowledged
+
+
+def detach(log: Path) -> None:
+    """End the strace that writes `log`: what it traced goes on."""
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if command[0] == b"strace" and str(log).encode() in command:
+                os.kill(int(process.name), signal.SIGINT)
+                processes.wait_until(lambda process=process: not process.exists(), "strace does not end")  # type: ignore[misc]
+
+
+STARTS = """\
+if mkdir {once}; then exec strace -D -f -q -o {log} -e trace={call} -e inject={fault} "$@"; fi
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("recover", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_each_error_of_the_system_at_some_call_of_a_start(
+    settings_with: Callable[..., Settings], tmp_path: Path, rounds: int, recover: bool
+) -> None:
+    settings = settings_with({"AUTO_RECOVER": "true"})
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
+    print(f"SEED={seed}")
+    chosen = random.Random(seed)
+    with running_client(settings) as client:
+        client.append(drafts(20))
+        client.create_backup()
+        client.append(drafts(5, "journaled"))
+        acknowledged = set(ids(client))
+    log = tmp_path / "strace"
+    for number in range(rounds):
+        if recover:
+            shutil.rmtree(settings.storage_dir)
+        call = chosen.choice(CALLS)
+        last = 3000 if call in ("openat", "newfstatat", "read") else LAST_CALL  # Python loads its modules first
+        fault = f"{call}:error={chosen.choice(ERRORS)}:when={chosen.randrange(1, last)}"
+        script = STARTS.format(once=tmp_path / f"once-{number}", log=log, call=call, fault=fault)
+        with running_client(settings, ["sh", "-c", script, "sh", *STORE_COMMAND]) as client:
+            detach(log)
+            check(client, acknowledged, f"round {number}, start, {fault}")
+            acknowledged = set(ids(client))
