@@ -15,7 +15,11 @@ def routes(app: Flask) -> list[tuple[str, str]]:
             if not rule.rule.startswith("/api/") or rule.rule.startswith("/api/health"):
                 continue
             there = rule.rule.replace("<int(max=2147483647):partition>", "0")
-            there = there.replace("<backup_name:name>", "a.tar.gz").replace("<event_id:event_id>", "a")
+            there = (
+                there.replace("<backup_name:name>", "a.tar.gz")
+                .replace("<event_id:event_id>", "a")
+                .replace("<string:code>", "rolled_back")
+            )
             assert "<" not in there
             found += [(method, there) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]
     return found
