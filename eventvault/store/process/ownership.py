@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from eventvault import data_folders, small_files
 from eventvault.files import make_folder, names_open_file
 from eventvault.small_files import SmallFileDamaged
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.system_errors import is_disk_full
 
 ACQUIRE_SECONDS = 3.0
 _MAX_SERVICES = 50
@@ -81,11 +83,18 @@ def announce_start(storage_dir: Path, service: str) -> None:
     except SmallFileDamaged:  # the owner of the database decides what that means
         return
     folder = storage_dir / data_folders.STARTING
-    make_folder(folder)
     pid = os.environ.get(MASTER_VARIABLE) or str(os.getpid())
     temporary = folder / f".{pid}{data_folders.TEMPORARY_SUFFIX}"
-    temporary.write_text(f"{_birth(int(pid))} {service}")
-    temporary.rename(folder / pid)
+    try:
+        make_folder(folder)
+        temporary.write_text(f"{_birth(int(pid))} {service}")
+        temporary.rename(folder / pid)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        # Reads need no announcement, and nothing can be acknowledged: the store of this start restores all the same.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
