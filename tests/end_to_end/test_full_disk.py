@@ -176,6 +176,7 @@ def test_reads_go_on_while_the_disk_is_full_and_after_each_kind_of_start(
         processes.wait_until(lambda: running.stores() not in ([], [store]), "no store takes over")
         check_reads(running, acknowledged)
         running.stop()
+        fill(storage)  # what the stop has freed too
         running = service(workers=1)
         check_reads(running, acknowledged)
 

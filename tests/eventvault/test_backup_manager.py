@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings
 from eventvault.store.process.spawn import Spawner
@@ -159,6 +160,20 @@ def test_a_start_has_its_own_store_although_orphans_of_the_earlier_start_keep_st
     assert hello.service == "second-start"
     processes.wait_until(lambda: clients[0].status()["status"] != "restoring", "the store is restoring", 60)
     assert prefixes(clients[0]) == {"restored": 3}
+
+
+@pytest.mark.parametrize("odd", ["file", "dangling link", "loop"])
+def test_a_start_that_cannot_be_announced_serves(settings: Settings, clients: list[StoreClient], odd: str) -> None:
+    folder = settings.storage_dir / data_folders.STARTING
+    folder.parent.mkdir(parents=True)
+    if odd == "file":
+        folder.write_bytes(b"")
+    else:
+        folder.symlink_to(folder if odd == "loop" else settings.storage_dir / "missing" / "folder")
+
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+
+    assert clients[0].append(drafts(1)).last_sequence == 1
 
 
 def test_a_hung_store_of_an_earlier_start_is_killed(

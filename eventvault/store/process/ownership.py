@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from eventvault import data_folders, small_files
+from eventvault.errors import EventVaultError
 from eventvault.files import make_folder, names_open_file
 from eventvault.small_files import SmallFileDamaged
 from eventvault.store.process import MASTER_VARIABLE
-from eventvault.system_errors import is_disk_full
+
+log = logging.getLogger("BackupManager")
 
 ACQUIRE_SECONDS = 3.0
 _MAX_SERVICES = 50
@@ -75,25 +77,27 @@ def announce_start(storage_dir: Path, service: str) -> None:
     """Announce a start of the service whose restores are still to be done, by whichever store gets the database next.
 
     So no store serves meanwhile and acknowledges events that a restore of this start would replace. The announcement
-    counts while the master lives, so it need not be durable.
+    counts while the master lives, so it need not be durable. If the disk does not take it, the start goes on without:
+    it still ends any other store before its own one restores, and reads must not need a write.
     """
     try:
-        if service in _services(storage_dir):
-            return
+        if service not in _services(storage_dir):
+            _write_announcement(storage_dir / data_folders.STARTING, service)
     except SmallFileDamaged:  # the owner of the database decides what that means
         return
-    folder = storage_dir / data_folders.STARTING
+    except (EventVaultError, OSError) as error:
+        log.warning("this start could not be announced in %s: %s", storage_dir, error)
+
+
+def _write_announcement(folder: Path, service: str) -> None:
+    make_folder(folder)
     pid = os.environ.get(MASTER_VARIABLE) or str(os.getpid())
     temporary = folder / f".{pid}{data_folders.TEMPORARY_SUFFIX}"
     try:
-        make_folder(folder)
         temporary.write_text(f"{_birth(int(pid))} {service}")
         temporary.rename(folder / pid)
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        # Reads need no announcement, and nothing can be acknowledged: the store of this start restores all the same.
-        with suppress(OSError):
+    finally:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
