@@ -176,14 +176,18 @@ class MomentLocator:
             )
 
     def time_of(self, sources: Sources, generation: str, sequence: int) -> int | None:
-        """When that event was recorded; None if only a segment or an archive has that time."""
-        live = sources.live
-        if sequence and live and sequence <= _last_in_live(live, sources, generation):
-            with suppress(DatabaseDamaged), self._open(live) as registry:
-                return event.recorded_of(registry.at(sequence))
+        """When that event was recorded; None if only a segment or an archive has that time.
+
+        Sequence 0: when the lineage began, which is not after its first event. What was replayed or imported is older.
+        """
         line = lineage(sources.generations, generation)
         if sequence == 0:
-            return sources.generations[line[-1][0]].at
+            began = sources.generations[line[-1][0]].at
+            return min(began, self.time_of(sources, generation, 1) or began)
+        live = sources.live
+        if live and sequence <= _last_in_live(live, sources, generation):
+            with suppress(DatabaseDamaged), self._open(live) as registry:
+                return event.recorded_of(registry.at(sequence))
         for first, _, segment in coverage.in_lineage(sources.segments, line):
             if sequence in (first, segment.last):
                 return segment.last_time if sequence == segment.last else segment.first_time
@@ -237,9 +241,9 @@ class MomentLocator:
         return {generation.id: generation for generation in generations}
 
     def _at_instant(self, generation: str, instant: int, reach: int, sources: Sources) -> Target:
-        born = sources.generations[lineage(sources.generations, generation)[-1][0]].at
+        oldest = self.time_of(sources, generation, 0)
         newest = self.time_of(sources, generation, reach)
-        if instant < min(born, newest or born):
+        if instant < min(filter(None, (oldest, newest))):
             raise self.unavailable("that moment is before the registry began", sources, generation, before=True)
         if instant > max(clock.now(), newest or 0):
             raise self.unavailable("that moment is in the future", sources, generation)

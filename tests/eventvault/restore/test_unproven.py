@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import shutil
 import struct
 import tarfile
@@ -21,7 +22,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.database import keys
 from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.database.values import ScanQuery
-from eventvault.errors import ArchiveError, BackupsUnavailable
+from eventvault.errors import ArchiveError, BackupsUnavailable, MomentUnavailable
 from eventvault.events import event
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset, offset_put
@@ -132,6 +133,28 @@ def test_its_events_are_restored_and_a_generation_of_its_own_begins(service: Sto
     assert ids(service) == [f"live-{number}" for number in range(5)]
     assert service.status()["lastRestore"]["proven"] is True
     assert not leftovers(service.settings.storage_dir)
+
+
+@pytest.mark.parametrize("posts", [0, 1, 3])
+def test_each_of_its_moments_can_be_restored_as_it_can_be_read(
+    service: StoreService, database: Path, posts: int
+) -> None:
+    pack(database, service.settings.backup_dir / NAME, about(database))
+    own = generation(service)
+    service.restore(NAME)
+    for number in range(posts):
+        service.append(drafts(1, f"after{number}"))
+    times = [event.recorded_of(line) for line in live(service)]
+
+    for instant in {times[0], times[EVENTS // 2], times[EVENTS - 1]}:
+        plan = service.plan_restore(Moment(instant=instant))
+        assert (plan["generation"], plan["sequence"]) == (generation(service), bisect.bisect_right(times, instant))
+        assert plan["sequence"] == service.resolve_moment(Moment(instant=instant)).sequence
+    assert service.plan_restore(Moment(sequence=5, generation=own))["generation"] == own
+    for window in [found["window"] for found in service.timeline()["generations"]]:
+        assert None in (window["newest"]["time"],) or window["oldest"]["time"] <= window["newest"]["time"]
+    with pytest.raises(MomentUnavailable, match="before the registry began"):
+        service.plan_restore(Moment(instant=times[0] - 1))
 
 
 def test_every_key_of_the_new_database_is_as_a_registry_writes_it(service: StoreService, database: Path) -> None:
