@@ -28,10 +28,10 @@ def plan_retention(
     oldest if the clock was set back. generations: those of the open database, oldest first; they decide which
     archive is newer, whatever the clock was.
 
-    Only archives made here are counted and removed. Those older than the `keep` newest good ones are removed, damaged
-    ones included, unless they are pinned, busy, or protected as the last of their kind.
+    Only archives that are proven to be made here are counted and removed. Those older than the `keep` newest good ones
+    are removed, damaged ones included, unless they are pinned, busy, or protected as the last of their kind.
     """
-    ours = newest_first([entry for entry in entries if entry.origin == "created"], generations)
+    ours = newest_first([entry for entry in entries if _counts(entry)], generations)
     good = [entry for entry in ours if entry.problem is None]
     if keep < 1 or len(good) < keep:
         return []
@@ -43,6 +43,11 @@ def plan_retention(
             plan.append(entry.name)
             remaining.remove(entry)
     return plan
+
+
+def _counts(entry: BackupEntry) -> bool:
+    # What the catalogue once attributed to this installation may be proven no longer, as after another key.
+    return entry.origin == "created" and entry.is_ours
 
 
 def check_deletion(entries: Sequence[BackupEntry], name: str, *, force: bool = False) -> None:

@@ -96,6 +96,31 @@ def test_our_archive_that_somebody_changed_and_sealed_again_is_not_proven(
         assert proven(service) == {made.name: False}
 
 
+def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
+    settings_with: Callable[..., Settings], made: Path, tmp_path: Path
+) -> None:
+    unpacked = tmp_path / "unpacked"
+    about = msgspec.structs.replace(reader.unpack(made, unpacked).manifest, name="evil.tar.gz")
+    elsewhere = settings_with({"STORAGE_DIR": str(tmp_path / "s"), "BACKUP_DIR": str(tmp_path / "b")})
+    own_seal = partial(seal.seal_root, ensure_key(elsewhere))
+    settings = settings_with({"MAX_BACKUPS": "1"})
+    evil = settings.backup_dir / "evil.tar.gz"
+    writer.write_archive(evil, unpacked / data_folders.DATABASE, about, seal=own_seal)
+    key_files = [folder / data_folders.INSTALLATION_KEY for folder in (settings.storage_dir, settings.backup_dir)]
+    keys = [path.read_bytes() for path in key_files]
+    with running_service(settings) as service:
+        for path in key_files:
+            shutil.copy(elsewhere.storage_dir / data_folders.INSTALLATION_KEY, path)
+        assert service.catalogue.entry(evil.name).origin_proven
+        for path, key in zip(key_files, keys, strict=True):
+            path.write_bytes(key)
+        for _ in range(2):
+            service.create_backup()
+        assert evil.exists()
+        assert not made.exists()
+        assert len(service.list_backups()) == 2
+
+
 def test_an_archive_that_was_moved_on_with_its_seal_stays_proven(settings: Settings, made: Path) -> None:
     made.rename(made.with_name("renamed.tar.gz"))
     with running_service(settings) as service:

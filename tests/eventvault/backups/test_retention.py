@@ -15,7 +15,7 @@ from eventvault.errors import BackupProtected
 
 
 def entry(number: int, **more: Any) -> BackupEntry:
-    values: dict[str, Any] = {"origin": "created", "verified": 1, **more}
+    values: dict[str, Any] = {"origin": "created", "origin_proven": True, "verified": 1, **more}
     return BackupEntry(
         name=f"{number:03d}.tar.gz", path=f"/b/{number:03d}.tar.gz", size=1, created=number, arrived=number, **values
     )
@@ -29,6 +29,8 @@ ENTRIES = st.lists(
     st.builds(
         dict,
         origin=st.sampled_from(["created", "created", "created", "uploaded", "found"]),
+        origin_proven=st.sampled_from([True, True, True, False]),
+        trusted=st.sampled_from([False, False, False, True]),
         pinned=st.sampled_from([False, False, False, True]),
         problem=st.sampled_from([None, None, "damaged"]),
         verified=st.sampled_from([None, 5]),
@@ -42,6 +44,11 @@ def good(entries: list[BackupEntry]) -> list[BackupEntry]:
     return [each for each in entries if each.problem is None]
 
 
+def counts(each: BackupEntry) -> bool:
+    """Made here, as far as is proven: a damaged archive was proven before."""
+    return each.origin == "created" and (bool(each.problem) or (each.origin_proven and not each.trusted))
+
+
 @given(ENTRIES, KEEP, st.sets(st.integers(0, 14)), st.randoms(use_true_random=False))
 def test_what_rotation_never_does(
     entries: list[BackupEntry], keep: int, read: set[int], shuffle: random.Random
@@ -52,10 +59,10 @@ def test_what_rotation_never_does(
     left = [each for each in entries if each.name not in plan]
     assert plan == sorted(plan)
     assert len(gone) == len(plan)
-    assert all(each.origin == "created" and not each.pinned and each.name not in busy for each in gone)
+    assert all(counts(each) and not each.pinned and each.name not in busy for each in gone)
     assert bool(good(entries)) == bool(good(left))
     assert any(each.verified for each in good(entries)) == any(each.verified for each in good(left))
-    ours = [each for each in entries if each.origin == "created"]
+    ours = [each for each in entries if counts(each)]
     newest_good = [each.name for each in good(ours)[-keep:]]
     assert not set(newest_good) & set(plan)
     shuffled = list(entries)
@@ -68,7 +75,7 @@ def test_what_is_left_is_what_must_stay_and_a_second_run_removes_nothing(entries
     plan = plan_retention(entries, keep)
     left = [each for each in entries if each.name not in plan]
     assert plan_retention(left, keep) == []
-    beyond = good([each for each in left if each.origin == "created"])[:-keep]
+    beyond = good([each for each in left if counts(each)])[:-keep]
     assert all(why_protected(left, each) for each in beyond)
 
 
@@ -81,6 +88,13 @@ def test_the_oldest_go_first_beyond_the_number_that_is_kept() -> None:
 
 def test_archives_that_were_copied_or_uploaded_are_neither_counted_nor_removed() -> None:
     others = [entry(0, origin="found"), entry(1, origin="uploaded"), entry(9, origin="found")]
+    assert plan_retention([*others, entry(4), entry(5)], 2) == []
+    assert plan_retention([*others, entry(4), entry(5), entry(6)], 2) == names(4)
+
+
+@pytest.mark.parametrize("proof", [{"origin_proven": False}, {"origin_proven": True, "trusted": True}])
+def test_one_that_is_not_proven_any_more_is_neither_counted_nor_removed(proof: dict[str, bool]) -> None:
+    others = [entry(0, **proof), entry(9, **proof)]
     assert plan_retention([*others, entry(4), entry(5)], 2) == []
     assert plan_retention([*others, entry(4), entry(5), entry(6)], 2) == names(4)
 
