@@ -85,6 +85,12 @@ class Views:
                 common = min(_common(identity, query), query.one.sequence, query.other.sequence)
                 return diff_page(query, one, other, common)
 
+    def generation_of(self, view: str) -> str | None:
+        """The generation of the events that a `ScanQuery` with this `generation` reads; None if it is not known."""
+        if is_id(view):
+            return view
+        return next((moment.generation for moment in self._resolved.copy().values() if _key_of(moment) == view), None)
+
     @contextmanager
     def _reading(self, registry: EventRegistry, view: PastView) -> Iterator[EventRegistry]:
         """Yield the registry that has a view: `registry`, the present one, or that of a past database."""

@@ -156,7 +156,7 @@ class StoreService(ComposedStore):
             self.event_log,
             self._backups_owner(),
             self._restores_owner(),
-            PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log),
+            PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log, self.head_check.settle_copied),
             kafka_control,
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
             health,

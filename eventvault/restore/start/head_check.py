@@ -25,6 +25,7 @@ from eventvault.database.generation import (
     lineage,
 )
 from eventvault.database.registry import EventRegistry
+from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.moments.plan import Sources
@@ -73,6 +74,16 @@ class HeadCheck:
             for begun in _begun_without_restore(registry.identity):
                 if begun.reason == UNCHECKED and begun.id not in self._checked:
                     self._recheck(registry.identity, begun)
+
+    def settle_copied(self, query: ScanQuery) -> None:
+        """Forget each problem whose events were all appended to the present. query: what was appended."""
+        for problem in self._problems.waiting():
+            if problem.code == CODE and _is_covered(problem, query):
+                try:
+                    self._problems.accept(problem)
+                    log.info("the events that generation %s lacked were appended to the present", problem.about)
+                except (EventVaultError, OSError) as error:  # the events are there, so the request has succeeded
+                    log.warning("health goes on naming generation %s: %s", problem.about, error)
 
     def _compare(self, registry: EventRegistry, before: Head | None) -> str | None:
         """Replay what can be replayed, and return the reason for a generation to begin, if there is one.
@@ -139,6 +150,18 @@ def _begun_without_restore(identity: StoreIdentity) -> list[Generation]:
     generations = identity.by_id()
     present = [generations[generation] for generation, _ in lineage(generations, identity.generation)]
     return [generation for generation in present if generation.reason in REASONS_WITHOUT_RESTORE]
+
+
+def _is_covered(problem: Problem, query: ScanQuery) -> bool:
+    """Whether `query` asks for all that can be restored of what `problem` names.
+
+    That begins with event 1: the database may have gone on elsewhere, so that its events before the fork differ too.
+    """
+    generation, last = problem.details.get("generation"), problem.details.get("sequence")
+    if generation is None or last is None or query.upto is None:
+        return False
+    whole = ScanQuery(upto=query.upto, generation=generation, limit=query.limit)
+    return query == whole and problem.details["forkSequence"] < last <= query.upto
 
 
 def _describe(begun: Generation, beyond: Beyond | None) -> Problem:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from eventvault.database.bus import EventBus
 from eventvault.database.values import ScanQuery
 from eventvault.past.copy_into_present import copy_events_to_present
@@ -14,11 +18,21 @@ from eventvault.store.ports.past_reader import PastReader
 
 
 class PastReaderOwner(PastReader):
-    def __init__(self, lifecycle: Lifecycle, bus: EventBus, views: Views, event_log: EventLog) -> None:
+    """on_copied: called with what was asked for once all of it is in the present."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        bus: EventBus,
+        views: Views,
+        event_log: EventLog,
+        on_copied: Callable[[ScanQuery], None],
+    ) -> None:
         self._lifecycle = lifecycle
         self._bus = bus
         self._views = views
         self._event_log = event_log
+        self._on_copied = on_copied
 
     def resolve_moment(self, moment: Moment) -> PastView:
         self._lifecycle.check_readable()
@@ -34,4 +48,7 @@ class PastReaderOwner(PastReader):
         return self._views.diff(query)
 
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
-        return copy_events_to_present(query, self._event_log)
+        result = copy_events_to_present(query, self._event_log)
+        generation = self._views.generation_of(query.generation) if query.generation is not None else None
+        self._on_copied(msgspec.structs.replace(query, generation=generation))
+        return result

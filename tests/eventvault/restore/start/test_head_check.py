@@ -21,6 +21,7 @@ from eventvault.backups.installation import installation_of
 from eventvault.database.generation import Generation
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, EventRegistry
+from eventvault.database.values import ScanQuery
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import StoredOffset
@@ -179,6 +180,37 @@ def test_what_other_events_precede_is_not_replayed_and_health_says_how_to_bring_
     with closing(open_checked(quick.database)) as db:
         EventRegistry(db, quick.database).append([AppendBatch(drafts(1, "elsewhere"), b"12345678")])
     assert_rolled_back(quick, lost, events, ["before-0", "elsewhere-0"])
+
+
+@pytest.mark.parametrize(
+    ("part", "settled"),
+    [
+        pytest.param({}, True, id="everything"),
+        pytest.param({"after": 1}, False, id="not the first"),
+        pytest.param({"upto": 4}, False, id="not the last"),
+        pytest.param({"type": "t"}, False, id="a filter"),
+    ],
+)
+def test_what_is_missing_may_be_appended_to_the_present_instead(
+    quick: Settings, part: dict[str, Any], settled: bool
+) -> None:
+    with put_back(quick, at=1) as service:
+        service.append(drafts(1, "ours"))
+        wait_for(service, 2)
+        service.append(drafts(3, "lost"))
+        lost = present(service).id
+    with closing(open_checked(quick.database)) as db:
+        EventRegistry(db, quick.database).append([AppendBatch(drafts(1, "elsewhere"), b"12345678")])
+    rest = [] if settled else ["rolled_back"]
+    with running_service(quick) as service:
+        service.append(drafts(1, "anew"))
+        view = service.resolve_moment(Moment(generation=lost, sequence=5))
+        query = ScanQuery(generation=view.generation, upto=view.sequence)
+        service.copy_events_to_present(msgspec.structs.replace(query, **part))
+        assert problem_codes(service) == rest
+    with running_service(quick) as service:
+        assert problem_codes(service) == rest
+        assert {"elsewhere-0", "anew-0", "lost-1"} <= set(ids(service))
 
 
 def test_what_has_a_hole_before_it_is_not_replayed_and_health_says_so(quick: Settings) -> None:
