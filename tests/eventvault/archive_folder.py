@@ -21,7 +21,7 @@ from eventvault.errors import (
 NOON = "2024-12-27T12:00:00.123Z"
 KEY, ANOTHER_KEY = bytes(32), bytes(range(32))
 ROOT = bytes(range(100, 132))
-FIRST = Generation("g1", None, 0, "created", 1)
+FIRST = Generation("00000000000000a1", None, 0, "created", 1)
 
 
 def manifest(name: str, **more: Any) -> Manifest:

@@ -35,7 +35,7 @@ def test_an_archive_that_was_made_here_is_listed_with_all_that_is_known(folder: 
     entry = folder.catalogue().record_created("a.tar.gz", sha256="5" * 64, verified=9)
     assert entry == BackupEntry(
         name="a.tar.gz", path=str(path), size=path.stat().st_size, created=clock.parse(NOON), label="a label",
-        events=42, sequence=42, generation="g1", verified=9, own_verified=9, sha256="5" * 64, checked="digests",
+        events=42, sequence=42, generation="00000000000000a1", verified=9, own_verified=9, sha256="5" * 64, checked="digests",
         content_checked=True, origin="created", origin_proven=True, installation="here",
         arrived=path.stat().st_mtime_ns // 1000, unique_bytes=path.stat().st_size,
     )  # fmt: skip
@@ -221,7 +221,12 @@ def test_each_flipped_bit_of_the_catalogue_is_detected_and_its_archives_are_read
         flipped[position] ^= 1 << position % 8
         path.write_bytes(flipped)
         (entry,) = folder.catalogue().entries()
-        assert (entry.origin, entry.sequence, entry.generation, entry.verified) == ("created", 42, "g1", None)
+        assert (entry.origin, entry.sequence, entry.generation, entry.verified) == (
+            "created",
+            42,
+            "00000000000000a1",
+            None,
+        )
         damaged = path.with_name(".catalogue.json.damaged")
         assert damaged.read_bytes() == flipped
         damaged.unlink()
