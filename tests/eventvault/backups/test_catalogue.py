@@ -22,7 +22,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     InvalidInput,
 )
-from tests.eventvault.archive_folder import KEY, NOON, ROOT, Folder, listed, manifest
+from tests.eventvault.archive_folder import FIRST, KEY, NOON, ROOT, Folder, listed, manifest
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_an_archive_that_was_made_here_is_listed_with_all_that_is_known(folder: 
     entry = folder.catalogue().record_created("a.tar.gz", sha256="5" * 64, verified=9)
     assert entry == BackupEntry(
         name="a.tar.gz", path=str(path), size=path.stat().st_size, created=clock.parse(NOON), label="a label",
-        events=42, sequence=42, generation="00000000000000a1", verified=9, own_verified=9, sha256="5" * 64, checked="digests",
+        events=42, sequence=42, generation=FIRST.id, verified=9, own_verified=9, sha256="5" * 64, checked="digests",
         content_checked=True, origin="created", origin_proven=True, installation="here",
         arrived=path.stat().st_mtime_ns // 1000, unique_bytes=path.stat().st_size,
     )  # fmt: skip
@@ -224,7 +224,7 @@ def test_each_flipped_bit_of_the_catalogue_is_detected_and_its_archives_are_read
         assert (entry.origin, entry.sequence, entry.generation, entry.verified) == (
             "created",
             42,
-            "00000000000000a1",
+            FIRST.id,
             None,
         )
         damaged = path.with_name(".catalogue.json.damaged")

@@ -115,7 +115,7 @@ def test_rotation_leaves_an_archive_that_another_key_proved_for_a_while(
         for path, key in zip(key_files, keys, strict=True):
             path.write_bytes(key)
         for _ in range(2):
-            service.create_backup()
+            service.create_backup("later")  # within the same second it could have the name of the first one
         assert evil.exists()
         assert not made.exists()
         assert len(service.list_backups()) == 2
