@@ -86,6 +86,8 @@ class EventBus:
         """Called while a damaged database is closed; returns whether it may be whole now."""
         self.on_writes_stopped: Callable[[], None] = lambda: None
         """Called once a merge has met damage, from the thread of the committer."""
+        self.on_damage_read: Callable[[], None] = lambda: None
+        """Called when a read meets damage for the first time since the opening, from the reader's thread."""
         self.check: Check = _no_check
         """Called at each opening before anything is appended, with the head at which the database was closed before, if
         this process had it open. Raises why the database cannot be used."""
@@ -98,6 +100,9 @@ class EventBus:
         self._users = 0
         self._started = False
         self._closing = False
+        self._damage_was_read = False
+        self._remedy: str | None = None
+        """What an operator can do about the damage of the open database, once that is known."""
         self._writes_stopped: DatabaseDamaged | None = None
         """Why LevelDB refuses every write: a merge met damage. It would again soon after a reopening."""
         self._writable = False
@@ -169,12 +174,17 @@ class EventBus:
     def report_damage(self, error: plyvel.Error, *, stops_writes: bool = False) -> DatabaseDamaged:
         """Let health name the damage that LevelDB met. stops_writes: it refuses every write from now on."""
         damage = opening.damaged(self.database, text_of(error))
+        if self._remedy is not None:
+            damage = DatabaseDamaged(damage.message, hint=self._remedy)
         if stops_writes or self._writes_stopped is None:
             self.problem = damage
         if stops_writes:
             self._writes_stopped = damage
             log.error("%s; events can be read, but none can be written", damage)
             self.on_writes_stopped()
+        elif not self._damage_was_read:
+            self._damage_was_read = True
+            self.on_damage_read()
         return damage
 
     def check_writable(self) -> None:
@@ -227,9 +237,12 @@ class EventBus:
                 self._open()
 
     def hint_at_remedy(self, hint: str) -> None:
-        """Say with the damage that stopped all writes what an operator can do."""
+        """Say with the damage of the open database what an operator can do."""
+        self._remedy = hint
         if self._writes_stopped is not None:
             self.problem = self._writes_stopped = DatabaseDamaged(self._writes_stopped.message, hint=hint)
+        elif isinstance(self.problem, DatabaseDamaged):
+            self.problem = DatabaseDamaged(self.problem.message, hint=hint)
 
     def swap(
         self, replace_folder: Callable[[], None], before_close: Callable[[EventRegistry], None] = lambda _: None
@@ -331,7 +344,7 @@ class EventBus:
 
     def _open_as_it_is(self) -> EventRegistry:
         """Open the database in place of a view, or if the disk refuses that, make sure of a view. Raises the reason."""
-        self._writes_stopped = None
+        self._writes_stopped, self._remedy, self._damage_was_read = None, None, False
         try:
             db, registry = self._opened(self._open_leveldb, self.check)
         except (*SYSTEM_ERRORS, EventVaultError) as error:

@@ -53,6 +53,10 @@ class TableRepair:
         """Repair the open database, whose writes have stopped, in a thread. Returns at once."""
         threading.Thread(target=self._repair_open, name="table-repair", daemon=True).start()
 
+    def start_naming_remedy(self) -> None:
+        """Find out in a thread which restore replaces the database, in which a read met damage. Returns at once."""
+        threading.Thread(target=self._name_remedy, name="remedy", daemon=True).start()
+
     def stop(self) -> None:
         """Repair no more; wait for a repair that is under way, for STOP_SECONDS at most."""
         self._stopping.set()
@@ -75,6 +79,12 @@ class TableRepair:
                     self._bus.hint_at_remedy(self._hint())
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             log.warning("the damaged tables of the database could not be replaced: %s", error)
+
+    def _name_remedy(self) -> None:
+        try:
+            self._bus.hint_at_remedy(self._hint())
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            log.warning("what replaces the damaged database is not known: %s", error)
 
     def _repair(self, while_closed: Callable[[Callable[[], None]], None]) -> bool:
         """Replace all damaged tables, or none. while_closed: calls its argument while the database is closed."""

@@ -114,6 +114,7 @@ class StoreService(ComposedStore):
         self.bus.check = self._check_opened
         self._history = history
         self.table_repair = TableRepair(settings, self.bus, self.catalogue, self._remedy)
+        self.bus.on_damage_read = self.table_repair.start_naming_remedy
         self.bus.on_writes_stopped, self.bus.repair = self.table_repair.start, self.table_repair.repair_closed
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
