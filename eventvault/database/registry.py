@@ -32,18 +32,18 @@ class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     metadata: Sequence[tuple[bytes, bytes]] = ()
 
 
-def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int = WRITE_BUFFER_BYTES) -> Any:
+def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int | None = None) -> Any:
     """Open a LevelDB with EventVault's options. Raises plyvel.IOError if another process has it open.
 
     Paranoid checks refuse a log with a torn end: `eventvault.database.opening.open_checked` cuts it off first.
-    write_buffer: in bytes; LevelDB has two of them.
+    write_buffer: in bytes (default: WRITE_BUFFER_BYTES); LevelDB has two of them.
     """
     return plyvel.DB(
         str(folder),
         create_if_missing=create,
         error_if_exists=create,
         paranoid_checks=True,
-        write_buffer_size=write_buffer,
+        write_buffer_size=write_buffer or WRITE_BUFFER_BYTES,
         lru_cache_size=CACHE_BYTES,
         bloom_filter_bits=BLOOM_BITS,
     )
