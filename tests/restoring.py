@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -17,8 +18,9 @@ from typing import Any
 import msgspec
 import orjson
 import plyvel
+import pytest
 
-from eventvault import clock
+from eventvault import clock, small_files
 from eventvault.archive import reader, writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import seal_root
@@ -29,6 +31,7 @@ from eventvault.events import event
 from eventvault.events.event import EventDraft
 from eventvault.store.ports.store import Store
 from eventvault.store.service import StoreService
+from tests import processes
 
 LONG_AGO = "2024-12-27T12:00:00.123Z"
 
@@ -170,6 +173,28 @@ def bytes_of(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, bytes]:
 
 def problem_codes(store: Store) -> list[str]:
     return [problem["code"] for problem in store.status()["problems"]]
+
+
+def accept_incomplete_recovery(service: StoreService) -> None:
+    """Accept what a recovery lacks, and wait until it is done."""
+    assert "recovery_incomplete" in problem_codes(service)
+    service.accept_problem("recovery_incomplete")
+    processes.wait_until(lambda: service.state == "serving", "the accepted recovery is not done")
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """A small file on a disk that fails."""
+    read_bytes = small_files.read_bytes
+
+    def read(asked: Path) -> bytes:
+        if asked == path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(asked))
+        return read_bytes(asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_files, "read_bytes", read)
+        yield
 
 
 def put_in_the_way(folder: Path) -> None:

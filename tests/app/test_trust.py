@@ -16,7 +16,7 @@ from eventvault import data_folders
 from eventvault.backups.installation_key import ensure_key
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archive
+from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archive, unreadable
 from tests.stores import running_service
 
 Trust = Callable[..., Result]
@@ -197,13 +197,10 @@ def test_a_list_that_cannot_be_read_now_trusts_nothing_and_is_not_replaced(
     key = str(elsewhere.backup_dir / data_folders.INSTALLATION_KEY)
     told(trust(key, "--json"))
     path = settings.storage_dir / data_folders.TRUSTED
-    path.rename(path.with_name("away"))
-    path.mkdir()
-    assert not proven(service, theirs)
-    assert [problem["code"] for problem in service.status()["problems"]] == ["trust_unreadable"]
-    assert trust("--list", "--json").exit_code == 6
-    assert trust("blake3:" + "1" * 64, "--json").exit_code == 6
-    path.rmdir()
-    path.with_name("away").rename(path)
+    with unreadable(path):
+        assert not proven(service, theirs)
+        assert [problem["code"] for problem in service.status()["problems"]] == ["trust_unreadable"]
+        assert trust("--list", "--json").exit_code == 6
+        assert trust("blake3:" + "1" * 64, "--json").exit_code == 6
     assert proven(service, theirs)
     assert service.status()["problems"] == []

@@ -45,6 +45,7 @@ from tests.restoring import (
     make_foreign_database,
     opened,
     times_of,
+    unreadable,
 )
 from tests.service import PROJECT
 from tests.stores import running_service
@@ -465,13 +466,11 @@ def test_an_archive_is_not_taken_for_another_ones_while_the_key_cannot_be_read(
 ) -> None:
     made = service.create_backup().backup.name
     (settings.backup_dir / data_folders.CATALOGUE).unlink()
-    key = settings.storage_dir / data_folders.INSTALLATION_KEY
-    key.rename(key.with_name("moved"))
-    key.mkdir()
-    with pytest.raises(BackupsUnavailable, match="key of this installation cannot be read"):
+    with (
+        unreadable(settings.storage_dir / data_folders.INSTALLATION_KEY),
+        pytest.raises(BackupsUnavailable, match="key of this installation cannot be read"),
+    ):
         service.restore(made)
-    key.rmdir()
-    key.with_name("moved").rename(key)
     assert service.restore(made).proven
 
 

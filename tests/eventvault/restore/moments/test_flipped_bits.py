@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from benchmarks import events
 from eventvault.archive import writer
 from eventvault.archive.manifest import Manifest
+from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveError
 from eventvault.restore.check import check_archive
 from eventvault.restore.prepare import prepare_restore
 from tests.eventvault.archive_folder import manifest
 from tests.mutations import seal_of
+from tests.restoring import times_of
 
 FLIPS = 200
 
@@ -27,9 +30,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("flips")
     database = folder / "event_registry_db"
     count = events.fill(database, 200_000)
+    times = times_of(database)
+    with closing(open_leveldb(database)) as db:
+        identity = EventRegistry(db, database).identity
     for name in ("LOCK", "LOG", "LOG.old", "EVENTVAULT"):
         (database / name).unlink(missing_ok=True)
-    about: Manifest = manifest("a.tar.gz", events=count, last_sequence=count)
+    about: Manifest = manifest(
+        "a.tar.gz", events=count, last_sequence=count, store_id=identity.store_id, generation=identity.present,
+        generations=list(identity.generations), first_time=times[0], last_time=times[1],
+    )  # fmt: skip
     writer.write_archive(folder / "a.tar.gz", database, about)
     content = (folder / "a.tar.gz").read_bytes()
     assert (

@@ -15,7 +15,16 @@ from eventvault.errors import MomentUnavailable
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
-from tests.restoring import drafts, forge_archive, generation, live, prefixes, problem_codes, put
+from tests.restoring import (
+    accept_incomplete_recovery,
+    drafts,
+    forge_archive,
+    generation,
+    live,
+    prefixes,
+    problem_codes,
+    put,
+)
 from tests.stores import running_service
 
 ENVIRONMENT = {"JOURNAL_INTERVAL": "3600000", "AUTO_RECOVER": "true", "MAX_BACKUPS": "2", "KEEP_UNDO": "0"}
@@ -116,10 +125,11 @@ def test_a_lost_disk_is_recovered_from_what_is_proven(settings: Settings) -> Non
     shutil.rmtree(settings.storage_dir)
 
     with running_service(settings) as service:
+        accept_incomplete_recovery(service)
         assert live(service) == events
         assert problem_codes(service) == []
-        notes = service.status()["lastRestore"]["notes"]
-        assert [note.split(",")[0] for note in notes if "not proven" in note] == ["done without: forged2.tar.gz"]
+        notes = " ".join(service.status()["lastRestore"]["notes"])
+        assert [number for number in range(3) if f"forged{number}.tar.gz" in notes] == [2]
 
 
 @pytest.mark.parametrize("lost", ["the journal", "the journal and the catalogue"])
@@ -134,6 +144,7 @@ def test_a_lost_disk_is_recovered_from_the_archives_alone(settings: Settings, lo
         (settings.backup_dir / ".catalogue.json").unlink()
 
     with running_service(settings) as service:
+        accept_incomplete_recovery(service)
         assert prefixes(service) == {"a": 3}
 
 
