@@ -8,7 +8,7 @@ before good records is damage.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,18 +108,24 @@ def _table_problems(folder: Path, names: Iterable[str], version: Version) -> lis
     return problems
 
 
-def _log_problems(logs: Iterable[LogState], version: Version) -> list[str]:
-    """Return damage within logs, and gaps between the MANIFEST and the logs or between two logs."""
+def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
+    """Return damage within logs, and gaps between the MANIFEST and the logs or between two logs.
+
+    Only the newest log can have a torn end: LevelDB begins a log after the last record of the one before.
+    """
     problems = []
     expected = version.last_sequence + 1
-    for log in logs:
+    for position, log in enumerate(logs):
+        followed = any(later.size for later in logs[position + 1 :])
         if log.ending is Ending.DAMAGED:
             problems.append(f"{log.name} is damaged: {log.reason}")
+        elif log.ending is Ending.TORN and followed:
+            problems.append(f"{log.name} is damaged: {log.reason}, and a later log follows")
         if log.first is None or log.next is None:
             continue
         if log.first > expected:
             problems.append(f"{log.name} begins at {log.first}, but what comes before it ends at {expected - 1}")
-        expected = max(expected, log.next)
+        expected = log.next
     return problems
 
 

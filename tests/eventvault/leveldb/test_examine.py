@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_a_flipped_bit_in_the_last_record_is_a_torn_tail_that_has_changed(databa
     found = examine_database(database)
     assert not found.damaged
     assert (found.logs[0].ending, found.logs[0].records, found.logs[0].changed) == (Ending.TORN, 49, True)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied"])
+def test_a_log_before_the_newest_one_has_no_torn_end(database: Path, harm: str) -> None:
+    """LevelDB began the later log after a whole record: what is missing before it was on disk."""
+    log = the(database, "*.log")
+    later = log.with_name(f"{int(log.stem) + 1:06d}.log")
+    later.write_bytes(write_log([struct.pack("<QI", 2051, 1) + b"\x01\x01k\x01v"]))
+    assert not examine_database(database).damaged
+    content = bytearray(log.read_bytes())
+    if harm == "flipped":
+        content[-10] ^= 4
+    log.write_bytes({"cut": content[:-10], "flipped": content, "emptied": content[:50]}[harm])
+    assert f"{log.name} is damaged" in examine_database(database).problems[0]
 
 
 def problem(folder: Path) -> str:
