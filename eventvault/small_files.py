@@ -55,12 +55,12 @@ class NotAFile(SmallFileDamaged):
 def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: int = 0o666) -> None:
     """Write `content` durably. replace, mode: as for `eventvault.files.durable_file`. Raises NoSpace or OSError.
 
-    content: a struct with the member `format: Literal[…]`, the version, and `forbid_unknown_fields`. A folder in the
-    place of the file is quarantined.
+    content: a struct with the member `format: Literal[…]`, the version, and `forbid_unknown_fields`. A folder, a pipe
+    or a device in the place of the file is quarantined.
     """
     text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
     checksum = b' "checksum": "sha256:%s",\n' % hashlib.sha256(text).hexdigest().encode()
-    if replace and path.is_dir():
+    if replace and path.exists() and not path.is_file():
         quarantine(path)
     write_durably(path, b"{\n" + checksum + text.removeprefix(b"{\n"), replace=replace, mode=mode)
 

@@ -65,7 +65,7 @@ def test_create_backup(shared: Service) -> None:
     assert answer["success"] is True
     assert path.parent == shared.folder("BACKUP_DIR")
     assert NAME.fullmatch(path.name)
-    assert path.name.endswith("_manual-backup.tar.gz")
+    assert "_manual-backup" in path.name  # with a number after it if another test made one in the same second
     assert answer["size"] == path.stat().st_size
 
 
