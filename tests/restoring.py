@@ -242,6 +242,21 @@ def waiting_chore(service: StoreService) -> Iterator[threading.Event]:
     go_on.set()
 
 
+def written_archives(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The answers of the chores that will write archives."""
+    answers: list[dict[str, Any]] = []
+    run = service.chores.run
+
+    def noting(name: str, **arguments: Any) -> dict[str, Any]:
+        answer = run(name, **arguments)
+        if name == "write_archive":
+            answers.append(answer)
+        return answer
+
+    monkeypatch.setattr(service.chores, "run", noting)
+    return answers
+
+
 def forge_archive(
     like: Path, path: Path, events: int, *, key: bytes = b"not the key of the installation!", **changes: Any
 ) -> Path:

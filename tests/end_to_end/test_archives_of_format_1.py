@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,9 +16,8 @@ from eventvault.archive import reader
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.files import FileIdentity
 from eventvault.settings import Settings
-from eventvault.store.service import StoreService
 from tests import format_1
-from tests.restoring import append_random, live
+from tests.restoring import append_random, live, written_archives
 from tests.stores import running_service
 
 COUNT = 20
@@ -66,25 +64,11 @@ def settings(request: pytest.FixtureRequest, settings_with: Callable[..., Settin
     return chosen
 
 
-def answers_of_backups(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = []
-    run = service.chores.run
-
-    def noting(name: str, **arguments: Any) -> dict[str, Any]:
-        answer = run(name, **arguments)
-        if name == "write_archive":
-            answers.append(answer)
-        return answer
-
-    monkeypatch.setattr(service.chores, "run", noting)
-    return answers
-
-
 @pytest.mark.root
 @pytest.mark.slow
 def test_the_next_backup_takes_their_members_over(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_service(settings) as service:
-        answers = answers_of_backups(service, monkeypatch)
+        answers = written_archives(service, monkeypatch)
         entries = service.list_backups()
         assert len(entries) == COUNT
         assert all(entry.origin_proven and entry.verified and not entry.problem for entry in entries)
@@ -116,7 +100,7 @@ def test_members_of_archives_that_nothing_proves_are_not_taken_over(
     (settings.backup_dir / data_folders.CATALOGUE).unlink()
     shutil.rmtree(settings.backup_dir / data_folders.JOURNAL, ignore_errors=True)
     with running_service(settings) as service:
-        answers = answers_of_backups(service, monkeypatch)
+        answers = written_archives(service, monkeypatch)
         made = service.create_backup().backup
 
         assert answers[0]["copied"] == 0

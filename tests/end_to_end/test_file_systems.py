@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.mounts import KINDS
-from tests.restoring import drafts, leftovers, live
+from tests.restoring import drafts, leftovers, live, written_archives
 from tests.service import Service
 from tests.stores import running_service
 
@@ -34,21 +33,6 @@ def post(service: StoreService, count: int, prefix: str) -> None:
     """Append events that do not compress well, and write a segment of the journal with them."""
     service.append([draft for n in range(count) for draft in drafts(1, f"{prefix}-{n}", data=secrets.token_hex(600))])
     assert service.journal.flush()
-
-
-def written_archives(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The answers of the chores that will write archives."""
-    answers: list[dict[str, Any]] = []
-    run = service.chores.run
-
-    def noting(name: str, **arguments: Any) -> dict[str, Any]:
-        answer = run(name, **arguments)
-        if name == "write_archive":
-            answers.append(answer)
-        return answer
-
-    monkeypatch.setattr(service.chores, "run", noting)
-    return answers
 
 
 def assert_well(service: StoreService, wanted: list[bytes]) -> None:

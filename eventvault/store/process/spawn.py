@@ -80,7 +80,7 @@ class Spawner:
             while time.monotonic() < deadline:
                 if not self.listens():
                     self._start(deadline)
-                elif self._is_present(is_own, deadline):
+                elif self._is_present(is_own):
                     return
 
     @contextlib.contextmanager
@@ -96,7 +96,7 @@ class Spawner:
         finally:
             self._lock.release()
 
-    def _is_present(self, is_own: Callable[[wire.Hello], bool], deadline: float) -> bool:
+    def _is_present(self, is_own: Callable[[wire.Hello], bool]) -> bool:
         """Whether the present store is an own one; another one has ended when this returns."""
         try:
             with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
