@@ -256,11 +256,11 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
 @blueprint.arguments(schemas.VerifyQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.OneBackupSchema)
 def verify_backup(asked: dict[str, Any], name: str) -> Response:
-    """Of a backup that was made here, checks that its bytes are those that were checked when it was made.
+    """Compares a backup that was made and checked here with its digests.
 
-    Of any other, and of every backup with `?records=true`: every checksum, including LevelDB's, every record, the
-    sequence for gaps, and the number of events. `checked` in the answer says which: `digests` or `records`. 422 says
-    what is damaged and where. From then on the backup does not count as good.
+    Checks of any other, and of every backup with `?records=true`: every checksum, including LevelDB's, every record,
+    the sequence for gaps, and the number of events. `checked` in the answer says which: `digests` or `records`.
+    422 says what is damaged and where. From then on the backup does not count as good.
     """
     with store_for_long_call() as store:
         entry = store.verify_backup(name_in_path(name), records=asked["records"])

@@ -41,7 +41,7 @@ _accept = AcceptSchema()
 @blueprint.response(200, AcceptedSchema)
 @accepts_parameters(body=True)
 def accept(code: str) -> Response:
-    """Accepts a problem that health names as `acceptable`, so that health no longer names it.
+    """Accepts a problem that has `acceptable: true` in health. Health stops naming it.
 
     404 for an unknown code. 409 if no such problem waits for a decision. 422 if several have the code: name one in
     `about`. Then nothing was changed.
