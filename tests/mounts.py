@@ -92,29 +92,29 @@ def folder_on(mount_of: Callable[[str], Path], tmp_path: Path) -> Iterator[Calla
 
 
 @contextmanager
-def mount(kind: str, folder: Path) -> Iterator[Path]:
+def mount(kind: str, folder: Path, megabytes: int = MEGABYTES) -> Iterator[Path]:
     """Mount a file system of one of KINDS in `folder`, and return its mount point. Raises CannotMount."""
     mount_point = folder / "mount"
     mount_point.mkdir()
-    with _file_system(kind, mount_point):
+    with _file_system(kind, mount_point, megabytes):
         yield mount_point
 
 
-def _file_system(kind: str, mount_point: Path) -> AbstractContextManager[None]:
+def _file_system(kind: str, mount_point: Path, megabytes: int) -> AbstractContextManager[None]:
     if kind in LIMITED:
         return _limited(mount_point, *LIMITED[kind])
-    return _tmpfs(mount_point) if kind == "tmpfs" else _disk_in_a_file(kind, mount_point)
+    return _tmpfs(mount_point, megabytes) if kind == "tmpfs" else _disk_in_a_file(kind, mount_point, megabytes)
 
 
-def _tmpfs(folder: Path, megabytes: int = MEGABYTES, inodes: int = 0) -> AbstractContextManager[None]:
+def _tmpfs(folder: Path, megabytes: int, inodes: int = 0) -> AbstractContextManager[None]:
     return _mounted(folder, "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={inodes}", "tmpfs")
 
 
 @contextmanager
-def _disk_in_a_file(kind: str, mount_point: Path) -> Iterator[None]:
+def _disk_in_a_file(kind: str, mount_point: Path, megabytes: int) -> Iterator[None]:
     image = mount_point.with_name("image")
     with image.open("xb") as file:
-        file.truncate(MEGABYTES * 2**20)
+        file.truncate(megabytes * 2**20)
     try:
         _run(*MAKE_DISK[kind], str(image))
         with _mounted(mount_point, "-t", kind, "-o", "loop", str(image)):
