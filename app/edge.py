@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from flask import Flask, current_app
 
+from app.request_end import at_request_end
 from eventvault.errors import TooBusy
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
@@ -39,13 +40,16 @@ class Slots:
         self._wait_seconds = wait_seconds
 
     def acquire(self) -> Callable[[], None]:
-        """Take a slot and return the function that frees it, which may be called repeatedly. Raises TooBusy."""
+        """Take a slot and return the function that frees it, which may be called repeatedly. Raises TooBusy.
+
+        The end of the request frees it too, however the request ends.
+        """
         if not self._free.acquire(timeout=self._wait_seconds):
             raise TooBusy(
                 f"{self._limit} {self._what} are already running in this process",
                 hint="try again when one of them has ended",
             )
-        return _CallOnce(self._free.release)
+        return at_request_end(_CallOnce(self._free.release))
 
 
 class _CallOnce:

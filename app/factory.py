@@ -26,6 +26,7 @@ from app.health.routes import blueprint as health
 from app.kafka.routes import blueprint as kafka
 from app.problems.routes import blueprint as problems
 from app.replies import OrjsonProvider
+from app.request_end import RequestEnd
 from app.store import COMMAND
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
@@ -56,7 +57,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
     app.config.update(_CONFIGURATION)
-    app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = SecurityHeaders(RequestEnd(app.wsgi_app))  # type: ignore[method-assign]
     attach(app, Edge(settings, store or (_for_command(settings) if _is_command() else _initialized(settings))))
     _register(app, AccessRules(settings))
     return app

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TypeVar
+from urllib.parse import quote
 
 from flask import Response
 
 from eventvault.errors import StoreRestoring, StoreUnavailable
 
 NDJSON = "application/x-ndjson"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 _RETRY_SECONDS = 60.0
 """Seconds that a started answer waits for an unavailable store, because its status is already sent."""
@@ -22,9 +27,23 @@ def ndjson_response(lines: Iterator[bytes], release: Callable[[], None], name: s
     """Return an NDJSON answer for a file of that name. release: called when the answer ends or breaks off."""
     response = Response(lines, content_type=NDJSON)
     response.call_on_close(release)
-    response.headers["Content-Disposition"] = f"attachment; filename={name}"
+    response.headers["Content-Disposition"] = attachment(name)
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def attachment(name: str) -> str:
+    """Return the `Content-Disposition` of a download with this file name: RFC 6266, with RFC 8187 beyond plain names.
+
+    A header is ASCII. A client that does not know `filename*` gets a name without what ASCII lacks.
+    """
+    if _PLAIN_NAME.fullmatch(name):
+        return f"attachment; filename={name}"
+    plain = re.sub(r"[^A-Za-z0-9._ -]", "", unicodedata.normalize("NFKD", name))
+    stem, dot, suffix = plain.partition(".")
+    return (
+        f"attachment; filename=\"{stem.strip() or 'download'}{dot}{suffix}\"; filename*=UTF-8''{quote(name, safe='')}"
+    )
 
 
 def retry_while_store_is_away(call: Callable[[], T]) -> T:

@@ -23,6 +23,7 @@ import orjson
 
 from eventvault import clock, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.printable import encodable
 
 log = logging.getLogger("BackupManager")
 
@@ -143,7 +144,7 @@ def main(name: str, parent: int, niceness: int, clock_correction: int) -> None:
         answer = {"result": chore(**arguments)}
     except (errors.EventVaultError, *SYSTEM_ERRORS) as error:
         answer = {"error": as_event_vault_error(name, error).to_wire()}
-    sys.stdout.buffer.write(orjson.dumps(answer, default=str))
+    sys.stdout.buffer.write(orjson.dumps(encodable(answer), default=str))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from eventvault.printable import encodable, printable
+
 
 class EventVaultError(Exception):
     """The root of the tree.
@@ -21,13 +23,13 @@ class EventVaultError(Exception):
     code: ClassVar[str] = "internal_error"
 
     def __init__(self, message: str, *, hint: str = "", **details: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = printable(hint)
         self.details = details
+        super().__init__(self.message)
 
     def to_wire(self) -> dict[str, Any]:
-        return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
+        return {"code": self.code, "message": self.message, "hint": self.hint, "details": encodable(self.details)}
 
 
 class InvalidSettings(EventVaultError):

@@ -10,6 +10,7 @@ import sys
 
 import structlog
 
+from eventvault.printable import printable
 from eventvault.settings import Settings
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -34,11 +35,19 @@ def setup(settings: Settings) -> logging.Formatter:
     return formatter
 
 
+def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape control characters, so that the name of a file cannot look like a line of the log."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def _formatter(form: str) -> logging.Formatter:
     if form == "text":
         final: list[structlog.typing.Processor] = [
+            _on_one_line,
             # The default traceback has all local variables, so events and secrets, and takes 0.4 s.
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     else:
         final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

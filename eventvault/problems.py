@@ -18,6 +18,7 @@ import msgspec
 
 from eventvault import clock, data_folders, small_files
 from eventvault.errors import InvalidInput, NoSpace, NothingToAccept
+from eventvault.printable import encodable, printable
 
 log = logging.getLogger("BackupManager")
 
@@ -53,6 +54,11 @@ class Problem(msgspec.Struct, frozen=True):
     about: str | None = None
     since: int | None = None
     details: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        shown = {"message": printable(self.message), "hint": printable(self.hint), "details": encodable(self.details)}
+        for name, value in {**shown, "about": self.about and printable(self.about)}.items():
+            msgspec.structs.force_setattr(self, name, value)
 
     def describe(self, *, acceptable: bool = False) -> dict[str, Any]:
         """Return the problem as health shows it. acceptable: it waits for a decision."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from eventvault import data_folders
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
+from eventvault.printable import is_utf8, printable
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of `wsgi.py`; relative data folders are resolved against it."""
@@ -60,9 +61,12 @@ def _choice(*values: str) -> Kind:
 
 def _path(text: str) -> Path:
     try:
-        return (PROJECT / Path(text).expanduser()).resolve()
+        path = (PROJECT / Path(text).expanduser()).resolve()
     except RuntimeError as error:  # the home of an unknown user, or a loop of links
         raise ValueError(text) from error
+    if not is_utf8(str(path)):  # a link leads there, or EventVault itself lies there
+        raise ValueError(text)
+    return path
 
 
 def _recover(text: str) -> str:
@@ -99,7 +103,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
-_FOLDER = Kind(_path, "a folder's path; a relative one starts at the folder of wsgi.py")
+_FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
 _LARGEST_BODY = 2**27
@@ -243,6 +247,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     problems = []
     for declaration in DECLARATIONS:
         text = environment.get(declaration.name, "").strip() or declaration.default
+        if not is_utf8(text):
+            problems.append(f"{declaration.name} is not UTF-8: {printable(text)}")
+            continue
         try:
             values[declaration.attribute] = declaration.kind.parse(text) if text else None
         except ValueError:

@@ -54,7 +54,7 @@ def running_client(settings: Settings, command: Sequence[str] = STORE_COMMAND) -
 
 def _has_started(client: StoreClient) -> bool:
     with suppress(EventVaultError):  # such as a disk that fails just now
-        return client.status()["status"] != "restoring"
+        return client.status()["store"]["state"] not in ("starting", "restoring")
     return False
 
 

@@ -15,6 +15,8 @@ from flask import Response, request
 from werkzeug.wsgi import FileWrapper
 
 from app.edge import Edge
+from app.request_end import at_request_end
+from app.streaming import attachment
 from eventvault.archive.locks import shared_lock
 from eventvault.backups.entry import BackupEntry
 from eventvault.files import names_open_file
@@ -29,6 +31,7 @@ def download(edge: Edge, name: str) -> Response:
     release = edge.transfers.acquire()
     resources = ExitStack()
     resources.callback(release)
+    at_request_end(resources.close)
     try:
         handle = resources.enter_context(shared_lock(Path(edge.store.backup_path(name))))
         file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
@@ -50,7 +53,7 @@ def _reply(file: BinaryIO, name: str, entry: BackupEntry | None, close: Callable
     response.content_length = status.st_size
     response.last_modified = datetime.fromtimestamp(int(status.st_mtime), UTC)
     response.set_etag(checksum or f"{status.st_size:x}-{status.st_mtime_ns:x}")
-    response.headers.set("Content-Disposition", "attachment", filename=name)
+    response.headers["Content-Disposition"] = attachment(name)
     if sha256 is not None:
         response.headers["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(sha256)).decode()}:"  # RFC 9530
     response.headers["Cache-Control"] = "private, no-cache"

@@ -62,7 +62,7 @@ def _problems() -> list[dict[str, Any]]:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         status = retry_while_store_is_away(current_store().status)
-        if status["status"] != "restoring" or time.monotonic() > deadline:
+        if status["store"]["state"] not in ("starting", "restoring") or time.monotonic() > deadline:
             problems: list[dict[str, Any]] = status["problems"]
             return problems
         time.sleep(0.1)

@@ -51,7 +51,7 @@ def ready() -> Response:
         return core_error_response(error)
     if status["status"] == "restoring":
         return core_error_response(StoreRestoring("a restore is under way", hint="wait for it to end"))
-    if (status.get("store") or {}).get("state") in ("failed", "stopping", "unreachable"):
+    if (status.get("store") or {}).get("state") in ("starting", "failed", "stopping", "unreachable"):
         return core_error_response(
             StoreUnavailable("the event database is not open", hint="see `problems` of /api/health")
         )

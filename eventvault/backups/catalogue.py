@@ -79,6 +79,8 @@ class Catalogue:
         self.check_folder = check_folder
         self._now = now
         self.shared_runs = SharedRuns(backup_dir, now, check_folder)
+        self.refused_names: list[str] = []
+        """Files that end as an archive does and have a name that none may have, when the folder was read last."""
         self._records: Records = {}
         self._loaded: FileIdentity | None = None
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
@@ -319,16 +321,19 @@ class Catalogue:
             raise self._unavailable("reading what archives share", error) from error
 
     def _scan(self) -> dict[str, FileIdentity]:
-        identities = {}
+        identities, refused = {}, []
         try:
             with os.scandir(self._folder) as files:
                 for file in files:
-                    if names.is_name(file.name):
+                    if not names.is_name(file.name):
+                        refused += [file.name] if names.looks_like_archive(file.name) else []
+                    else:
                         identity = FileIdentity.at(self._folder / file.name)
                         if identity is not None:
                             identities[file.name] = identity
         except OSError as error:
             raise self._unavailable("listing the backups", error) from error
+        self.refused_names = sorted(refused)
         return identities
 
     def _record(self, name: str) -> ArchiveRecord:

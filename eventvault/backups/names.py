@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from eventvault import clock
 from eventvault.errors import InvalidInput
+from eventvault.printable import has_control_characters, is_utf8
 
 SUFFIX = ".tar.gz"
 ENCRYPTED_SUFFIX = ".tar.gz.age"
@@ -77,7 +78,9 @@ def file_problem(name: str) -> str | None:
     """Why no visible file of the backup folder may have this name; None if one may. The suffix does not matter."""
     if "/" in name or "\\" in name:
         return "holds a path"
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    if not is_utf8(name):
+        return "is not UTF-8"
+    if has_control_characters(name):
         return "holds control characters"
     if name.startswith("."):
         return "begins with a dot"

@@ -1,6 +1,7 @@
 """`restore/`: the service restores an archive in here when it starts, then moves it to `restore/restored/`.
 
-An incomplete, damaged or unsupported file stays where it is, and `problems` names it. Notes on disk remember a file
+An incomplete, damaged or unsupported file stays where it is, and `problems` names it, as it does with a file whose name
+is not UTF-8. Notes on disk remember a file
 that cannot be moved, so that it is restored once, and those that were skipped for a newer one. They recognise a file by
 its content, wherever it is and whatever its times are, until a start finds it gone. A store that takes over reads the
 notes. A second copy of them is in BACKUP_DIR: if STORAGE_DIR is lost, an old file must not be restored in place of what
@@ -24,6 +25,7 @@ from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError, NoSpace
 from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
+from eventvault.printable import is_utf8
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.small_files import NotAFile, SmallFileDamaged
@@ -129,6 +131,7 @@ class DropFolder:
         self._memory = settings.storage_dir / data_folders.RESTORE_MEMORY
         self._second = settings.backup_dir / f".{data_folders.RESTORE_MEMORY}"
         self._unreadable: list[Problem] = []
+        self._not_utf8: list[Path] = []
         self._hold: Problem | None = None
         """Why nothing is restored: what was dealt with before is not known."""
         self._notes = self._remembered()
@@ -140,7 +143,16 @@ class DropFolder:
             return []
         present = [note for note in self._notes if (self._folder / note.file.name).exists()]
         held = [self._hold] if self._hold else []
+        held += [_bad_name(path) for path in self._not_utf8 if path.exists()]
         return held + self._unreadable + [Problem(n.code, n.message, n.hint, n.file.name) for n in present]
+
+    def may_restore(self) -> bool:
+        """Return whether a start may restore something of this folder, without reading a file. Raises OSError."""
+        if not self._enabled or self._hold is not None:
+            return False
+        excluded = {(note.file.name, note.file.size) for note in self._notes if note.code != REFUSED}
+        files = (path for path in self._folder.iterdir() if _is_archive(path) and is_utf8(path.name))
+        return any((path.name, path.stat().st_size) not in excluded for path in files)
 
     def candidates(self) -> list[Path]:
         """The files to restore, newest first: regular ones that end in `.tar.gz`, without those that a note excludes.
@@ -245,7 +257,11 @@ class DropFolder:
         except OSError as error:
             self._note_unreadable(self._folder, error)
             return []
-        return [path for path in paths if _is_archive(path)]
+        archives = [path for path in paths if _is_archive(path)]
+        self._not_utf8 = [path for path in archives if not is_utf8(path.name)]
+        for path in self._not_utf8:
+            log.warning("%s", _bad_name(path).message)
+        return [path for path in archives if is_utf8(path.name)]
 
     def _note_unreadable(self, path: Path, error: OSError) -> None:
         message = f"{path} cannot be read: {error.strerror}"
@@ -332,6 +348,11 @@ def _note_about(path: Path, notes: list[Note]) -> Note | None:
         return None
     present = DroppedFile.read(path)
     return next((note.renewed(path, present) for note in candidates if note.file.is_same(present)), None)
+
+
+def _bad_name(path: Path) -> Problem:
+    message = f"{path} was not restored and stays where it is: its name is not UTF-8"
+    return Problem(REFUSED, message, "rename it and restart the service", path.name)
 
 
 def _unread(path: Path) -> DroppedFile:

@@ -131,9 +131,13 @@ class Lifecycle:
         if self._is_starting():
             raise _restoring()
 
-    def _is_starting(self) -> bool:
+    def await_start(self, seconds: float) -> None:
+        """Wait for the end of a start that restores nothing."""
         if self.state == "starting":
-            self._start_ended.wait(STARTING_SECONDS)
+            self._start_ended.wait(seconds)
+
+    def _is_starting(self) -> bool:
+        self.await_start(STARTING_SECONDS)
         return self.state in ("starting", "restoring")
 
     def _fail(self, error: EventVaultError) -> None:

@@ -195,6 +195,7 @@ class StoreService(ComposedStore):
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
             file_problems=FileProblems(self.settings),
+            await_start=self.lifecycle.await_start,
         )
 
     def initialize(self) -> None:
@@ -203,7 +204,11 @@ class StoreService(ComposedStore):
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
             mend_modes(self.settings, backups=not foreign)
         slowly = will_start_slowly(
-            self.settings, self.catalogue, self.journal.folder, service_starts=self._service_starts
+            self.settings,
+            self.catalogue,
+            self.journal.folder,
+            self.restorer.finisher.drop_folder,
+            service_starts=self._service_starts,
         )
         self.lifecycle.start(will_start_slowly=slowly)
 

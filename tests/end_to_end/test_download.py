@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -77,3 +78,23 @@ def test_a_head_answers_as_a_get_does_and_frees_its_place(running: Service, made
     assert {name: head.headers[name] for name in names} == {name: got.headers[name] for name in names}
     running.post(f"/api/backup/{made['name']}/verify?records=true")
     assert running.request("HEAD", address).headers["repr-digest"].startswith("sha-256=:")
+
+
+def test_archives_of_any_name_are_downloaded_and_take_no_place_for_good(running: Service, made: dict[str, Any]) -> None:
+    whole = Path(made["backupPath"]).read_bytes()
+    for name in (
+        "b\U0001f600.tar.gz",
+        "Gro\u0308sse.tar.gz",
+        "бэкап.tar.gz",
+        "narrow\u202fspace.tar.gz",
+        'a "b".tar.gz',
+    ):
+        copy = running.folder("BACKUP_DIR") / name
+        copy.write_bytes(whole)
+        for _ in range(2):
+            answer = running.get(f"/api/backup/{quote(name)}/download")
+            assert (answer.status, answer.body == whole) == (200, True), name
+            assert answer.headers["content-disposition"].endswith(f"filename*=UTF-8''{quote(name)}")
+        copy.unlink()
+
+    assert running.get("/api/events/export").status == 200

@@ -9,20 +9,20 @@ import contextlib
 import functools
 
 from eventvault import data_folders
-from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import EventVaultError
 from eventvault.journal.folder import JournalFolder
+from eventvault.restore.drop_folder import DropFolder
 from eventvault.restore.start.lost import find_recovery_sources, is_lost
 from eventvault.settings import Settings
 
 
 def will_start_slowly(
-    settings: Settings, catalogue: Catalogue, journal: JournalFolder, *, service_starts: bool
+    settings: Settings, catalogue: Catalogue, journal: JournalFolder, drop_folder: DropFolder, *, service_starts: bool
 ) -> bool:
     """True if a restore, recovery or import comes before the database is opened. service_starts: no take-over."""
     with contextlib.suppress(OSError, EventVaultError):
-        if service_starts and _restore_is_waiting(settings):
+        if service_starts and (drop_folder.may_restore() or _is_staged(settings)):
             return True
         find_sources = functools.partial(find_recovery_sources, catalogue, journal)
         if is_lost(settings.database, find_sources):
@@ -31,7 +31,5 @@ def will_start_slowly(
     return False
 
 
-def _restore_is_waiting(settings: Settings) -> bool:
-    """True if a restore is staged, or an archive is in `restore/`."""
-    dropped = settings.auto_restore_enabled and any(settings.restore_dir.glob(f"*{names.SUFFIX}"))
-    return dropped or (settings.storage_dir / data_folders.STAGED_RESTORE).exists()
+def _is_staged(settings: Settings) -> bool:
+    return (settings.storage_dir / data_folders.STAGED_RESTORE).exists()

@@ -19,6 +19,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.files import remove_durably, rename_durably
+from eventvault.printable import is_utf8
 
 _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[0-9a-f]{{8}})?")
 
@@ -119,9 +120,13 @@ def folder_name(generation: str | None) -> str:
 
 
 def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
-    """The previous databases, newest first. The folder's time stands in for a note that is missing."""
+    """The previous databases, newest first. The folder's time stands in for a note that is missing.
+
+    A folder whose name is not UTF-8 was not made here, and no note can have its name.
+    """
     notes = {note.name: note for note in _notes(storage_dir)}
     folders = [folder for folder in storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*") if folder.is_dir()]
+    folders = [folder for folder in folders if is_utf8(folder.name)]
     databases = [notes.get(folder.name) or _unnoted(folder) for folder in folders]
     return sorted(databases, key=lambda database: (database.replaced_at, database.name), reverse=True)
 

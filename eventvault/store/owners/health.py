@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock, data_folders
+from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.disk_space import describe_disks
@@ -31,6 +32,18 @@ from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
 from eventvault.store.ports.health import Health
 
+STARTING_SECONDS = 1.0
+"""How long health waits for a store that opens the database; most starts are quicker."""
+
+_STARTING = Problem(
+    "store_starting",
+    "the store is starting: it opens the database",
+    "wait: requests are answered once it is open; `store.state` in health shows it",
+)
+
+_MAX_SHOWN = 5
+"""So many names one problem shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HealthOwner(Health):
@@ -50,14 +63,17 @@ class HealthOwner(Health):
     open_problems: OpenProblems
     clock_watch: ClockWatch
     file_problems: FileProblems
+    await_start: Callable[[float], object]
 
     def status(self) -> dict[str, Any]:
+        self.await_start(STARTING_SECONDS)
         return _describe(self)
 
 
 def _describe(parts: HealthOwner) -> dict[str, Any]:
-    restoring, last = parts.state() in ("starting", "restoring"), read_last(parts.settings.storage_dir)
-    problems = list(parts.restorer.finisher.drop_folder.problems)
+    state, last = parts.state(), read_last(parts.settings.storage_dir)
+    problems = [_STARTING] if state == "starting" else []
+    problems += parts.restorer.finisher.drop_folder.problems
     backups, catalogue_problem = _backups(parts)
     journal_problem = parts.journal.problem_since(parts.backups.last_made)
     journal_problems = (journal_problem, parts.journal.damage)
@@ -72,13 +88,14 @@ def _describe(parts: HealthOwner) -> dict[str, Any]:
             problems.append(Problem(error.code, error.message, error.hint))
     codes = {problem.code for problem in problems}
     problems += [problem for problem in parts.file_problems.problems() if problem.code not in codes]
+    problems += _refused_names(parts.catalogue)
     problems += _unreadable_staged(parts.settings.storage_dir)
     problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
     problems += [_changed_seal(entry) for entry in backups if entry.seal_changed and not entry.problem]
     problems += [*parts.kafka.problems(), *parts.clock_watch.problems()]
     waiting = [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
     return {
-        "status": "restoring" if restoring else "degraded" if problems or waiting else "ok",
+        "status": "restoring" if state == "restoring" else "degraded" if problems or waiting else "ok",
         "problems": [*(problem.describe() for problem in problems), *waiting],
         "store": _store(parts),
         "backup": {
@@ -143,6 +160,17 @@ def _bad_archive(entry: BackupEntry) -> Problem:
         return Problem("backup_unreadable", message, hint, entry.name)
     hint = "make a new backup with POST /api/backup/create, then delete this one"
     return Problem("backup_damaged", message, hint, entry.name)
+
+
+def _refused_names(catalogue: Catalogue) -> list[Problem]:
+    """One problem for all files that are not listed because of their names, however many there are."""
+    refused = catalogue.refused_names
+    if not refused:
+        return []
+    shown = ", ".join(f"{name} {names.file_problem(name)}" for name in refused[:_MAX_SHOWN])
+    more = f", and {len(refused) - _MAX_SHOWN} more" if len(refused) > _MAX_SHOWN else ""
+    message = f"files in BACKUP_DIR are no backups because of their names: {shown}{more}"
+    return [Problem("backup_name_invalid", message, "rename them, or move them away", refused[0])]
 
 
 def _changed_seal(entry: BackupEntry) -> Problem:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventvault.settings import Settings
+from eventvault.store.owners import health
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, make_foreign_database
 from tests.stores import running_service
@@ -19,6 +20,8 @@ SettingsWith = Callable[..., Settings]
 @pytest.fixture
 def state_of_start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Call it with settings: returns `store.state` of health during the start, before anything is done."""
+
+    monkeypatch.setattr(health, "STARTING_SECONDS", 0.0)
 
     def state(settings: Settings, *, service_starts: bool = True) -> str:
         service = StoreService(settings, service_starts=service_starts, with_kafka=False)

@@ -1,0 +1,47 @@
+"""Shows names that come from a disk or a client: bytes that are not UTF-8 and control characters are escaped.
+
+Python represents a byte of a file name that is not UTF-8 by a surrogate, which no JSON encoder takes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+_LONE = re.compile("[\ud800-\udfff]")
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories: control characters, surrogates, line and paragraph separators."""
+
+
+def is_utf8(text: str) -> bool:
+    """Return False for a name with bytes that are not UTF-8."""
+    return _LONE.search(text) is None
+
+
+def encodable(value: Any) -> Any:
+    """Return plain data with its texts as UTF-8 can hold them; all else stays as it is."""
+    if isinstance(value, str):
+        return value if value.isascii() or is_utf8(value) else _LONE.sub(lambda found: _escape(found[0]), value)
+    if isinstance(value, dict):
+        return {encodable(name): encodable(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [encodable(item) for item in value]
+    return value
+
+
+def has_control_characters(text: str) -> bool:
+    return not text.isprintable() and any(unicodedata.category(character) in _ESCAPED for character in text)
+
+
+def printable(text: str) -> str:
+    r"""Return the text on one line: a byte that is not UTF-8 becomes `\xe4`, a line break `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(each) if unicodedata.category(each) in _ESCAPED else each for each in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
