@@ -1,14 +1,15 @@
 """A FUSE file system that passes all through to a folder, but knows neither hard links nor clones nor folder syncs.
 
 Many network file systems are like that. `python -m tests.limited_file_system FOLDER MOUNT_POINT` serves one until it is
-unmounted. With --sync-folders behind that, it syncs folders. Reads of what FOLDER.bad names (lines of a file's name and
-the first and last byte) fail with EIO, as a disk with bad sectors does.
+unmounted. With --sync-folders behind that, it syncs folders; with --no-sockets it has no Unix sockets. Reads of what
+FOLDER.bad names (lines of a file's name and the first and last byte) fail with EIO, as a disk with bad sectors does.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,8 +31,9 @@ class LimitedFileSystem(Operations):
     use_ns = True
     """Times are nanoseconds."""
 
-    def __init__(self, folder: Path, *, sync_folders: bool) -> None:
+    def __init__(self, folder: Path, *, sync_folders: bool, sockets: bool = True) -> None:
         self._folder = folder
+        self._sockets = sockets
         self._sync_folders = sync_folders
 
     def _real(self, path: str) -> Path:
@@ -89,6 +91,8 @@ class LimitedFileSystem(Operations):
         os.close(fh)
 
     def mknod(self, path: str, mode: int, dev: int) -> None:
+        if stat.S_ISSOCK(mode) and not self._sockets:
+            raise OSError(errno.EPERM, "no sockets", path)
         os.mknod(self._real(path), mode, dev)
 
     def mkdir(self, path: str, mode: int) -> None:
@@ -122,7 +126,9 @@ class LimitedFileSystem(Operations):
 if __name__ == "__main__":
     folder, mount_point, *options = sys.argv[1:]
     FUSE(
-        LimitedFileSystem(Path(folder), sync_folders="--sync-folders" in options),
+        LimitedFileSystem(
+            Path(folder), sync_folders="--sync-folders" in options, sockets="--no-sockets" not in options
+        ),
         mount_point,
         foreground=True,
         nothreads=True,

@@ -46,6 +46,33 @@ def tiny_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[Path
 
 
 @contextmanager
+def bound(source: Path, folder: Path) -> Iterator[None]:
+    """The folder `source` as a volume that is mounted at `folder`."""
+    with _or_skip(), _mounted(folder, "--bind", str(source)):
+        yield
+
+
+@contextmanager
+def overlaid(folder: Path, upper: Path) -> Iterator[None]:
+    """`folder` as the lower layer of an overlay, which is mounted over it. upper: an empty folder for a disk."""
+    with tiny_disk(upper, MEGABYTES), _or_skip():
+        for name in ("changes", "work"):
+            (upper / name).mkdir()
+        layers = f"lowerdir={folder},upperdir={upper}/changes,workdir={upper}/work"
+        with _mounted(folder, "-t", "overlay", "-o", layers, "overlay"):
+            yield
+
+
+@contextmanager
+def without_sockets(folder: Path) -> Iterator[Path]:
+    """A folder on a file system without Unix sockets, as SMB and 9p are. It is mounted below `folder`."""
+    mount_point = folder / "mount"
+    mount_point.mkdir(parents=True)
+    with _or_skip(), _limited(mount_point, "--sync-folders", "--no-sockets"):
+        yield mount_point
+
+
+@contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """`folder` as on a read-only mount: nothing in it can be made, changed, moved or removed."""
     with _or_skip(), _mounted(folder, "--bind", str(folder)):

@@ -26,7 +26,7 @@ from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.replan import PlannedMoment
 from eventvault.restore.space import room_for
-from eventvault.restore.swap import carry_over, undo
+from eventvault.restore.swap import carry_over, in_place, undo
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.carry_over import Head
 from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
@@ -112,6 +112,7 @@ class Builder:
         """
         began = time.monotonic() if began is None else began
         storage = self._settings.storage_dir
+        in_place.check_link(self._settings.database)
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"

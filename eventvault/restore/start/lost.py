@@ -9,6 +9,7 @@ from typing import NamedTuple
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.journal.folder import JournalFolder
+from eventvault.restore.swap.in_place import has_files
 
 
 class RecoverySources(NamedTuple):
@@ -40,7 +41,7 @@ def is_lost(database: Path, find_sources: Callable[[], RecoverySources]) -> bool
         return True
     if not database.is_dir():
         return False
-    return not any(database.iterdir()) or (not (database / "CURRENT").exists() and bool(find_sources()))
+    return not has_files(database) or (not (database / "CURRENT").exists() and bool(find_sources()))
 
 
 def find_recovery_sources(catalogue: Catalogue, journal: JournalFolder) -> RecoverySources:

@@ -32,13 +32,13 @@ from eventvault.errors import (
     EventVaultError,
     NoSpace,
 )
-from eventvault.files import durable_file, make_folder, remove_durably, rename_durably, sync_tree, write_durably
+from eventvault.files import durable_file, make_folder, remove_durably, sync_tree, write_durably
 from eventvault.foreign.detect import database_origin
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.lost import is_lost
 from eventvault.restore.start.recover import Recoverer
-from eventvault.restore.swap import carry_over
+from eventvault.restore.swap import carry_over, in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import folder_name
@@ -142,8 +142,10 @@ class Startup:
 
     def _ensure_database(self) -> None:
         database = self._settings.database
+        in_place.check_link(database)
         if database.is_dir() and not any(database.iterdir()):
-            database.rmdir()
+            with contextlib.suppress(OSError):  # a link or a mount point stays and is filled
+                database.rmdir()
         if is_lost(database, self._recoverer.find_sources):
             self._replace_missing()
         else:
@@ -152,7 +154,7 @@ class Startup:
     def _import_or_mark(self) -> None:
         """Import a foreign database; mark ours if its mark is missing. One of unknown origin stays as it is."""
         database = self._settings.database
-        if not database.is_dir() or not any(database.iterdir()) or (database / data_folders.DATABASE_MARK).exists():
+        if not in_place.has_files(database) or (database / data_folders.DATABASE_MARK).exists():
             return
         owner = database_origin(database)
         if owner == "foreign":
@@ -181,12 +183,23 @@ class Startup:
         if sources and self._settings.auto_recover == "true":
             self._recoverer.recover(sources)
             return
-        if database.exists():
+        if in_place.has_files(database):
             previous = database.with_name(folder_name(None))
-            rename_durably(database, previous)
-            log.warning("the rest of %s was renamed to %s", database, previous)
-        create_database(database)
+            if not in_place.rename_away(database, previous):
+                in_place.copy_files(database, previous)
+            log.warning("the rest of %s is %s now", database, previous)
+        self._create(database)
         log.info("a new registry was created in %s", database)
+
+    def _create(self, database: Path) -> None:
+        """Create an empty registry, also in a folder that cannot be renamed."""
+        if not database.exists():
+            create_database(database)
+            return
+        staging = self._settings.storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
+        create_database(staging / data_folders.DATABASE)
+        in_place.replace_files(staging / data_folders.DATABASE, database)
+        remove_durably(staging)
 
     def _import_foreign(self) -> None:
         """Archive a foreign database, import a copy of it, and swap the result in; the original is never written to.

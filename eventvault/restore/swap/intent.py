@@ -19,6 +19,7 @@ from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.files import remove_durably, rename_durably
 from eventvault.restore.drop_folder import DroppedFile
+from eventvault.restore.swap import in_place
 from eventvault.restore.swap.previous import PreviousDatabase, note_previous
 from eventvault.restore.values import Restored
 from eventvault.small_files import SmallFileDamaged
@@ -85,18 +86,26 @@ def read_last(storage_dir: Path) -> LastRestore | None:
 
 
 def swap_folders(storage_dir: Path, database: Path, intent: Intent) -> None:
-    """Do the two renames, or those that are still to do. The database must be closed."""
+    """Do the two renames, or those that are still to do. The database must be closed.
+
+    A folder that cannot be renamed stays, and its files are replaced.
+    """
     staged, previous = storage_dir / intent.staged, storage_dir / intent.previous_name
     if not staged.is_dir():
         return
-    if database.exists():
+    in_place.check_link(database)
+    if database.exists() and not in_place.is_begun(staged):
         if previous.exists():
             raise DatabaseDamaged(
                 f"a restore cannot be finished: {database} and {previous} both exist beside {staged}",
                 hint="keep all three, and move the one that is not wanted as the database out of STORAGE_DIR",
             )
-        rename_durably(database, previous)
-    rename_durably(staged, database)
+        if not in_place.rename_away(database, previous):
+            in_place.begin(staged, database)
+    if in_place.is_begun(staged):
+        in_place.finish(staged, database, previous)
+    else:
+        rename_durably(staged, database)
     try:
         remove_durably(staged.parent)
     except OSError as error:

@@ -30,7 +30,7 @@ KILLED = 9
 def main(template: Path, target: Path) -> None:
     for number in range(1, 200):
         folder = target / str(number)
-        shutil.copytree(template, folder)
+        shutil.copytree(template, folder, symlinks=True)
         child = os.fork()
         if child == 0:
             die_at(number)

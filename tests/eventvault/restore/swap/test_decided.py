@@ -14,6 +14,7 @@ import pytest
 from eventvault.database import opening
 from eventvault.database.view import DatabaseView
 from eventvault.errors import EventVaultError, StoreRestoring
+from eventvault.restore.swap import in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.values import Moment, Restored
 from eventvault.settings import Settings
@@ -134,7 +135,7 @@ def test_a_swap_that_stops_between_its_two_renames_is_finished(service: StoreSer
 def test_a_swap_that_stops_before_its_first_rename_changes_nothing(service: StoreService, failing: Failing) -> None:
     before = prefixes(service)
     with (
-        failing.calls(intents, "rename_durably", OSError(errno.EIO, "x")),
+        failing.calls(in_place, "rename_durably", OSError(errno.EIO, "x")),
         pytest.raises(OSError, match="x") as caught,
     ):
         an_archive(service, Operation())
@@ -148,7 +149,7 @@ def test_an_intent_that_cannot_be_withdrawn_is_done_and_not_left_for_a_later_sta
     service: StoreService, failing: Failing
 ) -> None:
     with (
-        failing.calls(intents, "rename_durably", OSError(errno.EIO, "x")),
+        failing.calls(in_place, "rename_durably", OSError(errno.EIO, "x")),
         failing.calls(intents, "remove_intent", OSError(errno.EIO, "x")),
     ):
         assert an_archive(service, Operation()).events == 3

@@ -15,7 +15,7 @@ import pytest
 
 from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
-from eventvault.restore.swap import carry_over
+from eventvault.restore.swap import carry_over, in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.values import Restored
@@ -48,9 +48,13 @@ def swapped(storage: Path) -> None:
     intents.swap_folders(storage, storage / "event_registry_db", INTENT)
 
 
-def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
+def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path, linked: bool) -> None:
     template, target = tmp_path / "template", tmp_path / "killed"
     prepare(template / "storage")
+    if linked:  # a folder that is not renamed
+        (template / "storage" / "event_registry_db").rename(template / "disk")
+        (template / "storage" / "event_registry_db").symlink_to("../disk")
     (template / "restore").mkdir()
     (template / "restore" / "a.tar.gz").write_bytes(b"an archive")
     (template / "intent.json").write_bytes(msgspec.json.encode(INTENT))
@@ -64,6 +68,7 @@ def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp
     assert len(killed) > 8
     outcomes = [outcome(folder) for folder in killed]
     assert set(outcomes) == {"live", "restored"}
+    assert all((folder / "storage" / "event_registry_db").is_symlink() is linked for folder in killed)
     assert outcomes == sorted(outcomes), "once the new data is there, it stays"
 
 
@@ -303,7 +308,7 @@ def test_a_restore_succeeds_also_where_its_emptied_folder_cannot_be_removed(
         assert not leftovers(settings.storage_dir)
 
 
-@pytest.mark.parametrize(("module", "failing"), [(small_files, "write_durably"), (intents, "rename_durably")])
+@pytest.mark.parametrize(("module", "failing"), [(small_files, "write_durably"), (in_place, "rename_durably")])
 def test_a_swap_that_fails_for_a_full_disk_leaves_nothing_that_a_later_start_would_do(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, module: ModuleType, failing: str
 ) -> None:
