@@ -16,6 +16,7 @@ from app.access import AccessRules
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
+from app.cli.owner import become_owner
 from app.cli.problems import group as problem_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
@@ -65,10 +66,12 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
 
 def _settings() -> Settings:
     """Load the settings. With `--json` errors are printed as JSON; click has not parsed the options yet."""
-    if not (_is_command() and "--json" in sys.argv):
+    if not _is_command():
         return serving.load_settings_or_exit()
+    if "--json" not in sys.argv:
+        return serving.load_settings_or_exit(become_owner)
     try:
-        return serving.load_settings()
+        return serving.load_settings(become_owner)
     except InvalidSettings as error:
         exits.exit_with_error(error, as_json=True)
 

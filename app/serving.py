@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from app.access import is_loopback
-from eventvault import file_modes, logs
+from eventvault import file_modes, folder_abilities, logs
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
@@ -33,21 +33,24 @@ _LOCK = "lock"
 _metrics_locks: list[TextIO] = []
 
 
-def load_settings() -> Settings:
+def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Settings:
     """Return the environment's settings after making their folders. Raises InvalidSettings.
 
-    From then on this process makes files that other users cannot read.
+    From then on this process makes files that other users cannot read. prepare: called before any is made.
     """
     settings = load()
+    prepare(settings)
     file_modes.restrict_new_files(settings)
     make_folders(settings)
+    folder_abilities.check_storage(settings)
+    folder_abilities.ensure_temporary_folder(settings)
     return settings
 
 
-def load_settings_or_exit() -> Settings:
-    """Return `load_settings()`. If settings are invalid, print them all and exit 78."""
+def load_settings_or_exit(prepare: Callable[[Settings], None] = lambda _: None) -> Settings:
+    """Return `load_settings(prepare)`. If settings are invalid, print them all and exit 78."""
     try:
-        return load_settings()
+        return load_settings(prepare)
     except InvalidSettings as error:
         print_lines(*error.details.get("problems", [error.message]), error.hint)
         raise SystemExit(INVALID_SETTINGS_STATUS) from None

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 import eventvault
-from eventvault import clock, file_modes, logs
+from eventvault import clock, file_modes, folder_abilities, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
@@ -55,6 +55,8 @@ def main() -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         make_folders(settings)
+        folder_abilities.check_storage(settings)
+        folder_abilities.ensure_temporary_folder(settings)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
         return INVALID_SETTINGS_STATUS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounts import read_only
+from tests.mounts import read_only, without_sockets
 from tests.service import PROJECT, free_port, service_environment
 
 BAD = {
@@ -80,4 +80,22 @@ def test_a_storage_folder_that_cannot_be_written_to_is_named_and_nothing_starts(
     said = ended.stderr + ended.stdout
     assert ended.returncode == 78, said
     assert f"STORAGE_DIR {storage} cannot be written to" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_storage_folder_without_sockets_is_named_with_what_it_lacks(
+    way: str, settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    with without_sockets(tmp_path / "share") as share:
+        settings = {**settings_environment, "STORAGE_DIR": str(share / "storage")}
+        environment = service_environment(settings, free_port(), "no-sockets")
+        ended = subprocess.run(
+            WAYS[way], env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert list((share / "storage").iterdir()) == []
+
+    said = ended.stderr + ended.stdout
+    assert ended.returncode == 78, said
+    assert f"STORAGE_DIR {share / 'storage'} is on a file system without Unix sockets" in said
     assert "Traceback" not in said
