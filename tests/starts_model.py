@@ -6,9 +6,8 @@ rule can be switched off, which shows what it is there for.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 RULES = frozenset({"announce", "own store", "master", "remember"})
 """announce: a start announces itself before it ends the store of another one. own store: it ends other stores until it
@@ -16,8 +15,7 @@ has its own, and lets nobody else start one meanwhile. master: a store whose mas
 remember: a take-over restores nothing."""
 
 
-@dataclass(frozen=True)
-class Store:
+class Store(NamedTuple):
     """A store process. at: its next step. service: the start that it belongs to. begun: the starts it works for.
 
     earlier: it runs a version without the rules "announce" and "master".
@@ -30,8 +28,7 @@ class Store:
     begun: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class Starter:
+class Starter(NamedTuple):
     """`BackupManager.initialize` of a start (`start`), or a worker that misses its store (`worker`)."""
 
     service: str
@@ -41,8 +38,7 @@ class Starter:
     earlier: bool = False
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """events: those acknowledged since the database was replaced, each with the starts that were served then.
 
     dropped, staged, intent: what waits in `restore/`, is staged, is decided. later: what an operator puts into
@@ -79,30 +75,30 @@ class Model:
 
     def reachable(self, first: State) -> Iterator[State]:
         """Every state that any interleaving leads to, with a kill at any step."""
-        seen, queue = {first}, deque([first])
-        while queue:
-            state = queue.popleft()
+        seen, rest = {first}, [first]
+        while rest:
+            state = rest.pop()
             yield state
             for following in self.steps(state):
                 if following not in seen:
                     seen.add(following)
-                    queue.append(following)
+                    rest.append(following)
 
     def steps(self, state: State) -> Iterator[State]:
         if state.violation:
             return
         if state.later and state.dropped is None and _ready(state):
-            yield replace(state, dropped=state.later, later=None)
+            yield state._replace(dropped=state.later, later=None)
         for number, store in enumerate(state.stores):
             if store is not None:
                 yield from self._store_steps(state, number, store)
                 if state.kills:
-                    yield _end_store(replace(state, kills=state.kills - 1), number)
+                    yield _end_store(state._replace(kills=state.kills - 1), number)
         for number, starter in enumerate(state.starters):
             if starter is not None:
                 yield from self._starter_steps(state, number, starter)
                 if state.kills and starter.kind == "start":
-                    yield _kill_service(replace(state, kills=state.kills - 1), number, starter)
+                    yield _kill_service(state._replace(kills=state.kills - 1), number, starter)
 
     def _store_steps(self, state: State, number: int, store: Store) -> Iterator[State]:
         if store.asked_to_end and store.at not in ("lock", "master"):
@@ -110,7 +106,7 @@ class Model:
         match store.at:
             case "lock":
                 if state.owner is None:
-                    yield _move(replace(state, owner=number), number, "master")
+                    yield _move(state._replace(owner=number), number, "master")
                 else:
                     yield _end_store(state, number)
             case "master":
@@ -120,32 +116,32 @@ class Model:
                 else:
                     yield self._begin(state, number, store)
             case "listen":
-                yield _move(replace(state, socket=number), number, "finish")
+                yield _move(state._replace(socket=number), number, "finish")
             case "finish":
                 yield from self._finish(state, number, "staged" if store.begun else "remember")
             case "staged":
-                decided = replace(state, intent=state.staged, staged=None, decided_for=store.begun)
+                decided = state._replace(intent=state.staged, staged=None, decided_for=store.begun)
                 yield _move(decided, number, "finish staged")
             case "finish staged":
                 yield from self._finish(state, number, "dropped")
             case "dropped":
-                yield _move(replace(state, intent=state.dropped, decided_for=store.begun), number, "finish dropped")
+                yield _move(state._replace(intent=state.dropped, decided_for=store.begun), number, "finish dropped")
             case "finish dropped":
                 yield from self._finish(state, number, "remember")
             case "remember":
                 remembered = state.remembered | store.begun if "remember" in self._rules else state.remembered
                 announced = state.announced - store.begun
-                yield _move(replace(state, remembered=remembered, announced=announced), number, "serve")
+                yield _move(state._replace(remembered=remembered, announced=announced), number, "serve")
             case "serve":
                 if state.posts and state.socket == number and not store.asked_to_end:
-                    yield replace(state, posts=state.posts - 1, events=state.events | {_ready(state)})
+                    yield state._replace(posts=state.posts - 1, events=state.events | {_ready(state)})
 
     def _begin(self, state: State, number: int, store: Store) -> State:
         """Find out which starts this store works for."""
         alive = {start for start in state.announced if start not in state.dead and not store.earlier}
         starts = frozenset({store.service, *alive}) - state.remembered
         if starts and starts <= state.dead and any(state.events):
-            return replace(state, violation="a store restores for a start that is dead")
+            return state._replace(violation="a store restores for a start that is dead")
         return _move(state, number, "listen", begun=starts)
 
     def _finish(self, state: State, number: int, following: str) -> Iterator[State]:
@@ -156,7 +152,7 @@ class Model:
             yield _apply(state, state.intent)
         else:
             dropped = None if state.dropped == state.intent else state.dropped
-            yield _move(replace(state, intent=None, dropped=dropped), number, following)
+            yield _move(state._replace(intent=None, dropped=dropped), number, following)
 
     def _starter_steps(self, state: State, number: int, starter: Starter) -> Iterator[State]:
         steps = self._start_steps if starter.kind == "start" else self._worker_steps
@@ -166,14 +162,14 @@ class Model:
         match starter.at:
             case "begin":
                 if state.initialize_lock is None:
-                    yield _step(replace(state, initialize_lock=number), number, "announce")
+                    yield _step(state._replace(initialize_lock=number), number, "announce")
             case "announce":
                 fresh = "announce" in self._rules and starter.service not in state.remembered
                 announced = state.announced | {starter.service} if fresh else state.announced
-                yield _step(replace(state, announced=announced), number, "take")
+                yield _step(state._replace(announced=announced), number, "take")
             case "take":
                 if state.spawn_lock is None:
-                    taken = replace(state, spawn_lock=number) if "own store" in self._rules else state
+                    taken = state._replace(spawn_lock=number) if "own store" in self._rules else state
                     yield _step(taken, number, "look")
             case "look":
                 yield from self._look(state, number, starter)
@@ -204,7 +200,7 @@ class Model:
         match starter.at:
             case "begin":
                 if state.socket is None and state.spawn_lock is None and starter.service in state.forked:
-                    yield _step(replace(state, spawn_lock=number), number, "start")
+                    yield _step(state._replace(spawn_lock=number), number, "start")
             case "start":
                 if state.socket is None:
                     yield _start_store(state, number, starter, "await store")
@@ -215,7 +211,7 @@ class Model:
                 if state.socket is not None or gone:
                     yield _step(state, number, "release")
             case "release":
-                yield _step(replace(state, spawn_lock=None), number, "end")
+                yield _step(state._replace(spawn_lock=None), number, "end")
 
 
 def _ready(state: State) -> frozenset[str]:
@@ -227,7 +223,7 @@ def _released(state: State, number: int) -> State:
     starter = state.starters[number]
     assert starter is not None
     forked = state.forked | {starter.service}
-    return _step(replace(state, spawn_lock=None, initialize_lock=None, forked=forked), number, "ready")
+    return _step(state._replace(spawn_lock=None, initialize_lock=None, forked=forked), number, "ready")
 
 
 def _apply(state: State, what: str) -> State:
@@ -237,35 +233,34 @@ def _apply(state: State, what: str) -> State:
         violation = f"{what} is applied twice"
     elif any(ready & state.decided_for for ready in state.events):
         violation = f"{what} replaces an event that was acknowledged after its start was ready"
-    return replace(state, applied=(*state.applied, what), events=frozenset(), violation=violation)
+    return state._replace(applied=(*state.applied, what), events=frozenset(), violation=violation)
 
 
 def _move(state: State, number: int, at: str, **changes: object) -> State:
     store = state.stores[number]
     assert store is not None
-    moved = replace(store, at=at, **changes)  # type: ignore[arg-type]
-    return replace(state, stores=(*state.stores[:number], moved, *state.stores[number + 1 :]))
+    moved = store._replace(at=at, **changes)  # type: ignore[arg-type]
+    return state._replace(stores=(*state.stores[:number], moved, *state.stores[number + 1 :]))
 
 
 def _step(state: State, number: int, at: str, **changes: object) -> State:
     starter = state.starters[number]
     assert starter is not None
-    moved = replace(starter, at=at, **changes)  # type: ignore[arg-type]
-    return replace(state, starters=(*state.starters[:number], moved, *state.starters[number + 1 :]))
+    moved = starter._replace(at=at, **changes)  # type: ignore[arg-type]
+    return state._replace(starters=(*state.starters[:number], moved, *state.starters[number + 1 :]))
 
 
 def _start_store(state: State, number: int, starter: Starter, at: str) -> State:
     if not state.processes:
         return _step(state, number, "given up")
     store = Store(starter.service, earlier=starter.earlier)
-    started = replace(state, stores=(*state.stores, store), processes=state.processes - 1)
+    started = state._replace(stores=(*state.stores, store), processes=state.processes - 1)
     return _step(started, number, at, target=len(state.stores))
 
 
 def _end_store(state: State, number: int) -> State:
     """Its locks are free, and nobody listens behind its socket any more."""
-    return replace(
-        state,
+    return state._replace(
         stores=(*state.stores[:number], None, *state.stores[number + 1 :]),
         owner=None if state.owner == number else state.owner,
         socket=None if state.socket == number else state.socket,
@@ -274,8 +269,7 @@ def _end_store(state: State, number: int) -> State:
 
 def _kill_service(state: State, number: int, starter: Starter) -> State:
     """Kill the master while it starts, or later. Its workers live on for a while."""
-    return replace(
-        state,
+    return state._replace(
         starters=(*state.starters[:number], None, *state.starters[number + 1 :]),
         dead=state.dead | {starter.service},
         spawn_lock=None if state.spawn_lock == number else state.spawn_lock,
