@@ -117,18 +117,26 @@ def test_a_store_of_the_command_line_restores_nothing(settings: Settings, client
     assert archive.exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("__version__", "0.0.0+upgraded"), ("PROTOCOL", 5)])
+@pytest.mark.parametrize("change", ["eventvault.__version__ = '0.0.0+other'", "wire.PROTOCOL = 5"])
 def test_a_store_of_another_version_makes_way(
-    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch, name: str, value: object
+    settings: Settings, clients: list[StoreClient], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    manager = BackupManager(settings, STORE_COMMAND)
-    clients.append(manager.initialize())
-    first = pid_of(clients[0])
-    monkeypatch.setattr(f"eventvault.backup_manager.{name}", value)
+    monkeypatch.setenv("EVENTVAULT_SERVICE", "one-start")
+    program = f"""
+import runpy
+import eventvault
+from eventvault.store.rpc import wire
+{change}
+runpy.run_module("app.store", run_name="__main__")
+"""
+    other = Spawner(settings, [sys.executable, "-c", program], service="one-start")
+    other.ensure_started(time.monotonic() + 20)
+    hello = other.hello()
+    assert hello is not None
 
-    clients.append(manager.initialize())
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
 
-    assert pid_of(clients[1]) != first
+    assert pid_of(clients[0]) != hello.pid
 
 
 def test_a_start_has_its_own_store_although_orphans_of_the_earlier_start_keep_starting_theirs(
