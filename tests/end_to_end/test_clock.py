@@ -53,7 +53,7 @@ def running(service: Callable[..., Service], system_clock: SettableClock) -> Ser
     return service(workers=1, environment={**system_clock.environment, "AUTO_BACKUP_ENABLED": "false"})
 
 
-@pytest.mark.parametrize("leap", [DAY, 10 * YEAR])
+@pytest.mark.parametrize("leap", [10 * YEAR, pytest.param(DAY, marks=pytest.mark.soak)])
 def test_a_leap_ahead_dates_no_event_and_no_backup_into_the_future(
     running: Service, system_clock: SettableClock, leap: int
 ) -> None:
@@ -95,7 +95,7 @@ def test_a_leap_while_no_store_runs_is_noticed(running: Service, system_clock: S
     wait_for(running, "clock_ahead")
 
 
-@pytest.mark.parametrize("step", [2 * HOUR, YEAR])
+@pytest.mark.parametrize("step", [2 * HOUR, pytest.param(YEAR, marks=pytest.mark.soak)])
 def test_a_clock_that_is_set_back_and_returns_harms_no_moment_before_or_after(
     running: Service, system_clock: SettableClock, step: int
 ) -> None:
@@ -148,7 +148,10 @@ def test_the_hint_for_events_of_the_future_brings_them_to_the_present(
     assert names_as_of(running, true_now()) == ["good", "future", "later", "new"]
 
 
-@pytest.mark.parametrize("offset", [-2 * HOUR, -YEAR, DAY, 10 * YEAR])
+@pytest.mark.parametrize(
+    "offset",
+    [-YEAR, 10 * YEAR, pytest.param(-2 * HOUR, marks=pytest.mark.soak), pytest.param(DAY, marks=pytest.mark.soak)],
+)
 def test_the_schedule_goes_on_whatever_the_clock_says(
     service: Callable[..., Service], system_clock: SettableClock, offset: int
 ) -> None:

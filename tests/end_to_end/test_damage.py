@@ -32,7 +32,7 @@ def wait_for_health(running: Service, status: str) -> dict[str, Any]:
 def test_a_damaged_log_is_refused_and_a_restore_by_request_brings_the_data_back(
     service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
-    running = service(workers=2)
+    running = service(workers=1)
     for number in range(40):
         running.post("/api/events", {"id": f"e{number}", "type": "t"})
     name = running.post("/api/backup/create").json()["name"]
@@ -42,7 +42,7 @@ def test_a_damaged_log_is_refused_and_a_restore_by_request_brings_the_data_back(
     flip(log, log.stat().st_size // 3)
     damaged = log.read_bytes()
 
-    running = service(workers=2, wait=False)
+    running = service(workers=1, wait=False)
     health = wait_for_health(running, "degraded")
 
     (problem,) = health["problems"]
@@ -63,11 +63,11 @@ def test_a_damaged_log_is_refused_and_a_restore_by_request_brings_the_data_back(
 def test_a_damaged_table_makes_a_backup_fail_and_health_says_which_until_a_restore(
     service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
-    running = service(workers=2)
+    running = service(workers=1)
     running.post("/api/events", [{"type": "t"} for _ in range(40)])
     name = running.post("/api/backup/create").json()["name"]
     running.stop()
-    running = service(workers=2)  # opening the database turns its log into a table
+    running = service(workers=1)  # opening the database turns its log into a table
     table = max((Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").glob("*.ldb"))
     with table.open("r+b") as file:
         file.seek(-1, os.SEEK_END)

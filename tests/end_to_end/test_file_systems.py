@@ -47,10 +47,17 @@ def assert_well(service: StoreService, wanted: list[bytes]) -> None:
 ROLES = [("BACKUP_DIR",), ("STORAGE_DIR",), BOTH]
 PLACES = [(kind, roles) for kind in KINDS for roles in ROLES if kind != "limited"] + [("limited", ("BACKUP_DIR",))]
 """LevelDB needs a file system that syncs folders."""
+SHORT = {"limited", "xfs"}
+"""Of these kinds, `make test` tries every role; of the others both roles at once."""
 
 
 @pytest.mark.parametrize(
-    ("kind", "roles"), PLACES, ids=lambda value: value if isinstance(value, str) else "+".join(value)
+    ("kind", "roles"),
+    [
+        pytest.param(kind, roles, id=f"{kind}-{'+'.join(roles)}", marks=[] if short else pytest.mark.soak)
+        for kind, roles in PLACES
+        for short in [kind in SHORT or roles == BOTH]
+    ],
 )
 def test_backups_restores_and_recovery_work_on_it(
     kind: str,

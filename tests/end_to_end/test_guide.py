@@ -21,12 +21,13 @@ POWERSHELL = "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell
 
 @pytest.fixture
 def running(service: Callable[..., Service]) -> Service:
-    return service(workers=3)
+    """For examples that begin with an empty registry, or that stop the service."""
+    return service(workers=1)
 
 
 @pytest.fixture(scope="module")
 def shared(module_service: Callable[..., Service]) -> Service:
-    """For examples whose answers do not depend on what other examples did before."""
+    """For all other examples."""
     return module_service(workers=3)
 
 
@@ -43,9 +44,13 @@ def invoke_web_request(
     return json.loads(answer.stdout)
 
 
-def post_events(running: Service, count: int, start: int = 0) -> None:
-    events = [{"id": f"event-{number}", "type": "t"} for number in range(start, start + count)]
-    assert running.post("/api/events", events).status == 201
+def post_events(running: Service, count: int) -> None:
+    assert running.post("/api/events", [{"type": "t"}] * count).status == 201
+
+
+def events(running: Service) -> int:
+    count: int = running.get("/api/health").json()["store"]["events"]
+    return count
 
 
 def create(running: Service, label: str = "manual-backup") -> Any:
@@ -76,11 +81,11 @@ def test_create_backup_without_a_content_type(shared: Service) -> None:
     assert answer["label"] == "migration-export"
 
 
-def test_list_backups(running: Service) -> None:
-    create(running)
-    answer = invoke_web_request(running, "/api/backup/list")
+def test_list_backups(shared: Service) -> None:
+    made = create(shared)
+    answer = invoke_web_request(shared, "/api/backup/list")
 
-    (backup,) = answer["backups"]
+    (backup,) = [listed for listed in answer["backups"] if listed["name"] == made["name"]]
     assert answer["success"] is True
     assert backup["name"] == Path(backup["path"]).name
     assert backup["size"] == Path(backup["path"]).stat().st_size
@@ -88,12 +93,13 @@ def test_list_backups(running: Service) -> None:
     assert ISO_MILLISECONDS.fullmatch(backup["created"])
 
 
-def test_restore_from_backup(running: Service) -> None:
-    post_events(running, 10)
-    name = create(running)["name"]
-    post_events(running, 5, start=10)
+def test_restore_from_backup(shared: Service) -> None:
+    post_events(shared, 10)
+    there = events(shared)
+    name = create(shared)["name"]
+    post_events(shared, 5)
     answer = invoke_web_request(
-        running,
+        shared,
         "/api/backup/restore",
         method="POST",
         content_type="application/json",
@@ -103,20 +109,20 @@ def test_restore_from_backup(running: Service) -> None:
     assert answer["success"] is True
     assert answer["message"]
     assert (answer["restartRequired"], answer["restartCommand"]) == (False, None)
-    assert running.get("/api/health").json()["store"]["events"] == 10
+    assert events(shared) == there
 
 
 def test_restore_at_the_next_restart(running: Service, service: Callable[..., Service]) -> None:
     post_events(running, 10)
     name = create(running)["name"]
-    post_events(running, 5, start=10)
+    post_events(running, 5)
     answer = running.post("/api/backup/restore", {"backupName": name, "apply": "restart"}).json()
 
     assert answer["message"] == "Restore complete. Restart application to apply changes."
     assert answer["restartCommand"] == "docker-compose restart app worker"
-    assert running.get("/api/health").json()["store"]["events"] == 15
+    assert events(running) == 15
     running.stop()
-    assert service(workers=3).get("/api/health").json()["store"]["events"] == 10
+    assert events(service(workers=1)) == 10
 
 
 def test_export_metadata(running: Service) -> None:
@@ -156,12 +162,12 @@ def test_auto_restore_on_startup(
 ) -> None:
     post_events(running, 10)
     made = create(running)
-    post_events(running, 5, start=10)
+    post_events(running, 5)
     running.stop()
     restore = Path(settings_environment["RESTORE_DIR"])
     shutil.copy(made["backupPath"], restore / "backup_to_restore.tar.gz")
 
-    health = service(workers=3).get("/api/health").json()
+    health = service(workers=1).get("/api/health").json()
 
     assert health["store"]["events"] == 10
     assert health["lastRestore"]["source"] == "backup_to_restore.tar.gz"
@@ -176,7 +182,7 @@ def test_migration_to_another_machine(running: Service, service: Callable[..., S
     Path(other["RESTORE_DIR"]).mkdir(parents=True)
     shutil.copy(made["backupPath"], other["RESTORE_DIR"])
 
-    migrated = service(workers=3, environment=other)
+    migrated = service(workers=1, environment=other)
 
     def exported(one: Service) -> bytes:
         return one.get("/api/events/export").body
@@ -185,15 +191,16 @@ def test_migration_to_another_machine(running: Service, service: Callable[..., S
     assert exported(migrated).count(b"\n") == 100
 
 
-def test_removing_the_lock_by_hand_does_no_harm(running: Service, settings_environment: dict[str, str]) -> None:
-    post_events(running, 10)
-    (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db" / "LOCK").unlink()
-    post_events(running, 10, start=10)
-    store = running.stores()[0]
+def test_removing_the_lock_by_hand_does_no_harm(shared: Service) -> None:
+    post_events(shared, 10)
+    there = events(shared)
+    (shared.folder("STORAGE_DIR") / "event_registry_db" / "LOCK").unlink()
+    post_events(shared, 10)
+    store = shared.stores()[0]
     subprocess.run(["kill", "-9", str(store)], check=True)
-    post_events(running, 10, start=20)
+    post_events(shared, 10)
 
-    assert running.get("/api/health").json()["store"]["events"] == 30
+    assert events(shared) == there + 20
 
 
 def test_the_logs_name_the_backup_manager(shared: Service) -> None:

@@ -22,7 +22,8 @@ from eventvault.archive import reader, writer
 from eventvault.archive.reuse import reusable_members
 from eventvault.archive.source import open_archive
 from tests import format_1
-from tests.service import GUNICORN, PROJECT, Service
+from tests.service import GUNICORN, PROJECT, Service, services
+from tests.stores import folders_beneath
 
 FIXTURES = PROJECT / "tests" / "fixtures" / "installation-0.1.0"
 OLD_COMMIT = "d3d18ad8d2010afb617d184db8105e3ae482e2fa"
@@ -34,13 +35,13 @@ IN_FOLDER = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.argv[2], sys.ar
 @pytest.fixture
 def installation(tmp_path: Path) -> Callable[[str], Path]:
     """Unpack the installation of that name where the service of the test looks for its data folders."""
+    return lambda name: unpacked(name, tmp_path)
 
-    def unpack(name: str) -> Path:
-        with tarfile.open(FIXTURES / f"{name}.tar.gz") as tar:
-            tar.extractall(tmp_path, filter="data")
-        return tmp_path
 
-    return unpack
+def unpacked(name: str, folder: Path) -> Path:
+    with tarfile.open(FIXTURES / f"{name}.tar.gz") as tar:
+        tar.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +186,15 @@ def test_its_lost_storage_is_recovered_to_the_last_event(service, installation) 
     assert ids(service(workers=1, environment={"AUTO_RECOVER": "true"})) == EXPECTED["events"]
 
 
-@pytest.fixture
-def handed_back(service, installation, tmp_path: Path) -> dict[str, Any]:
-    """Let this program post, back up, restore and stage a restore, then end. Returns what is there then."""
-    installation("used")
-    running = service(workers=1)
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Let this program post, back up, restore and stage a restore, then end. Returns the data, and what is in it."""
+    root = unpacked("used", tmp_path_factory.mktemp("gone-on"))
+    with services(folders_beneath(root), root) as service:
+        return root, used(service(workers=1))
+
+
+def used(running: Service) -> dict[str, Any]:
     answer(running.post("/api/events", [{"type": "kind.new", "id": f"new-{n}"} for n in range(10)]), status=201)
     made = answer(running.post("/api/backup/create", {"label": "new"}))["name"]
     archived = ids(running)
@@ -201,6 +206,15 @@ def handed_back(service, installation, tmp_path: Path) -> dict[str, Any]:
     present = ids(running)
     running.stop()
     return {"made": made, "archived": archived, "beforeRestore": before_restore, "present": present}
+
+
+@pytest.fixture
+def handed_back(gone_on: tuple[Path, dict[str, Any]], settings_environment: dict[str, str]) -> dict[str, Any]:
+    """The old program has a copy of the data."""
+    root, there = gone_on
+    for folder in map(Path, settings_environment.values()):
+        shutil.copytree(root / folder.name, folder, ignore=shutil.ignore_patterns("*.sock"))
+    return there
 
 
 def test_the_old_program_goes_on_but_reads_no_archive_of_format_2(

@@ -22,7 +22,7 @@ def test_a_lock_that_is_left_over_is_harmless(
     make_database(database)
     (database / "LOCK").write_bytes(b"12345\n")
 
-    running = service(workers=2)
+    running = service(workers=1)
 
     assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == 4
     assert running.get("/api/health").json()["status"] == "ok"
@@ -38,7 +38,7 @@ def test_a_lock_that_is_held_names_the_holder_and_the_service_goes_on_once_it_is
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         inode = (database / "LOCK").stat().st_ino
-        running = service(workers=2, wait=False)
+        running = service(workers=1, wait=False)
 
         def degraded() -> bool:
             with suppress(OSError):

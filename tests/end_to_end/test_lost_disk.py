@@ -28,7 +28,7 @@ def exported(running: Service) -> dict[str, int]:
 def test_what_was_journaled_comes_back(
     service: Callable[..., Service], settings_environment: dict[str, str], archive: bool
 ) -> None:
-    running = service(workers=2, environment=RECOVER)
+    running = service(workers=1, environment=RECOVER)
     load = Load(running.port)
     load.start()
     try:
@@ -52,7 +52,7 @@ def test_what_was_journaled_comes_back(
     processes.wait_until(lambda: not running.processes(), "a process is left")
     shutil.rmtree(settings_environment["STORAGE_DIR"])
 
-    again = service(workers=2, environment=RECOVER)
+    again = service(workers=1, environment=RECOVER)
 
     there = exported(again)
     assert {name: there.get(name) for name in must} == must

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,19 +13,25 @@ from tests import processes
 from tests.service import Service
 
 
-@pytest.fixture
-def lost(service: Callable[..., Service], settings_environment: dict[str, str]) -> str:
-    """The name of a backup of two events, whose storage/ is gone."""
-    running = service(workers=1)
+@pytest.fixture(scope="module")
+def archive(module_service: Callable[..., Service]) -> Path:
+    """A backup of two events, and the journal beside it."""
+    running = module_service(workers=1)
     running.post("/api/events", [{"id": "a", "type": "t"}, {"id": "b", "type": "t"}])
-    name: str = running.post("/api/backup/create").json()["name"]
+    path = Path(running.post("/api/backup/create").json()["backupPath"])
     running.stop()
-    shutil.rmtree(settings_environment["STORAGE_DIR"])
-    return name
+    return path
+
+
+@pytest.fixture
+def lost(archive: Path, settings_environment: dict[str, str]) -> str:
+    """The name of a backup of two events, whose storage/ is gone."""
+    shutil.copytree(archive.parent, settings_environment["BACKUP_DIR"])
+    return archive.name
 
 
 def test_it_refuses_and_says_what_to_do(service: Callable[..., Service], lost: str) -> None:
-    running = service(workers=2, wait=False)
+    running = service(workers=1, wait=False)
 
     def degraded() -> bool:
         with suppress(OSError):
@@ -47,7 +54,7 @@ def test_it_refuses_and_says_what_to_do(service: Callable[..., Service], lost: s
 
 
 def test_it_recovers_where_it_may(service: Callable[..., Service], lost: str) -> None:
-    running = service(workers=2, environment={"AUTO_RECOVER": "true"})
+    running = service(workers=1, environment={"AUTO_RECOVER": "true"})
     health = running.get("/api/health").json()
 
     assert health["store"]["events"] == 2
@@ -55,7 +62,7 @@ def test_it_recovers_where_it_may(service: Callable[..., Service], lost: str) ->
 
 
 def test_it_starts_anew_where_it_shall(service: Callable[..., Service], lost: str) -> None:
-    running = service(workers=2, environment={"AUTO_RECOVER": "empty"})
+    running = service(workers=1, environment={"AUTO_RECOVER": "empty"})
 
     assert running.get("/api/health").json()["store"]["events"] == 0
     assert running.post("/api/events", {"type": "t"}).json()["lastSequence"] == 1

@@ -70,7 +70,7 @@ def test_while_it_restores_http_says_so(service: Callable[..., Service], setting
     restore = Path(settings_environment["RESTORE_DIR"])
     restore.mkdir(parents=True)
     make_archive(restore / "a.tar.gz", events=200)
-    running = service(workers=2, wait=False)
+    running = service(workers=1, wait=False)
 
     def stopped() -> bool:
         chore = chore_of(running)
@@ -138,7 +138,7 @@ def test_a_bad_file_makes_health_degraded_and_names_it(
     restore = Path(settings_environment["RESTORE_DIR"])
     restore.mkdir(parents=True)
     make_text_archive(restore / "notes.tar.gz")
-    running = service(workers=2)
+    running = service(workers=1)
 
     assert running.post("/api/events", {"type": "t"}).status == 201
     processes.kill(running.stores())

@@ -14,9 +14,14 @@ from tests.restoring import flip, leftovers, make_archive, make_foreign_archive,
 from tests.service import Service
 
 
-@pytest.fixture
-def running(service: Callable[..., Service]) -> Service:
-    return service(workers=1)
+@pytest.fixture(scope="module")
+def running(module_service: Callable[..., Service]) -> Service:
+    """A service that the tests share: there are backups of other tests in it."""
+    return module_service(workers=1)
+
+
+def listed(running: Service) -> list[str]:
+    return [backup["name"] for backup in running.get("/api/backup/list").json()["backups"]]
 
 
 def test_an_upload_is_listed_downloaded_and_restored(running: Service, tmp_path: Path) -> None:
@@ -52,9 +57,8 @@ def test_a_download_of_one_service_is_an_upload_of_another(
 FOLDERS = ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")
 
 
-def test_what_is_no_good_archive_is_refused_and_nothing_of_it_is_left(
-    running: Service, settings_environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_what_is_no_good_archive_is_refused_and_nothing_of_it_is_left(running: Service, tmp_path: Path) -> None:
+    before = listed(running)
     good = make_archive(tmp_path / "good.tar.gz")
     flipped = make_archive(tmp_path / "flipped.tar.gz")
     flip(flipped, 900)
@@ -78,28 +82,26 @@ def test_what_is_no_good_archive_is_refused_and_nothing_of_it_is_left(
         assert ".upload" not in reply.body.decode()
         assert name == "" or code != "archive_damaged" or name in reply.json()["error"]
 
-    backups = Path(settings_environment["BACKUP_DIR"])
-    assert running.get("/api/backup/list").json()["backups"] == []
-    assert not list(backups.glob("*.gz"))
-    assert not leftovers(backups, Path(settings_environment["STORAGE_DIR"]))
+    assert listed(running) == before
+    assert {path.name for path in running.folder("BACKUP_DIR").glob("*.gz")} == set(before)
+    assert not leftovers(running.folder("BACKUP_DIR"), running.folder("STORAGE_DIR"))
 
 
 def test_a_name_that_is_taken_is_a_conflict_and_what_is_there_stays(running: Service, tmp_path: Path) -> None:
     first = make_archive(tmp_path / "a.tar.gz").read_bytes()
     second = make_foreign_archive(tmp_path / "b.tar.gz").read_bytes()
-    assert running.post("/api/backup/upload?name=a.tar.gz", first).status == 201
+    assert running.post("/api/backup/upload?name=first.tar.gz", first).status == 201
 
-    reply = running.post("/api/backup/upload?name=a.tar.gz", second)
+    reply = running.post("/api/backup/upload?name=first.tar.gz", second)
 
     assert (reply.status, reply.json()["code"]) == (409, "backup_exists")
-    assert running.get("/api/backup/a.tar.gz/download").body == first
+    assert running.get("/api/backup/first.tar.gz/download").body == first
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(
-    running: Service, settings_environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_upload_that_breaks_off_leaves_nothing(running: Service, tmp_path: Path) -> None:
+    before = listed(running)
     content = make_archive(tmp_path / "a.tar.gz").read_bytes()
-    backups = Path(settings_environment["BACKUP_DIR"])
+    backups = running.folder("BACKUP_DIR")
     head = (
         f"POST /api/backup/upload?name=a.tar.gz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     )
@@ -108,4 +110,4 @@ def test_an_upload_that_breaks_off_leaves_nothing(
         processes.wait_until(lambda: list(backups.glob(".upload.*")), "the upload does not begin")
 
     processes.wait_until(lambda: not list(backups.glob(".upload.*")), "what was received is left")
-    assert running.get("/api/backup/list").json()["backups"] == []
+    assert listed(running) == before
