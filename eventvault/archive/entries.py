@@ -54,13 +54,13 @@ class EntryReader:
         return entry
 
     def content(self) -> Iterator[bytes]:
-        """Yield the content of the present entry, without its padding."""
+        """Yield the content of the present entry, without its padding: that of one member after the other."""
         entry = self.seen[-1]
         ranges = []
         for count, zeros in layout.pieces(entry.size):
             offset = self.source.position
             self._gzip_header(layout.PLAIN_HEADER)
-            yield from self._without_padding(count, zeros)
+            yield self._without_padding(count, zeros)
             length = self.source.position - offset
             ranges.append((offset, length, self.source.archive.crc_of(offset, length)))
         self.seen[-1] = IndexEntry(entry.name, entry.size, entry.header, tuple(ranges))
@@ -88,10 +88,8 @@ class EntryReader:
         if self.source.read_exactly(len(expected)) != expected:
             raise self.source.damaged("the gzip header is not as EventVault writes it", offset)
 
-    def _without_padding(self, count: int, zeros: int) -> Iterator[bytes]:
-        remaining = count
-        for piece in inflate_exactly(self.source, count + zeros):
-            if piece[remaining:].strip(b"\0"):
-                raise self.source.damaged("the padding of a file is not empty")
-            yield piece[:remaining]
-            remaining = max(0, remaining - len(piece))
+    def _without_padding(self, count: int, zeros: int) -> bytes:
+        content = b"".join(inflate_exactly(self.source, count + zeros))
+        if content[count:].strip(b"\0"):
+            raise self.source.damaged("the padding of a file is not empty")
+        return content[:count]

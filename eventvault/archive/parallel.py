@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from blake3 import blake3
 
@@ -20,14 +20,6 @@ MAX_THREADS = 4
 T = TypeVar("T")
 
 _buffers = threading.local()
-
-
-class Hash(Protocol):
-    """A hash of `hashlib` or of `blake3`."""
-
-    def update(self, data: bytes | memoryview, /) -> object: ...
-
-    def hexdigest(self) -> str: ...
 
 
 def thread_count() -> int:
@@ -64,13 +56,13 @@ def read_buffer() -> memoryview:
 
 
 class OrderedHash:
-    """Computes the hash of a file whose pieces are in several threads: each piece waits for the one before it.
+    """Computes the BLAKE3 of a file whose pieces are in several threads: each piece waits for the one before it.
 
-    Jobs begin in order, so a job with the earlier piece is always running. new_hash: the algorithm.
+    Jobs begin in order, so a job with the earlier piece is always running.
     """
 
-    def __init__(self, new_hash: Callable[[], Hash] = blake3) -> None:
-        self._hash = new_hash()
+    def __init__(self) -> None:
+        self._hash = blake3()
         self._next = 0
         self._broken = False
         self._condition = threading.Condition()
@@ -91,4 +83,5 @@ class OrderedHash:
             self._condition.notify_all()
 
     def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+        digest: str = self._hash.hexdigest()
+        return digest

@@ -166,9 +166,11 @@ class Source:
     def at_end(self) -> bool:
         return self.position >= self._end
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all bytes from `start` to the farthest one read."""
-        return self._sha256.digest()
+    def digest(self, following: bytes = b"") -> bytes:
+        """Return the SHA-256 of all bytes from `start` to the farthest one read, and of `following`."""
+        sha256 = self._sha256.copy()
+        sha256.update(following)
+        return sha256.digest()
 
     def damaged(self, why: str, offset: int | None = None) -> ArchiveDamaged:
         return self.archive.damaged(why, self.position if offset is None else offset)

@@ -26,9 +26,6 @@ class WholeHash:
             self._sha256.update(self._buffer[:read])
             self._end += read
 
-    def digest(self) -> bytes:
-        return self._sha256.digest()
-
     def of_all(self) -> str:
         """Return the SHA-256 of the whole archive, in hex."""
         self.extend(self._archive.size)
