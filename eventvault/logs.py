@@ -5,27 +5,20 @@ Every line has the logger's name, so that `Select-String "BackupManager"` finds 
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-
-import structlog
+from datetime import UTC, datetime
 
 from eventvault.printable import printable
 from eventvault.settings import Settings
-
-_SHARED: list[structlog.typing.Processor] = [
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
 
 
 def setup(settings: Settings) -> logging.Formatter:
     """Send this process's log to standard error in the format of LOG_FORMAT; return its formatter."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
-    formatter = _formatter(form)
+    formatter = _TextFormatter() if form == "text" else _JsonFormatter()
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
@@ -35,23 +28,26 @@ def setup(settings: Settings) -> logging.Formatter:
     return formatter
 
 
-def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Escape control characters, so that the name of a file cannot look like a line of the log."""
-    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+class _Formatter(logging.Formatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - of logging
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _formatter(form: str) -> logging.Formatter:
-    if form == "text":
-        final: list[structlog.typing.Processor] = [
-            _on_one_line,
-            # The default traceback has all local variables, so events and secrets, and takes 0.4 s.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
-    else:
-        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
-    )
+class _TextFormatter(_Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of logging
+        """Return one line: control characters are escaped, so the name of a file cannot look like a line of the log."""
+        level = record.levelname.lower()
+        return f"{self.formatTime(record)} [{level:8}] {printable(record.getMessage())} [{record.name}]"
+
+
+class _JsonFormatter(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": record.getMessage(),
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "timestamp": self.formatTime(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from eventvault import logs
+from eventvault.printable import printable
 from eventvault.settings import Settings
 
 SECRET = "never-to-be-logged"
@@ -42,3 +44,22 @@ def test_a_traceback_has_no_values_and_costs_little(
     assert "in failing" in line
     assert "it failed" in line
     assert SECRET not in line
+
+
+@pytest.mark.parametrize("name", ["kept.tar.gz", "naïve.tar.gz", "two\nlines", "not UTF-8 \udcff"])
+def test_a_line_has_the_logger_the_level_and_the_time_in_utc(
+    formatter: logging.Formatter, request: pytest.FixtureRequest, name: str
+) -> None:
+    record = logging.LogRecord("BackupManager", logging.WARNING, __file__, 1, "%s is damaged", (name,), None)
+    record.created = 1_769_860_800.25
+    line = formatter.format(record)
+    if request.node.callspec.params["formatter"] == "json":
+        assert "\n" not in line
+        assert json.loads(line) == {
+            "event": f"{name} is damaged",
+            "logger": "BackupManager",
+            "level": "warning",
+            "timestamp": "2026-01-31T12:00:00.250000Z",
+        }
+    else:
+        assert line == f"2026-01-31T12:00:00.250000Z [warning ] {printable(name)} is damaged [BackupManager]"

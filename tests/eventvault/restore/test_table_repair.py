@@ -51,7 +51,7 @@ FIRST, LAST = b"\x00", b"\xff"
 
 
 def merge(service: StoreService) -> None:
-    """Merge all tables now. LevelDB merges two levels only where their keys overlap, and plyvel none without a range."""
+    """Merge all tables now: LevelDB merges levels only where their keys overlap, and plyvel none without a range."""
     with service.bus.using():
         for key in (FIRST, LAST):
             service.bus._db.delete(key)
