@@ -175,6 +175,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "KAFKA_BOOTSTRAP_SERVERS", Kind(_servers, "host:port, or several separated by commas"), "",
         "The Kafka brokers. Unset: Kafka is not used.",
     ),
+    Declaration(
+        "KAFKA_CREATE_TOPICS", _BOOLEAN, "false",
+        "Create missing topics: for jobs, for results and for dead letters. The topic of the events is never created.",
+    ),
     Declaration("KAFKA_EVENTS_TOPIC", _TOPIC, "events", "The topic that events are consumed from."),
     Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` gets jobs from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
@@ -217,6 +221,7 @@ class Settings:
     max_body_bytes: int
     file_group_read: bool
     kafka_bootstrap_servers: str | None
+    kafka_create_topics: bool
     kafka_events_topic: str
     kafka_jobs_topic: str
     kafka_results_topic: str

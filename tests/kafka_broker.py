@@ -74,6 +74,9 @@ class Kafka:
         self.wait_for_topic(name, there=True)
         return name
 
+    def exists(self, topic: str) -> bool:
+        return topic in self.admin.list_topics(timeout=30).topics
+
     def delete(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(30)
         self.wait_for_topic(topic, there=False)

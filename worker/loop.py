@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,6 +17,7 @@ from eventvault.kafka import config, topics
 from eventvault.settings import Settings
 from worker import jobs
 from worker.brokers import Brokers
+from worker.heartbeat import Heartbeat
 from worker.jobs import Outcome
 from worker.results import ResultWriter
 
@@ -58,7 +60,8 @@ class Worker:
         self._waiting: deque[Message] = deque()
         self._reported_errors: set[int] = set()
         self._brokers = Brokers(settings)
-        self._results = ResultWriter(settings, self._brokers)
+        self._heartbeat = Heartbeat()
+        self._results = ResultWriter(settings, self._brokers, self._beat)
         self._consumer = Consumer({**config.jobs_consumer(settings), "error_cb": self._client_error})
 
     def drain(self) -> None:
@@ -82,6 +85,10 @@ class Worker:
                     self._run_job(RunningJob(self._waiting.popleft()))
         finally:
             self._consumer.close()
+            self._heartbeat.close()
+
+    def _beat(self) -> None:
+        self._heartbeat.beat(kafka_answers=self._brokers.is_ready)
 
     def _run_job(self, running: RunningJob) -> None:
         """Run one job until its offset is committed."""
@@ -116,6 +123,7 @@ class Worker:
             log.warning("job %s may run again: its offset is not committed: %s", outcome.id, topics.reason_of(error))
 
     def _poll(self) -> None:
+        self._beat()
         message = self._consumer.poll(POLL_SECONDS)
         if message is None:
             return
@@ -145,10 +153,17 @@ class Worker:
         partition_keys = self._drop_waiting_jobs(partitions)
         running = self._running
         if running is not None and running.partition_key in partition_keys:
-            if running.done.wait(REVOKE_SECONDS):
+            if self._await_job(running):
                 self._finish(running)
             running.partition_lost = True
         consumer.incremental_unassign(partitions)
+
+    def _await_job(self, running: RunningJob) -> bool:
+        """Wait for the end of the job, at most REVOKE_SECONDS. Returns whether it has ended."""
+        deadline = time.monotonic() + REVOKE_SECONDS
+        while not running.done.wait(1.0) and time.monotonic() < deadline:
+            self._beat()
+        return running.done.is_set()
 
     def _partitions_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         partition_keys = self._drop_waiting_jobs(partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -22,12 +23,13 @@ _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class ResultWriter:
-    """Writes one outcome at a time; belongs to one thread."""
+    """Writes one outcome at a time; belongs to one thread. on_wait: called again and again during a wait."""
 
-    def __init__(self, settings: Settings, brokers: Brokers) -> None:
+    def __init__(self, settings: Settings, brokers: Brokers, on_wait: Callable[[], None]) -> None:
         self._topic = settings.kafka_results_topic
         self._config = {**config.producer(settings, TRY_MILLISECONDS), "linger.ms": 0}
         self._brokers = brokers
+        self._on_wait = on_wait
         self._producer = Producer(self._config)
 
     def write(self, outcome: Outcome) -> None:
@@ -56,6 +58,7 @@ class ResultWriter:
             return error.args[0]
         while not reports:
             self._producer.poll(0.1)
+            self._on_wait()
         return reports[0]
 
     def _replace_producer(self) -> None:

@@ -26,6 +26,10 @@ class PartitionBatch:
                 self.drafts.append((message.offset, to_draft(message)))
             except Unreadable as reason:
                 self.letters.append((message, str(reason)))
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - or this message would stop its partition for ever
+                self.letters.append((message, f"it cannot be made an event: {type(error).__name__}: {error}"))
 
     @property
     def last(self) -> Record | None:

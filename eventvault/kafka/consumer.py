@@ -204,7 +204,11 @@ class _Consuming:
 
     def _deliver_and_store(self, positions: Positions, batches: list[PartitionBatch]) -> None:
         """Deliver dead letters, then store events and offsets in one write. A partition waits for its dead letter."""
-        outcomes = iter(self._dead_letters.send([letter for batch in batches for letter in batch.letters]))
+        letters = [letter for batch in batches for letter in batch.letters]
+        outcomes = iter(self._dead_letters.send(letters))
+        if letters:
+            positions_of = [f"{message.partition}/{message.offset}" for message, _ in letters]
+            self._monitor.letters_sent(self._dead_letters.missing, positions_of)
         waiting: set[int] = set()
         for batch in batches:
             failed = [(message, why) for (message, _), why in zip(batch.letters, outcomes, strict=False) if why]
@@ -276,5 +280,6 @@ class _Consuming:
         return low
 
     def _client_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._monitor.connection_broken()
             self._topic_check_due = 0.0

@@ -1,7 +1,8 @@
 """Dead letters: messages that are no event go to `<events topic>.dead-letter` with the reason in their headers.
 
 Key, value and headers are those of the message. A dead letter is delivered before the offset beyond its message is
-stored, so it may come twice (its headers show it) and is never missing.
+stored, so it may come twice (its headers show it). It is missing only if the topic does not exist and may not be made:
+that stops no partition, and the message stays in its own topic.
 """
 
 from __future__ import annotations
@@ -26,19 +27,31 @@ _TOPIC_CONFIG = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retent
 """Any message fits with the added headers, and none expires before an operator has read it."""
 
 
+class _TopicMissing(Exception):
+    """The topic does not exist and cannot be made; says why."""
+
+
 class DeadLetters:
-    """Delivers dead letters, in one thread. The first one creates the topic if the brokers allow it."""
+    """Delivers dead letters, in one thread. The first one creates the topic, with KAFKA_CREATE_TOPICS.
+
+    missing: why the topic did not exist for the letters that were sent last; None if it did.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.topic = dead_letter_topic(settings.kafka_events_topic)
+        self.missing: str | None = None
         self._settings = settings
         self._producer: Producer | None = None
 
     def send(self, letters: Sequence[tuple[Record, str]]) -> list[str | None]:
-        """Deliver (message, reason) pairs. Returns for each pair None, or why it could not be delivered."""
+        """Deliver (message, reason) pairs. Returns for each pair None, or why it could not be delivered yet.
+
+        If the topic is `missing`, nothing is delivered and nothing is to be awaited.
+        """
         outcomes: list[str | None] = ["no answer"] * len(letters)
         if not letters:
             return outcomes
+        self.missing = None
         try:
             producer = self._open()
             for index, (message, reason) in enumerate(letters):
@@ -48,6 +61,9 @@ class DeadLetters:
             outcomes = [outcome and str(error) for outcome in outcomes]
         except KafkaUnreachable as error:
             outcomes = [outcome and error.message for outcome in outcomes]
+        except _TopicMissing as reason:
+            self.missing = str(reason)
+            return [None] * len(letters)
         if any(outcomes):
             self.close()
         return outcomes
@@ -61,9 +77,24 @@ class DeadLetters:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            topics.create_topic(AdminClient(config.client(self._settings)), self.topic, _TOPIC_CONFIG)
+            self._ensure_topic(AdminClient(config.client(self._settings)))
             self._producer = Producer(config.producer(self._settings, DELIVERY_MILLISECONDS))
         return self._producer
+
+    def _ensure_topic(self, admin: AdminClient) -> None:
+        """Raises _TopicMissing, or KafkaUnreachable if no broker answers."""
+        if topics.topic_of(topics.ask_topic(admin, self.topic), None) is not None:
+            return
+        if not self._settings.kafka_create_topics:
+            raise _TopicMissing(f"the topic {self.topic} does not exist, and KAFKA_CREATE_TOPICS is false")
+        try:
+            topics.create_topic(admin, self.topic, _TOPIC_CONFIG)
+        except KafkaUnreachable as error:
+            if not topics.is_refusal(error):
+                raise
+            raise _TopicMissing(
+                f"the topic {self.topic} does not exist and cannot be created: {error.message}"
+            ) from None
 
     def _produce(
         self,

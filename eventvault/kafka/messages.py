@@ -28,7 +28,10 @@ class Unreadable(Exception):
 
 
 class Record(NamedTuple):
-    """A Kafka record, as far as it is used. timestamp: milliseconds since the epoch, None if it has none."""
+    """A Kafka record, as far as it is used. timestamp: milliseconds since the epoch, None if it has none.
+
+    problem: why it cannot be read, if the client says so.
+    """
 
     topic: str
     partition: int
@@ -38,6 +41,7 @@ class Record(NamedTuple):
     value: bytes | None
     headers: Headers
     leader_epoch: int | None = None
+    problem: str | None = None
 
 
 def to_draft(message: Record) -> EventDraft:
@@ -46,6 +50,8 @@ def to_draft(message: Record) -> EventDraft:
     Missing attributes are filled in from the message alone, so that a message that is read again gives the same event
     and is not stored twice.
     """
+    if message.problem is not None:
+        raise Unreadable(message.problem)
     sent = _read(message)
     if problems := problems_of([sent]):
         raise Unreadable("; ".join(str(problem) for problem in problems[0])[:_LONGEST_REASON])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ GRACE_SECONDS = 15.0
 
 REPEAT_LOG_SECONDS = 3600.0
 LETTERS_LOG_SECONDS = 60.0
+_SHOWN_POSITIONS = 20
 
 
 class KafkaMonitor:
@@ -49,6 +50,10 @@ class KafkaMonitor:
         self._last_error: dict[str, Any] | None = None
         self._last_message: int | None = None
         self._partitions: dict[int, dict[str, Any]] = {}
+        self._is_lag_known = False
+        self._without_letter: tuple[int, list[str]] = (0, [])
+        """How many messages have no dead letter, and where the first of them are."""
+        self._letters_missing: str | None = None
         self._stopped: dict[int, Problem] = {}
         self._counts = {"consumed": 0, "duplicates": 0, "differing": 0, "deadLetters": 0}
 
@@ -62,12 +67,17 @@ class KafkaMonitor:
     def lost(self, reason: str) -> None:
         """Record that no broker answers."""
         with self._lock:
-            was, self._connected = self._connected, False
+            was, self._connected, self._is_lag_known = self._connected, False, False
             if was:
                 self._away_since = self._monotonic()
             self._note_error(reason)
         if was or was is None:
             log.warning("no Kafka broker answers at %s; it is tried again until one does: %s", self._servers, reason)
+
+    def connection_broken(self) -> None:
+        """Record that a connection to a broker ended: until the brokers were asked again, the lag is not known."""
+        with self._lock:
+            self._is_lag_known = False
 
     def topic_exists(self, *, exists: bool, expected: bool = True) -> None:
         """Record whether the topic exists. expected: events were consumed from it before, so its absence is a loss."""
@@ -111,8 +121,18 @@ class KafkaMonitor:
                 "%d messages of %s have the source and id of a stored event but other content; the first event stays",
                 differing, self._topic,
             )  # fmt: skip
-        if dead_letters and self._letters_log_due():
+        if dead_letters and self._letters_missing is None and self._letters_log_due():
             log.warning("%d messages of %s went to %s", dead_letters, self._topic, dead_letter_topic(self._topic))
+
+    def letters_sent(self, missing: str | None, positions: Sequence[str]) -> None:
+        """Record whether the dead letters of these messages (`partition/offset`) have a topic. missing: why not."""
+        with self._lock:
+            self._letters_missing = missing
+            count, first = self._without_letter if missing is not None else (0, [])
+            self._without_letter = count + len(positions), [*first, *positions][:_SHOWN_POSITIONS]
+        if missing is not None:
+            log.error("%s of %s are no events and have no dead letter: %s",
+                      ", ".join(positions[:_SHOWN_POSITIONS]), self._topic, missing)  # fmt: skip
 
     def partitions(self, states: Mapping[int, dict[str, Any]], stopped: Mapping[int, Problem]) -> None:
         """Record the `state`, `next` and `lag` of all partitions, and the problems of those that are stopped."""
@@ -122,7 +142,7 @@ class KafkaMonitor:
                 partition: self._waiting(partition, problem, before.get(partition))
                 for partition, problem in stopped.items()
             }
-            self._partitions = dict(states)
+            self._partitions, self._is_lag_known = dict(states), True
             for partition in stopped.keys() - before.keys():
                 self._note_error(stopped[partition].message)
         for partition in stopped.keys() - before.keys():
@@ -157,16 +177,31 @@ class KafkaMonitor:
             if self._connected and self._topic_missing and self._topic_expected:
                 message = f"the topic {self._topic} is gone"
                 problems.append(Problem("kafka_topic_missing", message, "create it again, or restore it"))
+            if self._letters_missing is not None:
+                problems.append(self._missing_letters(self._letters_missing, *self._without_letter))
             if self._connected and self._failure is not None:
                 problems.append(Problem("kafka_waits", f"events from Kafka wait: {self._failure}", _RETRIED))
         return problems
+
+    def _missing_letters(self, reason: str, count: int, first: Sequence[str]) -> Problem:
+        topic = dead_letter_topic(self._topic)
+        message = f"{count} messages of {self._topic} are no events and have no dead letter: {reason}"
+        hint = (
+            f"create the topic {topic}, or set KAFKA_CREATE_TOPICS=true; the messages stay in {self._topic} "
+            f"until Kafka removes them: {', '.join(first)} (partition/offset)"
+        )
+        return Problem("kafka_dead_letters_missing", message, hint, topic)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the `kafka` member of `/api/health`; `{"configured": false}` if Kafka is not configured."""
         if not self.configured:
             return {"configured": False}
         with self._lock:
-            lags = [state["lag"] for state in self._partitions.values()]
+            states = {
+                number: state if self._is_lag_known else {**state, "lag": None}
+                for number, state in sorted(self._partitions.items())
+            }
+            lags = [state["lag"] for state in states.values()]
             return {
                 "configured": True,
                 "connected": bool(self._connected),
@@ -174,7 +209,7 @@ class KafkaMonitor:
                 "topic": self._topic,
                 "topicExists": bool(self._connected) and not self._topic_missing,
                 "lag": sum(lags) if lags and None not in lags else None,
-                "partitions": [{"partition": number, **state} for number, state in sorted(self._partitions.items())],
+                "partitions": [{"partition": number, **state} for number, state in states.items()],
                 "stoppedPartitions": sorted(self._stopped),
                 **self._counts,
                 "lastMessageAt": _instant(self._last_message),

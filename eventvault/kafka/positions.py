@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,6 +18,13 @@ from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, unreachable
 from eventvault.problems import Problem
 
 MAX_WAIT_SECONDS = 30.0
+
+_raise_pending = ctypes.pythonapi.PyErr_Occurred
+"""Raise an error that an extension has set and not raised.
+
+confluent_kafka 2 returns headers of which one has no name, if that is not UTF-8. The next call of anything would raise
+then, and a look at that header would crash.
+"""
 
 
 class Position(msgspec.Struct):
@@ -148,6 +156,7 @@ class Positions:
 
 def _kafka_message(message: Message) -> Record:
     kind, milliseconds = message.timestamp()
+    headers, problem = _headers(message)
     return Record(
         topic=message.topic() or "",
         partition=message.partition() or 0,
@@ -155,6 +164,17 @@ def _kafka_message(message: Message) -> Record:
         timestamp=milliseconds if kind else None,
         key=message.key(),
         value=message.value(),
-        headers=list(cast("Headers", message.headers() or [])),
+        headers=headers,
         leader_epoch=message.leader_epoch(),
+        problem=problem,
     )
+
+
+def _headers(message: Message) -> tuple[Headers, str | None]:
+    """Return the headers; none and the reason if the client cannot decode a header's name."""
+    try:
+        headers = message.headers()
+        _raise_pending()
+        return list(cast("Headers", headers or [])), None
+    except ValueError as error:
+        return [], f"its headers cannot be read, as the name of one is not UTF-8: {error}"

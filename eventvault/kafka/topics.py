@@ -16,6 +16,8 @@ from eventvault.kafka.topic_info import TopicInfo
 REQUEST_TIMEOUT_SECONDS = 3.0
 TopicRequest = Future[Any]
 
+_PASSING = (KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_NOT_AVAILABLE)
+
 UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
@@ -59,6 +61,12 @@ def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | Non
     except KafkaUnreachable as error:
         if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
+
+
+def is_refusal(error: KafkaUnreachable) -> bool:
+    """Return whether a broker answered, and refused; the client's own errors have negative codes."""
+    code = error.details.get("kafka")
+    return code is not None and code > 0 and code not in _PASSING
 
 
 def reason_of(error: KafkaException | KafkaError) -> str:

@@ -37,6 +37,7 @@ def environment(settings_environment: dict[str, str]) -> dict[str, str]:
 def topics(kafka: Kafka) -> dict[str, str]:
     """Names of topics that do not exist yet: the worker creates them."""
     return {
+        "KAFKA_CREATE_TOPICS": "true",
         "KAFKA_JOBS_TOPIC": kafka.name("jobs"),
         "KAFKA_RESULTS_TOPIC": kafka.name("results"),
         "KAFKA_JOBS_GROUP": kafka.name("group"),
@@ -155,6 +156,45 @@ def test_jobs_run_in_order_and_a_failed_one_does_not_block_the_next(
 
 
 @pytest.mark.kafka
+def test_a_worker_makes_no_topic_unless_it_may(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, **{**topics, "KAFKA_CREATE_TOPICS": "false"})
+    log = tmp_path / "worker.log"
+    wait_until(lambda: "KAFKA_CREATE_TOPICS is false" in log.read_text(), "nothing is said", PATIENCE_SECONDS)
+    names = (topics["KAFKA_JOBS_TOPIC"], topics["KAFKA_RESULTS_TOPIC"])
+    assert not any(kafka.exists(name) for name in names)
+    for name in names:
+        kafka.topic(name=name)
+    send(kafka, topics, {"id": "a", "type": "echo"})
+    assert [one["id"] for one in results(kafka, topics, 1)] == ["a"]
+
+
+@pytest.mark.kafka
+def test_the_health_check_tells_a_worker_that_can_work_from_one_that_cannot(
+    kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
+) -> None:
+    def check() -> tuple[int, str]:
+        command = [sys.executable, "-m", "worker.heartbeat"]
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert check() == (1, "worker: no worker runs here\n")
+    away = start_worker(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:9", TMPDIR=str(tmp_path))
+    wait_until(lambda: "no Kafka broker answers" in check()[1], "the check does not name the broker", PATIENCE_SECONDS)
+    away.send_signal(signal.SIGTERM)
+    assert away.wait(PATIENCE_SECONDS) == 0
+    assert check() == (1, "worker: no worker runs here\n")
+
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, TMPDIR=str(tmp_path), **topics)
+    wait_until(lambda: check() == (0, ""), "the worker does not become healthy", PATIENCE_SECONDS)
+    worker.kill()
+    worker.wait()
+    assert check() == (1, "worker: no worker runs here\n")
+
+
+@pytest.mark.kafka
 def test_sigterm_lets_the_running_job_finish_and_leaves_the_next_to_another_worker(
     kafka: Kafka, topics: dict[str, str], start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -235,7 +275,7 @@ def test_a_broker_that_fails_during_a_job_gets_the_result_when_it_is_back(
     topics = {"KAFKA_JOBS_TOPIC": "jobs", "KAFKA_RESULTS_TOPIC": "job-results"}
     kafka.topic(name="jobs")
     send(kafka, topics, hold(tmp_path, "long"))
-    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap)
+    worker = start_worker(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, KAFKA_CREATE_TOPICS="true")
     wait_for_start(tmp_path, "long")
     private_kafka.stop(signal.SIGKILL)
     (tmp_path / "long.release").touch()

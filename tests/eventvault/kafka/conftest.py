@@ -75,12 +75,19 @@ Consume = Callable[..., Consuming]
 
 @pytest.fixture
 def consume(settings_environment: dict[str, str]) -> Iterator[Consume]:
-    """consume(bootstrap, topic, registry=None) starts a consumer; all are stopped at the end."""
+    """consume(bootstrap, topic, registry=None) starts a consumer; all are stopped at the end.
+
+    create_topics: KAFKA_CREATE_TOPICS.
+    """
     started: list[Consuming] = []
     loaded = settings.load(settings_environment)
 
-    def begin(bootstrap: str, topic: str, registry: MemoryRegistry | None = None) -> Consuming:
-        configured = replace(loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=topic)
+    def begin(
+        bootstrap: str, topic: str, registry: MemoryRegistry | None = None, *, create_topics: bool = True
+    ) -> Consuming:
+        configured = replace(
+            loaded, kafka_bootstrap_servers=bootstrap, kafka_events_topic=topic, kafka_create_topics=create_topics
+        )
         started.append(Consuming(configured, registry or MemoryRegistry()))
         return started[-1]
 

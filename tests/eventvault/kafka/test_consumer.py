@@ -15,6 +15,7 @@ from eventvault.errors import NoSpace
 from eventvault.kafka.consumer import EventsConsumer
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset, checksum, offset_put
+from tests.eventvault.kafka import raw_producer
 from tests.kafka_broker import Kafka
 from tests.kafka_process import KafkaBroker
 from tests.processes import wait_until
@@ -117,6 +118,51 @@ def test_a_partition_waits_for_its_dead_letter_and_the_others_go_on(kafka: Kafka
     until(lambda: "t2" in one.registry.types(), "the partition does not go on")
     until(lambda: not one.codes(), "health stays degraded")
     assert [letter.value() for letter in kafka.read(f"{topic}.dead-letter", 1)] == [b"x" * 500]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"\xe4", b"v")],
+        [(b"good", b"v"), (b"\xff\xfe", b"")],
+        [(b"ce_\xc3", b"v"), (b"ce_type", b"t")],
+        [(b"ce_id", b"\xff")],
+    ],
+)
+def test_a_message_whose_headers_are_not_utf8_is_a_dead_letter(
+    kafka: Kafka, consume: Consume, headers: list[tuple[bytes, bytes]]
+) -> None:
+    topic = kafka.topic()
+    kafka.send(topic, events(1, 1))
+    raw_producer.produce(kafka.bootstrap, topic, b'{"type": "odd"}', headers)
+    kafka.send(topic, events(2, 2))
+    one = consume(kafka.bootstrap, topic)
+    until(lambda: one.registry.types() == ["t1", "t2"], "the message stops its partition")
+    (letter,) = kafka.read(f"{topic}.dead-letter", 1)
+    assert letter.value() == b'{"type": "odd"}'
+    assert b"not UTF-8" in dict(letter.headers())["x-eventvault-reason"]
+    assert one.codes() == []
+
+
+@pytest.mark.kafka
+def test_without_a_dead_letter_topic_consumption_goes_on_and_health_names_the_messages(
+    kafka: Kafka, consume: Consume
+) -> None:
+    topic = kafka.topic()
+    kafka.send(topic, [*events(1, 1), b"\xff", *events(2, 2)])
+    one = consume(kafka.bootstrap, topic, create_topics=False)
+    until(lambda: one.registry.types() == ["t1", "t2"], "the missing topic stops the partition")
+    assert one.codes() == ["kafka_dead_letters_missing"]
+    (problem,) = one.monitor.problems()
+    assert "0/1" in problem.hint
+    assert not kafka.exists(f"{topic}.dead-letter")
+
+    kafka.topic(name=f"{topic}.dead-letter")
+    kafka.send(topic, [b"\xfe", *events(3, 3)])
+    until(lambda: "t3" in one.registry.types(), "it does not go on")
+    assert [letter.value() for letter in kafka.read(f"{topic}.dead-letter", 1)] == [b"\xfe"]
+    until(lambda: one.codes() == [], "health stays degraded")
 
 
 @pytest.mark.kafka
@@ -242,7 +288,10 @@ def test_a_broker_that_is_away_at_the_start_and_again_later_is_waited_for(
     kafka.send("events", events(1, 1))
     until(lambda: one.registry.types() == ["t1"], "the event does not come after the broker did")
     assert one.monitor.snapshot()["connected"] is True
+    until(lambda: one.monitor.snapshot()["lag"] == 0, "the lag does not end")
     private_kafka.stop(signal.SIGKILL)
+    until(lambda: one.monitor.snapshot()["lag"] is None, "the lag is told after the broker died")
+    assert [partition["lag"] for partition in one.monitor.snapshot()["partitions"]] == [None]
     until(lambda: one.monitor.snapshot()["connected"] is False, "the loss is not noticed")
     one.consumer.stop()
 

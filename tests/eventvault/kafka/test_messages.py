@@ -11,6 +11,7 @@ from cloudevents.core.bindings import kafka as oracle
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from eventvault.kafka import batch
 from eventvault.kafka.batch import PartitionBatch
 from eventvault.kafka.messages import Record, Unreadable, to_draft
 
@@ -156,3 +157,28 @@ def test_what_readers_understand_differently_becomes_a_dead_letter_and_the_next_
     assert [message.offset for message, _ in batch.letters] == [1, 2, 3, 4]
     assert [(offset, b'"data":1.10' in draft.body) for offset, draft in batch.drafts] == [(5, True)]
     assert all("twice" in reason or "surrogate" in reason for _, reason in batch.letters)
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), KeyError("k"), RecursionError("deep"), ZeroDivisionError("z")])
+def test_any_error_in_making_an_event_is_a_dead_letter_and_stops_no_other_message(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def failing(message: Record) -> Any:
+        if message.offset == 7:
+            raise error
+        return to_draft(message)
+
+    monkeypatch.setattr(batch, "to_draft", failing)
+    made = PartitionBatch([record(b'{"type": "a"}'), record(b'{"type": "b"}', offset=8)])
+    ((message, reason),) = made.letters
+    assert (message.offset, [offset for offset, _ in made.drafts]) == (7, [8])
+    assert type(error).__name__ in reason
+
+
+def test_a_lack_of_memory_is_not_the_messages_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: Record) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(batch, "to_draft", failing)
+    with pytest.raises(MemoryError):
+        PartitionBatch([record(b'{"type": "a"}')])

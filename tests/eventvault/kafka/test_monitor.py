@@ -95,6 +95,28 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     assert "recreated" in found["lastError"]["message"]
 
 
+def test_the_lag_is_not_known_once_a_connection_broke_until_brokers_answer(monitor: KafkaMonitor) -> None:
+    states = {0: {"state": "consuming", "next": 4, "lag": 0}}
+    monitor.connected({1: "a:9092"})
+    for notice in (monitor.connection_broken, lambda: monitor.lost("refused")):
+        monitor.partitions(states, {})
+        assert monitor.snapshot()["lag"] == 0
+        notice()
+        found = monitor.snapshot()
+        assert (found["lag"], found["partitions"]) == (None, [{"partition": 0, **states[0], "lag": None}])
+
+
+def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor: KafkaMonitor) -> None:
+    for first in range(0, 100, 10):
+        monitor.letters_sent("there is none", [f"0/{number}" for number in range(first, first + 10)])
+    (problem,) = monitor.problems()
+    assert (problem.code, problem.message[:3]) == ("kafka_dead_letters_missing", "100")
+    assert "0/19" in problem.hint
+    assert "0/20" not in problem.hint
+    monitor.letters_sent(None, ["0/100"])
+    assert monitor.problems() == []
+
+
 def test_a_store_without_kafka_does_not_load_its_client() -> None:
     program = "import sys, eventvault.kafka.monitor; sys.exit('confluent_kafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
