@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # Builds the packages; the build tools do not stay in the image.
 FROM python:3.12-slim-bookworm AS packages
 # plyvel has a wheel for x86_64 only; elsewhere it is built.
@@ -7,6 +5,10 @@ RUN if [ "$(uname -m)" != x86_64 ]; then \
         apt-get update && apt-get install --yes --no-install-recommends g++ libleveldb-dev \
         && rm -rf /var/lib/apt/lists/*; \
     fi
+# Where pip finds packages, for people behind a mirror; blank: where pip always looks.
+ARG PIP_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=
+ARG PIP_TRUSTED_HOST=
 RUN python -m venv /opt/venv
 COPY requirements.txt /tmp/requirements.txt
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --use-pep517 --require-hashes \
@@ -27,7 +29,10 @@ COPY wsgi.py gunicorn.conf.py ./
 COPY eventvault eventvault
 COPY app app
 COPY worker worker
-RUN /opt/venv/bin/python -m compileall -q eventvault app worker wsgi.py \
+# A checkout with umask 077 has files that only root could read in the image.
+RUN chmod 0755 /usr/local/bin/eventvault-entrypoint \
+    && chmod -R u=rwX,go=rX eventvault app worker wsgi.py gunicorn.conf.py \
+    && /opt/venv/bin/python -m compileall -q eventvault app worker wsgi.py \
     && install --directory --owner eventvault --group eventvault storage backups restore
 
 ENV PATH=/opt/venv/bin:$PATH \

@@ -30,13 +30,23 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
+    return instructions("Dockerfile")
+
+
+def instructions(path: str) -> list[tuple[str, str]]:
     """Return the instructions in order: (name, arguments on one line)."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", (PROJECT / "Dockerfile").read_text()).replace("\\\n", " ")
+    text = re.sub(r"(?m)^\s*#.*\n", "", (PROJECT / path).read_text()).replace("\\\n", " ")
     return [(line.split()[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
 
 
 def arguments(dockerfile: list[tuple[str, str]], name: str) -> list[str]:
     return [rest for instruction, rest in dockerfile if instruction == name]
+
+
+def sources(dockerfile: list[tuple[str, str]]) -> set[str]:
+    """Return what is copied from the checkout."""
+    copies = (rest for rest in arguments(dockerfile, "COPY") if not rest.startswith("--from"))
+    return {source for rest in copies for source in rest.split()[:-1]}
 
 
 def last_stage(dockerfile: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -111,7 +121,103 @@ def test_kafka_is_the_official_image_without_zookeeper_and_of_the_version_that_i
 
 
 def test_nginx_runs_with_the_configuration_that_is_tested(compose: dict[str, Any]) -> None:
-    assert compose["services"]["nginx"]["volumes"] == ["./deploy/nginx.conf:/etc/nginx/nginx.conf:ro"]
+    nginx = compose["services"]["nginx"]
+    assert nginx["build"] == {"context": ".", "dockerfile": "deploy/nginx.Dockerfile"}
+    assert "volumes" not in nginx
+    assert ("COPY", "deploy/nginx.conf /etc/nginx/nginx.conf") in instructions("deploy/nginx.Dockerfile")
+
+
+def test_app_and_worker_are_one_image_that_is_built_once_and_never_pulled(compose: dict[str, Any]) -> None:
+    app, worker = compose["services"]["app"], compose["services"]["worker"]
+    assert app["image"] == worker["image"]
+    assert "build" in app
+    assert "build" not in worker
+    assert worker["pull_policy"] == "never"
+    assert "app" in worker["depends_on"]
+
+
+def test_a_container_can_do_no_more_than_it_needs(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"] >= 256, name
+    entrypoint = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    added = {name: set(service.get("cap_add", [])) for name, service in compose["services"].items()}
+    assert added == {"app": entrypoint, "worker": set(), "kafka": set(), "nginx": set()}
+
+
+def test_our_images_have_nothing_to_write_to_but_their_volumes_and_tmp(compose: dict[str, Any]) -> None:
+    for name in ("app", "worker", "nginx"):
+        service = compose["services"][name]
+        assert service["read_only"] is True, name
+        assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"], name
+
+
+def test_nginx_has_a_user_of_its_own(compose: dict[str, Any]) -> None:
+    assert compose["services"]["nginx"]["user"] == "nginx"
+    assert ("USER", "nginx") in instructions("deploy/nginx.Dockerfile")
+
+
+def test_no_log_grows_without_end(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        options = service["logging"]["options"]
+        assert re.fullmatch(r"\d+m", options["max-size"]), name
+        assert int(options["max-file"]) > 1, name
+
+
+def test_the_worker_has_a_health_check_of_its_own(compose: dict[str, Any]) -> None:
+    check = compose["services"]["worker"]["healthcheck"]
+    assert check["test"] == ["CMD", "python", "-m", "worker.heartbeat"]
+    assert not any(service.get("healthcheck", {}).get("disable") for service in compose["services"].values())
+
+
+def test_a_first_start_makes_the_topics_that_it_needs(compose: dict[str, Any]) -> None:
+    for name in ("app", "worker"):
+        assert settings.load(compose["services"][name]["environment"]).kafka_create_topics is True
+    assert settings.load({}).kafka_create_topics is False
+
+
+def test_kafka_has_a_listener_for_programs_on_this_machine(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["kafka"]["environment"]
+    listeners = dict(listener.split("://") for listener in environment["KAFKA_LISTENERS"].split(","))
+    advertised = dict(listener.split("://") for listener in environment["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    protocols = dict(pair.split(":") for pair in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert advertised == {"PLAINTEXT": "kafka:9092", "HOST": "localhost:29092"}
+    assert listeners.keys() == protocols.keys() == {*advertised, "CONTROLLER"}
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/nginx.Dockerfile"])
+def test_a_build_fetches_nothing_that_it_does_not_need(path: str) -> None:
+    assert "syntax=" not in (PROJECT / path).read_text()
+
+
+def test_the_build_takes_a_package_index(compose: dict[str, Any], dockerfile: list[tuple[str, str]]) -> None:
+    arguments_of = {rest.partition("=")[0] for rest in arguments(dockerfile, "ARG")}
+    assert arguments_of == {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"}
+    assert compose["services"]["app"]["build"]["args"] == {name: f"${{{name}:-}}" for name in arguments_of}
+    names = [name for name, _ in last_stage(dockerfile)]
+    assert "ARG" not in names, "an address with a password must not stay in the image"
+
+
+def test_modes_do_not_come_from_the_checkout(dockerfile: list[tuple[str, str]]) -> None:
+    runs = " ".join(arguments(last_stage(dockerfile), "RUN"))
+    assert "chmod 0755 /usr/local/bin/eventvault-entrypoint" in runs
+    (modes,) = re.findall(r"chmod -R u=rwX,go=rX ([^&]+)", runs)
+    copied = {source for source in sources(last_stage(dockerfile)) if source != "deploy/entrypoint"}
+    assert set(modes.split()) == copied
+    assert ("RUN", "chmod 0644 /etc/nginx/nginx.conf") in instructions("deploy/nginx.Dockerfile")
+
+
+def test_line_endings_stay_as_they_are_in_the_repository() -> None:
+    asked = ["deploy/entrypoint", "docker-compose.yml", "worker/loop.py", "tests/fixtures/node/in_storage.tar.gz"]
+    if not (PROJECT / ".git").exists():
+        pytest.skip("this is no checkout")
+    command = ["git", "check-attr", "eol", "text", "--", *asked]
+    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert answer.count("eol: lf") == len(asked)
+    assert f"{asked[-1]}: text: unset" in answer
+    assert b"\r" not in (PROJECT / asked[0]).read_bytes()
 
 
 def test_the_service_needs_no_broker_to_start(compose: dict[str, Any]) -> None:
@@ -121,6 +227,8 @@ def test_the_service_needs_no_broker_to_start(compose: dict[str, Any]) -> None:
 def test_every_image_has_a_version(compose: dict[str, Any], dockerfile: list[tuple[str, str]]) -> None:
     images = [each["image"] for each in compose["services"].values() if "build" not in each]
     images += [rest.split()[0] for rest in arguments(dockerfile, "FROM")]
+    images += arguments(instructions("deploy/nginx.Dockerfile"), "FROM")
+    images = [image for image in images if image != compose["services"]["app"]["image"]]
     assert all(re.search(r":\d+\.\d+", image) for image in images), images
 
 
@@ -151,16 +259,11 @@ def test_an_image_without_further_settings_allows_no_unauthenticated_access() ->
 def test_the_image_has_every_package_of_the_service(
     dockerfile: list[tuple[str, str]],
 ) -> None:
-    copied = {
-        source
-        for rest in arguments(dockerfile, "COPY")
-        if not rest.startswith("--from")
-        for source in rest.split()[:-1]
-    }
+    copied = sources(dockerfile)
     assert {"eventvault", "app", "worker", "wsgi.py", "gunicorn.conf.py"} <= copied
     assert all((PROJECT / source).exists() for source in copied), copied
     sent = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert sent == copied
+    assert sent == copied | sources(instructions("deploy/nginx.Dockerfile"))
 
 
 class TestEntrypoint:
