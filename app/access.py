@@ -1,18 +1,25 @@
 """Decides which requests are served: without tokens, only those of programs and pages on this machine.
 
-A foreign `Host` is DNS rebinding. A foreign `Origin` or `Sec-Fetch-Site: cross-site` is a web page that posts to
-localhost. A peer on another machine means that the service listens where it should not. Each gets a 403.
+A foreign `Host` is DNS rebinding. A foreign `Origin` or `Sec-Fetch-Site` is a web page that posts to localhost. A peer
+on another machine means that the service listens where it should not. Each gets a 403.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
-from eventvault.errors import Forbidden
+from eventvault.errors import Forbidden, MalformedInput
 from eventvault.settings import Settings
 
 _LOOPBACK_NAMES = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[\w.-]+)(?::[0-9]{1,5})?", re.ASCII)
+"""A name or an address and a port (RFC 9110, section 7.2). Readers differ about anything else, such as `a@b`."""
+
+_SAME_ORIGIN = frozenset({"same-origin", "none"})
+"""`Sec-Fetch-Site` of a page of this service, and of what its user typed."""
 
 
 def is_loopback(host: str) -> bool:
@@ -54,9 +61,12 @@ class AccessRules:
         """Raise Forbidden if the request may not be served. environ: as in WSGI."""
         self._check_peer(environ.get("REMOTE_ADDR") or "")
         host = environ.get("HTTP_HOST")
+        if host is None and environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+            raise MalformedInput("the request has no Host header", hint="send one, as HTTP/1.1 demands")
         if host is not None and host not in self._accepted_hosts:
             self._check_host(host)
-        if environ.get("HTTP_SEC_FETCH_SITE") == "cross-site":
+        site = environ.get("HTTP_SEC_FETCH_SITE", "none")
+        if site not in _SAME_ORIGIN and not _may_come_from(site, environ):
             raise Forbidden("a page of another site sent this request", hint="open the page that this service serves")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None:
@@ -73,7 +83,8 @@ class AccessRules:
     def _check_host(self, host: str) -> None:
         name, _ = split_host(host)
         numeric = self._open_to_all and _parse_address(name) is not None
-        if not (self._any_host or is_loopback(name) or name in self._hosts or numeric):
+        allowed = self._any_host or is_loopback(name) or name in self._hosts or numeric
+        if not allowed or _HOST.fullmatch(host) is None:
             raise Forbidden(
                 f"the host {host[:100]!r} is not a name of this service", hint="add the host to ALLOWED_HOSTS"
             )
@@ -91,3 +102,14 @@ class AccessRules:
             raise Forbidden(
                 f"a page of {origin[:100]!r} sent this request", hint="pages of other origins may not use this service"
             )
+
+
+def _may_come_from(site: str, environ: Mapping[str, str]) -> bool:
+    """Return whether a browser may send this for a page of another origin: nothing that changes something.
+
+    A link may lead to a page. Data goes to pages of the same site at most, such as those of another port.
+    """
+    if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+        return False
+    is_page = not environ.get("PATH_INFO", "").startswith(("/api/", "/metrics"))
+    return site == "same-site" or (is_page and environ.get("HTTP_SEC_FETCH_MODE") == "navigate")

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 from eventvault.printable import printable
 from eventvault.settings import Settings
@@ -38,6 +39,10 @@ class _TextFormatter(_Formatter):
         """Return one line: control characters are escaped, so the name of a file cannot look like a line of the log."""
         level = record.levelname.lower()
         return f"{self.formatTime(record)} [{level:8}] {printable(record.getMessage())} [{record.name}]"
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - of logging
+        """Return the traceback with its lines indented, so that no text in it looks like a line of the log."""
+        return "\n".join(f"  | {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class _JsonFormatter(_Formatter):

@@ -74,9 +74,55 @@ def test_an_origin_of_the_service_itself_is_served(web: FlaskClient, host: str, 
     assert status(web, Host=host, Origin=origin) == 200
 
 
-@pytest.mark.parametrize(("site", "expected"), [("cross-site", 403), ("same-origin", 200), ("none", 200)])
-def test_a_cross_site_request_is_refused(web: FlaskClient, site: str, expected: int) -> None:
-    assert status(web, Sec_Fetch_Site=site) == expected
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:80@evil", "localhost:", "localhost:port", "localhost:123456", "localhost:80:80", "user@localhost",
+        "localhost/", "localhost evil", "localhost#", "[::1]evil", "[::1]:80@evil", "127.0.0.1:80\\evil", "loc\tlhost",
+    ],
+)  # fmt: skip
+def test_a_host_that_is_more_than_a_name_and_a_port_is_refused(
+    web: FlaskClient, opened: FlaskClient, host: str
+) -> None:
+    assert status(web, Host=host) == 403
+    assert status(opened, Host=host) == 403
+
+
+def test_http_1_1_demands_a_host(web: FlaskClient) -> None:
+    for protocol, expected in (("HTTP/1.1", 400), ("HTTP/1.0", 200)):
+        answer = web.get("/api/health/live", environ_overrides={"HTTP_HOST": None, "SERVER_PROTOCOL": protocol})
+        assert answer.status_code == expected
+
+
+PAGE, DATA = "/docs", "/api/health/live"
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "method", "path", "expected"),
+    [
+        ("same-origin", "cors", "POST", "/api/events", True),
+        ("none", "navigate", "POST", "/api/events", True),
+        ("same-site", "cors", "POST", "/api/events", False),
+        ("same-site", "no-cors", "DELETE", "/api/backup/x.tar.gz", False),
+        ("same-site", "navigate", "POST", "/api/backup/restore", False),
+        ("cross-site", "navigate", "POST", "/docs", False),
+        ("unheard-of", "cors", "PUT", "/api/backup/x.tar.gz/pin", False),
+        ("same-origin", "cors", "GET", DATA, True),
+        ("same-site", "cors", "GET", DATA, True),
+        ("cross-site", "cors", "GET", DATA, False),
+        ("cross-site", "navigate", "GET", DATA, False),
+        ("cross-site", "navigate", "GET", "/metrics", False),
+        ("cross-site", "navigate", "GET", PAGE, True),
+        ("cross-site", "navigate", "GET", "/", True),
+        ("cross-site", "no-cors", "GET", PAGE, False),
+    ],
+)
+def test_pages_of_other_sites_may_lead_to_pages_and_change_nothing(
+    web: FlaskClient, site: str, mode: str, method: str, path: str, expected: bool
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    answer = web.open(path, method=method, headers=headers)
+    assert (answer.status_code != 403) is expected
 
 
 def test_a_peer_on_another_machine_is_refused_unless_unauthenticated_access_is_allowed(

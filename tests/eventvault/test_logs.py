@@ -63,3 +63,18 @@ def test_a_line_has_the_logger_the_level_and_the_time_in_utc(
         }
     else:
         assert line == f"2026-01-31T12:00:00.250000Z [warning ] {printable(name)} is damaged [BackupManager]"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r\nb", "a\x1b[2Jb", "a\x85b", "a\u2028b", "a\x7fb", "a\tb"])
+def test_a_name_with_control_characters_forges_no_line(
+    formatter: logging.Formatter, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    try:
+        raise OSError(f"cannot read {name}\n2026-01-01 [info] forged")
+    except OSError:
+        logging.getLogger("BackupManager").exception("reading %s failed", name)
+    caplog.records[-1].exc_text = None  # of pytest's own formatter
+    first, *others = formatter.format(caplog.records[-1]).split("\n")
+    assert "reading a" in first
+    assert all(line.startswith("  | ") for line in others)
+    assert all(sign.isprintable() for line in (first, *others) for sign in line)
