@@ -76,6 +76,7 @@ HTTP_STATUSES: dict[str, ErrorStatus] = {
     "store_stopping": ErrorStatus(503, 1),
     "restoring": ErrorStatus(503, 2),
     "too_busy": ErrorStatus(503, 5),
+    "outcome_unknown": ErrorStatus(503, 5),
     "disk_failed": ErrorStatus(503, 5),
     "kafka_not_configured": ErrorStatus(503, 30),
     "kafka_unreachable": ErrorStatus(503, 5),

@@ -244,6 +244,12 @@ class WriteFailed(DatabaseError):
     code = "write_failed"
 
 
+class OutcomeUnknown(EventVaultError):
+    """The request was begun, and nobody can say whether it takes effect. `ids` (in details): those of the events."""
+
+    code = "outcome_unknown"
+
+
 class StoreUnavailable(EventVaultError):
     """No store process has answered for as long as a request can wait."""
 

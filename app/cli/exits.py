@@ -61,6 +61,7 @@ EXIT_STATUSES: dict[str, int] = {
     "store_stopping": TRY_AGAIN,
     "restoring": TRY_AGAIN,
     "too_busy": TRY_AGAIN,
+    "outcome_unknown": TRY_AGAIN,
     "disk_failed": TRY_AGAIN,
     "cancelled": TRY_AGAIN,
     "backups_unavailable": TRY_AGAIN,

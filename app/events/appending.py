@@ -10,8 +10,8 @@ from app.edge import current_store
 from app.events.schemas import problem_fields
 from app.replies import read_body, reply
 from eventvault import clock
-from eventvault.database.values import ScanQuery
-from eventvault.errors import InvalidInput
+from eventvault.database.values import AppendResult, ScanQuery
+from eventvault.errors import InvalidInput, OutcomeUnknown, WriteFailed
 from eventvault.events import cloudevents_http, event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.events.sent import problems_of
@@ -28,8 +28,17 @@ def append_events(posted_request: Request) -> Response:
     drafts = [event.draft(sent.attributes, instant, sent.text) for sent in posted.events]
     if not drafts:
         return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
-    appended = current_store().append(drafts)
+    appended = _append(drafts)
     return _reply(drafts, appended.results, appended.last_sequence)
+
+
+def _append(drafts: list[EventDraft]) -> AppendResult:
+    """Append the drafts. If nobody knows whether they are stored, the error has their ids, to send them again."""
+    try:
+        return current_store().append(drafts)
+    except (OutcomeUnknown, WriteFailed) as error:
+        error.details["ids"] = [draft.id for draft in drafts]
+        raise
 
 
 def _event_headers(posted_request: Request) -> dict[str, str]:

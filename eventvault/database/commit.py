@@ -2,6 +2,9 @@
 
 A caller gets its result once its events are on disk. The next group collects while the disk syncs the present one, so
 many callers cost hardly more syncs than one.
+
+A caller does not wait without end. What is not begun within QUEUE_SECONDS is taken out of the queue and will not land
+(TooBusy). What is being written is awaited; after ANSWER_SECONDS nobody can say whether it lands (OutcomeUnknown).
 """
 
 from __future__ import annotations
@@ -19,7 +22,16 @@ import plyvel
 from eventvault.damage import is_damage
 from eventvault.database.registry import AppendBatch, EventRegistry, LookupFailed
 from eventvault.database.values import AppendResult
-from eventvault.errors import DatabaseDamaged, DatabaseError, EventVaultError, NoSpace, StoreStopping, WriteFailed
+from eventvault.errors import (
+    DatabaseDamaged,
+    DatabaseError,
+    EventVaultError,
+    NoSpace,
+    OutcomeUnknown,
+    StoreStopping,
+    TooBusy,
+    WriteFailed,
+)
 from eventvault.events.event import Appended
 from eventvault.system_errors import is_disk_full, text_of
 
@@ -28,9 +40,34 @@ log = logging.getLogger("EventBus")
 GROUP_BYTES = 8 * 2**20
 GROUP_BATCHES = 256
 
+QUEUE_SECONDS = 10.0
+ANSWER_SECONDS = 25.0
+_LOOK_SECONDS = 0.5
+"""How often the deadlines are looked at."""
+
 Done = Callable[[AppendResult | EventVaultError], None]
-_Submission = tuple[AppendBatch, int, Done]
-"""A batch, its size in bytes, and the callback for its result."""
+
+
+class _Submission:
+    """A batch, its size in bytes, when it was submitted (monotonic), and the callback for its result."""
+
+    __slots__ = ("_answered", "_done", "at", "batch", "size")
+
+    def __init__(self, batch: AppendBatch, done: Done) -> None:
+        self.batch = batch
+        self.size = sum(len(draft.body) for draft in batch.drafts)
+        self.at = time.monotonic()
+        self._done = done
+        self._answered = threading.Lock()
+
+    def answer(self, answer: AppendResult | EventVaultError) -> None:
+        """Call the callback, but only with the first answer."""
+        if not self._answered.acquire(blocking=False):
+            return
+        try:
+            self._done(answer)
+        except Exception:
+            log.exception("the callback of an append failed")
 
 
 class DatabaseHandle(Protocol):
@@ -64,20 +101,24 @@ class Committer:
         self.stats = CommitStats()
         self._handle = handle
         self._queue: deque[_Submission] = deque()
+        self._group: list[_Submission] = []
+        """What is being written."""
         self._queue_changed = threading.Condition()
         self._writing = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._ended = threading.Event()
 
     def start(self) -> None:
         self._thread.start()
+        threading.Thread(target=self._watch, name="append deadlines", daemon=True).start()
 
     def submit(self, batch: AppendBatch, done: Done) -> None:
-        """Queue a batch. `done` is called in the committer's thread with the result or the error."""
-        size = sum(len(draft.body) for draft in batch.drafts)
+        """Queue a batch. `done` is called with the result or the error, mostly in the committer's thread."""
+        submission = _Submission(batch, done)
         with self._queue_changed:
             if not self._stopping:
-                self._queue.append((batch, size, done))
+                self._queue.append(submission)
                 self._queue_changed.notify()
                 return
         done(StoreStopping("the store is stopping", hint="send the request again"))
@@ -115,25 +156,46 @@ class Committer:
     def _run(self) -> None:
         while self._run_once():
             pass  # a group's memory is free while the thread waits for the next one
+        self._ended.set()
 
     def _run_once(self) -> bool:
         """Wait for a group and write it. Returns False once the committer is stopped and its queue is empty."""
-        group = self._gather()
-        if not group:
-            return False
-        for done, answer in self._answers(group):
-            try:
-                done(answer)
-            except Exception:
-                log.exception("the callback of an append failed")
+        with self._queue_changed:
+            while not self._queue and not self._stopping:
+                self._queue_changed.wait()
+            if not self._queue:
+                return False
+        with self._writing:  # before the group leaves the queue: what waits for a pause can still be taken out
+            answers = list(self._answers(self._gather()))
+        for submission, answer in answers:
+            submission.answer(answer)
+        with self._queue_changed:
+            self._group = []
         return True
 
-    def _answers(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            self._answer_late(time.monotonic())
+
+    def _answer_late(self, now: float) -> None:
+        """Answer what has passed its deadline. now: monotonic."""
+        with self._queue_changed:
+            refused: list[_Submission] = []
+            while self._queue and self._queue[0].at + QUEUE_SECONDS <= now:
+                refused.append(self._queue.popleft())
+            unknown = [submission for submission in self._group if submission.at + ANSWER_SECONDS <= now]
+        for submission in refused:
+            submission.answer(_too_busy())
+        for submission in unknown:
+            submission.answer(_outcome_unknown())
+
+    def _answers(self, group: list[_Submission]) -> Iterator[tuple[_Submission, AppendResult | EventVaultError]]:
         """Commit a group and yield each caller's answer. Raises nothing: no error may end the committer's thread."""
         answers: Sequence[AppendResult | EventVaultError]
+        if not group:
+            return
         try:
-            with self._writing:
-                answers = self._commit([batch for batch, _, _ in group])
+            answers = self._commit([submission.batch for submission in group])
         except EventVaultError as error:
             if isinstance(error, DatabaseDamaged) and len(group) > 1:
                 yield from self._one_by_one(group)
@@ -147,22 +209,21 @@ class Committer:
                 return
             self.stats.failures += 1
             answers = [EventVaultError("the append failed", hint="the log of the store says why")]
-        yield from zip((done for _, _, done in group), answers, strict=True)
+        yield from zip(group, answers, strict=True)
 
-    def _one_by_one(self, group: list[_Submission]) -> Iterator[tuple[Done, AppendResult | EventVaultError]]:
+    def _one_by_one(self, group: list[_Submission]) -> Iterator[tuple[_Submission, AppendResult | EventVaultError]]:
         """Commit each batch alone, so that all but the one that is the cause succeed."""
         for submission in group:
             yield from self._answers([submission])
 
     def _gather(self) -> list[_Submission]:
         with self._queue_changed:
-            while not self._queue and not self._stopping:
-                self._queue_changed.wait()
             group: list[_Submission] = []
             room = GROUP_BYTES
             while self._queue and len(group) < GROUP_BATCHES and (room > 0 or not group):
                 group.append(self._queue.popleft())
-                room -= group[-1][1]
+                room -= group[-1].size
+            self._group = group
             return group
 
     def _commit(self, batches: Sequence[AppendBatch]) -> list[AppendResult]:
@@ -222,6 +283,20 @@ class Committer:
             duplicates = sum(appended.duplicate for appended in result)
             self.stats.events += len(result) - duplicates
             self.stats.duplicates += duplicates
+
+
+def _too_busy() -> TooBusy:
+    return TooBusy(
+        f"the events were not stored: the store was busy with other work for {QUEUE_SECONDS:.0f} s",
+        hint="send the request again in a moment",
+    )
+
+
+def _outcome_unknown() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"the events are still being written after {ANSWER_SECONDS:.0f} s: they may be stored or not",
+        hint="check the disk of STORAGE_DIR; send the request again with the same ids to find out",
+    )
 
 
 def write_error(error: Exception) -> EventVaultError:

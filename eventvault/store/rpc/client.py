@@ -70,37 +70,39 @@ class StoreClient(Store):
         frame = wire.request(method.name, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         renewed = patience is not None
+        sent = False
         while True:
-            connection = self._pooled(deadline)
+            connection = self._pooled(deadline, sent=sent and method.marks.changes)
             try:
-                answer = self._exchange(connection, frame, patience)
+                if patience is not None:
+                    connection.settimeout(patience)
+                wire.send(connection, frame)
+                sent = True
+                answer = wire.receive(connection)
+                if patience is not None:
+                    connection.settimeout(None)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
                     if renewed:
-                        raise _unavailable() from None
+                        raise _no_answer(sent=sent and method.marks.changes) from None
                     # The store was lost during long work: the next store gets as much time, once.
                     renewed, deadline = True, time.monotonic() + self._patience
                 continue
             self._put_back(connection)
             return wire.read_reply(method.name, answer)
 
-    def _exchange(self, connection: socket.socket, frame: bytes, patience: float | None) -> bytes:
-        if patience is not None:
-            connection.settimeout(patience)
-        wire.send(connection, frame)
-        answer = wire.receive(connection)
-        if patience is not None:
-            connection.settimeout(None)
-        return answer
-
-    def _pooled(self, deadline: float) -> socket.socket:
+    def _pooled(self, deadline: float, *, sent: bool) -> socket.socket:
+        """An open connection. sent: whether a change was sent before, so that nobody knows whether it lands."""
         with self._lock:
             if self._process != os.getpid():
                 self._pool, self._process = [], os.getpid()
             if self._pool:
                 return self._pool.pop()
-        return self.connect(deadline)
+        try:
+            return self.connect(deadline)
+        except errors.StoreUnavailable:
+            raise _no_answer(sent=sent) from None
 
     def _put_back(self, connection: socket.socket) -> None:
         with self._lock:
@@ -171,6 +173,15 @@ def _is_open(connection: socket.socket) -> bool:
         return True
     except OSError:
         return False
+
+
+def _no_answer(*, sent: bool) -> errors.EventVaultError:
+    if not sent:
+        return _unavailable()
+    return errors.OutcomeUnknown(
+        "the store ended before it answered, and no other one answers: the request may have taken effect or not",
+        hint="see whether it did before you send it again; events are stored once if they are sent with the same ids",
+    )
 
 
 def _unavailable() -> errors.StoreUnavailable:
