@@ -27,11 +27,13 @@ gunicorn_patches.install()
 wsgi_app = "wsgi:app"
 bind = serving.bind_address(_settings)
 workers = _settings.web_concurrency
-worker_class = "gthread"
-threads = 24
+worker_class = "app.gunicorn_worker.Worker"
+threads = 40
 keepalive = 30
 graceful_timeout = 60
 limit_request_line = gunicorn_patches.MAX_REQUEST_LINE
+forwarder_headers = ""  # else a header SCRIPT_NAME of a peer on this machine would move the routes
+http_parser = "python"
 control_socket_disable = True
 loglevel = _settings.log_level
 

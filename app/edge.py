@@ -17,12 +17,17 @@ from eventvault.store.ports.store import Store
 MAX_TRANSFERS = 4
 """Concurrent exports, downloads and uploads in one process. Each occupies one of gunicorn's `threads` until it ends."""
 
-MAX_LONG_CALLS = 8
-"""Concurrent requests in one process that wait for long work: backups, restores, checks, reads of the past.
+MAX_LONG_ANSWERS = 8
+"""Concurrent answers above LONG_ANSWER_BYTES in one process, besides exports and downloads.
 
-Together with MAX_TRANSFERS they use half of the `threads` in `gunicorn.conf.py`. The other half serves short requests,
-such as health.
+With MAX_TRANSFERS and the worker's LONG_BODY_THREADS they are at most half of the `threads` in `gunicorn.conf.py`.
 """
+
+LONG_ANSWER_BYTES = 64 * 1024
+"""What is longer than this, a thread may have to wait for its client to take."""
+
+MAX_LONG_CALLS = 8
+"""Concurrent requests in one process that wait for long work: backups, restores, checks, reads of the past."""
 
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
@@ -70,6 +75,7 @@ class Edge:
     settings: Settings
     store: Store
     transfers: Slots = field(default_factory=lambda: Slots(MAX_TRANSFERS, "exports, downloads and uploads"))
+    long_answers: Slots = field(default_factory=lambda: Slots(MAX_LONG_ANSWERS, "long answers", _SLOT_WAIT_SECONDS))
     long_calls: Slots = field(
         default_factory=lambda: Slots(
             MAX_LONG_CALLS, "backups, restores, checks and reads of the past", _SLOT_WAIT_SECONDS

@@ -29,6 +29,7 @@ from app.problems.routes import blueprint as problems
 from app.replies import OrjsonProvider
 from app.request_end import RequestEnd
 from app.store import COMMAND
+from app.streaming import take_slot_for_long_answer
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
 from eventvault.events.schema import JSON_SCHEMA
@@ -121,6 +122,7 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
 
     errors.install(app)
     metrics.install(app)
+    app.after_request(take_slot_for_long_answer)  # before the metrics count the answer: the last one is called first
     app.register_blueprint(docs)
     app.cli.add_command(backup_commands)
     app.cli.add_command(problem_commands)

@@ -1,12 +1,12 @@
 """Two patches of gunicorn: a longer limit for the request line, and its own errors as JSON in the error form.
 
-gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML. Both are patched
-in its modules, so `worker_class` stays gunicorn's own.
+gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML.
 """
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from gunicorn import util
@@ -25,14 +25,23 @@ def install() -> None:
     util.write_error = write_error
 
 
-def write_error(client: socket.socket, status: int, reason: str, why: str) -> None:
+def write_error(client: Any, status: int, reason: str, why: str) -> None:
     """Replace `gunicorn.util.write_error`. why: gunicorn's reason, empty for an error inside the service."""
     from app.errors import error_body_for_status  # workers have it loaded; the master must not load Flask
 
     message = f"the request cannot be read: {why[:_MAX_REASON_LENGTH]}" if why else reason.lower()
-    body = orjson.dumps(error_body_for_status(status, message))
+    util.write_nonblock(client, error_answer(status, reason, error_body_for_status(status, message)))
+
+
+def error_answer(status: int, reason: str, body: Mapping[str, Any], *headers: str) -> bytes:
+    """Return a whole answer that ends the connection."""
+    content = orjson.dumps(body)
     head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"HTTP/1.1 {status} {reason}",
+        "Connection: close",
+        "Content-Type: application/json",
+        "X-Content-Type-Options: nosniff",
+        f"Content-Length: {len(content)}",
+        *headers,
     )
-    util.write_nonblock(client, head.encode("latin1") + body)
+    return "\r\n".join((*head, "", "")).encode("latin1") + content

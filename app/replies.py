@@ -8,6 +8,7 @@ import orjson
 from flask import Response, request
 from flask.json.provider import JSONProvider
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
+from werkzeug.exceptions import RequestTimeout
 
 from app.edge import current_edge
 from eventvault import json_text
@@ -61,9 +62,14 @@ def read_body() -> bytes:
 
 
 def read_some() -> bytes:
-    """Return the next part of the request's body, empty at its end. Raises MalformedInput if the body ends early."""
+    """Return the next part of the request's body, empty at its end.
+
+    Raises MalformedInput if the body ends early, and RequestTimeout if it arrives too slowly.
+    """
     try:
         return request.stream.read(CHUNK)
+    except TimeoutError as error:
+        raise RequestTimeout(str(error)) from error
     except Exception as error:  # each server has its own exceptions for this
         raise MalformedInput(f"the body ended early: {error}", hint="send the request again") from error
 

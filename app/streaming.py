@@ -1,4 +1,4 @@
-"""Streams answers of any size: they are read from the store page by page while they are sent."""
+"""Long answers: those of any size are read from the store page by page while they are sent, others take a place."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, request
 
-from eventvault.errors import StoreRestoring, StoreUnavailable
+from app.edge import LONG_ANSWER_BYTES, current_edge
+from app.errors import core_error_response
+from eventvault.errors import StoreRestoring, StoreUnavailable, TooBusy
 
 NDJSON = "application/x-ndjson"
 
@@ -44,6 +46,21 @@ def attachment(name: str) -> str:
     return (
         f"attachment; filename=\"{stem.strip() or 'download'}{dot}{suffix}\"; filename*=UTF-8''{quote(name, safe='')}"
     )
+
+
+def take_slot_for_long_answer(response: Response) -> Response:
+    """Return the answer, or TooBusy in place of a long one that finds no slot. Streams have theirs already.
+
+    The end of the request frees it. Only for GET: after a request that changed something, TooBusy would be wrong.
+    """
+    is_long = response.is_sequence and sum(map(len, response.response)) > LONG_ANSWER_BYTES
+    if not is_long or request.method != "GET":
+        return response
+    try:
+        current_edge().long_answers.acquire()
+    except TooBusy as error:
+        return core_error_response(error)
+    return response
 
 
 def retry_while_store_is_away(call: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from eventvault import clock, errors
+from eventvault import clock, environment, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.printable import encodable
 
@@ -99,7 +99,7 @@ def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parent.parent,
-        env={**os.environ, **KEEP_BUFFERS},
+        env=environment.for_child(KEEP_BUFFERS),
     )
 
 

@@ -30,7 +30,7 @@ static int (*system_clock)(clockid_t, struct timespec *);
 static volatile int64_t *offset;
 
 __attribute__((constructor)) static void prepare(void) {
-    const char *path = getenv("CLOCK_OFFSET_FILE");
+    const char *path = getenv("EVENTVAULT_TEST_CLOCK");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     system_clock = dlsym(RTLD_NEXT, "clock_gettime");
     if (file >= 0) {
@@ -70,7 +70,7 @@ class SettableClock:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "clock-offset"
         self._file.write_bytes(bytes(8))
-        self.environment = {"LD_PRELOAD": str(_library()), "CLOCK_OFFSET_FILE": str(self._file)}
+        self.environment = {"LD_PRELOAD": str(_library()), "EVENTVAULT_TEST_CLOCK": str(self._file)}
 
     def set_offset(self, seconds: int) -> None:
         """Move the clock to so many seconds from the machine's own."""

@@ -44,7 +44,8 @@ def nginx(tmp_path: Path) -> Iterator[Callable[..., int]]:
         configuration = folder / "nginx.conf"
         configuration.write_text(rewritten(CONFIGURATION.read_text(), port, list(upstreams), folder))
         with (folder / "log").open("wb") as log:
-            command = [str(NGINX), "-c", str(configuration), "-p", str(folder), "-g", "daemon off;"]
+            options = "daemon off;" if os.geteuid() else "daemon off; user root;"  # only root may enter `folder`
+            command = [str(NGINX), "-c", str(configuration), "-p", str(folder), "-g", options]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         started.append(process)
 

@@ -79,13 +79,17 @@ class Service:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 120,
+        port: int | None = None,
     ) -> Reply:
-        """Send a request over a connection of its own. body: bytes as they are, all else as JSON."""
+        """Send a request over a connection of its own.
+
+        body: bytes as they are, all else as JSON. port: of a proxy in front of the service.
+        """
         headers = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()

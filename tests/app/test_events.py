@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from flask.testing import FlaskClient
 
-from app.edge import MAX_TRANSFERS
+from app.edge import MAX_LONG_ANSWERS, MAX_TRANSFERS
 from eventvault import clock
 from eventvault.database.values import Page, ScanQuery
+from eventvault.errors import EventVaultError, OutcomeUnknown, WriteFailed
 from eventvault.events import cursor, event
+from eventvault.events.event import EventDraft
 from eventvault.json_text import MAX_DEPTH
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
@@ -446,3 +448,35 @@ def test_a_moment_that_does_not_exist_is_refused(web: FlaskClient, query: str) -
     if answer.json["code"] == "moment_unavailable":
         assert set(answer.json["window"]) == {"oldest", "newest"}
         assert isinstance(answer.json["nearest"], list)
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown, WriteFailed])
+def test_an_append_that_may_have_landed_is_answered_with_all_ids(
+    web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, error: type[EventVaultError]
+) -> None:
+    sent: list[str] = []
+
+    def append(drafts: list[EventDraft]) -> None:
+        sent.extend(draft.id for draft in drafts)
+        raise error("it is being written", hint="send it again with the same ids")
+
+    monkeypatch.setattr(store, "append", append)
+    answer = web.post("/api/events", json=[{"type": "t"}, {"type": "t", "id": "mine"}, {"type": "t"}])
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
+    assert answer.json["ids"] == sent
+    assert (len(set(sent)), sent[1]) == (3, "mine")
+
+
+def test_a_long_page_finds_a_place_or_is_refused_before_it_begins(web: FlaskClient, store: MemoryStore) -> None:
+    store.append([event.draft({"type": "long", "data": "x" * 100_000}, clock.now())])
+    answers = [web.get("/api/events?type=long", buffered=False) for _ in range(MAX_LONG_ANSWERS)]
+    assert {answer.status_code for answer in answers} == {200}
+    refused = web.get("/api/events?type=long")
+    assert (refused.status_code, refused.json["code"]) == (503, "too_busy")
+    assert web.get("/api/events?type=short").status_code == 200
+    assert web.post("/api/events", json=[{"type": "t"}] * 900).status_code == 201  # stored: it must not be refused
+    answers[0].close()
+    assert web.get("/api/events?type=long").status_code == 200
+    for answer in answers:
+        answer.close()

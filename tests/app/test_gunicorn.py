@@ -19,7 +19,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.edge import MAX_LONG_CALLS, MAX_TRANSFERS
+from app.edge import MAX_LONG_ANSWERS, MAX_LONG_CALLS, MAX_TRANSFERS
+from app.gunicorn_worker import HEALTH_THREADS, LIVE_THREADS, LONG_BODY_THREADS
 from benchmarks.serving import plain_values
 from eventvault.events.event import LONGEST_TEXT
 from tests import processes
@@ -54,8 +55,8 @@ class Server:
         except (OSError, HTTPException):
             return False
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 60, **headers: str) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body=body, headers=headers, encode_chunked="Transfer-Encoding" in headers)
             answer = connection.getresponse()
@@ -175,7 +176,10 @@ def test_long_requests_use_at_most_half_of_the_threads(serve: Serve, tmp_path: P
         answered = [each.result()[0] for each in backups]
 
     assert answered.count(200) == MAX_LONG_CALLS >= 5
-    assert int(plain_values(PROJECT / "gunicorn.conf.py")["threads"]) >= 2 * (MAX_LONG_CALLS + MAX_TRANSFERS)
+    threads = int(plain_values(PROJECT / "gunicorn.conf.py")["threads"])
+    assert threads >= 2 * (LONG_BODY_THREADS + MAX_LONG_ANSWERS + MAX_TRANSFERS)
+    others = threads - LIVE_THREADS - HEALTH_THREADS - LONG_BODY_THREADS
+    assert others >= MAX_LONG_CALLS + MAX_LONG_ANSWERS + MAX_TRANSFERS + 4
 
 
 def test_a_body_that_ends_early_is_malformed(server: Server) -> None:

@@ -11,7 +11,7 @@ from eventvault.store.memory.store import MemoryStore
 
 
 def scraped(web: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    families = text_string_to_metric_families(web.get("/metrics").text)
+    families = text_string_to_metric_families(web.get("/metrics", buffered=True).text)
     return {(each.name, frozenset(each.labels.items())): each.value for family in families for each in family.samples}
 
 

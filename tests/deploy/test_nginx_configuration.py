@@ -5,14 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.nginx import CONFIGURATION
+from tests.processes import wait_until
 from tests.service import free_port
 
 STREAMS = [
@@ -178,8 +181,7 @@ def test_a_post_that_gets_no_answer_is_not_retried(nginx: Callable[..., int]) ->
     connection = connect(nginx(*(server.getsockname()[1] for server in sockets)))
     connection.request("POST", "/api/events", body=b'{"type": "once"}')
     answer = connection.getresponse()
-    assert answer.status == 503
-    answer.read()
+    assert (answer.status, json.loads(answer.read())["code"]) == (502, "outcome_unknown")
     assert len(arrived) == 1
     connection.close()
     for server, thread in zip(sockets, threads, strict=True):
@@ -221,9 +223,96 @@ def test_an_address_that_is_too_long_gets_the_error_form(front: int) -> None:
     assert json.loads(body)["code"] == "uri_too_long"
 
 
-def test_a_backup_that_answers_after_minutes_is_waited_for() -> None:
-    configured = dict(re.findall(r"(?m)^\s*(proxy_\w+_timeout) (\w+);", CONFIGURATION.read_text()))
-    assert (configured["proxy_read_timeout"], configured["proxy_send_timeout"]) == ("1h", "1h")
+def test_a_backup_that_answers_after_minutes_is_waited_for_and_health_is_not() -> None:
+    waited = re.findall(r"(?m)^\s*proxy_read_timeout (\w+);", CONFIGURATION.read_text())
+    assert waited == ["1h", "60s", "10s"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_request_that_was_sent_and_not_answered_has_an_unknown_outcome(
+    nginx: Callable[..., int], method: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = connect(nginx(listener.getsockname()[1]))
+        connection.request(method, "/api/backup/create", body=b"{}")
+        accepted, _ = listener.accept()
+        accepted.recv(65536)
+        accepted.close()
+        answer = connection.getresponse()
+        error = json.loads(answer.read())
+        connection.close()
+    assert (answer.status, error["code"], error["success"]) == (502, "outcome_unknown", False)
+
+
+def test_a_connection_that_is_not_accepted_was_sent_nothing(nginx: Callable[..., int]) -> None:
+    """The listener's queue is full, so the connection is not established within proxy_connect_timeout."""
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        port = nginx(listener.getsockname()[1])
+        for path in ("/api/health", "/api/events"):
+            connection = connect(port)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["code"]) == (503, "service_unavailable")
+            connection.close()
+
+
+def test_a_body_reaches_the_service_once_nginx_has_all_of_it(front: int, upstream: Upstream) -> None:
+    connection = connect(front)
+    connection.putrequest("POST", "/api/events")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    connection.send(b"x" * 999)
+    assert not upstream.half.wait(0.5)
+    connection.send(b"x")
+    assert connection.getresponse().status == 201
+    connection.close()
+
+
+def test_a_body_that_nginx_does_not_pass_on_is_refused_in_the_error_form(front: int) -> None:
+    connection = connect(front)
+    connection.putrequest("POST", "/api/events")
+    connection.putheader("Content-Length", "99999999")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())["code"]) == (413, "too_large")
+    connection.close()
+
+
+def test_one_address_cannot_take_all_uploads_and_health_is_never_limited(front: int, upstream: Upstream) -> None:
+    upload = b"POST /api/backup/upload?name=x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
+    with ExitStack() as opened:
+        uploads = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", front), timeout=PATIENCE)) for _ in range(12)
+        ]
+        for each in uploads:
+            each.sendall(upload)
+
+        def answered() -> list[socket.socket]:
+            return select.select(uploads, [], [], 0)[0]
+
+        wait_until(lambda: len(answered()) == 4, "not all but eight uploads are refused")
+        for refused in answered():
+            head, _, body = refused.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert json.loads(body)["code"] == "too_busy"
+        upstream.proceed.set()
+        connection = connect(front)
+        connection.request("GET", "/api/health/live")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_a_request_of_http_1_0_without_a_host_is_passed_on(front: int, upstream: Upstream) -> None:
+    upstream.proceed.set()
+    assert exchange(front, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert upstream.requests[0][1]["Host"] == "localhost"
 
 
 @pytest.mark.soak

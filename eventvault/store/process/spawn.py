@@ -1,7 +1,7 @@
 """Starts the store on demand: a process that finds no listener at the socket takes a lock and starts a store.
 
-The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings as
-its environment, and the standard error of this process.
+The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings and
+a list of variables as its environment, and the standard error of this process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 from filelock import FileLock, Timeout
 
-from eventvault import data_folders
+from eventvault import data_folders, environment
 from eventvault.files import make_folder
 from eventvault.settings import PROJECT, Settings
 from eventvault.store.rpc import wire
@@ -165,7 +165,7 @@ class Spawner:
             stdin=subprocess.DEVNULL,
             stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
             cwd=PROJECT,
-            env={**os.environ, **self.settings.to_environment(), SPAWNER_VARIABLE: str(os.getpid())},
+            env=environment.for_child({**self.settings.to_environment(), SPAWNER_VARIABLE: str(os.getpid())}),
             start_new_session=True,
         )
         _children.append(child)

@@ -1,0 +1,198 @@
+"""A client's socket as gunicorn's threads use it: every wait for the client has a deadline.
+
+- Receiving: a body must arrive with MIN_BODY_RATE on average, after a grace. Only the time in which a thread waits for
+  the client counts.
+- Sending: a client that takes no byte of an answer for TAKE_SECONDS is disconnected. At most half of the threads wait
+  for such clients; beyond them a client has IMPATIENT_SECONDS.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import logging
+import math
+import select
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+log = logging.getLogger("eventvault.http")
+
+BODY_GRACE_SECONDS = 15.0
+MIN_BODY_RATE = 1024
+"""Bytes per second."""
+MAX_SILENCE_SECONDS = 30.0
+"""How long a client may pause, however much of the body it has sent before."""
+TAKE_SECONDS = 30.0
+IMPATIENT_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
+"""How often a thread that waits looks whether the client took something, and whether the worker is stopping."""
+
+
+class Waits:
+    """What the threads of a worker share that wait for clients.
+
+    ends_at: from then on (monotonic) a client has IMPATIENT_SECONDS, because the worker is stopping.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.ends_at = math.inf
+        self._places = threading.Semaphore(places)
+
+    def is_stopping(self) -> bool:
+        return time.monotonic() >= self.ends_at
+
+    @contextmanager
+    def for_taking(self, *, patient: bool) -> Iterator[float]:
+        """Yield how many seconds a client has to take a byte."""
+        has_place = patient and self._places.acquire(blocking=False)
+        try:
+            yield TAKE_SECONDS if has_place else IMPATIENT_SECONDS
+        finally:
+            if has_place:
+                self._places.release()
+
+
+class ClientSocket:
+    """Wraps a connected socket, which stays non-blocking. It has the methods of a socket that gunicorn calls.
+
+    request: the present one of gunicorn, None before it is parsed. is_broken: it gave the client up.
+    """
+
+    def __init__(self, connection: socket.socket, waits: Waits) -> None:
+        connection.setblocking(False)
+        self.request: Any = None
+        self.is_broken = False
+        self.transferred = 0
+        self._socket = connection
+        self._waits = waits
+        self._timeout: float | None = None
+        self._ahead = memoryview(b"")
+        self._allowance = 0.0
+        """Seconds that a thread may still wait for the body."""
+        self._patient = True
+
+    def begin_request(self, received: bytes, allowance: float, *, patient: bool) -> None:
+        """Let `recv` return what was received already.
+
+        allowance: seconds that a thread may wait for the rest. patient: False if the client has IMPATIENT_SECONDS only.
+        """
+        self._ahead = memoryview(received)
+        self._allowance = allowance
+        self._patient = patient
+        self.request = None
+        self.transferred = 0
+
+    def take_ahead(self) -> bytes:
+        """Return what was received already and not read by `recv`."""
+        ahead, self._ahead = bytes(self._ahead), memoryview(b"")
+        return ahead
+
+    def receive_now(self, size: int) -> bytes | None:
+        """Return what has arrived, empty at its end; None if nothing has. Raises OSError."""
+        try:
+            return self._socket.recv(size)
+        except BlockingIOError:
+            return None
+
+    def send_now(self, data: bytes) -> None:
+        """Send as much as the system takes at once."""
+        try:
+            self._socket.send(data)
+        except OSError:
+            log.debug("an answer could not be sent at once")
+
+    def recv(self, size: int) -> bytes:
+        """Return the next bytes. Raises TimeoutError if the client is too slow."""
+        if self._ahead:
+            piece, self._ahead = bytes(self._ahead[:size]), self._ahead[size:]
+            return piece
+        while (data := self.receive_now(size)) is None:
+            self._wait_to_receive()
+        self._allowance = min(self._allowance + len(data) / MIN_BODY_RATE, MAX_SILENCE_SECONDS)
+        self.transferred += len(data)
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        """Send all. Raises BrokenPipeError if the client takes nothing."""
+        rest = memoryview(data)
+        self.transferred += len(data)
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                self._wait_to_send()
+
+    def send(self, data: bytes) -> int:
+        self.sendall(data)
+        return len(data)
+
+    def setblocking(self, flag: bool) -> None:
+        """Does nothing: `recv` and `sendall` wait by themselves."""
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Wait at most this long in `recv`, besides its own deadline."""
+        self._timeout = seconds
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def shutdown(self, how: int) -> None:
+        self._socket.shutdown(how)
+
+    def close(self) -> None:
+        if self.is_broken and self.fileno() >= 0:  # nothing waits in the kernel for a client that takes nothing
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def _wait_to_receive(self) -> None:
+        began = time.monotonic()
+        while not self._poll(select.POLLIN, began + self._patience() - time.monotonic()):
+            if time.monotonic() - began >= self._patience():
+                if self.request is not None:
+                    self.request.force_close()
+                raise TimeoutError("the body did not arrive in time")
+        self._allowance -= time.monotonic() - began
+
+    def _patience(self) -> float:
+        """Return how long `recv` may wait now."""
+        if self._waits.is_stopping():
+            self._allowance = min(self._allowance, IMPATIENT_SECONDS)
+        return self._allowance if self._timeout is None else min(self._allowance, self._timeout)
+
+    def _wait_to_send(self) -> None:
+        """Wait until the socket takes more. While the client takes something, that counts too."""
+        with self._waits.for_taking(patient=self._patient) as seconds:
+            waiting, progress_at = self._unsent(), time.monotonic()
+            while not self._poll(select.POLLOUT, _LOOK_SECONDS):
+                now, before, waiting = time.monotonic(), waiting, self._unsent()
+                if waiting < before:
+                    progress_at = now
+                elif now - progress_at >= (IMPATIENT_SECONDS if self._waits.is_stopping() else seconds):
+                    self.is_broken = True
+                    log.info(
+                        "a client was disconnected, as it took nothing of its answer for %.0f s", now - progress_at
+                    )
+                    raise BrokenPipeError(errno.EPIPE, "the client takes nothing of its answer")
+
+    def _poll(self, event: int, seconds: float) -> bool:
+        """Wait for an event at most so long, and at most until it is time to look again. Returns whether it came."""
+        poll = select.poll()
+        poll.register(self._socket, event)
+        return bool(poll.poll(max(0.0, min(seconds, _LOOK_SECONDS)) * 1000))
+
+    def _unsent(self) -> int:
+        """Return how many bytes the client's machine has not taken yet."""
+        count = array.array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, count)
+        return count[0]
