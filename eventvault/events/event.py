@@ -23,6 +23,9 @@ DEFAULT_SOURCE = "eventvault"
 LONGEST_TEXT = 2048
 """Characters in an `id`, `source`, `type`, `subject` or `dataschema`: they are parts of keys in the database."""
 
+EXTENSION_NAME = r"[a-z0-9]{1,64}"
+"""CloudEvents: lower-case letters and digits."""
+
 REGISTRY_ATTRIBUTES = frozenset({"sequence", "recordedtime"})
 """The attributes that the registry sets. A sender's values for them (an export that is posted again) are dropped."""
 RECORDED_TIME = slice(-29, -2)

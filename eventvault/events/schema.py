@@ -16,10 +16,7 @@ import jsonschema_rs
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_schema
 from marshmallow import validate as rules
 
-from eventvault.events.event import LONGEST_TEXT, REGISTRY_ATTRIBUTES
-
-EXTENSION_NAME = r"[a-z0-9]{1,64}"
-"""CloudEvents: lower-case letters and digits."""
+from eventvault.events.event import EXTENSION_NAME, LONGEST_TEXT, REGISTRY_ATTRIBUTES
 
 _LEAST, _LARGEST = -(2**63), 2**64 - 1
 """Integers that common JSON readers keep exactly."""

@@ -11,8 +11,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.database.bulk import IndexedMembers
-from eventvault.events.event import RECORDED_TIME, raw_attributes
-from eventvault.events.schema import EXTENSION_NAME
+from eventvault.events.event import EXTENSION_NAME, RECORDED_TIME, raw_attributes
 from eventvault.foreign.json_scanner import read_document
 
 DAY = 24 * 3600 * 10**6
