@@ -48,9 +48,13 @@ def kill(pids: dict[int, str] | list[int], number: int = signal.SIGKILL) -> None
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Look again and again until `condition()` is true. Raises TimeoutError that says what did not come about."""
-    deadline = time.monotonic() + seconds
+    """Look again and again until `condition()` is true. Raises TimeoutError that says what did not come about.
+
+    The longer it takes, the less often it looks: a look may cost a request, or a walk through /proc.
+    """
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise TimeoutError(f"after {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(0.05, 0.01 + waited / 10))
