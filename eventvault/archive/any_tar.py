@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +25,10 @@ from eventvault.archive.tar_entries import Entry, TarEntries
 from eventvault.archive.unpacking import Budget, new_folder, unsafe
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 
-DATABASE_FOLDERS = ((), (data_folders.DATABASE,), ("storage", data_folders.DATABASE))
-"""The folders of a foreign archive that may hold the database."""
-
 _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb|sst)")
 _NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
+_BESIDE_OURS = (data_folders.PREVIOUS_PREFIX, *data_folders.STORAGE_TEMPORARY_PREFIXES)
+"""Databases that lie beside ours in STORAGE_DIR: an archive of that folder means ours."""
 _MAX_IGNORED_NAMES = 50
 _MAX_CANDIDATES = 1000
 _MAX_SHOWN_CANDIDATES = 5
@@ -68,20 +68,26 @@ def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None
 
 @dataclass
 class _Candidate:
-    """A folder of the archive that may hold a database. records: the files that were unpacked from it."""
+    """A folder of the archive that may hold a database. records: the files that were unpacked from it to `unpacked`."""
 
     folder: tuple[str, ...]
+    unpacked: Path
     records: dict[str, FileRecord] = field(default_factory=dict)
-    has_current: bool = False
-    has_manifest: bool = False
 
-    def add_name(self, name: str) -> None:
-        self.has_current = self.has_current or name == "CURRENT"
-        self.has_manifest = self.has_manifest or name.startswith("MANIFEST-")
+    @property
+    def has_manifest(self) -> bool:
+        return any(name.startswith("MANIFEST-") for name in self.records)
 
     @property
     def complete(self) -> bool:
-        return self.has_current and self.has_manifest
+        return "CURRENT" in self.records and self.has_manifest
+
+    def is_beside(self, folders: Collection[tuple[str, ...]]) -> bool:
+        """Return whether one of `folders` is a database of ours that this one lies beside in STORAGE_DIR."""
+        return any(
+            part.startswith(_BESIDE_OURS) and (*self.folder[:depth], data_folders.DATABASE) in folders
+            for depth, part in enumerate(self.folder)
+        )
 
     def __str__(self) -> str:
         return _shortened("/".join(self.folder) + "/") if self.folder else "the top of the archive"
@@ -94,9 +100,7 @@ class _DatabaseExtractor:
         self._archive = archive
         self._target = target
         self._entries = entries
-        self._candidates: dict[tuple[str, ...], _Candidate] = {
-            folder: _Candidate(folder) for folder in DATABASE_FOLDERS
-        }
+        self._candidates: dict[tuple[str, ...], _Candidate] = {}
         self._seen: dict[bytes, bool] = {}
         self._ignored: list[str] = []
         self._more_ignored = 0
@@ -128,31 +132,26 @@ class _DatabaseExtractor:
         folder, name = entry.path[:-1], entry.path[-1]
         if entry.path == (layout.MANIFEST_NAME,) and self._read_manifest(entry):
             return
-        if _DATABASE_FILE.fullmatch(name) and folder in DATABASE_FOLDERS:
-            candidate = self._candidates[folder]
-            candidate.add_name(name)
-            candidate.records[name] = self._write(entry, candidate, name)
-            return
-        if name == "CURRENT" or name.startswith("MANIFEST-"):
-            self._add_other_candidate(folder, name)
-        self._ignore(entry.name)
+        if _DATABASE_FILE.fullmatch(name) and not any(part.startswith(_NO_DATABASE_PREFIXES) for part in folder):
+            self._write(entry, self._candidate(folder), name)
+        else:
+            self._ignore(entry.name)
 
-    def _add_other_candidate(self, folder: tuple[str, ...], name: str) -> None:
-        if any(part.startswith(_NO_DATABASE_PREFIXES) for part in folder):
-            return
-        if folder in self._candidates or len(self._candidates) < _MAX_CANDIDATES:
-            self._candidates.setdefault(folder, _Candidate(folder)).add_name(name)
+    def _candidate(self, folder: tuple[str, ...]) -> _Candidate:
+        if folder not in self._candidates and len(self._candidates) == _MAX_CANDIDATES:
+            raise unsafe(self._archive, f"more than {_MAX_CANDIDATES} folders in it have files of a database")
+        unpacked = self._target / f"place-{len(self._candidates)}"
+        return self._candidates.setdefault(folder, _Candidate(folder, unpacked))
 
-    def _write(self, entry: Entry, candidate: _Candidate, name: str) -> FileRecord:
+    def _write(self, entry: Entry, candidate: _Candidate, name: str) -> None:
         sha256, digest = hashlib.sha256(), blake3()
-        folder = self._unpacked(candidate)
-        folder.mkdir(exist_ok=True)
-        with (folder / name).open("xb") as file:
+        candidate.unpacked.mkdir(exist_ok=True)
+        with (candidate.unpacked / name).open("xb") as file:
             for piece in self._entries.content():
                 sha256.update(piece)
                 digest.update(piece)
                 file.write(piece)
-        return FileRecord(name, entry.size, digest.hexdigest(), sha256.hexdigest())
+        candidate.records[name] = FileRecord(name, entry.size, digest.hexdigest(), sha256.hexdigest())
 
     def _read_manifest(self, entry: Entry) -> bool:
         """Return True if the entry is the manifest of an archive of ours that somebody repacked."""
@@ -172,19 +171,19 @@ class _DatabaseExtractor:
 
     def _choose_database(self) -> _Candidate:
         complete = [candidate for candidate in self._candidates.values() if candidate.complete]
-        if len(complete) > 1:
-            named = " and ".join(map(str, complete[:_MAX_SHOWN_CANDIDATES]))
-            raise self._archive.alien(f"it holds {len(complete)} databases, in {named}: which one is meant?")
-        if not complete:
-            partial = [candidate for candidate in self._candidates.values() if candidate.records]
+        folders = {candidate.folder for candidate in complete}
+        meant = [candidate for candidate in complete if not candidate.is_beside(folders)]
+        if len(meant) > 1:
+            named = " and ".join(map(str, meant[:_MAX_SHOWN_CANDIDATES]))
+            raise self._archive.alien(f"it holds {len(meant)} databases, in {named}: which one is meant?")
+        if not meant:
+            partial = [one for one in self._candidates.values() if "CURRENT" in one.records or one.has_manifest]
             where = f"; in {partial[0]} there are files of one, but not both CURRENT and a MANIFEST" if partial else ""
             raise self._archive.alien(f"there is no LevelDB in it{where}")
-        if complete[0].folder not in DATABASE_FOLDERS:
-            raise self._archive.alien(f"the database in it lies in {complete[0]}, where none is looked for")
-        return complete[0]
+        return meant[0]
 
     def _check_current(self, database: _Candidate) -> None:
-        with (self._unpacked(database) / "CURRENT").open("rb") as file:
+        with (database.unpacked / "CURRENT").open("rb") as file:
             content = file.read(_MAX_SHOWN_CHARS)
         named = content.removesuffix(b"\n").decode("ascii", "backslashreplace")
         if not named.startswith("MANIFEST-") or named not in database.records:
@@ -203,17 +202,13 @@ class _DatabaseExtractor:
     def _move_up(self, database: _Candidate) -> None:
         """Move the files of the database to the top of the target and remove those of the other candidates."""
         for candidate in self._candidates.values():
-            if candidate is not database and candidate.records:
+            if candidate is not database:
                 for name in candidate.records:
                     self._ignore("/".join((*candidate.folder, name)))
-                shutil.rmtree(self._unpacked(candidate))
-        folder = self._unpacked(database)
+                shutil.rmtree(candidate.unpacked)
         for name in database.records:
-            (folder / name).rename(self._target / name)
-        folder.rmdir()
-
-    def _unpacked(self, candidate: _Candidate) -> Path:
-        return self._target / f"place-{len(candidate.folder)}"
+            (database.unpacked / name).rename(self._target / name)
+        database.unpacked.rmdir()
 
 
 def _describes(listed: FileRecord | None, unpacked: FileRecord) -> bool:

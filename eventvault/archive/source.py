@@ -77,7 +77,7 @@ class OpenArchive:
     def alien(self, why: str) -> ArchiveAlien:
         return ArchiveAlien(
             f"reading {self.path} failed: {why}",
-            hint="an archive made by EventVault, or a tar.gz of a LevelDB folder named event_registry_db, is needed",
+            hint="an archive made by EventVault, or a tar.gz with the folder of one LevelDB, is needed",
         )
 
 

@@ -50,7 +50,7 @@ def parse_header(block: bytes) -> TarHeader:
     name, prefix = _text(fields[0]), _text(fields[15])
     if fields[9] == b"ustar\0" and prefix:
         name = prefix + b"/" + name
-    return TarHeader(name, _parse_number(fields[4], "size"), _parse_number(fields[5], "time"), fields[7])
+    return TarHeader(name, parse_number(fields[4], "size"), parse_number(fields[5], "time"), fields[7])
 
 
 def parse_pax(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -68,13 +68,7 @@ def parse_pax(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         start = stop
 
 
-def _number(value: int) -> bytes:
-    if value <= _LARGEST_OCTAL:
-        return b"%011o\0" % value
-    return b"\x80" + value.to_bytes(11, "big")
-
-
-def _parse_number(field: bytes, what: str) -> int:
+def parse_number(field: bytes, what: str) -> int:
     """Return the number in octal text, or in GNU's base 256 if the first bit is set. Only a time may be negative."""
     if field[0] in (0x80, 0xFF):
         value = int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
@@ -82,6 +76,12 @@ def _parse_number(field: bytes, what: str) -> int:
             raise ValueError("the size in a tar header is negative")
         return value
     return _octal(field, what)
+
+
+def _number(value: int) -> bytes:
+    if value <= _LARGEST_OCTAL:
+        return b"%011o\0" % value
+    return b"\x80" + value.to_bytes(11, "big")
 
 
 def _octal(field: bytes, what: str) -> int:

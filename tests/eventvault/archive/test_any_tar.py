@@ -186,7 +186,6 @@ HOSTILE = {
     "a hard link": entry("x", type=tarfile.LNKTYPE, linkname="event_registry_db/CURRENT"),
     "a device": entry("x", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
     "a named pipe": entry("x", type=tarfile.FIFOTYPE),
-    "a sparse file": entry("x", type=tarfile.GNUTYPE_SPARSE),
     "of the unknown kind": entry("x", type=b"Q"),
     "/etc/passwd": entry("/etc/passwd"),
     "'../x'": entry("../x"),
@@ -231,13 +230,13 @@ def with_pax(records: dict[str, str], kind: bytes = b"x") -> bytes:
 @pytest.mark.parametrize(
     ("records", "kind"),
     [
-        ({"GNU.sparse.major": "1"}, b"x"),
         ({"SCHILY.realsize": "99"}, b"x"),
         ({"path": "../../x"}, b"x"),
         ({"path": "/x"}, b"x"),
         ({"path": "a\0b"}, b"x"),
         ({"path": "everything"}, b"g"),
         ({"size": "99"}, b"g"),
+        ({"GNU.sparse.major": "1"}, b"g"),
         ({"size": "9" * 19}, b"x"),
     ],
 )
@@ -313,9 +312,43 @@ def test_two_databases_are_alien_and_both_are_named(other, unpacked):
     assert (other or "the top of the archive") in str(caught.value)
 
 
-def test_a_database_elsewhere_is_alien_and_its_place_is_named(unpacked):
-    with pytest.raises(ArchiveAlien, match="Profile/Local Storage/leveldb/"):
-        unpacked(gzip.compress(tar_of(placed("Profile/Local Storage/leveldb/"))))
+@pytest.mark.parametrize(
+    "place",
+    ["Profile/Local Storage/leveldb/", "usr/src/app/storage/event_registry_db/", "_data/event_registry_db/", "db/"],
+)
+def test_one_database_is_taken_wherever_it_lies(place, unpacked):
+    notes = {"notes.txt": b"x", "logs/000001.log": b"of a web server", "docs/CURRENT": b"x", "old/000007.ldb": b"x"}
+    answer, files = unpacked(gzip.compress(tar_of({**placed("logs/", notes), **placed(place)})))
+    assert files == DATABASE
+    assert sorted(answer.ignored) == sorted(placed("logs/", notes))
+
+
+BESIDE = ["previous-0123456789abcdef/", "previous-unread-01234567/", ".past-1/", ".restoring-1/event_registry_db/"]
+
+
+@pytest.mark.parametrize("storage", ["", "storage/", "usr/src/app/storage/"])
+@pytest.mark.parametrize("beside", [BESIDE[:1], BESIDE[1:2], BESIDE])
+def test_of_our_own_storage_the_live_database_is_meant(storage, beside, unpacked):
+    other = {**DATABASE, "000003.log": b"older"}
+    files = [placed(storage + folder, other) for folder in beside]
+    whole = {name: content for each in files for name, content in each.items()}
+    assert unpacked(gzip.compress(tar_of({**whole, **placed(storage + "event_registry_db/")})))[1] == DATABASE
+
+
+@pytest.mark.parametrize(
+    "places",
+    [["previous-1/", "previous-2/"], ["previous-1/", "other/event_registry_db/"], ["a/event_registry_db/", "b/db/"]],
+)
+def test_which_of_two_databases_is_meant_is_asked_if_no_place_says_so(places, unpacked):
+    files = [placed(place) for place in places]
+    with pytest.raises(ArchiveAlien, match="which one is meant"):
+        unpacked(gzip.compress(tar_of({name: content for each in files for name, content in each.items()})))
+
+
+def test_files_of_databases_in_very_many_folders_are_refused(unpacked, monkeypatch):
+    monkeypatch.setattr(any_tar, "_MAX_CANDIDATES", 20)
+    with pytest.raises(ArchiveUnsafe, match="20 folders"):
+        unpacked(gzip.compress(tar_of({**DATABASE, **{f"{n}/CURRENT": b"" for n in range(20)}})))
 
 
 def test_a_gzip_file_without_a_tar_file_is_alien(unpacked):
