@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from flask import Flask, current_app
 
+from app.budget import Budget
 from app.request_end import at_request_end
 from eventvault.errors import TooBusy
 from eventvault.settings import Settings
@@ -31,6 +32,12 @@ MAX_LONG_CALLS = 8
 
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
+
+BODIES = 4
+"""Bodies of the size MAX_BODY_BYTES for which there is memory in one process, from their first byte to the answer."""
+
+PARSED = 12
+"""How many times MAX_BODY_BYTES of memory one process takes for bodies while they are parsed."""
 
 _KEY = "eventvault"
 
@@ -81,6 +88,13 @@ class Edge:
             MAX_LONG_CALLS, "backups, restores, checks and reads of the past", _SLOT_WAIT_SECONDS
         )
     )
+    bodies: Budget = field(init=False)
+    parsing: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = self.settings.max_body_bytes
+        object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
+        object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))
 
 
 def attach(app: Flask, edge: Edge) -> None:

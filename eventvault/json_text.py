@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
+from eventvault.errors import InvalidInput, MalformedInput, TooLarge, UnsupportedMediaType
 
 JSON_LIKE = frozenset(
     {
@@ -38,6 +38,16 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 MAX_DEPTH = 500
 """Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
 
+MAX_VALUE_BYTES = 256 * 2**20
+"""Memory that the values of one JSON text may take: eight times the default MAX_BODY_BYTES."""
+
+_FEW_BYTES = 2**20
+"""A text of this size takes at most thirty times as much, whatever it holds."""
+_COPIES = 6
+"""A parsed text and its copies: a text with characters beyond the first 65,536 takes four bytes for each."""
+_MARKS = {b"{": 240, b"[": 96, b",": 32, b":": 48, b'"': 26}
+"""Mark → bytes of memory that a value takes for each: measured with CPython 3.11, empty and short values included."""
+_LONG_TEXT = 64
 _LONGEST_INTEGER = 4300
 """Digits that Python converts: the time grows with their square."""
 _decoder = msgspec.json.Decoder()
@@ -45,6 +55,7 @@ _ESCAPED_COLON = re.compile(rb"\\u003[aA]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
 """An escape; the group matches a surrogate that is not part of a pair."""
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NESTING = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
 
 
@@ -108,7 +119,8 @@ def read(text: bytes, what: str = "the body", *, max_depth: int = MAX_DEPTH) -> 
     """Parse a JSON text in UTF-8; return the value, and the text without the white space between its tokens.
 
     Numbers that Python does not hold are infinity in the value. Raises MalformedInput that names `what` and the
-    position of the error, or InvalidInput for a repeated name, a lone surrogate or more levels than `max_depth`.
+    position of the error, TooLarge for more values than fit into memory, or InvalidInput for a repeated name, a lone
+    surrogate or more levels than `max_depth`.
     """
     return _read(text, what, any_number=True, max_depth=max_depth)
 
@@ -116,6 +128,33 @@ def read(text: bytes, what: str = "the body", *, max_depth: int = MAX_DEPTH) -> 
 def compact(text: bytes) -> bytes:
     """Return a valid JSON text without the white space between its tokens, else byte for byte."""
     return msgspec.json.format(text, indent=-1)
+
+
+def memory_to_parse(text: bytes) -> int:
+    """Return at least how many bytes of memory it takes to parse a JSON text; 0 for a small one."""
+    return 0 if len(text) <= _FEW_BYTES else _COPIES * len(text) + min(_marks_of(text), MAX_VALUE_BYTES)
+
+
+def has_too_many_values(text: bytes, most: int = MAX_VALUE_BYTES) -> bool:
+    """Return whether the values of a JSON text would take more than `most` bytes of memory. It is not parsed.
+
+    The marks in texts count too, until only those in long texts decide.
+    """
+    if len(text) <= _FEW_BYTES or (memory := _marks_of(text)) <= most:
+        return False
+    if text.count(b'"') * _MARKS[b'"'] > most:
+        return True
+    for match in _TEXT.finditer(text):
+        start, end = match.span()
+        if end - start > _LONG_TEXT:
+            memory -= _marks_of(text, start + 1, end - 1)
+            if memory <= most:
+                return False
+    return True
+
+
+def _marks_of(text: bytes, start: int = 0, end: int | None = None) -> int:
+    return sum(size * text.count(mark, start, end) for mark, size in _MARKS.items())
 
 
 def is_deeper(text: bytes, depth: int) -> bool:
@@ -134,6 +173,11 @@ def is_deeper(text: bytes, depth: int) -> bool:
 
 
 def _read(text: bytes, what: str, *, any_number: bool, max_depth: int) -> tuple[Any, bytes]:
+    if has_too_many_values(text):
+        raise TooLarge(
+            f"{what} has more values than fit into {MAX_VALUE_BYTES // 2**20} MiB once it is parsed",
+            hint="send less in one request, or pack what need not be JSON into a text",
+        )
     refusal: Exception | None = None
     try:
         value = _decoder.decode(text)

@@ -14,8 +14,8 @@ from flask import request
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
+from app.bodies import CHUNK, read_some
 from app.edge import Edge
-from app.replies import CHUNK, read_some
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged

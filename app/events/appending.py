@@ -6,26 +6,21 @@ from typing import Any
 
 from flask import Request, Response
 
-from app.edge import current_store
+from app.bodies import read_body
+from app.edge import current_edge, current_store
 from app.events.schemas import problem_fields
-from app.replies import read_body, reply
-from eventvault import clock
+from app.replies import reply
+from eventvault import clock, json_text
 from eventvault.database.values import AppendResult, ScanQuery
 from eventvault.errors import InvalidInput, OutcomeUnknown, WriteFailed
 from eventvault.events import cloudevents_http, event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.events.sent import problems_of
 
-_MOST_PROBLEMS = 20
-"""Invalid events that one answer describes, so that its size is bounded."""
-
 
 def append_events(posted_request: Request) -> Response:
-    """Append all events of the request or none. Raises the errors of parsing, validation and the store."""
-    posted = cloudevents_http.parse(read_body(), posted_request.content_type, _event_headers(posted_request))
-    _require_valid(posted)
-    instant = clock.now()
-    drafts = [event.draft(sent.attributes, instant, sent.text) for sent in posted.events]
+    """Append all events of the request or none. Raises the errors of parsing, validation and the store, or TooBusy."""
+    drafts = _read_drafts(posted_request)
     if not drafts:
         return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
     appended = _append(drafts)
@@ -41,6 +36,16 @@ def _append(drafts: list[EventDraft]) -> AppendResult:
         raise
 
 
+def _read_drafts(posted_request: Request) -> list[EventDraft]:
+    """Parse and check the body within the budget for it; what remains has about the size of the body."""
+    body = read_body()
+    with current_edge().parsing.reserved(json_text.memory_to_parse(body)):
+        posted = cloudevents_http.parse(body, posted_request.content_type, _event_headers(posted_request))
+        _require_valid(posted)
+        instant = clock.now()
+        return [event.draft(sent.attributes, instant, sent.text) for sent in posted.events]
+
+
 def _event_headers(posted_request: Request) -> dict[str, str]:
     return {
         f"ce-{name[8:].replace('_', '-').lower()}": value
@@ -53,13 +58,12 @@ def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
     problems = problems_of(posted.events)
     if not problems:
         return
-    reported = dict(list(problems.items())[:_MOST_PROBLEMS])
-    index, event_problems = next(iter(reported.items()))
+    index, event_problems = next(iter(problems.items()))
     place = f"event {index} of {len(posted.events)}" if posted.many else "the event"
     raise InvalidInput(
         f"{place} is not valid: {event_problems[0]}",
         hint="nothing of this request was stored; `fields` says what is wrong",
-        fields=problem_fields(reported, many=posted.many),
+        fields=problem_fields(problems, many=posted.many),
     )
 
 

@@ -23,6 +23,9 @@ from eventvault.store.ports.store import Store
 
 EXPORT_PAGE = 1000
 
+_PAGE_BYTES = 24 * 2**20
+"""Bytes after which a page is answered as it is, with its `next`: an event may have as many."""
+
 _FILL_SECONDS = 1.0
 """Seconds after which a page that a filter has not filled is answered as it is, with its `next`."""
 
@@ -104,10 +107,14 @@ def _read_full_page(store: Store, query: ScanQuery) -> Page:
     generation is gone, the page ends early.
     """
     deadline = time.monotonic() + _FILL_SECONDS
+    room = _PAGE_BYTES
     first = page = store.scan(query)
     upto = first.last_sequence if query.upto is None else query.upto
     events = page.events
     while page.next is not None and len(events) < query.limit and time.monotonic() < deadline:
+        room -= sum(map(len, page.events))
+        if room <= 0:
+            break
         try:
             page = store.scan(_next_query(query, page, limit=query.limit - len(events), upto=upto))
         except GenerationSuperseded:

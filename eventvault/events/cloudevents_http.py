@@ -7,8 +7,9 @@ object or array and NDJSON (one JSON object a line) are accepted too. `eventvaul
 from __future__ import annotations
 
 import base64
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,6 +20,9 @@ from eventvault.events.sent import SentEvent
 
 MAX_EVENTS_PER_REQUEST = 100_000
 """Events in one request, which is one write and is in memory as a whole."""
+
+_MAX_LINES = 10 * MAX_EVENTS_PER_REQUEST
+"""Lines of NDJSON, blank ones included."""
 
 _NDJSON = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/x-ndjson"}
@@ -43,9 +47,7 @@ class PostedEvents:
 
     def __init__(self, events: list[SentEvent], *, many: bool) -> None:
         if len(events) > MAX_EVENTS_PER_REQUEST:
-            raise TooLarge(
-                f"{len(events)} events in one request", hint=f"send at most {MAX_EVENTS_PER_REQUEST} a request"
-            )
+            raise _too_many(f"{len(events)}")
         self.events = events
         self.many = many
 
@@ -108,9 +110,24 @@ def _several_lines_of_json(text: bytes) -> bool:
 
 
 def _lines(text: bytes) -> PostedEvents:
-    lines = _not_empty(text).split(b"\n")
-    named = ((f"line {number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    return PostedEvents(sent_event.read_each(named), many=True)
+    if text.count(b"\n") > _MAX_LINES:
+        raise _too_many(f"more than {_MAX_LINES} lines with")
+    return PostedEvents(sent_event.read_each(_named_lines(_not_empty(text))), many=True)
+
+
+def _named_lines(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the lines that are not blank, one after the other, and no more of them than a request may have."""
+    count = 0
+    for number, line in enumerate(io.BytesIO(text), 1):
+        if line.strip():
+            count += 1
+            if count > MAX_EVENTS_PER_REQUEST:
+                raise _too_many(f"more than {MAX_EVENTS_PER_REQUEST}")
+            yield f"line {number}", line.removesuffix(b"\n")
+
+
+def _too_many(count: str) -> TooLarge:
+    return TooLarge(f"{count} events in one request", hint=f"send at most {MAX_EVENTS_PER_REQUEST} a request")
 
 
 def _not_empty(text: bytes) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jsonschema_rs
@@ -17,6 +18,12 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, validates_sche
 from marshmallow import validate as rules
 
 from eventvault.events.event import EXTENSION_NAME, LONGEST_TEXT, REGISTRY_ATTRIBUTES
+
+MAX_ATTRIBUTES = 10_000
+MAX_PROBLEMS = 20
+"""Problems of an event, and invalid events of a request, that are described: an answer has a bounded size."""
+_LONGEST_NAME = 80
+_LONGEST_MESSAGE = 200
 
 _LEAST, _LARGEST = -(2**63), 2**64 - 1
 """Integers that common JSON readers keep exactly."""
@@ -103,6 +110,11 @@ class EventSchema(Schema):
             raise ValidationError("Give data or data_base64, not both.", "data_base64")
 
     @validates_schema
+    def has_few_attributes(self, event: Mapping[str, Any], **_: Any) -> None:
+        if len(event) > MAX_ATTRIBUTES:
+            raise ValidationError(too_many_attributes(len(event)), "event")
+
+    @validates_schema
     def extensions_are_flat(self, event: Mapping[str, Any], **_: Any) -> None:
         extensions = {
             name: value for name, value in event.items() if name not in self.fields and name not in REGISTRY_ATTRIBUTES
@@ -112,6 +124,10 @@ class EventSchema(Schema):
         }
         if wrong:
             raise ValidationError({name: [message] for name, message in wrong.items()})
+
+
+def too_many_attributes(count: int) -> str:
+    return f"Has {count} attributes, at most {MAX_ATTRIBUTES} are allowed: put them inside data."
 
 
 def _extension_problem(name: Any, value: Any) -> str | None:
@@ -129,6 +145,7 @@ def to_json_schema(schema: Schema) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a flat marshmallow schema, with CloudEvents' extension attributes."""
     return {
         "type": "object",
+        "maxProperties": MAX_ATTRIBUTES,
         "required": sorted(name for name, field in schema.fields.items() if field.required),
         "properties": {
             **{name: _property(field) for name, field in schema.fields.items()},
@@ -174,27 +191,39 @@ _MANY = jsonschema_rs.Draft202012Validator({"type": "array", "items": JSON_SCHEM
 
 
 def validate(attributes: object) -> list[FieldProblem]:
-    """Return the problems of one event in the order of the declaration; an empty list if it is valid."""
+    """Return the first problems of one event in the order of the declaration; an empty list if it is valid."""
     try:
         if _ONE.is_valid(attributes):
             return []
     except ValueError as error:
         return [FieldProblem("data", f"Cannot be kept as JSON: {error}.")]
-    return _described(attributes) or [FieldProblem("event", error.message) for error in _ONE.iter_errors(attributes)]
+    return _described(attributes) or [
+        FieldProblem("event", error.message[:_LONGEST_MESSAGE])
+        for error in islice(_ONE.iter_errors(attributes), MAX_PROBLEMS)
+    ]
 
 
 def validate_many(events: Sequence[object]) -> dict[int, list[FieldProblem]]:
-    """Return the problems of the invalid events by index; an empty dictionary if all are valid."""
+    """Return the problems of the first invalid events by index; an empty dictionary if all are valid."""
     try:
         if _MANY.is_valid(events):
             return {}
     except ValueError:
         pass
-    return {index: problems for index, event in enumerate(events) if (problems := validate(event))}
+    found = ((index, problems) for index, event in enumerate(events) if (problems := validate(event)))
+    return dict(islice(found, MAX_PROBLEMS))
 
 
 def _described(attributes: object) -> list[FieldProblem]:
     if not isinstance(attributes, Mapping):
         return [FieldProblem("event", "Not a JSON object.")]
-    messages_by_field: Mapping[str, Any] = _SCHEMA.validate(attributes)
-    return [FieldProblem(name, str(message)) for name, messages in messages_by_field.items() for message in messages]
+    by_field: Mapping[str, Any] = _SCHEMA.validate(attributes)
+    problems = (
+        FieldProblem(shown_name(name), str(message)) for name, messages in by_field.items() for message in messages
+    )
+    return list(islice(problems, MAX_PROBLEMS))
+
+
+def shown_name(name: str) -> str:
+    """Return the name of an attribute, which a client chose, as an answer can hold it."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"

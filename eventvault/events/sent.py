@@ -14,13 +14,15 @@ import msgspec
 import orjson
 
 from eventvault import json_text
-from eventvault.errors import InvalidInput
+from eventvault.errors import InvalidInput, TooLarge
 from eventvault.events import schema
 from eventvault.events.event import encoded, raw_attributes
 from eventvault.events.schema import FieldProblem
 
-MAX_REFUSED = 20
+MAX_REFUSED = schema.MAX_PROBLEMS
 """Refused events of a request that are described: to find out why takes time."""
+MAX_ATTRIBUTES_OF_ALL = 1_500_000
+"""Attributes of all events of a request, which are in memory at the same time."""
 _MAX_DEPTH = json_text.MAX_DEPTH + 1
 """`data` is one level inside the event."""
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
@@ -58,12 +60,18 @@ def read_one(text: bytes, what: str = "the body") -> SentEvent:
 def read_each(texts: Iterable[tuple[str, bytes]]) -> list[SentEvent]:
     """Return the event in each text, which comes with its name for errors. Raises MalformedInput as `read_one` does.
 
-    After MAX_REFUSED that are refused the others are not read, as the request is refused anyway.
+    After MAX_REFUSED that are refused the others are not read, as the request is refused anyway. Raises TooLarge if all
+    of them have more attributes than fit into memory.
     """
-    events, refused = [], 0
+    events, refused, attributes = [], 0, 0
     for what, text in texts:
         event = read_one(text, what) if refused < MAX_REFUSED else _UNREAD
         refused += event.problem is not None
+        attributes += len(event.attributes) if isinstance(event.attributes, dict) else 0
+        if attributes > MAX_ATTRIBUTES_OF_ALL:
+            raise TooLarge(
+                f"the events have more than {MAX_ATTRIBUTES_OF_ALL} attributes", hint="send fewer events in one request"
+            )
         events.append(event)
     return events
 
@@ -88,10 +96,10 @@ def with_id(event: SentEvent, event_id: str) -> SentEvent:
 
 
 def problems_of(events: Sequence[SentEvent]) -> dict[int, list[FieldProblem]]:
-    """Return the problems of the invalid events by index, in order; an empty dictionary if all are valid."""
+    """Return the problems of the first invalid events by index, in order; an empty dictionary if all are valid."""
     problems = schema.validate_many([event.attributes for event in events])
     refused = {index: [event.problem] for index, event in enumerate(events) if event.problem is not None}
-    return dict(sorted((problems | refused).items())) if refused else problems
+    return dict(sorted((problems | refused).items())[: schema.MAX_PROBLEMS]) if refused else problems
 
 
 def _read_array(text: bytes) -> list[SentEvent]:
@@ -112,6 +120,8 @@ def _read_each(text: bytes, error: InvalidInput) -> list[SentEvent]:
 
 
 def _event(value: Any, text: bytes) -> SentEvent:
+    if isinstance(value, dict) and len(value) > schema.MAX_ATTRIBUTES:
+        return SentEvent({}, b"", FieldProblem("event", schema.too_many_attributes(len(value))))
     if isinstance(value, dict) and "data" in value:
         value["data"] = True  # frees what was parsed of it
     return SentEvent(value, text)
@@ -128,5 +138,5 @@ def _problem(text: bytes, error: InvalidInput) -> FieldProblem:
         try:
             json_text.read(bytes(value))
         except InvalidInput:
-            return FieldProblem(name, message)
+            return FieldProblem(schema.shown_name(name), message)
     return FieldProblem("event", message)

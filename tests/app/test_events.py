@@ -129,7 +129,9 @@ def test_an_empty_array_stores_nothing(web: FlaskClient, store: MemoryStore) -> 
         (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 400),
         (b"7", {}, 422),
         (b"{}", {"Content-Type": "image/png"}, 415),
-        (b"{}", {"Content-Encoding": "gzip"}, 415),
+        (b"{}", {"Content-Encoding": "br"}, 415),
+        (b"{}", {"Content-Encoding": "gzip, gzip"}, 415),
+        (b"{}", {"Content-Encoding": "gzip"}, 400),
         (b" " * 100_001, {}, 413),
     ],
 )

@@ -1,0 +1,90 @@
+"""Request bodies: read within `MAX_BODY_BYTES` and within the budget of the process, and inflated if compressed."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+
+from flask import request
+from werkzeug.exceptions import RequestTimeout
+
+from app.edge import current_edge
+from app.request_end import at_request_end
+from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
+
+CHUNK = 256 * 1024
+SMALL_BODY_BYTES = 64 * 1024
+"""Bodies up to this size need no budget: all threads together take little for them."""
+
+_GZIP = ("gzip", "x-gzip")
+_ANY_WINDOW_OF_GZIP = 31
+
+
+def read_body() -> bytes:
+    """Return the request's whole body, chunked or not, inflated if its `Content-Encoding` is gzip.
+
+    Raises TooLarge above `MAX_BODY_BYTES`, UnsupportedMediaType for another encoding, MalformedInput if it ends early
+    or does not inflate, TooBusy if the bodies of other requests take the whole budget.
+    """
+    limit = current_edge().settings.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body, memory = io.BytesIO(), current_edge().bodies.reservation()
+    at_request_end(memory.release)
+    for piece in _decoded():
+        size = body.tell() + len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        if size > max(memory.size, SMALL_BODY_BYTES):
+            memory.grow(max(size - memory.size, CHUNK))
+        body.write(piece)
+    return body.getvalue()
+
+
+def read_some() -> bytes:
+    """Return the next part of the request's body, empty at its end.
+
+    Raises MalformedInput if the body ends early, and RequestTimeout if it arrives too slowly.
+    """
+    try:
+        return request.stream.read(CHUNK)
+    except TimeoutError as error:
+        raise RequestTimeout(str(error)) from error
+    except Exception as error:  # each server has its own exceptions for this
+        raise MalformedInput(f"the body ended early: {error}", hint="send the request again") from error
+
+
+def _decoded() -> Iterator[bytes]:
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
+        return iter(read_some, b"")
+    if coding in _GZIP:
+        return _inflated(iter(read_some, b""))
+    raise UnsupportedMediaType(
+        f"bodies encoded as {coding[:80]} are not supported", hint="send it with Content-Encoding: gzip, or without"
+    )
+
+
+def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what gzip members hold, in pieces of at most CHUNK bytes. Raises MalformedInput."""
+    inflater = zlib.decompressobj(_ANY_WINDOW_OF_GZIP)
+    ended = False
+    try:
+        for piece in pieces:
+            while piece:
+                if ended:
+                    inflater, ended = zlib.decompressobj(_ANY_WINDOW_OF_GZIP), False
+                inflated = inflater.decompress(piece, CHUNK)
+                if inflated:
+                    yield inflated
+                ended = inflater.eof
+                piece = inflater.unused_data if ended else inflater.unconsumed_tail
+    except zlib.error as error:
+        raise MalformedInput(f"the body is not gzip: {error}", hint="send it without Content-Encoding") from error
+    if not ended:
+        raise MalformedInput("the body ends within its gzip data", hint="send the request again")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes", hint="send less in one request, or raise MAX_BODY_BYTES")
