@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,6 +18,10 @@ ROLLED_BACK, UNCHECKED, LOG_DAMAGED = "rolled back", "unchecked", "log damaged"
 REASONS_WITHOUT_RESTORE = frozenset({ROLLED_BACK, UNCHECKED, LOG_DAMAGED})
 """Reasons of generations that a start began in the database as it was, without restoring it."""
 MAX_GENERATIONS = 100_000
+REMEMBERED_BYTES = 512 * 1024
+"""Of the generations of a registry, as JSON; about 3,000. Of more, those that nothing refers to are forgotten."""
+MOST_BYTES = 2**20
+"""Of those that something refers to: an archive's manifest has room for four times as much."""
 _MAX_REASON = 200
 _ID = re.compile("[0-9a-f]{16}")
 
@@ -109,6 +114,63 @@ def begun_anew(previous: StoreIdentity | None, instant: int, reason: str) -> Sto
     if previous is None:
         return fresh
     return StoreIdentity(previous.store_id, fresh.generation, (*previous.generations, *fresh.generations))
+
+
+def has_many_generations(identity: StoreIdentity) -> bool:
+    """Return whether the registry has more generations than are remembered without a reference."""
+    return len(msgspec.json.encode(identity.generations)) > REMEMBERED_BYTES
+
+
+def without_forgotten(
+    identity: StoreIdentity, referenced: Collection[str], remembered: int = REMEMBERED_BYTES, most: int = MOST_BYTES
+) -> StoreIdentity:
+    """Return the identity without the oldest generations, until what remains has about `remembered` bytes as JSON.
+
+    referenced: ids of those that something refers to. These go only beyond `most` bytes. The present generation, the
+    one with which its lineage began, and those from which two that stay have forked, stay too. One that forks from a
+    forgotten generation is given the nearest ancestor that stays, with the last sequence that both share.
+    """
+    by_id = identity.by_id()
+    sizes = {name: len(msgspec.json.encode(each)) + 1 for name, each in by_id.items()}
+    staying = {identity.generation, lineage(by_id, identity.generation)[-1][0]}
+    used = [name for name in by_id if name in referenced or by_id[name].reason in REASONS_WITHOUT_RESTORE]
+    total = sum(sizes[name] for name in staying)
+    for names, limit in ((used, most), (by_id, remembered)):
+        for name in reversed(names):  # the newest first
+            if name not in staying and total + sizes[name] <= limit:
+                staying.add(name)
+                total += sizes[name]
+    staying |= _forks_of(by_id, staying)
+    reattached = (_reattached(each, by_id, staying) for each in identity.generations if each.id in staying)
+    return msgspec.structs.replace(identity, generations=tuple(reattached))
+
+
+def _forks_of(by_id: Mapping[str, Generation], names: Collection[str]) -> set[str]:
+    """Return the generations from which two lines fork that lead to some of `names`."""
+    lines: Counter[str] = Counter()
+    reached: set[str] = set()
+    for name in names:
+        current = name
+        while current not in reached:
+            reached.add(current)
+            parent = by_id[current].parent
+            if parent is None or parent not in by_id:
+                break
+            lines[parent] += 1
+            current = parent
+    return {name for name, count in lines.items() if count > 1}
+
+
+def _reattached(generation: Generation, by_id: Mapping[str, Generation], staying: Collection[str]) -> Generation:
+    """Return the generation with the nearest ancestor that stays as its parent."""
+    parent, fork = generation.parent, generation.fork_sequence
+    while parent is not None and parent in by_id and parent not in staying:
+        forgone = by_id[parent]
+        parent, fork = forgone.parent, min(fork, forgone.fork_sequence)
+    if parent == generation.parent:
+        return generation
+    reason = "restored" if generation.reason == "undone" else generation.reason  # it is no undo of that ancestor
+    return msgspec.structs.replace(generation, parent=parent, fork_sequence=fork, reason=reason)
 
 
 def check_generations(present: str, generations: Sequence[Generation]) -> None:

@@ -134,7 +134,7 @@ class EventRegistry:
         self.last_sequence, self.last_recorded = last, recorded
 
     def begin_generation(self, identity: StoreIdentity) -> None:
-        """Continue as another generation, durably. Call it only while nothing is appended."""
+        """Continue with another identity, durably. Call it only while nothing is appended."""
         write_identity(self._db, identity)
         self.identity = identity
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from eventvault import data_folders
+from eventvault import data_folders, record_size
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.file_problems import FileProblems
@@ -42,6 +42,7 @@ from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
+from eventvault.restore.start.forget import forget_generations
 from eventvault.restore.start.head_check import HeadCheck
 from eventvault.restore.start.recorded import RecordedHistory
 from eventvault.restore.start.recover import Recoverer
@@ -96,6 +97,7 @@ class StoreService(ComposedStore):
             now=self.clock_guard.now,
         )
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
+        record_size.use(settings.max_body_bytes)
         self.chores = Chores()
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
@@ -241,6 +243,7 @@ class StoreService(ComposedStore):
         """Called before anything is appended: a store that takes over must not restore from `restore/` over it."""
         self._on_started()
         self.head_check.check(registry, before)
+        forget_generations(registry, self.catalogue, self.journal.folder, self.settings.storage_dir)
 
     def _each_second(self) -> None:
         self.clock_watch.each_second()

@@ -1,6 +1,20 @@
 from __future__ import annotations
 
-from eventvault.database.generation import first_identity
+import random
+
+import msgspec
+import pytest
+
+from eventvault.database.generation import (
+    NO_BOUND,
+    Generation,
+    StoreIdentity,
+    check_generations,
+    first_identity,
+    has_many_generations,
+    last_common,
+    without_forgotten,
+)
 
 
 def test_the_present_generation_shares_everything_with_itself() -> None:
@@ -36,3 +50,69 @@ def test_another_registry_shares_nothing() -> None:
     present = imported.forked(at_sequence=5, reason="restored", instant=3, previous=other)
 
     assert present.last_common(other.generation) == 0
+
+
+def registry_of(count: int, seed: int = 1) -> StoreIdentity:
+    """A registry with that many restores, each of a random one of the generations before."""
+    chance = random.Random(seed)
+    generations = [Generation(f"{0:016x}", None, 0, "created", 1)]
+    for number in range(1, count):
+        parent = generations[chance.randrange(max(0, number - 30), number)]
+        reason = chance.choice(["restored", "undone", "rolled back" if number % 50 == 0 else "restored"])
+        generations.append(Generation(f"{number:016x}", parent.id, chance.randrange(1000), reason, number))
+    return StoreIdentity("0" * 16, generations[-1].id, tuple(generations))
+
+
+def size_of(identity: StoreIdentity) -> int:
+    return len(msgspec.json.encode(identity.generations))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_two_generations_share_is_the_same_once_others_are_forgotten(seed: int) -> None:
+    identity = registry_of(400, seed)
+    referenced = {f"{number:016x}" for number in random.Random(seed).sample(range(400), 30)}
+    shorter = without_forgotten(identity, referenced, remembered=0)
+    before, after = identity.by_id(), shorter.by_id()
+    assert referenced < after.keys() < before.keys()
+    assert {shorter.generation} <= after.keys()
+    check_generations(shorter.generation, shorter.generations)
+    for one in after:
+        for other in after:
+            assert last_common(after, one, other) == last_common(before, one, other)
+    assert shorter.origin_time(shorter.generation) == identity.origin_time(identity.generation)
+    assert shorter.last_common(shorter.generation) == NO_BOUND
+
+
+def test_an_undo_of_a_forgotten_generation_says_nothing_of_an_older_one() -> None:
+    root = first_identity(1)
+    left = root.forked(at_sequence=5, reason="restored", instant=2, previous=root)
+    undone = left.forked(at_sequence=9, reason="undone", instant=3, previous=left)
+    assert undone.is_complete_at(left.generation, 9)
+    shorter = without_forgotten(undone, set(), remembered=0)
+    assert not shorter.is_complete_at(root.generation, 9)
+    assert shorter.present.parent == root.generation
+    assert shorter.last_common(root.generation) == 5
+
+
+def test_few_generations_are_all_remembered() -> None:
+    identity = registry_of(1000)
+    assert not has_many_generations(identity)
+    assert without_forgotten(identity, set()) == identity
+
+
+def test_of_many_generations_the_oldest_without_a_reference_are_forgotten() -> None:
+    identity = registry_of(6000)
+    assert has_many_generations(identity)
+    shorter = without_forgotten(identity, {f"{7:016x}"})
+    assert 500_000 < size_of(shorter) < 2**20
+    kept = shorter.by_id()
+    assert f"{7:016x}" in kept
+    assert all(f"{number:016x}" in kept for number in range(5000, 6000))
+    assert {each.id for each in identity.generations if each.reason == "rolled back"} <= kept.keys()
+
+
+def test_of_very_many_that_something_refers_to_the_oldest_are_forgotten_too() -> None:
+    identity = registry_of(20_000)
+    shorter = without_forgotten(identity, identity.by_id().keys())
+    assert size_of(shorter) < 2**21
+    assert shorter.present == identity.present
