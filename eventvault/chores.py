@@ -3,6 +3,9 @@
 A child process leaves the store's interpreter free for appends, gives its memory back when it ends, and is cancelled by
 killing it. Arguments, result and errors are JSON on standard input and output. `python -m eventvault.chores NAME` is
 the child; `CHORES` lists its functions.
+
+What a chore reads may be hostile. Its memory is limited by RLIMIT_DATA, which counts what it allocates: not RLIMIT_AS,
+because LevelDB maps up to 1,000 tables into memory. Whatever ends it, the caller gets an error that says what to do.
 """
 
 from __future__ import annotations
@@ -12,18 +15,24 @@ import ctypes
 import importlib
 import logging
 import os
+import resource
+import secrets
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+import plyvel
 
-from eventvault import clock, environment, errors
+from eventvault import clock, data_folders, environment, errors, record_size
 from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.files import remove_durably
 from eventvault.printable import encodable
+from eventvault.system_errors import number_of
 
 log = logging.getLogger("BackupManager")
 
@@ -39,8 +48,30 @@ CHORES = {
     "prepare_in_place": "eventvault.restore.prepare",
     "prepare_moment": "eventvault.restore.moments.build_chore",
     "prepare_undo": "eventvault.restore.prepare",
+    "find_origin": "eventvault.foreign.detect",
 }
 """Chore → the module of the function of that name, which takes keyword arguments and returns a dictionary."""
+
+READS = {
+    "check_archive": "archive",
+    "check_content": "archive",
+    "check_runs": "archive",
+    "check_part": "archive",
+    "prepare_restore": "archive",
+    "prepare_in_place": "copy",
+    "find_origin": "folder",
+    "check_opening": "source",
+}
+"""Chore → its argument that names what it reads, if that may be hostile: its bytes may be why the chore failed."""
+
+MEMORY_BYTES = 512 * 2**20
+"""What a chore may allocate, beside what its records need. A large backup or restore takes about 200 MB of it."""
+_MEMORY_PER_CORE = 32 * 2**20
+"""Each core has a thread with its stack and its buffers."""
+_COPIES_OF_RECORD = 6
+"""How often a record is in memory while it is imported: in LevelDB, here, as base64, and as it is written."""
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS})
+"""Signals that come from what a process itself does; others come from outside."""
 
 NICENESS = 10
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
@@ -59,7 +90,16 @@ class Chores:
         self._cancelled = False
 
     def run(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Run a chore and return its result. Raises the error that the chore raised, or Cancelled."""
+        """Run a chore and return its result. Raises the error that the chore raised, or why it ended, or Cancelled.
+
+        If `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
+        """
+        if "scratch" not in arguments:
+            return self._run(name, arguments)
+        with _private_folder(Path(arguments["scratch"])) as folder:
+            return self._run(name, {**arguments, "scratch": str(folder)})
+
+    def _run(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:
             if self._cancelled:
                 raise _cancelled(name)
@@ -70,7 +110,7 @@ class Chores:
         finally:
             with self._lock:
                 self._running.discard(child)
-        return self._answer(name, child.returncode, output)
+        return self._answer(name, child.returncode, output, subject_of(name, arguments))
 
     def cancel(self) -> None:
         """Kill the running chores and start no more."""
@@ -79,13 +119,13 @@ class Chores:
             for child in self._running:
                 child.kill()
 
-    def _answer(self, name: str, status: int, output: bytes) -> dict[str, Any]:
+    def _answer(self, name: str, status: int, output: bytes, subject: str | None) -> dict[str, Any]:
         if self._cancelled:
             raise _cancelled(name)
         try:
             answer = orjson.loads(output)
         except orjson.JSONDecodeError:
-            raise _died(name, status) from None
+            raise _died(name, status, subject) from None
         if "error" in answer:
             raise errors.from_wire(answer["error"])
         result: dict[str, Any] = answer["result"]
@@ -95,7 +135,16 @@ class Chores:
 def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
     """The child that will do the chore `name`; it waits for its arguments."""
     return subprocess.Popen(
-        [sys.executable, "-m", "eventvault.chores", name, str(os.getpid()), str(niceness), str(clock.correction())],
+        [
+            sys.executable,
+            "-m",
+            "eventvault.chores",
+            name,
+            str(os.getpid()),
+            str(niceness),
+            str(clock.correction()),
+            str(record_size.longest_value()),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parent.parent,
@@ -107,12 +156,33 @@ def _cancelled(name: str) -> errors.Cancelled:
     return errors.Cancelled(f"{name} was cancelled because the store is stopping", hint="send the request again")
 
 
-def _died(name: str, status: int) -> errors.EventVaultError:
+def subject_of(name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Return the name of what a chore reads, if that may be hostile."""
+    return Path(str(arguments[READS[name]])).name if name in READS else None
+
+
+@contextlib.contextmanager
+def _private_folder(beneath: Path) -> Iterator[Path]:
+    folder = beneath / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # the next start removes it
+            remove_durably(folder)
+
+
+def _died(name: str, status: int, subject: str | None) -> errors.EventVaultError:
     """The error for a child without an answer. A table is mapped into memory: a bad sector of it is SIGBUS."""
     if status == -signal.SIGBUS:
         return errors.DiskFailed(
             f"{name} failed: the disk could not read a file that was mapped into memory",
             hint="check the disk of STORAGE_DIR; the system's log names it",
+        )
+    if subject is not None and -status in _CRASHES:
+        return errors.ArchiveUnsafe(
+            f"reading {subject} failed: it ended the process that read it ({signal.Signals(-status).name})",
+            hint="nothing was changed; EventVault refuses it. Restore another archive",
         )
     return errors.TooBusy(
         f"the {name} process ended with status {status} and no answer",
@@ -128,23 +198,63 @@ def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signal_number)
 
 
-def as_event_vault_error(name: str, error: Exception) -> errors.EventVaultError:
-    """Convert an error of a chore: what the system says of a disk is an answer too."""
-    return error if isinstance(error, errors.EventVaultError) else as_answer(name, error)
+def as_event_vault_error(name: str, error: Exception, subject: str | None = None) -> errors.EventVaultError:
+    """Convert an error of a chore: what the system says of a disk is an answer too.
+
+    subject: what the chore reads, if that may be hostile: then all else is its fault.
+    """
+    if isinstance(error, errors.EventVaultError):
+        return error
+    if subject is None or (isinstance(error, OSError | plyvel.Error) and number_of(error) is not None):
+        return as_answer(name, error)
+    if isinstance(error, MemoryError):
+        return errors.ArchiveUnsafe(
+            f"reading {subject} failed: it needs more memory than the {_memory_limit() // 2**20} MiB that it may take",
+            hint="nothing was changed; EventVault refuses it. Restore another archive",
+        )
+    return errors.ArchiveDamaged(
+        f"reading {subject} failed: {type(error).__name__}: {str(error)[:200]}",
+        hint="nothing was changed; restore another archive. The log has the details",
+    )
 
 
-def main(name: str, parent: int, niceness: int, clock_correction: int) -> None:
-    """Run one chore in the child process. clock_correction: of the parent's clock, in microseconds."""
+def _memory_limit() -> int:
+    cores = len(os.sched_getaffinity(0))
+    return MEMORY_BYTES + cores * _MEMORY_PER_CORE + _COPIES_OF_RECORD * record_size.longest_value()
+
+
+def _limit_memory() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = _memory_limit() if most == resource.RLIM_INFINITY else min(most, _memory_limit())
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def main(name: str, parent: int, niceness: int, clock_correction: int, longest_value: int) -> None:
+    """Run one chore in the child process.
+
+    clock_correction: of the parent's clock, in microseconds. longest_value: of a record, in bytes, in `record_size`.
+    """
     end_with_parent(parent)
     os.nice(niceness)
     clock.use(lambda: clock.system_now() - clock_correction)
+    record_size.use(longest_value)
     chore = getattr(importlib.import_module(CHORES[name]), name)
     arguments = orjson.loads(sys.stdin.buffer.read())
+    _limit_memory()
+    sys.stdout.buffer.write(orjson.dumps(encodable(_answer_of(chore, name, arguments)), default=str))
+
+
+def _answer_of(chore: Callable[..., dict[str, Any]], name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    subject = subject_of(name, arguments)
     try:
-        answer = {"result": chore(**arguments)}
+        return {"result": chore(**arguments)}
     except (errors.EventVaultError, *SYSTEM_ERRORS) as error:
-        answer = {"error": as_event_vault_error(name, error).to_wire()}
-    sys.stdout.buffer.write(orjson.dumps(encodable(answer), default=str))
+        return {"error": as_event_vault_error(name, error, subject).to_wire()}
+    except Exception as error:
+        if subject is None:
+            raise
+        log.exception("%s failed while it read %s", name, subject)
+        return {"error": as_event_vault_error(name, error, subject).to_wire()}
 
 
 if __name__ == "__main__":

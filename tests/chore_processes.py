@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from eventvault import chores
+from eventvault import chores, record_size
 
 PROJECT = Path(__file__).resolve().parent.parent
 _NUMBER = struct.Struct("i")
@@ -34,7 +34,7 @@ class ChoreProcess:
         arguments, self._arguments = os.pipe()
         self._answer, answer = os.pipe()
         self._status, status = os.pipe()
-        request = orjson.dumps([name, niceness, {**os.environ, **chores.KEEP_BUFFERS}])
+        request = orjson.dumps([name, niceness, record_size.longest_value(), {**os.environ, **chores.KEEP_BUFFERS}])
         socket.send_fds(server, [request], [arguments, answer, 2, status])
         for handle in (arguments, answer, status):
             os.close(handle)
@@ -127,13 +127,13 @@ def watch(request: bytes, handles: list[int]) -> None:
 def do(request: bytes, streams: list[int]) -> None:
     status = 1
     try:
-        name, niceness, environment = orjson.loads(request)
+        name, niceness, longest_value, environment = orjson.loads(request)
         os.environ.clear()
         os.environ.update(environment)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        chores.main(name, os.getppid(), niceness, 0)
+        chores.main(name, os.getppid(), niceness, 0, longest_value)
         sys.stdout.flush()
         status = 0
     except BaseException:  # noqa: BLE001 - as Python does at the end of a program

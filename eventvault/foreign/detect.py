@@ -13,7 +13,7 @@ from typing import Literal
 
 import plyvel
 
-from eventvault import data_folders
+from eventvault import data_folders, record_size
 from eventvault.damage import as_answer, is_damage
 from eventvault.database import keys
 from eventvault.database.checkpoint import take_checkpoint
@@ -21,12 +21,22 @@ from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
 from eventvault.files import remove_durably
-from eventvault.foreign.source import correct_next_file_number
+from eventvault.foreign.source import check_bounds, correct_next_file_number
+from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
 from eventvault.leveldb.manifest import BYTEWISE
-from eventvault.leveldb.write_batch import put_keys
+from eventvault.leveldb.write_batch import CUT_OFF, put_keys
 from eventvault.system_errors import lock_holder
+
+
+def find_origin(*, folder: str) -> dict[str, str]:
+    """Return {origin}: `database_origin` of a database in STORAGE_DIR. A chore: what it reads may take it down.
+
+    A database of ours may hold events that were posted while MAX_BODY_BYTES was larger.
+    """
+    record_size.use(record_size.LARGEST_BODY_BYTES)
+    return {"origin": database_origin(Path(folder))}
 
 
 def is_foreign(folder: Path) -> bool:
@@ -47,6 +57,8 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
         take_checkpoint(folder, staging, nullcontext)
         if _is_ours(staging, folder):
             return "ours"
+    except OtherDialect:
+        pass  # an import says which one
     except DatabaseDamaged:
         if examine_database(folder).damaged:
             return "unknown"
@@ -58,7 +70,7 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
 
 
 def _is_ours(copy: Path, folder: Path) -> bool:
-    if examine_database(copy).comparator != BYTEWISE:
+    if check_bounds(copy).comparator != BYTEWISE:
         return False  # LevelDB would refuse to open it
     logs = sorted(copy.glob("*.log"))
     logs_folder = copy / "logs"
@@ -83,12 +95,13 @@ def _in_tables(copy: Path, folder: Path) -> bool:
 
 
 def _in_log(log: Path) -> bool:
+    wanted = {keys.META_SCHEMA, keys.META_STORE}
     with log.open("rb") as file:
         try:
-            return any({keys.META_SCHEMA, keys.META_STORE} <= set(put_keys(record)) for record in LogReader(file))
+            return any(wanted <= set(filter(wanted.__contains__, put_keys(record))) for record in LogReader(file))
         except IndexError as error:
             raise DatabaseDamaged(
-                f"{log.name} is damaged: it holds a batch that is cut off, under a right checksum",
+                f"{log.name} is damaged: {CUT_OFF}",
                 hint="repair the database with the program that wrote it, or restore a good archive of it",
             ) from error
 

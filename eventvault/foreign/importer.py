@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from eventvault import clock
-from eventvault.damage import SYSTEM_ERRORS, as_answer
+import plyvel
+
+from eventvault import clock, record_size
+from eventvault.damage import as_answer
 from eventvault.database import keys
 from eventvault.database.generation import StoreIdentity, first_identity
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
-from eventvault.errors import ArchiveAlien, DatabaseError
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseError
 from eventvault.events.event import EventDraft
 from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
@@ -28,7 +30,6 @@ BATCH_BYTES = 4 * 2**20
 MAX_LISTED = 100
 """Events with a new id that the report lists; all of them are counted."""
 
-_DAMAGE = "the foreign database is damaged"
 _NONCE = bytes(keys.NONCE_BYTES)
 
 Progress = Callable[[int, int], None]
@@ -39,6 +40,7 @@ def import_foreign(
     folder: Path,
     target: Path,
     *,
+    name: str = "the archive",
     identity: StoreIdentity | None = None,
     instant_clock: clock.Clock = clock.now,
     progress: Progress | None = None,
@@ -46,6 +48,7 @@ def import_foreign(
     """Make a new event database at `target` of all records of the LevelDB in `folder`, in key order.
 
     folder: a private copy, because opening it writes to it. target: must not exist; it is on disk when this returns.
+    name: of what holds the database, for errors.
     identity: of the new database (default: a new one). instant_clock: for `recordedtime`.
     Raises ArchiveDamaged, ArchiveAlien (no database that can be opened), or what the system says (`as_answer`); then
     there is no `target`.
@@ -56,7 +59,7 @@ def import_foreign(
     with (
         removing_on_failure(unfinished, target),
         _reporting_write_errors(target),
-        open_source(folder, _DAMAGE) as source,
+        open_source(folder, name) as source,
     ):
         _check_foreign(source)
         create_database(target, identity or first_identity(instant_clock(), "imported"))
@@ -67,13 +70,25 @@ def import_foreign(
         return make_report(importing.counts, importing.renamed, source.torn_notes())
 
 
-def read_foreign(folder: Path) -> None:
+def read_foreign(folder: Path, name: str = "the archive") -> None:
     """Read every record of the LevelDB in `folder` with its checksum, as an import does.
 
-    folder: a private copy, because opening it writes to it. Raises ArchiveDamaged, ArchiveAlien.
+    folder: a private copy, because opening it writes to it. name: of what holds it, for errors. Raises ArchiveDamaged,
+    ArchiveAlien.
     """
-    with open_source(folder, _DAMAGE) as source:
-        deque(source.rows(), maxlen=0)
+    with open_source(folder, name) as source:
+        deque(_records(source), maxlen=0)
+
+
+def _records(source: SourceDatabase) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values. Raises ArchiveDamaged for a value that is longer than what can be posted."""
+    for key, value in source.rows():
+        if len(value) > record_size.longest_value():
+            raise ArchiveDamaged(
+                f"{source.name} holds a record of {len(value)} bytes, more than MAX_BODY_BYTES allows",
+                hint=f"raise MAX_BODY_BYTES to {len(value)} or more",
+            )
+        yield key, value
 
 
 class _Import:
@@ -90,7 +105,7 @@ class _Import:
 
     def run(self, source: SourceDatabase) -> None:
         total = source.db.approximate_size(b"", b"\xff" * 64)
-        for key, value in source.rows():
+        for key, value in _records(source):
             self._add(key, value)
             if len(self._drafts) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES:
                 self._flush()
@@ -150,5 +165,5 @@ def _check_foreign(source: SourceDatabase) -> None:
 def _reporting_write_errors(target: Path) -> Iterator[None]:
     try:
         yield
-    except SYSTEM_ERRORS as error:
+    except (OSError, plyvel.Error) as error:
         raise as_answer(f"importing into {target}", error) from error

@@ -29,6 +29,10 @@ _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 _raw_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+MAX_VALUE_BYTES = 96 * 2**20
+"""Memory that the values of a document may take."""
+
+
 class Document(NamedTuple):
     """A JSON document. members: name → value as JSON text, the last one of a repeated name; None if it is no object.
 
@@ -40,7 +44,13 @@ class Document(NamedTuple):
 
 
 def read_document(text: bytes) -> Document:
-    """Split a document into its members. Raises ValueError if `text` is not one JSON document in UTF-8."""
+    """Split a document into its members. Raises ValueError if `text` is not one JSON document in UTF-8.
+
+    One with too many values is not split, as it would fill the memory.
+    """
+    if json_text.has_too_many_values(text, MAX_VALUE_BYTES):
+        _check_json(text)
+        return Document(None)
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -56,12 +66,22 @@ def read_document(text: bytes) -> Document:
     return Document(members)
 
 
+def _check_json(text: bytes) -> None:
+    """Raise ValueError if a text is no JSON. It is read without keeping anything of it."""
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
 def embeddable(text: bytes) -> bytes | None:
     """Return a JSON document as an event can embed it: unchanged but for line breaks, which become blanks.
 
-    Returns None if common readers (orjson among them) refuse it: for a lone surrogate, a number beyond a double, or its
-    depth.
+    Returns None if common readers (orjson among them) refuse it: for a lone surrogate, a number beyond a double, its
+    depth, or too many values.
     """
+    if json_text.has_too_many_values(text, MAX_VALUE_BYTES):
+        return None
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:

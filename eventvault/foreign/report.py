@@ -31,7 +31,7 @@ class ImportReport(msgspec.Struct, frozen=True):
 _SENTENCES = {
     "not_json": "records that are not JSON, kept in data_base64: {}",
     "not_embeddable": "records of JSON that common readers refuse (a lone surrogate, a number beyond a double, "
-    "nested too deeply), kept byte for byte in data_base64: {}",
+    "nested too deeply, too many values), kept byte for byte in data_base64: {}",
     "id_derived": "records without an id, named after the key: {}",
     "converted": "records with an attribute that CloudEvents does not allow, converted, the whole record in data: {}",
     "timeless": "records with a time that cannot be read, left without time, the whole record in data: {}",

@@ -1,4 +1,8 @@
-"""Opens and reads a private copy of a LevelDB that is not trusted, with every checksum."""
+"""Opens and reads a private copy of a LevelDB that is not trusted, with every checksum.
+
+What LevelDB would have in memory is bounded before it opens the copy: blocks, indexes, records of logs. Its tables are
+mapped into memory, so the size of the database itself does not count.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,25 @@ from typing import Any, NamedTuple
 
 import plyvel
 
+from eventvault import record_size
 from eventvault.damage import is_damage
 from eventvault.database.cut_off import cut_torn_ends
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseDamaged
+from eventvault.leveldb import dialect
+from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import Examination, examine_database, file_numbers
-from eventvault.leveldb.log import Ending, appended
+from eventvault.leveldb.log import Ending, LogReader, appended
 from eventvault.leveldb.manifest import BYTEWISE, edit_of_next_file_number, read_current, read_version
-from eventvault.leveldb.table import check_block_sizes
-from eventvault.system_errors import text_of
+from eventvault.leveldb.table import check_blocks
+from eventvault.leveldb.write_batch import check_count
+from eventvault.system_errors import number_of, text_of
 
-_OPEN_TABLES = 100
+_OPEN_TABLES = 74
+"""The least that LevelDB accepts; 64 of them are tables."""
+_MAX_INDEX_BYTES = 128 * 2**20
+"""Of the indexes of all tables that are open at once."""
+_MAX_MANIFEST_BYTES = 64 * 2**20
 _MAX_FILE_NUMBER = 2**60
-_MAX_BLOCK_BYTES = 136 * 2**20
-"""A key and a value of 128 MiB, of which the journal can hold the base64, have room in it."""
 _HINT = "restore another archive; this one does not change"
 
 
@@ -32,10 +42,13 @@ class SourceDatabase(NamedTuple):
 
     db: Any
     examination: Examination
-    damage: str
+    name: str
 
     def rows(self, **options: Any) -> Iterator[tuple[bytes, bytes]]:
-        """Yield keys and values in key order. options: of plyvel's iterator. Raises ArchiveDamaged."""
+        """Yield keys and values in key order. options: of plyvel's iterator. Raises ArchiveDamaged.
+
+        A long key is refused at once: the keys after it may begin with it, and each would cost as much.
+        """
         with self.db.iterator(verify_checksums=True, fill_cache=False, **options) as rows:
             while True:
                 try:
@@ -43,7 +56,12 @@ class SourceDatabase(NamedTuple):
                 except StopIteration:
                     return
                 except plyvel.Error as error:
-                    raise _read_error(self.damage, error) from error
+                    raise _read_error(self.name, error) from error
+                if len(row[0]) > record_size.LONGEST_KEY:
+                    raise _damaged(
+                        self.name,
+                        f"a key has {len(row[0])} bytes, more than the {record_size.LONGEST_KEY} that are read",
+                    )
                 yield row
 
     def get(self, key: bytes) -> bytes | None:
@@ -51,7 +69,7 @@ class SourceDatabase(NamedTuple):
         try:
             value: bytes | None = self.db.get(key, verify_checksums=True)
         except plyvel.Error as error:
-            raise _read_error(self.damage, error) from error
+            raise _read_error(self.name, error) from error
         return value
 
     def torn_notes(self) -> Iterable[str]:
@@ -65,45 +83,73 @@ class SourceDatabase(NamedTuple):
 
 
 @contextmanager
-def open_source(folder: Path, damage: str) -> Iterator[SourceDatabase]:
+def open_source(folder: Path, name: str) -> Iterator[SourceDatabase]:
     """Open the LevelDB in `folder`, a private copy: opening writes to it.
 
-    damage: the sentence that an error begins with, if it is damaged. Raises ArchiveDamaged, or ArchiveAlien if there is
-    no database that can be opened.
+    name: of what holds it, for errors. Raises ArchiveDamaged, or ArchiveAlien if there is no database that can be
+    opened.
     """
-    examination = _examine(folder, damage)
-    cut_torn_ends(folder, examination.logs, retain_in=None)
-    try:
-        _check_block_sizes(folder)
+    with as_archive_error(name):
+        examination = check_bounds(folder)
+        if examination.comparator != BYTEWISE:
+            raise dialect.other_dialect(dialect.of_comparator(examination.comparator))
+        cut_torn_ends(folder, examination.logs, retain_in=None)
         correct_next_file_number(folder)
-    except DatabaseDamaged as error:
-        raise _damaged(damage, error.message) from error
-    with closing(_open(folder, damage)) as db:
-        yield SourceDatabase(db, examination, damage)
+    with closing(_open(folder, name)) as db:
+        yield SourceDatabase(db, examination, name)
 
 
-def _examine(folder: Path, damage: str) -> Examination:
+@contextmanager
+def as_archive_error(name: str) -> Iterator[None]:
+    """Turn what is wrong with an unpacked database into an error of the archive `name`."""
     try:
-        examination = examine_database(folder)
+        yield
+    except OtherDialect as error:
+        raise ArchiveAlien(f"{name} holds no database that can be read: {error.message}", hint=error.hint) from error
+    except DatabaseDamaged as error:
+        raise _damaged(name, error.message) from error
     except FileNotFoundError as error:
-        raise ArchiveAlien(f"there is no database in {folder}: {error.strerror}", hint=_HINT) from error
+        raise ArchiveAlien(f"there is no database in {name}: {error.strerror}", hint=_HINT) from error
+
+
+def check_bounds(folder: Path) -> Examination:
+    """Check what LevelDB would have in memory of the database in `folder`, and that it can read it.
+
+    Returns how its files are. Raises DatabaseDamaged, OtherDialect if another program than LevelDB wrote it.
+    """
+    for manifest in folder.glob("MANIFEST-*"):
+        if manifest.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise DatabaseDamaged(f"{manifest.name} has more than {_MAX_MANIFEST_BYTES} bytes", hint=_HINT)
+    examination = examine_database(folder, max_record=record_size.longest_write())
     if examination.damaged:
-        raise _damaged(damage, "; ".join(examination.problems))
-    if examination.comparator != BYTEWISE:
-        raise ArchiveAlien(f"the database sorts its keys in an own way, by {examination.comparator!r}", hint=_HINT)
+        raise DatabaseDamaged("; ".join(examination.problems), hint=_HINT)
+    if examination.comparator == BYTEWISE:
+        for log in examination.logs:
+            _check_log(folder / log.name)
+    _check_tables(folder)
     return examination
 
 
-def _check_block_sizes(folder: Path) -> None:
-    """Raise DatabaseDamaged if a table that the MANIFEST names has a block that would fill the memory."""
+def _check_log(path: Path) -> None:
+    """Check that no record has more operations than memory: each takes more there than in the log."""
+    with path.open("rb") as file:
+        for record in LogReader(file, most=record_size.longest_write()):
+            check_count(path.name, record)
+
+
+def _check_tables(folder: Path) -> None:
     path = folder / read_current(folder)
     with path.open("rb") as manifest:
-        named = read_version(manifest, name=str(path)).files
+        named = read_version(manifest, name=path.name).files
     tables = file_numbers([file.name for file in folder.iterdir()], "ldb", "sst")
+    indexes = []
     for name in [name for number, name in tables.items() if number in named]:
         with (folder / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            check_block_sizes(name, size, partial(_read_at, file.fileno()), _MAX_BLOCK_BYTES)
+            most = record_size.longest_event() + record_size.LONGEST_KEY
+            indexes.append(check_blocks(name, size, partial(_read_at, file.fileno()), most))
+    if sum(sorted(indexes)[-_OPEN_TABLES:]) > _MAX_INDEX_BYTES:
+        raise DatabaseDamaged(f"the indexes of its tables have more than {_MAX_INDEX_BYTES} bytes", hint=_HINT)
 
 
 def _read_at(handle: int, offset: int, count: int) -> bytes:
@@ -127,16 +173,17 @@ def correct_next_file_number(folder: Path) -> None:
         file.write(appended(edit_of_next_file_number(max(numbers) + 1), version.manifest_size))
 
 
-def _open(folder: Path, damage: str) -> Any:
+def _open(folder: Path, name: str) -> Any:
     try:
         return plyvel.DB(str(folder), create_if_missing=False, paranoid_checks=True, max_open_files=_OPEN_TABLES)
     except plyvel.Error as error:
-        raise _read_error(damage, error) from error
+        raise _read_error(name, error) from error
 
 
-def _read_error(damage: str, error: plyvel.Error) -> Exception:
-    return _damaged(damage, text_of(error)) if is_damage(error) else error
+def _read_error(name: str, error: plyvel.Error) -> Exception:
+    """Only what the system says of a disk is not the fault of the database."""
+    return _damaged(name, text_of(error)) if is_damage(error) or number_of(error) is None else error
 
 
-def _damaged(damage: str, what: str) -> ArchiveDamaged:
-    return ArchiveDamaged(f"{damage}: {what}", hint=_HINT)
+def _damaged(name: str, what: str) -> ArchiveDamaged:
+    return ArchiveDamaged(f"{name} holds a database that is damaged: {what}", hint=_HINT)

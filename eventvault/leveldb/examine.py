@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.log import Ending, LogReader
 from eventvault.leveldb.manifest import BYTEWISE, Version, read_current, read_version
 from eventvault.leveldb.write_batch import HEAD
@@ -60,21 +61,25 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.problems)
 
 
-def examine_database(folder: Path) -> Examination:
+def examine_database(folder: Path, *, max_record: int | None = None) -> Examination:
     """Check the database in `folder`: MANIFEST, names and sizes of the tables, logs. Does not read the tables.
 
-    Damage goes into `problems`: wrong bytes, or a file that is missing. Raises OSError for what cannot be read.
+    max_record: bytes of a log's record (default: MAX_RECORD_BYTES); a longer one counts as damage. Damage goes into
+    `problems`: wrong bytes, or a file that is missing. Raises OSError for what cannot be read, OtherDialect if another
+    program wrote the MANIFEST.
     """
     names = sorted(path.name for path in folder.iterdir())
     try:
         manifest = read_current(folder)
         with (folder / manifest).open("rb") as file:
             version = read_version(file, name=str(folder / manifest))
+    except OtherDialect:
+        raise
     except DatabaseDamaged as error:
         return Examination(folder=str(folder), problems=(error.message,))
     except FileNotFoundError as error:
         return Examination(folder=str(folder), problems=(f"{error.filename or folder}: {error.strerror}",))
-    logs = tuple(_examine_log(folder / name) for name in _needed_logs(names, version))
+    logs = tuple(_examine_log(folder / name, max_record) for name in _needed_logs(names, version))
     problems = (*_table_problems(folder, names, version), *_log_problems(logs, version))
     return Examination(
         folder=str(folder), manifest=manifest, comparator=version.comparator, tables=len(version.files), logs=logs,
@@ -129,12 +134,12 @@ def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
     return problems
 
 
-def _examine_log(path: Path) -> LogState:
+def _examine_log(path: Path, max_record: int | None) -> LogState:
     records = 0
     first = following = None
     too_short = ""
     with path.open("rb") as file:
-        reader = LogReader(file)
+        reader = LogReader(file, most=max_record)
         for record in reader:
             records += 1
             if len(record) < HEAD.size:

@@ -26,6 +26,9 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 MAX_RECORD_BYTES = 256 * 2**20
 """The longest record that is read. A batch of one request is far smaller, and a forged log must not fill the memory."""
 
+_TRIES, _FEW_TRIES = 10_000_000, 100_000
+"""Places at which a record is looked for behind a bad one; the second for a log that is not trusted. A torn write of 32
+MiB has half a million of them."""
 MASK_DELTA = 0xA282EAD8
 _TYPE = re.compile(rb"[\x01-\x04]")
 _NEVER_WRITTEN = 32
@@ -42,7 +45,7 @@ class Ending(StrEnum):
     CLEAN: with a whole record, or with zeros after it (reserved space), which LevelDB skips too.
     TORN: with a partial or bad record and no whole record after it: the writer stopped in the middle of a write.
     DAMAGED: with a bad record before whole ones, so bytes in the middle have changed; or with a record that is longer
-    than `MAX_RECORD_BYTES`.
+    than is read.
     """
 
     CLEAN = "clean"
@@ -74,12 +77,14 @@ class _Fragment:
 class LogReader:
     """Iterates once over the records of a log, as bytes. Then `end` tells how the log ended.
 
-    file: open for reading, seekable. size: read at most this many bytes (default: all). Only one record and one block
-    are in memory at a time. Raises the OSError of the file.
+    file: open for reading, seekable. size: read at most this many bytes (default: all). most: bytes of a record. Only
+    one record and one block are in memory at a time. Raises the OSError of the file.
     """
 
-    def __init__(self, file: BinaryIO, size: int | None = None) -> None:
+    def __init__(self, file: BinaryIO, size: int | None = None, *, most: int | None = None) -> None:
         self._file = file
+        self._most = MAX_RECORD_BYTES if most is None else most
+        self._most_tries = _TRIES if most is None else _FEW_TRIES
         self._size = size if size is not None else file.seek(0, 2)
         self._bad: tuple[int, str] | None = None
         self._too_long = False
@@ -98,18 +103,19 @@ class LogReader:
         begun = False
         length = 0
         for offset, fragment in self._fragments():
-            if problem := _misplaced(fragment.type, begun and any(parts), begun):
+            if problem := _misplaced(fragment.type, begun and length > 0, begun):
                 self._bad = (offset, problem)
                 break
             if fragment.type in (FULL, FIRST):
                 parts = []
                 length = 0
             length += len(fragment.payload)
-            if length > MAX_RECORD_BYTES:
-                self._bad = (offset, f"a record that is longer than {MAX_RECORD_BYTES} bytes")
+            if length > self._most:
+                self._bad = (offset, f"a record that is longer than {self._most} bytes")
                 self._too_long = True
                 break
-            parts.append(fragment.payload)
+            if fragment.payload:
+                parts.append(fragment.payload)
             begun = fragment.type in (FIRST, MIDDLE)
             if not begun:
                 yield b"".join(parts)
@@ -159,13 +165,18 @@ class LogReader:
         """Return the offset of the first whole record at `offset` or after it; None if there is none.
 
         A bad length hides where the next fragment begins, so every position in a block is tried. A MIDDLE or LAST
-        without its FIRST is no whole record: pages of one torn write may reach the disk in any order.
+        without its FIRST is no whole record: pages of one torn write may reach the disk in any order. A log that looks
+        like one in very many places has a record for all that is known.
         """
         begun: int | None = None
+        tries = 0
         for start in self._blocks_from(offset):
             block = self._block(start)
             position = max(0, offset - start)
             while position + HEADER.size <= len(block):
+                tries += 1
+                if tries > self._most_tries:
+                    return start + position
                 fragment = _fragment(block, position)
                 if isinstance(fragment, str):
                     begun = None

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb import dialect
 from eventvault.leveldb.log import Ending, LogReader
 
 LEVELS = 7
 BYTEWISE = "leveldb.BytewiseComparator"
 """The comparator of a database whose keys are sorted by their bytes; no other one is read."""
+MAX_TABLES = 200_000
+"""Tables of a database that are read; LevelDB has fewer for 400 GB."""
 HINT = "restore the newest good backup with POST /api/backup/restore; the damaged database is kept"
 
 _CURRENT = re.compile(rb"MANIFEST-[0-9]+\n")
+_LONGEST_CURRENT = 100
 
 
 class Tag(IntEnum):
@@ -66,7 +70,8 @@ class Version:
 
 def read_current(database: Path) -> str:
     """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file."""
-    content = (database / "CURRENT").read_bytes()
+    with (database / "CURRENT").open("rb") as file:
+        content = file.read(_LONGEST_CURRENT)
     if not _CURRENT.fullmatch(content):
         raise DatabaseDamaged(f"{database / 'CURRENT'} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)
     return content[:-1].decode()
@@ -99,6 +104,8 @@ def _apply(version: Version, record: bytes, name: str) -> set[Tag]:
     try:
         for tag, value in _fields(record):
             seen.add(tag)
+            if len(added) + len(version.files) > MAX_TABLES:
+                raise ValueError(f"it names more than {MAX_TABLES} tables")
             match tag, value:
                 case Tag.NEW_FILE, (int(level), int(number), int(size), bytes(), bytes()):
                     added.append((number, TableFile(size, level)))
@@ -129,10 +136,12 @@ _LAYOUT = {
 
 
 def _fields(record: bytes) -> Iterator[tuple[Tag, tuple[int | bytes, ...]]]:
-    """Yield the fields of one edit. Raises ValueError."""
+    """Yield the fields of one edit. Raises ValueError, or OtherDialect."""
     position = 0
     while position < len(record):
         number, position = _varint(record, position)
+        if dialect.is_tag_of_rocksdb(number):
+            raise dialect.other_dialect(dialect.ROCKSDB)
         tag = Tag(number)
         values: list[int | bytes] = []
         for kind in _LAYOUT[tag]:

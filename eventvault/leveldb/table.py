@@ -16,6 +16,7 @@ import cramjam
 import google_crc32c
 
 from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb import dialect
 from eventvault.leveldb.log import MASK_DELTA, masked
 from eventvault.leveldb.manifest import HINT
 
@@ -31,6 +32,7 @@ MAX_INDEX_BYTES = 64 * 2**20
 _WINDOW = 120 * 1024
 """Bytes in one call. Larger buffers come from the kernel anew each time, which took a quarter longer."""
 _NO_COMPRESSION, _SNAPPY = 0, 1
+_KNOWN_KINDS = (bytes([_NO_COMPRESSION]), bytes([_SNAPPY]))
 _SMALL_BLOCK = 64 * 1024
 """Snappy makes at most 22 bytes of one, so a block of this size cannot hold much."""
 _VARINT_BYTES = 10
@@ -55,17 +57,42 @@ def check_table(name: str, size: int, read_at: ReadAt) -> int:
         raise DatabaseDamaged(f"the table {name} is damaged: {damage}", hint=HINT) from damage
 
 
-def check_block_sizes(name: str, size: int, read_at: ReadAt, most: int) -> None:
-    """Raise DatabaseDamaged if a block would take more than `most` bytes of memory. Its checksum is not looked at.
+def check_blocks(name: str, size: int, read_at: ReadAt, most: int) -> int:
+    """Check what LevelDB would have in memory of a table, and that it can read it, before it does.
 
-    LevelDB reads and decompresses a block as a whole, so a key or value is bounded before it is read.
+    LevelDB reads and decompresses a block as a whole, so a key or value is bounded before it is read. most: bytes that
+    a block may take. Returns those that the index takes. Raises DatabaseDamaged, or OtherDialect if another program
+    wrote the table.
     """
     try:
+        _check_magic(size, read_at)
+        _, index = _footer(read_at(size - FOOTER_BYTES, FOOTER_BYTES))
         for offset, length in _blocks(size, _Reader(read_at)):
-            if length > _SMALL_BLOCK and (claim := _memory_of(offset, length, read_at)) > most:
-                raise _Damage(f"the block at byte {offset} holds {claim} bytes, more than the {most} that are read")
+            if offset < size - FOOTER_BYTES:
+                _check_block(offset, length, read_at, most)
+        return _memory_of(index[0], index[1] + TRAILER_BYTES, read_at)
+    except _OtherCompression as other:
+        raise dialect.other_dialect(str(other)) from other
     except _Damage as damage:
         raise DatabaseDamaged(f"the table {name} is damaged: {damage}", hint=HINT) from damage
+
+
+def _check_magic(size: int, read_at: ReadAt) -> None:
+    if size < FOOTER_BYTES:
+        raise _Damage(f"it has {size} bytes")
+    other = dialect.of_table(int.from_bytes(read_at(size - 8, 8), "little"))
+    if other is not None:
+        raise _OtherCompression(other)
+
+
+def _check_block(offset: int, length: int, read_at: ReadAt, most: int) -> None:
+    """Check the kind of a block, and its size if it is long enough for a bomb; its checksum only if it is odd."""
+    if length == FOOTER_BYTES:
+        return
+    if length > _SMALL_BLOCK and (claim := _memory_of(offset, length, read_at)) > most:
+        raise _Damage(f"the block at byte {offset} holds {claim} bytes, more than the {most} that are read")
+    if read_at(offset + length - TRAILER_BYTES, 1) not in _KNOWN_KINDS:
+        _Reader(read_at).block((offset, length - TRAILER_BYTES))
 
 
 def _memory_of(offset: int, length: int, read_at: ReadAt) -> int:
@@ -97,10 +124,17 @@ def _blocks(size: int, reader: _Reader) -> Iterator[Block]:
     """Yield the offset and the length, with its trailer, of each block of a whole table; last of all the footer."""
     metaindex, index = _footer(reader.read(size - FOOTER_BYTES, FOOTER_BYTES)[:FOOTER_BYTES])
     for place in (index, metaindex):
+        _check_within(place, size)
         for _, offset, length in _entries(reader.block(place), place[0]):
+            _check_within((offset, length), size)
             yield offset, length + TRAILER_BYTES
         yield place[0], place[1] + TRAILER_BYTES
     yield size - FOOTER_BYTES, FOOTER_BYTES
+
+
+def _check_within(block: Block, size: int) -> None:
+    if _end(block) > size - FOOTER_BYTES:
+        raise _Damage(f"it names a block at byte {block[0]} of {block[1]} bytes, beyond its end")
 
 
 def _has_right_checksum(block: bytes) -> bool:
@@ -109,6 +143,10 @@ def _has_right_checksum(block: bytes) -> bool:
 
 class _Damage(Exception):
     """What is wrong, and at which byte."""
+
+
+class _OtherCompression(_Damage):
+    """What the database is, which LevelDB does not read."""
 
 
 class _Reader:
@@ -127,6 +165,8 @@ class _Reader:
     def block(self, block: Block) -> bytes:
         """Return the decompressed content of a block whose checksum is right."""
         offset, size = block
+        if size > MAX_INDEX_BYTES:
+            raise _Damage(f"the block at byte {offset} has {size} bytes, more than the {MAX_INDEX_BYTES} that are read")
         content = self.read(offset, size + TRAILER_BYTES)
         checked = content[: size + 1]
         if masked(google_crc32c.value(checked)) != _STORED_CRC(content, size + 1)[0]:
@@ -207,7 +247,7 @@ def _decompressed(checked: bytes, offset: int) -> bytes:
     if kind == _NO_COMPRESSION:
         return content
     if kind != _SNAPPY:
-        raise _Damage(f"the block at byte {offset} is compressed in the unknown way {kind}")
+        raise _OtherCompression(dialect.of_compression(kind, content[:8]))
     try:
         if cramjam.snappy.decompress_raw_len(content) > MAX_INDEX_BYTES:
             raise _Damage(f"the block at byte {offset} claims to hold more than {MAX_INDEX_BYTES} bytes")

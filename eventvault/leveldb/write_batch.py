@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
+
+from eventvault.errors import DatabaseDamaged
+from eventvault.leveldb.manifest import HINT
 
 HEAD = struct.Struct("<QI")
 """LevelDB's sequence number of the first operation, and the number of operations."""
+MAX_OPERATIONS = 2_000_000
+"""Operations of a batch that are read from a database that is not trusted. One takes up to 60 bytes beside its own."""
+
+CUT_OFF = "it holds a batch that is cut off, under a right checksum"
+_FEW_BYTES = 2**20
+_MAX_SHIFT = 28
+"""Of a length of 32 bits."""
 _PUT = 1
+
+
+def check_count(name: str, batch: bytes) -> None:
+    """Raise DatabaseDamaged, which names the log `name`, if a long batch has more operations than fit into memory."""
+    if len(batch) <= _FEW_BYTES:
+        return
+    try:
+        too_many = next(islice(_operations(batch), MAX_OPERATIONS, None), None)
+    except IndexError as error:
+        raise DatabaseDamaged(f"{name} is damaged: {CUT_OFF}", hint=HINT) from error
+    if too_many is not None:
+        raise DatabaseDamaged(f"{name} has a record of more than {MAX_OPERATIONS} operations", hint=HINT)
 
 
 def put_keys(batch: bytes) -> Iterator[bytes]:
     """Yield the keys that a batch puts. Raises IndexError if it is truncated."""
+    return (batch[start:end] for tag, start, end in _operations(batch) if tag == _PUT)
+
+
+def _operations(batch: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the tag of each operation, and where its key begins and ends."""
     position = HEAD.size
     while position < len(batch):
         tag = batch[position]
-        key, position = _read_bytes(batch, position + 1)
-        if tag == _PUT:
-            _, position = _read_bytes(batch, position)
+        start, end = _place(batch, position + 1)
+        position = _place(batch, end)[1] if tag == _PUT else end
         if position > len(batch):
             raise IndexError(position)
-        if tag == _PUT:
-            yield key
+        yield tag, start, end
 
 
-def _read_bytes(batch: bytes, position: int) -> tuple[bytes, int]:
-    """Read a byte string with its length (a varint) before it. Returns it and the position after it."""
+def _place(batch: bytes, position: int) -> tuple[int, int]:
+    """Return where a byte string begins and ends that has its length (a varint) before it."""
     length = shift = 0
-    while True:
+    while shift <= _MAX_SHIFT:
         byte = batch[position]
         position += 1
         length |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return batch[position : position + length], position + length
+            return position, position + length
         shift += 7
+    raise IndexError(position)

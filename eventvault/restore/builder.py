@@ -16,7 +16,7 @@ from eventvault.backups.installation_key import check_readable
 from eventvault.chores import Chores
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import ArchiveError, DatabaseDamaged
 from eventvault.files import removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
@@ -140,6 +140,20 @@ class Builder:
             drops=waiting.staged if waiting else None,
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
+
+    def find_origin(self, database: Path) -> str:
+        """Return who wrote a database that was found in STORAGE_DIR: `ours`, `foreign`, or `unknown`.
+
+        Raises DatabaseLocked if another program has it open, DatabaseDamaged if it cannot be read.
+        """
+        try:
+            origin: str = self._chores.run("find_origin", folder=str(database))["origin"]
+        except ArchiveError as error:
+            raise DatabaseDamaged(
+                f"{database} cannot be read: {error.message}",
+                hint="it stays as it is; restore a good archive of it with POST /api/backup/restore",
+            ) from error
+        return origin
 
     def verify(self, archive: Path) -> None:
         """Read an archive of any origin from end to end. Raises an ArchiveError, or NoSpace."""

@@ -24,6 +24,7 @@ from eventvault.backups.table_check import check_all_tables
 from eventvault.errors import ArchiveIncomplete
 from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
+from eventvault.foreign.source import check_bounds
 from eventvault.restore.records import as_archive_error
 from eventvault.restore.unpacked import Trust, check_database
 from eventvault.restore.unproven import UnprovenDatabase
@@ -112,6 +113,7 @@ def _check_records(path: Path, folder: Path, progress: Progress | None, trust: T
 def _check_unproven(path: Path, database: Path, about: Manifest | None, progress: Progress | None) -> None:
     """Read what a restore would, and the filters of the tables too, which it does not use."""
     with as_archive_error(path):
+        check_bounds(database)
         check_all_tables(database, 1 if progress is not None else None)
     UnprovenDatabase(database, path, about).check()
 
@@ -126,7 +128,7 @@ def _check_foreign(path: Path, folder: Path, progress: Progress | None) -> dict[
             # Imported here: it loads marshmallow, and most archives are ours.
             from eventvault.foreign.importer import read_foreign
 
-            read_foreign(folder)
+            read_foreign(folder, path.name)
         else:
             _check_unproven(path, folder, unpacked.manifest, progress)
         return {"digest": None, "sha256": unpacked.sha256, "sealed": None}

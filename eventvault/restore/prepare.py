@@ -71,7 +71,7 @@ def _identity(path: Path) -> FileIdentity:
 def prepare_in_place(*, copy: str, staging: str) -> dict[str, Any]:
     """As `prepare_restore`, from the private copy of a foreign database that was in STORAGE_DIR."""
     with removing_on_failure(Path(staging)):
-        return _import(Path(copy), Path(staging), None, [])
+        return _import(Path(copy), Path(staging), data_folders.DATABASE, None, [])
 
 
 def prepare_undo(
@@ -149,19 +149,19 @@ def _prepare_foreign(path: Path, folder: Path, replaced: ReplacedDatabase | None
     with as_archive_error(path):
         foreign = is_foreign(folder / "foreign")
     if foreign:
-        return _import(folder / "foreign", folder, replaced.identity if replaced else None, notes)
+        return _import(folder / "foreign", folder, path.name, replaced.identity if replaced else None, notes)
     (folder / "foreign").rename(folder / data_folders.DATABASE)
     return _replay(path, folder, unpacked.manifest, replaced, notes)
 
 
-def _import(copy: Path, folder: Path, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
+def _import(copy: Path, folder: Path, name: str, live: StoreIdentity | None, notes: list[str]) -> dict[str, Any]:
     # Imported here: it loads marshmallow, and most restores are of archives of ours.
     from eventvault.foreign.importer import import_foreign
 
     database = folder / data_folders.DATABASE
     folder.mkdir(exist_ok=True)
     identity = begun_anew(live, clock.now(), "imported")
-    report = import_foreign(copy, database, identity=identity)
+    report = import_foreign(copy, database, name=name, identity=identity)
     remove_durably(copy)
     return {
         "events": report.events,

@@ -22,9 +22,10 @@ from eventvault.damage import is_damage
 from eventvault.database.clone import copy_database
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import ArchiveDamaged, ArchiveTooNew, DatabaseDamaged, DatabaseTooNew
+from eventvault.errors import ArchiveAlien, ArchiveDamaged, ArchiveTooNew, DatabaseDamaged, DatabaseTooNew
 from eventvault.events import event
 from eventvault.files import remove_durably
+from eventvault.leveldb.dialect import OtherDialect
 
 PART_EVENTS = 100_000
 """Fewer events are not worth a process of their own."""
@@ -53,6 +54,10 @@ def as_archive_error(path: Path) -> Iterator[None]:
     except DatabaseTooNew as error:
         raise ArchiveTooNew(
             f"{path.name} holds a database of a later version: {error.message}", hint=error.hint
+        ) from error
+    except OtherDialect as error:
+        raise ArchiveAlien(
+            f"{path.name} holds no database that can be read: {error.message}", hint=error.hint
         ) from error
     except (DatabaseDamaged, plyvel.Error) as error:
         if not is_damage(error):

@@ -9,21 +9,28 @@ import re
 
 import msgspec
 
-from eventvault import clock
+from eventvault import clock, record_size
 from eventvault.database.bulk import IndexedMembers
 from eventvault.events.event import EXTENSION_NAME, RECORDED_TIME, raw_attributes
 from eventvault.foreign.json_scanner import read_document
 
 DAY = 24 * 3600 * 10**6
 """Most microseconds that an event may be recorded ahead of this machine's clock."""
-MAX_EVENT_BYTES = 128 * 2**20
-"""The longest event: a segment of the journal holds twice as much."""
+MAX_ATTRIBUTES = 200_000
+"""Attributes of an event: all of them are in memory. What can be posted now has far fewer."""
 
 _MAX_KINDS = 1000
 _NAME = re.compile(f"{EXTENSION_NAME}|data_base64")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _indexed = msgspec.json.Decoder(IndexedMembers).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class _Data(msgspec.Struct, gc=False):
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_data = msgspec.json.Decoder(_Data).decode
 
 
 class StrictEvents:
@@ -38,12 +45,15 @@ class StrictEvents:
 
     def check(self, sequence: int, value: bytes) -> IndexedMembers:
         """Return what the event's keys are made of. Raises ValueError that says what is wrong with it."""
-        if b"\n" in value or b"\r" in value or len(value) > MAX_EVENT_BYTES:
-            raise ValueError("it is not one line" if len(value) <= MAX_EVENT_BYTES else "it is too long")
+        if b"\n" in value or b"\r" in value:
+            raise ValueError("it is not one line")
+        if len(value) > record_size.longest_event():
+            raise ValueError(f"it has {len(value)} bytes, more than MAX_BODY_BYTES allows")
         if not value.isascii():
             value.decode()
         try:
             indexed = _indexed(value)
+            _check_few_members(value)
             members = raw_attributes(value)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
@@ -81,6 +91,14 @@ class StrictEvents:
         if recorded > self._latest:
             raise ValueError(f"its recordedtime {recorded.decode()} is more than a day ahead of this machine's clock")
         self.last_recorded = recorded
+
+
+def _check_few_members(value: bytes) -> None:
+    """Check that an event has few attributes before they are decoded; what is in `data` does not count."""
+    if value.count(b'":') > MAX_ATTRIBUTES:
+        data = _data(value).data
+        if value.count(b'":') - bytes(data).count(b'":') > MAX_ATTRIBUTES:
+            raise ValueError(f"it has more than {MAX_ATTRIBUTES} attributes")
 
 
 def _check_not_repeated(value: bytes) -> None:

@@ -59,7 +59,7 @@ class UnprovenDatabase:
 
     def check(self) -> None:
         """Read everything that `replay` reads, and refuse what it refuses."""
-        with open_source(self._folder, f"{self._name} holds a database that is damaged") as source:
+        with open_source(self._folder, self._name) as source:
             self._read_offsets(source)
             self._check_identity(source)
             self._read_events(source, lambda _sequence, _value, _event: None)
@@ -70,7 +70,7 @@ class UnprovenDatabase:
         replaced: the offsets of the database that it replaces; the lower one of two counts.
         """
         target = self._folder.with_name(data_folders.DATABASE)
-        with open_source(self._folder, f"{self._name} holds a database that is damaged") as source:
+        with open_source(self._folder, self._name) as source:
             kafka = self._read_offsets(source)
             self._check_identity(source)
             create_database(target, identity)

@@ -5,15 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import plyvel
 import pytest
 
 from eventvault.chores import NICENESS, Chores, as_event_vault_error, start_process
-from eventvault.errors import ArchiveError, Cancelled, DiskFailed, NoSpace, TooBusy
+from eventvault.errors import (
+    ArchiveDamaged,
+    ArchiveError,
+    ArchiveUnsafe,
+    Cancelled,
+    DiskFailed,
+    NoSpace,
+    TooBusy,
+)
+from tests.service import PROJECT
 
 LEAST_URGENT = 19
 
@@ -51,7 +63,9 @@ def test_a_chore_is_so_many_steps_less_urgent_than_whoever_began_it(less_urgent:
 
     with ThreadPoolExecutor(1) as pool:
         chores = Chores(niceness=less_urgent)
-        said = pool.submit(chores.run, "check_archive", archive=str(archive), scratch=Argument(look), depth="members")
+        said = pool.submit(
+            chores.run, "check_archive", archive=str(archive), scratch=str(tmp_path), depth=Argument(look)
+        )
         with archive.open("wb"):  # opening succeeds once the chore reads
             seen = niceness(begun[0])
         with pytest.raises(ArchiveError):
@@ -76,13 +90,74 @@ def test_an_error_of_a_chore_is_a_full_disk_only_if_the_system_says_so() -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(signal.SIGKILL, TooBusy), (signal.SIGBUS, DiskFailed), (signal.SIGSEGV, TooBusy)]
+    ("chore", "number", "kind"),
+    [
+        ("check_archive", signal.SIGKILL, TooBusy),
+        ("check_archive", signal.SIGTERM, TooBusy),
+        ("check_archive", signal.SIGBUS, DiskFailed),
+        ("check_archive", signal.SIGSEGV, ArchiveUnsafe),
+        ("check_archive", signal.SIGABRT, ArchiveUnsafe),
+        ("prepare_restore", signal.SIGILL, ArchiveUnsafe),
+        ("check_tables", signal.SIGSEGV, TooBusy),
+    ],
 )
-def test_a_chore_that_dies_is_answered_so_that_it_is_tried_again(number: int, kind: type[Exception]) -> None:
+def test_a_chore_that_dies_is_answered_by_what_ended_it(chore: str, number: int, kind: type[Exception]) -> None:
+    """What a process does to itself is the fault of the archive that it reads; what comes from outside is not."""
+
     def kill() -> None:
         children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
         os.kill(int(children[-1]), number)
 
     with pytest.raises(kind) as caught:
-        Chores().run("check_archive", archive=Argument(kill))
+        Chores().run(chore, archive="/nowhere/a.tar.gz", depth=Argument(kill))
     assert type(caught.value) is kind
+    assert ("a.tar.gz" in str(caught.value)) == (kind is ArchiveUnsafe)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_the_folder_of_a_chore_is_removed_however_it_ends(number: int, tmp_path: Path) -> None:
+    def kill() -> None:
+        (folder,) = tmp_path.iterdir()
+        (folder / "unpacked").mkdir()
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        os.kill(int(children[-1]), number)
+
+    with pytest.raises((TooBusy, ArchiveUnsafe)):
+        Chores().run("check_archive", archive="/nowhere", scratch=str(tmp_path), depth=Argument(kill))
+    assert not list(tmp_path.iterdir())
+
+
+UNEXPECTED = [KeyError("x"), ValueError("no"), RecursionError("deep"), plyvel.Error(b"odd"), OverflowError("large")]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED)
+def test_any_error_of_a_chore_that_reads_an_archive_is_an_error_of_the_archive(error: Exception) -> None:
+    assert type(as_event_vault_error("check_archive", error, "a.tar.gz")) is ArchiveDamaged
+    assert "a.tar.gz" in str(as_event_vault_error("check_archive", error, "a.tar.gz"))
+
+
+def test_an_archive_that_needs_too_much_memory_is_unsafe_and_a_disk_that_fails_is_not_its_fault() -> None:
+    assert isinstance(as_event_vault_error("it", MemoryError(), "a.tar.gz"), ArchiveUnsafe)
+    assert isinstance(as_event_vault_error("it", MemoryError()), TooBusy)
+    for number, kind in ((errno.EIO, DiskFailed), (errno.ENOSPC, NoSpace), (errno.EMFILE, TooBusy)):
+        assert isinstance(as_event_vault_error("it", OSError(number, os.strerror(number)), "a.tar.gz"), kind)
+
+
+MEMORY = """
+import resource, sys
+from eventvault import chores
+chores._limit_memory()
+try:
+    bytes(2 * resource.getrlimit(resource.RLIMIT_DATA)[0])
+except MemoryError:
+    import mmap, os, tempfile
+    with tempfile.TemporaryFile() as file:
+        file.truncate(2 * resource.getrlimit(resource.RLIMIT_DATA)[0])
+        mmap.mmap(file.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    print("limited, and a large file can be mapped")
+"""
+
+
+def test_the_memory_of_a_chore_is_limited_and_that_of_mapped_tables_is_not() -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout == "limited, and a large file can be mapped\n"

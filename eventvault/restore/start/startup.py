@@ -33,7 +33,7 @@ from eventvault.errors import (
     NoSpace,
 )
 from eventvault.files import durable_file, make_folder, remove_durably, sync_tree, write_durably
-from eventvault.foreign.detect import database_origin
+from eventvault.leveldb.dialect import OtherDialect
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.lost import is_lost
@@ -156,7 +156,7 @@ class Startup:
         database = self._settings.database
         if not in_place.has_files(database) or (database / data_folders.DATABASE_MARK).exists():
             return
-        owner = database_origin(database)
+        owner = self._restorer.builder.find_origin(database)
         if owner == "foreign":
             self._import_foreign()
         elif owner == "ours":
@@ -219,7 +219,7 @@ class Startup:
         except BaseException as error:
             if archive is not None:
                 remove_durably(archive)
-            if isinstance(error, ArchiveError):
+            if isinstance(error, ArchiveError | OtherDialect):
                 raise _not_imported(database, error) from error
             raise
         finally:
@@ -259,7 +259,7 @@ def _as_error(error: EventVaultError | OSError) -> EventVaultError:
     return error if isinstance(error, EventVaultError) else as_answer("restoring it", error)
 
 
-def _not_imported(database: Path, error: ArchiveError) -> DatabaseDamaged:
+def _not_imported(database: Path, error: EventVaultError) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"{database} is a database of another program that cannot be imported: {error}",
         hint="it stays as it is; repair it with the program that wrote it and restart the service, or restore a good "
