@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 import pytest
@@ -180,14 +181,15 @@ def test_requests_whose_bodies_find_no_memory_are_too_busy_and_later_ones_are_no
     monkeypatch.setattr(bodies, "_wait_seconds", 0.01)
     taken = bodies.take(BODIES * LIMIT)
     large = b'{"type": "a", "data": "%b"}' % (b"x" * 80_000)
-    answer = web.post("/api/events", data=large)
-    assert (answer.status_code, answer.json["code"]) == (503, "too_busy")
-    assert answer.headers["Retry-After"]
+    with closing(web.post("/api/events", data=large)) as answer:
+        assert (answer.status_code, answer.json["code"]) == (503, "too_busy")
+        assert answer.headers["Retry-After"]
     assert web.post("/api/events", data=EVENT % 1).status_code == 201
     bodies.give_back(taken)
     for _ in range(2 * BODIES):  # each gives back what it took
-        assert web.post("/api/events", data=large).status_code == 201
-        assert web.post("/api/events", data=large[:-1]).status_code == 400
+        for body, status in ((large, 201), (large[:-1], 400)):
+            with closing(web.post("/api/events", data=body)) as answer:
+                assert answer.status_code == status
     assert bodies.take(BODIES * LIMIT) == BODIES * LIMIT
 
 
