@@ -116,21 +116,27 @@ def _table_problems(folder: Path, names: Iterable[str], version: Version) -> lis
 def _log_problems(logs: Sequence[LogState], version: Version) -> list[str]:
     """Return damage within logs, and gaps between the MANIFEST and the logs or between two logs.
 
-    Only the newest log can have a torn end: LevelDB begins a log after the last record of the one before.
+    Only the newest log can have a torn end, or no record: LevelDB begins a log after the last record of the one before,
+    once that one is full. It syncs the name of a log before the MANIFEST says that the log is needed.
     """
     problems = []
     expected = version.last_sequence + 1
     for position, log in enumerate(logs):
-        followed = any(later.size for later in logs[position + 1 :])
+        followers = logs[position + 1 :]
         if log.ending is Ending.DAMAGED:
             problems.append(f"{log.name} is damaged: {log.reason}")
-        elif log.ending is Ending.TORN and followed:
+        elif log.ending is Ending.TORN and any(later.size for later in followers):
             problems.append(f"{log.name} is damaged: {log.reason}, and a later log follows")
+        elif not log.records and any(later.records for later in followers):
+            problems.append(f"{log.name} is damaged: it has no record, and a later log has")
         if log.first is None or log.next is None:
             continue
         if log.first > expected:
             problems.append(f"{log.name} begins at {log.first}, but what comes before it ends at {expected - 1}")
         expected = log.next
+    first = f"{version.log_number:06d}.log"
+    if version.log_number and not problems and any(log.records for log in logs) and logs[0].name > first:
+        problems.append(f"{first} is missing, and a later log has records")
     return problems
 
 

@@ -158,8 +158,21 @@ class LogReader:
 
     def _has_changed(self, offset: int, problem: str) -> bool:
         """Return whether the bad record at `offset` was once written completely. A run of zeros was never written."""
+        if problem == _TOO_LONG:
+            return self._has_another_length(offset)
         blocks = (self._block(start)[max(0, offset - start) :] for start in self._blocks_from(offset))
         return problem not in _INCOMPLETE and not any(bytes(_NEVER_WRITTEN) in block for block in blocks)
+
+    def _has_another_length(self, offset: int) -> bool:
+        """Return whether the fragment at `offset` is whole but for its length, which no checksum covers."""
+        block, position = self._block(offset - offset % BLOCK_SIZE), offset % BLOCK_SIZE
+        checksum, _, kind = HEADER.unpack_from(block, position)
+        crc = google_crc32c.value(bytes([kind]))
+        for place in range(position + HEADER.size, len(block)):
+            crc = google_crc32c.extend(crc, block[place : place + 1])
+            if masked(crc) == checksum:
+                return True
+        return False
 
     def _whole_record_from(self, offset: int) -> int | None:
         """Return the offset of the first whole record at `offset` or after it; None if there is none.

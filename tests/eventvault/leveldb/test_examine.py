@@ -14,7 +14,7 @@ from pathlib import Path
 import plyvel
 import pytest
 
-from eventvault.leveldb.examine import examine_database, file_numbers
+from eventvault.leveldb.examine import LogState, examine_database, file_numbers
 from eventvault.leveldb.log import Ending
 from tests.eventvault.leveldb.log_writer import write_log
 from tests.eventvault.small_databases import named_table
@@ -113,6 +113,47 @@ def test_a_flipped_bit_in_the_last_record_is_a_torn_tail_that_has_changed(databa
     found = examine_database(database)
     assert not found.damaged
     assert (found.logs[0].ending, found.logs[0].records, found.logs[0].changed) == (Ending.TORN, 49, True)
+
+
+def test_every_flipped_bit_of_the_last_record_shows_that_it_has_changed(database: Path) -> None:
+    """Also one in its length, which the checksum does not cover."""
+    log = the(database, "*.log")
+    whole = log.read_bytes()
+    begin = examine_of(log, whole[:-1]).offset
+    for place in (*range(begin, begin + 7), *range(begin + 7, len(whole), 9)):
+        for bit in range(8):
+            spoilt = bytearray(whole)
+            spoilt[place] ^= 1 << bit
+            state = examine_of(log, spoilt)
+            assert (state.ending, state.records, state.changed) == (Ending.TORN, 49, True), (place - begin, bit)
+
+
+@pytest.mark.parametrize("length", [3, 20_000])
+def test_a_last_record_that_never_came_to_its_end_has_not_changed(database: Path, length: int) -> None:
+    log = the(database, "*.log")
+    whole = log.read_bytes()
+    more = write_log([b"", struct.pack("<QI", 2051, 1) + random.Random(length).randbytes(length)])[7:]
+    for cut in range(1, len(more), max(1, len(more) // 50)):
+        state = examine_of(log, whole + more[:cut])
+        assert (state.ending, state.changed) == (Ending.TORN, False), cut
+
+
+def examine_of(log: Path, content: bytes | bytearray) -> LogState:
+    log.write_bytes(content)
+    return examine_database(log.parent).logs[0]
+
+
+@pytest.mark.parametrize("harm", ["no record", "gone"])
+def test_a_log_before_the_newest_one_has_records(database: Path, harm: str) -> None:
+    """What the MANIFEST's last sequence hides: it may be that of the later log."""
+    log = the(database, "*.log")
+    later = log.with_name(f"{int(log.stem) + 1:06d}.log")
+    later.write_bytes(write_log([struct.pack("<QI", 2001, 1) + b"\x01\x01k\x01v"]))
+    log.write_bytes(b"")
+    assert "it has no record, and a later log has" in problem(database)
+    if harm == "gone":
+        log.unlink()
+        assert problem(database) == f"{log.name} is missing, and a later log has records"
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied"])
