@@ -1,7 +1,8 @@
 """The retention rule: which archives may be removed. The plan comes from the catalogue; nothing is removed here.
 
-An archive is good if no problem of it is known. Rotation never removes the last good archive, nor the last one that
-was verified: an archive that was only copied in may be unreadable.
+An archive is good if it is proven and no problem of it is known. Rotation never removes the last good archive, nor the
+last one that was verified: an archive that was only copied in may be unreadable, and what is not proven gives its
+events only.
 """
 
 from __future__ import annotations
@@ -65,9 +66,10 @@ def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | N
     """Return why `entry`, one of `entries`, must not be removed; None if nothing protects it."""
     if entry.pinned:
         return "it is pinned"
-    good = [other for other in entries if other.problem is None and other.name != entry.name]
+    others = [other for other in entries if other.problem is None and other.name != entry.name]
+    good = [other for other in others if other.origin_proven] if entry.origin_proven else others
     if entry.problem is None and not good:
-        return "it is the last good backup"
+        return "it is the last good backup" + (" that is proven" if others else "")
     if entry.problem is None and entry.verified is not None and not any(other.verified is not None for other in good):
         return "it is the last backup that was read and found good"
     return None
