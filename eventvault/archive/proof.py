@@ -13,11 +13,15 @@ from eventvault.archive.seal import SealedRoot
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator trusts besides the archives of this installation.
 
-    keys: of other installations, in hex. checksums: of single archives, `blake3:…` or the SHA-256 in hex.
+    keys: of other installations, in hex. checksums: of single archives, `blake3:…`, or hex digits alone: a SHA-256, or
+    a root that was typed without its prefix.
     """
 
     keys: tuple[str, ...] = ()
     checksums: frozenset[str] = frozenset()
+
+    def has(self, checksum: str | None) -> bool:
+        return checksum is not None and not self.checksums.isdisjoint({checksum, checksum.removeprefix("blake3:")})
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +45,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers_trusted(self, checksum: str | None, sealed: SealedRoot | None) -> bool:
         """Return True if an operator trusts an archive or the key that sealed it."""
-        return _checksum(checksum, sealed) in self.trust.checksums or _fits(self.trust.keys, checksum, sealed)
+        return self.trust.has(_checksum(checksum, sealed)) or _fits(self.trust.keys, checksum, sealed)
 
     def covers_made_here(self, installation: str | None, checksum: str | None, sealed: SealedRoot | None) -> bool:
         """Return True if an archive is proven to be made here."""

@@ -1,7 +1,7 @@
 """BACKUP_DIR/.heads.json: how far the archives of each generation go, so that a start need not look at every archive.
 
-It is a cache, valid while the folder has archives of the same names and the catalogue is the same file. Anything else
-is found out from the catalogue.
+It is a cache, valid while the folder has archives of the same names, the catalogue is the same file and the same keys
+and archives are trusted. Anything else is found out from the catalogue.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class ArchiveHead(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """names: SHA-256 of the archives' names; empty if one could not be read, so that the cache is not used."""
+    """names: SHA-256 of the archives' names and of what is trusted; empty if an archive could not be read, so that the
+    cache is not used."""
 
     names: str
     catalogue: FileIdentity | None
@@ -70,6 +71,8 @@ class ArchiveHeads:
 
     def _digest_names(self) -> str:
         found = sorted(path.name for path in self._folder.iterdir() if names.is_name(path.name))
+        proof = self._catalogue.proof()
+        found += [*proof.keys, *proof.trust.keys, *sorted(proof.trust.checksums)]
         return hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest()
 
     def _catalogue_identity(self) -> FileIdentity | None:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -26,6 +29,10 @@ from eventvault.small_files import SmallFileDamaged
 log = logging.getLogger("BackupManager")
 
 Result = TypeVar("Result")
+
+
+LOCK_SECONDS = 5.0
+"""How long a change waits for another one."""
 
 
 class Trusted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -85,34 +92,46 @@ class TrustList:
         return self._add(Trusted(fingerprint, clock.now(), installation, key=key.hex()))
 
     def add_archive(self, checksum: str, *, installation: str | None = None, name: str | None = None) -> Trusted:
-        """Trust the archive with this checksum: `blake3:…`, or the SHA-256 in hex."""
+        """Trust the archive with this checksum: `blake3:…`, or hex digits alone, a SHA-256 or a root."""
         return self._add(Trusted(checksum, clock.now(), installation, name))
 
     def remove(self, prefix: str) -> Trusted:
         """Trust it no longer. prefix: of its id. Raises BackupNotFound; InvalidInput if several begin so."""
-        entries = self.entries()
-        found = [entry for entry in entries if prefix and entry.id.startswith(prefix)]
-        if not found:
-            raise BackupNotFound(f"nothing that is trusted has the id {prefix}", hint="flask backup trust --list")
-        if len(found) > 1:
-            raise InvalidInput(f"{len(found)} ids begin with {prefix}; nothing was changed", hint="type more of it")
-        self._write([entry for entry in entries if entry not in found])
+        with self._changing() as entries:
+            found = [entry for entry in entries if prefix and _begins(entry.id, prefix)]
+            if not found:
+                raise BackupNotFound(f"nothing that is trusted has the id {prefix}", hint="flask backup trust --list")
+            if len(found) > 1:
+                raise InvalidInput(f"{len(found)} ids begin with {prefix}; nothing was changed", hint="type more of it")
+            entries.remove(found[0])
         log.info("%s is trusted no longer", found[0].id)
         return found[0]
 
     def _add(self, added: Trusted) -> Trusted:
-        others = [entry for entry in self.entries() if entry.id != added.id]
-        self._write([*others, added])
+        with self._changing() as entries:
+            entries[:] = [*(entry for entry in entries if _digits(entry.id) != _digits(added.id)), added]
         log.info("%s is trusted now: its archives are restored as they are", added.id)
         return added
 
+    @contextmanager
+    def _changing(self) -> Iterator[list[Trusted]]:
+        """Yield the list to change and write it then; another command that changes it waits until this one is done."""
+        self._doing("written", lambda: make_folder(self._path.parent))
+        handle = self._doing("locked", lambda: os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY))
+        try:
+            self._doing("locked", lambda: _lock(handle))
+            entries = self.entries()
+            yield entries
+            self._write(entries)
+        finally:
+            os.close(handle)
+
     def _read(self) -> list[Trusted]:
         document = small_files.read_or_quarantine(self._path, _TrustFile)
-        return document.trusted if document else []
+        return list(document.trusted) if document else []
 
     def _write(self, entries: list[Trusted]) -> None:
         def write() -> None:
-            make_folder(self._path.parent)
             small_files.write(self._path, _TrustFile(1, entries), mode=0o600)
 
         self._doing("written", write)
@@ -125,3 +144,29 @@ class TrustList:
                 f"{path or self._path} cannot be {what}: {error.strerror or error}",
                 hint="run the command as the user of the service, who may read and write STORAGE_DIR",
             ) from error
+
+
+def _lock(folder: int) -> None:
+    """Lock an open folder. Raises BackupsUnavailable if another process holds the lock for LOCK_SECONDS; OSError."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BackupsUnavailable(
+                    "the list of what is trusted was not changed: another program holds a lock on STORAGE_DIR",
+                    hint="try again when no other `flask backup trust` runs",
+                ) from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _digits(checksum: str) -> str:
+    return checksum.removeprefix("blake3:")
+
+
+def _begins(entry: str, prefix: str) -> bool:
+    """Whether an id begins so; the prefix of a root may be missing in one of the two."""
+    return entry.startswith(prefix) or (bool(_digits(prefix)) and _digits(entry).startswith(_digits(prefix)))

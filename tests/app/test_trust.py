@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from click.testing import Result
 
 from app.factory import create_app
 from eventvault import data_folders
+from eventvault.backups import trust as trust_module
+from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation_key import ensure_key
+from eventvault.backups.trust import TrustList
+from eventvault.errors import BackupsUnavailable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archive, unreadable
@@ -98,6 +105,59 @@ def test_one_archive_is_trusted_by_its_name_its_path_or_its_digest(
         assert not proven(service, forged.name)
         told(trust("--remove", digest, "--json"))
         assert not proven(service, theirs)
+
+
+def test_a_root_is_trusted_without_its_prefix_too(service: StoreService, theirs: str, trust: Trust) -> None:
+    """`b3sum` prints it so, and it has as many digits as a SHA-256."""
+    root = (service.verify_backup(theirs).digest or "").removeprefix("blake3:")
+    for what, removed in ((root, root), (root, f"blake3:{root}"), (f"blake3:{root}", root[:9])):
+        told(trust(what, "--json"))
+        assert proven(service, theirs)
+        told(trust("--remove", removed, "--json"))
+        assert not proven(service, theirs)
+    told(trust(root, "--json"))
+    told(trust(f"blake3:{root}", "--json"))
+    assert len(told(trust("--list", "--json"))["trusted"]) == 1
+    told(trust("--remove", root, "--json"))
+    assert told(trust("--list", "--json"))["trusted"] == []
+
+
+def test_commands_at_the_same_time_lose_nothing(settings: Settings) -> None:
+    digests = [f"blake3:{number:064x}" for number in range(24)]
+    with ThreadPoolExecutor(8) as commands:
+        list(commands.map(lambda digest: TrustList(settings).add_archive(digest), digests))
+    assert sorted(entry.id for entry in TrustList(settings).entries()) == digests
+    with ThreadPoolExecutor(8) as commands:
+        list(commands.map(lambda digest: TrustList(settings).remove(digest), digests[::2]))
+    assert sorted(entry.id for entry in TrustList(settings).entries()) == digests[1::2]
+
+
+def test_a_lock_that_another_program_holds_is_not_waited_for_without_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.storage_dir.mkdir(parents=True)
+    handle = os.open(settings.storage_dir, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    monkeypatch.setattr(trust_module, "LOCK_SECONDS", 0.05)
+    try:
+        with pytest.raises(BackupsUnavailable, match="another program holds a lock on STORAGE_DIR"):
+            TrustList(settings).add_archive("1" * 64)
+    finally:
+        os.close(handle)
+    assert TrustList(settings).add_archive("1" * 64).id == "1" * 64
+
+
+def test_a_start_does_not_go_by_an_archive_that_is_trusted_no_more(
+    service: StoreService, theirs: str, settings: Settings, trust: Trust
+) -> None:
+    heads = ArchiveHeads(settings.backup_dir, service.catalogue)
+    digest = service.verify_backup(theirs).digest or ""
+    assert heads.by_generation() == {}
+    told(trust(digest, "--json"))
+    heads.entries()
+    assert [head.archive for head in heads.by_generation().values()] == [theirs]
+    told(trust("--remove", digest, "--json"))
+    assert heads.by_generation() == {}
 
 
 def test_what_is_said_names_whose_archives_are_trusted(
