@@ -108,10 +108,8 @@ def starts_to_serve(storage_dir: Path, service: str) -> list[str]:
     may call this and `remember_starts`. If the record is damaged, `service` counts as served, because to restore
     nothing is safe: what waits in `restore/` is restored by the next start.
     """
-    try:
-        done = _services(storage_dir)
-    except SmallFileDamaged as error:
-        small_files.quarantine_or_log(storage_dir / data_folders.SERVICES, error)
+    done = _services_or_quarantined(storage_dir)
+    if done is None:
         _write_services(storage_dir, (service,))
         return announced_starts(storage_dir)
     return [start for start in dict.fromkeys([service, *announced_starts(storage_dir)]) if start not in done]
@@ -128,11 +126,7 @@ def announced_starts(storage_dir: Path) -> list[str]:
 
 def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
     """Record that these starts of the service have restored what they had to."""
-    try:
-        services = _services(storage_dir)
-    except SmallFileDamaged as error:
-        small_files.quarantine_or_log(storage_dir / data_folders.SERVICES, error)
-        services = ()
+    services = _services_or_quarantined(storage_dir) or ()
     new = [start for start in starts if start not in services]
     if new:
         _write_services(storage_dir, (*services, *new))
@@ -165,6 +159,15 @@ def _birth(pid: int) -> int | None:
 
 def _write_services(storage_dir: Path, services: tuple[str, ...]) -> None:
     small_files.write(storage_dir / data_folders.SERVICES, _Services(1, services[-_MAX_SERVICES:]))
+
+
+def _services_or_quarantined(storage_dir: Path) -> tuple[str, ...] | None:
+    """For the owner: the recorded services; None if the file was damaged, which is quarantined. Raises OSError."""
+    try:
+        return _services(storage_dir)
+    except SmallFileDamaged as error:
+        small_files.quarantine_or_log(storage_dir / data_folders.SERVICES, error)
+        return None
 
 
 def _services(storage_dir: Path) -> tuple[str, ...]:
