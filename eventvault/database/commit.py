@@ -20,7 +20,7 @@ from typing import Protocol
 import plyvel
 
 from eventvault.damage import is_damage
-from eventvault.database.registry import AppendBatch, EventRegistry, LookupFailed
+from eventvault.database.registry import AppendBatch, BatchOutdated, EventRegistry, LookupFailed
 from eventvault.database.values import AppendResult
 from eventvault.errors import (
     DatabaseDamaged,
@@ -197,7 +197,7 @@ class Committer:
         try:
             answers = self._commit([submission.batch for submission in group])
         except EventVaultError as error:
-            if isinstance(error, DatabaseDamaged) and len(group) > 1:
+            if isinstance(error, DatabaseDamaged | BatchOutdated) and len(group) > 1:
                 yield from self._one_by_one(group)
                 return
             self.stats.failures += 1

@@ -14,7 +14,7 @@ import plyvel
 from eventvault import clock, data_folders
 from eventvault.database import keys
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
-from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput
+from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
@@ -25,11 +25,19 @@ BLOOM_BITS = 10
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
-    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write."""
+    """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write.
+
+    generation: the append is refused in any other one; None: any will do.
+    """
 
     drafts: Sequence[EventDraft]
     nonce: bytes
     metadata: Sequence[tuple[bytes, bytes]] = ()
+    generation: str | None = None
+
+
+class BatchOutdated(WriteFailed):
+    """A batch belongs to another generation, so nothing was written."""
 
 
 def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int | None = None) -> Any:
@@ -92,15 +100,22 @@ class EventRegistry:
         self._check_schema()
         self.identity = self._read_identity()
         self.last_sequence, self.last_recorded = self._read_last()
+        self.first_recorded = self._read_first()
+        """When event 1 was recorded, in microseconds; None if there is no event."""
         self._encoded_upto = self._read_encoded_upto()
 
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
 
-        An identity that is stored already, or comes twice, is stored once. Raises LookupFailed if nothing was written,
-        and plyvel.Error if the write failed; it may be on disk or not, which shows once the handle has been opened
-        again.
+        An identity that is stored already, or comes twice, is stored once. Raises LookupFailed or BatchOutdated if
+        nothing was written, and plyvel.Error if the write failed; it may be on disk or not, which shows once the handle
+        has been opened again.
         """
+        if any(batch.generation not in (None, self.identity.generation) for batch in batches):
+            raise BatchOutdated(
+                "another generation began since the offsets of these events were read; nothing was written",
+                hint="read them again from the stored offsets",
+            )
         recorded = max(self._now(), self.last_recorded)
         encoded_upto = self.encoded_upto
         write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto)
@@ -115,6 +130,7 @@ class EventRegistry:
         self.last_sequence = write.sequence
         if write.pending:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
+            self.first_recorded = self.first_recorded or recorded
         return results
 
     @property
@@ -132,6 +148,7 @@ class EventRegistry:
                 batch.put(key, value)
         self._sync_names()
         self.last_sequence, self.last_recorded = last, recorded
+        self.first_recorded = self.first_recorded or self._read_first()
 
     def begin_generation(self, identity: StoreIdentity) -> None:
         """Continue with another identity, durably. Call it only while nothing is appended."""
@@ -260,6 +277,10 @@ class EventRegistry:
         if digits is None or not digits.isdigit() or int(digits) > self.last_sequence:
             return None
         return int(digits)
+
+    def _read_first(self) -> int | None:
+        first = self.get_value(keys.event_key(1)) if self.last_sequence else None
+        return event.recorded_of(first) if first is not None else None
 
     def _read_last(self) -> tuple[int, int]:
         with self._rows(prefix=keys.EVENT, reverse=True) as rows:

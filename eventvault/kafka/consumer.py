@@ -58,12 +58,15 @@ class EventsConsumer:
 
     Every start begins at the offsets that `load` returns then. A restore must stop it before it swaps the database,
     because a batch read before the swap must not be written after it. Without a configured Kafka it does nothing.
+
+    begin: returns the sink for the offsets that are loaded from then on. It fails once the database has lost events, so
+    that the consumer loads the offsets again and does not go on behind the messages of those events.
     """
 
-    def __init__(self, settings: Settings, *, sink: Sink, load: Load, monitor: KafkaMonitor) -> None:
+    def __init__(self, settings: Settings, *, begin: Callable[[], Sink], load: Load, monitor: KafkaMonitor) -> None:
         self.monitor = monitor
         self._settings = settings
-        self._sink = sink
+        self._begin = begin
         self._load = load
         self._stopping = threading.Event()
         self._accepted: SimpleQueue[int] = SimpleQueue()
@@ -94,7 +97,7 @@ class EventsConsumer:
         """Consume until `stopping` is set. No error may end the thread, because that would lose events silently."""
         while not stopping.is_set():
             try:
-                _Consuming(self._settings, self._sink, self._load, self.monitor, stopping, self._accepted).run()
+                _Consuming(self._settings, self._begin(), self._load, self.monitor, stopping, self._accepted).run()
             except BeginAgain:
                 log.info("the Kafka consumer starts again at the stored offsets")
             except KafkaUnreachable as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from eventvault.database import keys
 from eventvault.database.bus import Consumer, EventBus
@@ -52,11 +52,17 @@ def consumers_of(settings: Settings, bus: EventBus, nonces: Nonces, monitor: Kaf
     # Imported where it is used: a store without Kafka takes over sooner without the client library.
     from eventvault.kafka.consumer import EventsConsumer
 
-    def append(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
-        return bus.committer.append(AppendBatch(drafts, nonces.next(), metadata))
+    def begin() -> Callable[[Sequence[EventDraft], Sequence[tuple[bytes, bytes]]], AppendResult]:
+        with bus.using() as registry:
+            generation = registry.identity.generation
+
+        def append(drafts: Sequence[EventDraft], metadata: Sequence[tuple[bytes, bytes]]) -> AppendResult:
+            return bus.committer.append(AppendBatch(drafts, nonces.next(), metadata, generation))
+
+        return append
 
     def metadata_of_kafka() -> dict[bytes, bytes]:
         with bus.using() as registry:
             return registry.scan_meta(keys.KAFKA)
 
-    return [EventsConsumer(settings, sink=append, load=metadata_of_kafka, monitor=monitor)]
+    return [EventsConsumer(settings, begin=begin, load=metadata_of_kafka, monitor=monitor)]

@@ -11,6 +11,7 @@ import pytest
 from eventvault import clock
 from eventvault.database import registry as registry_module
 from eventvault.database.bus import EventBus
+from eventvault.database.generation import ROLLED_BACK
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database
 from eventvault.errors import DatabaseDamaged, NoSpace, WriteFailed
 from eventvault.events import event
@@ -183,3 +184,65 @@ def test_a_torn_tail_is_opened_with_what_was_whole(tmp_path: Path) -> None:
         assert bus.registry.last_sequence == 49
     finally:
         bus.close()
+
+
+def lose_events_at_the_next_opening(bus: EventBus) -> None:
+    """What the comparison with archives and journal does if acknowledged events are missing."""
+
+    def check(registry: EventRegistry, _: object) -> None:
+        identity, last = registry.identity, registry.last_sequence
+        registry.begin_generation(
+            identity.forked(at_sequence=last, reason=ROLLED_BACK, instant=clock.now(), previous=None)
+        )
+
+    bus.check = check
+
+
+@pytest.mark.parametrize("with_posts", [False, True])
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_what_kafka_has_queued_is_not_written_after_events_were_lost(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch, with_posts: bool, partitions: int
+) -> None:
+    """Its offsets lie behind the messages of the lost events: these would never be read again."""
+    bus.committer.append(batch("first"))
+    lose_events_at_the_next_opening(bus)
+    generation = bus.generations()[-1]
+    real, writing, failed = EventRegistry.append, threading.Event(), threading.Event()
+
+    def append(registry: EventRegistry, batches: Any) -> Any:
+        if not failed.is_set():
+            writing.set()
+            assert failed.wait(60)
+            raise plyvel.IOError("IO error: 000005.log: Input/output error")
+        return real(registry, batches)
+
+    monkeypatch.setattr(EventRegistry, "append", append)
+    answers: dict[str, Any] = {}
+    answered = threading.Semaphore(0)
+
+    def submit(name: str, of: AppendBatch) -> None:
+        def done(answer: object) -> None:
+            answers[name] = answer
+            answered.release()
+
+        bus.committer.submit(of, done)
+
+    submit("being written", batch("failing"))
+    assert writing.wait(60)
+    offset = [(b"koffset", b"9")]
+    queued = {f"kafka-{number}": batch(f"kafka-{number}") for number in range(partitions)}
+    for name, of in queued.items():
+        submit(name, AppendBatch(of.drafts, of.nonce, offset, generation))
+    if with_posts:
+        submit("post", batch("post"))
+    failed.set()
+    for _ in range(1 + partitions + with_posts):
+        assert answered.acquire(timeout=60)
+
+    assert [answers[name].code for name in ("being written", *queued)] == ["write_failed"] * (1 + partitions)
+    with bus.using() as registry:
+        assert registry.get_value(b"koffset") is None
+        assert registry.last_sequence == 1 + with_posts
+    present = bus.generations()[-1]
+    again = AppendBatch(queued["kafka-0"].drafts, b"12345678", offset, present)
+    assert bus.committer.append(again).last_sequence == 2 + with_posts

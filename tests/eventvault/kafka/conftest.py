@@ -60,7 +60,7 @@ class Consuming:
     def __init__(self, loaded: Settings, registry: MemoryRegistry) -> None:
         self.registry = registry
         self.monitor = KafkaMonitor(loaded)
-        self.consumer = EventsConsumer(loaded, sink=registry.sink, load=registry.load, monitor=self.monitor)
+        self.consumer = EventsConsumer(loaded, begin=lambda: registry.sink, load=registry.load, monitor=self.monitor)
         self.consumer.start()
 
     def codes(self) -> list[str]:

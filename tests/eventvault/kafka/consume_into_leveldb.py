@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
 
     loaded = settings.load()
     consumer.EventsConsumer(
-        loaded, sink=sink, load=lambda: registry.scan_meta(keys.KAFKA), monitor=KafkaMonitor(loaded)
+        loaded, begin=lambda: sink, load=lambda: registry.scan_meta(keys.KAFKA), monitor=KafkaMonitor(loaded)
     ).start()
     threading.Event().wait()
 

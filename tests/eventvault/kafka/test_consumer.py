@@ -38,7 +38,7 @@ def test_without_kafka_nothing_is_started(settings_environment: dict[str, str]) 
     def never(*_: object) -> Any:
         raise AssertionError("nothing may be read or stored")
 
-    consumer = EventsConsumer(loaded, sink=never, load=never, monitor=KafkaMonitor(loaded))
+    consumer = EventsConsumer(loaded, begin=never, load=never, monitor=KafkaMonitor(loaded))
     consumer.start()
     assert consumer.monitor.snapshot() == {"configured": False}
     assert consumer.monitor.problems() == []
