@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,10 @@ class _Copy:
     idle: float
 
     def close(self) -> None:
-        self.bus.close()
-        remove_durably(self.folder)
+        try:
+            self.bus.close()
+        finally:
+            remove_durably(self.folder)
 
 
 class PastDatabasePool:
@@ -205,9 +207,10 @@ class PastDatabasePool:
 
 
 def _close(copies: Iterable[_Copy]) -> None:
-    """Close copies. Call it without holding a lock: closing waits for their readers."""
-    for copy in copies:
-        copy.close()
+    """Close copies, each of them. Call it without holding a lock: closing waits for their readers."""
+    with ExitStack() as closing:
+        for copy in copies:
+            closing.callback(copy.close)
 
 
 class GenerationLease:

@@ -246,11 +246,17 @@ class StoreService(ComposedStore):
         forget_generations(registry, self.catalogue, self.journal.folder, self.settings.storage_dir)
 
     def _each_second(self) -> None:
-        self.clock_watch.each_second()
-        self.restorer.finisher.each_second()
-        self.past.close_idle()
-        self.previous.drop_unused()
-        self.head_check.each_second(self.bus.registry)
+        """Do all of it, even if one part fails: each part goes on with what is due alone."""
+        parts = (
+            self.clock_watch.each_second,
+            self.restorer.finisher.each_second,
+            self.past.close_idle,
+            self.previous.drop_unused,
+            lambda: self.head_check.each_second(self.bus.registry),
+        )
+        with contextlib.ExitStack() as work:
+            for part in reversed(parts):
+                work.callback(part)
 
     def _remedy(self) -> str:
         """What an operator can do about a damaged database that is open."""

@@ -166,6 +166,7 @@ def test_no_error_of_the_work_of_each_second_ends_it(
     store_service: StoreService, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     rounds: list[int] = []
+    after: list[int] = []
 
     def failing() -> None:
         rounds.append(1)
@@ -173,7 +174,29 @@ def test_no_error_of_the_work_of_each_second_ends_it(
 
     monkeypatch.setattr(lifecycle, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(store_service.past, "close_idle", failing)
+    monkeypatch.setattr(store_service.previous, "drop_unused", lambda: after.append(1))
     processes.wait_until(lambda: len(rounds) > 3, "the ticker ended")
+    processes.wait_until(lambda: len(after) > 3, "what comes after the part that fails is not done")
+
+
+def test_a_copy_that_cannot_be_closed_stops_no_other_from_being_closed(tmp_path: Path) -> None:
+    class Bus:
+        def __init__(self, error: Exception | None) -> None:
+            self.error, self.closed = error, False
+
+        def close(self) -> None:
+            self.closed = True
+            if self.error is not None:
+                raise self.error
+
+    errors = [None, plyvel.IOError(b"IO error"), OSError(5, "x"), None]
+    copies = [pool._Copy(Bus(error), tmp_path / str(number), 0.0) for number, error in enumerate(errors)]  # type: ignore[arg-type]
+    for copy in copies:
+        copy.folder.mkdir()
+    with pytest.raises((plyvel.IOError, OSError)):
+        pool._close(copies)
+    assert all(copy.bus.closed for copy in copies)  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
