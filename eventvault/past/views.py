@@ -32,7 +32,7 @@ from eventvault.past.single_flight import SingleFlight
 from eventvault.past.values import DiffPage, DiffQuery, PastView
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.unavailable import unavailable
-from eventvault.restore.unpacked import Trust
+from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.values import Moment
 
 _MAX_RESOLVED = 1000
@@ -212,8 +212,8 @@ class Views:
         key = f"{_UNPACKED}{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}"
 
         def unpack(staging: Path) -> Path:
-            trust = msgspec.to_builtins(Trust.of(entry, self._catalogue.proof()))
-            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None, trust=trust)
+            facts = msgspec.to_builtins(ArchiveFacts.of(entry, self._catalogue.proof()))
+            self._chores.run("prepare_restore", archive=str(archive), staging=str(staging), replaces=None, facts=facts)
             return staging / data_folders.DATABASE
 
         return PastView(key, self._single_flight.last_of(key, unpack))

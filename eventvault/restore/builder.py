@@ -31,7 +31,7 @@ from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.carry_over import Head
 from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
-from eventvault.restore.unpacked import Trust
+from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.unproven import ReplacedDatabase
 from eventvault.restore.values import Restored
 from eventvault.settings import Settings
@@ -179,7 +179,7 @@ class Builder:
     def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> _Built:
         path = archive.path
         check_readable(self._settings)
-        trust = Trust(verified=archive.verified, proof=self._moments.proof())
+        facts = ArchiveFacts(verified=archive.verified, proof=self._moments.proof())
         # The shared lock protects the archive from rotation.
         with open_archive(path) as file, room_for(path, self._settings.storage_dir):
             answer = self._chores.run(
@@ -187,7 +187,7 @@ class Builder:
                 archive=str(path),
                 staging=str(staging),
                 replaces=self._replaced(head),
-                trust=msgspec.to_builtins(trust),
+                facts=msgspec.to_builtins(facts),
             )
         return _Built(source=path.name, answer=answer, bytes_read=file.size)
 

@@ -26,7 +26,7 @@ from eventvault.files import FileIdentity, remove_durably
 from eventvault.foreign.detect import is_foreign
 from eventvault.foreign.source import check_bounds
 from eventvault.restore.records import as_archive_error
-from eventvault.restore.unpacked import Trust, check_database
+from eventvault.restore.unpacked import ArchiveFacts, check_database
 from eventvault.restore.unproven import UnprovenDatabase
 
 Depth = Literal["digests", "members", "records"]
@@ -58,8 +58,8 @@ def check_archive(
     progress = Pace(rate).wait if rate else None
     folder = Path(scratch) / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
     runs = {offset: (size, tail) for offset, size, tail in skipped}
-    trust = Trust(proof=msgspec.convert(proof, Proof) if proof else None)
-    found = _check_own(path, depth, folder, progress, trust, runs) if own else _check_foreign(path, folder, progress)
+    facts = ArchiveFacts(proof=msgspec.convert(proof, Proof) if proof else None)
+    found = _check_own(path, depth, folder, progress, facts, runs) if own else _check_foreign(path, folder, progress)
     if FileIdentity.of(path.stat()) != before:
         raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
     checked = "records" if depth == "records" or not own else "digests"
@@ -67,12 +67,12 @@ def check_archive(
 
 
 def _check_own(
-    path: Path, depth: Depth, folder: Path, progress: Progress | None, trust: Trust, skipped: SkippedRuns
+    path: Path, depth: Depth, folder: Path, progress: Progress | None, facts: ArchiveFacts, skipped: SkippedRuns
 ) -> dict[str, Any]:
     """Check an archive of ours. The SHA-256 of the whole file is taken along where it costs less than 10 %."""
     with_sha256 = depth == "records" or progress is not None
     if depth == "records":
-        archive = _check_records(path, folder, progress, trust)
+        archive = _check_records(path, folder, progress, facts)
     elif depth == "members":
         archive = reader.verify(path, progress=progress, with_sha256=with_sha256)
     else:
@@ -97,11 +97,11 @@ class Pace:
             self._sleep(ahead)
 
 
-def _check_records(path: Path, folder: Path, progress: Progress | None, trust: Trust) -> VerifiedArchive:
+def _check_records(path: Path, folder: Path, progress: Progress | None, facts: ArchiveFacts) -> VerifiedArchive:
     try:
         unpacked = reader.unpack(path, folder, progress=progress, durable=False, with_sha256=True)
         database, events = folder / data_folders.DATABASE, unpacked.manifest.events
-        if trust.proves(unpacked):
+        if facts.proves(unpacked):
             check_database(path, database, events, gently=progress is not None)
         else:
             _check_unproven(path, database, unpacked.manifest, progress)

@@ -25,7 +25,7 @@ from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
 from eventvault.restore.records import as_archive_error, check_count, damaged
-from eventvault.restore.unpacked import Trust, check_as_needed
+from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import ReplacedDatabase, unproven_database
 from eventvault.system_errors import reporting_no_space
 
@@ -35,13 +35,13 @@ def prepare_restore(
     archive: str,
     staging: str,
     replaces: dict[str, Any] | None,
-    trust: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build a database that is ready to be swapped in from an archive, at `staging/event_registry_db`.
 
     A proven archive is taken as it is. Of any other one that has a database of ours the events are replayed.
 
-    archive: path of the file. replaces: a `ReplacedDatabase`, None if it is unreadable. trust: a `Trust`. Returns
+    archive: path of the file. replaces: a `ReplacedDatabase`, None if it is unreadable. facts: `ArchiveFacts`. Returns
     {events, notJson, notes, generation, checked, proven}. Raises an ArchiveError that says what is wrong with the
     archive, BackupNotFound or NoSpace; then `staging` is gone.
     """
@@ -50,7 +50,7 @@ def prepare_restore(
     before = _identity(path)
     with removing_on_failure(folder):
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, replaced, msgspec.convert(trust or {}, Trust))
+            answer = _prepare_own(path, folder, replaced, msgspec.convert(facts or {}, ArchiveFacts))
         else:
             answer = _prepare_foreign(path, folder, replaced)
         if _identity(path) != before:
@@ -105,12 +105,12 @@ def _begin_generation(db: Any, registry: EventRegistry, reason: str, live: Store
     return {"events": last, "notJson": 0, "notes": [], "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, replaced: ReplacedDatabase | None, trust: Trust) -> dict[str, Any]:
+def _prepare_own(path: Path, folder: Path, replaced: ReplacedDatabase | None, facts: ArchiveFacts) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
     database, events = folder / data_folders.DATABASE, unpacked.manifest.events
-    if not trust.proves(unpacked):
+    if not facts.proves(unpacked):
         return _replay(path, folder, unpacked.manifest, replaced, [])
-    checked = check_as_needed(path, database, unpacked, trust, expected=events)
+    checked = check_as_needed(path, database, unpacked, facts, expected=events)
     with _database(path, database) as (db, registry):
         check_count(path.name, registry.last_sequence, events)
         (database / data_folders.DATABASE_MARK).touch()

@@ -16,7 +16,7 @@ from eventvault.database.registry import EventRegistry
 from eventvault.restore.records import as_archive_error, check_records, check_together
 
 
-class Trust(msgspec.Struct, frozen=True, kw_only=True):
+class ArchiveFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an archive, so that less of it need be read; by default nothing.
 
     verified: its checksum, if the content of those bytes was read before. proof: what proves that it was made here.
@@ -30,7 +30,7 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         return self.proof is not None and unpacked.is_proven(self.proof)
 
     @classmethod
-    def of(cls, entry: BackupEntry | None, proof: Proof) -> Trust:
+    def of(cls, entry: BackupEntry | None, proof: Proof) -> ArchiveFacts:
         return cls(verified=entry.checksum if entry is not None and entry.content_checked else None, proof=proof)
 
 
@@ -38,7 +38,7 @@ def check_as_needed(
     path: Path,
     database: Path,
     unpacked: VerifiedArchive,
-    trust: Trust,
+    facts: ArchiveFacts,
     *,
     expected: int | None = None,
     upto: int | None = None,
@@ -50,7 +50,7 @@ def check_as_needed(
     digest of them, so its records are read too. expected, upto: as for `check_together`. Raises ArchiveDamaged,
     ArchiveTooNew.
     """
-    if unpacked.checksum == trust.verified:
+    if unpacked.checksum == facts.verified:
         return "digests"
     with as_archive_error(path):
         check_all_tables(database)

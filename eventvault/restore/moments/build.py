@@ -25,7 +25,7 @@ from eventvault.restore.moments.locate import MomentLocator, check_unchanged
 from eventvault.restore.moments.plan import Live, Plan, Sources
 from eventvault.restore.moments.replan import REPLANNED, PlannedMoment
 from eventvault.restore.space import check_space, unpacked_bytes
-from eventvault.restore.unpacked import Trust
+from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 
@@ -145,7 +145,7 @@ class MomentBuilder:
         return Order(
             staging=str(staging),
             archive=archive.path if archive else None,
-            trust=Trust.of(archive, self.proof()),
+            facts=ArchiveFacts.of(archive, self.proof()),
             copied=plan.live,
             base=plan.base,
             segments=[(str(segment.path), bounds[segment.generation]) for segment in plan.segments],

@@ -19,7 +19,7 @@ from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, removing_on_failure, sync_tree
 from eventvault.restore.moments.replay import cut, note_offsets, replay
 from eventvault.restore.records import as_archive_error, check_together
-from eventvault.restore.unpacked import Trust, check_as_needed
+from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import unproven_database
 
 
@@ -27,7 +27,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What the chore builds, in `staging/event_registry_db`.
 
     staging, archive: paths. archive: one of ours; None: a copy that is there already (copied), or nothing.
-    trust: in the archive. base: how many of its events are used.
+    facts: of the archive. base: how many of its events are used.
     segments: paths, with the last sequence that is used of each. generation, sequence, instant: as in `plan.Target`.
     store_id: for a fresh database. generations: all of them. claimed: the ids of those that nothing of this
     installation tells. reason: of the generation that begins;
@@ -37,7 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     staging: str
     archive: str | None = None
-    trust: Trust = Trust()
+    facts: ArchiveFacts = ArchiveFacts()
     copied: bool = False
     base: int = 0
     segments: list[tuple[str, int]] = []
@@ -67,7 +67,7 @@ def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
 def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
     database = staging / data_folders.DATABASE
     name, unpacked = _bring_base(wanted, staging)
-    proven = unpacked is None or wanted.trust.proves(unpacked)
+    proven = unpacked is None or wanted.facts.proves(unpacked)
     checked: Check | None = None
     if unpacked is not None and not proven:
         checked = _replay_base(wanted, staging, unpacked)
@@ -128,7 +128,7 @@ def _check_base(wanted: Order, name: str, database: Path, unpacked: VerifiedArch
         registry = EventRegistry(db, database)
         used = min(wanted.base, _upto(wanted, registry), registry.last_sequence)
     if unpacked is not None:
-        return check_as_needed(Path(name), database, unpacked, wanted.trust, upto=used)
+        return check_as_needed(Path(name), database, unpacked, wanted.facts, upto=used)
     check_together(Path(name), database, upto=used)
     return "records"
 

@@ -16,7 +16,7 @@ from eventvault.database.registry import open_leveldb
 from eventvault.errors import ArchiveDamaged
 from eventvault.restore.check import Pace, check_archive
 from eventvault.restore.prepare import prepare_restore
-from eventvault.restore.unpacked import Trust
+from eventvault.restore.unpacked import ArchiveFacts
 from tests.restoring import LONG_AGO, flip, make_database, times_of
 
 
@@ -78,7 +78,7 @@ def test_a_restore_finds_it_too_where_nobody_verified_the_archive(
     with pytest.raises(ArchiveDamaged, match="holds a database that is damaged"):
         prepare_restore(
             archive=str(rotten[part]), staging=str(tmp_path / "staging"), replaces=None,
-            trust=msgspec.to_builtins(Trust(proof=proof)),
+            facts=msgspec.to_builtins(ArchiveFacts(proof=proof)),
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
 

@@ -17,7 +17,7 @@ from eventvault.database.registry import EventRegistry, open_leveldb
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
 from eventvault.restore import prepare
 from eventvault.restore.moments.build_chore import prepare_moment
-from eventvault.restore.unpacked import Trust
+from eventvault.restore.unpacked import ArchiveFacts
 from tests.restoring import make_archive, make_database, make_foreign_archive, make_foreign_database
 
 
@@ -28,10 +28,10 @@ def prepared(path: Path, staging: Path, known: Any = None) -> dict[str, Any]:
 def test_a_proven_archive_becomes_a_database_in_a_new_generation(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "a.tar.gz")
     proof = Proof(installation="elsewhere", made=frozenset({reader.verify(archive).digest or ""}))
-    trust = msgspec.to_builtins(Trust(proof=proof))
+    facts = msgspec.to_builtins(ArchiveFacts(proof=proof))
 
     answer = prepare.prepare_restore(
-        archive=str(archive), staging=str(tmp_path / "staging"), replaces=None, trust=trust
+        archive=str(archive), staging=str(tmp_path / "staging"), replaces=None, facts=facts
     )
 
     database = tmp_path / "staging" / data_folders.DATABASE
