@@ -169,14 +169,30 @@ def _describe(begun: Generation, beyond: Beyond | None) -> Problem:
     message = f"{ended}, but more events were recorded before"
     if begun.reason == LOG_DAMAGED:
         message = f"{ended}: the end of its log is damaged, and the events there are lost"
-    hint = (
-        "neither the archives nor the journal have those events; accept it with POST /api/problems/rolled_back/accept"
-    )
-    if beyond is not None and beyond.sequence > begun.fork_sequence:
-        hint = (
-            f'POST /api/backup/restore {{"generation": "{beyond.generation}", "sequence": {beyond.sequence}}} brings '
-            f'them back; with "into": "present" it appends them to what was posted since. Or accept it with POST '
-            "/api/problems/rolled_back/accept"
-        )
     details = {"forkSequence": begun.fork_sequence, **(beyond._asdict() if beyond is not None else {})}
+    message, hint = message + _describe_gap(begun, beyond), _hint(begun, beyond)
     return Problem(CODE, message, hint, about=begun.id, since=begun.at, details=details)
+
+
+def _describe_gap(begun: Generation, beyond: Beyond | None) -> str:
+    if beyond is None or beyond.after_gap is None:
+        return ""
+    (first, last), missing = beyond.after_gap, max(beyond.sequence, begun.fork_sequence) + 1
+    there = f". The journal has events {first} to {last} of generation {beyond.generation}"
+    return f"{there}, but nothing has events {missing} to {first - 1}" if missing < first else there
+
+
+def _hint(begun: Generation, beyond: Beyond | None) -> str:
+    accept = "accept it with POST /api/problems/rolled_back/accept"
+    if beyond is not None and beyond.sequence > begun.fork_sequence:
+        return (
+            f'POST /api/backup/restore {{"generation": "{beyond.generation}", "sequence": {beyond.sequence}}} brings '
+            f'them back; with "into": "present" it appends them to what was posted since. Or {accept}'
+        )
+    if beyond is not None and beyond.after_gap is not None:
+        return (
+            "no restore reaches these events while those before them are missing: put a copy of the missing segments "
+            f"into backups/journal/{beyond.generation}/, then restore. Without one, `zcat` shows the events of a "
+            f"segment. Or {accept}"
+        )
+    return f"neither the archives nor the journal have those events; {accept}"

@@ -12,6 +12,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
 from eventvault.errors import ArchiveError, BackupNotFound, EventVaultError
+from eventvault.journal import coverage
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.plan import Sources
@@ -25,10 +26,14 @@ class Recorded(NamedTuple):
 
 
 class Beyond(NamedTuple):
-    """The last moment that can be restored of what a database lacked: an event of a generation."""
+    """The last moment that can be restored of what a database lacked: an event of a generation.
+
+    after_gap: the first and the last event that segments hold after it, behind events that nothing holds.
+    """
 
     generation: str
     sequence: int
+    after_gap: tuple[int, int] | None = None
 
 
 class RecordedHistory:
@@ -77,7 +82,11 @@ class RecordedHistory:
         earlier = begun.parent or begun.id
         latest = _latest(sources.generations, identity, earlier)
         generation = earlier if latest is None else latest.id
-        return Beyond(generation, plans.reachable(sources, generation))
+        reach = plans.reachable(sources, generation)
+        ranges = coverage.in_lineage(sources.segments, lineage(sources.generations, generation))
+        stranded = [(first, last) for first, last, _ in ranges if last > reach]
+        after_gap = (stranded[0][0], max(last for _, last in stranded)) if stranded else None
+        return Beyond(generation, reach, after_gap)
 
     def describe_remedy(self, identity: StoreIdentity, last: int) -> str:
         """Say which restore of archives and journal replaces a damaged database whose last event is `last`."""

@@ -225,12 +225,38 @@ def test_what_has_a_hole_before_it_is_not_replayed_and_health_says_so(quick: Set
     with running_service(quick) as service:
         (problem,) = service.status()["problems"]
         assert problem["code"] == "rolled_back"
-        assert "neither the archives nor the journal" in problem["hint"]
+        assert "The journal has events 5 to 6" in problem["message"]
         assert problem["acceptable"]
         service.accept_problem("rolled_back")
         assert problem_codes(service) == []
     with running_service(quick) as service:
         assert problem_codes(service) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "gap"),
+    [([0], "nothing has events 3 to 3"), ([0, 1], "nothing has events 3 to 4"), ([1], "nothing has events 4 to 4")],
+)
+def test_events_behind_a_hole_in_the_journal_are_named(quick: Settings, missing: list[int], gap: str) -> None:
+    with put_back(quick) as service:
+        for number in range(3):
+            service.append(drafts(1, f"lost-{number}"))
+            wait_for(service, 3 + number)
+        lost = present(service).id
+    segments = sorted((quick.backup_dir / "journal" / lost).iterdir())[-3:]
+    for number in missing:
+        segments[number].rename(quick.storage_dir / segments[number].name)
+
+    with running_service(quick) as service:
+        (problem,) = service.status()["problems"]
+        assert problem["code"] == "rolled_back"
+        assert f"of generation {lost}, but " in problem["message"]
+        assert gap in problem["message"]
+        assert "neither the archives nor the journal" not in problem["hint"]
+        for number in missing:
+            (quick.storage_dir / segments[number].name).rename(segments[number])
+        service.restore_moment(Moment(sequence=5, generation=lost))
+        assert (len(ids(service)), problem_codes(service)) == (5, [])
 
 
 def assert_rolled_back(settings: Settings, lost: str, events: list[bytes], kept: list[str]) -> None:
@@ -375,7 +401,8 @@ def test_events_of_a_damaged_end_of_the_log_that_nothing_has_are_named_until_tha
         service.append(drafts(2, "not journaled"))
         lost = present(service).id
         shutil.copytree(settings.database, settings.storage_dir / "killed")
-        shutil.copytree(settings.backup_dir, settings.storage_dir / "killed backups")
+        unfinished = shutil.ignore_patterns("*.tmp")
+        shutil.copytree(settings.backup_dir, settings.storage_dir / "killed backups", ignore=unfinished)
     for folder, killed in ((settings.database, "killed"), (settings.backup_dir, "killed backups")):
         shutil.rmtree(folder)
         shutil.move(settings.storage_dir / killed, folder)
