@@ -72,14 +72,20 @@ _FOLDER_MARK = "user.eventvault.folder"
 
 
 def folder_mark(folder: Path) -> str:
-    """Return the id that `mark_folder` gave to this folder; empty if it has none. Another disk has another folder."""
+    """Return the id that `mark_folder` gave to this folder, else its device and inode; empty if it is missing.
+
+    Another disk has another folder. Device and inode may change although the folder is the same, as after a reboot.
+    """
     with suppress(OSError):
         return os.getxattr(folder, _FOLDER_MARK).decode(errors="replace")
+    with suppress(OSError):
+        status = folder.stat()
+        return f"{status.st_dev}-{status.st_ino}"
     return ""
 
 
 def mark_folder(folder: Path) -> str:
-    """Return the id of this folder, made at the first call; empty if its file system has no extended attributes."""
+    """Return the id of this folder, made at the first call if its disk takes one: a read-only disk does not."""
     with suppress(OSError):
         os.setxattr(folder, _FOLDER_MARK, secrets.token_hex(8).encode(), os.XATTR_CREATE)
     return folder_mark(folder)

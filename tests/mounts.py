@@ -73,9 +73,12 @@ def without_sockets(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """`folder` as on a read-only mount: nothing in it can be made, changed, moved or removed."""
-    with _or_skip(), _mounted(folder, "--bind", str(folder)):
+def read_only(folder: Path, source: Path | None = None) -> Iterator[None]:
+    """`folder` as on a read-only mount: nothing in it can be made, changed, moved or removed.
+
+    source: the folder that is mounted there; by default `folder` itself.
+    """
+    with _or_skip(), _mounted(folder, "--bind", str(source or folder)):
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], capture_output=True, check=True)
         yield
 

@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from eventvault.files import mark_folder
 from eventvault.restore import drop_folder
 from eventvault.restore.drop_folder import DroppedFile, Note
 from eventvault.settings import Settings
+from tests.mounts import read_only
 from tests.restoring import drafts, flip, make_archive, prefixes, problem_codes
 from tests.stores import running_service
 
@@ -324,3 +326,25 @@ def test_a_large_file_is_read_in_pieces(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 2**20
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("starts_without", [1, 2])
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_starts_while_the_disk_of_restore_is_not_mounted_forget_nothing(
+    settings: Settings, tmp_path: Path, starts_without: int, is_marked: bool
+) -> None:
+    """A read-only disk, from which nothing can be moved, takes no mark either; an earlier start may have made one."""
+    disk = tmp_path / "disk"
+    make_archive(disk / "a.tar.gz", "new")
+    settings.restore_dir.mkdir(parents=True)
+    if is_marked:
+        mark_folder(disk)
+    with read_only(settings.restore_dir, disk), running_service(settings) as service:
+        service.append(drafts(1, "later"))
+        assert problem_codes(service) == ["restore_not_moved"]
+    for _ in range(starts_without):
+        with running_service(settings) as service:
+            assert (prefixes(service), problem_codes(service)) == (PRESENT, [])
+    with read_only(settings.restore_dir, disk), running_service(settings) as service:
+        assert (prefixes(service), problem_codes(service)) == (PRESENT, ["restore_not_moved"])
