@@ -21,7 +21,7 @@ help:
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past: one of them'
-	@echo 'make docs         write docs/settings.md, .env.example and docs/source-map.md from the code'
+	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and the caches of the checks'
 
@@ -72,6 +72,7 @@ bench-journal: $(VENV)/dev.installed
 
 docs: $(VENV)/runtime.installed
 	@$(BIN)/python -m eventvault.settings_docs
+	@$(BIN)/python -m app.errors_docs
 	@$(BIN)/python scripts/source_map.py
 
 lock: $(VENV)/dev.installed

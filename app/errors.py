@@ -1,10 +1,9 @@
-"""Maps every error to an HTTP answer: `HTTP_STATUSES` is the one table from an error's code to its status.
+"""Answers every error in one form; `app.error_codes` has the status of each code.
 
     {"success": false, "code": "backup_not_found", "error": "…", "hint": "…"}
 
 Every error has this form: those of the core (`eventvault.errors`), of the framework, and unexpected exceptions. A
-traceback never leaves the process; the log has it beside the `reference` of the answer. The command line's table from
-codes to exit codes is in `app.cli.exits`.
+traceback never leaves the process; the log has it beside the `reference` of the answer.
 """
 
 from __future__ import annotations
@@ -12,77 +11,20 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Flask, Response, request
 from flask_smorest import Api
 from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
+from app.error_codes import ANSWERS
 from app.replies import ReplySchema, reply
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 
 log = logging.getLogger("eventvault.http")
 
-
-class ErrorStatus(NamedTuple):
-    """An HTTP status. retry_after: seconds for `Retry-After`, if the error may go away by itself."""
-
-    status: int
-    retry_after: int | None = None
-
-
-HTTP_STATUSES: dict[str, ErrorStatus] = {
-    "malformed": ErrorStatus(400),
-    "forbidden": ErrorStatus(403),
-    "event_not_found": ErrorStatus(404),
-    "backup_not_found": ErrorStatus(404),
-    "undo_not_found": ErrorStatus(404),
-    "problem_not_found": ErrorStatus(404),
-    "backup_exists": ErrorStatus(409),
-    "backup_protected": ErrorStatus(409),
-    "backups_changed": ErrorStatus(409),
-    "restore_running": ErrorStatus(409),
-    "nothing_to_undo": ErrorStatus(409),
-    "nothing_to_accept": ErrorStatus(409),
-    "partition_not_stopped": ErrorStatus(409),
-    "generation_left_behind": ErrorStatus(409),
-    "database_present": ErrorStatus(409),
-    "nothing_to_recover": ErrorStatus(409),
-    "service_running": ErrorStatus(409),
-    "too_large": ErrorStatus(413),
-    "unsupported_media_type": ErrorStatus(415),
-    "invalid": ErrorStatus(422),
-    "archive_damaged": ErrorStatus(422),
-    "archive_incomplete": ErrorStatus(422),
-    "archive_unsafe": ErrorStatus(422),
-    "archive_alien": ErrorStatus(422),
-    "archive_too_new": ErrorStatus(422),
-    "archive_unreadable": ErrorStatus(503, 5),
-    "journal_damaged": ErrorStatus(422),
-    "moment_unavailable": ErrorStatus(422),
-    "journal_failed": ErrorStatus(503, 5),
-    "internal_error": ErrorStatus(500),
-    "invalid_settings": ErrorStatus(500),
-    "cancelled": ErrorStatus(503, 5),
-    "database_error": ErrorStatus(503, 30),
-    "database_damaged": ErrorStatus(503, 30),
-    "database_too_new": ErrorStatus(503, 30),
-    "database_locked": ErrorStatus(503, 5),
-    "database_missing": ErrorStatus(503, 30),
-    "write_failed": ErrorStatus(503, 1),
-    "backups_unavailable": ErrorStatus(503, 5),
-    "store_unavailable": ErrorStatus(503, 1),
-    "store_stopping": ErrorStatus(503, 1),
-    "restoring": ErrorStatus(503, 2),
-    "too_busy": ErrorStatus(503, 5),
-    "outcome_unknown": ErrorStatus(503, 5),
-    "disk_failed": ErrorStatus(503, 5),
-    "kafka_not_configured": ErrorStatus(503, 30),
-    "kafka_unreachable": ErrorStatus(503, 5),
-    "no_space": ErrorStatus(507),
-}
-"""Error code of the core → HTTP status. A code that is missing here is answered as `internal_error`."""
 
 _HTTP_CODES = {
     400: ("malformed", "check the request's syntax"),
@@ -128,6 +70,8 @@ def install(app: Flask) -> None:
     """Register the handlers that answer every exception of `app` in the error form."""
     app.register_error_handler(EventVaultError, core_error_response)
     app.register_error_handler(HTTPException, http_exception_response)
+    for kind in SYSTEM_ERRORS:
+        app.register_error_handler(kind, system_error_response)
     app.register_error_handler(Exception, unexpected_error_response)
 
 
@@ -142,13 +86,20 @@ def error_body_for_status(status: int, message: str) -> dict[str, Any]:
 
 
 def core_error_response(error: EventVaultError) -> Response:
-    answer = HTTP_STATUSES.get(error.code, HTTP_STATUSES["internal_error"])
-    if answer.status == 500:
+    answer = ANSWERS.get(error.code, ANSWERS["internal_error"])
+    if answer.status is None or answer.status == 500:
         return unexpected_error_response(error)
     response = reply(error_body(error.code, error.message, error.hint, error.details), answer.status)
     if answer.retry_after is not None:
         response.headers["Retry-After"] = str(answer.retry_after)
     return response
+
+
+def system_error_response(error: Exception) -> Response:
+    """Answer what the system said to this process, as the store answers what it said there (`as_answer`)."""
+    answer = as_answer(f"{request.method} {request.path}", error)
+    log.error("%s", answer)
+    return core_error_response(answer)
 
 
 def http_exception_response(error: HTTPException) -> Response:

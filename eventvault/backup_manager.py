@@ -7,9 +7,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from eventvault import __version__, data_folders
 from eventvault.backups.installation_folder import check_folder
@@ -46,9 +46,7 @@ class BackupManager:
             check_folder(settings)
         make_folders(settings)
         client = StoreClient.over(self._spawner)
-        with FileLock(
-            str(settings.storage_dir / data_folders.INITIALIZE_LOCK), timeout=_LOCK_SECONDS, thread_local=False
-        ):
+        with self._one_process_at_a_time(), contextlib.suppress(EventVaultError):  # each request and health say so
             if self._spawner.mode == "service":
                 announce_start(settings.storage_dir, self._spawner.service)
                 self._spawner.ensure_own(self._is_own, time.monotonic() + _OWN_STORE_SECONDS)
@@ -58,6 +56,18 @@ class BackupManager:
             if os.environ.get(MASTER_VARIABLE) != str(os.getpid()):
                 lifeline.start_all()
         return client
+
+    @contextlib.contextmanager
+    def _one_process_at_a_time(self) -> Iterator[None]:
+        path = self._settings.storage_dir / data_folders.INITIALIZE_LOCK
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(str(path), timeout=_LOCK_SECONDS, thread_local=False))
+            except Timeout:
+                raise
+            except OSError as error:  # on a read-only disk, say
+                log.warning("%s cannot be locked: %s", path, error)
+            yield
 
     def _is_own(self, hello: Hello) -> bool:
         """Whether a store belongs to this start of the service, as one that is a service of its own does."""

@@ -15,7 +15,10 @@ from eventvault.system_errors import is_disk_full, number_of, reason_of, text_of
 
 SYSTEM_ERRORS = (OSError, plyvel.Error, MemoryError)
 """What a call of the system, or of LevelDB, raises."""
-_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What passes by itself: the machine or the process has too little memory or too few descriptors."""
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 def is_damage(error: BaseException) -> bool:
@@ -29,15 +32,28 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, plyvel.IOError) and number_of(error) == errno.EINVAL and place.endswith((".ldb", ".sst"))
 
 
-def as_answer(doing: str, error: BaseException) -> EventVaultError:
-    """Return what a caller is told of a system error during `doing`: NoSpace, TooBusy, or DiskFailed."""
-    message = f"{doing} failed: {reason_of(error)}"
+def as_answer(doing: str, error: BaseException, other: type[EventVaultError] = DiskFailed) -> EventVaultError:
+    """Return what a caller is told of a system error during `doing`: NoSpace, TooBusy, or an `other` one."""
+    kind = NoSpace if is_disk_full(error) else TooBusy if is_busy(error) else other
+    return kind(f"{doing} failed: {reason_of(error)}", hint=advice(error))
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether the machine or the process has too little memory or too few descriptors."""
+    return number_of(error) in BUSY
+
+
+def advice(error: BaseException) -> str:
+    """Return what an operator can do about a system error, by its number."""
     if is_disk_full(error):
-        return NoSpace(message, hint="free some space (or raise the quota) on that disk and try again")
-    if number_of(error) in _BUSY:
-        return TooBusy(
-            message, hint="the machine or the process has too little memory or too few descriptors; try again"
-        )
-    return DiskFailed(
-        message, hint="check that disk, its mount and its permissions; the system's log says more. It is tried again"
-    )
+        return "free some space or inodes (or raise the quota) on that disk; then it works again by itself"
+    if is_busy(error):
+        return "the machine or the process has too little memory or too few descriptors; try again"
+    number = number_of(error)
+    if number in _DENIED:
+        return "let the user of the service read and write it; then it works again by itself"
+    if number == errno.EROFS:
+        return "mount that file system so that it can be written; then it works again by itself"
+    if number in _ABSENT:
+        return "make sure that it exists and that its disk is mounted; then it works again by itself"
+    return "check that disk and its mount, of which the system's log says more; it is tried again"

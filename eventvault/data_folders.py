@@ -75,3 +75,8 @@ TEMPORARY_SUFFIX = ".tmp"
 
 # Below RESTORE_DIR.
 RESTORED = "restored"
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file or folder of this name lasts no longer than the work that made it."""
+    return name.startswith(STORAGE_TEMPORARY_PREFIXES) or (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX))

@@ -184,6 +184,12 @@ class JournalDamaged(ArchiveError):
     code = "journal_damaged"
 
 
+class JournalUnreadable(JournalDamaged):
+    """The system could not read a segment, which may be good; `segment` (in details) is its path."""
+
+    code = "journal_unreadable"
+
+
 class JournalFailed(EventVaultError):
     """The journal is behind: the latest events are in the database only."""
 
@@ -310,6 +316,7 @@ def _tree(root: type[EventVaultError]) -> list[type[EventVaultError]]:
 
 def from_wire(wire: Mapping[str, Any]) -> EventVaultError:
     """Return the error that `to_wire` wrote, of the same class if this version knows the code."""
-    by_code = {cls.code: cls for cls in reversed(_tree(EventVaultError))}
+    classes = (cls for cls in _tree(EventVaultError) if cls.__module__ == __name__)
+    by_code = {cls.code: cls for cls in classes}  # of two classes with one code, the derived one
     cls = by_code.get(wire["code"], EventVaultError)
     return cls(wire["message"], hint=wire["hint"], **wire.get("details", {}))

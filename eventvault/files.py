@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import fnmatch
 import os
 import secrets
 import shutil
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -127,6 +129,25 @@ def can_sync_folder(folder: Path) -> bool:
     finally:
         os.close(handle)
     return True
+
+
+def temporary_folder() -> Path:
+    """Return the system's temporary folder. Python looks for one that works, which must not fail when a disk does."""
+    with suppress(OSError):
+        return Path(tempfile.gettempdir())
+    return Path("/tmp")
+
+
+def matching(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the entries of `folder` whose names match, in order; none if there is no such folder. Raises OSError.
+
+    `Path.glob` takes a folder that cannot be listed for an empty one.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in paths if fnmatch.fnmatchcase(path.name, pattern)]
 
 
 def make_folder(folder: Path) -> None:

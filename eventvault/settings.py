@@ -271,7 +271,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 def make_folders(settings: Settings) -> None:
     """Make the three data folders if they are missing. Raises InvalidSettings that names all that cannot be made.
 
-    STORAGE_DIR must also be writable. If another folder is not, the service runs and health reports it.
+    STORAGE_DIR must also be writable, unless a database in it can be read meanwhile. If another folder is not, the
+    service runs and health reports it.
     """
     problems = []
     for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
@@ -280,7 +281,8 @@ def make_folders(settings: Settings) -> None:
             make_folder(folder)
         except OSError as error:
             problems.append(f"{name} {folder} cannot be made: {error.strerror}")
-    if settings.storage_dir.is_dir() and not os.access(settings.storage_dir, os.W_OK | os.X_OK):
+    writable = os.access(settings.storage_dir, os.W_OK | os.X_OK)
+    if settings.storage_dir.is_dir() and not writable and not os.access(settings.database / "CURRENT", os.R_OK):
         problems.append(f"STORAGE_DIR {settings.storage_dir} cannot be written to")
     if problems:
         raise InvalidSettings("; ".join(problems), hint="name folders that the service may write to", problems=problems)

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventvault import data_folders
-from eventvault.files import rename_durably, write_durably
+from eventvault.files import matching, rename_durably, write_durably
 
 log = logging.getLogger("BackupManager")
 
@@ -171,7 +171,7 @@ def free_path(path: Path, suffix: str) -> Path:
 
 def quarantined(path: Path) -> list[Path]:
     """Return the damaged files of this name that were quarantined. An operator removes them."""
-    return sorted(path.parent.glob(f"{path.name}{data_folders.DAMAGED_SUFFIX}*"))
+    return matching(path.parent, f"{path.name}{data_folders.DAMAGED_SUFFIX}*")
 
 
 class QuarantinedFiles:

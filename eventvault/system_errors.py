@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from eventvault import data_folders
 from eventvault.errors import NoSpace
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -39,11 +40,29 @@ def number_of(error: BaseException) -> int | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the system's words, with the path where there is one."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return text_of(error) or type(error).__name__
-    reason = os.strerror(error.errno)
-    return reason if error.filename is None else f"{reason}: {error.filename}"
+    """Return the system's words, with the path where there is one that a user knows."""
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno)
+        return f"{reason}: {_lasting(error.filename)}" if isinstance(error.filename, str | os.PathLike) else reason
+    text = text_of(error)
+    kind, _, rest = text.partition(": ")
+    path, _, reason = rest.rpartition(": ")
+    if path and reason in _NUMBERS:  # of LevelDB
+        return f"{kind}: {_lasting(path)}: {reason}"
+    return text or type(error).__name__
+
+
+def name_of(path: Path) -> str:
+    """Return what an error calls the path: users know no names of temporary files and folders."""
+    lasting = _lasting(path)
+    return str(path) if lasting == path else f"a copy in {lasting}"
+
+
+def _lasting(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or the folder that holds the temporary file or folder in it."""
+    parts = Path(path).parts
+    temporary = (number for number, part in enumerate(parts) if data_folders.is_temporary(part))
+    return Path(*parts[: next(temporary, len(parts))])
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -66,7 +85,8 @@ def reporting_no_space(doing: str) -> Iterator[None]:
             raise
         raise NoSpace(
             f"{doing} failed: {reason_of(error)}",
-            hint="free some space (or raise the quota) on that disk and try again; the unfinished file was removed",
+            hint="free some space or inodes (or raise the quota) on that disk and try again; what was unfinished was "
+            "removed",
         ) from error
 
 

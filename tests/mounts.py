@@ -73,6 +73,24 @@ def without_sockets(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def small_ext4(folder: Path, megabytes: int, *, inodes: int) -> Iterator[Path]:
+    """A disk of that size with ext4 at `folder`, for that many files and folders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder.with_name(f"{folder.name}.image")
+    with image.open("xb") as file:
+        file.truncate(megabytes * 2**20)
+    with _or_skip():
+        _run("mkfs.ext4", "-q", "-b", "4096", "-m", "0", "-N", str(inodes), str(image))
+        with _mounted(folder, "-t", "ext4", "-o", "loop", str(image)):
+            yield folder
+
+
+def make_writable(folder: Path) -> None:
+    """End what `read_only` did, while programs have files open there."""
+    subprocess.run(["mount", "-o", "remount,bind,rw", folder], capture_output=True, check=True)
+
+
+@contextmanager
 def read_only(folder: Path, source: Path | None = None) -> Iterator[None]:
     """`folder` as on a read-only mount: nothing in it can be made, changed, moved or removed.
 

@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 from app.cli import exits
 from app.cli.trust import trust
 from app.edge import current_edge
-from eventvault.errors import EventVaultError, InvalidInput
+from eventvault.errors import InvalidInput
 
 group = AppGroup("backup", help="Backups and recovery.")
 group.add_command(trust)
@@ -30,10 +30,8 @@ def recover(*, yes: bool, as_json: bool) -> None:
         error = InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
         exits.exit_with_error(error, as_json=True)
     command = RecoverCommand(current_edge().settings)
-    try:
+    with exits.reporting_errors(as_json=as_json):
         sources = command.require_sources()
-    except EventVaultError as error:
-        exits.exit_with_error(error, as_json=as_json)
     if not yes:
         click.confirm(f"Recover {current_edge().settings.database} from {sources}?", abort=True, err=True)
     exits.run_and_print(command.run, _describe, as_json=as_json)

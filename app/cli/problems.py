@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 from app.cli import exits
 from app.edge import current_store
 from app.streaming import retry_while_store_is_away
-from eventvault.errors import EventVaultError, InvalidInput, NothingToAccept
+from eventvault.errors import InvalidInput, NothingToAccept
 from eventvault.problems import CONSEQUENCES
 
 group = AppGroup("problems", help="Problems, and decisions about them.")
@@ -39,11 +39,9 @@ def accept(*, code: str, about: str | None, yes: bool, as_json: bool) -> None:
     if not yes and (as_json or not sys.stdin.isatty()):
         error = InvalidInput("this must be confirmed, and nobody can be asked; nothing was changed", hint="add --yes")
         exits.exit_with_error(error, as_json=as_json)
-    try:
-        if not yes:
+    if not yes:
+        with exits.reporting_errors(as_json=as_json):
             _confirm(code, about)
-    except EventVaultError as error:
-        exits.exit_with_error(error, as_json=as_json)
     exits.run_and_print(lambda: _accept(code, about), _describe_accepted, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from app.streaming import retry_while_store_is_away
 from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
+from eventvault.damage import as_answer
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.start.lost import RecoverySources, find_recovery_sources, is_lost
 from eventvault.settings import Settings
@@ -67,7 +68,7 @@ class RecoverCommand:
         try:
             return find_recovery_sources(Catalogue(backups, installation_of(self._settings)), JournalFolder(backups))
         except OSError as error:
-            raise errors.BackupsUnavailable(f"{backups} cannot be read: {error}", hint="make it readable") from error
+            raise as_answer(f"reading {backups}", error, errors.BackupsUnavailable) from error
 
     def _wait(self, client: StoreClient) -> dict[str, Any]:
         """Return the store's status once it has recovered. Raises the error that stopped the recovery."""

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 import eventvault
-from eventvault import clock, file_modes, folder_abilities, logs
+from eventvault import clock, data_folders, file_modes, folder_abilities, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
@@ -33,10 +33,11 @@ from eventvault.store.process.ownership import (
     remember_starts,
     starts_to_serve,
 )
-from eventvault.store.process.spawn import SPAWNER_VARIABLE, socket_of
+from eventvault.store.process.spawn import SPAWNER_VARIABLE, report_failure
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
 from eventvault.store.service import StoreService
+from eventvault.system_errors import reason_of
 
 log = logging.getLogger("BackupManager")
 
@@ -57,26 +58,35 @@ def main() -> int:
         make_folders(settings)
         folder_abilities.check_storage(settings)
         folder_abilities.ensure_temporary_folder(settings)
+        lock = OwnerLock(settings.storage_dir)
+        refusal = _refusal(arguments, settings, lock)
+        if refusal:
+            log.info("%s", refusal)
+            report_failure(refusal)
+            return 0
+        _heed_last_words(settings.storage_dir)
+        _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
+        report_failure(error.message)
         return INVALID_SETTINGS_STATUS
-    lock = OwnerLock(settings.storage_dir)
-    if not lock.acquire():
-        log.info("another store process owns the database")
-        return 0
-    if arguments.mode == "command" and announced_starts(settings.storage_dir):
-        log.info("no store is started for a command, as the service is starting")
-        return 0
-    if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
-        log.info("no store is started, as the service that it belongs to has ended")
-        return 0
-    _heed_last_words(settings.storage_dir)
-    try:
-        _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except (EventVaultError, *SYSTEM_ERRORS) as error:
-        log.error("the store cannot start: %s", error)  # noqa: TRY400 - what the system says needs no traceback
+        reason = f"the store cannot start: {reason_of(error)}"
+        log.error("%s", reason)  # noqa: TRY400 - what the system says needs no traceback
+        report_failure(reason)
         return 1
     return 0
+
+
+def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock) -> str:
+    """Take the lock, and return why this store shall not serve nevertheless; empty if it shall."""
+    if not lock.acquire():
+        return f"another process owns the database: it holds {settings.storage_dir / data_folders.OWNER_LOCK}"
+    if arguments.mode == "command" and announced_starts(settings.storage_dir):
+        return "no store is started for a command, as the service is starting"
+    if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
+        return "no store is started, as the service that it belongs to has ended"
+    return ""
 
 
 def _heed_last_words(storage_dir: Path) -> None:
@@ -106,7 +116,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     server = StoreServer(
         service,
         hello,
-        socket_of(settings.storage_dir),
+        settings.storage_dir,
         linger=mode != "standalone",
         owns=lock.holds,
         spawner=int(spawner) if spawner else None,

@@ -14,6 +14,7 @@ from isal import isal_zlib
 
 from eventvault.archive.locks import shared_lock
 from eventvault.archive.progress import ProgressCounter
+from eventvault.damage import advice
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveDamaged,
@@ -95,7 +96,7 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
         except OSError as error:
             raise ArchiveUnreadable(
                 f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
-                hint="make sure that the service may read the file",
+                hint=advice(error),
             ) from error
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

@@ -10,7 +10,7 @@ from pathlib import Path
 from eventvault.archive.source import OpenArchive
 from eventvault.errors import ArchiveUnsafe, NoSpace
 from eventvault.files import free_bytes, make_folder, sync_folder, sync_tree
-from eventvault.system_errors import reporting_no_space
+from eventvault.system_errors import name_of, reporting_no_space
 
 MAX_DEFLATE_RATIO = 1032
 """Deflate makes at most 1032 bytes of one (zlib's technical notes, "Maximum Compression Factor")."""
@@ -27,7 +27,7 @@ def new_folder(target: Path, *, durable: bool = True) -> Iterator[Path]:
 
     Raises FileExistsError if `target` exists, which then does not change, and NoSpace if the disk is full.
     """
-    with reporting_no_space(f"unpacking into {target}"):
+    with reporting_no_space(f"unpacking into {name_of(target)}"):
         make_folder(target.parent)
         target.mkdir()
         try:

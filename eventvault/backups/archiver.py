@@ -21,7 +21,7 @@ from eventvault.backups.shared_damage import mark_sharing
 from eventvault.backups.shared_runs import ClonedRun
 from eventvault.chores import Chores
 from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
-from eventvault.files import FileIdentity
+from eventvault.files import FileIdentity, matching
 from eventvault.settings import Settings
 
 CHECK_AT_ONCE_BYTES = 32 * 2**20
@@ -123,5 +123,5 @@ def _may_be_copied_from(entry: BackupEntry) -> bool:
 def _remove_unfinished(path: Path) -> None:
     """Remove the temporary file of the archive `path` that a killed chore left; one that fails removes it itself."""
     with suppress(OSError):
-        for file in path.parent.glob(f".{path.name}.*{data_folders.TEMPORARY_SUFFIX}"):
+        for file in matching(path.parent, f".{path.name}.*{data_folders.TEMPORARY_SUFFIX}"):
             file.unlink()

@@ -29,15 +29,15 @@ from eventvault.backups.entry import BackupEntry, Check
 from eventvault.backups.order import newest_first
 from eventvault.backups.shared_runs import SharedRuns
 from eventvault.clock import Clock
+from eventvault.damage import as_answer
 from eventvault.errors import (
     ArchiveAlien,
     ArchiveError,
     ArchiveIncomplete,
     ArchiveUnreadable,
     BackupNotFound,
-    BackupsChanged,
     BackupsUnavailable,
-    NoSpace,
+    EventVaultError,
 )
 from eventvault.files import FileIdentity, sync_folder
 
@@ -51,7 +51,7 @@ class Catalogue:
     kind: how to read an archive (`eventvault.archive.reader`). key: returns the key of this installation; if it cannot
     be read, no seal proves anything meanwhile. trust: returns what an operator trusts besides. generations: returns
     those of the open database, oldest first. check_folder: raises BackupsChanged if nothing may be written to
-    `backup_dir`. Every method may raise BackupsUnavailable.
+    `backup_dir`. Every method may raise BackupsUnavailable, or what the system says (`as_answer`).
     """
 
     def __init__(
@@ -278,7 +278,7 @@ class Catalogue:
         try:
             catalogue_file.save(self._folder, records)
         except OSError as error:
-            raise self._unavailable(f"writing {self._folder / data_folders.CATALOGUE}", error) from error
+            raise self._unavailable(f"writing {data_folders.CATALOGUE}", error) from error
         with self._lock:
             self._loaded = FileIdentity.at(self._folder / data_folders.CATALOGUE)
 
@@ -292,7 +292,7 @@ class Catalogue:
                     self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
                     self._loaded = FileIdentity.at(path)
             except OSError as error:
-                raise self._unavailable(f"reading {path}", error) from error
+                raise self._unavailable(f"reading {path.name}", error) from error
             return self._records
 
     def _remember(self, before: Records, probed: Records) -> None:
@@ -309,7 +309,7 @@ class Catalogue:
             try:
                 self._save(self._remembered())
                 self._unsaved = False
-            except (BackupsChanged, BackupsUnavailable, NoSpace):
+            except EventVaultError:
                 pass
             finally:
                 self._saving.release()
@@ -430,11 +430,8 @@ class Catalogue:
             unreadable=record.probe_failed and record.unreadable,
         )
 
-    def _unavailable(self, doing: str, error: OSError) -> BackupsUnavailable:
-        return BackupsUnavailable(
-            f"{doing} failed: {error.strerror or error}: {error.filename or self._folder}",
-            hint=f"make sure that {self._folder} exists and that the service may read and write it",
-        )
+    def _unavailable(self, doing: str, error: OSError) -> EventVaultError:
+        return as_answer(f"{doing} in {self._folder}", error, BackupsUnavailable)
 
 
 def _without_summary(record: ArchiveRecord) -> ArchiveRecord:

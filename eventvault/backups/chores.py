@@ -18,6 +18,7 @@ from eventvault.archive.stored import Clone
 from eventvault.backups import table_digests
 from eventvault.backups.shared_runs import ClonedRun, SharedRuns
 from eventvault.backups.table_check import check_now, checking_tables
+from eventvault.damage import as_answer
 from eventvault.errors import BackupsUnavailable
 from eventvault.files import FileIdentity
 
@@ -83,10 +84,7 @@ def write_archive(
     except FileExistsError:
         return {"exists": True}
     except OSError as error:
-        raise BackupsUnavailable(
-            f"writing {target} failed: {error.strerror}",
-            hint=f"make sure that {target.parent} exists and that the service may write to it",
-        ) from error
+        raise as_answer(f"writing {target}", error, BackupsUnavailable) from error
     table_digests.save_digests(Path(storage), written.manifest, fingerprints, unchecked)
     result = {"size": written.size, "digest": written.digest, "verified": clock.now() if at_once else None}
     clones = [_describe(clone, paths[clone.number].name) for clone in written.clones]

@@ -7,7 +7,7 @@ from pathlib import Path
 from eventvault import data_folders
 from eventvault.backups.installation_key import load_keys
 from eventvault.backups.trust import TrustList
-from eventvault.errors import BackupsUnavailable, EventVaultError
+from eventvault.errors import EventVaultError
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.small_files import QuarantinedFiles
@@ -75,7 +75,7 @@ def _name(path: Path) -> str:
 def _unreadable_trust(settings: Settings) -> list[Problem]:
     try:
         TrustList(settings).entries()
-    except BackupsUnavailable as error:
+    except EventVaultError as error:
         message = f"{error.message}; until then only this installation's own archives are trusted"
         hint = "make it readable for the user of the service, and run `flask backup trust` as that user"
         return [Problem("trust_unreadable", message, hint)]

@@ -18,7 +18,7 @@ from eventvault import data_folders, small_files
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
-from eventvault.errors import BackupsChanged, BackupsUnavailable, NoSpace
+from eventvault.errors import EventVaultError
 from eventvault.files import FileIdentity
 from eventvault.small_files import SmallFileDamaged
 
@@ -63,7 +63,7 @@ class ArchiveHeads:
         unread = any(entry.problem is not None and entry.generation is None for entry in entries)
         document = _Document("" if unread else before, self._catalogue_identity(), _heads_of(entries))
         if document != self._saved:
-            with suppress(OSError, BackupsChanged, BackupsUnavailable, NoSpace):  # it is only a cache
+            with suppress(OSError, EventVaultError):  # it is only a cache
                 self._catalogue.check_folder()
                 small_files.write(self._folder / data_folders.HEADS, document)
                 self._saved = document

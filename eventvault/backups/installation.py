@@ -21,7 +21,8 @@ from eventvault.backups.installation_id import (
     read_plain,
     write_id,
 )
-from eventvault.errors import BackupsChanged, BackupsUnavailable, NoSpace
+from eventvault.damage import as_answer
+from eventvault.errors import BackupsUnavailable, EventVaultError, TooBusy
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -42,11 +43,11 @@ def installation_of(settings: Settings) -> str:
         try:
             installation_key.yield_to_backups(settings)
         except OSError as error:
-            raise _unavailable("could not be chosen", error) from error
+            raise _unavailable("choosing", error) from error
     identity = _present_id(settings) or secrets.token_hex(8)
     try:
         ensure_installation(settings, identity)
-    except (BackupsChanged, BackupsUnavailable, NoSpace) as error:
+    except EventVaultError as error:
         log.warning("%s", error)
     return identity
 
@@ -57,7 +58,7 @@ def ensure_installation(settings: Settings, identity: str) -> None:
     Without the id, archives are not recognised as ours if the database is lost. Raises BackupsUnavailable, NoSpace, or
     BackupsChanged if BACKUP_DIR belongs to another installation; then nothing is written.
     """
-    with suppress(BackupsUnavailable):  # `ensure_key` raises it again below
+    with suppress(BackupsUnavailable, TooBusy):  # `ensure_key` raises it again below
         installation_key.load_keys(settings)
     _write_id(settings.storage_dir, identity)
     check_folder(settings)
@@ -70,7 +71,7 @@ def _write_id(folder: Path, identity: str) -> None:
         with _ensuring:
             write_id(folder, identity)
     except OSError as error:
-        raise _unavailable("could not be written", error) from error
+        raise _unavailable("writing", error) from error
 
 
 def _present_id(settings: Settings) -> str | None:
@@ -91,12 +92,9 @@ def _present_id(settings: Settings) -> str | None:
         if identity is not None:
             return identity
     if failures:
-        raise _unavailable("cannot be read", failures[0]) from failures[0]
+        raise _unavailable("reading", failures[0]) from failures[0]
     return None
 
 
-def _unavailable(what: str, error: OSError) -> BackupsUnavailable:
-    return BackupsUnavailable(
-        f"the id of this installation {what}: {error}",
-        hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR",
-    )
+def _unavailable(doing: str, error: OSError) -> EventVaultError:
+    return as_answer(f"{doing} the id of this installation", error, BackupsUnavailable)

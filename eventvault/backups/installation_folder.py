@@ -22,6 +22,7 @@ from eventvault import clock, data_folders, small_files
 from eventvault.archive import reader
 from eventvault.backups import installation_id, names
 from eventvault.backups.installation_key import load_keys
+from eventvault.damage import as_answer
 from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError, NoSpace
 from eventvault.files import make_folder, remove_durably, sync_folder
 from eventvault.problems import Problem
@@ -54,10 +55,7 @@ def check_folder(settings: Settings) -> None:
         if reason is None:
             _bind_if_needed(settings)
     except OSError as error:
-        raise BackupsUnavailable(
-            f"BACKUP_DIR cannot be examined: {error}",
-            hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR",
-        ) from error
+        raise as_answer(f"examining BACKUP_DIR {settings.backup_dir}", error, BackupsUnavailable) from error
     if reason is not None:
         raise BackupsChanged(reason, hint=_HINT)
 

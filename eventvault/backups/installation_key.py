@@ -19,7 +19,8 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.backups.installation_id import has_no_database, peek_id
-from eventvault.errors import BackupsChanged, BackupsUnavailable
+from eventvault.damage import as_answer
+from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError
 from eventvault.files import make_folder, remove_durably
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
@@ -49,7 +50,7 @@ def ensure_key(settings: Settings) -> bytes:
                 if present is None:
                     _add(path, key, settings)
         except OSError as error:
-            raise _unavailable(f"the key of this installation could not be written: {error}") from error
+            raise _unavailable("writing the key of this installation", error) from error
         return key
 
 
@@ -68,7 +69,7 @@ def renew_key(settings: Settings) -> None:
             remove_durably(in_backups)
             small_files.write(in_storage, _KeyFile(1, secrets.token_bytes(KEY_BYTES).hex()), mode=0o600)
         except OSError as error:
-            raise _unavailable(f"a new key could not be written: {error}") from error
+            raise _unavailable("writing a new key", error) from error
     ensure_key(settings)
 
 
@@ -93,7 +94,7 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
             hint="move that file out of its folder: the copy in the other folder, or else a new key, takes its place",
         ) from error
     except OSError as error:
-        raise _unavailable(f"the key of this installation cannot be read: {error}") from error
+        raise _unavailable("reading the key of this installation", error) from error
     if strange or (stored and beside_archives and not hmac.compare_digest(stored, beside_archives)):
         raise _changed(settings)
     return stored, beside_archives
@@ -101,7 +102,7 @@ def load_keys(settings: Settings) -> tuple[bytes | None, bytes | None]:
 
 def present_key(settings: Settings) -> bytes | None:
     """Return the key that counts; None if there is none, or if it cannot be read."""
-    with suppress(BackupsUnavailable, BackupsChanged):
+    with suppress(EventVaultError):
         return next(filter(None, load_keys(settings)), None)
     with suppress(OSError, SmallFileDamaged):
         return read_key(_paths(settings)[0])
@@ -123,7 +124,7 @@ def check_readable(settings: Settings) -> None:
             with suppress(SmallFileDamaged):
                 read_key(path)
         except OSError as error:
-            raise _unavailable(f"the key of this installation cannot be read: {error}") from error
+            raise _unavailable("reading the key of this installation", error) from error
 
 
 def has_foreign_backups(settings: Settings) -> bool:
@@ -132,7 +133,7 @@ def has_foreign_backups(settings: Settings) -> bool:
         load_keys(settings)
     except BackupsChanged:
         return True
-    except BackupsUnavailable:
+    except EventVaultError:
         pass
     return False
 
@@ -177,7 +178,5 @@ def _changed(settings: Settings) -> BackupsChanged:
     )
 
 
-def _unavailable(message: str) -> BackupsUnavailable:
-    return BackupsUnavailable(
-        message, hint="make sure that the service may create, read and write BACKUP_DIR and STORAGE_DIR"
-    )
+def _unavailable(doing: str, error: OSError) -> EventVaultError:
+    return as_answer(doing, error, BackupsUnavailable)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from eventvault import clock
 from eventvault.backups.create import BackupMaker
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
 from eventvault.settings import Settings
 
@@ -75,13 +76,14 @@ class AutoBackup:
             self._last["lastOutcome"] = created.backup.name if created else "skipped: nothing changed"
         except Cancelled:
             return
-        except (EventVaultError, OSError) as error:
-            log.exception("the periodic backup failed")
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            answer = error if isinstance(error, EventVaultError) else as_answer("the backup", error)
+            message = f"the periodic backup failed: {answer.message}"
+            log.error("%s", message)  # noqa: TRY400 - the reason is known
             self._failed_at = time.monotonic()
-            hint = getattr(error, "hint", "") or "the log has the details"
-            damaged = isinstance(error, DatabaseDamaged)
-            self._problem = None if damaged else EventVaultError(f"the periodic backup failed: {error}", hint=hint)
-            self._last["lastOutcome"] = f"failed: {error}"
+            damaged = isinstance(answer, DatabaseDamaged)
+            self._problem = None if damaged else type(answer)(message, hint=answer.hint)
+            self._last["lastOutcome"] = f"failed: {answer.message}"
 
 
 def first_delay(interval: int, newest: int | None, now: int) -> int:

@@ -21,6 +21,7 @@ from eventvault import clock, data_folders, small_files
 from eventvault.archive.proof import Trust
 from eventvault.backups.installation_id import peek_id
 from eventvault.backups.installation_key import present_key, read_key
+from eventvault.damage import as_answer
 from eventvault.errors import BackupNotFound, BackupsUnavailable, InvalidInput
 from eventvault.files import make_folder
 from eventvault.settings import Settings
@@ -61,7 +62,7 @@ class TrustList:
         self._path = settings.storage_dir / data_folders.TRUSTED
 
     def entries(self) -> list[Trusted]:
-        return self._doing("read", self._read)
+        return self._doing("reading", self._read)
 
     def trust(self) -> Trust:
         """Return what counts now. A list that cannot be read counts as empty, a damaged one is quarantined."""
@@ -78,7 +79,7 @@ class TrustList:
         Raises BackupNotFound if there is no file, InvalidInput if it holds no key.
         """
         try:
-            key = self._doing("read", lambda: read_key(path), path)
+            key = self._doing("reading", lambda: read_key(path), path)
         except SmallFileDamaged as error:
             raise InvalidInput(str(error), hint="copy the key's file again from the other installation") from error
         if key is None:
@@ -134,16 +135,13 @@ class TrustList:
         def write() -> None:
             small_files.write(self._path, _TrustFile(1, entries), mode=0o600)
 
-        self._doing("written", write)
+        self._doing("writing", write)
 
-    def _doing(self, what: str, work: Callable[[], Result], path: Path | None = None) -> Result:
+    def _doing(self, doing: str, work: Callable[[], Result], path: Path | None = None) -> Result:
         try:
             return work()
         except OSError as error:
-            raise BackupsUnavailable(
-                f"{path or self._path} cannot be {what}: {error.strerror or error}",
-                hint="run the command as the user of the service, who may read and write STORAGE_DIR",
-            ) from error
+            raise as_answer(f"{doing} {path or self._path}", error, BackupsUnavailable) from error
 
 
 def _lock(folder: int) -> None:

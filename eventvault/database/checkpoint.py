@@ -32,7 +32,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseError
 from eventvault.files import copy_range
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, Version, read_current, read_version
-from eventvault.system_errors import reporting_no_space
+from eventvault.system_errors import name_of, reporting_no_space
 
 MAX_TRIES = 20
 """Tries before a checkpoint fails; each of them met a compaction that removed a table in between."""
@@ -90,7 +90,7 @@ def take_checkpoint(
     `max_tries` times, what the system says (`as_answer`), and what `pause_writes` raises; `staging` is removed then.
     Raises FileExistsError if `staging` exists, and does not touch it.
     """
-    with reporting_no_space(f"making {staging}"):
+    with reporting_no_space(f"making {name_of(staging)}"):
         staging.mkdir()
     try:
         with reporting_no_space(f"taking a checkpoint of {database}"):

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import plyvel
 
-from eventvault.damage import is_damage
+from eventvault.damage import SYSTEM_ERRORS, is_damage
 from eventvault.database.registry import AppendBatch, BatchOutdated, EventRegistry, LookupFailed
 from eventvault.database.values import AppendResult
 from eventvault.errors import (
@@ -33,7 +33,7 @@ from eventvault.errors import (
     WriteFailed,
 )
 from eventvault.events.event import Appended
-from eventvault.system_errors import is_disk_full, text_of
+from eventvault.system_errors import is_disk_full, reason_of
 
 log = logging.getLogger("EventBus")
 
@@ -237,14 +237,14 @@ class Committer:
         began = time.monotonic()
         try:
             results, last = self._write(batches)
-        except (plyvel.Error, OSError) as error:
+        except SYSTEM_ERRORS as error:
             self._raise_damage(error)
             log.warning("a write failed; the database is reopened before anything is acknowledged: %s",
-                        text_of(error))  # fmt: skip
+                        reason_of(error))  # fmt: skip
             self._reopen_after(error)
             try:
                 results, last = self._write(batches)
-            except (plyvel.Error, OSError) as again:
+            except SYSTEM_ERRORS as again:
                 self._raise_damage(again)
                 self._reopen_after(again)
                 raise write_error(again) from again
@@ -261,12 +261,12 @@ class Committer:
                 raise failed.error from None
             return results, registry.last_sequence
 
-    def _raise_damage(self, error: plyvel.Error | OSError) -> None:
+    def _raise_damage(self, error: Exception) -> None:
         """Raise DatabaseDamaged if a merge met damage: LevelDB then refuses a write before it begins."""
         if is_damage(error):
             raise self._handle.report_damage(error, stops_writes=True) from error
 
-    def _reopen_after(self, error: plyvel.Error | OSError) -> None:
+    def _reopen_after(self, error: Exception) -> None:
         """Reopen the database. If that fails, the answer is that of the write, which may be on disk or not."""
         try:
             self._handle.reopen()
@@ -301,7 +301,7 @@ def _outcome_unknown() -> OutcomeUnknown:
 
 def write_error(error: Exception) -> EventVaultError:
     """Return NoSpace if the disk is full, else WriteFailed."""
-    text = text_of(error)
+    text = reason_of(error)
     if is_disk_full(error):
         return NoSpace(
             f"the event database could not be written: {text}",

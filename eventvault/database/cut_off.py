@@ -17,7 +17,7 @@ from pathlib import Path
 
 from eventvault.database import keys
 from eventvault.database.generation import NO_BOUND
-from eventvault.files import make_folder, remove_durably, rename_durably, write_durably
+from eventvault.files import make_folder, matching, remove_durably, rename_durably, write_durably
 from eventvault.leveldb.examine import LogState
 from eventvault.leveldb.log import Ending, read_unchecked
 from eventvault.leveldb.write_batch import put_keys
@@ -59,7 +59,7 @@ def remove_expired(folder: Path) -> None:
 
 
 def _changed(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{_CHANGED}"))
+    return matching(folder, f"*{_CHANGED}")
 
 
 def _last_event(file: Path) -> int:

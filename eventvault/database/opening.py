@@ -29,7 +29,7 @@ from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
 from eventvault.leveldb.manifest import HINT
-from eventvault.system_errors import is_lock_refused, lock_holder, text_of
+from eventvault.system_errors import is_lock_refused, lock_holder, name_of, reason_of
 
 log = logging.getLogger("EventBus")
 
@@ -76,7 +76,7 @@ def _open_examined(folder: Path) -> Any:
     try:
         return open_leveldb(folder)
     except plyvel.CorruptionError as error:
-        raise damaged(folder, text_of(error)) from error
+        raise damaged(folder, reason_of(error)) from error
 
 
 def _examine(folder: Path) -> Examination:
@@ -94,14 +94,14 @@ def _wait_until_free(folder: Path) -> None:
 
 
 def damaged(folder: Path, what: str) -> DatabaseDamaged:
-    return DatabaseDamaged(f"{folder} is damaged: {what}", hint=HINT)
+    return DatabaseDamaged(f"{name_of(folder)} is damaged: {what}", hint=HINT)
 
 
 def opening_error(folder: Path, error: Exception) -> EventVaultError:
     """Return why the database in `folder` cannot be opened: damage, what the system says, or the error itself."""
     if isinstance(error, EventVaultError):
         return error
-    return damaged(folder, text_of(error)) if is_damage(error) else as_answer(f"opening {folder}", error)
+    return damaged(folder, reason_of(error)) if is_damage(error) else as_answer(f"opening {name_of(folder)}", error)
 
 
 def check_room(database: Path) -> None:

@@ -18,6 +18,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, In
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
+from eventvault.system_errors import name_of
 
 WRITE_BUFFER_BYTES = 32 * 2**20
 CACHE_BYTES = 32 * 2**20
@@ -210,7 +211,7 @@ class EventRegistry:
         value = self.get_value(keys.event_key(sequence))
         if value is None:
             raise DatabaseDamaged(
-                f"event {sequence} is missing from {self._folder}",
+                f"event {sequence} is missing from {name_of(self._folder)}",
                 hint="restore the newest backup; POST /api/backup/restore",
             )
         return value
@@ -253,12 +254,12 @@ class EventRegistry:
         schema = self.get_value(keys.META_SCHEMA)
         if schema is None or not schema.isdigit():
             raise DatabaseDamaged(
-                f"{self._folder} has no EventVault schema key: it is not a database of EventVault",
+                f"{name_of(self._folder)} has no EventVault schema key: it is not a database of EventVault",
                 hint="put an archive of it into the restore folder to import its records",
             )
         if int(schema) > keys.SCHEMA_VERSION:
             raise DatabaseTooNew(
-                f"{self._folder} has format {int(schema)}; this version of EventVault knows up to "
+                f"{name_of(self._folder)} has format {int(schema)}; this version of EventVault knows up to "
                 f"{keys.SCHEMA_VERSION}",
                 hint="install the version that wrote it, or a later one",
             )
@@ -268,7 +269,7 @@ class EventRegistry:
             return msgspec.json.decode(self.get_value(keys.META_STORE) or b"", type=StoreIdentity)
         except msgspec.MsgspecError as error:
             raise DatabaseDamaged(
-                f"{self._folder} has no readable store identity: {error}", hint="restore the newest backup"
+                f"{name_of(self._folder)} has no readable store identity: {error}", hint="restore the newest backup"
             ) from error
 
     def _read_encoded_upto(self) -> int | None:

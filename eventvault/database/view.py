@@ -18,6 +18,7 @@ from typing import Any
 from eventvault.database.mapped import are_distrusted, copy_readable
 from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged
+from eventvault.files import matching, temporary_folder
 from eventvault.leveldb.examine import Examination, examine_database
 
 
@@ -32,7 +33,7 @@ class DatabaseView:
         self._database = database
         owner = hashlib.sha256(str(database.absolute()).encode()).hexdigest()[:16]
         self._prefix = f"eventvault-view-{owner}-"
-        self._parent = _temporary_folder()
+        self._parent = temporary_folder()
 
     def open(self) -> Any:
         """Make the view and open it with plyvel. After an error, of the system or DatabaseDamaged, there is none."""
@@ -51,9 +52,9 @@ class DatabaseView:
     def remove(self) -> None:
         """Remove the view, and those of killed processes. It must be closed."""
         self.folder, self.has_holes = None, False
-        for folder in self._parent.glob(f"{self._prefix}*"):
-            with suppress(OSError):
-                shutil.rmtree(folder)
+        with suppress(OSError):
+            for folder in matching(self._parent, f"{self._prefix}*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _fill(self, folder: Path, examination: Examination) -> None:
         for file in self._database.absolute().iterdir():
@@ -67,10 +68,3 @@ class DatabaseView:
         for log in examination.logs:  # without its torn end
             with (self._database / log.name).open("rb") as source:
                 (folder / log.name).write_bytes(source.read(log.offset))
-
-
-def _temporary_folder() -> Path:
-    """The system's temporary folder. Python looks for one that works, which must not fail just when a disk does."""
-    with suppress(OSError):
-        return Path(tempfile.gettempdir())
-    return Path("/tmp")

@@ -20,7 +20,7 @@ from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.mapped import check_if_distrusted
 from eventvault.database.opening import process_name
 from eventvault.errors import DatabaseDamaged, DatabaseLocked
-from eventvault.files import remove_durably
+from eventvault.files import matching, remove_durably
 from eventvault.foreign.source import check_bounds, correct_next_file_number
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import examine_database
@@ -72,7 +72,7 @@ def database_origin(folder: Path) -> Literal["ours", "foreign", "unknown"]:
 def _is_ours(copy: Path, folder: Path) -> bool:
     if check_bounds(copy).comparator != BYTEWISE:
         return False  # LevelDB would refuse to open it
-    logs = sorted(copy.glob("*.log"))
+    logs = matching(copy, "*.log")
     logs_folder = copy / "logs"
     logs_folder.mkdir()
     logs = [log.rename(logs_folder / log.name) for log in logs]

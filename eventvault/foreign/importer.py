@@ -24,6 +24,7 @@ from eventvault.files import removing_on_failure, sync_tree
 from eventvault.foreign.records import ForeignEvent, derived_id, map_record, original_key
 from eventvault.foreign.report import ImportReport, Renamed, make_report
 from eventvault.foreign.source import SourceDatabase, open_source
+from eventvault.system_errors import name_of
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 4 * 2**20
@@ -166,4 +167,4 @@ def _reporting_write_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, plyvel.Error) as error:
-        raise as_answer(f"importing into {target}", error) from error
+        raise as_answer(f"importing into {name_of(target)}", error) from error

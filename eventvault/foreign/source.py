@@ -19,6 +19,7 @@ from eventvault import record_size
 from eventvault.damage import is_damage
 from eventvault.database.cut_off import cut_torn_ends
 from eventvault.errors import ArchiveAlien, ArchiveDamaged, DatabaseDamaged
+from eventvault.files import matching
 from eventvault.leveldb import dialect
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.examine import Examination, examine_database, file_numbers
@@ -117,7 +118,7 @@ def check_bounds(folder: Path) -> Examination:
 
     Returns how its files are. Raises DatabaseDamaged, OtherDialect if another program than LevelDB wrote it.
     """
-    for manifest in folder.glob("MANIFEST-*"):
+    for manifest in matching(folder, "MANIFEST-*"):
         if manifest.stat().st_size > _MAX_MANIFEST_BYTES:
             raise DatabaseDamaged(f"{manifest.name} has more than {_MAX_MANIFEST_BYTES} bytes", hint=_HINT)
     examination = examine_database(folder, max_record=record_size.longest_write())

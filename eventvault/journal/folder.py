@@ -18,8 +18,8 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.database.generation import Generation, StoreIdentity, is_id
-from eventvault.errors import EventVaultError, JournalDamaged
-from eventvault.files import FileIdentity, make_folder, remove_durably, rename_durably
+from eventvault.errors import JournalDamaged, JournalUnreadable
+from eventvault.files import FileIdentity, make_folder, matching, remove_durably, rename_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
 
@@ -57,11 +57,6 @@ class QuarantinedSegment(NamedTuple):
 def segment_of(error: JournalDamaged) -> QuarantinedSegment:
     """Return the segment that an error is about."""
     return _parse_quarantined(Path(error.details["segment"]))
-
-
-def is_unreadable(error: EventVaultError) -> bool:
-    """Return True if the segment could not be read, so that it may be good, rather than being damaged."""
-    return bool(error.details.get("unreadable"))
 
 
 def _parse_quarantined(path: Path) -> QuarantinedSegment:
@@ -157,7 +152,7 @@ class JournalFolder:
         good: it stays, and counts as damaged until `retry_unreadable` can read it.
         """
         path = Path(error.details["segment"])
-        if is_unreadable(error):
+        if isinstance(error, JournalUnreadable):
             with self._lock, contextlib.suppress(OSError):
                 self._unreadable[path] = (FileIdentity.of(path.stat()), error)
             return False
@@ -225,8 +220,9 @@ class JournalFolder:
 
     def remove_temporary(self) -> None:
         """Remove the temporary files of killed processes. Only the owner of the database may call this."""
-        for file in self.root.glob(f"**/.*{data_folders.TEMPORARY_SUFFIX}"):
-            file.unlink(missing_ok=True)
+        for folder in (self.root, *matching(self.root)):
+            for file in matching(folder, f".*{data_folders.TEMPORARY_SUFFIX}"):
+                file.unlink(missing_ok=True)
 
     def _paths(self) -> Iterator[Path]:
         """Yield all files of all generations, segments or not."""

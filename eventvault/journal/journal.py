@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import plyvel
-
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_folder import check_folder
+from eventvault.damage import SYSTEM_ERRORS, advice, is_damage
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import BackupsChanged, EventVaultError, JournalDamaged, JournalFailed
@@ -28,7 +27,9 @@ from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.scrub import SegmentScrub
 from eventvault.journal.writer import Covered, SegmentWriter
+from eventvault.leveldb.manifest import HINT
 from eventvault.settings import Settings
+from eventvault.system_errors import reason_of, text_of
 
 log = logging.getLogger("BackupManager")
 
@@ -179,7 +180,7 @@ class Journal:
         try:
             check_folder(self._settings)
             work()
-        except (EventVaultError, OSError, plyvel.Error) as error:
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
             self._record_failure(part, error)
             return False
         except Exception as error:
@@ -277,15 +278,24 @@ class Journal:
         self._failed_at = time.monotonic()
         if self._bus.registry is None:
             return
-        message = f"the journal could not be written: {error}"
+        problem = _described(error)
         previous = self._problems.get(part)
-        if isinstance(error, BackupsChanged):
-            problem: EventVaultError = error
-        else:
-            problem = JournalFailed(message, hint="make sure that BACKUP_DIR exists, is writable and is not full")
         if previous is None or previous.message != problem.message:
-            log.warning("%s", message)
+            log.warning("%s", problem.message)
         self._problems[part] = problem
+
+
+def _described(error: Exception) -> EventVaultError:
+    """Return the problem with the hint of its cause, which may lie in BACKUP_DIR or in the database."""
+    if isinstance(error, BackupsChanged):
+        return error
+    if isinstance(error, EventVaultError):
+        return JournalFailed(f"the journal could not be written: {error.message}", hint=error.hint)
+    if is_damage(error):
+        return JournalFailed(f"the journal could not be written: the database is damaged: {text_of(error)}", hint=HINT)
+    if isinstance(error, SYSTEM_ERRORS):
+        return JournalFailed(f"the journal could not be written: {reason_of(error)}", hint=advice(error))
+    return JournalFailed(f"the journal could not be written: {error}", hint="the log of the store says more")
 
 
 def _is_of(covered: Covered | None, registry: EventRegistry) -> bool:

@@ -16,10 +16,12 @@ import msgspec
 from isal import igzip_lib, isal_zlib
 
 from eventvault import clock
+from eventvault.damage import advice
 from eventvault.database.generation import Generation
-from eventvault.errors import DatabaseDamaged, JournalDamaged
+from eventvault.errors import DatabaseDamaged, JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.files import durable_file
+from eventvault.system_errors import reason_of
 
 FORMAT_VERSION = 1
 SUFFIX = ".jsonl.gz"
@@ -199,14 +201,9 @@ def read_lines(segment: Segment) -> list[bytes]:
     return lines
 
 
-def unreadable_error(path: Path, error: OSError) -> JournalDamaged:
+def unreadable_error(path: Path, error: OSError) -> JournalUnreadable:
     """Return the error for a segment that cannot be read, which does not mean that it is damaged."""
-    return JournalDamaged(
-        f"{path} cannot be read: {error.strerror or error}",
-        hint="make sure that the service may read it and that its disk works",
-        segment=str(path),
-        unreadable=True,
-    )
+    return JournalUnreadable(f"reading {path} failed: {reason_of(error)}", hint=advice(error), segment=str(path))
 
 
 def _content(path: Path) -> bytes:

@@ -15,9 +15,9 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import JournalDamaged
+from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, is_unreadable, segment_of
+from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, segment_of
 from eventvault.journal.segment import EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
@@ -98,7 +98,7 @@ class SegmentWriter:
         segments, damaged = self.folder.segments()
         for error in damaged:
             self.folder.quarantine(error)
-        unreadable = [segment_of(error) for error in damaged if is_unreadable(error)]
+        unreadable = [segment_of(error) for error in damaged if isinstance(error, JournalUnreadable)]
         segments = self._without_superseded([s for s in segments if s.header.installation == self._installation])
         entries, generations = self._entries(), identity.by_id()
         archived = archived_prefix(entries, generations, identity.generation)

@@ -25,7 +25,16 @@ from eventvault.backups.table_digests import noted_digest
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
 from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound, DatabaseDamaged, EventVaultError
-from eventvault.files import IO_BYTES, copy_range, durable_file, make_folder, read_at, remove_durably, sync_folder
+from eventvault.files import (
+    IO_BYTES,
+    copy_range,
+    durable_file,
+    make_folder,
+    matching,
+    read_at,
+    remove_durably,
+    sync_folder,
+)
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import read_current, read_version
 from eventvault.leveldb.table import ReadAt, check_table, is_same_but_for_damage
@@ -131,7 +140,7 @@ class TableRepair:
         return registry.identity.generation if registry is not None else None
 
     def _copies(self, name: str, size: int, staging: Path) -> Iterator[Path]:
-        for previous in sorted(self._storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*")):
+        for previous in matching(self._storage_dir, f"{data_folders.PREVIOUS_PREFIX}*"):
             if (previous / name).is_file() and (previous / name).stat().st_size == size:
                 yield previous / name
         for entry in self._catalogue.entries():

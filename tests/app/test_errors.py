@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.errors import HTTP_STATUSES
 from eventvault import errors
 from eventvault.store.memory.store import MemoryStore
 
@@ -19,15 +19,6 @@ def require_shape(body: Any) -> None:
     assert all(isinstance(body[name], str) and body[name] for name in ("code", "error"))
     assert isinstance(body["hint"], str)
     assert "Traceback" not in str(body)
-
-
-def test_the_table_has_every_error_of_the_core() -> None:
-    codes = {error.code for error in errors._tree(errors.EventVaultError)}
-    assert codes == set(HTTP_STATUSES)
-
-
-def test_errors_that_go_away_by_themselves_have_retry_after() -> None:
-    assert all(answer.retry_after for answer in HTTP_STATUSES.values() if answer.status == 503)
 
 
 @pytest.mark.parametrize(
@@ -113,3 +104,42 @@ def test_errors_of_the_store_become_statuses(
 def test_details_of_an_error_are_members_of_its_answer(web: FlaskClient, backup: str) -> None:
     answer = web.post("/api/backup/restore", json={"backupName": "../x", "apply": "soon"})
     assert set(answer.json["fields"]) == {"backupName", "apply"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (OSError(errno.ENOSPC, "x", "/data/storage/a"), 507, "no_space"),
+        (OSError(errno.EDQUOT, "x"), 507, "no_space"),
+        (OSError(errno.EFBIG, "x"), 507, "no_space"),
+        (OSError(errno.EMFILE, "x"), 503, "too_busy"),
+        (OSError(errno.ENFILE, "x"), 503, "too_busy"),
+        (BlockingIOError(errno.EAGAIN, "x"), 503, "too_busy"),
+        (MemoryError(), 503, "too_busy"),
+        (OSError(errno.EROFS, "x", "/mnt/block-storage/no quota/LOCK"), 503, "disk_failed"),
+        (PermissionError(errno.EACCES, "x"), 503, "disk_failed"),
+        (OSError(errno.EIO, "x"), 503, "disk_failed"),
+        (OSError(errno.ESTALE, "x"), 503, "disk_failed"),
+    ],
+)
+def test_what_the_system_says_to_this_process_is_an_answer_and_no_traceback(
+    web: FlaskClient,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    code: str,
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(store, "list_backups", fail)
+    answer = web.get("/api/backup/list")
+
+    require_shape(answer.json)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.json["error"].startswith("GET /api/backup/list failed: ")
+    assert answer.json["hint"]
+    assert (status == 503) == ("Retry-After" in answer.headers)
+    assert [record.exc_info for record in caplog.records] == [None]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
 
+from app import error_codes
 from app.cli import exits
 from eventvault import errors
-
-
-def test_the_table_has_every_error_of_the_core() -> None:
-    assert set(exits.EXIT_STATUSES) == {error.code for error in errors._tree(errors.EventVaultError)}
-    assert not {0, 2} & set(exits.EXIT_STATUSES.values())
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -21,7 +18,7 @@ def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[
         exits.exit_with_error(errors.NoSpace("the disk is full", hint="make room"), as_json=as_json)
     out, err = capsys.readouterr()
 
-    assert ended.value.code == exits.NO_SPACE
+    assert ended.value.code == error_codes.NO_SPACE
     if as_json:
         assert json.loads(out) == {
             "success": False,
@@ -31,3 +28,23 @@ def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[
         }
     else:
         assert (out, err) == ("", "the disk is full\nHINT: make room\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (OSError(errno.EDQUOT, "x"), error_codes.NO_SPACE, "no_space"),
+        (OSError(errno.ENFILE, "x"), error_codes.TRY_AGAIN, "too_busy"),
+        (OSError(errno.EROFS, "x", "/mnt/block-storage/LOCK"), error_codes.TRY_AGAIN, "disk_failed"),
+        (MemoryError(), error_codes.TRY_AGAIN, "too_busy"),
+    ],
+)
+def test_what_the_system_says_ends_a_command_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], error: Exception, status: int, code: str
+) -> None:
+    def fail() -> dict[str, object]:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        exits.run_and_print(fail, str, as_json=True)
+    assert (ended.value.code, json.loads(capsys.readouterr().out)["code"]) == (status, code)

@@ -38,7 +38,7 @@ CALLS = (
 )  # fmt: skip
 ANSWERS = {
     "no_space", "too_busy", "disk_failed", "archive_unreadable", "backups_unavailable", "write_failed", "restoring",
-    "store_unavailable", "cancelled", "database_locked", "journal_failed", "restore_running",
+    "store_unavailable", "cancelled", "database_locked", "journal_failed", "journal_unreadable", "restore_running",
 }  # fmt: skip
 """Codes of answers that mean: try again. A journal that cannot be read makes a moment unavailable for a while, too."""
 DAMAGE = {"backup_damaged", "database_damaged", "journal_damaged", "catalogue_damaged", "rolled_back"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 import signal
@@ -17,9 +18,9 @@ from eventvault.database.view import DatabaseView
 from eventvault.errors import DiskFailed, NoSpace
 from eventvault.settings import Settings
 from tests import processes
-from tests.mounts import read_only, tiny_disk
+from tests.mounts import make_writable, read_only, small_ext4, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
-from tests.service import Service
+from tests.service import Reply, Service
 from tests.stores import running_service
 
 pytestmark = pytest.mark.root
@@ -188,6 +189,72 @@ def test_reads_go_on_while_the_disk_is_full_and_after_each_kind_of_start(
         assert (health["status"], health["store"]["state"]) == ("ok", "serving")
         assert len(running.get("/api/events/export").body.splitlines()) == acknowledged + 1
         running.stop()
+
+
+def post_until_refused(running: Service, acknowledged: list[str]) -> Reply:
+    """Post until the disk takes no more; returns the refusal."""
+    while True:
+        name = f"more-{len(acknowledged)}"
+        reply = running.post("/api/events", {"type": "t", "id": name, "data": secrets.token_hex(2_000)})
+        if reply.status != 201:
+            return reply
+        acknowledged.append(name)
+
+
+def check_refused(running: Service, refused: Reply, status: int, code: str, acknowledged: list[str]) -> None:
+    assert (refused.status, refused.json()["code"]) == (status, code)
+    reply = running.post("/api/backup/create", {})
+    assert (reply.status, reply.json()["code"]) == (status, code), reply.json()
+    for path in READS:
+        assert running.get(path).status == 200, path
+    assert exported(running) == acknowledged
+    health = running.get("/api/health").json()
+    assert (health["status"], health["store"]["state"]) == ("degraded", "read_only")
+    assert code in [problem["code"] for problem in health["problems"]]
+
+
+def exported(running: Service) -> list[str]:
+    return [json.loads(line)["id"] for line in running.get("/api/events/export").body.splitlines()]
+
+
+def check_resumes(running: Service, acknowledged: list[str]) -> None:
+    """The promise is 2 s, on a machine that is not busy."""
+    name = f"freed-{len(acknowledged)}"
+    processes.wait_until(
+        lambda: running.post("/api/events", {"type": "t", "id": name}).status in (200, 201), "it does not resume", 10
+    )
+    acknowledged.append(name)
+    assert running.post("/api/backup/create", {}).status == 200
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_on_a_disk_that_is_full_in_bytes_then_in_inodes_then_read_only(
+    settings_environment: dict[str, str], service: Callable[..., Service]
+) -> None:
+    storage = Path(settings_environment["STORAGE_DIR"])
+    with small_ext4(storage, 64, inodes=256):
+        running = service(workers=1)
+        acknowledged = [f"first-{n}" for n in range(20)]
+        assert running.post("/api/events", [{"type": "t", "id": name} for name in acknowledged]).status == 201
+        for fill in (fill_bytes, fill_inodes):
+            fill(storage)
+            if fill is fill_inodes:  # LevelDB needs a new file when it opens the database
+                (store,) = running.stores()
+                os.kill(store, signal.SIGKILL)
+                processes.wait_until(lambda: running.stores() not in ([], [store]), "no store takes over")  # noqa: B023
+                fill(storage)
+            check_refused(running, post_until_refused(running, acknowledged), 507, "no_space", acknowledged)
+            free(storage)
+            check_resumes(running, acknowledged)
+        running.stop()
+        with read_only(storage):
+            running = service(workers=1)
+            check_refused(running, running.post("/api/events", {"type": "t"}), 503, "disk_failed", acknowledged)
+            make_writable(storage)
+            check_resumes(running, acknowledged)
+            assert exported(running) == acknowledged
+            assert running.get("/api/health").json()["status"] == "ok"
+            running.stop()
 
 
 def test_a_database_on_a_read_only_disk_is_read_and_goes_on_once_it_can_be_written(settings: Settings) -> None:

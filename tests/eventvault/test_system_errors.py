@@ -13,9 +13,18 @@ import plyvel
 import pytest
 
 from eventvault import system_errors
-from eventvault.damage import as_answer, is_damage
-from eventvault.errors import DatabaseDamaged, DiskFailed, NoSpace, TooBusy
-from eventvault.system_errors import is_disk_full, is_lock_refused, lock_holder, reporting_no_space, text_of
+from eventvault.damage import advice, as_answer, is_damage
+from eventvault.errors import BackupsUnavailable, DatabaseDamaged, DiskFailed, EventVaultError, NoSpace, TooBusy
+from eventvault.files import matching
+from eventvault.system_errors import (
+    is_disk_full,
+    is_lock_refused,
+    lock_holder,
+    name_of,
+    reason_of,
+    reporting_no_space,
+    text_of,
+)
 from tests.eventvault.leveldb_errors import MISLEADING_PATH, OTHER, from_leveldb, held
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
@@ -120,3 +129,68 @@ def test_a_holder_in_another_container_has_no_id_here(tmp_path: Path, monkeypatc
     (tmp_path / "LOCK").touch()
     monkeypatch.setattr(system_errors.fcntl, "fcntl", lambda handle, command, asked: asked)
     assert lock_holder(tmp_path / "LOCK") == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EMFILE, "descriptors"),
+        (errno.ENOMEM, "memory"),
+        (errno.EACCES, "user of the service"),
+        (errno.EPERM, "user of the service"),
+        (errno.EROFS, "so that it can be written"),
+        (errno.ENOENT, "exists"),
+        (errno.ENOTDIR, "exists"),
+        (errno.EIO, "check that disk"),
+        (errno.ESTALE, "check that disk"),
+    ],
+)
+def test_the_advice_fits_the_number(number: int, word: str) -> None:
+    for error in (from_leveldb(number), OSError(number, os.strerror(number), MISLEADING_PATH)):
+        assert word in advice(error)
+
+
+@pytest.mark.parametrize("other", [DiskFailed, BackupsUnavailable])
+def test_a_full_disk_and_a_lack_of_descriptors_have_one_answer_wherever_they_are_met(
+    other: type[EventVaultError],
+) -> None:
+    for number in (*FULL, *BUSY, *FAILED):
+        answer = as_answer("x", OSError(number, "x"), other)
+        assert type(answer) is (NoSpace if number in FULL else TooBusy if number in BUSY else other)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/data/storage/.restoring-0a1b2c3d/event_registry_db/000005.ldb", "/data/storage"),
+        ("/data/storage/.checkpoint-0a1b2c3d", "/data/storage"),
+        ("/data/backups/.backup_1.tar.gz.0a1b2c3d.tmp", "/data/backups"),
+        ("/data/backups/.upload.0a1b2c3d.tmp", "/data/backups"),
+        ("/data/.hidden/event_registry_db/LOCK", "/data/.hidden/event_registry_db/LOCK"),
+        ("/data/a.tmp/b", "/data/a.tmp/b"),
+    ],
+)
+def test_no_error_names_a_temporary_file(path: str, shown: str) -> None:
+    for error in (from_leveldb(errno.EIO, path), OSError(errno.EIO, "x", path)):
+        assert shown in reason_of(error)
+        assert path == shown or path not in reason_of(error)
+    assert (name_of(Path(path)) == path) == (path == shown)
+    assert shown in name_of(Path(path))
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.log", "b.log", "c.ldb", ".d.log"):
+        (tmp_path / name).touch()
+    assert [path.name for path in matching(tmp_path, "*.log")] == [".d.log", "a.log", "b.log"]
+    assert matching(tmp_path / "missing") == []
+    assert matching(tmp_path / "a.log") == []
+    for number in (errno.EACCES, errno.EIO, errno.EMFILE):
+        monkeypatch.setattr(os, "listdir", lambda _, number=number: raise_error(number))
+        with pytest.raises(OSError, match=os.strerror(number)):
+            matching(tmp_path)
+
+
+def raise_error(number: int) -> None:
+    raise OSError(number, os.strerror(number))

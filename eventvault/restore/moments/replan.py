@@ -5,8 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from eventvault.errors import BackupNotFound, EventVaultError, JournalDamaged, MomentUnavailable, RestoreRunning
-from eventvault.journal.folder import JournalFolder
+from eventvault.errors import (
+    BackupNotFound,
+    EventVaultError,
+    JournalDamaged,
+    JournalUnreadable,
+    MomentUnavailable,
+    RestoreRunning,
+)
+from eventvault.journal.folder import JournalFolder, segment_of
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Plan, Sources
@@ -24,8 +31,9 @@ REPLANNED = (MomentUnavailable, JournalDamaged, BackupNotFound, RestoreRunning)
 class PlannedMoment:
     """A moment to build. plan: how to build it. sources: what the plan was made from.
 
-    Raises MomentUnavailable, or JournalDamaged if every plan needs a damaged segment. That error names the segment, the
-    `window`, and the `nearest` moment that can be restored without it.
+    Raises MomentUnavailable, or JournalDamaged if every plan needs a damaged segment (JournalUnreadable: one that the
+    disk cannot read now). That error names the segment, the `window`, and the `nearest` moment that can be restored
+    without it.
     """
 
     plan: Plan
@@ -59,14 +67,24 @@ class PlannedMoment:
 
     def _learn_from(self, error: EventVaultError) -> None:
         if isinstance(error, MomentUnavailable):
-            if self._damage is None:
+            damage = self._damage or self._unreadable_beyond(error)
+            if damage is None:
                 raise error
-            raise _blocked_by(self._damage, error) from error
+            raise _blocked_by(damage, error) from error
         if isinstance(error, JournalDamaged) and self._exclude_damaged(error):
             return
         self._attempts += 1
         if self._attempts == _ATTEMPTS:
             raise error
+
+    def _unreadable_beyond(self, unavailable: MomentUnavailable) -> JournalUnreadable | None:
+        """A segment that the disk cannot read now, and that may hold what the moment needs: it may be there later."""
+        for error in [error for error in self._journal.segments()[1] if isinstance(error, JournalUnreadable)]:
+            segment, nearest = segment_of(error), unavailable.details["nearest"]
+            before = [end for end in nearest if end["generation"] == segment.generation and end["sequence"]]
+            if not nearest or any(segment.last > end["sequence"] for end in before):
+                return error
+        return None
 
     def _exclude_damaged(self, error: JournalDamaged) -> bool:
         """Exclude the file that is to blame; False if it is not there any more."""
@@ -91,7 +109,7 @@ def _blocked_by(damage: JournalDamaged, unavailable: MomentUnavailable) -> Journ
     if nearest:
         last = nearest[0]
         hint = f"the last moment that can be restored without it is event {last['sequence']} of {last['generation']}"
-    return JournalDamaged(
+    return type(damage)(
         damage.message,
         hint=hint,
         segment=damage.details["segment"],

@@ -23,9 +23,10 @@ from eventvault.errors import (
     DatabaseMissing,
     EventVaultError,
     JournalDamaged,
+    JournalUnreadable,
 )
-from eventvault.files import FileIdentity
-from eventvault.journal.folder import JournalFolder, is_unreadable, segment_of
+from eventvault.files import FileIdentity, matching
+from eventvault.journal.folder import JournalFolder, segment_of
 from eventvault.kafka.offsets import Offsets
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.builder import RECOVERED, ArchiveSource, LostDatabase
@@ -143,7 +144,8 @@ class Recoverer:
     def _source_files(self) -> dict[Path, FileIdentity | None]:
         """The identities of the archives and the journal's files: recovery has the same result until one changes."""
         archives = [Path(entry.path) for entry in self._catalogue.entries()]
-        return {path: FileIdentity.at(path) for path in (*archives, *self._journal.root.rglob("*"))}
+        journal = [file for folder in (self._journal.root, *matching(self._journal.root)) for file in matching(folder)]
+        return {path: FileIdentity.at(path) for path in (*archives, *journal)}
 
     def _build(self, omissions: Omissions) -> Intent | None:
         """Build a database to replace the lost one, up to the last event that can be restored.
@@ -160,7 +162,7 @@ class Recoverer:
                 intent = self._build_latest(omissions, was_empty=was_empty, doubtful=doubtful)
                 if intent is not None:
                     return intent
-        unreadable = list(filter(is_unreadable, self._journal.segments()[1]))
+        unreadable = [error for error in self._journal.segments()[1] if isinstance(error, JournalUnreadable)]
         if unreadable:
             raise _unreadable_now(unreadable[0])
         for entry in sources.archives:
@@ -203,7 +205,7 @@ class Recoverer:
             except ArchiveUnreadable as error:
                 raise _archive_unreadable_now(error.message) from error
             except (ArchiveError, BackupNotFound) as error:
-                if isinstance(error, JournalDamaged) and is_unreadable(error):
+                if isinstance(error, JournalUnreadable):
                     self._journal.quarantine(error)  # so that the next try fails before it unpacks anything
                     raise _unreadable_now(error) from error
                 omissions.append(error)
@@ -264,7 +266,7 @@ class Recoverer:
         for error in self._journal.segments()[1]:
             segment = segment_of(error)
             last = min(segment.last, bounds.get(segment.generation, 0))
-            if is_unreadable(error) and last > (plan.target.sequence or 0):
+            if isinstance(error, JournalUnreadable) and last > (plan.target.sequence or 0):
                 raise _unreadable_now(error)
 
     def _recorded_offsets(self, plan: Plan) -> Offsets:

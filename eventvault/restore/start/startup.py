@@ -24,15 +24,12 @@ from eventvault.errors import (
     ArchiveError,
     ArchiveIncomplete,
     ArchiveUnreadable,
-    BackupsChanged,
-    BackupsUnavailable,
     Cancelled,
     DatabaseDamaged,
     DatabaseMissing,
     EventVaultError,
-    NoSpace,
 )
-from eventvault.files import durable_file, make_folder, remove_durably, sync_tree, write_durably
+from eventvault.files import durable_file, make_folder, matching, remove_durably, sync_tree, write_durably
 from eventvault.leveldb.dialect import OtherDialect
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
 from eventvault.restore.restorer import Restorer
@@ -69,7 +66,7 @@ class Startup:
         restores what is staged or in `restore/`. Raises DatabaseMissing if an empty registry would hide a loss,
         and DatabaseError if no database can be opened in STORAGE_DIR.
         """
-        with contextlib.suppress(BackupsChanged, BackupsUnavailable, NoSpace):  # health and each backup say so
+        with contextlib.suppress(EventVaultError):  # health and each backup say so
             check_folder(self._settings)
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
@@ -246,13 +243,14 @@ def remove_temporary(backup_dir: Path) -> None:
 
     Another process writes uploads, and may still do so: their files are removed after `UPLOAD_SECONDS` without a write.
     """
-    for file in backup_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):
-            if (
-                not file.name.startswith(data_folders.UPLOAD_PREFIX)
-                or time.time() - file.stat().st_mtime > UPLOAD_SECONDS
-            ):
-                file.unlink()
+    with contextlib.suppress(OSError):
+        for file in matching(backup_dir, f".*{data_folders.TEMPORARY_SUFFIX}"):
+            with contextlib.suppress(OSError):
+                if (
+                    not file.name.startswith(data_folders.UPLOAD_PREFIX)
+                    or time.time() - file.stat().st_mtime > UPLOAD_SECONDS
+                ):
+                    file.unlink()
 
 
 def _as_error(error: EventVaultError | OSError) -> EventVaultError:

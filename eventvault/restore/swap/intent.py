@@ -17,7 +17,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
-from eventvault.files import remove_durably, rename_durably
+from eventvault.files import matching, remove_durably, rename_durably
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.swap import in_place
 from eventvault.restore.swap.previous import PreviousDatabase, note_previous
@@ -197,9 +197,10 @@ def remove_leftovers(storage_dir: Path) -> None:
         log.warning("%s", error)
         prefixes.discard(data_folders.RESTORING_PREFIX)
     wanted = {Path(intent.staged).parts[0] for intent in intents if intent is not None}
-    for prefix in prefixes:
-        for folder in storage_dir.glob(f"{prefix}*"):
-            if folder.name not in wanted:
-                remove_durably(folder)
-    for file in storage_dir.glob(f".*{data_folders.TEMPORARY_SUFFIX}"):
-        remove_durably(file)
+    patterns = [*(f"{prefix}*" for prefix in prefixes), f".*{data_folders.TEMPORARY_SUFFIX}"]
+    leftovers = [path for pattern in patterns for path in matching(storage_dir, pattern) if path.name not in wanted]
+    for path in leftovers:
+        try:
+            remove_durably(path)
+        except OSError as error:  # on a read-only disk, say: the database can be read nevertheless
+            log.warning("%s cannot be removed before the next start: %s", path, error)

@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from eventvault import data_folders, small_files
-from eventvault.files import remove_durably, rename_durably
+from eventvault.files import matching, remove_durably, rename_durably
 from eventvault.printable import is_utf8
 
 _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[0-9a-f]{{8}})?")
@@ -72,7 +72,7 @@ class PreviousDatabases:
         return next((database.events or 0 for database in list_previous(self._storage_dir) if database.name == name), 0)
 
     def names(self) -> list[str]:
-        return sorted(folder.name for folder in self._storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*"))
+        return [folder.name for folder in matching(self._storage_dir, f"{data_folders.PREVIOUS_PREFIX}*")]
 
     @contextmanager
     def pinned(self, name: str) -> Iterator[None]:
@@ -125,7 +125,7 @@ def list_previous(storage_dir: Path) -> list[PreviousDatabase]:
     A folder whose name is not UTF-8 was not made here, and no note can have its name.
     """
     notes = {note.name: note for note in _notes(storage_dir)}
-    folders = [folder for folder in storage_dir.glob(f"{data_folders.PREVIOUS_PREFIX}*") if folder.is_dir()]
+    folders = [folder for folder in matching(storage_dir, f"{data_folders.PREVIOUS_PREFIX}*") if folder.is_dir()]
     folders = [folder for folder in folders if is_utf8(folder.name)]
     databases = [notes.get(folder.name) or _unnoted(folder) for folder in folders]
     return sorted(databases, key=lambda database: (database.replaced_at, database.name), reverse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import EventVaultError, StoreRestoring
+from eventvault.errors import DiskFailed, StoreRestoring
 from eventvault.restore.swap import carry_over, undo
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
@@ -41,8 +41,9 @@ class Swapper:
         storage, database = self._settings.storage_dir, self._settings.database
         if not (storage / intent.staged).is_dir():
             # Such an intent would mean that its swap is done.
-            raise EventVaultError(
-                f"{storage / intent.staged} is gone before it was used", hint="send the request again"
+            raise DiskFailed(
+                f"the new database in {storage} is gone before it was used",
+                hint="another program removed it; send the request again",
             )
         intent = undo.with_free_name(storage, intent)
         try:

@@ -6,6 +6,7 @@ The lock has no time limit: an owner that was stopped and woke up after a limit 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -18,7 +19,7 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import EventVaultError
-from eventvault.files import make_folder, names_open_file
+from eventvault.files import make_folder, matching, names_open_file
 from eventvault.small_files import SmallFileDamaged
 from eventvault.store.process import MASTER_VARIABLE
 
@@ -43,9 +44,8 @@ class OwnerLock:
         self._handle: int | None = None
 
     def acquire(self, seconds: float = ACQUIRE_SECONDS) -> bool:
-        """Take the lock. Returns False if another process holds it for `seconds`."""
-        make_folder(self._path.parent)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock. Returns False if another process holds it for `seconds`. Raises OSError."""
+        handle = self._open()
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -58,6 +58,15 @@ class OwnerLock:
             else:
                 self._handle = handle
                 return True
+
+    def _open(self) -> int:
+        make_folder(self._path.parent)
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     def holds(self) -> bool:
         """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed."""
@@ -139,7 +148,12 @@ def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
 def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
     """Each file of an announcement with its start; None if the master that announced it has ended."""
     found: list[tuple[Path, str | None]] = []
-    for file in sorted((storage_dir / data_folders.STARTING).glob("[0-9]*")):
+    try:
+        files = matching(storage_dir / data_folders.STARTING, "[0-9]*")
+    except OSError as error:  # a start goes on without announcements, too
+        log.warning("the announced starts cannot be read: %s", error)
+        return []
+    for file in files:
         with contextlib.suppress(OSError, ValueError, SmallFileDamaged):
             birth, _, start = small_files.read_bytes(file).decode().partition(" ")
             found.append((file, start if birth == str(_birth(int(file.name))) else None))

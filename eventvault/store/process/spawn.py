@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,12 +26,16 @@ from filelock import FileLock, Timeout
 from eventvault import data_folders, environment
 from eventvault.files import make_folder
 from eventvault.settings import PROJECT, Settings
+from eventvault.store.process import sockets
 from eventvault.store.rpc import wire
 
 log = logging.getLogger("BackupManager")
 
 SPAWNER_VARIABLE = "EVENTVAULT_SPAWNER"
 """Environment variable of a store: the id of the process that started it and waits for its answer."""
+FAILURE_VARIABLE = "EVENTVAULT_FAILURE"
+"""Environment variable of a store: the descriptor of an open file in which it says why it cannot serve."""
+MAX_FAILURE_BYTES = 4096
 READY_SECONDS = 10.0
 """How long a new store has until it listens at the socket."""
 ANSWER_SECONDS = 3.0
@@ -55,8 +58,9 @@ class Spawner:
         self.settings = settings
         self.service = service
         self.mode = mode
-        self.socket_path = socket_of(settings.storage_dir)
         self._command = list(command)
+        self.failure = ""
+        """Why the newest store that was started here ended before it listened."""
         self._failures = 0
         self._not_before = 0.0
         self._spawn_lock = settings.storage_dir / data_folders.SPAWN_LOCK
@@ -90,8 +94,14 @@ class Spawner:
         if not self._lock.acquire(timeout=seconds):
             raise Timeout(str(self._spawn_lock))
         try:
-            make_folder(self.settings.storage_dir)
-            with FileLock(str(self._spawn_lock), thread_local=False).acquire(timeout=seconds):
+            with contextlib.ExitStack() as stack:
+                try:
+                    make_folder(self.settings.storage_dir)
+                    stack.enter_context(FileLock(str(self._spawn_lock), thread_local=False).acquire(timeout=seconds))
+                except Timeout:
+                    raise
+                except OSError as error:  # `owner.lock` alone decides who owns the database
+                    log.debug("%s cannot be locked: %s", self._spawn_lock, error)
                 yield
         finally:
             self._lock.release()
@@ -99,7 +109,7 @@ class Spawner:
     def _is_present(self, is_own: Callable[[wire.Hello], bool]) -> bool:
         """Whether the present store is an own one; another one has ended when this returns."""
         try:
-            with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
+            with contextlib.closing(self.connect(ANSWER_SECONDS)) as connection:
                 hello = _say_hello(connection)
                 if hello is not None and is_own(hello):
                     return True
@@ -109,10 +119,14 @@ class Spawner:
             pass  # it ended by itself
         return False
 
+    def connect(self, timeout: float) -> socket.socket:
+        """Connect to the store. Raises OSError if nobody listens."""
+        return sockets.connect(self.settings.storage_dir, timeout)
+
     def listens(self) -> bool:
         """Whether a store listens at the socket."""
         with contextlib.suppress(OSError):
-            wire.connect(self.socket_path, timeout=1.0).close()
+            self.connect(1.0).close()
             return True
         return False
 
@@ -144,7 +158,7 @@ class Spawner:
         return True
 
     def _ask(self, method: str, *arguments: str, kill_hung: bool = False) -> Any:
-        with contextlib.closing(wire.connect(self.socket_path, timeout=ANSWER_SECONDS)) as connection:
+        with contextlib.closing(self.connect(ANSWER_SECONDS)) as connection:
             try:
                 wire.send(connection, wire.request(method, *arguments))
                 return wire.read_reply(method, wire.receive(connection))
@@ -160,29 +174,45 @@ class Spawner:
             if time.monotonic() < self._not_before:
                 return
         reap()
-        child = subprocess.Popen(
-            [*self._command, "--service", self.service, "--mode", self.mode],
-            stdin=subprocess.DEVNULL,
-            stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
-            cwd=PROJECT,
-            env=environment.for_child({**self.settings.to_environment(), SPAWNER_VARIABLE: str(os.getpid())}),
-            start_new_session=True,
-        )
-        _children.append(child)
-        self._wait_for(child, min(deadline, time.monotonic() + READY_SECONDS))
+        failure = os.memfd_create("failure")
+        try:
+            own = {SPAWNER_VARIABLE: str(os.getpid()), FAILURE_VARIABLE: str(failure)}
+            child = subprocess.Popen(
+                [*self._command, "--service", self.service, "--mode", self.mode],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
+                cwd=PROJECT,
+                env=environment.for_child({**self.settings.to_environment(), **own}),
+                pass_fds=[failure],
+                start_new_session=True,
+            )
+            _children.append(child)
+            self._wait_for(child, failure, min(deadline, time.monotonic() + READY_SECONDS))
+        finally:
+            os.close(failure)
 
-    def _wait_for(self, child: subprocess.Popen[bytes], deadline: float) -> None:
-        """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer."""
+    def _wait_for(self, child: subprocess.Popen[bytes], failure: int, deadline: float) -> None:
+        """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer.
+
+        failure: the file in which the store says why it ends.
+        """
         while time.monotonic() < deadline and child.poll() is None:
             if self.listens():
-                self._failures = 0
+                self._failures, self.failure = 0, ""
                 return
             time.sleep(0.01)
         if child.poll() is not None:
             self._failures += 1
+            self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
             log.error("the store process ended with status %s during its start", child.returncode)
             wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
             self._not_before = time.monotonic() + wait
+
+
+def report_failure(reason: str) -> None:
+    """Tell the process that started this store why it ends before it listens."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        os.write(int(os.environ[FAILURE_VARIABLE]), reason.encode(errors="replace")[:MAX_FAILURE_BYTES])
 
 
 def reap() -> None:
@@ -242,7 +272,3 @@ def kill_peer(connection: socket.socket) -> int | None:
         return None
     finally:
         os.close(handle)
-
-
-def socket_of(storage_dir: Path) -> Path:
-    return storage_dir / data_folders.SOCKET

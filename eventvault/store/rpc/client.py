@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from eventvault import errors
+from eventvault.damage import as_answer, is_busy
 from eventvault.database.nonces import Nonces
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import Lease
@@ -28,6 +29,7 @@ PATIENCE_SECONDS = 15.0
 """How long a request waits for a store, a take-over included, before it is answered with 503."""
 _POOL = 32
 _RETRY_SECONDS = 0.02
+_AWAY_HINT = "try again in a moment; the service's log says why none answers"
 
 
 class StoreClient(Store):
@@ -85,7 +87,7 @@ class StoreClient(Store):
                 connection.close()
                 if time.monotonic() > deadline:
                     if renewed:
-                        raise _no_answer(sent=sent and method.marks.changes) from None
+                        raise self._no_answer(sent=sent and method.marks.changes) from None
                     # The store was lost during long work: the next store gets as much time, once.
                     renewed, deadline = True, time.monotonic() + self._patience
                 continue
@@ -102,7 +104,7 @@ class StoreClient(Store):
         try:
             return self.connect(deadline)
         except errors.StoreUnavailable:
-            raise _no_answer(sent=sent) from None
+            raise self._no_answer(sent=sent) from None
 
     def _put_back(self, connection: socket.socket) -> None:
         with self._lock:
@@ -115,14 +117,37 @@ class StoreClient(Store):
         """Connect to the store, and start one if there is none. Raises StoreUnavailable at `deadline` (monotonic)."""
         while True:
             try:
-                connection = wire.connect(self.spawner.socket_path, timeout=5.0)
+                connection = self.spawner.connect(5.0)
                 connection.settimeout(None)
                 return connection
-            except OSError:
-                self.spawner.ensure_started(deadline)
-                if time.monotonic() > deadline:
-                    raise _unavailable() from None
-                time.sleep(_RETRY_SECONDS)
+            except OSError as error:
+                failure = error
+            try:
+                if not is_busy(failure):  # else this process lacks descriptors, and the store may be well
+                    self.spawner.ensure_started(deadline)
+            except OSError as error:
+                failure = error
+            if time.monotonic() > deadline:
+                if is_busy(failure):
+                    raise as_answer("connecting to the store", failure) from failure
+                raise self._unavailable() from None
+            time.sleep(_RETRY_SECONDS)
+
+    def _no_answer(self, *, sent: bool) -> errors.EventVaultError:
+        if not sent:
+            return self._unavailable()
+        return errors.OutcomeUnknown(
+            "the store ended before it answered, and no other one answers: the request may have taken effect or not",
+            hint="see whether it did before you send it again; events are stored once if they are sent with the same "
+            "ids",
+        )
+
+    def _unavailable(self) -> errors.StoreUnavailable:
+        reason = self.spawner.failure
+        message = f"no store process answers: {reason}" if reason else "no store process answers"
+        return errors.StoreUnavailable(
+            message, hint="it is started again by itself; the service's log says more" if reason else _AWAY_HINT
+        )
 
 
 def _remote(method: Method) -> Callable[..., Any]:
@@ -173,18 +198,3 @@ def _is_open(connection: socket.socket) -> bool:
         return True
     except OSError:
         return False
-
-
-def _no_answer(*, sent: bool) -> errors.EventVaultError:
-    if not sent:
-        return _unavailable()
-    return errors.OutcomeUnknown(
-        "the store ended before it answered, and no other one answers: the request may have taken effect or not",
-        hint="see whether it did before you send it again; events are stored once if they are sent with the same ids",
-    )
-
-
-def _unavailable() -> errors.StoreUnavailable:
-    return errors.StoreUnavailable(
-        "no store process answers", hint="try again in a moment; the service's log says why it does not start"
-    )

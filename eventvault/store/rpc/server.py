@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -15,15 +14,14 @@ from typing import Any
 
 import msgspec
 
-from eventvault import errors
+from eventvault import data_folders, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
-from eventvault.files import sync_folder
+from eventvault.store.process import sockets
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.dispatch import Dispatch
 from eventvault.store.service import StoreService
-from eventvault.system_errors import is_disk_full
 
 log = logging.getLogger("EventBus")
 
@@ -33,9 +31,7 @@ LINGER_SECONDS = 3.0
 """How long a store without connections waits before it ends."""
 DRAIN_SECONDS = 5.0
 """How long a store that ends waits until the requests that it has read are answered."""
-_BACKLOG = 256
 _ACCEPT_AGAIN_SECONDS = 0.1
-_SPARE_INODES = 16
 
 
 class StoreServer:
@@ -49,7 +45,7 @@ class StoreServer:
         self,
         service: StoreService,
         hello: wire.Hello,
-        socket_path: Path,
+        storage_dir: Path,
         *,
         linger: bool = True,
         owns: Callable[[], bool] = lambda: True,
@@ -58,7 +54,8 @@ class StoreServer:
         self._event_log = service.event_log
         self._dispatch = Dispatch(service.calls, service.operation_ids)
         self._hello = hello
-        self._path = socket_path
+        self._storage_dir = storage_dir
+        self._path = storage_dir / data_folders.SOCKET
         self._linger = linger
         self._owns = owns
         self._spawner = spawner
@@ -70,29 +67,8 @@ class StoreServer:
         self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
-        """Bind under a temporary name and rename it: behind the socket's name there is always a listener.
-
-        If the disk has no room for a second name, the socket of the store before this one makes room.
-        """
-        for unfinished in self._path.parent.glob(".*.sock"):  # of a store that was killed at this point
-            unfinished.unlink(missing_ok=True)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            temporary = f".{secrets.token_hex(4)}.sock"
-            try:
-                listener.bind(wire.short_path(folder, temporary))
-            except OSError as error:
-                if not is_disk_full(error):
-                    raise
-                self._path.unlink(missing_ok=True)
-                listener.bind(wire.short_path(folder, temporary))
-            os.chmod(temporary, 0o600, dir_fd=folder)
-            listener.listen(_BACKLOG)
-            os.rename(temporary, self._path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        finally:
-            os.close(folder)
-        sync_folder(self._path.parent)
+        """Raises OSError if a socket can be made neither in STORAGE_DIR nor elsewhere."""
+        listener, self._path = sockets.listen(self._storage_dir)
         return listener
 
     def serve(self, listener: socket.socket) -> None:
@@ -112,8 +88,7 @@ class StoreServer:
                 # No descriptor or no thread is free; one will be when another connection ends.
                 log.warning("accepting a connection failed: %s", error)
                 time.sleep(_ACCEPT_AGAIN_SECONDS)
-        if not _lacks_inodes(self._path.parent):  # else the next store could not make its socket
-            self._path.unlink(missing_ok=True)
+        sockets.remove(self._path)
         listener.close()
 
     def end(self) -> None:
@@ -187,8 +162,9 @@ class StoreServer:
             self._drop_if_stopping(error)
             answer = wire.reply_error(error)
         except SYSTEM_ERRORS as error:
-            answer = wire.reply_error(as_answer(method, error))
-            log.error("%s failed: %s", method, error)  # noqa: TRY400 - what the system says needs no traceback
+            answered = as_answer(method.replace("_", " "), error)
+            answer = wire.reply_error(answered)
+            log.error("%s", answered)  # noqa: TRY400 - what the system says needs no traceback
         except Exception:
             log.exception("%s failed", method)
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
@@ -251,9 +227,3 @@ def _send_soon(connection: socket.socket, body: bytes) -> None:
 def _send_rest(connection: socket.socket, rest: bytes) -> None:
     with contextlib.suppress(OSError):
         connection.sendall(rest)
-
-
-def _lacks_inodes(folder: Path) -> bool:
-    """True if the file system has hardly any inode left; False also if it does not count them."""
-    status = os.statvfs(folder)
-    return bool(status.f_files) and status.f_favail < _SPARE_INODES

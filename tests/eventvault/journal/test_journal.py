@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -11,10 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+import plyvel
 import pytest
 
 from eventvault.database.generation import Generation
 from eventvault.database.values import ScanQuery
+from eventvault.errors import DatabaseDamaged, NoSpace
 from eventvault.journal import compaction, segment, writer
 from eventvault.journal.coverage import MERGE_COUNT
 from eventvault.journal.segment import Segment
@@ -271,3 +274,44 @@ def test_temporary_files_are_removed_at_the_start(quick: Settings) -> None:
     os.link(found.path, left)
     with running_service(quick):
         assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (
+            DatabaseDamaged("000012.ldb is damaged", hint="restore the newest backup"),
+            "000012.ldb is damaged",
+            "restore",
+        ),
+        (plyvel.CorruptionError(b"Corruption: block checksum mismatch"), "the database is damaged", "restore"),
+        (OSError(errno.ENOSPC, "x", "/data/backups/journal"), "No space left", "free some space"),
+        (OSError(errno.EROFS, "x", "/data/backups/journal"), "Read-only file system", "can be written"),
+        (PermissionError(errno.EACCES, "x", "/data/backups/journal"), "Permission denied", "user of the service"),
+        (OSError(errno.EMFILE, "x"), "Too many open files", "descriptors"),
+        (
+            NoSpace("writing a segment failed: No space left on device", hint="free some"),
+            "writing a segment",
+            "free some",
+        ),
+    ],
+)
+def test_a_failure_is_described_by_its_cause(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, error: Exception, message: str, hint: str
+) -> None:
+    with running_service(settings_with({"JOURNAL_INTERVAL": "3600000"})) as service:
+
+        def fail() -> bool:
+            raise error
+
+        monkeypatch.setattr(service.journal._writer, "poll", fail)
+        assert not service.journal.flush()
+        monkeypatch.undo()
+        problem = service.journal.problem
+        assert problem is not None
+        assert problem.code == "journal_failed"
+        assert message in problem.message
+        assert hint in problem.hint
+        assert "BACKUP_DIR" not in problem.message + problem.hint
+        assert service.journal.flush()
+        assert service.journal.problem is None

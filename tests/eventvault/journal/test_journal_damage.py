@@ -298,7 +298,7 @@ def test_a_recovery_waits_for_what_cannot_be_read(recovering: Settings, which: i
 
     with running_service(recovering) as service:
         (problem,) = service.status()["problems"]
-        assert (problem["code"], "cannot be read" in problem["message"]) == ("backups_unavailable", True)
+        assert (problem["code"], "can be read: reading" in problem["message"]) == ("backups_unavailable", True)
         assert not recovering.database.exists()
         for path in away.iterdir():
             (found[0].parent / path.name).rmdir()

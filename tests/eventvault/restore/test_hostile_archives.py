@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import HTTP_STATUSES
+from app.error_codes import ANSWERS
 from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError
 from eventvault.events.event import summary_of
@@ -88,4 +88,4 @@ def test_after_any_hostile_archive_everything_goes_on(kind: Kind, service: Store
 
 
 def test_all_refusals_are_answers_to_a_bad_request() -> None:
-    assert {HTTP_STATUSES[code].status for code in REFUSED} == {422}
+    assert {ANSWERS[code].status for code in REFUSED} == {422}

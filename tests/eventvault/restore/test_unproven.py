@@ -468,7 +468,7 @@ def test_an_archive_is_not_taken_for_another_ones_while_the_key_cannot_be_read(
     (settings.backup_dir / data_folders.CATALOGUE).unlink()
     with (
         unreadable(settings.storage_dir / data_folders.INSTALLATION_KEY),
-        pytest.raises(BackupsUnavailable, match="key of this installation cannot be read"),
+        pytest.raises(BackupsUnavailable, match="reading the key of this installation failed"),
     ):
         service.restore(made)
     assert service.restore(made).proven

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,9 +16,10 @@ import pytest
 from eventvault import clock
 from eventvault.database.generation import first_identity
 from eventvault.database.registry import EventRegistry, open_leveldb
-from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, NoSpace
+from eventvault.errors import ArchiveError, JournalDamaged, JournalUnreadable, MomentUnavailable, NoSpace
 from eventvault.events import event
 from eventvault.journal import compaction, segment
+from eventvault.journal.segment import Segment
 from eventvault.restore import space
 from eventvault.restore.moments import replay
 from eventvault.restore.moments.build import Materialised
@@ -224,6 +227,28 @@ def test_a_damaged_segment_is_named_with_the_last_whole_moment_without_it(
     assert caught.value.details["window"]["newest"]["sequence"] == 3
     assert "event 3" in caught.value.hint
     assert contents(service, Moment(sequence=3, generation=old)) == left[:3]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_segment_that_the_disk_cannot_read_is_named_and_no_missing_moment(
+    service: StoreService, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    old, before, bad = with_a_damaged_segment(service)  # its header is whole
+    read = segment.read_header
+
+    def failing(path: Path) -> Segment:
+        if path == bad:
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(segment, "read_header", failing)
+    for asked in (Moment(sequence=8, generation=old), Moment(instant=event.recorded_of(before[7]), generation=old)):
+        with pytest.raises(JournalUnreadable, match=f"{bad.name}.* failed: {os.strerror(number)}") as caught:
+            contents(service, asked)
+        assert [each["sequence"] for each in caught.value.details["nearest"]] == [3]
+    assert contents(service, Moment(sequence=3, generation=old)) == before[:3]
+    with pytest.raises(MomentUnavailable):
+        contents(service, Moment(sequence=99, generation=generation(service)))
 
 
 def test_the_open_database_serves_where_a_segment_is_damaged(service: StoreService) -> None:

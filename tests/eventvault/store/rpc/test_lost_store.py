@@ -21,8 +21,13 @@ from eventvault.store.rpc.client import StoreClient
 class NoStore:
     """Stands for a Spawner whose stores do not start."""
 
+    failure = ""
+
     def __init__(self, folder: Path) -> None:
-        self.socket_path = folder / "store.sock"
+        self._socket_path = folder / "store.sock"
+
+    def connect(self, timeout: float) -> socket.socket:
+        return wire.connect(self._socket_path, timeout)
 
     def ensure_started(self, deadline: float) -> None:
         pass

@@ -1,0 +1,525 @@
+"""Declares every `code` once: its HTTP status, its exit status, and what `docs/errors.md` says about it.
+
+`app.errors` and `app.cli.exits` answer by `ANSWERS`, `app.errors_docs` makes the page. A test fails if a code is used
+that is not declared here, or the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eventvault.settings import INVALID_SETTINGS_STATUS
+
+FAILED = 1
+NOT_FOUND = 3
+CONFLICT = 4
+INVALID = 5
+TRY_AGAIN = 6
+NO_SPACE = 7
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """One code.
+
+    example: an `error` or a problem's `message`. status: of HTTP; None for what is never the answer of a request.
+    exit_status: of a command; None if no command fails so. retry_after: seconds for `Retry-After`, if the error may go
+    away by itself.
+    """
+
+    cause: str
+    example: str
+    cure: str
+    status: int | None = None
+    exit_status: int | None = None
+    retry_after: int | None = None
+
+
+ANSWERS: dict[str, ErrorCode] = {
+    # The request.
+    "malformed": ErrorCode(
+        "The body is no JSON, breaks off or has a wrong form, or the request is not valid HTTP.",
+        "the body is not valid JSON: unexpected end of data at byte 12",
+        "Correct the request; `error` says where it is wrong.",
+        400, INVALID,
+    ),
+    "forbidden": ErrorCode(
+        "The `Host`, `Origin` or address of the request is not allowed.",
+        "the host 'vault.example' is not a name of this service",
+        "Use a name of the service, or set `ALLOWED_HOSTS` or `ALLOW_UNAUTHENTICATED` as the hint says.",
+        403, CONFLICT,
+    ),
+    "too_large": ErrorCode(
+        "The body, the number of events or the address is larger than is taken.",
+        "the body is larger than 33554432 bytes",
+        "Send less in one request, or raise `MAX_BODY_BYTES`.",
+        413, INVALID,
+    ),
+    "unsupported_media_type": ErrorCode(
+        "The body has a content type, an encoding or a charset that is not understood.",
+        "events in the format application/cloudevents+avro are not understood here",
+        "Send JSON in UTF-8.",
+        415, INVALID,
+    ),
+    "invalid": ErrorCode(
+        "The request is well-formed, but a member or a parameter of it is not valid.",
+        "the body is not valid: backupName",
+        "`fields` says what is wrong. Nothing was changed.",
+        422, INVALID,
+    ),
+    # Events.
+    "event_not_found": ErrorCode(
+        "No event has this id.",
+        "no event has the id 'order-4711'",
+        "`GET /api/events` lists the events. With `asOf` the event may have been recorded later.",
+        404, NOT_FOUND,
+    ),
+    "generation_left_behind": ErrorCode(
+        "The cursor is of a generation that a restore has left, and points beyond the fork.",
+        "the cursor is of generation 86ad05ce70457cf8, which shares no event after 40 with 9b1c0a7d2e3f4a5b",
+        "Begin anew without `after`, or continue at `forkSequence`, as the hint says.",
+        409, CONFLICT,
+    ),
+    "write_failed": ErrorCode(
+        "The disk refused a write, twice. The events may be stored or not.",
+        "the event database could not be written: IO error: /data/storage/event_registry_db/000012.log: Input/output "
+        "error",
+        "Send the same request with the same ids again: what is stored is not stored twice. Then check the disk.",
+        503, TRY_AGAIN, 1,
+    ),
+    # Backups.
+    "backup_not_found": ErrorCode(
+        "There is no backup of this name.",
+        "there is no backup 'backup_2026-01-31_120000.tar.gz'",
+        "`GET /api/backup/list` lists the backups.",
+        404, NOT_FOUND,
+    ),
+    "backup_exists": ErrorCode(
+        "An upload has the name of a backup that is there.",
+        "a backup named backup_2026-01-31_120000.tar.gz already exists",
+        "Choose another `?name=`, or delete that backup.",
+        409, CONFLICT,
+    ),
+    "backup_protected": ErrorCode(
+        "The backup is pinned, the last good one, or being read.",
+        "backup_2026-01-31_120000.tar.gz was not deleted: it is pinned",
+        "Unpin it or make another backup, or delete it with `?force=true`. One that is being read: try again later.",
+        409, CONFLICT,
+    ),
+    "backups_changed": ErrorCode(
+        "`BACKUP_DIR` is not the folder that this installation wrote to: its disk may not be mounted.",
+        "/data/backups has nothing of this installation, which has an event database in /data/storage",
+        "Mount the disk or correct `BACKUP_DIR`; it is used again by itself. If the folder is meant, "
+        "[accept it](problems.md).",
+        409, CONFLICT,
+    ),
+    "backups_unavailable": ErrorCode(
+        "`BACKUP_DIR` is missing, or cannot be read or written.",
+        "listing the backups in /data/backups failed: Permission denied: /data/backups",
+        "Do what the hint says to that folder. It is used again by itself.",
+        503, TRY_AGAIN, 5,
+    ),
+    "archive_damaged": ErrorCode(
+        "The bytes of the archive have changed: a checksum, a length or a record is wrong.",
+        "reading /data/backups/a.tar.gz failed at byte 81920: the checksum of a member is wrong",
+        "Restore another archive, or copy this one again. Make a new backup.",
+        422, INVALID,
+    ),
+    "archive_incomplete": ErrorCode(
+        "The file ends too early, or is still being copied.",
+        "reading /data/backups/a.tar.gz failed: the end is missing",
+        "Wait until the copy is complete, or copy it again.",
+        422, INVALID,
+    ),
+    "archive_unsafe": ErrorCode(
+        "The archive has entries that none of ours has: links, devices, paths that lead outside, a bomb.",
+        "reading /data/backups/a.tar.gz failed: the entry '../etc/passwd' leads outside",
+        "Do not use it. Make the archive again with plain files only.",
+        422, INVALID,
+    ),
+    "archive_alien": ErrorCode(
+        "The archive is sound, but has no event database that can be restored.",
+        "reading /data/backups/photos.tar.gz failed: it has no database",
+        "Use an archive of EventVault, or a `tar.gz` of a LevelDB folder named `event_registry_db`.",
+        422, INVALID,
+    ),
+    "archive_too_new": ErrorCode(
+        "A later version of EventVault wrote the archive.",
+        "reading /data/backups/a.tar.gz failed: it has version 3 of the format",
+        "Install that version, or a later one.",
+        422, INVALID,
+    ),
+    "archive_unreadable": ErrorCode(
+        "The system could not open or read the archive. It may be good, so it is not marked damaged.",
+        "reading /data/backups/a.tar.gz failed at byte 0: Input/output error",
+        "Do what the hint says to the file or its disk, then send the request again.",
+        503, TRY_AGAIN, 5,
+    ),
+    # Restores.
+    "restore_running": ErrorCode(
+        "Another restore or undo is under way, or one came in between.",
+        "a restore of backup_2026-01-31_120000.tar.gz is running",
+        "Wait until it has ended; `jobs.restore` in health shows it. Look at what is there before you repeat yours.",
+        409, CONFLICT,
+    ),
+    "restoring": ErrorCode(
+        "The store is starting, recovers, or finishes a restore that is decided.",
+        "the store is starting or restoring",
+        "Try again in a few seconds. Do not send a restore again: the service finishes it.",
+        503, TRY_AGAIN, 2,
+    ),
+    "nothing_to_undo": ErrorCode(
+        "There is no previous database that an undo could bring back.",
+        "there is no restore to undo",
+        "`GET /api/backup/undo` lists what can be undone. Restore a backup or a moment instead.",
+        409, NOT_FOUND,
+    ),
+    "undo_not_found": ErrorCode(
+        "No previous database has this name.",
+        "there is no previous database 'previous-86ad05ce70457cf8'",
+        "`GET /api/backup/undo` lists them.",
+        404, NOT_FOUND,
+    ),
+    "moment_unavailable": ErrorCode(
+        "Archives and journal do not reach this moment.",
+        "event 4711 cannot be restored",
+        "Choose one of `nearest`, or a moment of the `window`. `GET /api/backup/timeline` shows them all.",
+        422, NOT_FOUND,
+    ),
+    "journal_damaged": ErrorCode(
+        "A segment of the journal is damaged, forged or missing, and no other way leads to this moment.",
+        "/data/backups/journal/86ad05ce70457cf8/00000001-00000040.jsonl.gz is damaged: its checksum is wrong",
+        "Restore the moment in `nearest`, or put a good copy of the segment beside it.",
+        422, INVALID,
+    ),
+    "journal_unreadable": ErrorCode(
+        "The disk cannot read a segment that is needed for this moment. It may be good.",
+        "reading /data/backups/journal/86ad05ce70457cf8/00000001-00000040.jsonl.gz failed: Input/output error",
+        "Do what the hint says, then send the request again; or restore the moment in `nearest`.",
+        503, TRY_AGAIN, 5,
+    ),
+    "journal_failed": ErrorCode(
+        "The journal is behind: the newest events are in the database only.",
+        "the journal could not be written: No space left on device: /data/backups/journal",
+        "Do what the hint says. It goes on by itself, and writes what it missed.",
+        503, TRY_AGAIN, 5,
+    ),
+    # The database.
+    "database_damaged": ErrorCode(
+        "The bytes of the database have changed, or a file of it is missing.",
+        "/data/storage/event_registry_db is damaged: block checksum mismatch in 000012.ldb",
+        "Restore the newest good backup, or the moment that the hint names. The damaged database is kept.",
+        503, INVALID, 30,
+    ),
+    "database_error": ErrorCode(
+        "LevelDB cannot keep a database there, or a copy of it could not be taken.",
+        "the file system of /data/storage cannot sync folders, so LevelDB cannot keep a database there",
+        "Set `STORAGE_DIR` to a folder on a local file system, such as ext4 or XFS.",
+        503, FAILED, 30,
+    ),
+    "database_too_new": ErrorCode(
+        "A later version of EventVault wrote the database.",
+        "/data/storage/event_registry_db has format 3; this version of EventVault knows up to 2",
+        "Install that version, or a later one.",
+        503, INVALID, 30,
+    ),
+    "database_locked": ErrorCode(
+        "Another program has the database open.",
+        "/data/storage/event_registry_db is held by the process 4711; its LOCK file is in use and was not touched",
+        "End that process. Do not delete `LOCK`. The service continues by itself.",
+        503, TRY_AGAIN, 5,
+    ),
+    "database_missing": ErrorCode(
+        "There is no database, but there are archives or a journal of it.",
+        "/data/storage/event_registry_db is gone, and /data/backups holds 3 archives and a journal of it",
+        "Recover it with `flask --app wsgi backup recover` or `AUTO_RECOVER=true`, or start anew with "
+        "`AUTO_RECOVER=empty`.",
+        503, NOT_FOUND, 30,
+    ),
+    "database_present": ErrorCode(
+        "A recovery was asked for, but there is a database.",
+        "the database /data/storage/event_registry_db exists; nothing was changed",
+        "Start the service. To go back to an earlier moment, restore it.",
+        409, CONFLICT,
+    ),
+    "nothing_to_recover": ErrorCode(
+        "`BACKUP_DIR` has neither an archive nor a journal of this installation.",
+        "/data/backups holds neither an archive nor a journal of this installation",
+        "Set `BACKUP_DIR` to the folder that has them, or put an archive into `RESTORE_DIR`.",
+        409, NOT_FOUND,
+    ),
+    # The store and its machine.
+    "outcome_unknown": ErrorCode(
+        "The request was begun, and nobody can say whether it takes effect: the disk is slow, or the store or "
+        "the proxy lost it.",
+        "the store ended before it answered, and no other one answers: the request may have taken effect or not",
+        "See whether it did before you send it again. Events are stored once if they are sent with the same `ids`, "
+        "which the answer has.",
+        503, TRY_AGAIN, 5,
+    ),
+    "store_unavailable": ErrorCode(
+        "No store process answered for as long as a request can wait. `error` says why, if the store could say it.",
+        "no store process answers: another process owns the database: it holds /data/storage/owner.lock",
+        "It is started again by itself. If not, do what `error` and the log of the service say.",
+        503, TRY_AGAIN, 1,
+    ),
+    "store_stopping": ErrorCode(
+        "The store is stopping and did not take the request.",
+        "the store is stopping",
+        "Send the request again.",
+        503, TRY_AGAIN, 1,
+    ),
+    "cancelled": ErrorCode(
+        "The work was cancelled because the store is stopping. What was unfinished was removed.",
+        "write archive was cancelled because the store is stopping",
+        "Send the request again.",
+        503, TRY_AGAIN, 5,
+    ),
+    "too_busy": ErrorCode(
+        "The process serves as many long requests as it can, or the machine lacks memory or descriptors.",
+        "create backup failed: Too many open files",
+        "Try again after `Retry-After`. If it persists, raise the limits of the machine or send fewer long requests.",
+        503, TRY_AGAIN, 5,
+    ),
+    "disk_failed": ErrorCode(
+        "The disk could not be read or written: input/output error, read-only, permission, stale handle and the like. "
+        "Nothing is taken for damaged.",
+        "opening /data/storage/event_registry_db failed: Read-only file system",
+        "Do what the hint says to that disk. It is tried again each second; meanwhile [reads go on](failing-disks.md).",
+        503, TRY_AGAIN, 5,
+    ),
+    "no_space": ErrorCode(
+        "A disk has no space or no inode left, or a quota or a file size is exceeded.",
+        "the event database could not be written: IO error: /data/storage/event_registry_db/000012.log: No space left "
+        "on device",
+        "Free some space on the disk that `error` names. It works again by itself; meanwhile "
+        "[reads go on](failing-disks.md).",
+        507, NO_SPACE,
+    ),
+    "internal_error": ErrorCode(
+        "A defect of EventVault.",
+        "an internal error",
+        "Search the log for `reference`, and report it.",
+        500, FAILED,
+    ),
+    # Settings, decisions, the command line.
+    "invalid_settings": ErrorCode(
+        "A setting has an invalid value, or a folder cannot be used. Nothing was started.",
+        "MAX_BACKUPS is 'ten'; allowed: a whole number from 1",
+        "Correct the [settings](settings.md) that the message names.",
+        500, INVALID_SETTINGS_STATUS,
+    ),
+    "service_running": ErrorCode(
+        "The command works only while no service runs on these folders.",
+        "a service is running on these folders; nothing was changed",
+        "Stop the service first.",
+        409, CONFLICT,
+    ),
+    "problem_not_found": ErrorCode(
+        "Health never has a problem of this code that could be accepted.",
+        "there is no problem 'rolled_bak'",
+        "[Problems](problems.md) lists those that can be accepted.",
+        404, NOT_FOUND,
+    ),
+    "nothing_to_accept": ErrorCode(
+        "No such problem waits for a decision, or it goes away only with its cause.",
+        "no problem rolled_back waits for a decision; nothing was changed",
+        "Look at `problems` in health.",
+        409, NOT_FOUND,
+    ),
+    # Kafka.
+    "kafka_not_configured": ErrorCode(
+        "The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set.",
+        "Kafka is not configured",
+        "Set `KAFKA_BOOTSTRAP_SERVERS`, and restart the service.",
+        503, INVALID_SETTINGS_STATUS, 30,
+    ),
+    "kafka_unreachable": ErrorCode(
+        "No broker answers, or the broker refuses.",
+        "no Kafka broker answers at localhost:9092",
+        "Start the broker or correct the address. It is tried again by itself.",
+        503, TRY_AGAIN, 5,
+    ),
+    "partition_not_stopped": ErrorCode(
+        "The partition is not stopped, so it has no loss to accept.",
+        "partition 2 is not stopped",
+        "`kafka.stoppedPartitions` in health lists those that are.",
+        409, CONFLICT,
+    ),
+}  # fmt: skip
+"""The errors of the core."""
+
+FRAMEWORK: dict[str, ErrorCode] = {
+    "not_found": ErrorCode("There is nothing at this address.", "nothing was found at /api/backups",
+                           "`GET /openapi.json` lists all addresses.", 404),
+    "method_not_allowed": ErrorCode("The address has no such method.", "DELETE is not allowed at /api/health",
+                                    "The `Allow` header names the allowed ones.", 405),
+    "not_acceptable": ErrorCode("The answer has no form that the client accepts.", "Not Acceptable",
+                                "Accept `application/json`.", 406),
+    "timeout": ErrorCode("The request did not arrive in time.", "Request Timeout", "Send it again.", 408),
+    "range_not_satisfiable": ErrorCode("The range is beyond the end of the file.", "The requested range is not valid",
+                                       "The `Content-Range` header gives the length of the file.", 416),
+    "expectation_failed": ErrorCode("The `Expect` header asks for something unknown.", "Expectation Failed",
+                                    "Remove it, or send `100-continue`.", 417),
+    "too_many_requests": ErrorCode("Too many requests came.", "Too Many Requests", "Wait before the next one.", 429),
+    "headers_too_large": ErrorCode("A header is too long, or there are too many.", "Limit request headers fields size",
+                                   "Send fewer or shorter headers, each below 8 KiB.", 431),
+    "not_implemented": ErrorCode("The transfer encoding of the body is not known.", "Unsupported transfer coding",
+                                 "Send the body with Content-Length or chunked.", 501),
+    "http_error": ErrorCode("Any other error of the HTTP server.", "I'm a Teapot", "`error` says what is wrong.", 400),
+}  # fmt: skip
+"""The errors of Flask and gunicorn, which have no class in the core."""
+
+PROXY: dict[str, ErrorCode] = {
+    "request_timeout": ErrorCode("nginx: the request did not arrive in time.", "the request did not arrive in time",
+                                 "Send it again.", 408),
+    "uri_too_long": ErrorCode("nginx: the address is too long.", "the address of the request is too long",
+                              "Send an address below 128 KiB.", 414),
+    "service_unavailable": ErrorCode("nginx: EventVault is starting or down.", "EventVault does not answer",
+                                     "Try again in a moment; see `docker-compose logs app`.", 503),
+}  # fmt: skip
+"""The errors of `deploy/nginx.conf`."""
+
+_DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
+_KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
+
+PROBLEMS: dict[str, ErrorCode] = {
+    "backup_damaged": ErrorCode(
+        "A check found an archive that was made here damaged. It no longer counts as good.",
+        "backup_2026-01-31_120000.tar.gz: reading it failed at byte 81920: the checksum of a member is wrong",
+        "Make a new backup, then delete this one.",
+    ),
+    "backup_unreadable": ErrorCode(
+        "An archive cannot be read now. It may be good.",
+        "backup_2026-01-31_120000.tar.gz: opening it failed: Permission denied",
+        "Check the disk of `BACKUP_DIR` and the permissions of the file.",
+    ),
+    "seal_changed": ErrorCode(
+        "The seal of an archive is another one than it had; all else is right.",
+        "backup_2026-01-31_120000.tar.gz: its seal is not the one that it had, all else is as it was made",
+        "Check the disk. Make a new backup, then delete this one.",
+    ),
+    "backup_name_invalid": ErrorCode(
+        "Files in `BACKUP_DIR` have names that no backup can have, so they are not listed.",
+        "files in BACKUP_DIR are no backups because of their names: 'back\\xffup.tar.gz' is not UTF-8",
+        "Rename them, or move them away.",
+    ),
+    "rolled_back": ErrorCode(
+        "Archives or the journal hold events that the database has lost.",
+        "the database ended at event 40 of generation 86ad05ce70457cf8, but more events were recorded before",
+        "Do the restore that the hint names, or [accept it](problems.md).",
+    ),
+    "recovery_incomplete": ErrorCode(
+        "The database is lost, and not all that was recorded can be recovered.",
+        "archives and journal hold events beyond 40 that cannot be recovered",
+        "Bring back what is missing, or [accept it](problems.md).",
+    ),
+    "clock_ahead": ErrorCode(
+        "The system clock leapt ahead and is not believed.",
+        "the system clock says 2036-01-31T12:00:00.000Z and leapt ahead by 3652 days; it is not believed",
+        "Set the clock right; if it is right, [accept it](clock.md).",
+    ),
+    "clock_behind": ErrorCode(
+        "The system clock is behind the newest event.",
+        "the system clock says 2026-01-31T12:00:00.000Z, but the newest event was recorded at "
+        "2026-02-01T12:00:00.000Z",
+        "Set the clock right; [the clock](clock.md) says how the times of these events are mended.",
+    ),
+    "catalogue_damaged": ErrorCode(
+        "The catalogue was damaged and made anew from the archives.",
+        "/data/backups/.catalogue.json was damaged",
+        "Set the pins again, then remove the file that ends in `.damaged`.",
+    ),
+    "shared_runs_damaged": ErrorCode(
+        "The note of what archives share on the disk was damaged.", "/data/backups/.shared_runs.json was damaged",
+        _DAMAGED_FILE,
+    ),
+    "store_starting": ErrorCode(
+        "The store opens the database, for longer than a second.", "the store is starting: it opens the database",
+        "Wait: requests are answered once it is open.",
+    ),
+    "trust_damaged": ErrorCode(
+        "The list of [what you trust](trust.md) was damaged.", "/data/storage/.trusted.json was damaged",
+        "Trust the keys and archives again, then remove the file that ends in `.damaged`.",
+    ),
+    "trust_unreadable": ErrorCode(
+        "The list of what you trust cannot be read now, so it counts as empty.",
+        "reading /data/storage/.trusted.json failed: Permission denied",
+        "Give it to the user of the service, and run `flask backup trust` as that user.",
+    ),
+    "file_damaged": ErrorCode(
+        "Another [small file](format.md) was damaged. The message says what is lost with it.",
+        "/data/storage/kept.json was damaged", _DAMAGED_FILE,
+    ),
+    "installation_damaged": ErrorCode(
+        "A copy of the id or the key of the installation was damaged and replaced.",
+        "/data/backups/.installation.json was damaged", _DAMAGED_FILE,
+    ),
+    "staged_restore_damaged": ErrorCode(
+        "The file of a staged restore is damaged: the next start is refused.",
+        "a restore was to be done here, but which one is not known",
+        "Move the file away, and stage the restore again.",
+    ),
+    "restore_memory_damaged": ErrorCode(
+        "It is not known which files in `RESTORE_DIR` were restored before; none is restored.",
+        "nothing in /data/restore is restored",
+        "Move those out, then remove the file that the hint names and restart.",
+    ),
+    "restore_folder": ErrorCode(
+        "`RESTORE_DIR` cannot be read, so nothing in it was restored.",
+        "/data/restore cannot be read: Permission denied",
+        "Make it readable for the service, then restart it.",
+    ),
+    "restore_refused": ErrorCode(
+        "An archive in `RESTORE_DIR` was not restored and stays where it is.",
+        "/data/restore/a.tar.gz was not restored and stays where it is: reading it failed: the end is missing",
+        "Replace it by a good one and restart the service, or remove it.",
+    ),
+    "restore_left": ErrorCode(
+        "An archive in `RESTORE_DIR` was skipped, because a newer one was restored.",
+        "/data/restore/a.tar.gz was skipped, because the newer b.tar.gz was restored",
+        "Remove it, or upload and restore it.",
+    ),
+    "restore_not_moved": ErrorCode(
+        "An archive in `RESTORE_DIR` was restored, but could not be moved to `restored/`. It is not restored again.",
+        "/data/restore/a.tar.gz was restored, but could not be moved to restored/",
+        "Move it away by hand.",
+    ),
+    "kafka_topic_missing": ErrorCode(
+        "The topic is gone.", "the topic events is gone", "Create it again, or restore it.",
+    ),
+    "kafka_dead_letters_missing": ErrorCode(
+        "A message cannot be understood, and the topic for dead letters is not there.",
+        "the dead-letter topic events.dead-letter is missing",
+        "Create the topic that the message names, or set `KAFKA_CREATE_TOPICS=true`.",
+    ),
+    "kafka_waits": ErrorCode(
+        "Events from Kafka wait, as they cannot be taken now.", "events from Kafka wait: the store is restoring",
+        "Mend what the message says; they are taken by themselves then.",
+    ),
+    "kafka_topic_recreated": ErrorCode(
+        "The topic was created again, so the stored offset belongs to the old one.",
+        "the topic events was recreated: the stored offset of partition 2 belongs to the old topic", _KAFKA_LOSS,
+    ),
+    "kafka_cluster_changed": ErrorCode(
+        "The broker belongs to another cluster.",
+        "partition 2 of the topic events is in cluster B, its stored offset 40 in A", _KAFKA_LOSS,
+    ),
+    "kafka_topic_truncated": ErrorCode(
+        "The partition ends before the offset up to which it was consumed.",
+        "partition 2 of the topic events ends at offset 30, but was consumed up to 40", _KAFKA_LOSS,
+    ),
+    "kafka_topic_diverged": ErrorCode(
+        "The partition has another message where the consumed one was.",
+        "partition 2 of the topic events has another message at offset 39 than the consumed one", _KAFKA_LOSS,
+    ),
+    "kafka_messages_gone": ErrorCode(
+        "Messages were removed before they were consumed.",
+        "partition 2 of the topic events begins at offset 50 now: 10 messages from 40 on were removed", _KAFKA_LOSS,
+    ),
+    "kafka_offset_out_of_range": ErrorCode(
+        "The broker says that the next offset is not there any more.",
+        "partition 2 of the topic events no longer has the next offset", _KAFKA_LOSS,
+    ),
+}  # fmt: skip
+"""The problems of health that no answer has as its code."""
