@@ -33,10 +33,10 @@ MAX_LONG_CALLS = 8
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
 
-BODIES = 4
+BODIES = 2
 """Bodies of the size MAX_BODY_BYTES for which there is memory in one process, from their first byte to the answer."""
 
-PARSED = 12
+PARSED = 8
 """How many times MAX_BODY_BYTES of memory one process takes for bodies while they are parsed."""
 
 _KEY = "eventvault"

@@ -38,8 +38,8 @@ _UTF8_MARK = b"\xef\xbb\xbf"
 MAX_DEPTH = 500
 """Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
 
-MAX_VALUE_BYTES = 256 * 2**20
-"""Memory that the values of one JSON text may take: eight times the default MAX_BODY_BYTES."""
+MAX_VALUE_BYTES = 160 * 2**20
+"""Memory that the values of one JSON text may take: five times the default MAX_BODY_BYTES."""
 
 _FEW_BYTES = 2**20
 """A text of this size takes at most thirty times as much, whatever it holds."""
@@ -153,6 +153,13 @@ def has_too_many_values(text: bytes, most: int = MAX_VALUE_BYTES) -> bool:
     return True
 
 
+def too_many_values(what: str) -> TooLarge:
+    return TooLarge(
+        f"{what} has more values than fit into {MAX_VALUE_BYTES // 2**20} MiB once it is parsed",
+        hint="send less in one request, or pack what need not be JSON into a text",
+    )
+
+
 def _marks_of(text: bytes, start: int = 0, end: int | None = None) -> int:
     return sum(size * text.count(mark, start, end) for mark, size in _MARKS.items())
 
@@ -174,10 +181,7 @@ def is_deeper(text: bytes, depth: int) -> bool:
 
 def _read(text: bytes, what: str, *, any_number: bool, max_depth: int) -> tuple[Any, bytes]:
     if has_too_many_values(text):
-        raise TooLarge(
-            f"{what} has more values than fit into {MAX_VALUE_BYTES // 2**20} MiB once it is parsed",
-            hint="send less in one request, or pack what need not be JSON into a text",
-        )
+        raise too_many_values(what)
     refusal: Exception | None = None
     try:
         value = _decoder.decode(text)

@@ -14,13 +14,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from eventvault import json_text
-from eventvault.errors import InvalidInput, MalformedInput, TooLarge, UnsupportedMediaType
+from eventvault.errors import InvalidInput, MalformedInput, UnsupportedMediaType
 from eventvault.events import sent as sent_event
 from eventvault.events.sent import SentEvent
 
-MAX_EVENTS_PER_REQUEST = 100_000
-"""Events in one request, which is one write and is in memory as a whole."""
-
+MAX_EVENTS_PER_REQUEST = sent_event.MAX_EVENTS
 _MAX_LINES = 10 * MAX_EVENTS_PER_REQUEST
 """Lines of NDJSON, blank ones included."""
 
@@ -47,7 +45,7 @@ class PostedEvents:
 
     def __init__(self, events: list[SentEvent], *, many: bool) -> None:
         if len(events) > MAX_EVENTS_PER_REQUEST:
-            raise _too_many(f"{len(events)}")
+            raise sent_event.too_many_events(f"{len(events)}")
         self.events = events
         self.many = many
 
@@ -111,7 +109,7 @@ def _several_lines_of_json(text: bytes) -> bool:
 
 def _lines(text: bytes) -> PostedEvents:
     if text.count(b"\n") > _MAX_LINES:
-        raise _too_many(f"more than {_MAX_LINES} lines with")
+        raise sent_event.too_many_events(f"more than {_MAX_LINES} lines with")
     return PostedEvents(sent_event.read_each(_named_lines(_not_empty(text))), many=True)
 
 
@@ -122,12 +120,8 @@ def _named_lines(text: bytes) -> Iterator[tuple[str, bytes]]:
         if line.strip():
             count += 1
             if count > MAX_EVENTS_PER_REQUEST:
-                raise _too_many(f"more than {MAX_EVENTS_PER_REQUEST}")
+                raise sent_event.too_many_events(f"more than {MAX_EVENTS_PER_REQUEST}")
             yield f"line {number}", line.removesuffix(b"\n")
-
-
-def _too_many(count: str) -> TooLarge:
-    return TooLarge(f"{count} events in one request", hint=f"send at most {MAX_EVENTS_PER_REQUEST} a request")
 
 
 def _not_empty(text: bytes) -> bytes:

@@ -14,13 +14,17 @@ import msgspec
 import orjson
 
 from eventvault import json_text
-from eventvault.errors import InvalidInput, TooLarge
+from eventvault.errors import InvalidInput, MalformedInput, TooLarge
 from eventvault.events import schema
 from eventvault.events.event import encoded, raw_attributes
 from eventvault.events.schema import FieldProblem
 
 MAX_REFUSED = schema.MAX_PROBLEMS
 """Refused events of a request that are described: to find out why takes time."""
+MAX_EVENTS = 100_000
+"""Events in one request, which is one write and is in memory as a whole."""
+_MAX_COMMAS = 2_000_000
+"""Commas in an array that is split: each may separate two elements, which take 64 bytes."""
 MAX_ATTRIBUTES_OF_ALL = 1_500_000
 """Attributes of all events of a request, which are in memory at the same time."""
 _MAX_DEPTH = json_text.MAX_DEPTH + 1
@@ -103,6 +107,11 @@ def problems_of(events: Sequence[SentEvent]) -> dict[int, list[FieldProblem]]:
 
 
 def _read_array(text: bytes) -> list[SentEvent]:
+    """Read an array at once, which is faster, or one event after the other if all of them would fill the memory."""
+    if json_text.has_too_many_values(text):
+        if text.count(b",") > _MAX_COMMAS:
+            raise json_text.too_many_values("the body")
+        return _read_each(text, None)
     try:
         values, compact = json_text.read(text, max_depth=_MAX_DEPTH + 1)
     except InvalidInput as error:
@@ -110,13 +119,21 @@ def _read_array(text: bytes) -> list[SentEvent]:
     return [_event(value, bytes(element)) for value, element in zip(values, _elements(compact), strict=True)]
 
 
-def _read_each(text: bytes, error: InvalidInput) -> list[SentEvent]:
-    """Read one event after the other to find those that `error` is about."""
+def _read_each(text: bytes, error: InvalidInput | None) -> list[SentEvent]:
+    """Read one event after the other. error: what was found to be wrong with them together, to find out with which."""
     try:
         elements = _elements(text)
-    except msgspec.DecodeError:  # a lone surrogate: the decoder cannot get past it
-        raise error from None
+    except msgspec.DecodeError as refusal:
+        if error is not None:  # a lone surrogate: the decoder cannot get past it
+            raise error from None
+        raise MalformedInput(f"the body is not JSON: {refusal}", hint="check quotes, commas and brackets") from None
+    if len(elements) > MAX_EVENTS:
+        raise too_many_events(f"{len(elements)}")
     return read_each((f"event {index}", bytes(each)) for index, each in enumerate(elements))
+
+
+def too_many_events(count: str) -> TooLarge:
+    return TooLarge(f"{count} events in one request", hint=f"send at most {MAX_EVENTS} a request")
 
 
 def _event(value: Any, text: bytes) -> SentEvent:

@@ -16,7 +16,8 @@ from flask.testing import FlaskClient
 from app.budget import Budget
 from app.edge import BODIES, current_edge
 from eventvault import json_text
-from eventvault.errors import TooBusy
+from eventvault.errors import MalformedInput, TooBusy, TooLarge
+from eventvault.events import sent
 
 LIMIT = 100_000
 """MAX_BODY_BYTES of these tests."""
@@ -107,12 +108,36 @@ def test_values_that_would_fill_the_memory_are_refused_without_being_parsed(part
         b'"' + b"{[,:" * 4_000_000 + b'"',
         b'{"a": "' + rb"{\"a\": [1, 2]}, " * 1_500_000 + b'"}',
         b"[" + b"1.25," * 3_000_000 + b"0]",
-        b"[" + b'{"id":"0123456789","type":"order.created","data":{"total":12.5,"items":[1,2,3]}},' * 100_000 + b"{}]",
+        b"[" + b'{"id":"0123456789","type":"order.created","data":{"total":12.5,"items":[1,2,3]}},' * 80_000 + b"{}]",
     ],
     ids=["marks in a text", "JSON in a text", "numbers", "events"],
 )
 def test_what_people_send_is_no_bomb(text: bytes) -> None:
     assert not json_text.has_too_many_values(text)
+
+
+@pytest.mark.parametrize(
+    ("limit", "events", "refused"),
+    [(100_000, 99, None), (2_000, 99, None), (200, 99, TooLarge), (2_000, 300, TooLarge)],
+)
+def test_an_array_of_events_that_together_would_fill_the_memory_is_read_one_by_one(
+    limit: int, events: int, refused: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_text, "_FEW_BYTES", 10)
+    monkeypatch.setattr(json_text.has_too_many_values, "__defaults__", (limit,))
+    monkeypatch.setattr(sent, "MAX_EVENTS", 200)
+    each = [b'{"type":"a","data":[%d,2,3],"id":"%d"}' % (number, number) for number in range(events)]
+    text = b"[" + b", ".join(each) + b"]"
+    if refused is not None:
+        with pytest.raises(refused):
+            sent.read(text)
+        return
+    read = sent.read(text)
+    assert isinstance(read, list)
+    assert [event.text for event in read] == each
+    assert not sent.problems_of(read)
+    with pytest.raises(MalformedInput):
+        sent.read(text[:-1])
 
 
 def attributes(number: int) -> bytes:
