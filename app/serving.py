@@ -43,6 +43,7 @@ def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Setti
     file_modes.restrict_new_files(settings)
     make_folders(settings)
     folder_abilities.check_storage(settings)
+    folder_abilities.clear_lock_paths(settings)
     folder_abilities.ensure_temporary_folder(settings)
     return settings
 

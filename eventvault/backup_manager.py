@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from eventvault import __version__, data_folders
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError
+from eventvault.folder_abilities import clear_lock_paths
 from eventvault.settings import Settings, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
 from eventvault.store.process.ownership import announce_start
@@ -45,6 +46,7 @@ class BackupManager:
         with contextlib.suppress(EventVaultError):  # health and each backup say so
             check_folder(settings)
         make_folders(settings)
+        clear_lock_paths(settings)
         client = StoreClient.over(self._spawner)
         with self._one_process_at_a_time(), contextlib.suppress(EventVaultError):  # each request and health say so
             if self._spawner.mode == "service":

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.errors import InvalidSettings
 from eventvault.settings import Settings
+from eventvault.small_files import SmallFileDamaged
 
 _UNSUPPORTED = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK, errno.ENXIO}
@@ -39,6 +40,20 @@ def check_storage(settings: Settings) -> None:
         problem = f"STORAGE_DIR {folder} is on a file system without {'; without '.join(lacking)}"
         hint = "set STORAGE_DIR to a folder on a local disk, such as ext4, XFS or btrfs; BACKUP_DIR may stay there"
         raise InvalidSettings(problem, hint=hint, problems=[problem])
+
+
+def clear_lock_paths(settings: Settings) -> None:
+    """Rename a folder or a link that is in the place of a lock file or of the socket: no store could start.
+
+    No process holds a lock on such a thing, so none loses one. Health names what was renamed.
+    """
+    for name in (data_folders.INITIALIZE_LOCK, data_folders.SPAWN_LOCK, data_folders.OWNER_LOCK, data_folders.SOCKET):
+        path = settings.storage_dir / name
+        if path.is_symlink() or path.is_dir():
+            damage = SmallFileDamaged(
+                f"{path} is a {'link' if path.is_symlink() else 'folder'}, which EventVault did not make"
+            )
+            small_files.quarantine_or_log(path, damage)
 
 
 def ensure_temporary_folder(settings: Settings) -> None:

@@ -12,9 +12,11 @@ OSError says nothing about the content and always passes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import logging
+import os
 import re
 import stat
 import threading
@@ -60,7 +62,7 @@ def write(path: Path, content: msgspec.Struct, *, replace: bool = True, mode: in
     """
     text = msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"
     checksum = b' "checksum": "sha256:%s",\n' % hashlib.sha256(text).hexdigest().encode()
-    if replace and path.exists() and not path.is_file():
+    if replace and os.path.lexists(path) and not path.is_file():
         quarantine(path)
     write_durably(path, b"{\n" + checksum + text.removeprefix(b"{\n"), replace=replace, mode=mode)
 
@@ -128,7 +130,12 @@ def read_list(path: Path, kind: type[Content]) -> list[Content]:
 
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of a regular file. Raises NotAFile for anything else, SmallFileDamaged if it is too large."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotAFile(f"{path} is not what EventVault wrote: a link to itself") from None
     if not stat.S_ISREG(status.st_mode):
         what = "Is a directory" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
         raise NotAFile(f"{path} is not what EventVault wrote: {what}")
@@ -166,7 +173,7 @@ def free_path(path: Path, suffix: str) -> Path:
     """Return the first path that does not exist: with `suffix` after the file's name, then with a number too."""
     names = itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2)))
     candidates = (path.with_name(path.name + name) for name in names)
-    return next(candidate for candidate in candidates if not candidate.exists())
+    return next(candidate for candidate in candidates if not os.path.lexists(candidate))
 
 
 def quarantined(path: Path) -> list[Path]:
@@ -187,7 +194,7 @@ class QuarantinedFiles:
             self._found = {path for folder in self._folders for path in _damaged_in(folder)}
         with _quarantined_lock:
             self._found |= {path for path in _quarantined if path.parent in self._folders}
-        return sorted(path for path in self._found if path.exists())
+        return sorted(path for path in self._found if os.path.lexists(path))
 
 
 def _damaged_in(folder: Path) -> list[Path]:

@@ -57,6 +57,7 @@ def main() -> int:
     try:
         make_folders(settings)
         folder_abilities.check_storage(settings)
+        folder_abilities.clear_lock_paths(settings)
         folder_abilities.ensure_temporary_folder(settings)
         lock = OwnerLock(settings.storage_dir)
         refusal = _refusal(arguments, settings, lock)

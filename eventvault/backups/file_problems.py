@@ -14,6 +14,7 @@ from eventvault.small_files import QuarantinedFiles
 
 _PINS = "a new catalogue was made from the archives. Pins may be lost"
 _COPY = "a copy took its place"
+_NEW_FILE = "a new file took its place"
 LOSSES = {
     data_folders.CATALOGUE: _PINS,
     data_folders.INSTALLATION: _COPY,
@@ -30,6 +31,10 @@ LOSSES = {
     data_folders.JOURNAL_RECORD: "a new one was made from the database",
     data_folders.SHARED_RUNS: "archives count as if they shared nothing on the disk",
     data_folders.TRUSTED: "only this installation's own archives are trusted",
+    data_folders.INITIALIZE_LOCK: _NEW_FILE,
+    data_folders.SPAWN_LOCK: _NEW_FILE,
+    data_folders.OWNER_LOCK: _NEW_FILE,
+    data_folders.SOCKET: _NEW_FILE,
     data_folders.CLOCK: "the clock is believed as at a first start",
 }
 """Name of a small file → what its loss means. The record of an operation is not named: it lasts for a day only."""

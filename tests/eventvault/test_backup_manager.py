@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -182,6 +183,38 @@ def test_a_start_that_cannot_be_announced_serves(settings: Settings, clients: li
     clients.append(BackupManager(settings, STORE_COMMAND).initialize())
 
     assert clients[0].append(drafts(1)).last_sequence == 1
+
+
+def folder_with_a_file(path: Path) -> None:
+    path.mkdir()
+    (path / "file").write_text("x")
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [folder_with_a_file, link_to_nowhere, link_to_itself])
+def test_what_is_in_the_place_of_a_lock_or_the_socket_is_set_aside_and_named(
+    settings: Settings, make: Callable[[Path], None]
+) -> None:
+    names = (data_folders.INITIALIZE_LOCK, data_folders.SPAWN_LOCK, data_folders.OWNER_LOCK, data_folders.SOCKET)
+    settings.storage_dir.mkdir()
+    for name in names:
+        make(settings.storage_dir / name)
+
+    with running_client(settings) as client:
+        assert client.append(drafts(1)).last_sequence == 1
+        named = [problem["message"] for problem in client.status()["problems"] if problem["code"] == "file_damaged"]
+
+    assert len(named) == len(names)
+    for name in names:
+        assert os.path.lexists(settings.storage_dir / f"{name}.damaged")
+        assert any(f"/{name} was damaged" in message for message in named)
 
 
 def test_a_hung_store_of_an_earlier_start_is_killed(

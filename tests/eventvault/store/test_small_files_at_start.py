@@ -92,7 +92,12 @@ def pipe(path: Path, _chance: random.Random) -> None:
     os.mkfifo(path)
 
 
-CHANGES: list[Change] = [flip_bit, cut, empty, noise, zeros, nested, other_json, put_folder, pipe]
+def link_to_itself(path: Path, _chance: random.Random) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+CHANGES: list[Change] = [flip_bit, cut, empty, noise, zeros, nested, other_json, put_folder, pipe, link_to_itself]
 
 
 class Installation:
@@ -188,7 +193,7 @@ def try_changes(
         path = files_in(settings)[number]
         print(path.name, change.__name__)
         path.exists() or path.write_bytes(b"{}")
-        before = None if change in (put_folder, pipe) else path.read_bytes()
+        before = None if change in (put_folder, pipe, link_to_itself) else path.read_bytes()
         change(path, chance)
         if before is None or path.read_bytes() != before:
             check_start(installation, settings, path)
