@@ -1,4 +1,7 @@
-"""`python -m app.store` that is killed once: KILL_AT is `before` or `after`, and a function as `module:Class.name`."""
+"""`python -m app.store` that is killed once.
+
+EVENTVAULT_TEST_KILL_AT is `before` or `after`, and a function as `module:Class.name`.
+"""
 
 from __future__ import annotations
 
@@ -36,5 +39,5 @@ def arm(when: str, function: str) -> None:
 
 
 if __name__ == "__main__":
-    arm(*os.environ["KILL_AT"].split())
+    arm(*os.environ["EVENTVAULT_TEST_KILL_AT"].split())
     sys.exit(main())

@@ -30,7 +30,7 @@ def client_killed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with ExitStack() as stack:
 
         def make(spot: str) -> StoreClient:
-            monkeypatch.setenv("KILL_AT", spot)
+            monkeypatch.setenv("EVENTVAULT_TEST_KILL_AT", spot)
             client = stack.enter_context(running_client(settings, COMMAND))
             client.append(drafts(3))
             return client
