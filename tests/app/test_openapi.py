@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 import schemathesis
-from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck
+from schemathesis.checks import load_all_checks
+from schemathesis.pytest.lazy import get_all_tests
+from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app import create_app
 from app.edge import Edge, Slots, attach
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
+from tests.stores import folders_beneath
 
 
-def fresh_app() -> Flask:
-    folder = Path(tempfile.mkdtemp(dir=_FOLDER.name))
-    folders = {f"{name}_DIR": str(folder / name.lower()) for name in ("STORAGE", "BACKUP", "RESTORE")}
-    (folder / "backup").mkdir()
-    settings, store = load(folders), MemoryStore(folder / "backup")
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
+    folder = tmp_path_factory.mktemp("openapi")
+    settings = load(folders_beneath(folder))
+    settings.backup_dir.mkdir()
+    store = MemoryStore(settings.backup_dir)
     app = create_app(settings, store)
     # schemathesis does not close what is streamed to it, so slots would run out.
     attach(app, Edge(settings, store, Slots(1_000_000, "requests")))
-    return app
-
-
-_FOLDER = tempfile.TemporaryDirectory()
-schema = schemathesis.openapi.from_wsgi("/openapi.json", fresh_app())
+    return schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
 def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
@@ -55,16 +53,24 @@ def test_every_error_is_documented_in_the_error_form(web: FlaskClient) -> None:
     assert {"success", "code", "error", "hint"} <= set(document["components"]["schemas"]["Error"]["properties"])
 
 
-@pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
-@schema.parametrize()
-@hypothesis.settings(
-    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-def test_every_generated_request_is_answered_as_documented(case: schemathesis.Case) -> None:
+def check(case: schemathesis.Case) -> None:
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _clean() -> Any:
-    yield
-    _FOLDER.cleanup()
+SETTINGS = hypothesis.settings(
+    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
+def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, subtests: pytest.Subtests) -> None:
+    """The requests are generated here: at the collection, every test process would do it."""
+    load_all_checks()
+    operations = []
+    for made in get_all_tests(schema=schema, test_func=check, settings=SETTINGS, given_kwargs=None):
+        operation, run = made.ok()
+        operations.append(operation.label)
+        with subtests.test(operation.label):
+            run()
+    assert len(operations) > 20
