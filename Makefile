@@ -39,6 +39,8 @@ test: lint system-packages
 # memory. `make test` runs them on a disk.
 IN_MEMORY = $$([ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 
+# Nothing in them waits, so one test process a processor is enough, and one more for the chores of the others.
+test-fast: TEST_PROCESSES = $$(( $$(nproc) + 1 ))
 test-fast: lint
 	@env $(IN_MEMORY) $(PYTEST) -m 'not (soak or slow or process or kafka or browser)' \
 		-o tmp_path_retention_policy=failed $(PYTEST_OPTIONS)

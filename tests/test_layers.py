@@ -55,6 +55,7 @@ def test_every_layer_imports_only_what_its_contract_allows() -> None:
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", contracts())
 def test_an_import_that_breaks_a_contract_is_found(contract: str, tmp_path: Path) -> None:
     for room in ROOMS:

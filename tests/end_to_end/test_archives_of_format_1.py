@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import events
 from eventvault import clock, data_folders
 from eventvault.archive import reader
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.files import FileIdentity
 from eventvault.settings import Settings
 from tests import format_1
+from tests.filled import fill
 from tests.restoring import append_random, live, written_archives
 from tests.stores import running_service
 
@@ -38,7 +38,7 @@ def settings(request: pytest.FixtureRequest, settings_with: Callable[..., Settin
     if request.param == "xfs":
         places["BACKUP_DIR"] = str(request.getfixturevalue("folder_on")("xfs"))
     chosen: Settings = settings_with({**QUIET, **places})
-    events.fill(chosen.database, 3_000_000)
+    fill(chosen.database, 3_000_000)
     with running_service(chosen) as service:
         made = service.create_backup().backup
         service.backups.late_check.wait()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import events
 from eventvault.errors import DatabaseError
 from eventvault.files import free_bytes
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.filled import fill
 from tests.mounts import KINDS
 from tests.restoring import drafts, leftovers, live, written_archives
 from tests.service import Service
@@ -132,7 +132,7 @@ def test_a_second_backup_shares_the_blocks_of_the_first(
 ) -> None:
     folder = folder_on(kind)
     settings = settings_with({**QUIET, "BACKUP_DIR": str(folder)})
-    events.fill(settings.database, 8_000_000)
+    fill(settings.database, 8_000_000)
     with running_service(settings) as service:
         archives = written_archives(service, monkeypatch)
         first = service.create_backup("first").backup

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import events
 from eventvault.backups.entry import BackupEntry
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.disk_blocks import disk_offset, flip_on_disk
+from tests.filled import fill
 from tests.restoring import append_random
 from tests.stores import running_service
 
@@ -73,7 +73,7 @@ def watched(
 ) -> Iterator[Watched]:
     folder = folder_on("xfs")
     settings = settings_with({**QUIET, "BACKUP_DIR": str(folder)})
-    events.fill(settings.database, 8_000_000)
+    fill(settings.database, 8_000_000)
     with running_service(settings) as running:
         yield Watched(running, folder.parent.with_name("image"), monkeypatch)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import events
 from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
+from tests.filled import fill
 from tests.restoring import append_random
 from tests.service import Service
 from tests.stores import running_service
@@ -29,7 +29,7 @@ def store(
 ) -> Iterator[StoreService]:
     """A service with 8 MB of events whose archives lie on a disk that nobody else uses."""
     settings = settings_with({**QUIET, "BACKUP_DIR": str(folder_on(request.param))})
-    events.fill(settings.database, 8_000_000)
+    fill(settings.database, 8_000_000)
     with running_service(settings) as running:
         yield running
 
@@ -86,7 +86,7 @@ def test_the_api_says_what_each_archive_takes_and_shares(
     folder_on: Callable[[str], Path], settings_environment: dict[str, str], service: Callable[..., Service]
 ) -> None:
     settings_environment["BACKUP_DIR"] = str(folder_on("xfs"))
-    events.fill(load(settings_environment).database, 3_000_000)
+    fill(load(settings_environment).database, 3_000_000)
     running = service(workers=1, environment={"AUTO_BACKUP_ENABLED": "false"})
 
     first = running.post("/api/backup/create").json()

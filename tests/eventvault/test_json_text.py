@@ -223,6 +223,7 @@ print(after.ru_utime - before.ru_utime, (after.ru_maxrss - before.ru_maxrss) * 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_text_takes_bounded_time_and_memory(text: bytes) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}

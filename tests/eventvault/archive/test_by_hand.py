@@ -50,6 +50,7 @@ def test_a_good_archive_passes_and_gives_one_file(archive: Path, tmp_path: Path)
     assert len(commands()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["padding", "root", "seal", "end"])
 def test_damage_that_gzip_and_tar_do_not_see_is_found(what: str, archive: Path, tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())

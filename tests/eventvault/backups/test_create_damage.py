@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import events
 from eventvault import data_folders
 from eventvault.errors import DatabaseDamaged
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.filled import fill
 from tests.restoring import drafts, leftovers
 from tests.stores import running_service
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:
-    events.fill(settings.database, 500_000)
+    fill(settings.database, 500_000)
     with running_service(settings) as service:
         read_all(service)
         yield service
@@ -163,7 +165,7 @@ def test_the_restore_that_the_hint_names_ends_the_problem(service: StoreService,
 
 
 def test_the_problem_outlives_the_store(settings: Settings) -> None:
-    events.fill(settings.database, 500_000)
+    fill(settings.database, 500_000)
     table = max(settings.database.glob("*.ldb"), key=lambda path: path.stat().st_size)
     with running_service(settings) as service:
         read_all(service)
@@ -197,7 +199,7 @@ def test_a_periodic_backup_tells_it_once(settings: Settings, service: StoreServi
 def test_nothing_is_rotated_while_the_database_is_damaged(
     settings_with: Callable[..., Settings], settings: Settings
 ) -> None:
-    events.fill(settings.database, 500_000)
+    fill(settings.database, 500_000)
     table = max(settings.database.glob("*.ldb"), key=lambda path: path.stat().st_size)
     with running_service(settings_with({"MAX_BACKUPS": "2"})) as service:
         names = []

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 
-from benchmarks import events
 from eventvault import data_folders
 from eventvault.archive import output, reader, writer
 from eventvault.archive.seal import seal_root
@@ -24,6 +23,7 @@ from eventvault.files import SourceUnreadable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.eventvault.archive.format2.conftest import Forgery, make_file
+from tests.filled import fill
 from tests.stores import running_service
 
 pytestmark = pytest.mark.slow
@@ -56,8 +56,7 @@ class Watched:
 
 @pytest.fixture
 def watched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    events.fill(settings.database, 3_000_000)
-    events.fill(settings.database, 1)  # opening it again turns the log into a table
+    fill(settings.database, 3_000_000)
     with running_service(settings) as service:
         yield Watched(service, monkeypatch)
 

@@ -12,22 +12,24 @@ from typing import Any
 
 import pytest
 
-from benchmarks import events
 from eventvault.archive import layout
 from eventvault.backups import chores
 from eventvault.errors import ArchiveError, DatabaseError
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.filled import fill
 from tests.restoring import drafts, leftovers, problem_codes
 from tests.stores import running_service
 
 from .test_create_damage import MIDDLE, flip_in_place, in_filter, read_all
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[StoreService]:
     """A service that checks no table at once, and keeps one archive."""
-    events.fill(settings.database, 500_000)
+    fill(settings.database, 500_000)
     one = settings.__class__(**{**vars(settings), "max_backups": 1})
     with running_service(one) as service:
         service.backups.archiver.check_at_once = 0
@@ -253,7 +255,7 @@ def test_a_disk_that_fails_leaves_the_archive_unverified_and_health_says_why(
 def test_a_store_that_stops_leaves_an_archive_that_is_not_verified(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events.fill(settings.database, 500_000)
+    fill(settings.database, 500_000)
     with running_service(settings) as service:
         service.backups.archiver.check_at_once = 0
         run = service.chores.run

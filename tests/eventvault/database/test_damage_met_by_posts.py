@@ -75,6 +75,7 @@ def post_until_refused(bus: EventBus) -> EventVaultError:
     raise AssertionError("no merge met the damage")
 
 
+@pytest.mark.slow
 def test_damage_that_a_merge_met_refuses_posts_without_a_reopening_and_reads_go_on(
     folder: Path, bus: EventBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -592,6 +592,7 @@ def with_forged_index(database: Path, forge: Callable[[Entries], Entries]) -> No
     manifest.write_bytes(write_log([record.replace(old, new) for record in records]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_value_that_would_fill_the_memory_is_refused_before_it_is_read(
     foreign: bool, service: StoreService, tmp_path: Path

@@ -46,6 +46,7 @@ def test_each_archive_is_applied_once_and_never_over_an_event_of_a_start_that_is
     assert restored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_each_rule_is_needed(rule: str) -> None:
     """Without it, an interleaving exists that loses or repeats something, or leaves a start without its restores."""

@@ -48,6 +48,7 @@ def swapped(storage: Path) -> None:
     intents.swap_folders(storage, storage / "event_registry_db", INTENT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linked", [False, True], ids=["folder", "link"])
 def test_a_swap_that_is_killed_at_any_instant_leaves_the_old_data_or_the_new(tmp_path: Path, linked: bool) -> None:
     template, target = tmp_path / "template", tmp_path / "killed"
