@@ -459,13 +459,14 @@ def _values() -> Iterator[Kind]:
 
 def _ours() -> Iterator[Kind]:
     names = "forge reason"
-    for forge, reason in _cases(test_unproven.test_what_cannot_be_of_eventvault_is_refused_and_named, names):
-        yield Kind(f"ours: {reason} {_number()}", lambda forge=forge: _our_own(forge))
-    for (untrue,) in _cases(test_unproven.test_a_manifest_that_is_not_true_is_refused, "untrue"):
-        yield Kind(f"ours: an untrue manifest {_number()}", lambda untrue=untrue: _our_own(_nothing, untrue))
-    for (change,) in _cases(test_unproven.test_generations_that_cannot_be_are_refused, "change"):
+    test = test_unproven.test_what_cannot_be_of_eventvault_is_refused_and_named
+    for case, (forge, reason) in enumerate(_cases(test, names)):
+        yield Kind(f"ours: {reason} ({case})", lambda forge=forge: _our_own(forge))
+    for case, (untrue,) in enumerate(_cases(test_unproven.test_a_manifest_that_is_not_true_is_refused, "untrue")):
+        yield Kind(f"ours: untrue manifest {case}", lambda untrue=untrue: _our_own(_nothing, untrue))
+    for case, (change,) in enumerate(_cases(test_unproven.test_generations_that_cannot_be_are_refused, "change")):
         yield Kind(
-            f"ours: generations {_number()}",
+            f"ours: generations {case}",
             lambda change=change: _our_own(
                 _nothing,
                 lambda true, change=change: {
@@ -517,13 +518,6 @@ def _ours() -> Iterator[Kind]:
     )
 
 
-_numbers = iter(range(10_000))
-
-
-def _number() -> int:
-    return next(_numbers)
-
-
 def _with_edit(edit: bytes) -> Make:
     def make(path: Path) -> None:
         folder = path.parent / f".{path.name}.folder"
@@ -551,9 +545,16 @@ def _with_index(forge: Callable[..., Any]) -> Make:
     return make
 
 
+_HAVE_OTHER_TESTS = ("tar: ", "sparse: ", "pax ", "an extended header ", "ours: ")
+
+
+def _marked(kind: Kind) -> Kind:
+    return kind._replace(slow=True) if kind.name.startswith(_HAVE_OTHER_TESTS) else kind
+
+
 def all_kinds() -> list[Kind]:
     """Return one of each kind, in an order that does not change. Nothing is built yet."""
     groups: Iterable[Iterator[Kind]] = (_tars(), _files(), _tables(), _manifests(), _logs(), _values(), _ours())
-    kinds = [kind for group in groups for kind in group]
+    kinds = [_marked(kind) for group in groups for kind in group]
     assert len({kind.name for kind in kinds}) == len(kinds)
     return kinds
