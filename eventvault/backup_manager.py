@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from eventvault import __version__, data_folders
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError
+from eventvault.files import make_folder
 from eventvault.folder_abilities import clear_lock_paths
 from eventvault.settings import Settings, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE, lifeline
@@ -43,21 +44,28 @@ class BackupManager:
     def initialize(self) -> StoreClient:
         """Return a client of the store. Idempotent, and under a file lock: the second process finds everything done."""
         settings = self._settings
-        with contextlib.suppress(EventVaultError):  # health and each backup say so
-            check_folder(settings)
-        make_folders(settings)
+        with contextlib.suppress(OSError):  # `make_folders` says why
+            make_folder(settings.storage_dir)
         clear_lock_paths(settings)
         client = StoreClient.over(self._spawner)
-        with self._one_process_at_a_time(), contextlib.suppress(EventVaultError):  # each request and health say so
-            if self._spawner.mode == "service":
-                announce_start(settings.storage_dir, self._spawner.service)
-                self._spawner.ensure_own(self._is_own, time.monotonic() + _OWN_STORE_SECONDS)
-            client.ensure()
+        with self._one_process_at_a_time():
+            self._make_folders()
+            with contextlib.suppress(EventVaultError):  # each request and health say so
+                if self._spawner.mode == "service":
+                    announce_start(settings.storage_dir, self._spawner.service)
+                    self._spawner.ensure_own(self._is_own, time.monotonic() + _OWN_STORE_SECONDS)
+                client.ensure()
         if self._spawner.mode == "service":
             lifeline.register(client)
             if os.environ.get(MASTER_VARIABLE) != str(os.getpid()):
                 lifeline.start_all()
         return client
+
+    def _make_folders(self) -> None:
+        """Bind the two data folders to each other, one process at a time: two would give them different ids."""
+        with contextlib.suppress(EventVaultError):  # health and each backup say so
+            check_folder(self._settings)
+        make_folders(self._settings)
 
     @contextlib.contextmanager
     def _one_process_at_a_time(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
@@ -61,6 +62,20 @@ def test_it_is_idempotent(settings: Settings, clients: list[StoreClient]) -> Non
     clients.append(manager.initialize())
 
     assert pid_of(clients[1]) == first
+
+
+def test_one_process_at_a_time_binds_the_folders_to_each_other(settings: Settings, clients: list[StoreClient]) -> None:
+    """Two at once would give them different ids, and the service would take BACKUP_DIR for another one's."""
+    settings.storage_dir.mkdir(parents=True)
+    notes = [folder / data_folders.INSTALLATION_FOLDER for folder in (settings.storage_dir, settings.backup_dir)]
+    other = BackupManager(settings, STORE_COMMAND)
+    with FileLock(str(settings.storage_dir / data_folders.INITIALIZE_LOCK), thread_local=False):
+        thread = threading.Thread(target=lambda: clients.append(other.initialize()))
+        thread.start()
+        thread.join(0.5)
+        assert [path for path in notes if path.exists()] == []
+    thread.join()
+    assert all(path.exists() for path in notes)
 
 
 def test_many_of_one_start_at_once_find_one_store(
