@@ -205,6 +205,13 @@ def test_an_upload_that_ends_early_leaves_no_file(server: Server) -> None:
     processes.wait_until(lambda: set(folder.iterdir()) == before, "something is left of the upload")
 
 
+@pytest.mark.parametrize("name", [b"SCRIPT_NAME", b"Script_Name", b"PATH_INFO", b"Script-Name"])
+def test_a_header_of_a_peer_moves_no_route(server: Server, name: bytes) -> None:
+    end = b"Host: localhost\r\nConnection: close\r\n%s: /moved\r\n\r\n" % name
+    assert server.raw(b"GET /moved/api/health/live HTTP/1.1\r\n" + end).startswith(b"HTTP/1.1 404 ")
+    assert server.raw(b"GET /api/health/live HTTP/1.1\r\n" + end).startswith(b"HTTP/1.1 200 ")
+
+
 def test_ids_with_slashes_arrive_whole(server: Server) -> None:
     assert server.ask("POST", "/api/events", b'{"type":"a","id":"/a/b"}')[0] == 201
     for path in ("%2Fa%2Fb", "/a/b", "%2Fa/b"):
