@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import exits
+from app import error_codes
 from eventvault.settings import INVALID_SETTINGS_STATUS
 from tests import processes
 from tests.command_line import Command
@@ -90,7 +90,7 @@ def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_e
     for given in ("", "y\n"):
         done = flask("backup", "recover", "--json", given=given)
 
-        assert done.returncode == exits.INVALID, done.stderr
+        assert done.returncode == error_codes.INVALID, done.stderr
         said = json.loads(done.stdout)
         assert (said["success"], said["code"]) == (False, "invalid")
         assert "--yes" in said["hint"]
@@ -114,7 +114,7 @@ def test_a_database_that_is_there_is_left_alone(flask: Command, lost: str, recov
     assert flask("backup", "recover", "--yes").returncode == 0
     done = flask("backup", "recover", "--yes", "--json", AUTO_RECOVER=recover)
 
-    assert done.returncode == exits.CONFLICT
+    assert done.returncode == error_codes.CONFLICT
     assert json.loads(done.stdout)["code"] == "database_present"
 
 
@@ -123,7 +123,7 @@ def test_nothing_is_made_where_there_is_nothing_to_recover(
 ) -> None:
     done = flask("backup", "recover", "--yes")
 
-    assert done.returncode == exits.NOT_FOUND
+    assert done.returncode == error_codes.NOT_FOUND
     assert "HINT: set BACKUP_DIR" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
@@ -134,7 +134,7 @@ def test_it_refuses_while_a_service_runs(flask: Command, lost: str, service: Cal
     processes.wait_until(lambda: "database_missing" in running.log() or "is gone, and" in running.log(), "no refusal")
     done = flask("backup", "recover", "--yes", "--json")
 
-    assert done.returncode == exits.CONFLICT
+    assert done.returncode == error_codes.CONFLICT
     assert json.loads(done.stdout)["code"] == "service_running"
     assert "flask --app wsgi backup recover" in running.get("/api/health").json()["problems"][0]["hint"]
 
@@ -157,7 +157,7 @@ def test_a_loss_that_nobody_accepted_is_refused_until_somebody_does(
     segments[-1].rename(segments[-1].with_name(f"{segments[-1].name}.damaged"))
 
     refused = flask("backup", "recover", "--yes")
-    assert refused.returncode == exits.NOT_FOUND
+    assert refused.returncode == error_codes.NOT_FOUND
     assert "had events up to 3" in refused.stderr
     assert "flask --app wsgi problems accept recovery_incomplete" in refused.stderr
     listed = json.loads(flask("problems", "list", "--json").stdout)["problems"]

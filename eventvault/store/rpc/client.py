@@ -182,6 +182,7 @@ class _Lease:
         if self._connection is not None:
             self._connection.close()
         self._connection = self._client.connect(time.monotonic() + PATIENCE_SECONDS)
+        self._connection.settimeout(PATIENCE_SECONDS)  # a store without descriptors accepts no connection
         with contextlib.suppress(OSError):
             wire.send(self._connection, wire.request("lease_generation", self._generation))
             wire.read_reply("lease_generation", wire.receive(self._connection))

@@ -13,7 +13,7 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.backups.installation import ensure_installation, installation_of
-from eventvault.errors import BackupsUnavailable
+from eventvault.errors import BackupsUnavailable, TooBusy
 from eventvault.settings import Settings
 from tests.restoring import drafts, prefixes
 from tests.stores import running_service
@@ -81,7 +81,7 @@ def test_an_id_that_cannot_be_read_is_never_replaced_by_a_new_one(
     with monkeypatch.context() as patch:
         for name in ("read_bytes", "read_text"):
             patch.setattr(Path, name, fail_in(settings.backup_dir, getattr(Path, name)))
-        with pytest.raises(BackupsUnavailable, match="Too many open files"):
+        with pytest.raises(TooBusy, match="Too many open files"):
             installation_of(settings)
         assert list(settings.storage_dir.iterdir()) == []
     assert installation_of(settings) == first
