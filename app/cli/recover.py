@@ -13,6 +13,7 @@ from app.streaming import retry_while_store_is_away
 from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
+from eventvault.backups.storage_mount import note_mount
 from eventvault.damage import as_answer
 from eventvault.journal.folder import JournalFolder
 from eventvault.restore.start.lost import RecoverySources, find_recovery_sources, is_lost
@@ -53,6 +54,7 @@ class RecoverCommand:
 
     def run(self) -> dict[str, Any]:
         """Recover, and return the same as `lastRestore` of health. If it raises, there is still no database."""
+        note_mount(self._settings)
         client = StoreClient.over(self._spawner)
         try:
             client.ensure()

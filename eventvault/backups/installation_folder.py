@@ -1,8 +1,7 @@
 """Which BACKUP_DIR belongs to this installation: STORAGE_DIR and BACKUP_DIR have the same random id in a file each.
 
-If the disk of BACKUP_DIR is not mounted, the folder beneath it lacks that file. Nothing is written there until the disk
-is back, or until an operator accepts the folder as it is. Only a folder that was deleted is made again: then the folder
-above it is on the same file system as before.
+If the disk of BACKUP_DIR is not mounted, the folder beneath it lacks that file. If the folder was deleted, so were the
+archives. Nothing is written there until the disk or the folder is back, or until an operator accepts what is there.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hmac
+import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -47,8 +47,9 @@ class _FolderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def check_folder(settings: Settings) -> None:
     """Make sure that BACKUP_DIR belongs to this installation, before anything is written there.
 
-    A new or lost STORAGE_DIR is bound to the folder that it finds; a folder that was deleted is made again. Raises
-    BackupsChanged for any other folder, BackupsUnavailable if that cannot be decided or noted now, NoSpace.
+    A new or lost STORAGE_DIR is bound to the folder that it finds, or that it makes. Raises BackupsChanged for any
+    other folder, and if its own one is missing but a database is there; BackupsUnavailable if that cannot be decided or
+    noted now; NoSpace.
     """
     try:
         reason = _find_change(settings)
@@ -112,15 +113,20 @@ class FolderSource:
 
 
 _HINT = (
-    "nothing is written there, and it is used again by itself once it is back: mount its disk, or correct BACKUP_DIR"
+    "nothing is written there, and it is used again by itself once it is back: mount its disk, put the folder back, or "
+    "correct BACKUP_DIR. If the folder is meant as it is now, accept this: POST /api/problems/backups_changed/accept"
 )
 
 
 def _find_change(settings: Settings) -> str | None:
     """Return why BACKUP_DIR is not the folder of this installation; None if it is. Raises OSError."""
     bound = _read(settings.storage_dir)
-    if installation_id.has_no_database(settings) and (bound is None or installation_id.peek_id(settings.backup_dir)):
-        return None  # what is there may be what the database is recovered from
+    if installation_id.has_no_database(settings):
+        if bound is None or installation_id.peek_id(settings.backup_dir):
+            return None  # what is there may be what the database is recovered from
+    elif bound is not None and bound.folder and not os.path.lexists(settings.backup_dir):
+        moved = _device_above(settings.backup_dir) != bound.device
+        return f"{settings.backup_dir} is gone" + (", and so is the file system that it was on" if moved else "")
     return _differs(settings, bound)
 
 

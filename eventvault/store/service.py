@@ -20,6 +20,7 @@ from eventvault.backups.installation_key import has_foreign_backups, present_key
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
+from eventvault.backups.storage_mount import note_mount
 from eventvault.backups.trust import TrustList
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
@@ -274,6 +275,7 @@ class StoreService(ComposedStore):
         return lambda: self.previous.drop_beyond(self.settings.keep_undo, names)
 
     def _on_serving(self) -> None:
+        note_mount(self.settings)
         self.journal.start()
         self.schedule.start()
         self.scrub.start()

@@ -56,13 +56,26 @@ def test_it_goes_on_after_a_take_over_without_any_request(running: Service) -> N
     assert running.stores() != before
 
 
-def test_a_backup_folder_that_is_deleted_is_made_again(running: Service, settings_environment: dict[str, str]) -> None:
+def accept_the_folder(running: Service) -> None:
+    """A folder that was deleted is made again once an operator accepts that its archives are gone."""
+
+    def is_named() -> bool:
+        return "backups_changed" in [problem["code"] for problem in running.get("/api/health").json()["problems"]]
+
+    processes.wait_until(is_named, "health does not name the folder that is gone")
+    assert running.post("/api/problems/backups_changed/accept").status == 200
+
+
+def test_a_backup_folder_that_is_deleted_is_made_again_once_that_is_accepted(
+    running: Service, settings_environment: dict[str, str]
+) -> None:
     running.post("/api/events", {"type": "t"})
     processes.wait_until(lambda: len(backups(running)) == 1, "no backup is made")
     folder = Path(settings_environment["BACKUP_DIR"])
     folder.rename(folder.with_name("deleted"))
 
     assert running.post("/api/events", {"type": "t"}).status == 201
+    accept_the_folder(running)
     processes.wait_until(lambda: running.get("/api/health").json()["backup"]["count"] == 1, "no backup is made again")
     processes.wait_until(lambda: running.get("/api/health").json()["status"] == "ok", "it does not recover")
 
@@ -83,4 +96,5 @@ def test_a_backup_folder_that_is_in_the_way_degrades_health_and_nothing_else(
     assert (reply.status, reply.json()["code"]) == (503, "backups_unavailable")
 
     folder.unlink()
+    accept_the_folder(running)
     processes.wait_until(lambda: running.get("/api/health").json()["status"] == "ok", "it does not recover")

@@ -15,6 +15,7 @@ from pathlib import Path
 from eventvault import clock, data_folders
 from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder, has_lost_backups, is_changed
+from eventvault.backups.storage_mount import check_mounted
 from eventvault.damage import as_answer
 from eventvault.database import cut_off
 from eventvault.database.checkpoint import take_checkpoint
@@ -70,6 +71,7 @@ class Startup:
             check_folder(self._settings)
         for folder in (self._settings.storage_dir, self._settings.backup_dir, self._settings.restore_dir):
             make_folder(folder)
+        check_mounted(self._settings)
         check_syncs_folders(self._settings.storage_dir)
         self._restorer.finisher.finish_pending()
         if service_starts and not self._promoted:

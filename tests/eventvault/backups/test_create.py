@@ -18,7 +18,14 @@ import pytest
 from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups import create
-from eventvault.errors import ArchiveDamaged, BackupNotFound, BackupsUnavailable, EventVaultError, NoSpace
+from eventvault.errors import (
+    ArchiveDamaged,
+    BackupNotFound,
+    BackupsChanged,
+    BackupsUnavailable,
+    EventVaultError,
+    NoSpace,
+)
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -346,7 +353,7 @@ def test_an_archive_that_is_deleted_by_hand_is_gone_from_the_list(service: Store
         service.restore(entry.name)
 
 
-def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
+def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup_once_that_is_accepted(
     service: StoreService, settings: Settings
 ) -> None:
     service.create_backup()
@@ -356,6 +363,9 @@ def test_a_backup_folder_that_is_deleted_comes_back_with_the_next_backup(
     assert status["status"] == "degraded"
     assert status["backup"]["available"] is False
     service.append(drafts(1, "goes-on"))
+    with pytest.raises(BackupsChanged):
+        service.create_backup()
+    service.accept_problem("backups_changed")
     backup = service.create_backup().backup
 
     assert [entry.name for entry in service.list_backups()] == [backup.name]
@@ -375,6 +385,7 @@ def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
     assert service.append(drafts(1, "goes-on")).last_sequence == 6
     assert not leftovers(settings.storage_dir)
     settings.backup_dir.unlink()
+    service.accept_problem("backups_changed")
     assert service.create_backup().backup.events == 6
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -186,15 +187,30 @@ def test_a_folder_with_our_archives_alone_is_recognised(service: StoreService, q
         started.create_backup()
 
 
-def test_a_folder_that_was_deleted_is_made_again(service: StoreService, quick: Settings) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_folder_that_was_deleted_is_not_made_again_until_that_is_accepted(
+    service: StoreService, quick: Settings, restarted: bool, back: bool
+) -> None:
     quick.backup_dir.rename(away(quick))
-    poll_journal(service)
-    assert codes(service) == []
-    assert service.journal.status()["lastSequence"] == 3
-    shutil.rmtree(quick.backup_dir)
-    with running_service_again(service) as started:
-        assert codes(started) == []
-        assert started.create_backup().backup.events == 3
+    with running_service_again(service) if restarted else nullcontext(service) as there:
+        poll_journal(there)
+        assert codes(there) == ["backups_changed"]
+        for refused in refusals(there, next(away(quick).glob("*.tar.gz")).name):
+            with pytest.raises(BackupsChanged):
+                refused()
+        there.append(drafts(1, "later"))
+        assert not quick.backup_dir.exists() or files_in(quick.backup_dir) == []
+        if back:
+            shutil.rmtree(quick.backup_dir, ignore_errors=True)
+            away(quick).rename(quick.backup_dir)
+        else:
+            there.accept_problem("backups_changed")
+        poll_journal(there)
+        assert codes(there) == []
+        assert there.journal.status()["lastSequence"] == 4
+        assert len(there.list_backups()) == back
+        assert there.create_backup().backup.events == 4
 
 
 def test_a_folder_that_went_with_the_file_system_above_it_is_not_made_again(

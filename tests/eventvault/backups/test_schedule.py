@@ -42,7 +42,9 @@ class HandScheduler:
 class Scheduled:
     def __init__(self, settings: Settings) -> None:
         self.scheduler = HandScheduler()
-        self.service = StoreService(settings, service_starts=True, scheduler=self.scheduler, with_kafka=False)
+        self.service = StoreService(
+            settings, service_starts=True, scheduler=self.scheduler, with_kafka=False, health_shared=0.0
+        )
 
     @property
     def job(self) -> dict[str, Any]:
@@ -207,18 +209,22 @@ def test_a_backup_folder_that_is_no_folder_fails_the_run_and_it_recovers(
     assert scheduled.service.status()["status"] == "degraded"
     assert scheduled.service.append(drafts(1, "goes-on")).last_sequence == 3
     settings.backup_dir.unlink()
+    scheduled.service.accept_problem("backups_changed")
     scheduled.scheduler.run()
     assert scheduled.service.status()["status"] == "ok"
     assert len(scheduled.service.list_backups()) == 1
 
 
-def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run(
+def test_a_backup_folder_that_was_deleted_comes_back_with_the_next_run_after_that_was_accepted(
     scheduled: Scheduled, settings: Settings
 ) -> None:
     scheduled.service.append(drafts(2))
     scheduled.scheduler.run()
     settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
 
+    scheduled.scheduler.run()
+    assert not settings.backup_dir.exists()
+    scheduled.service.accept_problem("backups_changed")
     scheduled.scheduler.run()
 
     assert len(scheduled.service.list_backups()) == 1

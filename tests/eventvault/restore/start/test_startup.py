@@ -189,6 +189,7 @@ def test_it_is_lost_also_where_backups_was_made_anew_meanwhile(settings: Setting
     with running_service(settings) as service:
         service.append(drafts(2))
         settings.backup_dir.rename(settings.backup_dir.with_name("deleted"))
+        service.accept_problem("backups_changed")
         service.create_backup()
     shutil.rmtree(settings.storage_dir)
 
@@ -411,6 +412,7 @@ def test_a_backup_folder_that_is_no_folder_degrades_health_and_nothing_else(sett
         assert service.status()["status"] == "degraded"
         assert service.append(drafts(1, "goes-on")).last_sequence == 3
         settings.backup_dir.unlink()
+        service.accept_problem("backups_changed")
         assert service.create_backup().backup.events == 3
         assert service.status()["status"] == "ok"
 
