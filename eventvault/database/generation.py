@@ -15,6 +15,7 @@ from eventvault import clock
 NO_BOUND = 2**63 - 1
 """The largest sequence; used where a generation has no bound."""
 ROLLED_BACK, UNCHECKED, LOG_DAMAGED = "rolled back", "unchecked", "log damaged"
+UNDONE = "undone"
 REASONS_WITHOUT_RESTORE = frozenset({ROLLED_BACK, UNCHECKED, LOG_DAMAGED})
 """Reasons of generations that a start began in the database as it was, without restoring it."""
 MAX_GENERATIONS = 100_000
@@ -79,7 +80,7 @@ class StoreIdentity(msgspec.Struct, frozen=True, rename="camel"):
     def is_complete_at(self, generation: str, bound: int) -> bool:
         """Return True if an undo restored this generation completely, so that it has no event after `bound`."""
         return any(
-            child.parent == generation and child.reason == "undone" and child.fork_sequence <= bound
+            child.parent == generation and child.reason == UNDONE and child.fork_sequence <= bound
             for child in self.generations
         )
 

@@ -16,6 +16,7 @@ from eventvault.backups.installation_key import check_readable
 from eventvault.chores import Chores
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
+from eventvault.database.generation import UNDONE
 from eventvault.errors import ArchiveError, DatabaseDamaged
 from eventvault.files import removing_on_failure
 from eventvault.kafka import offsets
@@ -29,15 +30,12 @@ from eventvault.restore.space import room_for
 from eventvault.restore.swap import carry_over, in_place, undo
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.carry_over import Head
-from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
+from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase, PreviousDatabases
 from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.unproven import ReplacedDatabase
-from eventvault.restore.values import Restored
+from eventvault.restore.values import POINT_IN_TIME, RECOVERED, Restored, RestoredMoment
 from eventvault.settings import Settings
-
-RECOVERED = "recovered"
-"""The reason of the generation that the recovery of a lost database begins."""
 
 
 class ArchiveSource(msgspec.Struct, frozen=True):
@@ -72,6 +70,7 @@ class _Built(msgspec.Struct, frozen=True, kw_only=True):
     answer: dict[str, Any]
     bytes_read: int | None = None
     reason: str = "restored"
+    moment: RestoredMoment | None = None
     undone: str | None = None
 
 
@@ -209,6 +208,7 @@ class Builder:
             answer=answer,
             bytes_read=self._moments.bytes_to_read(planned.plan),
             reason=POINT_IN_TIME,
+            moment=RestoredMoment(answer["sequence"], planned.instant or answer["recorded"] or None),
         )
 
     def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> _Built:
@@ -220,7 +220,7 @@ class Builder:
                 replaces=_identity_of(head),
                 min_events=previous.events or 0,
             )
-        return _Built(source=previous.name, answer=answer, undone=previous.name)
+        return _Built(source=previous.name, answer=answer, reason=UNDONE, undone=previous.name)
 
 
 def _identity_of(head: Head | None) -> dict[str, Any] | None:
@@ -237,6 +237,7 @@ def _describe(built: _Built, began: float, dropped: list[str]) -> Restored:
         generation=built.answer["generation"],
         notes=[*built.answer["notes"], *dropped],
         reason=built.reason,
+        moment=built.moment,
         checked=built.answer.get("checked"),
         proven=built.answer["proven"],
     )

@@ -17,7 +17,7 @@ from eventvault import clock, data_folders
 from eventvault.archive import any_tar, reader
 from eventvault.archive.manifest import Manifest
 from eventvault.database.clone import check_holds, copy_database
-from eventvault.database.generation import StoreIdentity, begun_anew
+from eventvault.database.generation import UNDONE, StoreIdentity, begun_anew
 from eventvault.database.mapped import check_readable
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, write_identity
@@ -92,7 +92,7 @@ def prepare_undo(
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
             _read_blocks(db)
             check_holds(path, registry.last_sequence, min_events)
-            answer = {**_begin_generation(db, registry, "undone", live), "proven": True}
+            answer = {**_begin_generation(db, registry, UNDONE, live), "proven": True}
         (folder / data_folders.DATABASE / data_folders.DATABASE_MARK).touch()
         sync_tree(folder)
     return answer

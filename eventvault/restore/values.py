@@ -8,6 +8,14 @@ import msgspec
 
 from eventvault import clock
 from eventvault.backups.entry import Check
+from eventvault.database.generation import UNDONE
+
+POINT_IN_TIME, RECOVERED = "point in time", "recovered"
+"""Reasons of generations that a restore to a moment and the recovery of a lost database begin."""
+
+
+KINDS = {POINT_IN_TIME: "moment", UNDONE: "undo", RECOVERED: "recovered"}
+"""Reason → `kind` in `lastRestore` of health; every other reason is that of a `backup`."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +61,16 @@ class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class RestoredMoment(msgspec.Struct, frozen=True):
+    """The moment that was restored. sequence: of its last event. time: as it was asked for, or else of that event.
+
+    time: microseconds; None if there is no event.
+    """
+
+    sequence: int
+    time: int | None = None
+
+
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
 
@@ -74,7 +92,9 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     proven: bool | None = None
     """Whether it was proven to be made here, or is trusted; None if an earlier version restored it."""
     reason: str = "restored"
-    """Why the new generation began: `restored`, `point in time`, `recovered` (a lost database)."""
+    """Why the new generation began: `restored`, `point in time`, `undone`, `recovered` (a lost database)."""
+    moment: RestoredMoment | None = None
+    """Of a restore to a moment."""
     undo: UndoTarget | None = None
     replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)
 
@@ -83,8 +103,13 @@ def describe_last(restored: Restored | None) -> dict[str, Any] | None:
     """Return the member `lastRestore` of `/api/health`."""
     if restored is None:
         return None
+    moment, undo, behind = restored.moment, restored.undo, restored.replaced_events
     return {
+        "kind": KINDS.get(restored.reason, "backup"),
         "source": restored.source,
+        "moment": None if moment is None else _describe_moment(moment),
+        "undo": None if undo is None else msgspec.structs.asdict(undo),
+        "leftBehind": None if behind is None else msgspec.structs.asdict(behind),
         "at": clock.format_milliseconds(restored.at),
         "events": restored.events,
         "notJson": restored.not_json,
@@ -94,6 +119,11 @@ def describe_last(restored: Restored | None) -> dict[str, Any] | None:
         "reason": restored.reason,
         "proven": restored.proven,
     }
+
+
+def _describe_moment(moment: RestoredMoment) -> dict[str, Any]:
+    time = None if moment.time is None else clock.format_microseconds(moment.time)
+    return {"time": time, "sequence": moment.sequence}
 
 
 def describe_staged(staged: Restored | None) -> dict[str, Any] | None:

@@ -113,6 +113,31 @@ def test_a_restore_to_a_moment_keeps_the_events_up_to_it(empty_store: Store) -> 
     assert empty_store.restore_moment(Moment(sequence=0)).events == 0
 
 
+def test_health_says_what_the_last_restore_was_and_which_moment_it_restored(empty_store: Store) -> None:
+    def last() -> tuple[Any, ...]:
+        restore = empty_store.status()["lastRestore"]
+        behind = (restore["leftBehind"] or {}).get("count")
+        return restore["kind"], restore["reason"], restore["moment"], behind
+
+    empty_store.append(drafts("a", "b"))
+    name = empty_store.create_backup().backup.name
+    b = event.recorded_of(empty_store.get("b"))
+    empty_store.append(drafts("c"))
+    generation = empty_store.scan(ScanQuery()).generation
+    empty_store.restore(name)
+    assert last() == ("backup", "restored", None, None)
+    empty_store.restore_moment(Moment(instant=b, generation=generation))
+    assert last() == ("moment", "point in time", {"time": clock.format_microseconds(b), "sequence": 2}, None)
+    empty_store.restore_moment(Moment(sequence=1, generation=generation))
+    a = clock.format_microseconds(event.recorded_of(empty_store.get("a")))
+    assert last() == ("moment", "point in time", {"time": a, "sequence": 1}, None)
+    empty_store.append(drafts("d"))
+    empty_store.undo()
+    assert last() == ("undo", "undone", None, 1)
+    empty_store.restore_moment(Moment(sequence=0, generation=generation))
+    assert last() == ("moment", "point in time", {"time": None, "sequence": 0}, None)
+
+
 def test_a_plan_says_what_is_left_behind_and_changes_nothing(empty_store: Store) -> None:
     empty_store.append(drafts("a", "b", "c"))
 

@@ -52,7 +52,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
-    """Build the database and sync it. Returns {events, notJson, notes, generation, sequence, checked, proven}.
+    """Build the database and sync it.
+
+    Returns {events, notJson, notes, generation, sequence, recorded, checked, proven}. recorded: when its last event was
+    recorded, in microseconds; 0 without one.
 
     Raises an ArchiveError (also JournalDamaged) that says what is wrong, or NoSpace; then `staging` is gone.
     """
@@ -92,7 +95,7 @@ def _prepare(wanted: Order, staging: Path) -> dict[str, Any]:
         write_identity(db, identity)
     (database / data_folders.DATABASE_MARK).touch()
     answer = {"events": upto, "notJson": 0, "notes": [], "generation": identity.generation, "sequence": upto}
-    return {**answer, "checked": checked, "proven": proven}
+    return {**answer, "recorded": registry.last_recorded, "checked": checked, "proven": proven}
 
 
 def _bring_base(wanted: Order, staging: Path) -> tuple[str, VerifiedArchive | None]:

@@ -48,6 +48,11 @@ class PlannedMoment:
         self._attempts = 0
         self._find_plan()
 
+    @property
+    def instant(self) -> int | None:
+        """The instant that was asked for, in microseconds; None if the moment was named otherwise."""
+        return self._moment.instant
+
     def replan(self, error: EventVaultError) -> None:
         """After `error` of the plan: plan again, without the file that is damaged. Raises if no plan is left to try.
 

@@ -29,7 +29,7 @@ from eventvault.files import FileIdentity, matching
 from eventvault.journal.folder import JournalFolder, segment_of
 from eventvault.kafka.offsets import Offsets
 from eventvault.problems import OpenProblems, Problem
-from eventvault.restore.builder import RECOVERED, ArchiveSource, LostDatabase
+from eventvault.restore.builder import ArchiveSource, LostDatabase
 from eventvault.restore.moments import plan as plans
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Plan, Sources, Target
@@ -37,6 +37,7 @@ from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.completeness import find_beyond, unread_archives
 from eventvault.restore.start.lost import RecoverySources, find_recovery_sources
 from eventvault.restore.swap.intent import Intent
+from eventvault.restore.values import RECOVERED
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")

@@ -23,9 +23,9 @@ from eventvault.errors import DatabaseDamaged, DatabaseTooNew
 from eventvault.files import remove_durably, rename_durably, sync_folder
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
-from eventvault.restore.swap.intent import POINT_IN_TIME, Intent
+from eventvault.restore.swap.intent import Intent
 from eventvault.restore.swap.previous import PreviousDatabase, folder_name
-from eventvault.restore.values import Restored
+from eventvault.restore.values import POINT_IN_TIME, Restored
 
 log = logging.getLogger("BackupManager")
 

@@ -24,9 +24,6 @@ from eventvault.restore.swap.previous import PreviousDatabase, note_previous
 from eventvault.restore.values import Restored
 from eventvault.small_files import SmallFileDamaged
 
-POINT_IN_TIME = "point in time"
-"""The reason of a restore to a moment."""
-
 log = logging.getLogger("BackupManager")
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from eventvault.backups.entry import Check
-from eventvault.restore.values import Moment, PreviousEntry, Restored
+from eventvault.database.generation import UNDONE
+from eventvault.events import event
+from eventvault.restore.values import POINT_IN_TIME, Moment, PreviousEntry, Restored, RestoredMoment
 from eventvault.store.memory import moments
 from eventvault.store.memory.state import MemoryState, common_length
 from eventvault.store.ports.restores import Restores
@@ -23,18 +24,22 @@ class MemoryRestores(Restores):
         with self._state.lock:
             entry = self._state.archives.entry(name)
             events = self._state.archives.events(name)
-            return self._apply(events, name, entry.check_to_restore, proven=entry.origin_proven, staged=staged)
+            if staged:
+                return self._state.stage(events, name, entry.check_to_restore, proven=entry.origin_proven)
+            return self._state.begin_generation(
+                events, name, self._state.now(), entry.check_to_restore, proven=entry.origin_proven
+            )
 
     def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
         with self._state.lock:
             generation, count = moments.find(self._state, moment)
             events = list(self._state.generations[generation][:count])
-            return self._apply(events, JOURNAL, "records", proven=True, staged=staged)
-
-    def _apply(self, events: list[bytes], source: str, checked: Check, *, proven: bool, staged: bool) -> Restored:
-        if staged:
-            return self._state.stage(events, source, checked, proven=proven)
-        return self._state.begin_generation(events, source, self._state.now(), checked, proven=proven)
+            if staged:
+                return self._state.stage(events, JOURNAL, "records", proven=True)
+            time = moment.instant or (event.recorded_of(events[-1]) if events else None)
+            return self._state.begin_generation(
+                events, JOURNAL, self._state.now(), "records", reason=POINT_IN_TIME, moment=RestoredMoment(count, time)
+            )
 
     def undo(self, name: str | None = None) -> Restored:
         state = self._state
@@ -42,8 +47,9 @@ class MemoryRestores(Restores):
             behind = state.undo_list.behind(state.events)
             target = state.undo_list.pop(name)
             events = list(state.generations[target.generation or ""])
-            restored = state.begin_generation(events, target.name, state.now())
-            return msgspec.structs.replace(restored, replaced_events=behind)
+            restored = state.begin_generation(events, target.name, state.now(), reason=UNDONE)
+            state.last_restore = msgspec.structs.replace(restored, replaced_events=behind)
+            return state.last_restore
 
     def list_undo(self) -> list[PreviousEntry]:
         return list(self._state.undo_list.entries)

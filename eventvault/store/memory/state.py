@@ -11,7 +11,7 @@ from pathlib import Path
 from eventvault import clock
 from eventvault.backups.entry import Check
 from eventvault.events.event import indexed_of
-from eventvault.restore.values import Restored
+from eventvault.restore.values import Restored, RestoredMoment
 from eventvault.store.memory.archives import MemoryArchives
 from eventvault.store.memory.undo import UndoList
 
@@ -39,7 +39,15 @@ class MemoryState:
         return self.generations[self.generation]
 
     def begin_generation(
-        self, events: list[bytes], source: str, began: int, checked: Check | None = None, *, proven: bool = True
+        self,
+        events: list[bytes],
+        source: str,
+        began: int,
+        checked: Check | None = None,
+        *,
+        proven: bool = True,
+        reason: str = "restored",
+        moment: RestoredMoment | None = None,
     ) -> Restored:
         undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
         common = common_length(self.events, events)
@@ -59,6 +67,8 @@ class MemoryState:
             notes=self._dropped(),
             checked=checked,
             proven=proven,
+            reason=reason,
+            moment=moment,
         )
         self.staged = None
         return self.last_restore
