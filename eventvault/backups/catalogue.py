@@ -9,12 +9,14 @@ catalogue.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -27,7 +29,7 @@ from eventvault.backups import catalogue_file, names
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
 from eventvault.backups.entry import BackupEntry, Check
 from eventvault.backups.order import newest_first
-from eventvault.backups.shared_runs import SharedRuns
+from eventvault.backups.shared_runs import DiskUse, SharedRuns
 from eventvault.clock import Clock
 from eventvault.damage import as_answer
 from eventvault.errors import (
@@ -42,6 +44,21 @@ from eventvault.errors import (
 from eventvault.files import FileIdentity, sync_folder
 
 Records = dict[str, ArchiveRecord]
+
+
+class _Listed(NamedTuple):
+    record: ArchiveRecord
+    use: DiskUse
+    entry: BackupEntry
+
+
+class _List(NamedTuple):
+    """The newest list of all archives, and what it was made from."""
+
+    proof: Proof | None
+    entries: Mapping[str, _Listed] = MappingProxyType({})
+    generations: Sequence[str] = ()
+    ordered: Sequence[BackupEntry] = ()
 
 
 class Catalogue:
@@ -86,6 +103,7 @@ class Catalogue:
         """The identity of the catalogue file that matches `_records`; None if there is none yet."""
         self._unsaved = False
         self._is_reread = False
+        self._list = _List(None)
         self._lock = threading.Lock()
         """Held only for moments, as lists wait for it."""
         self._saving = threading.Lock()
@@ -99,9 +117,22 @@ class Catalogue:
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
         self._refresh_shared_runs(records)
-        proof = self.proof()
-        entries = [self._entry(name, record, proof) for name, record in records.items()]
-        return newest_first(entries, self._generations())
+        return self._listed(records, self.proof(), self._generations())
+
+    def _listed(self, records: Records, proof: Proof, generations: Sequence[str]) -> list[BackupEntry]:
+        """Return the entries of `records`, newest first; what is as in the list before is not made again."""
+        before = self._list if self._list.proof == proof else _List(proof)
+        entries: dict[str, _Listed] = {}
+        for name, record in records.items():
+            use = self.shared_runs.use_of(name, record.identity)
+            listed = before.entries.get(name)
+            if listed is None or listed.record is not record or listed.use != use:
+                listed = _Listed(record, use, self._entry(name, record, proof))
+            entries[name] = listed
+        is_same = before.generations == generations and _are_same(before.entries, entries)
+        ordered = before.ordered if is_same else newest_first([one.entry for one in entries.values()], generations)
+        self._list = _List(proof, entries, generations, ordered)
+        return list(ordered)
 
     def reread(self) -> None:
         """Read the manifest of every archive again, once: in a recovery, what was noted of them does not count.
@@ -327,10 +358,9 @@ class Catalogue:
                 for file in files:
                     if not names.is_name(file.name):
                         refused += [file.name] if names.looks_like_archive(file.name) else []
-                    else:
-                        identity = FileIdentity.at(self._folder / file.name)
-                        if identity is not None:
-                            identities[file.name] = identity
+                    elif file.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            identities[file.name] = FileIdentity.of(file.stat(follow_symlinks=False))
         except OSError as error:
             raise self._unavailable("listing the backups", error) from error
         self.refused_names = sorted(refused)
@@ -401,6 +431,9 @@ class Catalogue:
         use = self.shared_runs.use_of(name, record.identity)
         made_here = _is_made_here(record, proof)
         trusted = not made_here and _is_trusted(record, proof)
+        if record.checked == "digests" and not (made_here or trusted):
+            # Digests that anybody may have written prove nothing about the events: these were not checked yet.
+            record = msgspec.structs.replace(record, verified=None, checked=None)
         return BackupEntry(
             name=name,
             path=str(self._folder / name),
@@ -432,6 +465,10 @@ class Catalogue:
 
     def _unavailable(self, doing: str, error: OSError) -> EventVaultError:
         return as_answer(f"{doing} in {self._folder}", error, BackupsUnavailable)
+
+
+def _are_same(one: Mapping[str, _Listed], other: Mapping[str, _Listed]) -> bool:
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in other)
 
 
 def _without_summary(record: ArchiveRecord) -> ArchiveRecord:

@@ -13,6 +13,7 @@ import pytest
 from eventvault import clock, data_folders
 from eventvault.archive import seal, writer
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.proof import Trust
 from eventvault.backups import catalogue_file
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
@@ -22,7 +23,7 @@ from eventvault.errors import (
     BackupsUnavailable,
     InvalidInput,
 )
-from tests.eventvault.archive_folder import FIRST, KEY, NOON, ROOT, Folder, listed, manifest
+from tests.eventvault.archive_folder import ANOTHER_KEY, FIRST, KEY, NOON, ROOT, Folder, listed, manifest
 
 
 @pytest.fixture
@@ -167,10 +168,26 @@ def test_pins_problems_and_verifications_outlive_the_process(folder: Folder) -> 
     assert not folder.catalogue().entry("a.tar.gz").pinned
 
 
-def test_an_upload_counts_as_verified_when_it_was_entered(folder: Folder) -> None:
+def test_an_upload_counts_as_verified_when_its_records_were_read(folder: Folder) -> None:
     folder.put("a.tar.gz")
-    entry = folder.catalogue().record_uploaded("a.tar.gz")
-    assert (entry.origin, entry.verified) == ("uploaded", 77)
+    entry = folder.catalogue().record_uploaded("a.tar.gz", checked="records")
+    assert (entry.origin, entry.verified, entry.checked) == ("uploaded", 77, "records")
+
+
+def test_an_archive_counts_as_verified_by_its_digests_as_soon_as_something_proves_them(folder: Folder) -> None:
+    folder.put("a.tar.gz", installation="elsewhere")
+    folder.seal_with(ANOTHER_KEY)
+    catalogue = folder.catalogue()
+    uploaded = catalogue.record_uploaded("a.tar.gz", digest=f"blake3:{ROOT.hex()}")
+    assert (uploaded.origin_proven, uploaded.verified, uploaded.checked) == (False, None, None)
+    for trusted in (Trust(keys=(ANOTHER_KEY.hex(),)), Trust(checksums=frozenset([ROOT.hex()]))):
+        folder.trust = trusted
+        (entry,) = catalogue.entries()
+        assert (entry.origin_proven, entry.verified, entry.checked) == (True, 77, "digests")
+        folder.trust = Trust()
+        assert catalogue.entries()[0].checked is None
+    folder.key = ANOTHER_KEY
+    assert catalogue.entry("a.tar.gz").checked == "digests"
 
 
 @pytest.mark.parametrize(

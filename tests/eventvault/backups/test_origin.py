@@ -260,7 +260,7 @@ def test_the_catalogue_of_0_1_0_proves_what_it_says_was_created(folder: Folder) 
         folder.put(name)
     catalogue = folder.catalogue()
     catalogue.record_created("created.tar.gz", sha256="5" * 64, verified=9)
-    catalogue.record_uploaded("uploaded.tar.gz", sha256="6" * 64, verified=9)
+    catalogue.record_uploaded("uploaded.tar.gz", sha256="6" * 64, verified=9, checked="records")
     as_0_1_0_writes_it(folder)
 
     entries = {entry.name: entry for entry in folder.catalogue().entries()}
