@@ -139,9 +139,9 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
     ):
         if isinstance(backup.get(member), int):
             yield GaugeMetricFamily(f"eventvault_backup_{name}", what, value=backup[member])
-    if isinstance(backup.get("damaged"), list):
+    if isinstance(backup.get("damagedCount"), int):
         yield GaugeMetricFamily(
-            "eventvault_backup_damaged", "Archives that are known to be damaged.", value=len(backup["damaged"])
+            "eventvault_backup_damaged", "Archives that are known to be damaged.", value=backup["damagedCount"]
         )
     if isinstance(backup.get("oldestVerified"), int):
         yield GaugeMetricFamily(

@@ -27,7 +27,7 @@ STORE_COMMAND = [sys.executable, "-m", "app.store"]
 @contextmanager
 def running_service(settings: Settings, *, service_starts: bool = True) -> Iterator[StoreService]:
     """A StoreService in this process, without scheduler and Kafka."""
-    service = StoreService(settings, service_starts=service_starts, with_kafka=False)
+    service = StoreService(settings, service_starts=service_starts, with_kafka=False, health_shared=0.0)
     service.initialize()
     try:
         yield service

@@ -23,11 +23,16 @@ class ProblemSchema(ReplySchema):
 
 class BackupHealthSchema(ReplySchema):
     available = fields.Boolean(required=True)
-    count = fields.Integer(required=True)
+    count = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "null until the archives were listed for the first time."},
+    )
     latest = fields.Nested(BackupSchema, required=True, allow_none=True)
     damaged = fields.List(
-        fields.String(), required=True, metadata={"description": "Archives that are known to be damaged."}
+        fields.String(), required=True, metadata={"description": "The newest archives that are known to be damaged."}
     )
+    damagedCount = fields.Integer(required=True)  # noqa: N815
     notProven = fields.Integer(  # noqa: N815
         required=True,
         metadata={
@@ -43,7 +48,9 @@ class BackupHealthSchema(ReplySchema):
             "description": "When the least recently verified archive was verified; null if one never was.",
         },
     )
-    totalSizeMB = fields.String(required=True, metadata={"example": "0.01"})  # noqa: N815  # the guide's name
+    totalSizeMB = fields.String(  # noqa: N815  # the guide's name
+        required=True, allow_none=True, metadata={"example": "0.01", "description": "null if `count` is."}
+    )
 
 
 class HealthSchema(ReplySchema):

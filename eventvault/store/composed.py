@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventvault.store.ports import methods
+from eventvault.store.ports.event_log import EventLog
 
 
 class ComposedStore:
@@ -15,6 +16,23 @@ class ComposedStore:
     def __init__(self, *owners: object) -> None:
         """owners: one object for each port, whose class names that port as a base."""
         self.calls = {name: _bound(method, owners) for name, method in methods.ALL.items()}
+
+    def after_changes(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called after each call that changes something, whatever its outcome; but not after appends."""
+        for name, call in self.calls.items():
+            if methods.ALL[name].marks.changes and methods.ALL[name].port is not EventLog:
+                self.calls[name] = _followed_by(call, changed)
+
+
+def _followed_by(call: Callable[..., Any], changed: Callable[[], None]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def both(*arguments: Any, **named: Any) -> Any:
+        try:
+            return call(*arguments, **named)
+        finally:
+            changed()
+
+    return both
 
 
 def _bound(method: methods.Method, owners: tuple[object, ...]) -> Callable[..., Any]:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from eventvault import data_folders, record_size
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
-from eventvault.backups.file_problems import FileProblems
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
 from eventvault.backups.installation_folder import FolderSource, check_folder, is_changed
@@ -56,7 +55,7 @@ from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import OperationIds
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
-from eventvault.store.owners.health import HealthOwner
+from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
 from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
@@ -71,7 +70,7 @@ class StoreService(ComposedStore):
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
     on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
-    without Kafka too.
+    without Kafka too. health_shared: how many seconds one answer of health counts for all who ask.
     """
 
     def __init__(
@@ -83,6 +82,7 @@ class StoreService(ComposedStore):
         scheduler: Scheduler | None = None,
         with_kafka: bool = True,
         clock_guard: ClockGuard | None = None,
+        health_shared: float = SHARED_SECONDS,
     ) -> None:
         self.settings = settings
         with contextlib.suppress(EventVaultError):  # health and each backup say so
@@ -142,6 +142,7 @@ class StoreService(ComposedStore):
         self._startup = Startup(settings, self.restorer, recoverer)
         self._service_starts = service_starts
         self._on_started = on_started
+        self._health_shared = health_shared
         self.lifecycle = Lifecycle(
             self.bus,
             self.restorer.finisher.swapping,
@@ -165,6 +166,7 @@ class StoreService(ComposedStore):
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
             health,
         )
+        self.after_changes(health.invalidate)
 
     def _backups_owner(self) -> BackupsOwner:
         return BackupsOwner(
@@ -197,8 +199,8 @@ class StoreService(ComposedStore):
             kafka=self.kafka,
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
-            file_problems=FileProblems(self.settings),
             await_start=self.lifecycle.await_start,
+            shared=self._health_shared,
         )
 
     def initialize(self) -> None:

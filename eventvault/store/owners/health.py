@@ -1,21 +1,24 @@
-"""The store's part of `/api/health` and of `/metrics`: numbers that are in memory, nothing that waits."""
+"""The store's part of `/api/health` and of `/metrics`, at the same cost for any number of archives and segments.
+
+Numbers that are in memory are those of now. What must be read from a disk is read once for all who ask within
+SHARED_SECONDS, by a thread of its own: a slow disk delays nobody longer than WAIT_SECONDS.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventvault import clock, data_folders
-from eventvault.backups import names
+from eventvault.backups.archive_totals import ArchiveTotals, TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.disk_space import describe_disks
-from eventvault.backups.entry import BackupEntry
 from eventvault.backups.file_problems import FileProblems
 from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
@@ -27,13 +30,18 @@ from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.restorer import Restorer
-from eventvault.restore.swap.intent import read_intent, read_last
+from eventvault.restore.swap.intent import Intent, read_intent, read_last
 from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
+from eventvault.shared_answer import SharedAnswer
 from eventvault.store.ports.health import Health
 
-STARTING_SECONDS = 1.0
+SHARED_SECONDS = 0.5
+STARTING_SECONDS = 0.5
 """How long health waits for a store that opens the database; most starts are quicker."""
+WAIT_SECONDS = 0.9
+"""The longest that a request waits for that and for what must be read from a disk; a client waits a second."""
+STUCK_SECONDS = 10.0
 
 _STARTING = Problem(
     "store_starting",
@@ -41,152 +49,183 @@ _STARTING = Problem(
     "wait: requests are answered once it is open; `store.state` in health shows it",
 )
 
-_MAX_SHOWN = 5
-"""So many names one problem shows."""
+
+class _Examined(NamedTuple):
+    """What must be read from a disk. state: of the store, when that began. open: problems that wait for a decision."""
+
+    state: str
+    totals: ArchiveTotals = ArchiveTotals()
+    disk: dict[str, Any] | None = None
+    last_restore: dict[str, Any] | None = None
+    staged: dict[str, Any] | None = None
+    problems: Sequence[Problem] = ()
+    open: Sequence[Problem] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
 class HealthOwner(Health):
-    """Describes the parts of a store. state: as `StoreService.state`."""
+    """Describes the parts of a store. state: as `StoreService.state`. shared: seconds, as SHARED_SECONDS."""
 
-    settings: Settings
-    state: Callable[[], str]
-    bus: EventBus
-    catalogue: Catalogue
-    backups: BackupMaker
-    schedule: AutoBackup
-    verifier: Verifier
-    scrub: ArchiveScrub
-    journal: Journal
-    restorer: Restorer
-    kafka: KafkaMonitor
-    open_problems: OpenProblems
-    clock_watch: ClockWatch
-    file_problems: FileProblems
-    await_start: Callable[[float], object]
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        state: Callable[[], str],
+        bus: EventBus,
+        catalogue: Catalogue,
+        backups: BackupMaker,
+        schedule: AutoBackup,
+        verifier: Verifier,
+        scrub: ArchiveScrub,
+        journal: Journal,
+        restorer: Restorer,
+        kafka: KafkaMonitor,
+        open_problems: OpenProblems,
+        clock_watch: ClockWatch,
+        await_start: Callable[[float], object],
+        shared: float = SHARED_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.state = state
+        self.bus = bus
+        self.backups = backups
+        self.schedule = schedule
+        self.verifier = verifier
+        self.scrub = scrub
+        self.journal = journal
+        self.restorer = restorer
+        self.kafka = kafka
+        self.open_problems = open_problems
+        self.clock_watch = clock_watch
+        self.await_start = await_start
+        self.file_problems = FileProblems(settings)
+        self.totals = TotalsKeeper(catalogue)
+        self._shared = shared
+        self._now = now
+        self._examined = SharedAnswer("health", lambda: _examine(self), now)
+        self._state: object = None
+
+    def invalidate(self) -> None:
+        """Something was changed on request: whoever asked for it sees it next."""
+        self.totals.invalidate()
+        self._examined.invalidate()
 
     def status(self) -> dict[str, Any]:
+        deadline = time.monotonic() + WAIT_SECONDS
         self.await_start(STARTING_SECONDS)
-        return _describe(self)
+        registry = self.bus.registry
+        state = (self.state(), registry.identity.generation if registry is not None else None)
+        if state != self._state:  # what a start or a restore noted is read again
+            self._state = state
+            self._examined.invalidate()
+        examined = self._examined.get(max_age=self._shared, patience=deadline - time.monotonic())
+        return _describe(self, examined or _Examined(self.state()), self._stuck())
+
+    def _stuck(self) -> list[Problem]:
+        since = self._examined.running_since
+        if since is None or self._now() - since < STUCK_SECONDS:
+            return []
+        seconds = round(self._now() - since)
+        message = f"health has been reading from the disks of STORAGE_DIR and BACKUP_DIR for {seconds} s"
+        return [Problem("stuck", message, "check these disks; what health says of them may be old", "health")]
 
 
-def _describe(parts: HealthOwner) -> dict[str, Any]:
-    state, last = parts.state(), read_last(parts.settings.storage_dir)
-    problems = [_STARTING] if state == "starting" else []
-    problems += parts.restorer.finisher.drop_folder.problems
-    backups, catalogue_problem = _backups(parts)
-    journal_problem = parts.journal.problem_since(parts.backups.last_made)
-    journal_problems = (journal_problem, parts.journal.damage)
-    for error in (
-        parts.bus.problem,
-        parts.backups.problem,
-        catalogue_problem,
-        parts.schedule.problem,
-        *journal_problems,
-    ):
-        if error is not None and not isinstance(error, BackupsChanged):  # whether it still is, is examined below
-            problems.append(Problem(error.code, error.message, error.hint))
-    codes = {problem.code for problem in problems}
-    problems += [problem for problem in parts.file_problems.problems() if problem.code not in codes]
-    problems += _refused_names(parts.catalogue)
-    problems += _unreadable_staged(parts.settings.storage_dir)
-    problems += [_bad_archive(entry) for entry in backups if entry.problem and entry.origin == "created"]
-    problems += [_changed_seal(entry) for entry in backups if entry.seal_changed and not entry.problem]
-    problems += [*parts.kafka.problems(), *parts.clock_watch.problems()]
-    waiting = [problem.describe(acceptable=True) for problem in parts.open_problems.all()]
+def _examine(parts: HealthOwner) -> _Examined:
+    storage_dir, state = parts.settings.storage_dir, parts.state()
+    totals, last = parts.totals.current(), read_last(storage_dir)
+    staged, staged_problems = _staged_restore(storage_dir)
+    return _Examined(
+        state=state,
+        totals=totals,
+        disk=describe_disks(parts.settings, totals.on_disk, totals.growth_per_day),
+        last_restore=describe_last(last.restored if last else None),
+        staged=describe_staged(staged.restored if staged else None),
+        problems=[
+            *parts.restorer.finisher.drop_folder.problems,
+            *parts.file_problems.problems(),
+            *staged_problems,
+            *totals.problems,
+        ],
+        open=parts.open_problems.all(),
+    )
+
+
+def _staged_restore(storage_dir: Path) -> tuple[Intent | None, list[Problem]]:
+    try:
+        return read_intent(storage_dir, data_folders.STAGED_RESTORE), []
+    except DatabaseDamaged as error:
+        return None, [Problem("staged_restore_damaged", error.message, error.hint)]
+    except OSError:
+        return None, []
+
+
+def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> dict[str, Any]:
+    is_changed = any(problem.code == BackupsChanged.code for problem in examined.open)
+    in_memory = _problems_in_memory(parts, None if is_changed else examined.totals.problem)
+    codes = {problem.code for problem in in_memory}
+    starting = [_STARTING] if examined.state == "starting" else []
+    problems = [*starting, *in_memory, *(problem for problem in examined.problems if problem.code not in codes), *stuck]
+    waiting = [problem.describe(acceptable=True) for problem in examined.open]
     return {
-        "status": "restoring" if state == "restoring" else "degraded" if problems or waiting else "ok",
+        "status": "restoring" if examined.state == "restoring" else "degraded" if problems or waiting else "ok",
         "problems": [*(problem.describe() for problem in problems), *waiting],
-        "store": _store(parts),
-        "backup": {
-            "available": catalogue_problem is None,
-            "count": len(backups),
-            "latest": msgspec.to_builtins(backups[0]) if backups else None,
-            "totalSize": sum(entry.size for entry in backups),
-            "addedBytes": sum(entry.added_bytes or 0 for entry in backups),
-            "sharedBytes": sum(entry.shared_bytes or 0 for entry in backups),
-            "uniqueBytes": sum(entry.unique_bytes or 0 for entry in backups),
-            "damaged": [entry.name for entry in backups if entry.problem and not entry.unreadable],
-            "notProven": _not_proven(parts.catalogue.installation, backups),
-            "oldestVerified": _oldest_verified(backups),
-        },
-        "disk": _disk(parts, backups),
+        "store": _store(parts, examined.state),
+        "backup": _describe_totals(examined.totals),
+        "disk": examined.disk,
         "kafka": parts.kafka.snapshot(),
         "journal": parts.journal.status(),
         "window": _window(parts),
         "jobs": {
             "autoBackup": parts.schedule.describe(),
             "scrub": parts.scrub.describe(),
-            "restore": _running_restore(parts),
+            "restore": _running_restore(parts, examined.staged),
         },
-        "lastRestore": describe_last(last.restored if last else None),
+        "lastRestore": examined.last_restore,
         "metrics": _metrics(parts),
     }
 
 
-def _backups(parts: HealthOwner) -> tuple[list[BackupEntry], EventVaultError | None]:
-    try:
-        return parts.catalogue.entries(), None
-    except EventVaultError as error:
-        return [], error
-    except OSError as error:
-        return [], EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
-
-
-def _disk(parts: HealthOwner, backups: list[BackupEntry]) -> dict[str, Any]:
-    """The archives count as what they take on the disk, so blocks that several of them share count once."""
-    shared_runs = parts.catalogue.shared_runs
-    archives = sum(entry.size for entry in backups) - shared_runs.shared_again
-    return describe_disks(parts.settings, archives, shared_runs.growth_per_day())
-
-
-def _oldest_verified(backups: list[BackupEntry]) -> int | None:
-    """The oldest time of verification among the good archives (microseconds); None if there is none without one."""
-    times = [entry.verified for entry in backups if entry.problem is None]
-    verified = [time for time in times if time is not None]
-    return min(verified) if verified and len(verified) == len(times) else None
-
-
-def _not_proven(installation: str, backups: list[BackupEntry]) -> int:
-    """How many archives claim to be made here and are not proven: rotation leaves them."""
-    claims = (entry for entry in backups if entry.installation == installation and entry.problem is None)
-    return sum(not entry.origin_proven for entry in claims)
-
-
-def _bad_archive(entry: BackupEntry) -> Problem:
-    message = f"{entry.name}: {entry.problem}"
-    if entry.unreadable:
-        hint = "check the disk of BACKUP_DIR and the permissions of the file; the archive may be good"
-        return Problem("backup_unreadable", message, hint, entry.name)
-    hint = "make a new backup with POST /api/backup/create, then delete this one"
-    return Problem("backup_damaged", message, hint, entry.name)
-
-
-def _refused_names(catalogue: Catalogue) -> list[Problem]:
-    """One problem for all files that are not listed because of their names, however many there are."""
-    refused = catalogue.refused_names
-    if not refused:
-        return []
-    shown = ", ".join(f"{name} {names.file_problem(name)}" for name in refused[:_MAX_SHOWN])
-    more = f", and {len(refused) - _MAX_SHOWN} more" if len(refused) > _MAX_SHOWN else ""
-    message = f"files in BACKUP_DIR are no backups because of their names: {shown}{more}"
-    return [Problem("backup_name_invalid", message, "rename them, or move them away", refused[0])]
-
-
-def _changed_seal(entry: BackupEntry) -> Problem:
-    proof = "the catalogue still proves it" if entry.origin_proven else "nothing proves any more that it was made here"
-    return Problem(
-        "seal_changed",
-        f"{entry.name}: its seal is not the one that it had, all else is as it was made; {proof}",
-        "check the disk of BACKUP_DIR; make a new backup with POST /api/backup/create, then delete this one",
-        entry.name,
+def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> list[Problem]:
+    """listing: why the archives cannot be listed; None also if `backups_changed` says it better."""
+    errors = (
+        parts.bus.problem,
+        parts.backups.problem,
+        listing,
+        parts.schedule.problem,
+        parts.journal.problem_since(parts.backups.last_made),
+        parts.journal.damage,
     )
+    return [
+        *(
+            Problem(error.code, error.message, error.hint)
+            for error in errors
+            if error is not None and not isinstance(error, BackupsChanged)  # whether it still is, is examined
+        ),
+        *parts.kafka.problems(),
+        *parts.clock_watch.problems(),
+    ]
 
 
-def _store(parts: HealthOwner) -> dict[str, Any]:
+def _describe_totals(totals: ArchiveTotals) -> dict[str, Any]:
+    return {
+        "available": totals.problem is None,
+        "count": totals.count,
+        "latest": msgspec.to_builtins(totals.newest) if totals.newest is not None else None,
+        "totalSize": totals.size,
+        "addedBytes": totals.added,
+        "sharedBytes": totals.shared,
+        "uniqueBytes": totals.unique,
+        "damaged": list(totals.damaged),
+        "damagedCount": totals.damaged_count,
+        "notProven": totals.not_proven,
+        "oldestVerified": totals.oldest_verified,
+    }
+
+
+def _store(parts: HealthOwner, state: str) -> dict[str, Any]:
     registry = parts.bus.registry
     return {
-        "state": parts.state(),
+        "state": state,
         "events": registry.last_sequence if registry else None,
         "lastSequence": registry.last_sequence if registry else None,
         "storeId": registry.identity.store_id if registry else None,
@@ -196,47 +235,31 @@ def _store(parts: HealthOwner) -> dict[str, Any]:
 
 
 def _window(parts: HealthOwner) -> dict[str, Any] | None:
-    """The window of the present generation: every moment of it is a prefix of the open database."""
+    """The window of the present generation: every moment of it is a prefix of the open database.
+
+    What was replayed or imported is older than its generation.
+    """
     registry = parts.bus.registry
     if registry is None:
         return None
     identity = registry.identity
     born = identity.origin_time(identity.generation)
-    newest = registry.last_recorded or born
+    oldest, newest = min(born, registry.first_recorded or born), registry.last_recorded or born
     return {
-        "oldest": {"time": clock.format_microseconds(min(born, newest)), "sequence": 0},
+        "oldest": {"time": clock.format_microseconds(min(oldest, newest)), "sequence": 0},
         "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
     }
 
 
-def _running_restore(parts: HealthOwner) -> dict[str, Any]:
+def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[str, Any]:
     """A restore on request; a restore at the start shows as `status`."""
     source, since = parts.restorer.running or (None, None)
     return {
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
-        "staged": _staged_restore(parts.settings.storage_dir),
+        "staged": staged,
     }
-
-
-def _staged_restore(storage_dir: Path) -> dict[str, Any] | None:
-    """The staged restore; None also if it cannot be read, which is a problem of its own."""
-    try:
-        staged = read_intent(storage_dir, data_folders.STAGED_RESTORE)
-    except (DatabaseDamaged, OSError):
-        return None
-    return describe_staged(staged.restored if staged else None)
-
-
-def _unreadable_staged(storage_dir: Path) -> list[Problem]:
-    try:
-        read_intent(storage_dir, data_folders.STAGED_RESTORE)
-    except DatabaseDamaged as error:
-        return [Problem("staged_restore_damaged", error.message, error.hint)]
-    except OSError:
-        pass
-    return []
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:

@@ -249,7 +249,7 @@ def test_an_installation_of_0_1_0_is_bound_to_its_backups_and_to_no_empty_folder
 def test_a_new_service_whose_folder_could_not_be_written_at_first_takes_it_later(quick: Settings) -> None:
     quick.backup_dir.mkdir(parents=True)
     with read_only(quick.backup_dir):
-        service = StoreService(quick, with_kafka=False)
+        service = StoreService(quick, with_kafka=False, health_shared=0.0)
         service.initialize()
         service.append(drafts(2))
         service.stop()

@@ -337,7 +337,7 @@ def test_a_newest_that_is_still_being_copied_does_not_bring_an_older_one_in(live
 def test_what_was_passed_over_for_one_that_could_not_be_applied_is_not_left_for_good(live: Settings) -> None:
     new = make_archive(live.restore_dir / "new.tar.gz", "new")
     make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
-    service = StoreService(live, service_starts=True, with_kafka=False)
+    service = StoreService(live, service_starts=True, with_kafka=False, health_shared=0.0)
 
     def full(_: object) -> Intent:
         raise NoSpace("noting the restore failed", hint="free some space")
@@ -359,7 +359,7 @@ def test_a_file_without_room_to_unpack_does_not_bring_an_older_one_in(live: Sett
     """NoSpace is no fault of the newest archive: nobody expects an older one in its place."""
     make_archive(live.restore_dir / "new.tar.gz", "new")
     make_archive(live.restore_dir / "old.tar.gz", "old", created="2020-01-01T00:00:00.000Z")
-    service = StoreService(live, service_starts=True, with_kafka=False)
+    service = StoreService(live, service_starts=True, with_kafka=False, health_shared=0.0)
 
     def full(name: str, **arguments: object) -> dict[str, object]:
         raise NoSpace(f"unpacking {arguments['archive']} failed", hint="free some space")

@@ -47,7 +47,7 @@ class Series:
         self.model[self.present] = []
 
     def open(self) -> None:
-        self.service = StoreService(self.settings, service_starts=True, with_kafka=False)
+        self.service = StoreService(self.settings, service_starts=True, with_kafka=False, health_shared=0.0)
         self.service.chores.run = here  # type: ignore[method-assign]
         self.service.initialize()
         assert self.service.state == "serving", self.service.bus.problem

@@ -24,7 +24,7 @@ def state_of_start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     monkeypatch.setattr(health, "STARTING_SECONDS", 0.0)
 
     def state(settings: Settings, *, service_starts: bool = True) -> str:
-        service = StoreService(settings, service_starts=service_starts, with_kafka=False)
+        service = StoreService(settings, service_starts=service_starts, with_kafka=False, health_shared=0.0)
         seen: list[str] = []
         begin = service._startup.run
 

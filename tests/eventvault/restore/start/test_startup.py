@@ -76,7 +76,9 @@ def test_a_lost_database_is_not_taken_for_an_empty_one(settings: Settings, lost:
 def test_a_lost_database_that_was_restored_by_request_has_had_its_start(settings: Settings, lost: list[str]) -> None:
     """A store that takes over later must not restore what was put into restore/ meanwhile."""
     started: list[bool] = []
-    service = StoreService(settings, service_starts=True, on_started=lambda: started.append(True), with_kafka=False)
+    service = StoreService(
+        settings, service_starts=True, on_started=lambda: started.append(True), with_kafka=False, health_shared=0.0
+    )
     service.initialize()
     try:
         assert not started

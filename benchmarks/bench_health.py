@@ -1,0 +1,119 @@
+"""`make bench-health`: measures health with many archives, many restores and many pages that ask for it.
+
+The targets apply to the default options; `--help` lists all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks import report, serving
+from benchmarks.bench_past import timed_post
+from benchmarks.bench_serve import posts
+from benchmarks.load import Load, http_request
+from benchmarks.load import measure as put_under_load
+from tests import processes
+from tests.service import Service
+
+INTRODUCTION = """\
+Made by `make bench-health`, over loopback: `GET /api/health` from 50 connections, 50 times a second as if 100 pages
+asked every two seconds, each measured from the time it was due. The archives are copies of one; between the restores an
+event is posted, so that each generation has segments. A false alarm is an answer with another status than `ok`; five
+more answers a second are read for it. The posts are single ones, 50 a second.
+"""
+PACE = 50
+ALARM_CHECKS_PER_SECOND = 5
+P99_SECONDS = 0.1
+HEALTH = http_request("GET", "/api/health")
+
+
+def prepare(service: Service, folder: Path, archives: int, restores: int) -> None:
+    """Post, back up, restore again and again, then put copies of the archive into BACKUP_DIR."""
+    put_under_load(service.port, posts(10, 100, 200), clients=1, seconds=60, most=10)
+    name = timed_post(service, "/api/backup/create", {})[1]["name"]
+    for number in range(restores):
+        service.post("/api/events", {"type": "between", "id": f"between-{number}"})
+        timed_post(service, "/api/backup/restore", {"backupName": name})
+    began = datetime(2020, 1, 1, tzinfo=UTC)
+    for number in range(archives - 1):
+        at = began + timedelta(hours=number)
+        shutil.copyfile(folder / "BACKUP_DIR" / name, folder / "BACKUP_DIR" / f"backup_{at:%Y-%m-%d_%H%M%S}.tar.gz")
+
+    def are_all_listed() -> bool:
+        count: int | None = service.get("/api/health").json()["backup"]["count"]
+        return count == archives
+
+    processes.wait_until(are_all_listed, "the archives are not listed", 600)
+
+
+@contextmanager
+def alarms(service: Service, seen: list[str]) -> Iterator[None]:
+    """Add every status but `ok` to `seen`, with its problems, until the context is left."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(1 / ALARM_CHECKS_PER_SECOND):
+            health = service.get("/api/health").json()
+            if health["status"] != "ok":
+                seen.append(f"{health['status']}: {[problem['code'] for problem in health['problems']]}")
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(60)
+
+
+def measure(results: report.Report, service: Service, seconds: float, what: str) -> None:
+    seen: list[str] = []
+    post = posts(16, 1, 200)
+    alone = put_under_load(service.port, post, clients=16, seconds=seconds, rate=PACE)
+    with alarms(service, seen), ThreadPoolExecutor(1) as other:
+        writing: Future[Load] = other.submit(put_under_load, service.port, post, clients=16, seconds=seconds, rate=PACE)
+        asking = put_under_load(service.port, [HEALTH], clients=50, seconds=seconds, rate=PACE)
+        beside = writing.result()
+    times = f"p50 {asking.p50 * 1e3:.1f} ms, p99 {asking.p99 * 1e3:.1f} ms, slowest {asking.slowest * 1e3:.0f} ms"
+    results.add(report.Row(f"health, {what}", times, "p99 100 ms", asking.p99 <= P99_SECONDS))
+    failed = sum(asking.failed.values())
+    results.add(report.Row("answers other than 200", f"{failed} of {asking.requests:,}", "0", not failed))
+    results.add(report.Row("false alarms", f"{len(seen)} {seen[0] if seen else ''}".strip(), "0", not seen))
+    results.add(report.Row("a post without requests for health", f"p99 {alone.p99 * 1e3:.1f} ms"))
+    results.add(report.Row("a post beside them", f"p99 {beside.p99 * 1e3:.1f} ms"))
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench_health", description=__doc__)
+    parser.add_argument("--archives", type=int, default=10_000, help="number of archives in BACKUP_DIR")
+    parser.add_argument("--restores", type=int, default=50, help="number of restores before")
+    parser.add_argument("--seconds", type=float, default=60, help="how long each load lasts")
+    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
+    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = options_of(arguments)
+    results = report.Report("Health")
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="eventvault-benchmark-") as name:
+        folder = Path(name)
+        with serving.eventvault(folder, options.workers, {"JOURNAL_INTERVAL": "200"}) as service:
+            prepare(service, folder, options.archives, options.restores)
+            what = f"{options.archives:,} archives, {options.restores} restores, {PACE} requests/s"
+            measure(results, service, options.seconds, what)
+        report.write(options.page, INTRODUCTION, results, folder)
+    print(f"written: {options.page}")
+
+
+if __name__ == "__main__":
+    main()

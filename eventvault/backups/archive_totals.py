@@ -1,0 +1,161 @@
+"""What health says of all archives together. Listing them takes longer the more there are, so health does not wait.
+
+`current` returns what the newest listing found. With few archives that is a new one; with many, one is made now and
+then, so that it takes at most a twentieth of the time, whoever asks and how often.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from eventvault.backups import names
+from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.entry import BackupEntry
+from eventvault.errors import EventVaultError
+from eventvault.problems import Problem
+from eventvault.shared_answer import SharedAnswer
+
+FEW_ARCHIVES = 300
+"""So many are listed in some milliseconds."""
+PAUSE_PER_SECOND = 19.0
+"""Seconds without a listing for each second that one took."""
+WAIT_SECONDS = 0.7
+"""The longest that anybody waits: for the first listing, for one of few archives, and after a change that was asked
+for. A client waits a second for health as a whole."""
+OLD_SECONDS = 30.0
+"""A listing older than this is waited for, as after an hour in which nobody asked."""
+MOST_NAMED = 20
+"""How many archives of a kind health names with what is wrong with them; of the others it says how many they are."""
+MOST_LISTED = 100
+_MAX_SHOWN = 5
+"""So many names one problem shows."""
+
+
+class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """count: None until the archives were listed for the first time; 0 if they cannot be.
+
+    damaged: the names of the newest damaged archives. not_proven: how many archives claim to be made here and are not
+    proven. oldest_verified: microseconds; None if one was never verified. on_disk: bytes there, with shared blocks
+    counted once. problem: why the archives cannot be listed.
+    """
+
+    count: int | None = None
+    newest: BackupEntry | None = None
+    size: int = 0
+    on_disk: int = 0
+    added: int = 0
+    shared: int = 0
+    unique: int = 0
+    growth_per_day: int | None = None
+    damaged: tuple[str, ...] = ()
+    damaged_count: int = 0
+    not_proven: int = 0
+    oldest_verified: int | None = None
+    problems: tuple[Problem, ...] = ()
+    problem: EventVaultError | None = None
+
+
+class TotalsKeeper:
+    """Safe to use from many threads."""
+
+    def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.monotonic) -> None:
+        self._totals = SharedAnswer("archive-totals", lambda: list_totals(catalogue), clock)
+        self._is_changed = False
+        self._is_few = True
+
+    @property
+    def is_listing(self) -> bool:
+        return self._totals.running_since is not None
+
+    def invalidate(self) -> None:
+        """Something was changed on request: whoever asked for it sees it next."""
+        self._totals.invalidate()
+        self._is_changed = True
+
+    def current(self) -> ArchiveTotals:
+        """Return what the newest listing found, or a new one if that costs little. Waits at most WAIT_SECONDS."""
+        waits = self._is_few or self._is_changed or self._totals.age > OLD_SECONDS
+        self._is_changed = False
+        max_age = 0.0 if self._is_few else PAUSE_PER_SECOND * self._totals.seconds
+        totals = self._totals.get(max_age=max_age, patience=WAIT_SECONDS if waits else 0.0) or ArchiveTotals()
+        self._is_few = (totals.count or 0) <= FEW_ARCHIVES
+        return totals
+
+
+def list_totals(catalogue: Catalogue) -> ArchiveTotals:
+    try:
+        entries = catalogue.entries()
+    except EventVaultError as error:
+        return ArchiveTotals(count=0, problem=error)
+    except OSError as error:
+        problem = EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
+        return ArchiveTotals(count=0, problem=problem)
+    size = sum(entry.size for entry in entries)
+    damaged = [entry.name for entry in entries if entry.problem and not entry.unreadable]
+    return ArchiveTotals(
+        count=len(entries),
+        newest=entries[0] if entries else None,
+        size=size,
+        on_disk=size - catalogue.shared_runs.shared_again,
+        added=sum(entry.added_bytes or 0 for entry in entries),
+        shared=sum(entry.shared_bytes or 0 for entry in entries),
+        unique=sum(entry.unique_bytes or 0 for entry in entries),
+        growth_per_day=catalogue.shared_runs.growth_per_day(),
+        damaged=tuple(damaged[:MOST_LISTED]),
+        damaged_count=len(damaged),
+        not_proven=_count_not_proven(catalogue.installation, entries),
+        oldest_verified=_oldest_verified(entries),
+        problems=(*_refused_names(catalogue.refused_names), *_problems(entries)),
+    )
+
+
+def _refused_names(refused: Sequence[str]) -> list[Problem]:
+    """One problem for all files that are not listed because of their names, however many there are."""
+    if not refused:
+        return []
+    shown = ", ".join(f"{name} {names.file_problem(name)}" for name in refused[:_MAX_SHOWN])
+    more = f", and {len(refused) - _MAX_SHOWN} more" if len(refused) > _MAX_SHOWN else ""
+    message = f"files in BACKUP_DIR are no backups because of their names: {shown}{more}"
+    return [Problem("backup_name_invalid", message, "rename them, or move them away", refused[0])]
+
+
+def _problems(entries: Iterable[BackupEntry]) -> Iterator[Problem]:
+    """One problem for each of MOST_NAMED archives of a kind, and one for all others of that kind."""
+    kinds: dict[str, list[BackupEntry]] = {}
+    for entry in entries:
+        if entry.problem and entry.origin == "created":
+            kinds.setdefault("backup_unreadable" if entry.unreadable else "backup_damaged", []).append(entry)
+        elif entry.seal_changed and not entry.problem:
+            kinds.setdefault("seal_changed", []).append(entry)
+    for code, bad in kinds.items():
+        yield from (_describe(code, entry) for entry in bad[:MOST_NAMED])
+        if others := bad[MOST_NAMED:]:
+            message = f"the same is wrong with {len(others)} more archives, from {others[-1].name} to {others[0].name}"
+            hint = "check the disk of BACKUP_DIR; GET /api/backup/list shows all of them"
+            yield Problem(code, message, hint, "others")
+
+
+def _describe(code: str, entry: BackupEntry) -> Problem:
+    again = "make a new backup with POST /api/backup/create, then delete this one"
+    if code == "backup_unreadable":
+        hint = "check the disk of BACKUP_DIR and the permissions of the file; the archive may be good"
+        return Problem(code, f"{entry.name}: {entry.problem}", hint, entry.name)
+    if code == "backup_damaged":
+        return Problem(code, f"{entry.name}: {entry.problem}", again, entry.name)
+    proof = "the catalogue still proves it" if entry.origin_proven else "nothing proves any more that it was made here"
+    message = f"{entry.name}: its seal is not the one that it had, all else is as it was made; {proof}"
+    return Problem(code, message, f"check the disk of BACKUP_DIR; {again}", entry.name)
+
+
+def _oldest_verified(entries: Iterable[BackupEntry]) -> int | None:
+    times = [entry.verified for entry in entries if entry.problem is None]
+    verified = [time for time in times if time is not None]
+    return min(verified) if verified and len(verified) == len(times) else None
+
+
+def _count_not_proven(installation: str, entries: Iterable[BackupEntry]) -> int:
+    claims = (entry for entry in entries if entry.installation == installation and entry.problem is None)
+    return sum(not entry.origin_proven for entry in claims)
