@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64encode
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,8 @@ from app.request_end import at_request_end
 from app.streaming import attachment
 from eventvault.archive.locks import shared_lock
 from eventvault.backups.entry import BackupEntry
+from eventvault.damage import advice
+from eventvault.errors import ArchiveUnreadable
 from eventvault.files import names_open_file
 
 CHUNK = 256 * 1024
@@ -33,7 +35,7 @@ def download(edge: Edge, name: str) -> Response:
     resources.callback(release)
     at_request_end(resources.close)
     try:
-        handle = resources.enter_context(shared_lock(Path(edge.store.backup_path(name))))
+        handle = resources.enter_context(_open(Path(edge.store.backup_path(name))))
         file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
         entry = next((entry for entry in edge.store.list_backups() if entry.name == name), None)
         if entry is not None and not names_open_file(Path(entry.path), handle):
@@ -42,6 +44,18 @@ def download(edge: Edge, name: str) -> Response:
     except BaseException:
         resources.close()
         raise
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
+    """Open the archive under a shared lock. Raises BackupNotFound, or ArchiveUnreadable, as a verification does."""
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(shared_lock(path))
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise ArchiveUnreadable(f"opening the archive {path} failed: {why}", hint=advice(error)) from error
+        yield handle
 
 
 def _reply(file: BinaryIO, name: str, entry: BackupEntry | None, close: Callable[[], None]) -> Response:

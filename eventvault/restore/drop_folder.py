@@ -23,7 +23,7 @@ from eventvault import clock, data_folders, small_files
 from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder
-from eventvault.errors import EventVaultError, NoSpace
+from eventvault.errors import ArchiveUnreadable, EventVaultError, NoSpace
 from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.problems import Problem
@@ -195,7 +195,7 @@ class DropFolder:
                     _unread(archive),
                     REFUSED,
                     f"{archive} was not restored and stays where it is: {error}",
-                    error.hint or "replace it with a good one and restart the service",
+                    _remedy(error),
                 )
             )
 
@@ -348,6 +348,12 @@ def _note_about(path: Path, notes: list[Note]) -> Note | None:
         return None
     present = DroppedFile.read(path)
     return next((note.renewed(path, present) for note in candidates if note.file.is_same(present)), None)
+
+
+def _remedy(error: EventVaultError) -> str:
+    if isinstance(error, ArchiveUnreadable):
+        return "make it readable for the service, then restart it"
+    return error.hint or "replace it with a good one and restart the service"
 
 
 def _bad_name(path: Path) -> Problem:

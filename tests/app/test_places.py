@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.http import parse_options_header
 from werkzeug.test import EnvironBuilder
 
+from app.backup import download
 from app.edge import MAX_TRANSFERS, current_edge
 from app.request_end import RequestEnd, at_request_end
 from app.streaming import attachment
@@ -104,6 +107,22 @@ def test_a_download_that_cannot_begin_leaves_its_archive_unlocked(app: Flask, we
     not_begun(app, EnvironBuilder(path=f"/api/backup/{backup}/download").get_environ())
 
     assert web.delete(f"/api/backup/{backup}?force=true").status_code == 200
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ELOOP, errno.EIO])
+def test_an_archive_that_cannot_be_opened_is_told_so_and_takes_no_place_for_good(
+    web: FlaskClient, backup: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(download, "shared_lock", refused)
+        for _ in range(MAX_TRANSFERS + 1):
+            answer = web.get(f"/api/backup/{backup}/download")
+            assert (answer.status_code, answer.json["code"]) == (503, "archive_unreadable")
+            assert os.strerror(number) in answer.json["error"]
+    assert web.get(f"/api/backup/{backup}/download").status_code == 200
 
 
 def test_an_error_in_one_release_keeps_no_other_from_being_called(app: Flask) -> None:
