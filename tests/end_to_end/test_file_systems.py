@@ -100,7 +100,14 @@ def test_backups_restores_and_recovery_work_on_it(
         assert service.create_backup("third").backup.events == MANY + 3 * FEW
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "limited"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("xfs", "linkless") else pytest.mark.soak)
+        for kind in KINDS
+        if kind != "limited"
+    ],
+)
 def test_the_real_service_works_on_it(
     kind: str,
     folder_on: Callable[[str], Path],
