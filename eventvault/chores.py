@@ -64,11 +64,12 @@ READS = {
 }
 """Chore → its argument that names what it reads, if that may be hostile: its bytes may be why the chore failed."""
 
-MEMORY_BYTES = 512 * 2**20
-"""What a chore may allocate, beside what its records need. A large backup or restore takes about 200 MB of it."""
+MEMORY_BYTES = 384 * 2**20
+"""What a chore may allocate, beside what its cores take. A backup or restore of any size takes about 110 MB, the import
+of one record of 32 MiB 310 MB."""
 _MEMORY_PER_CORE = 32 * 2**20
 """Each core has a thread with its stack and its buffers."""
-_COPIES_OF_RECORD = 6
+_COPIES_OF_RECORD = 8
 """How often a record is in memory while it is imported: in LevelDB, here, as base64, and as it is written."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS})
 """Signals that come from what a process itself does; others come from outside."""
@@ -219,8 +220,8 @@ def as_event_vault_error(name: str, error: Exception, subject: str | None = None
 
 
 def _memory_limit() -> int:
-    cores = len(os.sched_getaffinity(0))
-    return MEMORY_BYTES + cores * _MEMORY_PER_CORE + _COPIES_OF_RECORD * record_size.longest_value()
+    larger = max(0, record_size.longest_value() - record_size.DEFAULT_BODY_BYTES)
+    return MEMORY_BYTES + len(os.sched_getaffinity(0)) * _MEMORY_PER_CORE + _COPIES_OF_RECORD * larger
 
 
 def _limit_memory() -> None:
