@@ -144,7 +144,7 @@ class Worker(ThreadWorker):
         self._is_trim_due |= conn.sock.transferred > _TRIM_BYTES
         if conn.sock.is_broken:
             self._close(conn)
-        elif fs.exception() is None and fs.result():
+        elif fs.exception(0) is None and fs.result(0):  # it has ended
             self._await_next_request(conn)
         else:
             self._end(conn)

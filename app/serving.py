@@ -17,12 +17,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from app.access import is_loopback
 from eventvault import file_modes, folder_abilities, logs
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
+from eventvault.regular_files import open_file, raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
@@ -30,7 +31,7 @@ _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
 _LOCK = "lock"
 
-_metrics_locks: list[TextIO] = []
+_metrics_locks: list[IO[bytes]] = []
 
 
 def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Settings:
@@ -40,6 +41,7 @@ def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Setti
     """
     settings = load()
     prepare(settings)
+    raise_limit()
     file_modes.restrict_new_files(settings)
     make_folders(settings)
     folder_abilities.check_storage(settings)
@@ -94,8 +96,8 @@ def _metrics_folder() -> str:
         with contextlib.suppress(OSError):
             _remove_if_unlocked(folder)
     hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
-    lock = (hidden / _LOCK).open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = open_file(hidden / _LOCK, "wb")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     _metrics_locks.append(lock)
     folder = hidden.rename(hidden.with_name(hidden.name[1:]))
     atexit.register(_remove_own_folder, folder, os.getpid())
@@ -109,7 +111,7 @@ def _remove_own_folder(folder: Path, master: int) -> None:
 
 
 def _remove_if_unlocked(folder: Path) -> None:
-    with (folder / _LOCK).open("r+") as lock:
+    with open_file(folder / _LOCK, "r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
 

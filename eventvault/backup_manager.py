@@ -7,13 +7,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-
-from filelock import FileLock, Timeout
+from collections.abc import Sequence
 
 from eventvault import __version__, data_folders
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import EventVaultError
+from eventvault.file_locks import holding
 from eventvault.files import make_folder
 from eventvault.folder_abilities import clear_lock_paths
 from eventvault.settings import Settings, make_folders
@@ -48,7 +47,7 @@ class BackupManager:
             make_folder(settings.storage_dir)
         clear_lock_paths(settings)
         client = StoreClient.over(self._spawner)
-        with self._one_process_at_a_time():
+        with holding(settings.storage_dir / data_folders.INITIALIZE_LOCK, _LOCK_SECONDS):
             self._make_folders()
             with contextlib.suppress(EventVaultError):  # each request and health say so
                 if self._spawner.mode == "service":
@@ -66,18 +65,6 @@ class BackupManager:
         with contextlib.suppress(EventVaultError):  # health and each backup say so
             check_folder(self._settings)
         make_folders(self._settings)
-
-    @contextlib.contextmanager
-    def _one_process_at_a_time(self) -> Iterator[None]:
-        path = self._settings.storage_dir / data_folders.INITIALIZE_LOCK
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(FileLock(str(path), timeout=_LOCK_SECONDS, thread_local=False))
-            except Timeout:
-                raise
-            except OSError as error:  # on a read-only disk, say
-                log.warning("%s cannot be locked: %s", path, error)
-            yield
 
     def _is_own(self, hello: Hello) -> bool:
         """Whether a store belongs to this start of the service, as one that is a service of its own does."""

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 import orjson
 import plyvel
 
-from eventvault import clock, data_folders, environment, errors, record_size
+from eventvault import clock, data_folders, environment, errors, progress, record_size
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.files import remove_durably
 from eventvault.printable import encodable
@@ -78,6 +79,10 @@ NICENESS = 10
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
 """Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again."""
 _PR_SET_PDEATHSIG = 1
+STEP_SECONDS = 1.0
+"""How often the progress of a chore is observed."""
+CHORE_SECONDS = 300.0
+"""A chore that makes no step for this long is ended."""
 
 
 class Chores:
@@ -107,7 +112,7 @@ class Chores:
             child = start_process(name, self._niceness)
             self._running.add(child)
         try:
-            output, _ = child.communicate(orjson.dumps(arguments, default=str))
+            output = _output_of(child, name, orjson.dumps(arguments, default=str))
         finally:
             with self._lock:
                 self._running.discard(child)
@@ -131,6 +136,42 @@ class Chores:
             raise errors.from_wire(answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
+
+
+def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes | None) -> bytes:
+    """Return what the child writes until its end. Raises DiskFailed if it makes no step for CHORE_SECONDS."""
+    progress.step(f"waits for {name}, process {child.pid}")
+    work, newest = work_of(child.pid), time.monotonic()
+    while True:
+        try:
+            return child.communicate(arguments, timeout=STEP_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            before, work, arguments = work, work_of(child.pid), None  # it is sent once
+        if work != before:
+            newest = time.monotonic()
+            progress.step()
+        elif time.monotonic() - newest >= CHORE_SECONDS:
+            child.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.communicate(timeout=STEP_SECONDS)
+            raise errors.DiskFailed(
+                f"{name} failed: its process made no step for {CHORE_SECONDS:.0f} s and was ended",
+                hint="see whether the disks of STORAGE_DIR and BACKUP_DIR answer, then try again",
+            )
+
+
+def work_of(process: int) -> tuple[int, ...]:
+    """Return numbers that grow while a process or a child of it works: time of the processor, reads and writes."""
+    folder, work = Path(f"/proc/{process}"), tuple[int, ...]()
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
+        calls = (folder / "io").read_bytes().split()
+        work = (sum(map(int, times)), int(calls[5]) + int(calls[7]))
+    for task in folder.glob("task/*/children"):
+        with contextlib.suppress(OSError):
+            for child in task.read_bytes().split():
+                work = work_of(int(child)) + work
+    return work
 
 
 def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:

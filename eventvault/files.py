@@ -23,6 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from eventvault import data_folders
+from eventvault.regular_files import open_file, open_handle
 from eventvault.system_errors import reporting_no_space
 
 IO_BYTES = 2**20
@@ -169,12 +170,9 @@ def durable_file(path: Path, *, replace: bool = True, mode: int = 0o666) -> Iter
     full disk raises NoSpace.
     """
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, mode)
-
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{data_folders.TEMPORARY_SUFFIX}")
     try:
-        with reporting_no_space(f"writing {path}"), open(temporary, "x+b", opener=opener) as file:
+        with reporting_no_space(f"writing {path}"), open_file(temporary, "x+b", permissions=mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -243,7 +241,7 @@ def sync_tree(folder: Path) -> None:
     """fsync `folder` and every file and folder below it."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            handle = os.open(Path(parent) / name, os.O_RDONLY)
+            handle = open_handle(Path(parent) / name)
             try:
                 os.fsync(handle)
             finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from eventvault import data_folders, small_files
 from eventvault.errors import InvalidSettings
+from eventvault.regular_files import open_file
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
@@ -89,10 +90,10 @@ def _make_socket(path: Path) -> None:
 
 
 def _lock_whole_file(path: Path) -> None:
-    with path.open("x") as file:
+    with open_file(path, "xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _lock_range(path: Path) -> None:
-    with path.open("x") as file:
+    with open_file(path, "xb") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,8 +24,7 @@ def setup(settings: Settings) -> logging.Formatter:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("apscheduler", "filelock"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
     return formatter
 
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import logging
 import os
-import threading
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,6 +18,7 @@ import msgspec
 from eventvault import clock, data_folders, small_files
 from eventvault.errors import InvalidInput, NoSpace, NothingToAccept
 from eventvault.printable import encodable, printable
+from eventvault.progress import Turn
 
 log = logging.getLogger("BackupManager")
 
@@ -101,7 +101,7 @@ class OpenProblems:
     def __init__(self, storage_dir: Path, now: clock.Clock = clock.now) -> None:
         self._path = storage_dir / data_folders.PROBLEMS
         self._now = now
-        self._lock = threading.RLock()
+        self._turn = Turn("record of problems")
         self._sources: list[ProblemSource] = [self]
         self._file = _File()
         self._is_loaded = False
@@ -116,9 +116,9 @@ class OpenProblems:
         Reported again, it is brought up to date and keeps its `since`. One that was accepted with the same `about` is
         not reported again. If the disk is full, the problem is named as long as this store lives.
         """
-        with self._lock:
-            self._load()
-            if self.is_accepted(problem):
+        self._load()
+        with self._turn.held():
+            if self._was_accepted(problem):
                 return
             earlier = next((known for known in self._file.reported if _key(known) == _key(problem)), None)
             since = earlier.since if earlier else problem.since or self._now()
@@ -129,7 +129,7 @@ class OpenProblems:
     def is_accepted(self, problem: Problem) -> bool:
         """Return whether this problem was accepted before."""
         self._load()
-        return any(_key(accepted) == _key(problem) for accepted in self._file.accepted)
+        return self._was_accepted(problem)
 
     def is_known(self, code: str, about: str) -> bool:
         """Return whether this problem waits for a decision, or was accepted."""
@@ -138,8 +138,8 @@ class OpenProblems:
 
     def resolve(self, code: str, about: str | None = None) -> None:
         """Forget a reported problem whose cause is gone."""
-        with self._lock:
-            self._load()
+        self._load()
+        with self._turn.held():
             reported = [problem for problem in self._file.reported if _key(problem) != (code, about)]
             if len(reported) < len(self._file.reported):
                 self._replace_reported(reported)
@@ -180,7 +180,7 @@ class OpenProblems:
 
     def accept(self, problem: Problem) -> None:
         """Forget a reported problem for good. Raises NoSpace or OSError; then it still waits."""
-        with self._lock:
+        with self._turn.held():
             accepted = self._file.accepted
             if problem.about is not None:
                 accepted = (*accepted, _Accepted(problem.code, problem.about, self._now()))[-MAX_ACCEPTED:]
@@ -188,14 +188,20 @@ class OpenProblems:
 
     def _load(self) -> None:
         """Read the file, unless that was done. One that cannot be read now is tried again, and not written before."""
-        if self._is_loaded:
-            return
-        with self._lock, contextlib.suppress(OSError):
+        if not self._is_loaded:
+            with self._turn.held(), contextlib.suppress(OSError):
+                self._load_in_turn()
+
+    def _load_in_turn(self) -> None:
+        if not self._is_loaded:
             recorded = small_files.read_or_quarantine(self._path, _File) or _File()
             known = {*map(_key, recorded.reported), *map(_key, recorded.accepted)}
             newer = [problem for problem in self._file.reported if _key(problem) not in known]
             self._file = _File(reported=(*recorded.reported, *newer), accepted=recorded.accepted)
             self._is_loaded = True
+
+    def _was_accepted(self, problem: Problem) -> bool:
+        return any(_key(accepted) == _key(problem) for accepted in self._file.accepted)
 
     def _others(self, problem: Problem) -> list[Problem]:
         return [known for known in self._file.reported if _key(known) != _key(problem)]

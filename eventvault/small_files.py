@@ -12,13 +12,11 @@ OSError says nothing about the content and always passes.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import logging
 import os
 import re
-import stat
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +26,8 @@ import msgspec
 
 from eventvault import data_folders
 from eventvault.files import matching, rename_durably, write_durably
+from eventvault.progress import Turn
+from eventvault.regular_files import NotRegular, open_file
 
 log = logging.getLogger("BackupManager")
 
@@ -43,7 +43,7 @@ _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueErro
 _quarantined: set[Path] = set()
 """What this process quarantined, so that health need not list a large folder."""
 _quarantined_lock = threading.Lock()
-_quarantining = threading.Lock()
+_quarantining = Turn("renaming of a damaged file")
 
 
 class SmallFileDamaged(Exception):
@@ -95,7 +95,7 @@ def read_or_quarantine(
     """Return the content; None if there is no file, or a damaged one, which is quarantined. Raises OSError."""
     with contextlib.suppress(SmallFileDamaged, FileNotFoundError):
         return read(path, kind, earlier=earlier)
-    with _quarantining:  # another thread may have written a good one meanwhile
+    with _quarantining.held():  # another thread may have written a good one meanwhile
         try:
             return read(path, kind, earlier=earlier)
         except FileNotFoundError:
@@ -131,17 +131,14 @@ def read_list(path: Path, kind: type[Content]) -> list[Content]:
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of a regular file. Raises NotAFile for anything else, SmallFileDamaged if it is too large."""
     try:
-        status = path.stat()
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise NotAFile(f"{path} is not what EventVault wrote: a link to itself") from None
-    if not stat.S_ISREG(status.st_mode):
-        what = "Is a directory" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
-        raise NotAFile(f"{path} is not what EventVault wrote: {what}")
-    if status.st_size > MAX_BYTES:
-        raise SmallFileDamaged(f"{path} is damaged: it has {status.st_size} bytes")
-    return path.read_bytes()
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise SmallFileDamaged(f"{path} is damaged: it has {size} bytes")
+            content = file.read()
+    except (NotRegular, IsADirectoryError) as error:
+        raise NotAFile(f"{path} is not what EventVault wrote: {error.strerror or error}") from error
+    return content
 
 
 def quarantine(path: Path) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from eventvault import data_folders
 from eventvault.errors import NoSpace
+from eventvault.regular_files import NotRegular, open_handle
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _LOCK_HELD = frozenset({errno.EAGAIN})
@@ -99,8 +100,8 @@ def lock_holder(lock: Path) -> int | None:
     try:
         if _is_open_here(lock):
             return os.getpid()
-        handle = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
+        handle = open_handle(lock)
+    except (FileNotFoundError, NotRegular, IsADirectoryError):
         return None
     try:
         answer = fcntl.fcntl(handle, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))

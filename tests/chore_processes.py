@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -40,18 +42,25 @@ class ChoreProcess:
             os.close(handle)
         self.pid = _read_number(self._status)
         self.returncode: int | None = None
+        self._read: list[bytes] = []
         self._process: int | None = None
         with suppress(ProcessLookupError):
             self._process = os.pidfd_open(self.pid)
 
-    def communicate(self, arguments: bytes) -> tuple[bytes, None]:
-        with suppress(BrokenPipeError), os.fdopen(self._arguments, "wb") as file:
-            file.write(arguments)
-        with os.fdopen(self._answer, "rb") as file:
-            answer = file.read()
-        self.returncode = _read_number(self._status)
-        os.close(self._status)
-        return answer, None
+    def communicate(self, arguments: bytes | None = None, timeout: float = 600) -> tuple[bytes, None]:
+        if arguments is not None:
+            with suppress(BrokenPipeError), os.fdopen(self._arguments, "wb") as file:
+                file.write(arguments)
+        deadline = time.monotonic() + timeout
+        while select.select([self._answer], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            piece = os.read(self._answer, 2**20)
+            self._read.append(piece)
+            if not piece:
+                os.close(self._answer)
+                self.returncode = _read_number(self._status)
+                os.close(self._status)
+                return b"".join(self._read), None
+        raise subprocess.TimeoutExpired("chore", timeout)
 
     def kill(self) -> None:
         """Kill it unless it has ended; its number may be another process's by then, a descriptor of it may not."""

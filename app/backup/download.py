@@ -36,7 +36,7 @@ def download(edge: Edge, name: str) -> Response:
     at_request_end(resources.close)
     try:
         handle = resources.enter_context(_open(Path(edge.store.backup_path(name))))
-        file = resources.enter_context(open(handle, "rb", closefd=False))  # noqa: SIM115
+        file = resources.enter_context(os.fdopen(handle, "rb", closefd=False))
         entry = next((entry for entry in edge.store.list_backups() if entry.name == name), None)
         if entry is not None and not names_open_file(Path(entry.path), handle):
             entry = None  # another file has the name by now

@@ -21,6 +21,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
 from eventvault.errors import BackupExists, MalformedInput
 from eventvault.files import make_folder
+from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
 from eventvault.system_errors import reporting_no_space
 
@@ -61,7 +62,7 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     make_folder(folder)
     path = folder / f"{data_folders.UPLOAD_PREFIX}{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
     try:
-        with reporting_no_space(f"taking an upload into {folder}"), path.open("xb") as file:
+        with reporting_no_space(f"taking an upload into {folder}"), open_file(path, "xb") as file:
             yield path, file
     finally:
         path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.trust import Trusted, TrustList
 from eventvault.errors import ArchiveAlien, BackupNotFound, InvalidInput
+from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
 
 _CHECKSUM = re.compile("(blake3:)?[0-9a-f]{64}")
@@ -131,7 +132,7 @@ def _ask(as_json: bool) -> None:
 
 def _is_gzip(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(2) == b"\x1f\x8b"
     except OSError:
         return False  # reading it as a key says what is wrong

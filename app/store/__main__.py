@@ -23,10 +23,13 @@ from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.regular_files import raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE
-from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words
+from eventvault.store.process.ending import end_process, end_stuck, end_within
+from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
 from eventvault.store.process.ownership import (
+    ACQUIRE_SECONDS,
     OwnerLock,
     announced_starts,
     master_lives,
@@ -37,10 +40,13 @@ from eventvault.store.process.spawn import SPAWNER_VARIABLE, report_failure
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
 from eventvault.store.service import StoreService
+from eventvault.store.watchdog import Watchdog
 from eventvault.system_errors import reason_of
 
 log = logging.getLogger("BackupManager")
 
+STOP_SECONDS = 20.0
+"""How long a store that was asked to end has for that. The parts of it have shorter deadlines."""
 _SWITCH_SECONDS = 1e-3
 
 
@@ -53,6 +59,7 @@ def main() -> int:
         return INVALID_SETTINGS_STATUS
     file_modes.restrict_new_files(settings)
     logs.setup(settings)
+    raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         make_folders(settings)
@@ -65,7 +72,7 @@ def main() -> int:
             log.info("%s", refusal)
             report_failure(refusal)
             return 0
-        _heed_last_words(settings.storage_dir)
+        Watchdog(_heed_last_words(settings.storage_dir), end_stuck).start()
         _serve(settings, lock, arguments.service or f"standalone-{secrets.token_hex(8)}", arguments.mode)
     except InvalidSettings as error:
         log.error("%s (%s)", error, error.hint)  # noqa: TRY400 - a hint instead of a traceback
@@ -81,7 +88,7 @@ def main() -> int:
 
 def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock) -> str:
     """Take the lock, and return why this store shall not serve nevertheless; empty if it shall."""
-    if not lock.acquire():
+    if not lock.acquire(ACQUIRE_SECONDS):
         return f"another process owns the database: it holds {settings.storage_dir / data_folders.OWNER_LOCK}"
     if arguments.mode == "command" and announced_starts(settings.storage_dir):
         return "no store is started for a command, as the service is starting"
@@ -90,14 +97,18 @@ def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock)
     return ""
 
 
-def _heed_last_words(storage_dir: Path) -> None:
-    """Where a bad sector of a table ended the store before this one, read the tables before they are opened."""
+def _heed_last_words(storage_dir: Path) -> int:
+    """Where a bad sector of a table ended the store before this one, read the tables before they are opened.
+
+    Returns how many stores in a row ended themselves because they were stuck.
+    """
     words = read_last_words(storage_dir)
     if words:
-        log.error("the store before this one was ended by a signal: %s", words.decode(errors="replace"))
+        log.error("the last words of the store before this one: %s", words.decode(errors="replace"))
     if is_bus_error(words):
         distrust_tables()
     prepare_last_words(storage_dir)
+    return stuck_in_a_row(words)
 
 
 def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) -> None:
@@ -130,6 +141,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     status = 1
     try:
         server.serve(listener)
+        end_within(STOP_SECONDS)
         if lock.holds():  # else the folder is gone, and further appends would be lost
             service.stop()
             server.drain()
@@ -138,9 +150,8 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     except Exception:
         log.exception("store process %s ends after an unexpected error", os.getpid())
     finally:
-        logging.shutdown()
         # Closing a LevelDB that a thread still reads crashes. The kernel releases its lock with the process.
-        os._exit(status)
+        end_process(status)
 
 
 def _scheduler() -> Scheduler:

@@ -15,6 +15,8 @@ from apscheduler.triggers.base import BaseTrigger
 from flask import Flask
 from flask_apscheduler import APScheduler
 
+from eventvault.progress import running
+
 _WATCH_SECONDS = 1.0
 """How often the system clock is compared with the time since the boot."""
 _SMALLEST_STEP = timedelta(seconds=0.5)
@@ -72,10 +74,12 @@ class FlaskScheduler:
             threading.Thread(target=self._watch_clock, name="schedule clock", daemon=True).start()
 
     def _watch_clock(self) -> None:
-        while not self._stopping.wait(_WATCH_SECONDS):
-            with self._lock:
-                if not self._stopping.is_set():
-                    self._follow_clock()
+        with running("scheduler", "plans the next runs") as activity:
+            while not self._stopping.wait(_WATCH_SECONDS):
+                activity.step()
+                with self._lock:
+                    if not self._stopping.is_set():
+                        self._follow_clock()
 
     def _follow_clock(self) -> None:
         """Move the next run of each job by as much as the clock was set since the last call.

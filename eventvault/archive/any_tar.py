@@ -24,6 +24,7 @@ from eventvault.archive.source import OpenArchive, Source, open_archive
 from eventvault.archive.tar_entries import Entry, TarEntries
 from eventvault.archive.unpacking import Budget, new_folder, unsafe
 from eventvault.errors import ArchiveDamaged, ArchiveIncomplete
+from eventvault.regular_files import open_file
 
 _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb|sst)")
 _NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
@@ -146,7 +147,7 @@ class _DatabaseExtractor:
     def _write(self, entry: Entry, candidate: _Candidate, name: str) -> None:
         sha256, digest = hashlib.sha256(), blake3()
         candidate.unpacked.mkdir(exist_ok=True)
-        with (candidate.unpacked / name).open("xb") as file:
+        with open_file(candidate.unpacked / name, "xb") as file:
             for piece in self._entries.content():
                 sha256.update(piece)
                 digest.update(piece)
@@ -183,7 +184,7 @@ class _DatabaseExtractor:
         return meant[0]
 
     def _check_current(self, database: _Candidate) -> None:
-        with (database.unpacked / "CURRENT").open("rb") as file:
+        with open_file(database.unpacked / "CURRENT") as file:
             content = file.read(_MAX_SHOWN_CHARS)
         named = content.removesuffix(b"\n").decode("ascii", "backslashreplace")
         if not named.startswith("MANIFEST-") or named not in database.records:

@@ -21,6 +21,7 @@ from eventvault.archive.source import OpenArchive
 from eventvault.archive.stored import Clone, MemberRun, StoredMember
 from eventvault.errors import ArchiveDamaged
 from eventvault.files import SourceUnreadable, clone_range, copy_range, read_at, read_source, write_at
+from eventvault.progress import JOB_SECONDS
 
 _UNCHECKED = 8
 """Copied members that wait for their check; each thread that checks has one in memory."""
@@ -98,7 +99,7 @@ class ArchiveOutput:
         except SourceUnreadable as error:
             raise CopyFailed(run.number, f"the disk reports: {error.strerror}", damaged=False) from error
         pairs = zip(run.file.members, checks, strict=True)
-        return CopiedRun([member.blake3 or check.result() for member, check in pairs])
+        return CopiedRun([member.blake3 or check.result(JOB_SECONDS) for member, check in pairs])
 
     def finish(self) -> None:
         """Wait until every copied member was checked."""
@@ -144,7 +145,7 @@ class ArchiveOutput:
             if check is not None and len(self._waiting) <= most and not check.done():
                 return
             if check is not None:
-                check.result()
+                check.result(JOB_SECONDS)
             self._checked = end
             self._waiting.popleft()
 

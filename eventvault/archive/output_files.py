@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eventvault.archive import layout
 from eventvault.files import write_at
+from eventvault.regular_files import open_handle
 
 
 class OutputFiles:
@@ -24,7 +25,7 @@ class OutputFiles:
         """Make the file `name` of `size` bytes, which `write` fills with so many pieces."""
         if self._folder is None:
             return
-        handle = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        handle = open_handle(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         if not pieces:
             os.close(handle)
             return

@@ -17,6 +17,7 @@ from eventvault.archive import layout
 from eventvault.archive.compression import Compression
 from eventvault.archive.parallel import OrderedHash, in_order, read_buffer
 from eventvault.errors import ArchiveDamaged, DatabaseError
+from eventvault.regular_files import open_handle
 
 _IsalError = cast(type[Exception], isal_zlib.error)
 
@@ -138,7 +139,7 @@ def _hash(path: Path, size: int, with_sha256: bool) -> FileDigests:
 
 def _read(path: Path, offset: int, count: int, *, is_last: bool) -> memoryview:
     """Read a piece of the file into this thread's buffer. The last piece must end where the file does."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = open_handle(path)
     try:
         buffer = read_buffer()[:count]
         done = 0

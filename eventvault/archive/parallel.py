@@ -13,6 +13,7 @@ from typing import TypeVar
 from blake3 import blake3
 
 from eventvault.archive.layout import MAX_MEMBER_BYTES
+from eventvault.progress import JOB_SECONDS
 
 MAX_THREADS = 4
 """More threads would need more memory than a backup may take."""
@@ -39,7 +40,7 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> Gen
         try:
             waiting.extend(pool.submit(job) for job in islice(remaining_jobs, count + 2))
             while waiting:
-                result = waiting.popleft().result()
+                result = waiting.popleft().result(JOB_SECONDS)
                 waiting.extend(pool.submit(job) for job in islice(remaining_jobs, 1))
                 yield result
         finally:
@@ -70,7 +71,8 @@ class OrderedHash:
     def update(self, number: int, content: bytes | memoryview) -> None:
         """Add piece `number`, counted from 0."""
         with self._condition:
-            self._condition.wait_for(lambda: self._next == number or self._broken)
+            if not self._condition.wait_for(lambda: self._next == number or self._broken, JOB_SECONDS):
+                raise TimeoutError(f"piece {self._next} of a file did not come within {JOB_SECONDS:.0f} s")
         self._hash.update(content)
         with self._condition:
             self._next += 1

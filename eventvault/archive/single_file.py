@@ -13,6 +13,7 @@ from isal import isal_zlib
 from eventvault.archive import reader
 from eventvault.archive.source import OpenArchive, open_archive
 from eventvault.archive.stored import StoredFile
+from eventvault.regular_files import open_file
 
 _GZIP = 31
 """zlib's `wbits` for gzip members."""
@@ -32,7 +33,7 @@ def extract(path: Path, name: str, size: int, target: Path) -> bool:
         if not records or not files:
             return False
         missing, blake, sha = size, blake3(), hashlib.sha256()
-        with target.open("xb") as output:
+        with open_file(target, "xb") as output:
             for content in _inflated(archive, files[0]):
                 part = content[:missing]
                 missing -= len(part)

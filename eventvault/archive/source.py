@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from eventvault.errors import (
     ArchiveUnreadable,
 )
 from eventvault.files import read_at
+from eventvault.regular_files import NotRegular
 
 _READ = 256 * 1024
 DAMAGED_HINT = "the archive is damaged; restore another one, and check the disk or copy this one again"
@@ -93,16 +93,16 @@ def open_archive(path: Path, *, past_cache: bool = False, wait: bool = True) -> 
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(shared_lock(path, follow=True, wait=wait))
+        except (NotRegular, IsADirectoryError) as error:
+            raise ArchiveAlien(
+                f"reading {path} failed: it is not a regular file", hint="replace it by the archive itself"
+            ) from error
         except OSError as error:
             raise ArchiveUnreadable(
                 f"opening the archive {path} failed: {os.strerror(error.errno or 0)}",
                 hint=advice(error),
             ) from error
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArchiveAlien(
-                f"reading {path} failed: it is not a regular file", hint="replace it by the archive itself"
-            )
         if past_cache:
             with suppress(OSError):
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -14,6 +14,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -42,8 +43,10 @@ from eventvault.errors import (
     EventVaultError,
 )
 from eventvault.files import FileIdentity, sync_folder
+from eventvault.progress import Turn, running
 
 Records = dict[str, ArchiveRecord]
+CATALOGUE = "catalogue"
 
 
 class _Listed(NamedTuple):
@@ -106,11 +109,15 @@ class Catalogue:
         self._list = _List(None)
         self._lock = threading.Lock()
         """Held only for moments, as lists wait for it."""
-        self._saving = threading.Lock()
+        self._saving = Turn("catalogue")
         """Held while the file is written. Acquired before `_lock`, never after it."""
 
     def entries(self) -> list[BackupEntry]:
         """Return all archives, newest first: regular files that end in `.tar.gz`, except hidden ones."""
+        with running(CATALOGUE, f"reads the archives in {self._folder}"):
+            return self._entries()
+
+    def _entries(self) -> list[BackupEntry]:
         remembered = self._remembered()
         before = self.proof()
         probed = ((name, self._probe(name, file, remembered.get(name), before)) for name, file in self._scan().items())
@@ -253,7 +260,7 @@ class Catalogue:
         Returns how many they are.
         """
         self.entries()
-        with self._saving:
+        with self._saving.held():
             proof, records = self.proof(), self._remembered()
             made = {name: _with_checksum(record) for name, record in records.items() if _is_made_here(record, proof)}
             self._save({**records, **made})
@@ -271,7 +278,7 @@ class Catalogue:
         check: gets all archives and raises if this one must stay. No archive is pinned, marked or removed between this
         check and the removal.
         """
-        with self._saving:
+        with self._saving.held():
             record = self._record(name)
             check(self.entries())
             self._store(name, None)
@@ -288,7 +295,7 @@ class Catalogue:
         return self._change(name, made=made, problem=None, probe_failed=False, **facts)
 
     def _change(self, name: str, read: FileIdentity | None = None, **change: object) -> BackupEntry:
-        with self._saving:
+        with self._saving.held():
             present = self._record(name)
             if read is not None and present.identity != read:
                 raise ArchiveIncomplete(
@@ -316,15 +323,20 @@ class Catalogue:
     def _remembered(self) -> Records:
         """Return the records in memory, read again if the file was changed. They are never changed in place."""
         path = self._folder / data_folders.CATALOGUE
-        with self._lock:
-            try:
-                if FileIdentity.at(path) != self._loaded:
-                    loaded = catalogue_file.load(self._folder)
-                    self._records = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
-                    self._loaded = FileIdentity.at(path)
-            except OSError as error:
-                raise self._unavailable(f"reading {path.name}", error) from error
-            return self._records
+        try:
+            with self._lock:
+                known, records = self._loaded, self._records
+            while FileIdentity.at(path) != known:
+                loaded = catalogue_file.load(self._folder)
+                present = {name: loaded[name] for name in loaded if (self._folder / name).exists()}
+                identity = FileIdentity.at(path)
+                with self._lock:
+                    if self._loaded == known:  # else it was written, or read by another thread, meanwhile
+                        self._loaded, self._records = identity, present
+                    known, records = self._loaded, self._records
+        except OSError as error:
+            raise self._unavailable(f"reading {path.name}", error) from error
+        return records
 
     def _remember(self, before: Records, probed: Records) -> None:
         """Add the records that are new since `before`. A failure to write them is ignored: they can be made again.
@@ -336,14 +348,11 @@ class Catalogue:
             valid = {name: new for name, new in changed.items() if self._records.get(name) is before.get(name)}
             self._records = {**self._records, **valid}
             self._unsaved = self._unsaved or bool(valid)
-        if self._unsaved and self._saving.acquire(blocking=False):
-            try:
-                self._save(self._remembered())
-                self._unsaved = False
-            except EventVaultError:
-                pass
-            finally:
-                self._saving.release()
+        if self._unsaved:
+            with self._saving.held_if_free() as is_held, suppress(EventVaultError):
+                if is_held:
+                    self._save(self._remembered())
+                    self._unsaved = False
 
     def _refresh_shared_runs(self, records: Records) -> None:
         try:

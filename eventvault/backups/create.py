@@ -35,6 +35,7 @@ from eventvault.errors import DatabaseDamaged, EventVaultError
 from eventvault.events import event
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
+from eventvault.progress import WAIT_SECONDS
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -83,7 +84,7 @@ class BackupMaker:
 
     def finish_interrupted(self, name: str) -> Created:
         """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""
-        self.late_check.wait()
+        self.late_check.wait(WAIT_SECONDS)
         entry = self._catalogue.entry(name)
         if entry.verified is None:  # its tables may not be checked either
             scratch = str(self._settings.storage_dir)
@@ -142,7 +143,7 @@ class BackupMaker:
         return created
 
     def _create(self, request: BackupRequest) -> Created:
-        self.late_check.wait()
+        self.late_check.wait(WAIT_SECONDS)
         started = time.monotonic()
         with ExitStack() as staged:
             staging = staged.enter_context(self._staging_folder())
@@ -219,7 +220,7 @@ class BackupMaker:
                 yield self._manifest(registry, request.label, created)
 
         ensure_installation(self._settings, self._catalogue.installation)
-        with self._bus.swap_lock:
+        with self._bus.swap_lock.held():
             on_made = self._on_checkpoint()
             return take_checkpoint(self._settings.database, staging, pause_writes), on_made
 

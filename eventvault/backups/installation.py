@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,11 +22,12 @@ from eventvault.backups.installation_id import (
 )
 from eventvault.damage import as_answer
 from eventvault.errors import BackupsUnavailable, EventVaultError, TooBusy
+from eventvault.progress import Turn
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-_ensuring = threading.Lock()
+_ensuring = Turn("check of the files of this installation")
 """Held while files are examined and written: a backup and the journal may do so at the same time."""
 
 
@@ -68,7 +68,7 @@ def ensure_installation(settings: Settings, identity: str) -> None:
 
 def _write_id(folder: Path, identity: str) -> None:
     try:
-        with _ensuring:
+        with _ensuring.held():
             write_id(folder, identity)
     except OSError as error:
         raise _unavailable("writing", error) from error

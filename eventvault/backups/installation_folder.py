@@ -11,7 +11,6 @@ import functools
 import hmac
 import os
 import secrets
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -26,13 +25,14 @@ from eventvault.damage import as_answer
 from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError, NoSpace
 from eventvault.files import make_folder, remove_durably, sync_folder
 from eventvault.problems import Problem
+from eventvault.progress import Turn
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
 MAX_EXAMINED = 100
 """How many archives of an unknown folder are examined for whose they are."""
 
-_binding = threading.Lock()
+_binding = Turn("check of BACKUP_DIR")
 """Held while the files are written: a backup and the journal may do so at the same time."""
 
 
@@ -185,7 +185,7 @@ def _bind(settings: Settings, *, accepted: bool = False) -> None:
     The id that BACKUP_DIR has counts; else the one in STORAGE_DIR, as its file was deleted. accepted: it is another
     folder, so without an id it gets a new one.
     """
-    with _binding:
+    with _binding.held():
         bound = _read(settings.storage_dir)
         earlier = bound.folder if bound and not accepted else ""
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,13 +21,14 @@ from eventvault.backups.installation_id import has_no_database, peek_id
 from eventvault.damage import as_answer
 from eventvault.errors import BackupsChanged, BackupsUnavailable, EventVaultError
 from eventvault.files import make_folder, remove_durably
+from eventvault.progress import Turn
 from eventvault.settings import Settings
 from eventvault.small_files import SmallFileDamaged
 
 log = logging.getLogger("BackupManager")
 
 KEY_BYTES = 32
-_ensuring = threading.Lock()
+_ensuring = Turn("check of the key of this installation")
 """Held while files are examined and written: a backup and the journal may do so at the same time."""
 
 
@@ -42,7 +42,7 @@ def ensure_key(settings: Settings) -> bytes:
 
     Raises BackupsChanged if the folders have different keys; BackupsUnavailable if one cannot be read; NoSpace.
     """
-    with _ensuring:
+    with _ensuring.held():
         stored, beside_archives = load_keys(settings)
         key = stored or beside_archives or secrets.token_bytes(KEY_BYTES)
         try:
@@ -61,7 +61,7 @@ def renew_key(settings: Settings) -> None:
     """
     old = ensure_key(settings)
     in_storage, in_backups = _paths(settings)
-    with _ensuring:
+    with _ensuring.held():
         load_keys(settings)
         try:
             replaced = small_files.free_path(in_storage, data_folders.REPLACED_SUFFIX)

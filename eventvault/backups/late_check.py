@@ -24,6 +24,7 @@ from eventvault.errors import (
     EventVaultError,
 )
 from eventvault.files import FileIdentity
+from eventvault.progress import WAIT_SECONDS, Activity, running, wait_for_thread
 
 
 class LateCheck:
@@ -33,6 +34,7 @@ class LateCheck:
         self._catalogue = catalogue
         self._chores = chores
         self._thread: threading.Thread | None = None
+        self._activity: Activity | None = None
 
     def start(
         self,
@@ -54,7 +56,8 @@ class LateCheck:
 
         def run() -> None:
             try:
-                self._check(staging, tables, compressed, name, named)
+                with running("check of new tables", f"checks {name}") as self._activity:
+                    self._check(staging, tables, compressed, name, named)
             except (Cancelled, BackupNotFound):
                 return
             except EventVaultError as error:
@@ -69,11 +72,10 @@ class LateCheck:
         self._thread = threading.Thread(target=run, name="table-check", daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Wait for the end of the running check, if there is one."""
-        thread = self._thread
-        if thread is not None:
-            thread.join()
+    def wait(self, seconds: float = WAIT_SECONDS) -> None:
+        """Wait for the end of the running check, if there is one. Raises TooBusy if it makes no step for `seconds`."""
+        if self._thread is not None:
+            wait_for_thread(self._thread, "the check of new tables", lambda: self._activity, seconds)
 
     def _check(self, staging: Path, tables: list[str], compressed: list[str], name: str, named: FileIdentity) -> None:
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 from eventvault.archive.locks import exclusive_lock
 from eventvault.backups import retention
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError
+from eventvault.progress import Turn
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -25,12 +25,12 @@ class ArchiveRemover:
         self._settings = settings
         self._bus = bus
         self._catalogue = catalogue
-        self._lock = threading.Lock()
+        self._turn = Turn("removal of archives")
         """Held while archives are removed, so that one removal does not take another one for a reader."""
 
     def rotate(self, just_made: str | None = None) -> list[str]:
         """Remove the archives beyond MAX_BACKUPS. Returns their names."""
-        with self._lock:
+        with self._turn.held():
             plan = retention.plan_retention(
                 self._catalogue.entries(),
                 self._settings.max_backups,
@@ -42,7 +42,7 @@ class ArchiveRemover:
 
     def delete(self, name: str, *, force: bool) -> None:
         """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says."""
-        with self._lock:
+        with self._turn.held():
             retention.check_deletion(self._catalogue.entries(), name, force=force)
             self._catalogue.entry(name)
             self._remove(name, force=force)

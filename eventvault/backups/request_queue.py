@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from eventvault.backups.entry import Created
+from eventvault.progress import Turn, result_of
 
 NoteName = Callable[[str], None]
 
@@ -26,7 +27,7 @@ class RequestQueue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[BackupRequest] = []
-        self._running = threading.Lock()
+        self._running = Turn("running backup")
 
     def run(self, label: str | None, note_name: NoteName, create: Callable[[BackupRequest], Created]) -> Created:
         """Wait for the turn of this request and return what `create` returns, or raise what it raises.
@@ -35,9 +36,8 @@ class RequestQueue:
         """
         request, is_new = self._join(label, note_name)
         if is_new:
-            with self._running:
-                self._run(request, create)
-        return request.result.result()
+            self._run(request, create)
+        return result_of(request.result, "the backup that this request shares", lambda: self._running.holder)
 
     def close(self, request: BackupRequest) -> None:
         """Let nobody share this backup any more: its checkpoint would not hold what was acknowledged before."""
@@ -56,7 +56,8 @@ class RequestQueue:
 
     def _run(self, request: BackupRequest, create: Callable[[BackupRequest], Created]) -> None:
         try:
-            request.result.set_result(create(request))
+            with self._running.held():
+                request.result.set_result(create(request))
         except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
             self.close(request)
             request.result.set_exception(error)

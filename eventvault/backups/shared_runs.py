@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from eventvault import clock, data_folders, small_files
 from eventvault.clock import Clock
 from eventvault.errors import EventVaultError
 from eventvault.files import FileIdentity
+from eventvault.progress import Turn
 
 log = logging.getLogger("BackupManager")
 
@@ -103,7 +103,7 @@ class SharedRuns:
         self._folder = folder
         self._path = folder / data_folders.SHARED_RUNS
         self._now = now
-        self._lock = threading.Lock()
+        self._turn = Turn("change of what archives share")
         self._document = _Document(1, {}, {}, {})
         self._loaded: FileIdentity | None = None
         self._uses: dict[str, tuple[FileIdentity, DiskUse]] = {}
@@ -185,17 +185,15 @@ class SharedRuns:
 
     def refresh(self, present: Mapping[str, FileIdentity]) -> None:
         """Forget the archives that are not `present` any more, or are other files now. Raises OSError."""
-        if not self._lock.acquire(blocking=False):
-            return  # lists do not wait until a change is written
-        try:
+        with self._turn.held_if_free() as is_held:
+            if not is_held:
+                return  # lists do not wait until a change is written
             self._load()
             missing = [name for name, holder in self._document.archives.items() if present.get(name) != holder.identity]
             # `present` may be older than an archive that was just made.
             gone = [name for name in missing if FileIdentity.at(self._folder / name) != self._holder(name).identity]
             if gone:
                 self._forget(gone)
-        finally:
-            self._lock.release()
 
     def recent_readings(self, own: Mapping[str, int]) -> Callable[[str, int], int | None]:
         """Return the function that tells when the run at an offset of an archive was read, if it was lately.
@@ -229,7 +227,7 @@ class SharedRuns:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Enter for a change. If the disk fails, what archives share is not known any more; that costs no archive."""
-        with self._lock:
+        with self._turn.held():
             try:
                 self._load()
             except OSError as error:

@@ -22,6 +22,8 @@ from eventvault.files import read_at
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, read_current, read_version
 from eventvault.leveldb.table import check_table
+from eventvault.progress import LONGEST_SECONDS
+from eventvault.regular_files import open_file, open_handle
 
 _SHARE_BYTES = 64 * 2**20
 """Fewer bytes of tables are not worth a process of their own."""
@@ -38,7 +40,7 @@ def checking_tables(folder: Path, names: Collection[str]) -> Iterator[Callable[[
     with ThreadPoolExecutor(1, thread_name_prefix="table-check") as pool:
         check = pool.submit(_check_tables, folder, names, ended.is_set)
         try:
-            yield check.result
+            yield lambda: check.result(LONGEST_SECONDS)
         finally:
             ended.set()
 
@@ -81,7 +83,7 @@ def _check_together(folder: Path, tables: Mapping[str, int], processes: int) -> 
         try:
             check_now(folder, first)
             for check in checks:
-                check.result()
+                check.result(LONGEST_SECONDS)
         finally:
             chores.cancel()
 
@@ -102,12 +104,12 @@ def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool
 def _sizes_by_manifest(folder: Path) -> dict[int, int]:
     """Return the size of each table by its number, as the MANIFEST of the checkpoint has them."""
     manifest = folder / read_current(folder)
-    with manifest.open("rb") as file:
+    with open_file(manifest) as file:
         return {number: table.size for number, table in read_version(file, name=manifest.name).files.items()}
 
 
 def _check(path: Path, size: int) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    handle = open_handle(path)
     try:
         present = os.fstat(handle).st_size
         if present != size:

@@ -25,6 +25,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.errors import NoSpace
 from eventvault.files import FileIdentity
 from eventvault.leveldb.examine import file_numbers
+from eventvault.regular_files import open_file
 
 _TAIL_BYTES = 16 * 1024
 
@@ -167,7 +168,7 @@ def _save(storage_dir: Path, document: _Document) -> None:
 
 
 def _read_fingerprint(path: Path) -> TableFingerprint:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         identity = FileIdentity.of(os.fstat(file.fileno()))
         tail = os.pread(file.fileno(), _TAIL_BYTES, max(0, identity.size - _TAIL_BYTES))
     return TableFingerprint(identity.size, identity.inode, identity.modified, hashlib.sha256(tail).hexdigest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from eventvault.backups.shared_runs import SharedRun
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.files import FileIdentity
+from eventvault.progress import Turn
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -36,7 +36,7 @@ class Verifier:
         self._settings = settings
         self._catalogue = catalogue
         self._chores = chores
-        self._one_request_at_a_time = threading.Lock()
+        self._request = Turn("requested check of an archive")
 
     def verify(self, name: str, *, records: bool = False) -> BackupEntry:
         """Check an archive as far as its origin requires; records: read every record in any case.
@@ -44,7 +44,7 @@ class Verifier:
         Raises BackupNotFound, NoSpace, or the ArchiveError that describes the damage. Then the archive is marked as
         damaged, and the next backup copies nothing from it and reads every table.
         """
-        with self._one_request_at_a_time:
+        with self._request.held():
             by_records = records or self._catalogue.entry(name).check_to_verify == "records"
             return self._check(name, "records" if by_records else "digests", rate=0)
 

@@ -17,6 +17,7 @@ import msgspec
 
 from eventvault.database import keys
 from eventvault.events.event import LONGEST_TEXT
+from eventvault.progress import JOB_SECONDS
 
 _BATCH_EVENTS = 2000
 _BATCH_BYTES = 2 * 2**20
@@ -149,7 +150,7 @@ class BulkWriter:
     def _wait(self) -> None:
         """Raises plyvel.Error if the write under way failed."""
         if self._writing is not None:
-            self._writing.result()
+            self._writing.result(JOB_SECONDS)
 
 
 @contextmanager

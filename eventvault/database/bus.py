@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import plyvel
 
-from eventvault import clock
+from eventvault import clock, progress
 from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
 from eventvault.database.commit import Committer
@@ -28,14 +28,18 @@ from eventvault.errors import (
     EventVaultError,
     StoreRestoring,
     StoreUnavailable,
+    TooBusy,
     WriteFailed,
 )
+from eventvault.progress import WAIT_SECONDS, Turn, wait_for
 from eventvault.system_errors import text_of
 
 log = logging.getLogger("EventBus")
 
 REOPEN_TIMEOUT_SECONDS = 20.0
 """How long a user waits for a database that is being swapped or reopened."""
+USERS_SECONDS = 20.0
+"""How long the closing of the database waits for its users: pages of events are short."""
 
 
 class Head(NamedTuple):
@@ -78,7 +82,7 @@ class EventBus:
         self.database = database
         self.committer = Committer(self)
         self.problem: EventVaultError | None = None
-        self.swap_lock = threading.Lock()
+        self.swap_lock = Turn("swap of the database")
         """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
         self.before_swap: Callable[[], None] = lambda: None
         """Called by a swap while the database is still open and nothing is written to it any more."""
@@ -100,6 +104,7 @@ class EventBus:
         self._users = 0
         self._started = False
         self._closing = False
+        self._closer: progress.Activity | None = None
         self._damage_was_read = False
         self._remedy: str | None = None
         """What an operator can do about the damage of the open database, once that is known."""
@@ -218,8 +223,8 @@ class EventBus:
         WriteFailed if another generation began because events are missing: a Kafka consumer must not go on from offsets
         behind them.
         """
+        self._writable = False  # also if its users do not let it be closed
         with self._exclusive():
-            self._writable = False
             registry = self._open_anew()
         if self._before is not None and registry.identity.generation != self._before.generation:
             raise WriteFailed(
@@ -229,7 +234,7 @@ class EventBus:
 
     def reopen_after(self, change: Callable[[], None]) -> None:
         """Close the database, call `change`, which repairs its files, and open it again. Appends wait meanwhile."""
-        with self.swap_lock, self.committer.paused(), self._exclusive():
+        with self.swap_lock.held(), self.committer.paused(), self._exclusive():
             self._close()
             try:
                 change()
@@ -256,10 +261,10 @@ class EventBus:
         If `replace_folder` raises StoreRestoring, the swap is decided but not done: the database stays closed.
         """
         consumers = self._consumers
-        for consumer in consumers:
-            consumer.stop()
         try:
-            with self.swap_lock, self.committer.paused():
+            for consumer in consumers:
+                consumer.stop()
+            with self.swap_lock.held(), self.committer.paused():
                 self.before_swap()
                 with self._exclusive():
                     if self._registry is not None:
@@ -271,11 +276,15 @@ class EventBus:
             for consumer in consumers:
                 consumer.start()
 
-    def stop(self) -> None:
-        """Stop the consumers and commit the queue. The handle stays open until the process ends."""
+    def stop(self, seconds: float = WAIT_SECONDS) -> None:
+        """Stop the consumers and commit the queue. The handle stays open until the process ends.
+
+        Raises TooBusy if the committer makes no step for `seconds`.
+        """
         for consumer in self._consumers:
-            consumer.stop()
-        self.committer.stop()
+            with suppress(TooBusy):  # what it has read and not stored is read again
+                consumer.stop()
+        self.committer.stop(seconds)
 
     def close(self) -> None:
         """Stop, and close the handle: for a process that goes on, such as a test."""
@@ -285,16 +294,26 @@ class EventBus:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        with self._state:
-            self._state.wait_for(lambda: not self._closing)
-            self._closing = True
-            self._state.wait_for(lambda: self._users == 0)
+        """Wait until nobody uses the database, and let nobody begin to. Raises TooBusy if a user does not end."""
+        wait_for(self._begin_closing, "the opening of the database", lambda: self._closer)
         try:
+            wait_for(self._is_unused, "the reads of the database that are under way", seconds=USERS_SECONDS)
             yield
         finally:
             with self._state:
-                self._closing = False
+                self._closing, self._closer = False, None
                 self._state.notify_all()
+
+    def _begin_closing(self, seconds: float) -> bool:
+        with self._state:
+            if not self._state.wait_for(lambda: not self._closing, seconds):
+                return False
+            self._closing, self._closer = True, progress.current()
+            return True
+
+    def _is_unused(self, seconds: float) -> bool:
+        with self._state:
+            return self._state.wait_for(lambda: self._users == 0, seconds)
 
     @property
     def _is_view_open(self) -> bool:

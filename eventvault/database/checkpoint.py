@@ -32,6 +32,7 @@ from eventvault.errors import DatabaseDamaged, DatabaseError
 from eventvault.files import copy_range
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, Version, read_current, read_version
+from eventvault.regular_files import open_file
 from eventvault.system_errors import name_of, reporting_no_space
 
 MAX_TRIES = 20
@@ -137,7 +138,8 @@ def _try_once(database: Path, staging: Path, pause_writes: Callable[[], Abstract
             if version.needs_log(number):
                 _copy_bytes(log.file, staging / log.name, log.size)
         _copy_bytes(manifest.file, staging / manifest.name, version.manifest_size)
-    (staging / "CURRENT").write_text(f"{manifest.name}\n")
+    with open_file(staging / "CURRENT", "xb") as current:
+        current.write(f"{manifest.name}\n".encode())
     files = tuple(CheckpointFile(path.name, path.stat().st_size) for path in sorted(staging.iterdir()))
     return Checkpoint(staging, files, context)
 
@@ -167,7 +169,7 @@ def _open_manifest(database: Path, opened: ExitStack) -> _Open:
 
 
 def _open(path: Path, opened: ExitStack) -> _Open:
-    file = opened.enter_context(path.open("rb"))
+    file = opened.enter_context(open_file(path))
     return _Open(path.name, file, os.fstat(file.fileno()).st_size)
 
 
@@ -208,12 +210,12 @@ def _link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with source.open("rb") as file:
+        with open_file(source) as file:
             _copy_bytes(file, target, os.fstat(file.fileno()).st_size)
 
 
 def _copy_bytes(source: BinaryIO, target: Path, size: int) -> None:
-    with target.open("xb") as file:
+    with open_file(target, "xb") as file:
         copied = copy_range(source.fileno(), 0, file.fileno(), 0, size)
     if copied < size:
         raise DatabaseDamaged(f"{source.name} shrank to {copied} bytes while it was copied", hint=HINT)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
 import plyvel
@@ -33,12 +33,18 @@ from eventvault.errors import (
     WriteFailed,
 )
 from eventvault.events.event import Appended
+from eventvault.progress import WAIT_SECONDS, Activity, Turn, running, wait_for, wait_for_thread
 from eventvault.system_errors import is_disk_full, reason_of
 
 log = logging.getLogger("EventBus")
 
 GROUP_BYTES = 8 * 2**20
 GROUP_BATCHES = 256
+COMMITTER = "committer"
+IDLE_SECONDS = 60.0
+"""How long an idle committer sleeps at once."""
+LONGEST_TURN_SECONDS = 3600.0
+"""How long the committer waits for its turn: the store ends much earlier if nobody makes a step."""
 
 QUEUE_SECONDS = 10.0
 ANSWER_SECONDS = 25.0
@@ -104,8 +110,9 @@ class Committer:
         self._group: list[_Submission] = []
         """What is being written."""
         self._queue_changed = threading.Condition()
-        self._writing = threading.Lock()
+        self._writing = Turn("write of events")
         self._stopping = False
+        self._activity: Activity | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._ended = threading.Event()
 
@@ -133,7 +140,7 @@ class Committer:
             answered.set()
 
         self.submit(batch, done)
-        answered.wait()
+        wait_for(answered.wait, "the committer", lambda: self._activity)
         answer = answers[0]
         if isinstance(answer, EventVaultError):
             raise answer
@@ -142,31 +149,40 @@ class Committer:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Wait for the present write and allow no other until the context is left. Appends wait in the queue."""
-        with self._writing:
+        with self._writing.held():
             yield
 
-    def stop(self) -> None:
-        """Commit the queue, refuse later appends, and end the thread."""
+    def stop(self, seconds: float = WAIT_SECONDS) -> None:
+        """Commit the queue, refuse later appends, and end the thread.
+
+        Raises TooBusy if it makes no step for `seconds`; then what is in the queue was not acknowledged.
+        """
         with self._queue_changed:
             self._stopping = True
             self._queue_changed.notify()
         if self._thread.ident is not None:
-            self._thread.join()
+            wait_for_thread(self._thread, "the committer", lambda: self._activity, seconds)
 
     def _run(self) -> None:
-        while self._run_once():
-            pass  # a group's memory is free while the thread waits for the next one
+        with running(COMMITTER) as self._activity:
+            while self._run_once(self._activity):
+                pass  # a group's memory is free while the thread waits for the next one
         self._ended.set()
 
-    def _run_once(self) -> bool:
+    def _run_once(self, activity: Activity) -> bool:
         """Wait for a group and write it. Returns False once the committer is stopped and its queue is empty."""
+        activity.rest()
         with self._queue_changed:
             while not self._queue and not self._stopping:
-                self._queue_changed.wait()
+                self._queue_changed.wait(IDLE_SECONDS)
             if not self._queue:
                 return False
-        with self._writing:  # before the group leaves the queue: what waits for a pause can still be taken out
+        activity.step("writes appends")
+        answers: list[tuple[_Submission, AppendResult | EventVaultError]] = []
+        # The turn comes before the group leaves the queue: what waits for a pause can still be taken out of it.
+        with suppress(TooBusy), self._writing.held(LONGEST_TURN_SECONDS):
             answers = list(self._answers(self._gather()))
+        activity.step("answers appends")
         for submission, answer in answers:
             submission.answer(answer)
         with self._queue_changed:

@@ -21,6 +21,7 @@ from eventvault.files import make_folder, matching, remove_durably, rename_durab
 from eventvault.leveldb.examine import LogState
 from eventvault.leveldb.log import Ending, read_unchecked
 from eventvault.leveldb.write_batch import put_keys
+from eventvault.regular_files import open_file, read_file
 
 log = logging.getLogger("EventBus")
 
@@ -65,7 +66,7 @@ def _changed(folder: Path) -> list[Path]:
 def _last_event(file: Path) -> int:
     offset = int(file.name.split("-")[1])
     try:
-        found = [key for key in put_keys(read_unchecked(file.read_bytes(), offset)) if key.startswith(keys.EVENT)]
+        found = [key for key in put_keys(read_unchecked(read_file(file), offset)) if key.startswith(keys.EVENT)]
         sequences = [keys.sequence_of(key) for key in found]
     except (ValueError, IndexError, struct.error):
         return NO_BOUND
@@ -74,7 +75,7 @@ def _last_event(file: Path) -> int:
 
 
 def _cut(path: Path, state: LogState, retain_in: Path | None) -> None:
-    with path.open("r+b") as file:
+    with open_file(path, "r+b") as file:
         file.seek(state.offset)
         end = file.read()
         retained = ""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from eventvault.errors import DiskFailed
 from eventvault.files import read_at
 from eventvault.leveldb.examine import file_numbers
+from eventvault.regular_files import open_file, open_handle
 
 _PIECE = 2**20
 _PAGE = 4096
@@ -68,7 +69,7 @@ def check_readable(folder: Path) -> None:
 
 def unreadable_ranges(table: Path) -> Generator[Unreadable]:
     """Yield the parts of a table that cannot be read, in pages. Raises OSError if it cannot even be opened."""
-    handle = os.open(table, os.O_RDONLY | os.O_CLOEXEC)
+    handle = open_handle(table)
     try:
         size = os.fstat(handle).st_size
         for offset in range(0, size, _PIECE):
@@ -86,7 +87,7 @@ def copy_readable(table: Path, target: Path) -> bool:
     holes = list(unreadable_ranges(table))
     if not holes:
         return False
-    with table.open("rb", buffering=0) as source, target.open("xb") as file:
+    with open_file(table, buffering=0) as source, open_file(target, "xb") as file:
         size = os.fstat(source.fileno()).st_size
         file.truncate(size)
         missing = {hole.offset for hole in holes}

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from eventvault.files import can_sync_folder
 from eventvault.leveldb.examine import Examination, examine_database
 from eventvault.leveldb.log import Ending
 from eventvault.leveldb.manifest import HINT
+from eventvault.small_files import rename_to_free
 from eventvault.system_errors import is_lock_refused, lock_holder, name_of, reason_of
 
 log = logging.getLogger("EventBus")
 
 ROOM_BYTES = 256 * 1024
 """Room for an opening beyond the size of the files that LevelDB writes anew."""
+_WRITTEN = ("LOCK", "LOG", "LOG.old")
 LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
 
@@ -46,6 +49,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
     DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
     Call it for the live database only in the process that holds `owner.lock`.
     """
+    _clear_places(folder)
     examination = _examine(folder)
     check_if_distrusted(folder)
     if any(log.ending is Ending.TORN for log in examination.logs):
@@ -62,6 +66,15 @@ def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
                 check_free(folder)
                 raise
             time.sleep(0.05)
+
+
+def _clear_places(folder: Path) -> None:
+    """Rename what is no file in the place of a file that LevelDB opens for writing: it would wait for a pipe."""
+    for name in _WRITTEN:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG((folder / name).stat().st_mode):
+                log.warning("%s is no file; it is now %s", folder / name,
+                            rename_to_free(folder / name, data_folders.DAMAGED_SUFFIX))  # fmt: skip
 
 
 def _open_examined(folder: Path) -> Any:

@@ -20,6 +20,7 @@ from eventvault.database.registry import open_leveldb
 from eventvault.errors import DatabaseDamaged
 from eventvault.files import matching, temporary_folder
 from eventvault.leveldb.examine import Examination, examine_database
+from eventvault.regular_files import open_file
 
 
 class DatabaseView:
@@ -66,5 +67,5 @@ class DatabaseView:
         for name in filter(None, ("CURRENT", examination.manifest)):
             shutil.copyfile(self._database / name, folder / name)
         for log in examination.logs:  # without its torn end
-            with (self._database / log.name).open("rb") as source:
-                (folder / log.name).write_bytes(source.read(log.offset))
+            with open_file(self._database / log.name) as source, open_file(folder / log.name, "xb") as copy:
+                copy.write(source.read(log.offset))

@@ -27,6 +27,7 @@ from eventvault.leveldb.examine import examine_database
 from eventvault.leveldb.log import LogReader
 from eventvault.leveldb.manifest import BYTEWISE
 from eventvault.leveldb.write_batch import CUT_OFF, put_keys
+from eventvault.regular_files import open_file
 from eventvault.system_errors import lock_holder
 
 
@@ -96,7 +97,7 @@ def _in_tables(copy: Path, folder: Path) -> bool:
 
 def _in_log(log: Path) -> bool:
     wanted = {keys.META_SCHEMA, keys.META_STORE}
-    with log.open("rb") as file:
+    with open_file(log) as file:
         try:
             return any(wanted <= set(filter(wanted.__contains__, put_keys(record))) for record in LogReader(file))
         except IndexError as error:

@@ -27,6 +27,7 @@ from eventvault.leveldb.log import Ending, LogReader, appended
 from eventvault.leveldb.manifest import BYTEWISE, edit_of_next_file_number, read_current, read_version
 from eventvault.leveldb.table import check_blocks
 from eventvault.leveldb.write_batch import check_count
+from eventvault.regular_files import open_file
 from eventvault.system_errors import number_of, text_of
 
 _OPEN_TABLES = 74
@@ -133,19 +134,19 @@ def check_bounds(folder: Path) -> Examination:
 
 def _check_log(path: Path) -> None:
     """Check that no record has more operations than memory: each takes more there than in the log."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for record in LogReader(file, most=record_size.longest_write()):
             check_count(path.name, record)
 
 
 def _check_tables(folder: Path) -> None:
     path = folder / read_current(folder)
-    with path.open("rb") as manifest:
+    with open_file(path) as manifest:
         named = read_version(manifest, name=path.name).files
     tables = file_numbers([file.name for file in folder.iterdir()], "ldb", "sst")
     indexes = []
     for name in [name for number, name in tables.items() if number in named]:
-        with (folder / name).open("rb") as file:
+        with open_file(folder / name) as file:
             size = os.fstat(file.fileno()).st_size
             most = record_size.longest_event() + record_size.LONGEST_KEY
             indexes.append(check_blocks(name, size, partial(_read_at, file.fileno()), most))
@@ -163,7 +164,7 @@ def correct_next_file_number(folder: Path) -> None:
     folder: a private copy, without torn ends. Raises DatabaseDamaged.
     """
     path = folder / read_current(folder)
-    with path.open("r+b") as file:
+    with open_file(path, "r+b") as file:
         version = read_version(file, name=str(path))
         names = [file.name for file in folder.iterdir()]
         numbers = [*file_numbers(names, "log", "ldb", "sst"), int(path.name.partition("-")[2])]

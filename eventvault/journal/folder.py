@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.files import FileIdentity, make_folder, matching, remove_durably, rename_durably
 from eventvault.journal import segment as segments
 from eventvault.journal.segment import Segment
+from eventvault.progress import Turn
 
 log = logging.getLogger("BackupManager")
 
@@ -70,14 +70,14 @@ class JournalFolder:
 
     def __init__(self, backup_dir: Path) -> None:
         self.root = backup_dir / data_folders.JOURNAL
-        self._lock = threading.Lock()
+        self._turn = Turn("list of segments")
         self._headers: dict[Path, tuple[FileIdentity, Segment]] = {}
         self._suspects: set[Path] = set()
         self._unreadable: dict[Path, tuple[FileIdentity, JournalDamaged]] = {}
 
     def segments(self) -> tuple[list[Segment], list[JournalDamaged]]:
         """Return the segments by generation and first sequence, and the errors of those that cannot be used."""
-        with self._lock:
+        with self._turn.held():
             for _ in range(_MAX_SCANS):
                 damaged, changed = self._scan()
                 if not changed:
@@ -153,7 +153,7 @@ class JournalFolder:
         """
         path = Path(error.details["segment"])
         if isinstance(error, JournalUnreadable):
-            with self._lock, contextlib.suppress(OSError):
+            with self._turn.held(), contextlib.suppress(OSError):
                 self._unreadable[path] = (FileIdentity.of(path.stat()), error)
             return False
         try:

@@ -21,13 +21,14 @@ from eventvault.backups.installation_folder import check_folder
 from eventvault.damage import SYSTEM_ERRORS, advice, is_damage
 from eventvault.database.bus import EventBus
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import BackupsChanged, EventVaultError, JournalDamaged, JournalFailed
+from eventvault.errors import BackupsChanged, EventVaultError, JournalDamaged, JournalFailed, TooBusy
 from eventvault.events import event
 from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.scrub import SegmentScrub
 from eventvault.journal.writer import Covered, SegmentWriter
 from eventvault.leveldb.manifest import HINT
+from eventvault.progress import WAIT_SECONDS, Turn, running
 from eventvault.settings import Settings
 from eventvault.system_errors import reason_of, text_of
 
@@ -41,8 +42,14 @@ QUICK_FLUSH_SECONDS = 0.1
 """The same for a flush that others wait for."""
 EVENTS, FOLDERS = "events", "folders"
 """The parts of a round that can fail: writing missing events, and maintaining the folder."""
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
 """How long a stop waits for the segment that is being written."""
+QUICK_WAIT_SECONDS = 2.0
+"""How long a flush that others wait for waits for a round that makes no step."""
+JOURNAL = "journal"
+MAX_SECONDS_AT_RISK = 10.0
+MAX_INTERVALS_AT_RISK = 10
+"""Health names events that neither segment nor archive holds once they are older than the larger of the two."""
 
 
 Entries = Callable[[], list[BackupEntry]]
@@ -74,10 +81,10 @@ class Journal:
         self._settings = settings
         self._interval = settings.journal_interval / 1000
         """Seconds."""
-        self._lock = threading.Lock()
+        self._turn = Turn("round of the journal")
         self._stopping = threading.Event()
         self._flush_waiting = threading.Event()
-        """Set while a flush waits for `_lock`: work that can wait stops."""
+        """Set while a flush waits for its turn: work that can wait stops."""
         self._surveyed = -SURVEY_SECONDS
         self._problems: dict[str, EventVaultError] = {}
         """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
@@ -91,25 +98,30 @@ class Journal:
     def start(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.remove_temporary()
+        self._last_clean_poll = time.monotonic()  # what came before was a start
         self._thread.start()
 
     def stop(self) -> None:
-        """Write the missing events, and end. The database must be open, and appends must have ended."""
+        """Write the missing events, and end. The database must be open, and appends must have ended.
+
+        Raises TooBusy if BACKUP_DIR does not answer within STOP_SECONDS.
+        """
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
-        self.flush(BACKLOG_SECONDS)
-        with self._lock:
+        self.flush(BACKLOG_SECONDS, wait_seconds=QUICK_FLUSH_SECONDS)
+        with self._turn.held(QUICK_FLUSH_SECONDS):
             self._attempt(EVENTS, self._save_record)
 
-    def flush(self, seconds: float = 0.0, *, survey: bool = False) -> bool:
+    def flush(self, seconds: float = 0.0, *, survey: bool = False, wait_seconds: float = WAIT_SECONDS) -> bool:
         """Write the newest events now. Returns False if that failed; `problem` has the reason.
 
         seconds: how long to write older missing events in addition, such as those of a restored archive.
-        survey: survey the folders first, to find events whose files were deleted.
+        survey: survey the folders first, to find events whose files were deleted. wait_seconds: for a round under way
+        that makes no step. Raises TooBusy then.
         """
         self._flush_waiting.set()
-        with self._lock:
+        with self._turn.held(wait_seconds):
             self._flush_waiting.clear()
             if survey:
                 self._surveyed = -SURVEY_SECONDS
@@ -117,8 +129,14 @@ class Journal:
             return self._write(seconds, survey=False)
 
     def flush_quickly(self) -> None:
-        """`flush` for a caller that others wait for."""
-        self.flush(QUICK_FLUSH_SECONDS)
+        """`flush` for a caller that others wait for. It goes on without if BACKUP_DIR does not answer."""
+        thread = threading.Thread(target=self._flush_for_others, name="quick flush", daemon=True)
+        thread.start()
+        thread.join(QUICK_WAIT_SECONDS)
+
+    def _flush_for_others(self) -> None:
+        with contextlib.suppress(TooBusy):
+            self.flush(QUICK_FLUSH_SECONDS, wait_seconds=QUICK_WAIT_SECONDS)
 
     def refresh(self) -> None:
         """Survey the folders in the next round."""
@@ -156,12 +174,15 @@ class Journal:
         return round(max(since_seen, since_recorded), 3)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            with self._lock:
-                good = self._write(BACKLOG_SECONDS, survey=True)
-            if not (good and self._writer.holes):
-                self._stopping.wait(max(0.001, self._interval - (time.monotonic() - started)))
+        with running(JOURNAL) as activity:
+            while not self._stopping.is_set():
+                activity.step("writes to BACKUP_DIR")
+                started, good = time.monotonic(), False
+                with contextlib.suppress(TooBusy), self._turn.held():
+                    good = self._write(BACKLOG_SECONDS, survey=True)
+                activity.rest()
+                if not (good and self._writer.holes):
+                    self._stopping.wait(max(0.001, self._interval - (time.monotonic() - started)))
 
     @property
     def problem(self) -> EventVaultError | None:
@@ -257,6 +278,17 @@ class Journal:
         last_backup: when the newest one of this process was made, in monotonic seconds.
         """
         return None if last_backup is not None and last_backup > self._failed_at else self.problem
+
+    @property
+    def lag(self) -> EventVaultError | None:
+        """The error for events that only the database has had for too long; None if there is none."""
+        seconds = self.seconds_at_risk()
+        if seconds <= max(MAX_SECONDS_AT_RISK, MAX_INTERVALS_AT_RISK * self._interval):
+            return None
+        return JournalFailed(
+            f"for {seconds:.0f} s events have been in the database alone: the journal is behind",
+            hint="see whether the disk of BACKUP_DIR answers and keeps up; the journal goes on by itself",
+        )
 
     @property
     def damage(self) -> EventVaultError | None:

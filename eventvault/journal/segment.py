@@ -21,6 +21,7 @@ from eventvault.database.generation import Generation
 from eventvault.errors import DatabaseDamaged, JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.files import durable_file
+from eventvault.regular_files import open_file, read_file
 from eventvault.system_errors import reason_of
 
 FORMAT_VERSION = 1
@@ -164,7 +165,7 @@ def write_segment(folder: Path, info: SegmentInfo, lines: Sequence[bytes]) -> Se
 
 def read_header(path: Path) -> Segment:
     """Read only the header of a segment. Raises JournalDamaged, FileNotFoundError or OSError."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
         inflater = isal_zlib.decompressobj(wbits=_GZIP)
@@ -208,7 +209,7 @@ def unreadable_error(path: Path, error: OSError) -> JournalUnreadable:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
+from eventvault import progress
 from eventvault.database.values import AppendResult
 from eventvault.errors import EventVaultError, KafkaUnreachable
 from eventvault.events.event import EventDraft
@@ -26,6 +27,7 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.positions import Positions
 from eventvault.kafka.topic_info import TopicInfo
+from eventvault.progress import Activity, running, wait_for_thread
 from eventvault.settings import Settings
 
 log = logging.getLogger("EventBus")
@@ -35,6 +37,8 @@ BATCH_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 TOPIC_CHECK_SECONDS = 2.0
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 20.0
+"""How long a stop waits for a consumer that makes no step; requests to a broker have shorter deadlines."""
 
 _OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
 
@@ -71,19 +75,24 @@ class EventsConsumer:
         self._stopping = threading.Event()
         self._accepted: SimpleQueue[int] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._activity: Activity | None = None
 
     def start(self) -> None:
-        if not self.monitor.configured or self._thread is not None:
+        if not self.monitor.configured or (self._thread is not None and not self._stopping.is_set()):
             return
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(self._stopping,), name="kafka-events", daemon=True)
+        arguments = (self._stopping, self._thread)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="kafka-events", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, within seconds. A batch that is being stored is stored completely or not at all."""
+        """End the thread, within seconds. A batch that is being stored is stored completely or not at all.
+
+        Raises TooBusy if it does not end; `start` then begins once it has.
+        """
         if self._thread is not None:
             self._stopping.set()
-            self._thread.join()
+            wait_for_thread(self._thread, "the Kafka consumer", lambda: self._activity, STOP_SECONDS)
             self._thread = None
 
     def accept_loss(self, partition: int) -> None:
@@ -93,9 +102,18 @@ class EventsConsumer:
         """
         self._accepted.put(partition)
 
-    def _run(self, stopping: threading.Event) -> None:
-        """Consume until `stopping` is set. No error may end the thread, because that would lose events silently."""
+    def _run(self, stopping: threading.Event, before: threading.Thread | None) -> None:
+        """Consume until `stopping` is set, once the thread before this one has ended."""
+        with running("kafka consumer", "consumes events") as self._activity:
+            while before is not None and before.is_alive() and not stopping.is_set():
+                before.join(RETRY_SECONDS)
+                self._activity.step()
+            self._consume(stopping)
+
+    def _consume(self, stopping: threading.Event) -> None:
+        """Consume until then. No error may end the thread, because that would lose events silently."""
         while not stopping.is_set():
+            progress.step()
             try:
                 _Consuming(self._settings, self._begin(), self._load, self.monitor, stopping, self._accepted).run()
             except BeginAgain:
@@ -132,6 +150,7 @@ class _Consuming:
     def run(self) -> None:
         try:
             while not self._stopping.is_set():
+                progress.step()
                 self._check_topic_when_due()
                 self._accept()
                 if messages := self._messages():
@@ -262,7 +281,7 @@ class _Consuming:
     def _accept(self) -> None:
         if self._positions is None or self._accepted.empty():
             return
-        partition = self._accepted.get()
+        partition = self._accepted.get_nowait()
         if partition not in self._positions.stopped():
             return
         try:

@@ -19,6 +19,7 @@ from eventvault.leveldb.dialect import OtherDialect
 from eventvault.leveldb.log import Ending, LogReader
 from eventvault.leveldb.manifest import BYTEWISE, Version, read_current, read_version
 from eventvault.leveldb.write_batch import HEAD
+from eventvault.regular_files import open_file
 
 _FILE = re.compile(r"([0-9]+)\.(log|ldb|sst)")
 
@@ -71,7 +72,7 @@ def examine_database(folder: Path, *, max_record: int | None = None) -> Examinat
     names = sorted(path.name for path in folder.iterdir())
     try:
         manifest = read_current(folder)
-        with (folder / manifest).open("rb") as file:
+        with open_file(folder / manifest) as file:
             version = read_version(file, name=str(folder / manifest))
     except OtherDialect:
         raise
@@ -144,7 +145,7 @@ def _examine_log(path: Path, max_record: int | None) -> LogState:
     records = 0
     first = following = None
     too_short = ""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         reader = LogReader(file, most=max_record)
         for record in reader:
             records += 1

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from eventvault.errors import DatabaseDamaged
 from eventvault.leveldb import dialect
 from eventvault.leveldb.log import Ending, LogReader
+from eventvault.regular_files import open_file
 
 LEVELS = 7
 BYTEWISE = "leveldb.BytewiseComparator"
@@ -70,7 +71,7 @@ class Version:
 
 def read_current(database: Path) -> str:
     """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file."""
-    with (database / "CURRENT").open("rb") as file:
+    with open_file(database / "CURRENT") as file:
         content = file.read(_LONGEST_CURRENT)
     if not _CURRENT.fullmatch(content):
         raise DatabaseDamaged(f"{database / 'CURRENT'} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)

@@ -74,11 +74,11 @@ class PastDatabasePool:
 
     def lease(self, generation: str, holder: object) -> None:
         """Keep the previous database of `generation` until `holder` releases it."""
-        with self._lock:
+        with self._lock.held():
             self._leases[holder] = generation
 
     def release(self, holder: object) -> None:
-        with self._lock:
+        with self._lock.held():
             generation = self._leases.pop(holder, None)
             if generation is not None:
                 self._last_used[generation] = time.monotonic()
@@ -106,7 +106,7 @@ class PastDatabasePool:
 
     def has(self, key: str) -> bool:
         """Return whether there is a database under `key`: a caller's text, used in a path only if it is an id."""
-        with self._lock:
+        with self._lock.held():
             if key in self._open:
                 return True
         return is_id(key) and self._previous.folder(key).is_dir()
@@ -124,12 +124,12 @@ class PastDatabasePool:
         A reader of two databases passes both keys before it opens the first. Otherwise opening the second could evict
         the first, which waits for its readers: a deadlock.
         """
-        with self._lock:
+        with self._lock.held():
             self._readers.update(keys)
         try:
             yield
         finally:
-            with self._lock:
+            with self._lock.held():
                 self._readers.subtract(keys)
                 self._readers = +self._readers
                 self._last_used.update(dict.fromkeys(keys, time.monotonic()))
@@ -138,7 +138,7 @@ class PastDatabasePool:
         """Open a database that was built for its readers. It is closed and `folder` removed once it is idle."""
         evicted: list[_Copy] = []
         try:
-            with self._lock:
+            with self._lock.held():
                 self._last_used[key] = time.monotonic()
                 if key in self._open:
                     evicted.append(self._open.pop(key))
@@ -148,7 +148,7 @@ class PastDatabasePool:
 
     def close_idle(self) -> None:
         """Close and remove the copies that have been idle for long enough."""
-        with self._lock:
+        with self._lock.held():
             idle = [key for key, copy in self._open.items() if not self._in_use_or_recent(key, copy.idle)]
             copies = [self._open.pop(key) for key in idle]
         _close(copies)
@@ -163,7 +163,7 @@ class PastDatabasePool:
     def _bus(self, key: str) -> EventBus:
         evicted: list[_Copy] = []
         try:
-            with self._lock:
+            with self._lock.held():
                 self._last_used[key] = time.monotonic()
                 if key not in self._open:
                     copy = self._storage_dir / f"{data_folders.PAST_PREFIX}{key}-{secrets.token_hex(4)}"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventvault.past.pool import PastDatabasePool
+from eventvault.progress import Activity, current, wait_for
 
 MAX_CONCURRENT_BUILDS = 2
 """More than one, so that a small build need not wait for a large one; few, as builds compete for disk and cores."""
@@ -18,7 +19,7 @@ class SingleFlight:
 
     def __init__(self, past: PastDatabasePool) -> None:
         self._past = past
-        self._keys: set[str] = set()
+        self._builds: dict[str, Activity | None] = {}
         self._changed = threading.Condition()
 
     def last_of(self, key: str, make: Callable[[Path], Path]) -> int:
@@ -39,12 +40,26 @@ class SingleFlight:
     @contextmanager
     def _exclusively(self, key: str) -> Iterator[None]:
         """Let no other thread build the same database, and only MAX_CONCURRENT_BUILDS build at once."""
-        with self._changed:
-            self._changed.wait_for(lambda: key not in self._keys and len(self._keys) < MAX_CONCURRENT_BUILDS)
-            self._keys.add(key)
+
+        def may_build(seconds: float) -> bool:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._has_room(key), seconds):
+                    return False
+                self._builds[key] = current()
+                return True
+
+        wait_for(may_build, "a database of the past that is being built", lambda: self._builder_before(key))
         try:
             yield
         finally:
             with self._changed:
-                self._keys.discard(key)
+                del self._builds[key]
                 self._changed.notify_all()
+
+    def _has_room(self, key: str) -> bool:
+        return key not in self._builds and len(self._builds) < MAX_CONCURRENT_BUILDS
+
+    def _builder_before(self, key: str) -> Activity | None:
+        """The activity of whoever builds the same database, or else another one."""
+        builds = dict(self._builds)
+        return builds.get(key) or next(iter(builds.values()), None)

@@ -27,6 +27,7 @@ from eventvault.errors import ArchiveUnreadable, EventVaultError, NoSpace
 from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.problems import Problem
+from eventvault.regular_files import open_file
 from eventvault.settings import Settings
 from eventvault.small_files import NotAFile, SmallFileDamaged
 
@@ -66,7 +67,7 @@ class DroppedFile(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, path: Path) -> DroppedFile:
         """Read the file as it is now, in pieces. Raises OSError."""
-        with path.open("rb") as file:
+        with open_file(path) as file:
             before = os.fstat(file.fileno())
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())

@@ -26,6 +26,7 @@ from eventvault.errors import ArchiveAlien, ArchiveDamaged, ArchiveTooNew, Datab
 from eventvault.events import event
 from eventvault.files import remove_durably
 from eventvault.leveldb.dialect import OtherDialect
+from eventvault.progress import LONGEST_SECONDS
 
 PART_EVENTS = 100_000
 """Fewer events are not worth a process of their own."""
@@ -102,7 +103,7 @@ def _check_parts(path: Path, database: Path, first: Part, copies: Mapping[Path, 
         try:
             _check_part(path, database, *first)
             for future in futures:
-                future.result()
+                future.result(LONGEST_SECONDS)
         finally:
             chores.cancel()
 

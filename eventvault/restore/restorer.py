@@ -129,7 +129,7 @@ class Restorer:
         """Keep others from opening the database. If nothing was decided, a failure removes what was built."""
         try:
             self._bus.before_swap()  # so that little of it remains to be done while everybody waits
-            with self.finisher.swapping:
+            with self.finisher.swapping.held():
                 yield
         except BaseException:
             if not intents.is_decided(self._settings.storage_dir, intent):

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -24,7 +24,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.table_digests import noted_digest
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
-from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound, DatabaseDamaged, EventVaultError
+from eventvault.errors import ArchiveDamaged, ArchiveError, BackupNotFound, DatabaseDamaged, EventVaultError, TooBusy
 from eventvault.files import (
     IO_BYTES,
     copy_range,
@@ -38,6 +38,8 @@ from eventvault.files import (
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import read_current, read_version
 from eventvault.leveldb.table import ReadAt, check_table, is_same_but_for_damage
+from eventvault.progress import Turn
+from eventvault.regular_files import open_file, open_handle
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -55,7 +57,7 @@ class TableRepair:
         self._bus = bus
         self._catalogue = catalogue
         self._hint = hint
-        self._running = threading.Lock()
+        self._running = Turn("repair of the database")
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -69,13 +71,13 @@ class TableRepair:
     def stop(self) -> None:
         """Repair no more; wait for a repair that is under way, for STOP_SECONDS at most."""
         self._stopping.set()
-        if self._running.acquire(timeout=STOP_SECONDS):
-            self._running.release()
+        with suppress(TooBusy), self._running.held(STOP_SECONDS):
+            pass
 
     def repair_closed(self) -> bool:
         """Repair the database, which cannot be opened. Returns whether that was possible."""
         try:
-            with self._running:
+            with self._running.held():
                 return self._repair(lambda replace: replace())
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             log.warning("the damaged tables of the database could not be replaced: %s", error)
@@ -83,7 +85,7 @@ class TableRepair:
 
     def _repair_open(self) -> None:
         try:
-            with self._running:
+            with self._running.held():
                 if not self._repair(self._bus.reopen_after) and not self._stopping.is_set():
                     self._bus.hint_at_remedy(self._hint())
         except (EventVaultError, *SYSTEM_ERRORS) as error:
@@ -117,7 +119,7 @@ class TableRepair:
     def find_damaged(self) -> list[str]:
         """Return the names of the damaged tables. Raises OSError for one that cannot be read."""
         manifest = self._database / read_current(self._database)
-        with manifest.open("rb") as file:
+        with open_file(manifest) as file:
             sizes = {number: table.size for number, table in read_version(file, name=manifest.name).files.items()}
         names = file_numbers([path.name for path in self._database.iterdir()], "ldb", "sst")
         return [
@@ -161,7 +163,7 @@ class TableRepair:
         for name, copy in copies.items():
             table = self._database / name
             _retain(table, self._damaged_tables / f"{table.stem}-{secrets.token_hex(4)}{table.suffix}")
-            with durable_file(table) as target, copy.open("rb") as source:
+            with durable_file(table) as target, open_file(copy) as source:
                 copy_range(source.fileno(), 0, target.fileno(), 0, os.fstat(source.fileno()).st_size)
 
 
@@ -178,7 +180,7 @@ def _retain(table: Path, retained: Path) -> None:
 @contextmanager
 def _reading(path: Path) -> Iterator[ReadAt]:
     """Yield how to read a file by `pread`: a bad sector is an error then, not the death of the process."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = open_handle(path)
     try:
         yield lambda offset, count: read_at(handle, offset, count)
     finally:
@@ -202,7 +204,7 @@ def _is_same(copy: Path, damaged: Path, size: int) -> bool:
 
 def _digest(path: Path) -> str:
     digest = blake3()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(IO_BYTES):
             digest.update(piece)
     return digest.hexdigest()

@@ -6,10 +6,12 @@ help → `stopping`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
+from eventvault import progress
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.bus import EventBus
 from eventvault.errors import (
@@ -19,7 +21,9 @@ from eventvault.errors import (
     StoreRestoring,
     StoreStopping,
     StoreUnavailable,
+    TooBusy,
 )
+from eventvault.progress import Turn, running
 
 log = logging.getLogger("BackupManager")
 
@@ -41,7 +45,7 @@ class Lifecycle:
     def __init__(
         self,
         bus: EventBus,
-        swapping: threading.Lock,
+        swapping: Turn,
         *,
         prepare: Callable[[], None],
         open_database: Callable[[], None],
@@ -57,7 +61,7 @@ class Lifecycle:
         self._each_second = each_second
         self._served = False
         self._ticker_error = ""
-        self._serving = threading.Lock()
+        self._serving = Turn("beginning to serve")
         """Held while the store begins to serve, so that a stop finds either everything started or nothing."""
         self._stopping = threading.Event()
         self._start_ended = threading.Event()
@@ -65,7 +69,7 @@ class Lifecycle:
     def start(self, *, will_start_slowly: bool) -> None:
         """Start the store. If that fails, `state` is `failed`, and the ticker retries."""
         self.state = "restoring" if will_start_slowly else "starting"
-        with self._swapping:
+        with running("start", "prepares STORAGE_DIR and opens the database"), self._swapping.held():
             self.try_to_open()
         self._start_ended.set()
         threading.Thread(target=self._tick, name="ticker", daemon=True).start()
@@ -73,10 +77,9 @@ class Lifecycle:
     def stop(self) -> None:
         """Start nothing new once this returns, unless opening the database takes longer than STOP_SECONDS."""
         self._stopping.set()
-        acquired = self._serving.acquire(timeout=STOP_SECONDS)
+        with contextlib.suppress(TooBusy), self._serving.held(STOP_SECONDS):
+            pass
         self.state = "stopping"
-        if acquired:
-            self._serving.release()
 
     def try_to_open(self) -> None:
         """The caller holds `swapping`."""
@@ -96,7 +99,7 @@ class Lifecycle:
 
     def serve(self) -> None:
         """Open the database and serve. Raises why it cannot be opened, or Cancelled if the store is stopping."""
-        with self._serving:
+        with self._serving.held():
             if self._stopping.is_set():
                 raise Cancelled("the store is stopping", hint="send the request again")
             self._open_database()
@@ -137,7 +140,9 @@ class Lifecycle:
             self._start_ended.wait(seconds)
 
     def _is_starting(self) -> bool:
-        self.await_start(STARTING_SECONDS)
+        for _ in range(2):  # a wait of its own length is not taken for a stuck call
+            self.await_start(STARTING_SECONDS / 2)
+            progress.step()
         return self.state in ("starting", "restoring")
 
     def _fail(self, error: EventVaultError) -> None:
@@ -147,14 +152,14 @@ class Lifecycle:
         self.state = "failed"
 
     def _tick(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
-            self._do_each_second()
-            if self._may_open_now() and self._swapping.acquire(blocking=False):
-                try:
-                    if self._may_open_now():
-                        self.try_to_open()
-                finally:
-                    self._swapping.release()
+        with running("work of each second") as activity:
+            while not self._stopping.wait(TICK_SECONDS):
+                activity.step()
+                self._do_each_second()
+                if self._may_open_now():
+                    with self._swapping.held_if_free() as is_held:
+                        if is_held and self._may_open_now():
+                            self.try_to_open()
 
     def _do_each_second(self) -> None:
         """No error ends the ticker; one that repeats is logged once."""

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from eventvault import clock, data_folders, small_files
 from eventvault.errors import Cancelled, NoSpace, StoreStopping
+from eventvault.progress import Activity, current, result_of
 from eventvault.store.ports.methods import Method
 
 log = logging.getLogger("BackupManager")
@@ -67,6 +68,13 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     format: Literal[0, 1] = 0
 
 
+class _Attempt(NamedTuple):
+    """activity: of the thread that works on the answer."""
+
+    answer: Future[Any]
+    activity: Activity | None
+
+
 class OperationIds:
     """Safe for many threads."""
 
@@ -74,7 +82,7 @@ class OperationIds:
         self._folder = storage_dir / data_folders.OPERATIONS
         self._now = now
         self._lock = threading.Lock()
-        self._running: dict[str, Future[Any]] = {}
+        self._running: dict[str, _Attempt] = {}
         self._written = 0
 
     def run(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
@@ -83,19 +91,19 @@ class OperationIds:
         An error of `work` is raised and not recorded: the operation changed nothing and may be tried again.
         """
         with self._lock:
-            future = self._running.get(operation_id)
-            if future is None:
-                mine = self._running[operation_id] = Future()
-        if future is not None:
-            return future.result()
+            first = self._running.get(operation_id)
+            if first is None:
+                mine = self._running[operation_id] = _Attempt(Future(), current())
+        if first is not None:
+            return result_of(first.answer, "the answer to the first request", lambda: first.activity)
         try:
-            mine.set_result(self._once(method, operation_id, work))
+            mine.answer.set_result(self._once(method, operation_id, work))
         except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
-            mine.set_exception(error)
+            mine.answer.set_exception(error)
         finally:
             with self._lock:
                 del self._running[operation_id]
-        return mine.result()
+        return mine.answer.result(0)
 
     def _once(self, method: Method, operation_id: str, work: Callable[[Operation], Any]) -> Any:
         record = self._read(operation_id, method)

@@ -7,7 +7,9 @@ EventBus.init() (opens LevelDB, shares the handle, starts the consumers) → the
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
+from functools import partial
 
 from eventvault import data_folders, record_size
 from eventvault.backups.catalogue import Catalogue
@@ -29,7 +31,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import EventRegistry
 from eventvault.database.view import DatabaseView
-from eventvault.errors import DatabaseDamaged, EventVaultError
+from eventvault.errors import DatabaseDamaged, EventVaultError, TooBusy
 from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
@@ -61,6 +63,10 @@ from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.restores import RestoresOwner
 
+log = logging.getLogger("BackupManager")
+
+STOP_SECONDS = 5.0
+"""How long a stop waits for a part that makes no step."""
 REMEDY_FLUSH_SECONDS = 5.0
 """How long the journal writes missing events before a restore from it is named as a remedy."""
 
@@ -228,10 +234,10 @@ class StoreService(ComposedStore):
         self.lifecycle.stop()
         self.schedule.stop()
         self.chores.cancel()
-        self.backups.late_check.wait()
+        _stop_within_deadline(partial(self.backups.late_check.wait, STOP_SECONDS))
         self.table_repair.stop()
-        self.bus.stop()
-        self.journal.stop()
+        _stop_within_deadline(partial(self.bus.stop, STOP_SECONDS))
+        _stop_within_deadline(self.journal.stop)
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)
@@ -281,3 +287,11 @@ class StoreService(ComposedStore):
         self.journal.start()
         self.schedule.start()
         self.scrub.start()
+
+
+def _stop_within_deadline(stop: Callable[[], None]) -> None:
+    """Stop one part; the others are stopped even if it does not end."""
+    try:
+        stop()
+    except TooBusy as error:
+        log.warning("the store ends without waiting any longer: %s", error)

@@ -224,3 +224,56 @@ def test_a_reader_that_comes_back_while_its_copy_is_removed_is_served(
     assert came
     assert [each for each in store_service.settings.storage_dir.glob(".past-*") if any(each.iterdir())]
     assert len(store_service.scan(query).events) == 10
+
+
+def test_a_store_without_free_descriptors_refuses_instead_of_keeping_its_clients_waiting(
+    store_client: StoreClient, settings: Settings
+) -> None:
+    store = int(store_client.status()["store"]["pid"])
+    before = resource.prlimit(store, resource.RLIMIT_NOFILE)
+    with ExitStack() as many:
+        connections = []
+        resource.prlimit(store, resource.RLIMIT_NOFILE, (40, before[1]))
+        for _ in range(50):
+            connections.append(many.enter_context(closing(wire.connect(settings.storage_dir / "store.sock", 60))))
+            wire.send(connections[-1], wire.request("ping"))
+        replies = [wire.receive(connection) for connection in connections]
+        with pytest.raises(TooBusy, match="no free descriptor"):
+            wire.read_reply("ping", replies[-1])
+        with closing(StoreClient.over(store_client.spawner)) as another, pytest.raises(TooBusy, match="descriptor"):
+            another.append(drafts("refused"))
+        assert store_client.append(drafts("on a connection that is there")).results[0].sequence == 1
+        resource.prlimit(store, resource.RLIMIT_NOFILE, before)
+    assert store_client.append(drafts("afterwards")).results[0].sequence == 2
+    assert store_client.status()["store"]["pid"] == store
+
+
+@pytest.mark.parametrize("sent", [b"\x10", b"\x10\0\0\0", b"\x10\0\0\0half"])
+def test_a_client_that_stops_in_the_middle_of_a_request_is_not_waited_for(sent: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.set_deadline(theirs, 0.05)
+        with pytest.raises(wire.NothingYet):
+            wire.receive(theirs)
+        ours.sendall(sent)
+        with pytest.raises(TimeoutError, match=r"middle of a frame|sends nothing"):
+            wire.receive(theirs)
+
+
+def test_a_caller_goes_on_waiting_for_a_store_that_answers_others_and_for_no_other(
+    store_client: StoreClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "EXCHANGE_SECONDS", 0.05)
+    asked = []
+    hello = store_client.spawner.hello
+
+    def count() -> wire.Hello | None:
+        asked.append(1)
+        return hello() if len(asked) < 5 else None
+
+    monkeypatch.setattr(store_client.spawner, "hello", count)
+    ours, theirs = socket.socketpair()
+    wire.set_deadline(ours, 0.05)
+    with ours, theirs, pytest.raises(wire.NothingYet):
+        store_client._receive(ours, None)
+    assert len(asked) == 5

@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import plyvel
 import pytest
 
+from eventvault import chores as chores_module
 from eventvault.chores import NICENESS, Chores, as_event_vault_error, start_process
 from eventvault.errors import (
     ArchiveDamaged,
@@ -25,6 +27,8 @@ from eventvault.errors import (
     NoSpace,
     TooBusy,
 )
+from eventvault.progress import Activity, running
+from tests import processes
 from tests.service import PROJECT
 
 LEAST_URGENT = 19
@@ -161,3 +165,56 @@ except MemoryError:
 def test_the_memory_of_a_chore_is_limited_and_that_of_mapped_tables_is_not() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, cwd=PROJECT, check=True)
     assert done.stdout == "limited, and a large file can be mapped\n"
+
+
+@pytest.mark.parametrize("state", ["stopped", "asleep"])
+def test_a_chore_that_makes_no_step_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
+    monkeypatch.setattr(chores_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(chores_module, "CHORE_SECONDS", 0.5)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def hang(_name: str, _niceness: int) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        if state == "stopped":
+            started[0].send_signal(signal.SIGSTOP)
+        return started[0]
+
+    monkeypatch.setattr(chores_module, "start_process", hang)
+    with (
+        running("create_backup") as activity,
+        pytest.raises(DiskFailed, match="write_archive failed: its process made"),
+    ):
+        Chores().run("write_archive")
+    assert activity.doing == f"waits for write_archive, process {started[0].pid}"
+    assert started[0].wait(60) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("works", ["while :; do :; done", "while read line < /dev/zero; do :; done & wait"])
+def test_a_chore_that_works_is_waited_for_and_makes_steps(monkeypatch: pytest.MonkeyPatch, works: str) -> None:
+    monkeypatch.setattr(chores_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(chores_module, "CHORE_SECONDS", 5.0)
+    chores, started = Chores(), list[subprocess.Popen[bytes]]()
+
+    def begin(_name: str, _niceness: int) -> subprocess.Popen[bytes]:
+        command = ["sh", "-c", f"trap 'kill 0' TERM; {works}"]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True))
+        return started[0]
+
+    monkeypatch.setattr(chores_module, "start_process", begin)
+    activities: list[Activity] = []
+
+    def run() -> None:
+        with running("create_backup") as activity, suppress(Cancelled, TooBusy):
+            activities.append(activity)
+            chores.run("write_archive")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    steps = set[float | None]()
+    processes.wait_until(
+        lambda: activities and (steps.add(activities[0].stepped) or len(steps) > 4), "it makes no step"
+    )
+    chores.cancel()
+    os.killpg(started[0].pid, signal.SIGKILL)
+    thread.join(60)
+    assert not thread.is_alive()

@@ -125,7 +125,7 @@ def test_an_error_of_the_system_passes_and_the_file_stays(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", fail)
+        patch.setattr(small_files, "read_bytes", fail)
         with pytest.raises(OSError, match=os.strerror(number)):
             small_files.read_or_quarantine(path, Note)
     assert small_files.read(path, Note) == NOTE

@@ -130,7 +130,7 @@ class MomentBuilder:
     def _copy_live(self, staging: Path, live: Live) -> None:
         """Copy the open database, if it is the one that was planned with: a swap may have come in between."""
         make_folder(staging)
-        with removing_on_failure(staging), self._bus.swap_lock:
+        with removing_on_failure(staging), self._bus.swap_lock.held():
             take_checkpoint(self._settings.database, staging / data_folders.DATABASE, partial(self._paused, live))
 
     @contextmanager

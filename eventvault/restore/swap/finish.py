@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from pathlib import Path
 
 from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace
+from eventvault.progress import Turn
 from eventvault.restore.drop_folder import DropFolder
 from eventvault.restore.swap import carry_over
 from eventvault.restore.swap import intent as intents
@@ -26,7 +26,7 @@ class Finisher:
 
     def __init__(self, settings: Settings, previous: PreviousDatabases) -> None:
         self.drop_folder = DropFolder(settings)
-        self.swapping = threading.Lock()
+        self.swapping = Turn("restore that is under way")
         self._settings = settings
         self._previous = previous
 
@@ -59,17 +59,15 @@ class Finisher:
         An unreadable intent is ignored: the next restore overwrites it.
         """
         if intents.intent_exists(self._settings.storage_dir):
-            with self.swapping, contextlib.suppress(DatabaseDamaged):
+            with self.swapping.held(), contextlib.suppress(DatabaseDamaged):
                 self._finish_swapped()
 
     def each_second(self) -> None:
         """`finish_deferred`, unless a swap is under way; a failure is tried again the next second."""
-        if intents.intent_exists(self._settings.storage_dir) and self.swapping.acquire(blocking=False):
-            try:
-                with contextlib.suppress(EventVaultError, OSError):
+        if intents.intent_exists(self._settings.storage_dir):
+            with self.swapping.held_if_free() as is_held, contextlib.suppress(EventVaultError, OSError):
+                if is_held:
                     self._finish_swapped()
-            finally:
-                self.swapping.release()
 
     def finish_pending(self) -> None:
         """Swap and finish a restore whose process was killed after it had decided. The database must be closed."""

@@ -27,6 +27,7 @@ from eventvault.files import (
     sync_tree,
     write_durably,
 )
+from eventvault.regular_files import open_file
 from eventvault.system_errors import reporting_no_space
 
 log = logging.getLogger("BackupManager")
@@ -125,7 +126,7 @@ def _put(files: Sequence[Path], target: Path) -> None:
             os.link(file, target / file.name)
         except OSError:
             shutil.copyfile(file, target / file.name)
-            with (target / file.name).open("rb") as copy:
+            with open_file(target / file.name) as copy:
                 os.fsync(copy.fileno())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgspec
 from eventvault import data_folders, small_files
 from eventvault.files import matching, remove_durably, rename_durably
 from eventvault.printable import is_utf8
+from eventvault.progress import Turn
 
 _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[0-9a-f]{{8}})?")
 
@@ -57,7 +57,7 @@ class PreviousDatabases:
     """
 
     def __init__(self, storage_dir: Path) -> None:
-        self.lock = threading.Lock()
+        self.lock = Turn("use of previous databases")
         """Held while a previous database is removed, and while a reader makes a copy of one."""
         self.in_use: Callable[[str], bool] = lambda name: False
         self._storage_dir = storage_dir
@@ -77,12 +77,12 @@ class PreviousDatabases:
     @contextmanager
     def pinned(self, name: str) -> Iterator[None]:
         """Protect the previous database `name` from removal for as long as the context lasts."""
-        with self.lock:
+        with self.lock.held():
             self._pinned.add(name)
         try:
             yield
         finally:
-            with self.lock:
+            with self.lock.held():
                 self._pinned.discard(name)
 
     def drop_beyond(self, most: int, names: Iterable[str]) -> None:
@@ -91,7 +91,7 @@ class PreviousDatabases:
 
     def drop(self, names: Iterable[str]) -> None:
         """Remove these now, or as soon as nobody needs them (`drop_unused`)."""
-        with self.lock:
+        with self.lock.held():
             self._to_drop.update(names)
         self.drop_unused()
 
@@ -102,7 +102,7 @@ class PreviousDatabases:
         """
         renamed: list[Path] = []
         try:
-            with self.lock:
+            with self.lock.held():
                 for name in [name for name in self._to_drop - self._pinned if not self.in_use(name)]:
                     if (self._storage_dir / name).is_dir():
                         temporary = self._storage_dir / f"{data_folders.PAST_PREFIX}{secrets.token_hex(4)}"

@@ -35,6 +35,7 @@ from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
 from eventvault.shared_answer import SharedAnswer
 from eventvault.store.ports.health import Health
+from eventvault.store.watchdog import stuck_problems
 
 SHARED_SECONDS = 0.5
 STARTING_SECONDS = 0.5
@@ -192,10 +193,11 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         parts.backups.problem,
         listing,
         parts.schedule.problem,
-        parts.journal.problem_since(parts.backups.last_made),
+        parts.journal.problem_since(parts.backups.last_made) or parts.journal.lag,
         parts.journal.damage,
     )
     return [
+        *stuck_problems(),
         *(
             Problem(error.code, error.message, error.hint)
             for error in errors

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
+import re
 from pathlib import Path
 from typing import IO
 
 from eventvault import data_folders
+from eventvault.regular_files import open_file, read_file
 
 log = logging.getLogger("BackupManager")
 
 _BYTES = 4096
 _BUS_ERROR = b"Fatal Python error: Bus error"
+
+_STUCK = re.compile(rb"(\d+) stores in a row ended themselves, as (.*)")
 
 _open: list[IO[bytes]] = []
 """The file of this process: it stays open to the end."""
@@ -24,7 +29,7 @@ _open: list[IO[bytes]] = []
 def read_last_words(storage_dir: Path) -> bytes:
     """Return what the store before this one wrote when a signal ended it; empty if none did, or it cannot be read."""
     try:
-        return (storage_dir / data_folders.LAST_WORDS).read_bytes().strip(b"\0\n")
+        return read_file(storage_dir / data_folders.LAST_WORDS).strip(b"\0\n")
     except OSError:
         return b""
 
@@ -34,10 +39,23 @@ def is_bus_error(words: bytes) -> bool:
     return words.startswith(_BUS_ERROR)
 
 
+def stuck_in_a_row(words: bytes) -> int:
+    """Return how many stores in a row ended themselves because they were stuck, up to the one with these words."""
+    match = _STUCK.match(words)
+    return int(match[1]) if match else 0
+
+
+def write_last_words(reason: str, stuck_stores: int) -> None:
+    """Note why this store ends itself, with where its threads are. The pages are in memory: it waits for no disk."""
+    for file in _open:
+        text = f"{stuck_stores} stores in a row ended themselves, as {reason}\n"
+        os.pwrite(file.fileno(), text.encode()[:_BYTES], 0)
+
+
 def prepare_last_words(storage_dir: Path) -> None:
     """Let Python write into the file if a fatal signal ends this process. Without the file it says it on stderr."""
     try:
-        file = (storage_dir / data_folders.LAST_WORDS).open("w+b", buffering=0)
+        file = open_file(storage_dir / data_folders.LAST_WORDS, "w+b", buffering=0)
         file.write(bytes(_BYTES))
         file.seek(0)
     except OSError as error:

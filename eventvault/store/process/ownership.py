@@ -6,11 +6,9 @@ The lock has no time limit: an owner that was stopped and woke up after a limit 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
-import time
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,13 +17,20 @@ import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import EventVaultError
+from eventvault.file_locks import holder_of, lock_handle, lock_range, open_lock_file
 from eventvault.files import make_folder, matching, names_open_file
+from eventvault.regular_files import open_file
 from eventvault.small_files import SmallFileDamaged
-from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process import MASTER_VARIABLE, sockets
+from eventvault.system_errors import lock_holder
 
 log = logging.getLogger("BackupManager")
 
 ACQUIRE_SECONDS = 3.0
+END_SECONDS = 20.0
+"""How long a store that listens no more has to end, before the next one kills it."""
+KILLED_SECONDS = 3.0
+"""How long the kernel has to end a killed store and to release its locks."""
 _MAX_SERVICES = 50
 
 
@@ -37,40 +42,78 @@ class _Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OwnerLock:
-    """The lock that makes this process the owner, released by the kernel with the process."""
+    """The lock that makes this process the owner, released by the kernel with the process.
+
+    A store of EventVault 0.1.0 has only the `flock`, which any other program may hold, too.
+    """
 
     def __init__(self, storage_dir: Path) -> None:
+        self._storage_dir = storage_dir
         self._path = storage_dir / data_folders.OWNER_LOCK
         self._handle: int | None = None
 
     def acquire(self, seconds: float = ACQUIRE_SECONDS) -> bool:
-        """Take the lock. Returns False if another process holds it for `seconds`. Raises OSError."""
-        handle = self._open()
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    os.close(handle)
-                    return False
-                time.sleep(0.005)
-            else:
-                self._handle = handle
-                return True
+        """Take the lock. Returns False if another store holds it for `seconds` and listens.
 
-    def _open(self) -> int:
+        One that does not listen is ending, or hangs: it is killed once it has had END_SECONDS for that.
+        """
         make_folder(self._path.parent)
-        try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            if error.errno != errno.EROFS:
-                raise
-        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_lock_file(self._path)
+        owns = lock_range(handle, seconds) or self._outlast_holder(handle)
+        if not owns or not self._lock_whole(handle, seconds):
+            os.close(handle)
+            return False
+        self._handle = handle
+        _note_holder(handle)
+        return True
+
+    def _outlast_holder(self, handle: int) -> bool:
+        """Take the lock from a store that listens no more, once it has ended or was killed.
+
+        Returns False if one listens, or holds the lock still.
+        """
+        if sockets.listens(self._storage_dir):
+            return False
+        if lock_range(handle, END_SECONDS):
+            return True
+        return not sockets.listens(self._storage_dir) and _kill_holder(handle) and lock_range(handle, KILLED_SECONDS)
+
+    def _lock_whole(self, handle: int, seconds: float) -> bool:
+        """Take the `flock`. Returns False if a store of EventVault 0.1.0 has it; another program's does no harm."""
+        if lock_handle(handle, exclusive=True, seconds=seconds):
+            return True
+        database_lock = self._storage_dir / data_folders.DATABASE / "LOCK"
+        if sockets.listens(self._storage_dir) or lock_holder(database_lock) is not None:
+            return False
+        log.warning("%s holds a lock on %s; the store goes on without it", holder_of(handle), self._path)
+        return True
 
     def holds(self) -> bool:
         """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed."""
         return self._handle is not None and names_open_file(self._path, self._handle)
+
+
+def _note_holder(handle: int) -> None:
+    """Let the next store know which process to end if this one hangs. Without room on the disk it does not know."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} {_birth(os.getpid())}\n".encode(), 0)
+
+
+def _kill_holder(handle: int) -> bool:
+    """Kill the store that noted itself in the lock file and does not end. Returns False if it cannot be killed."""
+    with contextlib.suppress(OSError, ValueError):
+        pid, birth = map(int, os.pread(handle, 100, 0).split())
+        process = os.pidfd_open(pid)
+        try:
+            if pid != os.getpid() and _birth(pid) == birth:
+                log.error("store process %s, of an earlier start, does not end within %.0f s and is killed", pid,
+                          END_SECONDS)  # fmt: skip
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                return True
+        finally:
+            os.close(process)
+    return False
 
 
 def master_lives(pid: str | None) -> bool:
@@ -103,7 +146,8 @@ def _write_announcement(folder: Path, service: str) -> None:
     pid = os.environ.get(MASTER_VARIABLE) or str(os.getpid())
     temporary = folder / f".{pid}{data_folders.TEMPORARY_SUFFIX}"
     try:
-        temporary.write_text(f"{_birth(int(pid))} {service}")
+        with open_file(temporary, "wb") as file:
+            file.write(f"{_birth(int(pid))} {service}".encode())
         temporary.rename(folder / pid)
     finally:
         with contextlib.suppress(OSError):

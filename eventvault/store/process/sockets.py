@@ -34,6 +34,14 @@ def connect(storage_dir: Path, timeout: float) -> socket.socket:
         return wire.connect(substitute / data_folders.SOCKET, timeout)
 
 
+def listens(storage_dir: Path) -> bool:
+    """Return whether a store listens."""
+    with contextlib.suppress(OSError):
+        connect(storage_dir, timeout=1.0).close()
+        return True
+    return False
+
+
 def listen(storage_dir: Path) -> tuple[socket.socket, Path]:
     """Listen in STORAGE_DIR, or elsewhere if the disk does not take a socket. Returns the listener and its path."""
     try:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from eventvault import data_folders, environment
+from eventvault.errors import EventVaultError
+from eventvault.file_locks import holding
 from eventvault.files import make_folder
 from eventvault.settings import PROJECT, Settings
 from eventvault.store.process import sockets
@@ -71,8 +72,8 @@ class Spawner:
 
         One caller at a time, in all processes, starts a store; the others wait for it.
         """
-        with contextlib.suppress(Timeout), self._starting(deadline):
-            if not self.listens():
+        with self._starting(deadline) as may_start:
+            if may_start and not self.listens():
                 self._start(deadline)
 
     def ensure_own(self, is_own: Callable[[wire.Hello], bool], deadline: float) -> None:
@@ -80,29 +81,25 @@ class Spawner:
 
         A store of another start is ended first, and killed if it does not end. Nobody else can start one meanwhile.
         """
-        with contextlib.suppress(Timeout), self._starting(deadline):
-            while time.monotonic() < deadline:
+        with self._starting(deadline) as may_start:
+            while may_start and time.monotonic() < deadline:
                 if not self.listens():
                     self._start(deadline)
                 elif self._is_present(is_own):
                     return
 
     @contextlib.contextmanager
-    def _starting(self, deadline: float) -> Iterator[None]:
-        """Keep all others from starting a store. Raises Timeout at the deadline."""
+    def _starting(self, deadline: float) -> Iterator[bool]:
+        """Keep all others from starting a store. Yields False at the deadline."""
         seconds = max(0.05, deadline - time.monotonic())
         if not self._lock.acquire(timeout=seconds):
-            raise Timeout(str(self._spawn_lock))
+            yield False
+            return
         try:
-            with contextlib.ExitStack() as stack:
-                try:
-                    make_folder(self.settings.storage_dir)
-                    stack.enter_context(FileLock(str(self._spawn_lock), thread_local=False).acquire(timeout=seconds))
-                except Timeout:
-                    raise
-                except OSError as error:  # `owner.lock` alone decides who owns the database
-                    log.debug("%s cannot be locked: %s", self._spawn_lock, error)
-                yield
+            with contextlib.suppress(OSError):  # `owner.lock` alone decides who owns the database
+                make_folder(self.settings.storage_dir)
+            with holding(self._spawn_lock, seconds) as is_alone:
+                yield is_alone
         finally:
             self._lock.release()
 
@@ -125,10 +122,7 @@ class Spawner:
 
     def listens(self) -> bool:
         """Whether a store listens at the socket."""
-        with contextlib.suppress(OSError):
-            self.connect(1.0).close()
-            return True
-        return False
+        return sockets.listens(self.settings.storage_dir)
 
     def hello(self) -> wire.Hello | None:
         """Who the present store is; None if there is none. Protocol 0 stands for an answer that cannot be read."""
@@ -136,7 +130,7 @@ class Spawner:
             return self._ask("hello")  # type: ignore[no-any-return]
         except OSError:
             return None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, EventVaultError):
             return wire.Hello(0, "", 0, "", "service")
 
     def end(self, service: str, *, kill_hung: bool = False) -> bool:
@@ -144,7 +138,7 @@ class Spawner:
 
         kill_hung: kill a store that does not answer. Returns whether a store ends.
         """
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EventVaultError):
             return bool(self._ask("end", service, kill_hung=kill_hung))
         return False
 
@@ -222,7 +216,7 @@ def reap() -> None:
 
 def end_peer(connection: socket.socket, seconds: float) -> None:
     """Ask the store at the other end to end, and wait for that very process; kill it after `seconds`."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
+    with contextlib.suppress(OSError, msgspec.MsgspecError, EventVaultError):
         wire.send(connection, wire.request("end", ""))
         wire.read_reply("end", wire.receive(connection))
     if not _has_closed(connection, seconds):
@@ -235,7 +229,7 @@ def _say_hello(connection: socket.socket) -> wire.Hello | None:
     try:
         wire.send(connection, wire.request("hello"))
         return wire.read_reply("hello", wire.receive(connection))  # type: ignore[no-any-return]
-    except (TimeoutError, msgspec.MsgspecError):
+    except (TimeoutError, msgspec.MsgspecError, EventVaultError):
         return None
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 from eventvault import errors
 from eventvault.damage import as_answer, is_busy
 from eventvault.database.nonces import Nonces
+from eventvault.progress import LONGEST_SECONDS
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import Lease
 from eventvault.store.ports.methods import Method
@@ -77,12 +78,12 @@ class StoreClient(Store):
             connection = self._pooled(deadline, sent=sent and method.marks.changes)
             try:
                 if patience is not None:
-                    connection.settimeout(patience)
+                    wire.set_deadline(connection, patience)
                 wire.send(connection, frame)
                 sent = True
-                answer = wire.receive(connection)
+                answer = self._receive(connection, patience)
                 if patience is not None:
-                    connection.settimeout(None)
+                    wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
@@ -93,6 +94,19 @@ class StoreClient(Store):
                 continue
             self._put_back(connection)
             return wire.read_reply(method.name, answer)
+
+    def _receive(self, connection: socket.socket, patience: float | None) -> bytes:
+        """The answer to a request. Raises OSError if the store is lost, or does not answer in time.
+
+        Without patience the answer takes as long as it takes, while the store answers others.
+        """
+        longest = time.monotonic() + LONGEST_SECONDS
+        while True:
+            try:
+                return wire.receive(connection)
+            except wire.NothingYet:
+                if patience is not None or time.monotonic() > longest or self.spawner.hello() is None:
+                    raise
 
     def _pooled(self, deadline: float, *, sent: bool) -> socket.socket:
         """An open connection. sent: whether a change was sent before, so that nobody knows whether it lands."""
@@ -118,7 +132,7 @@ class StoreClient(Store):
         while True:
             try:
                 connection = self.spawner.connect(5.0)
-                connection.settimeout(None)
+                wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
                 return connection
             except OSError as error:
                 failure = error
@@ -182,8 +196,8 @@ class _Lease:
         if self._connection is not None:
             self._connection.close()
         self._connection = self._client.connect(time.monotonic() + PATIENCE_SECONDS)
-        self._connection.settimeout(PATIENCE_SECONDS)  # a store without descriptors accepts no connection
-        with contextlib.suppress(OSError):
+        wire.set_deadline(self._connection, PATIENCE_SECONDS)
+        with contextlib.suppress(OSError, errors.TooBusy):
             wire.send(self._connection, wire.request("lease_generation", self._generation))
             wire.read_reply("lease_generation", wire.receive(self._connection))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eventvault import progress
 from eventvault.store.operation_ids import Operation, OperationIds
 from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
@@ -33,7 +34,10 @@ class Dispatch:
 
     def answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """arguments: as `wire.read_request` gives them."""
-        endpoint = self._endpoints[name]
+        with progress.running(name):
+            return self._answer(self._endpoints[name], arguments)
+
+    def _answer(self, endpoint: _Endpoint, arguments: tuple[Any, ...]) -> Any:
         if not endpoint.method.marks.changes:
             positional, named = endpoint.method.named(arguments)
             return endpoint.call(*positional, **named)

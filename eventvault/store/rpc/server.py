@@ -32,6 +32,8 @@ LINGER_SECONDS = 3.0
 DRAIN_SECONDS = 5.0
 """How long a store that ends waits until the requests that it has read are answered."""
 _ACCEPT_AGAIN_SECONDS = 0.1
+_REFUSE_SECONDS = 0.1
+"""How long a connection that is refused has to send its request."""
 
 
 class StoreServer:
@@ -64,6 +66,8 @@ class StoreServer:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._answering = 0
+        self._spare: int | None = None
+        """A descriptor that is given up for a moment to refuse a connection, when there is no other."""
         self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
@@ -74,6 +78,7 @@ class StoreServer:
     def serve(self, listener: socket.socket) -> None:
         """Accept connections until `end`, until nobody is connected for a while, or until STORAGE_DIR is lost."""
         listener.settimeout(0.25)
+        self._reserve()
         while not self._ended.is_set() and not self._unused():
             if not self._owns():
                 log.error("the store ends, as STORAGE_DIR was removed or replaced")
@@ -87,16 +92,36 @@ class StoreServer:
             except (OSError, RuntimeError) as error:
                 # No descriptor or no thread is free; one will be when another connection ends.
                 log.warning("accepting a connection failed: %s", error)
-                time.sleep(_ACCEPT_AGAIN_SECONDS)
+                if not self._refuse(listener):
+                    time.sleep(_ACCEPT_AGAIN_SECONDS)
         sockets.remove(self._path)
         listener.close()
 
     def end(self) -> None:
         self._ended.set()
 
+    def _reserve(self) -> None:
+        if self._spare is None:
+            with contextlib.suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _refuse(self, listener: socket.socket) -> bool:
+        """Tell the next client that there is no descriptor for it. Returns False if there is none to say that with."""
+        if self._spare is None:
+            self._reserve()
+            return False
+        os.close(self._spare)
+        self._spare = None
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.settimeout(_REFUSE_SECONDS)
+            wire.receive(connection)
+            wire.send(connection, wire.reply_error(_no_descriptor()))
+        self._reserve()
+        return True
+
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        connection.settimeout(None)
+        wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
         with self._lock:
             self._connections.add(connection)
         try:
@@ -141,7 +166,10 @@ class StoreServer:
 
     def _answer_next(self, connection: socket.socket, holder: object) -> None:
         """A method of its own, so that no memory of a request is held while the next one is awaited."""
-        frame = wire.receive(connection)
+        try:
+            frame = wire.receive(connection)
+        except wire.NothingYet:
+            return  # a client keeps its connections
         with self._lock:
             self._answering += 1
         try:
@@ -208,6 +236,13 @@ class StoreServer:
             return False
         self.end()
         return True
+
+
+def _no_descriptor() -> errors.TooBusy:
+    return errors.TooBusy(
+        "the store has no free descriptor for another connection",
+        hint="try again when other requests have ended; raise the limit of open files (ulimit -n) of the service",
+    )
 
 
 def _send_soon(connection: socket.socket, body: bytes) -> None:

@@ -29,6 +29,16 @@ _READ_BYTES = 2**14
 _LENGTH = struct.Struct("<I")
 
 
+EXCHANGE_SECONDS = 30.0
+"""How long either end waits for bytes of a frame that has begun, or for the other end to take some."""
+_TIME = struct.Struct("@ll")
+"""Linux's `struct timeval`: seconds, microseconds."""
+
+
+class NothingYet(TimeoutError):
+    """No byte of the next frame came within the deadline; the connection is as it was."""
+
+
 class Hello(msgspec.Struct, frozen=True):
     """Who the store is. service: the service start that it belongs to; mode: `service`, `command`, `standalone`."""
 
@@ -102,11 +112,22 @@ def send(connection: socket.socket, body: bytes) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """The body of the next frame. Raises ConnectionError at the end of the stream, TimeoutError as the socket is set.
+    """The body of the next frame. Raises ConnectionError at the end of the stream, and TimeoutError at its deadline.
 
-    Requests and replies alternate, so everything that is read belongs to this frame.
+    That is NothingYet before the first byte. Requests and replies alternate, so everything that is read belongs to this
+    frame.
     """
-    head = connection.recv(_READ_BYTES)
+    try:
+        head = connection.recv(_READ_BYTES)
+    except (BlockingIOError, TimeoutError):
+        raise NothingYet("the other end sends nothing") from None
+    try:
+        return _rest_of(connection, head)
+    except BlockingIOError:
+        raise TimeoutError("the other end stopped in the middle of a frame") from None
+
+
+def _rest_of(connection: socket.socket, head: bytes) -> bytes:
     while len(head) < _LENGTH.size:
         more = connection.recv(_READ_BYTES) if head else b""
         if not more:
@@ -131,6 +152,17 @@ def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearra
                 raise ConnectionError("the other end closed the connection")
             done += count
     return body
+
+
+def set_deadline(connection: socket.socket, seconds: float) -> None:
+    """Let each wait of the socket for bytes, or for room for them, end after so many seconds.
+
+    The kernel counts them, so a call with MSG_DONTWAIT still returns at once, as it would not with `settimeout`.
+    """
+    connection.setblocking(True)
+    time = _TIME.pack(int(seconds), round(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, time)
 
 
 def short_path(folder: int, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventvault import clock, data_folders
+from eventvault import clock, data_folders, small_files
 from eventvault.archive import seal, writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.proof import Trust
@@ -270,7 +270,7 @@ def test_a_catalogue_that_the_disk_does_not_give_is_no_damage(folder: Folder, mo
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", fail)
+        patch.setattr(small_files, "read_bytes", fail)
         with pytest.raises(BackupsUnavailable):
             catalogue.entries()
     assert catalogue.entry("a.tar.gz").pinned

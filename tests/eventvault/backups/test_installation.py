@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.backups.installation import ensure_installation, installation_of
 from eventvault.errors import BackupsUnavailable, TooBusy
 from eventvault.settings import Settings
@@ -79,8 +79,7 @@ def test_an_id_that_cannot_be_read_is_never_replaced_by_a_new_one(
         file.unlink()
 
     with monkeypatch.context() as patch:
-        for name in ("read_bytes", "read_text"):
-            patch.setattr(Path, name, fail_in(settings.backup_dir, getattr(Path, name)))
+        patch.setattr(small_files, "read_bytes", fail_in(settings.backup_dir, small_files.read_bytes))
         with pytest.raises(TooBusy, match="Too many open files"):
             installation_of(settings)
         assert list(settings.storage_dir.iterdir()) == []
@@ -88,7 +87,7 @@ def test_an_id_that_cannot_be_read_is_never_replaced_by_a_new_one(
 
 
 def fail_in(folder: Path, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of Path that fails for the files in `folder`."""
+    """A function that fails for the files in `folder`."""
 
     def fail(path: Path) -> Any:
         if path.parent == folder:

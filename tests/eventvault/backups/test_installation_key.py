@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eventvault import data_folders
+from eventvault import data_folders, small_files
 from eventvault.backups.installation import ensure_installation, installation_of
 from eventvault.backups.installation_key import ensure_key, renew_key
 from eventvault.errors import BackupsChanged, BackupsUnavailable, TooBusy
@@ -93,7 +93,7 @@ def test_a_key_that_cannot_be_read_is_neither_replaced_nor_copied(
     with running_service(settings) as service:
         service.append(drafts(1))
         contents = [path.read_bytes() for path in key_files(settings)]
-        read = Path.read_bytes
+        read = small_files.read_bytes
 
         def fail(path: Path) -> bytes:
             if path == key_file(settings, folder):
@@ -101,7 +101,7 @@ def test_a_key_that_cannot_be_read_is_neither_replaced_nor_copied(
             return read(path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", fail)
+            patch.setattr(small_files, "read_bytes", fail)
             kind = TooBusy if number in (errno.EMFILE, errno.ENOMEM) else BackupsUnavailable
             with pytest.raises(kind, match=os.strerror(number)):
                 service.create_backup()

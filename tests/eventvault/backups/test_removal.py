@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from eventvault import file_locks
 from eventvault.archive import locks
 from eventvault.backups import removal
 from eventvault.errors import BackupNotFound, BackupProtected
@@ -96,7 +97,7 @@ def test_a_deletion_waits_for_whoever_only_looks_at_the_archive(
     with ExitStack() as reader:
         reader.enter_context(locks.shared_lock(service.settings.backup_dir / first))
         waiting = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: reader.close())
-        monkeypatch.setattr(locks, "time", waiting)
+        monkeypatch.setattr(file_locks, "time", waiting)
         service.delete_backup(first)
 
     assert names(service) == [second]

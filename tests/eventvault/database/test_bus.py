@@ -9,12 +9,14 @@ import plyvel
 import pytest
 
 from eventvault import clock
+from eventvault.database import bus as bus_module
 from eventvault.database import registry as registry_module
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import ROLLED_BACK
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database
-from eventvault.errors import DatabaseDamaged, NoSpace, WriteFailed
+from eventvault.errors import DatabaseDamaged, EventVaultError, NoSpace, TooBusy, WriteFailed
 from eventvault.events import event
+from tests import processes
 
 
 @pytest.fixture
@@ -246,3 +248,74 @@ def test_what_kafka_has_queued_is_not_written_after_events_were_lost(
     present = bus.generations()[-1]
     again = AppendBatch(queued["kafka-0"].drafts, b"12345678", offset, present)
     assert bus.committer.append(again).last_sequence == 2 + with_posts
+
+
+@pytest.mark.parametrize("how", ["swap", "reopen", "reopen_after"])
+def test_a_reader_that_does_not_end_keeps_nobody_waiting_without_end(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(bus_module, "USERS_SECONDS", 0.1)
+    bus.committer.append(batch("before"))
+    replaced: list[int] = []
+    work = {
+        "swap": lambda: bus.swap(lambda: replaced.append(1)),
+        "reopen": bus.reopen,
+        "reopen_after": lambda: bus.reopen_after(lambda: replaced.append(1)),
+    }[how]
+    with bus.using() as registry:
+        with pytest.raises(TooBusy, match="reads of the database that are under way"):
+            work()
+        assert replaced == []
+        assert registry.last_sequence == 1
+    if how == "reopen":  # its write failed, so nothing may be acknowledged until it is opened anew
+        with pytest.raises(EventVaultError):
+            bus.committer.append(batch("not yet"))
+        bus.init([])
+    assert bus.committer.append(batch("after")).results[0].sequence == 2
+
+
+def test_a_consumer_that_does_not_end_fails_the_swap_and_is_started_again(bus: EventBus) -> None:
+    class Hanging:
+        running = True
+
+        def start(self) -> None:
+            self.running = True
+
+        def stop(self) -> None:
+            self.running = False
+            raise TooBusy("this waited for the Kafka consumer")
+
+        def accept_loss(self, partition: int) -> None: ...
+
+    consumer, replaced = Hanging(), list[int]()
+    bus._consumers = [consumer]
+    with pytest.raises(TooBusy, match="Kafka consumer"):
+        bus.swap(lambda: replaced.append(1))
+    assert (consumer.running, replaced) == (True, [])
+    assert bus.committer.append(batch("after")).results[0].sequence == 1
+
+
+def test_a_committer_that_waits_for_work_is_not_stuck_and_one_that_writes_makes_steps(
+    bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activity = bus.committer._activity
+    assert activity is not None
+    bus.committer.append(batch("first"))
+    processes.wait_until(lambda: activity.stepped is None, "it does not rest")
+    release, entered = threading.Event(), threading.Event()
+    real = EventRegistry.append
+
+    def slowly(registry: EventRegistry, batches: Any) -> Any:
+        entered.set()
+        assert release.wait(60)
+        return real(registry, batches)
+
+    monkeypatch.setattr(EventRegistry, "append", slowly)
+    poster = threading.Thread(target=lambda: bus.committer.append(batch("second")), daemon=True)
+    poster.start()
+    assert entered.wait(60)
+    assert activity.stepped is not None
+    assert "writes appends" in activity.describe()
+    release.set()
+    poster.join(60)
+    processes.wait_until(lambda: activity.stepped is None, "it does not rest")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,31 @@ def test_a_database_that_this_process_has_open_is_not_free(database: Path) -> No
     opening.check_free(database)
 
 
-def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(database: Path) -> None:
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+@pytest.mark.parametrize("name", ["LOCK", "LOG", "LOG.old"])
+def test_what_lies_in_the_place_of_a_file_that_leveldb_writes_is_quarantined(
+    database: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (database / name).unlink(missing_ok=True)
+    make(database / name)
+    with closing(open_checked(database)):
+        pass
+    assert (database / f"{name}.damaged").exists()
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST", ".log"])
+def test_a_pipe_in_the_place_of_a_file_that_leveldb_reads_is_not_waited_for(database: Path, name: str) -> None:
+    path = next(path for path in database.iterdir() if name in path.name)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match=f"{path.name} is a pipe"):
+        open_checked(database)
+
+
+def test_a_lock_file_that_cannot_be_opened_is_no_held_lock_and_not_waited_for(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_WRITTEN", ())
     (database / "LOCK").unlink()
     (database / "LOCK").mkdir()
     began = time.monotonic()
@@ -117,19 +142,18 @@ def test_what_cannot_be_read_at_a_start_is_no_damage_and_opens_once_it_can_be(
         with closing(open_checked(database)) as db:
             db.put(b"key", value, sync=True)
     bus = EventBus(database)
-    real = {kind: getattr(Path, kind) for kind in ("open", "read_bytes", "stat")}
 
-    def failing(kind: str) -> Any:
-        def call(path: Path, *args: Any, **more: Any) -> Any:
-            if path.parent == database and name in path.name:
+    def failing(call: Any) -> Any:
+        def called(path: Path | str, *args: Any, **more: Any) -> Any:
+            if Path(path).parent == database and name in Path(path).name:
                 raise OSError(number, os.strerror(number), str(path))
-            return real[kind](path, *args, **more)
+            return call(path, *args, **more)
 
-        return call
+        return called
 
     with monkeypatch.context() as failure:
-        for kind in real:
-            failure.setattr(Path, kind, failing(kind))
+        failure.setattr(Path, "stat", failing(Path.stat))
+        failure.setattr(os, "open", failing(os.open))
         with pytest.raises((DiskFailed, TooBusy), match=os.strerror(number)):
             bus.init([])
     bus.init([])

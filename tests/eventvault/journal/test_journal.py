@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
     wait_for(service, 1)
     folder = service.settings.backup_dir / "journal"
     away = folder.with_name("away")
-    with service.journal._lock:  # which would make the folder again in between
+    with service.journal._turn.held():  # which would make the folder again in between
         folder.rename(away)
         folder.write_text("in the way")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from eventvault import clock
-from eventvault.journal import compaction
+from eventvault import clock, progress
+from eventvault.errors import TooBusy
+from eventvault.journal import compaction, segment
+from eventvault.journal import journal as journal_module
 from eventvault.journal.coverage import MERGE_COUNT
 from eventvault.journal.journal import Journal
 from eventvault.journal.segment import Segment
@@ -116,3 +119,56 @@ def test_a_journal_that_is_not_started_says_what_is_at_risk(quick: Settings) -> 
         assert journal.flush()
         assert journal.seconds_at_risk() == 0.0
         assert journal.status()["state"] == "ok"
+
+
+@pytest.mark.parametrize(("interval", "seconds", "degraded"), [
+    ("1000", 9.0, False), ("1000", 11.0, True), ("10", 11.0, True), ("60000", 599.0, False), ("60000", 601.0, True),
+])  # fmt: skip
+def test_health_is_degraded_once_too_much_is_at_risk(
+    settings_with: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    interval: str,
+    seconds: float,
+    degraded: bool,
+) -> None:
+    with running_service(settings_with({"JOURNAL_INTERVAL": interval})) as service:
+        monkeypatch.setattr(service.journal, "seconds_at_risk", lambda: seconds)
+        codes = [problem["code"] for problem in service.status()["problems"]]
+        assert codes == (["journal_failed"] if degraded else [])
+        monkeypatch.setattr(service.journal, "seconds_at_risk", lambda: 0.0)
+        assert service.status()["status"] == "ok"
+
+
+def test_a_journal_that_hangs_is_named_and_stops_neither_posts_nor_a_restore_nor_the_stop(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, release = threading.Event(), threading.Event()
+    real = segment.write_segment
+
+    def hang(*arguments: Any) -> Segment:
+        if not release.is_set():
+            hanging.set()
+            release.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(journal_module, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(journal_module, "QUICK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "STUCK_SECONDS", 0.3)
+    with running_service(settings) as service:
+        made = service.create_backup()
+        monkeypatch.setattr(segment, "write_segment", hang)
+        service.append(drafts(1, "at-risk"))
+        assert hanging.wait(60)
+        processes.wait_until(lambda: ("stuck", "journal") in codes_of(service), "health does not name the journal")
+        service.append(drafts(1, "another"))
+        service.restore(made.backup.name)
+        service.append(drafts(1, "after the restore"))
+        service.journal._stopping.set()
+        service.journal._thread.join(0.1)
+        with pytest.raises(TooBusy):
+            service.journal.flush(wait_seconds=0.1)
+        release.set()
+
+
+def codes_of(service: StoreService) -> set[tuple[str, str | None]]:
+    return {(problem["code"], problem["about"]) for problem in service.status()["problems"]}

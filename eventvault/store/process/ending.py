@@ -1,0 +1,55 @@
+"""Ends this process when it would not end by itself: a stop that lasts too long, or a store that is stuck.
+
+Nothing here waits for a disk, a lock or a log: each part of an ending has a thread of its own and a deadline.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from eventvault import progress
+from eventvault.store.process.last_words import write_last_words
+
+log = logging.getLogger("BackupManager")
+
+WORDS_SECONDS = 2.0
+"""How long the reason may take to be written."""
+STUCK_STATUS = 1
+
+
+def end_process(status: int) -> None:
+    """End this process now, with what it has logged. Does not return."""
+    _within_seconds(logging.shutdown)
+    os._exit(status)
+
+
+def end_within(seconds: float) -> None:
+    """End this process after so many seconds, if it still runs then; returns at once."""
+    threading.Thread(target=_end_after, args=(seconds,), name="end", daemon=True).start()
+
+
+def end_stuck(reason: str, stuck_stores: int) -> None:
+    """End this process because it is stuck, and let the next store know. Does not return."""
+    _within_seconds(lambda: write_last_words(reason, stuck_stores))
+    _within_seconds(lambda: log.critical("the store ends, and another one takes over: %s", reason))
+    _within_seconds(lambda: faulthandler.dump_traceback(sys.__stderr__ or sys.stderr))
+    os._exit(STUCK_STATUS)
+
+
+def _end_after(seconds: float) -> None:
+    time.sleep(seconds)
+    stuck = "; ".join(f"{activity.name}: {activity.describe()}" for activity in progress.stuck())
+    _within_seconds(lambda: log.error("the store does not end within %.0f s and is ended (%s)", seconds, stuck or "-"))
+    os._exit(STUCK_STATUS)
+
+
+def _within_seconds(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(WORDS_SECONDS)

@@ -1,0 +1,78 @@
+"""Watches the progress of the store: names what is stuck, and ends a store whose committer makes no step.
+
+A stuck store would keep its locks, so that no other could take over. Each store that ends so gives the next one twice
+as long: where the cause stays, as with a disk that is slow, less and less is interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from eventvault import clock, progress
+from eventvault.database.commit import COMMITTER
+from eventvault.problems import Problem
+
+log = logging.getLogger("BackupManager")
+
+END_SECONDS = 60.0
+"""A store ends itself if its committer made no step for this long, the next one after twice as long, and so on."""
+MAX_DOUBLINGS = 6
+LOOK_SECONDS = 1.0
+FORGET_SECONDS = 3600.0
+"""A store that lived for this long gives the next one END_SECONDS again."""
+
+
+class Watchdog:
+    """A thread that waits for nothing but its own clock.
+
+    doublings: how many stores ended so in a row before this one. end: ends the process; it gets the reason, and how
+    many they are then.
+    """
+
+    def __init__(self, doublings: int, end: Callable[[str, int], None]) -> None:
+        self.patience = END_SECONDS * 2 ** min(doublings, MAX_DOUBLINGS)
+        self._doublings = doublings
+        self._end = end
+        self._started = time.monotonic()
+        self._named: set[str] = set()
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            progress.observe()
+            self.look()
+
+    def look(self) -> None:
+        """Log what is stuck, once, and end the store if that is its committer for too long."""
+        stuck = progress.stuck()
+        for activity in stuck:
+            if activity.name not in self._named:
+                log.error("%s", _message(activity))
+            if activity.name == COMMITTER and activity.seconds_without_step() >= self.patience:
+                lived = time.monotonic() - self._started
+                self._end(_message(activity), 1 + (self._doublings if lived < FORGET_SECONDS else 0))
+        self._named = {activity.name for activity in stuck}
+
+
+def stuck_problems() -> list[Problem]:
+    """Return a problem for each kind of activity that is stuck, in memory: whatever it waits for, this does not."""
+    longest = {activity.name: activity for activity in reversed(progress.stuck())}
+    return [_problem(activity) for activity in longest.values()]
+
+
+def _problem(activity: progress.Activity) -> Problem:
+    hint = "see whether the disk that it uses answers; it goes on by itself once what it waits for does"
+    if activity.name == COMMITTER:
+        hint += ". If it makes no step for a minute or more, the store ends itself, and another one takes over"
+    since = clock.now() - round(activity.seconds_without_step() * 1e6)
+    return Problem("stuck", _message(activity), hint, activity.name, since)
+
+
+def _message(activity: progress.Activity) -> str:
+    return f"the {activity.name} made no step for {activity.seconds_without_step():.0f} s: {activity.describe()}"

@@ -1,0 +1,140 @@
+"""A lock on any file of ours, or a pipe, a device or a folder in its place, stops neither the service nor a start.
+
+`make test` holds all locks at once, and puts strange things into all places at once; `make soak` tries each alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.eventvault.test_file_locks import held_by_another_program
+from tests.service import Service
+
+# Files that decide about data, such as `restore_staged.json`, are not among them: there a start says why it refuses.
+STORAGE_PLACES = (
+    "spawn.lock", "initialize.lock", "owner.lock", "services.json", "last_words.txt", "starting",
+    "last_restore.json", "clock.json", "restore_speeds.json", "archived_tables.json", "problems.json", "operations",
+    ".trusted.json", "kept.json", "cut_off", "damaged_tables", "restore_memory.json", "event_registry_db/LOG",
+    "event_registry_db/LOG.old", "event_registry_db/LOCK", "store.sock", ".installation", "previous-x",
+    ".restoring-x", ".checkpoint-x", ".past-x",
+)  # fmt: skip
+BACKUP_PLACES = (
+    ".catalogue.json", ".shared_runs.json", ".heads.json", ".installation", "backup_2020-01-01_000000.tar.gz",
+    ".upload.x.tmp", "journal/registry.json", "journal/strange", "notes.txt",
+)  # fmt: skip
+RESTORE_PLACES = ("dropped.tar.gz", "restore_memory.json", "restored")
+PLACES = [
+    *(("STORAGE_DIR", name) for name in STORAGE_PLACES),
+    *(("BACKUP_DIR", name) for name in BACKUP_PLACES),
+    *(("RESTORE_DIR", name) for name in RESTORE_PLACES),
+]
+KINDS: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "folder": lambda path: path.mkdir(),
+    "socket": lambda path: _make_socket(path),
+    "link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+def _make_socket(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+    os.close(folder)
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something strange in the place of a file; what was there is moved out of its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() or path.is_symlink():
+        path.rename(path.parent.parent / f"moved-{path.parent.name}-{path.name}")
+    KINDS[kind](path)
+
+
+def files_of(running: Service) -> Iterator[Path]:
+    for setting in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"):
+        yield from (path for path in running.folder(setting).rglob("*") if path.is_file())
+
+
+def check_it_goes_on(running: Service, name: str) -> None:
+    """List, health, create and post answer; a poll may meet a store that takes over."""
+    assert running.post("/api/events", {"type": "a", "id": name}, timeout=30).status == 201
+    assert running.get("/api/backup/list", timeout=30).status == 200
+    created = running.post("/api/backup/create", {}, timeout=60)
+    assert created.status in (200, 201), created.body
+    assert running.get("/api/health", timeout=10).status == 200
+    assert running.get("/api/health/ready", timeout=10).status == 200
+
+
+def test_locks_on_all_files_stop_neither_the_service_nor_a_start(service: Callable[..., Service]) -> None:
+    running = service(workers=1)
+    check_it_goes_on(running, "before")
+    archive = running.post("/api/backup/create", {}).json()["name"]
+    (running.folder("RESTORE_DIR") / "dropped.tar.gz").write_bytes(b"\x1f\x8b" + bytes(100))
+    with held_by_another_program(*files_of(running)):
+        check_it_goes_on(running, "locked")
+        refused = running.post(f"/api/backup/{archive}/verify", timeout=30)
+        assert (refused.status, refused.json()["code"]) == (503, "archive_unreadable")
+        assert "holds a lock on it" in refused.json()["error"]
+        protected = running.request("DELETE", f"/api/backup/{archive}", timeout=30)
+        assert (protected.status, protected.json()["code"]) == (409, "backup_protected")
+        running.stop()
+        again = service(workers=1)
+        check_it_goes_on(again, "started while locked")
+        again.stop()
+    last = service(workers=1)
+    for name in ("before", "locked", "started while locked"):
+        assert last.get(f"/api/events/{name.replace(' ', '%20')}").status == 200
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_strange_things_in_all_places_stop_neither_the_service_nor_a_start(
+    service: Callable[..., Service], kind: str
+) -> None:
+    running = service(workers=1)
+    check_it_goes_on(running, "before")
+    for setting, name in PLACES:
+        if name not in ("store.sock", "owner.lock", "event_registry_db/LOCK"):  # in use: they are tried at the start
+            put(running.folder(setting) / name, kind)
+    check_it_goes_on(running, "among them")
+    running.stop()
+    for setting, name in PLACES:
+        if not (running.folder(setting) / name).exists():
+            put(running.folder(setting) / name, kind)
+    again = service(workers=1)
+    check_it_goes_on(again, "started among them")
+    assert again.get("/api/events/before").status == 200
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("setting", "name"), PLACES)
+def test_a_strange_thing_in_one_place_stops_neither_the_service_nor_a_start(
+    service: Callable[..., Service], setting: str, name: str, kind: str
+) -> None:
+    running = service(workers=1)
+    check_it_goes_on(running, "before")
+    running.stop()
+    put(running.folder(setting) / name, kind)
+    again = service(workers=1)
+    check_it_goes_on(again, "started with it")
+    assert again.get("/api/events/before").status == 200
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["owner.lock", "spawn.lock", "initialize.lock", "store.sock"])
+def test_a_lock_on_one_file_stops_no_take_over(service: Callable[..., Service], name: str) -> None:
+    running = service(workers=1)
+    check_it_goes_on(running, "before")
+    (store,) = running.stores()
+    with held_by_another_program(*[path for path in [running.folder("STORAGE_DIR") / name] if path.is_file()]):
+        processes.kill([store])
+        processes.wait_until(lambda: store not in running.stores() and running.stores(), "no store takes over", 60)
+        running.wait_until_ready()
+        check_it_goes_on(running, "after")

@@ -1,0 +1,113 @@
+"""The watchdog names what is stuck, and ends the store if that is its committer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventvault import progress
+from eventvault.database.commit import COMMITTER
+from eventvault.store import watchdog
+from eventvault.store.process import last_words
+from eventvault.store.watchdog import Watchdog, stuck_problems
+
+
+class Ended(Exception):
+    """The process would be gone."""
+
+
+@pytest.fixture
+def ends() -> list[tuple[str, int]]:
+    return []
+
+
+def make(doublings: int, ends: list[tuple[str, int]]) -> Watchdog:
+    return Watchdog(doublings, lambda reason, count: ends.append((reason, count)))
+
+
+@pytest.fixture(autouse=True)
+def stuck_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(progress, "STUCK_SECONDS", 10.0)
+    yield
+    assert progress.current() is None
+
+
+@pytest.mark.parametrize(("doublings", "seconds"), [(0, 60), (1, 120), (2, 240), (6, 3840), (7, 3840)])
+def test_each_store_that_ended_so_gives_the_next_one_twice_as_long(
+    ends: list[tuple[str, int]], doublings: int, seconds: int
+) -> None:
+    dog = make(doublings, ends)
+    with progress.running(COMMITTER, "writes 3 appends") as activity:
+        assert activity.stepped is not None
+        activity.stepped -= seconds - 5
+        dog.look()
+        assert ends == []
+        activity.stepped -= 5
+        dog.look()
+    (reason, count), *_ = ends
+    assert reason.startswith(f"the committer made no step for {seconds} s: it writes 3 appends")
+    assert count == doublings + 1
+
+
+def test_a_store_that_lived_long_begins_the_count_anew(ends: list[tuple[str, int]]) -> None:
+    dog = make(4, ends)
+    dog._started -= watchdog.FORGET_SECONDS
+    with progress.running(COMMITTER) as activity:
+        activity.stepped = 0.0
+        dog.look()
+    assert [count for _, count in ends] == [1]
+
+
+@pytest.mark.parametrize("name", ["journal", "scheduler", "catalogue", "create_backup", "work of each second"])
+def test_what_else_is_stuck_is_named_and_ends_no_store(ends: list[tuple[str, int]], name: str) -> None:
+    with progress.running(name, "waits for the disk") as activity:
+        activity.stepped = 0.0
+        make(0, ends).look()
+        (problem,) = stuck_problems()
+    assert ends == []
+    assert (problem.code, problem.about) == ("stuck", name)
+    assert "it waits for the disk" in problem.message
+    assert stuck_problems() == []
+
+
+def test_many_of_a_kind_are_one_problem_with_the_longest(ends: list[tuple[str, int]]) -> None:
+    release, threads = threading.Event(), []
+    ready = threading.Barrier(4)
+
+    def work(age: float) -> None:
+        with progress.running("list_backups", f"has waited {age:.0f} s") as activity:
+            assert activity.stepped is not None
+            activity.stepped -= age
+            ready.wait(60)
+            release.wait(60)
+
+    for age in (20.0, 90.0, 50.0):
+        threads.append(threading.Thread(target=work, args=(age,), daemon=True))
+        threads[-1].start()
+    ready.wait(60)
+    (problem,) = stuck_problems()
+    assert "it has waited 90 s" in problem.message
+    release.set()
+    for thread in threads:
+        thread.join(60)
+
+
+@pytest.mark.parametrize("stores", [1, 2, 17])
+def test_the_count_survives_the_end_of_the_store(tmp_path: Path, stores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_words, "_open", [])
+    monkeypatch.setattr(last_words.faulthandler, "enable", lambda *_, **__: None)
+    last_words.prepare_last_words(tmp_path)
+    last_words.write_last_words("the committer made no step for 60 s", stores)
+    words = last_words.read_last_words(tmp_path)
+    assert last_words.stuck_in_a_row(words) == stores
+    assert b"the committer made no step" in words
+    for file in last_words._open:
+        file.close()
+
+
+@pytest.mark.parametrize("words", [b"", b"Fatal Python error: Bus error", b"\xff\xfe", b"x 3 stores in a row"])
+def test_other_words_count_no_store(words: bytes) -> None:
+    assert last_words.stuck_in_a_row(words) == 0
