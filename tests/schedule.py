@@ -42,5 +42,6 @@ def _runs_processes(item: pytest.Item) -> bool:
 
 
 def _rank(item: pytest.Item) -> int:
-    """The tests with a broker come first, as it takes long to start; then those with other processes."""
-    return 0 if item.get_closest_marker("kafka") else 1 if item.get_closest_marker("process") else 2
+    """The tests with a broker come first, as it takes long to start; then other processes, and long before short."""
+    marks = ("kafka", "process", "slow")
+    return next((rank for rank, mark in enumerate(marks) if item.get_closest_marker(mark)), len(marks))
