@@ -70,7 +70,6 @@ class ClientSocket:
         connection.setblocking(False)
         self.request: Any = None
         self.is_broken = False
-        self.transferred = 0
         self._socket = connection
         self._waits = waits
         self._timeout: float | None = None
@@ -88,7 +87,6 @@ class ClientSocket:
         self._allowance = allowance
         self._patient = patient
         self.request = None
-        self.transferred = 0
 
     def take_ahead(self) -> bytes:
         """Return what was received already and not read by `recv`."""
@@ -117,13 +115,11 @@ class ClientSocket:
         while (data := self.receive_now(size)) is None:
             self._wait_to_receive()
         self._allowance = min(self._allowance + len(data) / MIN_BODY_RATE, MAX_SILENCE_SECONDS)
-        self.transferred += len(data)
         return data
 
     def sendall(self, data: bytes) -> None:
         """Send all. Raises BrokenPipeError if the client takes nothing."""
         rest = memoryview(data)
-        self.transferred += len(data)
         while rest:
             try:
                 rest = rest[self._socket.send(rest) :]

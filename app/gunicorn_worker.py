@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import selectors
 import socket
 import threading
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -54,8 +56,8 @@ LONG_BODY_THREADS = 8
 _READ_BYTES = 16 * 1024
 _SCAN_SECONDS = 0.25
 _TRIM_SECONDS = 5.0
-_TRIM_BYTES = 2**20
-"""A request that moves more leaves memory behind that is worth returning to the system."""
+_TRIM_BYTES = 32 * 2**20
+"""How much more memory than before is worth a look whether some of it can be returned to the system."""
 
 
 class Lane:
@@ -96,8 +98,8 @@ class Worker(ThreadWorker):
         self._lane_of: dict[Connection, Lane] = {}
         """The lane of each connection whose request runs."""
         self._next_scan = 0.0
-        self._is_trim_due = False
         self._next_trim = 0.0
+        self._least_resident = 2**63
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
@@ -141,7 +143,6 @@ class Worker(ThreadWorker):
         lane = self._lane_of.pop(conn)
         lane.running -= 1
         self._run_waiting(lane)
-        self._is_trim_due |= conn.sock.transferred > _TRIM_BYTES
         if conn.sock.is_broken:
             self._close(conn)
         elif fs.exception(0) is None and fs.result(0):  # it has ended
@@ -286,9 +287,14 @@ class Worker(ThreadWorker):
 
     def _trim(self, now: float) -> None:
         """Return freed memory to the system: the C library keeps what large answers took."""
-        if self._is_trim_due and now >= self._next_trim:
-            self._is_trim_due, self._next_trim = False, now + _TRIM_SECONDS
-            threading.Thread(target=_malloc_trim, args=(0,), daemon=True, name="trim").start()
+        if now < self._next_trim:
+            return
+        self._next_trim = now + _TRIM_SECONDS
+        with suppress(OSError, RuntimeError):  # no descriptor or no thread is free: later, then
+            resident = _resident_bytes()
+            self._least_resident = min(self._least_resident, resident)
+            if resident > self._least_resident + _TRIM_BYTES:
+                threading.Thread(target=_malloc_trim, args=(0,), daemon=True, name="trim").start()
 
 
 _TOO_BUSY = (
@@ -307,6 +313,12 @@ _HEAD_TOO_LARGE = (
     431, "Request Header Fields Too Large", "headers_too_large", "the request line and headers are too large",
     "send fewer or shorter headers",
 )  # fmt: skip
+
+
+def _resident_bytes() -> int:
+    """Return how much memory this process has in use, without files; see proc(5), statm."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _find_malloc_trim() -> Callable[[int], object]:
