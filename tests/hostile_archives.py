@@ -160,7 +160,11 @@ def _tars() -> Iterator[Kind]:
             lambda kind=kind: _tar(entry("x", 2**31, type=kind).tobuf() + _real()),
         )
     yield Kind("two databases", lambda: _tar(_real(files=placed("b/", test_any_tar.DATABASE))))
-    yield Kind("CURRENT in very many folders", lambda: _tar(_real(files={f"{n}/CURRENT": b"" for n in range(1001)})))
+    yield Kind(
+        "CURRENT in very many folders",
+        lambda: _tar(_real(files={f"{n}/CURRENT": b"" for n in range(1001)})),
+        slow=True,
+    )
     yield Kind(
         "very many names", lambda: _tar(b"".join(entry(f"{n}").tobuf() for n in range(100_001)) + _real()), slow=True
     )
