@@ -114,6 +114,17 @@ def test_files_in_backups_are_named_in_health_and_all_else_goes_on(live: Setting
         assert problems(service) == {}
 
 
+def test_what_a_list_leaves_out_is_in_the_next_answer_of_health(live: Settings) -> None:
+    with running_service(live) as service:
+        for name in list(ODD_NAMES)[:3]:
+            assert "backup_name_invalid" not in problems(service)
+            path_of(live.backup_dir, name).write_bytes(b"x")
+            service.list_backups()
+            assert "backup_name_invalid" in problems(service)
+            path_of(live.backup_dir, name).unlink()
+            service.list_backups()
+
+
 def test_files_and_folders_among_our_own_hinder_nothing(live: Settings) -> None:
     odd = b"\xe4 1-2.jsonl.gz"
     with running_service(live) as service:

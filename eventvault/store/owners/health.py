@@ -101,6 +101,8 @@ class HealthOwner(Health):
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
         self.totals = TotalsKeeper(catalogue)
+        self._catalogue = catalogue
+        self._refused_names: list[str] = []
         self._shared = shared
         self._now = now
         self._examined = SharedAnswer("health", lambda: _examine(self), now)
@@ -119,6 +121,9 @@ class HealthOwner(Health):
         if state != self._state:  # what a start or a restore noted is read again
             self._state = state
             self._examined.invalidate()
+        if self._catalogue.refused_names != self._refused_names:  # a list met a file that it leaves out
+            self._refused_names = self._catalogue.refused_names
+            self.invalidate()
         examined = self._examined.get(max_age=self._shared, patience=deadline - time.monotonic())
         return _describe(self, examined or _Examined(self.state()), self._stuck())
 
