@@ -438,6 +438,11 @@ PROBLEMS: dict[str, ErrorCode] = {
         "The store opens the database, for longer than a second.", "the store is starting: it opens the database",
         "Wait: requests are answered once it is open.",
     ),
+    "stuck": ErrorCode(
+        "A part of the store made no step for ten seconds, or a disk does not answer.",
+        "the journal made no step for 12 s: it waits for /data/backups",
+        "Check the disk that the message names. A store that writes nothing for a minute is replaced by itself.",
+    ),
     "trust_damaged": ErrorCode(
         "The list of [what you trust](trust.md) was damaged.", "/data/storage/.trusted.json was damaged",
         "Trust the keys and archives again, then remove the file that ends in `.damaged`.",

@@ -1,0 +1,317 @@
+"""The states of a service: each is brought about on a copy of the same installation, with a store process in it.
+
+The application runs in the test process, as in a gunicorn worker; it reaches the store over the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from app import create_app
+from eventvault.errors import EventVaultError
+from eventvault.settings import Settings, load
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc.client import StoreClient
+from tests import processes
+from tests.clock_shim import SettableClock
+from tests.mounts import read_only, tiny_disk
+from tests.restoring import drafts, flip, make_archive
+from tests.states.verbs import Surface
+from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_until_gone
+
+QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
+HELD = [sys.executable, "-m", "tests.states.held_chores", "prepare_restore", "--"]
+"""A store whose restores stop before they begin."""
+AWAY_SECONDS = 0.1
+"""How long requests wait for a store that never comes."""
+EVENTS = 8
+TEN_DAYS = 10 * 86_400
+
+
+@dataclass
+class Installation:
+    """Three folders with events, two archives, a journal and a previous database, and how they came about."""
+
+    folder: Path
+    backup: str
+    upload: bytes
+
+    def copy(self, target: Path, **more: str) -> Settings:
+        """Copy it; a folder that is there already, as a mount point, is filled. more: settings."""
+        for name in ("storage", "backups", "restore"):
+            shutil.copytree(self.folder / name, target / name, dirs_exist_ok=True)
+        return settings_in(target, **more)
+
+
+def settings_in(folder: Path, **more: str) -> Settings:
+    return load({**folders_beneath(folder), **QUIET, **more})
+
+
+def make_installation(folder: Path) -> Installation:
+    settings = settings_in(folder)
+    with running_service(settings) as service:
+        service.append(drafts(EVENTS))
+        backup = service.create_backup("first").backup.name
+        service.append(drafts(2, "replaced"))
+        service.restore(backup)
+        service.create_backup("second")
+        assert service.journal.flush()
+    settings.restore_dir.mkdir(exist_ok=True)
+    (settings.storage_dir / "owner.lock").touch()
+    foreign = make_archive(folder / "elsewhere.tar.gz", "elsewhere")
+    return Installation(folder, backup, foreign.read_bytes())
+
+
+@dataclass
+class Given:
+    """What a state is made of. folder: of this test."""
+
+    installation: Installation
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def copy(self, **more: str) -> Settings:
+        return self.installation.copy(self.folder, **more)
+
+
+State = Callable[[Given], AbstractContextManager[Surface]]
+STATES: dict[str, State] = {}
+NEEDS_ROOT = {"disk full", "inodes out", "read-only storage"}
+
+
+def state(name: str) -> Callable[[Callable[[Given], Iterator[Surface]]], State]:
+    def enter(function: Callable[[Given], Iterator[Surface]]) -> State:
+        STATES[name] = contextmanager(function)
+        return STATES[name]
+
+    return enter
+
+
+@contextmanager
+def served(
+    given: Given, settings: Settings, command: Sequence[str] = STORE_COMMAND, *, patience: float = 15.0
+) -> Iterator[tuple[Surface, StoreClient]]:
+    """A store process, which starts with the first request, and the application in front of it."""
+    spawner = Spawner(settings, command, service=f"states-{secrets.token_hex(4)}")
+    client = StoreClient.over(spawner)
+    client._patience = patience
+    app = create_app(settings, client)
+    try:
+        yield Surface(app, given.installation.backup, given.installation.upload), client
+    finally:
+        hello = spawner.hello()
+        client.close()
+        spawner.end("", kill_hung=True)
+        if hello is not None:
+            wait_until_gone(hello.pid)
+
+
+def started(client: StoreClient, *states: str) -> dict[str, Any]:
+    """Wait until the store is in one of these states; returns its status."""
+    status: dict[str, Any] = {}
+
+    def is_there() -> bool:
+        nonlocal status
+        with suppress(EventVaultError):
+            status = client.status()
+            return status["store"]["state"] in states
+        return False
+
+    client.ensure()
+    processes.wait_until(is_there, f"the store is not {states}")
+    return status
+
+
+def wait_for_problem(client: StoreClient, code: str) -> None:
+    processes.wait_until(
+        lambda: code in [problem["code"] for problem in client.status()["problems"]], f"health does not say {code}"
+    )
+
+
+def shorten_waits(given: Given) -> None:
+    """Let requests and commands wait less for a store; how long they wait is not what the table is about."""
+    given.monkeypatch.setattr("app.streaming._RETRY_SECONDS", AWAY_SECONDS)
+    given.monkeypatch.setattr("app.cli.problems._START_SECONDS", AWAY_SECONDS)
+    given.monkeypatch.setattr("eventvault.store.rpc.client.PATIENCE_SECONDS", AWAY_SECONDS)
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and processes.parent(int(folder.name)) == parent:
+                found.append(int(folder.name))
+    return found
+
+
+def wait_until_journaled(client: StoreClient) -> None:
+    """Wait until the journal has looked at its folder, and so does nothing there any more."""
+    started(client, "serving")
+    processes.wait_until(lambda: client.status()["journal"]["lastSequence"] == EVENTS, "the journal does not begin")
+
+
+@state("fresh")
+def fresh(given: Given) -> Iterator[Surface]:
+    with served(given, settings_in(given.folder)) as (surface, client):
+        started(client, "serving")
+        yield surface
+
+
+@state("running")
+def running(given: Given) -> Iterator[Surface]:
+    with served(given, given.copy()) as (surface, client):
+        started(client, "serving")
+        yield surface
+
+
+@state("restore staged")
+def restore_staged(given: Given) -> Iterator[Surface]:
+    with served(given, given.copy()) as (surface, client):
+        client.restore(surface.backup, staged=True)
+        yield surface
+
+
+@state("restoring")
+def restoring(given: Given) -> Iterator[Surface]:
+    """A start that restores what lies in `restore/`."""
+    settings = given.copy()
+    shorten_waits(given)
+    make_archive(settings.restore_dir / "dropped.tar.gz", "dropped")
+    with served(given, settings, HELD) as (surface, client):
+        started(client, "restoring")
+        yield surface
+
+
+@state("replaying")
+def replaying(given: Given) -> Iterator[Surface]:
+    """A restore on request, of an archive that is not proven."""
+    settings = given.copy()
+    make_archive(settings.backup_dir / "elsewhere.tar.gz", "elsewhere")
+
+    def restore() -> None:
+        with suppress(EventVaultError):
+            client.restore("elsewhere.tar.gz")
+
+    with served(given, settings, HELD) as (surface, client):
+        started(client, "serving")
+        request = Thread(target=restore)
+        request.start()
+        processes.wait_until(lambda: client.status()["jobs"]["restore"]["running"], "no restore is running")
+        yield surface
+        for chore in children(int(client.status()["store"]["pid"])):
+            os.kill(chore, signal.SIGCONT)
+        request.join(30)
+
+
+@state("store away")
+def store_away(given: Given) -> Iterator[Surface]:
+    """No store can be started."""
+    settings = given.copy()
+    shorten_waits(given)
+    with served(given, settings, ["false"], patience=AWAY_SECONDS) as (surface, _):
+        yield surface
+
+
+@state("clock ahead")
+def clock_ahead(given: Given) -> Iterator[Surface]:
+    clock = SettableClock(given.folder)
+    for name, value in clock.environment.items():
+        given.monkeypatch.setenv(name, value)
+    with served(given, given.copy()) as (surface, client):
+        started(client, "serving")
+        clock.set_offset(TEN_DAYS)
+        wait_for_problem(client, "clock_ahead")
+        yield surface
+
+
+def fill_bytes(folder: Path) -> None:
+    with (folder / "filler").open("ab", buffering=0) as file, suppress(OSError):
+        for size in (2**20, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+def fill_inodes(folder: Path) -> None:
+    with suppress(OSError):
+        for number in range(10**6):
+            (folder / f"filler-{number}").touch()
+
+
+def full(given: Given, fill: Callable[[Path], None], inodes: int) -> Iterator[Surface]:
+    with tiny_disk(given.folder / "storage", 64, inodes=inodes) as storage:
+        settings = given.copy()
+        with served(given, settings) as (surface, client):
+            store = int(started(client, "serving")["store"]["pid"])
+            fill(storage)
+            os.kill(store, signal.SIGKILL)
+            wait_until_gone(store)
+            fill(storage)
+            started(client, "read_only")
+            yield surface
+
+
+@state("disk full")
+def disk_full(given: Given) -> Iterator[Surface]:
+    return full(given, fill_bytes, 0)
+
+
+@state("inodes out")
+def inodes_out(given: Given) -> Iterator[Surface]:
+    return full(given, fill_inodes, 120)
+
+
+@state("read-only storage")
+def read_only_storage(given: Given) -> Iterator[Surface]:
+    settings = given.copy()
+    with read_only(settings.storage_dir), served(given, settings) as (surface, client):
+        started(client, "read_only")
+        yield surface
+
+
+@state("database damaged")
+def database_damaged(given: Given) -> Iterator[Surface]:
+    settings = given.copy()
+    (manifest,) = settings.database.glob("MANIFEST-*")
+    flip(manifest, 20)
+    with served(given, settings) as (surface, client):
+        started(client, "failed")
+        yield surface
+
+
+@state("backups changed")
+def backups_changed(given: Given) -> Iterator[Surface]:
+    """BACKUP_DIR is that of another installation."""
+    settings = given.copy(JOURNAL_INTERVAL="3600000")  # the journal would make the folder again in between
+    other = make_installation(given.folder / "other")
+    with served(given, settings) as (surface, client):
+        wait_until_journaled(client)
+        settings.backup_dir.rename(given.folder / "own")
+        (other.folder / "backups").rename(settings.backup_dir)
+        wait_for_problem(client, "backups_changed")
+        yield surface
+
+
+@state("journal behind")
+def journal_behind(given: Given) -> Iterator[Surface]:
+    settings = given.copy()
+    with served(given, settings) as (surface, client):
+        started(client, "serving")
+        journal = settings.backup_dir / "journal"
+        journal.rename(given.folder / "journal")
+        journal.write_bytes(b"")
+        client.append(drafts(1, "unwritten"))
+        wait_for_problem(client, "journal_failed")
+        yield surface

@@ -1,0 +1,158 @@
+"""Every verb of the API and of the command line, each with a request that a service in good order carries out.
+
+They are run in this order, those that change much last. Of each the answer is a cell: the status, and the code of an
+error. `docs/errors.md` shows the cells of all states.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from eventvault import clock
+
+
+@dataclass
+class Surface:
+    """A service in some state, as its users reach it.
+
+    backup: the name of an archive that the verbs are about. upload: the bytes of one of another installation.
+    """
+
+    app: Flask
+    backup: str
+    upload: bytes
+    posted: int = field(default=0)
+
+    @property
+    def web(self) -> FlaskClient:
+        return self.app.test_client()
+
+    def command(self, *arguments: str) -> str:
+        """Run a command with `--json`, and return its cell: the exit status, and the code of an error."""
+        done = self.app.test_cli_runner().invoke(args=[*arguments, "--json"])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        code = orjson.loads(done.stdout).get("code", "") if done.exit_code else ""
+        return f"{done.exit_code} {code}".strip()
+
+
+Verb = Callable[[Surface], TestResponse | str]
+
+
+def http(method: str, path: str, body: Any = None) -> Verb:
+    """A request; {backup} in the path or the body stands for the archive's name."""
+
+    def send(surface: Surface) -> TestResponse:
+        content = None if body is None else orjson.dumps(body).replace(b"{backup}", surface.backup.encode())
+        address = path.replace("{backup}", surface.backup)
+        return surface.web.open(address, method=method, data=content, content_type="application/json")
+
+    return send
+
+
+def get(path: str) -> Verb:
+    return http("GET", path)
+
+
+def post(path: str, body: Any = None) -> Verb:
+    return http("POST", path, body)
+
+
+def command(*arguments: str) -> Verb:
+    return lambda surface: surface.command(*arguments)
+
+
+def _post_event(surface: Surface) -> TestResponse:
+    surface.posted += 1
+    return surface.web.post("/api/events", json={"type": "posted", "id": f"posted-{surface.posted}"})
+
+
+def _upload(surface: Surface) -> TestResponse:
+    return surface.web.post("/api/backup/upload?name=uploaded.tar.gz", data=io.BytesIO(surface.upload))
+
+
+def _get_as_of_now(surface: Surface) -> TestResponse:
+    return surface.web.get(f"/api/events?asOf={clock.format_microseconds(clock.now())}")
+
+
+RESTORE = "POST /api/backup/restore"
+READS: dict[str, Verb] = {
+    "GET /api/health/live": get("/api/health/live"),
+    "GET /api/health/ready": get("/api/health/ready"),
+    "GET /api/health": get("/api/health"),
+    "GET /metrics": get("/metrics"),
+    "GET /api/events": get("/api/events?limit=5"),
+    "GET /api/events/<event_id>": get("/api/events/live-0"),
+    "GET /api/events/export": get("/api/events/export"),
+    "GET /api/events (asOf)": _get_as_of_now,
+    "GET /api/backup/list": get("/api/backup/list"),
+    "GET /api/backup/export-metadata": get("/api/backup/export-metadata"),
+    "GET /api/backup/timeline": get("/api/backup/timeline"),
+    "GET /api/backup/undo": get("/api/backup/undo"),
+    "GET /api/backup/<name>": get("/api/backup/{backup}"),
+    "GET /api/backup/<name>/download": get("/api/backup/{backup}/download"),
+    "GET /api/backup/diff": get("/api/backup/diff?from=2&to=4"),
+    f"{RESTORE} (dryRun)": post("/api/backup/restore", {"sequence": 3, "dryRun": True}),
+    f"{RESTORE} (into export)": post("/api/backup/restore", {"sequence": 3, "into": "export"}),
+    "flask problems list": command("problems", "list"),
+    "flask backup trust --list": command("backup", "trust", "--list"),
+}
+CHANGES: dict[str, Verb] = {
+    "POST /api/events": _post_event,
+    "POST /api/backup/create": post("/api/backup/create"),
+    "POST /api/backup/<name>/verify": post("/api/backup/{backup}/verify"),
+    "PUT /api/backup/<name>/pin": http("PUT", "/api/backup/{backup}/pin"),
+    "DELETE /api/backup/<name>/pin": http("DELETE", "/api/backup/{backup}/pin"),
+    "POST /api/backup/upload": _upload,
+    f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
+    "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
+    "flask backup trust": command("backup", "trust", "a" * 64),
+    "flask backup trust --remove": command("backup", "trust", "--remove", "a" * 16),
+    "flask backup recover": command("backup", "recover", "--yes"),
+    f"{RESTORE} (apply restart)": post("/api/backup/restore", {"backupName": "{backup}", "apply": "restart"}),
+    RESTORE: post("/api/backup/restore", {"backupName": "{backup}"}),
+    "POST /api/backup/undo": post("/api/backup/undo"),
+    f"{RESTORE} (sequence)": post("/api/backup/restore", {"sequence": 3}),
+    "DELETE /api/backup/<name>": http("DELETE", "/api/backup/{backup}"),
+    "flask backup trust --renew": command("backup", "trust", "--renew", "--yes"),
+    "flask problems accept": command("problems", "accept", "backups_changed", "--yes"),
+    "POST /api/problems/<code>/accept": post("/api/problems/rolled_back/accept"),
+}
+VERBS = READS | CHANGES
+WITHOUT_STATE = {"GET /", "GET /openapi.json", "GET /docs", "GET /docs/static/<filename>"}
+"""They answer from the program alone."""
+
+
+def cell_of(answer: TestResponse | str) -> str:
+    """Return the status, and the code of an error."""
+    if isinstance(answer, str):
+        return answer
+    body = answer.get_data()  # to the end of what is streamed
+    answer.close()
+    if answer.status_code < 400:
+        return str(answer.status_code)
+    return f"{answer.status_code} {orjson.loads(body)['code']}"
+
+
+def routes(app: Flask) -> Iterator[str]:
+    """Every verb that the API has."""
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"<\1>", rule.rule)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            yield f"{method} {path}"
+
+
+def commands(app: Flask) -> Iterator[str]:
+    """Every command of the service."""
+    for group in ("backup", "problems"):
+        for name in app.cli.commands[group].commands:  # type: ignore[attr-defined]
+            yield f"flask {group} {name}"
