@@ -13,6 +13,7 @@ import pytest
 
 from eventvault import chores
 from eventvault.backup_manager import BackupManager
+from eventvault.backups import installation_folder
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings, load
 from eventvault.store.process import lifeline
@@ -26,7 +27,8 @@ STORE_COMMAND = [sys.executable, "-m", "app.store"]
 
 @contextmanager
 def running_service(settings: Settings, *, service_starts: bool = True) -> Iterator[StoreService]:
-    """A StoreService in this process, without scheduler and Kafka."""
+    """A StoreService in this process, without scheduler and Kafka. It remembers nothing of an earlier one."""
+    installation_folder._confirmed.clear()
     service = StoreService(settings, service_starts=service_starts, with_kafka=False, health_shared=0.0)
     service.initialize()
     try:

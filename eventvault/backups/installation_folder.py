@@ -36,6 +36,10 @@ _binding = Turn("check of BACKUP_DIR")
 """Held while the files are written: a backup and the journal may do so at the same time."""
 
 
+_confirmed: dict[Path, tuple[int, int]] = {}
+"""BACKUP_DIR → its device and inode when this process found its id there last."""
+
+
 class _FolderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """folder: the id of BACKUP_DIR; empty in STORAGE_DIR while none could be written yet. device: its `st_dev`."""
 
@@ -52,9 +56,11 @@ def check_folder(settings: Settings) -> None:
     noted now; NoSpace.
     """
     try:
+        examined = _identity(settings.backup_dir)
         reason = _find_change(settings)
         if reason is None:
             _bind_if_needed(settings)
+            _confirm(settings.backup_dir, examined)
     except OSError as error:
         raise as_answer(f"examining BACKUP_DIR {settings.backup_dir}", error, BackupsUnavailable) from error
     if reason is not None:
@@ -108,6 +114,7 @@ class FolderSource:
     def accept(self, problem: Problem) -> None:
         """Bind this installation to BACKUP_DIR as it is now. Raises OSError, NoSpace or BackupsChanged."""
         load_keys(self._settings)
+        _confirmed.pop(self._settings.backup_dir, None)
         _bind(self._settings, accepted=True)
         self._on_accepted()
 
@@ -142,13 +149,25 @@ def _differs(settings: Settings, bound: _FolderFile | None) -> str | None:
     if bound is not None and present is not None:
         same = present.folder == bound.folder
         return None if same else f"{backups} is another folder than the one that this installation wrote to"
-    if _has_signs(settings):
+    if not _is_replaced(backups) and _has_signs(settings, bound):
         return None
     return f"{backups} has nothing of this installation, which has an event database in {settings.storage_dir}"
 
 
-def _has_signs(settings: Settings) -> bool:
-    """Return True if BACKUP_DIR has the id, the key or an archive of this installation, or the id is not known."""
+def _is_replaced(backups: Path) -> bool:
+    """Whether this process saw the id in another folder of this name.
+
+    Then what is ours in this one is no sign: a write that began before the disk went may have ended in it.
+    """
+    confirmed = _confirmed.get(backups)
+    return confirmed is not None and _identity(backups) != confirmed
+
+
+def _has_signs(settings: Settings, bound: _FolderFile | None) -> bool:
+    """Return True if BACKUP_DIR has the id, the key or an archive of this installation, or the id is not known.
+
+    Of an installation that was never bound, such as one of EventVault 0.1.0, the journal is a sign too.
+    """
     ours = installation_id.peek_id(settings.storage_dir)
     if ours is None or installation_id.peek_id(settings.backup_dir) == ours:
         return True
@@ -156,7 +175,7 @@ def _has_signs(settings: Settings) -> bool:
         stored, beside_archives = load_keys(settings)
         if stored and beside_archives and hmac.compare_digest(stored, beside_archives):
             return True
-    if installation_id.read_from_journal(settings.backup_dir) == ours:
+    if bound is None and installation_id.read_from_journal(settings.backup_dir) == ours:
         return True
     status = settings.backup_dir.stat()
     return _has_archive_of(settings.backup_dir, (status.st_dev, status.st_ino, status.st_mtime_ns), ours)
@@ -219,6 +238,8 @@ def _make_marked(backups: Path, folder: str) -> str:
     present = _read(backups)
     if present is not None:
         return present.folder
+    if _is_replaced(backups):
+        raise BackupsChanged(f"{backups} was replaced by another folder", hint=_HINT)
     _write(backups, _FolderFile(1, folder))
     return folder
 
@@ -236,6 +257,22 @@ def _read(folder: Path, *, quarantine: bool = True) -> _FolderFile | None:
 def _write(folder: Path, content: _FolderFile) -> None:
     make_folder(folder)
     small_files.write(folder / data_folders.INSTALLATION_FOLDER, content)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of a folder, None if there is none. Raises OSError."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _confirm(backups: Path, examined: tuple[int, int] | None) -> None:
+    """Note the folder that has the id. examined: the one before it was compared; None: it was made since."""
+    present = _identity(backups)
+    if present is not None and examined in (None, present):
+        _confirmed[backups] = present
 
 
 def _device(folder: Path) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from eventvault import data_folders
+from eventvault.backups import installation_folder
 from eventvault.backups.installation_folder import check_folder
 from eventvault.errors import BackupsChanged, NothingToAccept
 from eventvault.settings import Settings
@@ -99,6 +100,57 @@ def test_nothing_is_written_while_the_disk_is_away_and_all_goes_on_once_it_is_ba
     assert service.status()["problems"] == []
     assert service.journal.status()["lastSequence"] == 6
     assert service.create_backup().backup.events == 6
+
+
+def test_a_write_that_ended_after_the_disk_went_does_not_make_the_folder_beneath_ours(
+    service: StoreService, quick: Settings
+) -> None:
+    written = (".installation.key", ".installation.json", "journal")
+    unmount(quick)
+    for name in written:
+        copy = shutil.copytree if name == "journal" else shutil.copy2
+        copy(away(quick) / name, quick.backup_dir / name)  # type: ignore[operator]
+    archive = next(away(quick).glob("*.tar.gz"))
+    shutil.copy2(archive, quick.backup_dir)
+
+    for refused in refusals(service, archive.name):
+        with pytest.raises(BackupsChanged):
+            refused()
+    assert codes(service) == ["backups_changed"]
+    assert not (quick.backup_dir / data_folders.INSTALLATION_FOLDER).exists()
+    mount_again(quick)
+    assert codes(service) == []
+
+
+def test_a_segment_alone_does_not_make_the_folder_beneath_ours_after_a_start(
+    service: StoreService, quick: Settings
+) -> None:
+    service.stop()
+    service.bus.close()
+    unmount(quick)
+    shutil.copytree(away(quick) / "journal", quick.backup_dir / "journal")
+    with running_service(quick) as started:
+        assert codes(started) == ["backups_changed"]
+
+
+@pytest.mark.parametrize("replaced_before", ["_bind_if_needed", "_make_marked", "_confirm"])
+def test_a_disk_that_goes_while_the_folder_is_compared_is_noticed(
+    service: StoreService, quick: Settings, replaced_before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (quick.backup_dir / data_folders.INSTALLATION_FOLDER).unlink()  # so that it has to be bound again
+    step = getattr(installation_folder, replaced_before)
+
+    def replace_folder_first(*arguments: object) -> object:
+        monkeypatch.undo()
+        unmount(quick)
+        return step(*arguments)
+
+    monkeypatch.setattr(installation_folder, replaced_before, replace_folder_first)
+    with suppress(BackupsChanged):
+        check_folder(quick)
+    with pytest.raises(BackupsChanged):
+        check_folder(quick)
+    assert files_in(quick.backup_dir) == []
 
 
 def test_a_start_with_the_disk_away_serves_and_writes_nothing_there(quick: Settings, service: StoreService) -> None:
