@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tests import processes
 from tests.restoring import make_database
@@ -40,14 +41,17 @@ def test_a_lock_that_is_held_names_the_holder_and_the_service_goes_on_once_it_is
         inode = (database / "LOCK").stat().st_ino
         running = service(workers=1, wait=False)
 
-        def degraded() -> bool:
+        def health() -> Any:
             with suppress(OSError):
-                return bool(running.get("/api/health").json()["status"] == "degraded")
-            return False
+                return running.get("/api/health").json()
+            return {"problems": []}
 
-        processes.wait_until(degraded, "health is not degraded", 60)
-        (problem,) = running.get("/api/health").json()["problems"]
-        assert problem["code"] == "database_locked"
+        def is_named() -> bool:
+            return [problem["code"] for problem in health()["problems"]] == ["database_locked"]
+
+        processes.wait_until(is_named, "health does not name the lock", 60)
+        assert health()["status"] == "degraded"
+        (problem,) = health()["problems"]
         assert str(holder.pid) in problem["message"]
         reply = running.post("/api/events", {"type": "t"})
         assert (reply.status, reply.json()["code"]) == (503, "database_locked")

@@ -34,7 +34,7 @@ def test_an_upload_is_listed_downloaded_and_restored(running: Service, tmp_path:
     entry = reply.json()["backup"]
     assert (entry["name"], entry["origin"], entry["label"]) == ("theirs.tar.gz", "uploaded", "theirs")
     assert (entry["events"], entry["size"]) == (3, len(content))
-    assert entry["verified"]
+    assert (entry["proven"], entry["verified"], entry["checked"]) == (False, None, None)  # before its records are read
     assert running.get("/api/backup/theirs.tar.gz/download").body == content
     assert running.post("/api/backup/restore", {"backupName": "theirs.tar.gz"}).json()["events"] == 3
 

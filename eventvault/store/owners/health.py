@@ -117,8 +117,9 @@ class HealthOwner(Health):
         deadline = time.monotonic() + WAIT_SECONDS
         self.await_start(STARTING_SECONDS)
         registry = self.bus.registry
-        state = (self.state(), registry.identity.generation if registry is not None else None)
-        if state != self._state:  # what a start or a restore noted is read again
+        generation = registry.identity.generation if registry is not None else None
+        state = (self.state(), generation, self.kafka.stopped_problems())
+        if state != self._state:  # what a start or a restore noted is read again, and what waits for a decision
             self._state = state
             self._examined.invalidate()
         if self._catalogue.refused_names != self._refused_names:  # a list met a file that it leaves out
