@@ -20,8 +20,8 @@ TABLE = PROJECT / "tests" / "states" / "answers.csv"
 STATES = {
     "In service": ("fresh", "running", "restore staged", "restoring", "replaying"),
     "Something in the way": ("store away", "clock ahead"),
-    "The disk of STORAGE_DIR": ("disk full", "inodes out", "read-only storage", "database damaged"),
-    "BACKUP_DIR": ("backups changed", "journal behind"),
+    "The disk of STORAGE_DIR": ("disk full", "inodes out", "read-only storage", "database damaged", "rolled back"),
+    "BACKUP_DIR": ("backups changed", "backups unmounted", "journal behind"),
 }
 """The states, in the order of the page."""
 

@@ -10,8 +10,9 @@ import secrets
 import shutil
 import signal
 import sys
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 
 from app import create_app
+from eventvault.database.opening import open_checked
+from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.settings import Settings, load
 from eventvault.store.process.spawn import Spawner
@@ -301,6 +304,33 @@ def backups_changed(given: Given) -> Iterator[Surface]:
         settings.backup_dir.rename(given.folder / "own")
         (other.folder / "backups").rename(settings.backup_dir)
         wait_for_problem(client, "backups_changed")
+        yield surface
+
+
+@state("backups unmounted")
+def backups_unmounted(given: Given) -> Iterator[Surface]:
+    """BACKUP_DIR is the empty folder beneath the disk that was mounted there."""
+    settings = given.copy()
+    with served(given, settings) as (surface, client):
+        wait_until_journaled(client)
+        settings.backup_dir.rename(given.folder / "disk")
+        settings.backup_dir.mkdir(exist_ok=True)
+        wait_for_problem(client, "backups_changed")
+        yield surface
+
+
+@state("rolled back")
+def rolled_back(given: Given) -> Iterator[Surface]:
+    """A copy of the database from before the newest events was put back, after it had gone on elsewhere."""
+    settings = given.copy()
+    shutil.rmtree(settings.database)
+    with tarfile.open(settings.backup_dir / given.installation.backup) as archive:
+        archive.extractall(settings.storage_dir, filter="data")
+    with closing(open_checked(settings.database)) as db:
+        EventRegistry(db, settings.database).append([AppendBatch(drafts(1, "elsewhere"), b"12345678")])
+    with served(given, settings) as (surface, client):
+        started(client, "serving")
+        wait_for_problem(client, "rolled_back")
         yield surface
 
 
