@@ -6,6 +6,7 @@ The application runs in the test process, as in a gunicorn worker; it reaches th
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -292,6 +293,44 @@ def database_damaged(given: Given) -> Iterator[Surface]:
     with served(given, settings) as (surface, client):
         started(client, "failed")
         yield surface
+
+
+@state("no descriptors")
+def no_descriptors(given: Given) -> Iterator[Surface]:
+    """The store can open nothing more. It has served reads before, so LevelDB has its tables open."""
+    with served(given, given.copy()) as (surface, client):
+        wait_until_journaled(client)
+        assert surface.web.get("/api/events/export").get_data()
+        store = int(client.status()["store"]["pid"])
+        with without_free_descriptor(store):
+            yield surface
+
+
+@contextmanager
+def without_free_descriptor(pid: int) -> Iterator[None]:
+    """Lower the limit of a store to the descriptors that it uses all the time."""
+    processes.wait_until(lambda: len(sockets_of(pid)) == 2, "it has more than its listener and one client")
+    lasting = set.intersection(*(descriptors(pid) for _ in range(50)))
+    first_free = next(number for number in range(len(lasting) + 1) if number not in lasting)
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def descriptors(pid: int) -> set[int]:
+    return {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def sockets_of(pid: int) -> list[Path]:
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if str(each.readlink()).startswith("socket:"):
+                found.append(each)
+    return found
 
 
 @state("backups changed")
