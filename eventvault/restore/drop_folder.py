@@ -23,7 +23,7 @@ from eventvault import clock, data_folders, small_files
 from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.backups.installation_folder import check_folder
-from eventvault.errors import ArchiveUnreadable, EventVaultError, NoSpace
+from eventvault.errors import ArchiveAlien, ArchiveIncomplete, ArchiveUnreadable, EventVaultError, NoSpace
 from eventvault.files import FileIdentity, folder_mark, make_folder, mark_folder, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.problems import Problem
@@ -53,7 +53,8 @@ class DroppedFile(msgspec.Struct, frozen=True):
     """A file in `restore/`, recognised by its content. It is JSON on disk.
 
     modified, changed: mtime and ctime in ns; changed is 0 if it is not compared. EventVault 0.1.0 knows a file by these
-    and its name and size. sha256: of the content; empty in what 0.1.0 wrote, and of a file that cannot be read.
+    and its name and size. sha256: of the content; empty in what 0.1.0 wrote, and of a file that cannot be read or is no
+    archive: a large one would delay the start.
     unchanged: as long as the file has this identity, it has that content and need not be read.
     """
 
@@ -69,10 +70,10 @@ class DroppedFile(msgspec.Struct, frozen=True):
         """Read the file as it is now, in pieces. Raises OSError."""
         with open_file(path) as file:
             before = os.fstat(file.fileno())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest() if _may_be_archive(path) else ""
             after = os.fstat(file.fileno())
         identity = FileIdentity.of(before, with_ctime=True)
-        settled = time.time_ns() - before.st_ctime_ns > SETTLED_NS
+        settled = sha256 and time.time_ns() - before.st_ctime_ns > SETTLED_NS
         unchanged = identity if settled and identity == FileIdentity.of(after, with_ctime=True) else None
         return cls(path.name, before.st_size, before.st_mtime_ns, before.st_ctime_ns, sha256, unchanged)
 
@@ -349,6 +350,17 @@ def _note_about(path: Path, notes: list[Note]) -> Note | None:
         return None
     present = DroppedFile.read(path)
     return next((note.renewed(path, present) for note in candidates if note.file.is_same(present)), None)
+
+
+def _may_be_archive(path: Path) -> bool:
+    """Look at the two ends of the file only."""
+    try:
+        reader.kind(path)
+    except (ArchiveAlien, ArchiveIncomplete):
+        return False
+    except EventVaultError:
+        pass
+    return True
 
 
 def _remedy(error: EventVaultError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -348,3 +349,24 @@ def test_starts_while_the_disk_of_restore_is_not_mounted_forget_nothing(
             assert (prefixes(service), problem_codes(service)) == (PRESENT, [])
     with read_only(settings.restore_dir, disk), running_service(settings) as service:
         assert (prefixes(service), problem_codes(service)) == (PRESENT, ["restore_not_moved"])
+
+
+@pytest.mark.parametrize("content", [bytes(5000), b"PK" * 3000, b"no archive\n" * 900, None])
+def test_what_is_no_whole_archive_is_not_read_to_its_end(
+    settings: Settings, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: read.append(file.name) or digest(file, name))
+    good = make_archive(settings.restore_dir / "new.tar.gz", "new")
+    odd = settings.restore_dir / "backup_2020-01-01_000000.tar.gz"
+    odd.write_bytes(good.read_bytes()[:-60] if content is None else content)
+    os.utime(odd, (1e9, 1e9))
+    good.rename(settings.restore_dir.with_name("new"))
+    with running_service(settings) as service:
+        assert problem_codes(service) == ["restore_refused"]
+    settings.restore_dir.with_name("new").rename(good)
+    for _ in range(2):
+        with running_service(settings) as service:
+            assert prefixes(service) == {"new": 3}
+            assert problem_codes(service) == ["restore_left"]
+    assert str(odd) not in map(str, read)
