@@ -52,7 +52,9 @@ def read_some() -> bytes:
     except TimeoutError as error:
         raise RequestTimeout(str(error)) from error
     except Exception as error:  # each server has its own exceptions for this
-        raise MalformedInput(f"the body ended early: {error}", hint="send the request again") from error
+        raise MalformedInput(
+            f"the body ended early or is not chunked as HTTP says: {error}", hint="send the whole request again"
+        ) from error
 
 
 def _decoded() -> Iterator[bytes]:
@@ -81,7 +83,11 @@ def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 ended = inflater.eof
                 piece = inflater.unused_data if ended else inflater.unconsumed_tail
     except zlib.error as error:
-        raise MalformedInput(f"the body is not gzip: {error}", hint="send it without Content-Encoding") from error
+        why = str(error).rpartition(": ")[2]
+        raise MalformedInput(
+            f"the body is not valid gzip: {why}",
+            hint="compress it again, or send it as it is, without Content-Encoding",
+        ) from error
     if not ended:
         raise MalformedInput("the body ends within its gzip data", hint="send the request again")
 

@@ -39,7 +39,7 @@ ANSWERS: dict[str, ErrorCode] = {
     # The request.
     "malformed": ErrorCode(
         "The body is no JSON, breaks off or has a wrong form, or the request is not valid HTTP.",
-        "the body is not valid JSON: unexpected end of data at byte 12",
+        "the body is not JSON: JSON is malformed: invalid character (byte 19)",
         "Correct the request; `error` says where it is wrong.",
         400, INVALID,
     ),
@@ -90,7 +90,7 @@ ANSWERS: dict[str, ErrorCode] = {
     # Backups.
     "backup_not_found": ErrorCode(
         "There is no backup of this name.",
-        "there is no backup 'backup_2026-01-31_120000.tar.gz'",
+        "there is no backup backup_2026-01-31_120000.tar.gz",
         "`GET /api/backup/list` lists the backups.",
         404, NOT_FOUND,
     ),
@@ -138,7 +138,7 @@ ANSWERS: dict[str, ErrorCode] = {
         422, INVALID,
     ),
     "archive_alien": ErrorCode(
-        "The archive is sound, but has no event database that can be restored.",
+        "The file is no `tar.gz`, or there is no event database in it that can be restored.",
         "reading /data/backups/photos.tar.gz failed: it has no database",
         "Use an archive of EventVault, or a `tar.gz` of a LevelDB folder named `event_registry_db`.",
         422, INVALID,
@@ -317,7 +317,7 @@ ANSWERS: dict[str, ErrorCode] = {
     ),
     "problem_not_found": ErrorCode(
         "Health never has a problem of this code that could be accepted.",
-        "there is no problem 'rolled_bak'",
+        "there is no problem rolled_bak; nothing was changed",
         "[Problems](problems.md) lists those that can be accepted.",
         404, NOT_FOUND,
     ),
@@ -356,17 +356,23 @@ FRAMEWORK: dict[str, ErrorCode] = {
                                     "The `Allow` header names the allowed ones.", 405),
     "not_acceptable": ErrorCode("The answer has no form that the client accepts.", "Not Acceptable",
                                 "Accept `application/json`.", 406),
-    "timeout": ErrorCode("The request did not arrive in time.", "Request Timeout", "Send it again.", 408),
-    "range_not_satisfiable": ErrorCode("The range is beyond the end of the file.", "The requested range is not valid",
+    "timeout": ErrorCode("The request did not arrive in time.", "the request did not arrive in time",
+                         "Send it again, with at least 1,024 bytes a second: [slow clients](slow-clients.md).", 408),
+    "range_not_satisfiable": ErrorCode("The range is beyond the end of the file.",
+                                       "The server cannot provide the requested range",
                                        "The `Content-Range` header gives the length of the file.", 416),
-    "expectation_failed": ErrorCode("The `Expect` header asks for something unknown.", "Expectation Failed",
+    "expectation_failed": ErrorCode("The `Expect` header asks for something unknown.",
+                                    "the request cannot be read: Unable to comply with expectation: 'nonsense'",
                                     "Remove it, or send `100-continue`.", 417),
     "too_many_requests": ErrorCode("Too many requests came.", "Too Many Requests", "Wait before the next one.", 429),
-    "headers_too_large": ErrorCode("A header is too long, or there are too many.", "Limit request headers fields size",
+    "headers_too_large": ErrorCode("A header is too long, or there are too many.",
+                                   "the request cannot be read: Error parsing headers: "
+                                   "'limit request headers fields size'",
                                    "Send fewer or shorter headers, each below 8 KiB.", 431),
-    "not_implemented": ErrorCode("The transfer encoding of the body is not known.", "Unsupported transfer coding",
+    "not_implemented": ErrorCode("The transfer encoding of the body is not known.",
+                                 "the request cannot be read: Unsupported transfer coding: 'foo, chunked'",
                                  "Send the body with Content-Length or chunked.", 501),
-    "http_error": ErrorCode("Any other error of the HTTP server.", "I'm a Teapot", "`error` says what is wrong.", 400),
+    "http_error": ErrorCode("Any other error of the HTTP server.", "Length Required", "Do what `error` says.", 400),
 }  # fmt: skip
 """The errors of Flask and gunicorn, which have no class in the core."""
 

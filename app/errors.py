@@ -126,7 +126,7 @@ def _message(error: HTTPException, status: int) -> str:
             return f"{request.method} is not allowed at {request.path}"
         case 422:
             return f"the request is not valid: {', '.join(map(str, _invalid_fields(error).get('fields', {})))}"
-    return error.description or error.name
+    return (error.description or error.name).rstrip(".")
 
 
 def _invalid_fields(error: HTTPException) -> dict[str, Any]:

@@ -35,6 +35,7 @@ JSON_LIKE = frozenset(
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 
+NOT_JSON_HINT = "check quotes, commas and brackets; numbers such as NaN are no JSON"
 MAX_DEPTH = 500
 """Deepest nesting of a value that is kept: common JSON readers give up at about 1,000."""
 
@@ -235,7 +236,7 @@ def _read_carefully(text: bytes, what: str, refusal: Exception | None, max_depth
             f"{what} has an object with the name {repeated[0][:80]!r} twice", hint="use each name of an object once"
         )
     if is_deeper(text, max_depth):
-        raise InvalidInput(f"{what} is nested too deeply", hint=f"nest at most {max_depth} levels deep")
+        raise InvalidInput(f"{what} is nested too deeply", hint=f"nest at most {MAX_DEPTH} levels deep")
     return value
 
 
@@ -260,7 +261,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _not_json(what: str, error: Exception) -> MalformedInput:
-    return MalformedInput(f"{what} is not JSON: {error}", hint="check quotes, commas and brackets")
+    return MalformedInput(f"{what} is not JSON: {error}", hint=NOT_JSON_HINT)
 
 
 def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:
@@ -273,5 +274,5 @@ def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:
     require_json_like(content_type)
     value = parse(to_utf8(body, media_type(content_type)[1]))
     if not isinstance(value, dict):
-        raise MalformedInput("the body is JSON but not an object", hint='send an object, such as {"label": "text"}')
+        raise MalformedInput("the body is JSON but not an object", hint="send an object; GET /docs shows its members")
     return value

@@ -281,11 +281,16 @@ def make_folders(settings: Settings) -> None:
             make_folder(folder)
         except OSError as error:
             problems.append(f"{name} {folder} cannot be made: {error.strerror}")
+    if settings.storage_dir.exists() and not settings.storage_dir.is_dir():
+        problems.append(f"STORAGE_DIR {settings.storage_dir} is not a folder")
     writable = os.access(settings.storage_dir, os.W_OK | os.X_OK)
     if settings.storage_dir.is_dir() and not writable and not os.access(settings.database / "CURRENT", os.R_OK):
         problems.append(f"STORAGE_DIR {settings.storage_dir} cannot be written to")
     if problems:
-        raise InvalidSettings("; ".join(problems), hint="name folders that the service may write to", problems=problems)
+        raise InvalidSettings(
+            "; ".join(problems),
+            hint="name folders that this user may write to, or run this as the user of the service", problems=problems,
+        )  # fmt: skip
 
 
 def _clashes(values: Mapping[str, Any]) -> list[str]:

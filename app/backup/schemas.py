@@ -14,19 +14,20 @@ from eventvault.errors import InvalidInput
 
 def check_name(name: str) -> str:
     """Return `name` if it may be a file in `backups/`. Raises ValidationError for a path or a hidden file."""
-    if not name or names.file_problem(name):
-        raise ValidationError("Not a backup's name: it must be the name of a file in the backup folder, not a path.")
+    problem = names.file_problem(name) if name else "is empty"
+    if problem:
+        raise ValidationError(f"Not a backup's name: it {problem}.")
     return name
 
 
-def name_in_path(name: str) -> str:
+def name_in_path(name: str, hint: str = "GET /api/backup/list lists the backups") -> str:
     """Check a name in an address as `check_name` does. Raises InvalidInput."""
     try:
         return check_name(name)
     except ValidationError as error:
         raise InvalidInput(
             f"{name[:80]!r} is not a backup's name",
-            hint="GET /api/backup/list lists the backups",
+            hint=hint,
             fields={"name": error.messages},
         ) from None
 
@@ -39,7 +40,7 @@ def upload_name(name: str | None) -> str:
             hint="add ?name=backup_….tar.gz to the address",
             fields={"name": ["Missing."]},
         )
-    return names.check_name(name_in_path(name))
+    return names.check_name(name_in_path(name, "choose another file name that ends in .tar.gz"))
 
 
 def megabytes(size: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
@@ -27,6 +28,7 @@ from eventvault.system_errors import reporting_no_space
 
 _FORM = "multipart/form-data"
 _FIELD = "file"
+_SEND_AS_CURL = f"send it as curl -F {_FIELD}=@backup.tar.gz does"
 _FILENAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
@@ -120,9 +122,7 @@ class _Parts:
             if isinstance(event, File) and event.name == _FIELD:
                 return _last_part(event)
             event = self._next()
-        raise MalformedInput(
-            f"the form has no file in a field {_FIELD!r}", hint=f"send it as curl -F {_FIELD}=@backup.tar.gz does"
-        )
+        raise MalformedInput(f"the form has no file in a field {_FIELD!r}", hint=_SEND_AS_CURL)
 
     def content(self) -> Iterator[bytes]:
         """Yield the bytes of the field `file`, then read and drop the rest of the form."""
@@ -139,6 +139,9 @@ class _Parts:
         try:
             while isinstance(event := self._decoder.next_event(), NeedData):
                 self._decoder.receive_data(read_some() or None)
-        except ValueError as error:
-            raise MalformedInput(f"the form is damaged: {error}", hint="send it again") from error
+        except (ValueError, RequestEntityTooLarge) as error:
+            raise MalformedInput(
+                "the form cannot be read: it ends early, its boundary is missing, or a header is not UTF-8 or too long",
+                hint=_SEND_AS_CURL,
+            ) from error
         return event

@@ -68,7 +68,7 @@ def check_name(name: object) -> str:
     if problem is not None or not isinstance(name, str):
         raise InvalidInput(
             f"{name!r:.300} is not a backup's name: it {problem}",
-            hint=f"use a name from the list of backups, without a path; it ends in {SUFFIX}",
+            hint=f"a backup's name is a file name, without a path, and ends in {SUFFIX}",
             fields={"name": [f"it {problem}"]},
         )
     return name

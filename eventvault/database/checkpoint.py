@@ -159,7 +159,7 @@ def _open_logs(database: Path, opened: ExitStack) -> dict[int, _Open]:
 def _open_manifest(database: Path, opened: ExitStack) -> _Open:
     """Do step 4."""
     try:
-        name = read_current(database)
+        name = read_current(database, name=str(database / "CURRENT"))
     except FileNotFoundError:
         raise DatabaseDamaged(f"{database} has no CURRENT file", hint=HINT) from None
     try:

@@ -175,8 +175,9 @@ class EventRegistry:
             with self._rows(prefix=keys.identity_prefix(event_id), include_key=False) as values:
                 sequences = keys.first_two_sequences(values, upto)
         if not sequences:
+            of_source = f" and the source {source!r:.300}" if source is not None else ""
             raise EventNotFound(
-                f"no event has the id {event_id!r}" + (f" and the source {source!r}" if source is not None else ""),
+                f"no event has the id {event_id!r:.300}{of_source}",
                 hint="GET /api/events lists the events"
                 + ("" if upto == NO_BOUND else "; the event may have been recorded later: ask without asOf"),
             )

@@ -126,7 +126,7 @@ def _read_each(text: bytes, error: InvalidInput | None) -> list[SentEvent]:
     except msgspec.DecodeError as refusal:
         if error is not None:  # a lone surrogate: the decoder cannot get past it
             raise error from None
-        raise MalformedInput(f"the body is not JSON: {refusal}", hint="check quotes, commas and brackets") from None
+        raise MalformedInput(f"the body is not JSON: {refusal}", hint=json_text.NOT_JSON_HINT) from None
     if len(elements) > MAX_EVENTS:
         raise too_many_events(f"{len(elements)}")
     return read_each((f"event {index}", bytes(each)) for index, each in enumerate(elements))

@@ -165,11 +165,11 @@ def correct_next_file_number(folder: Path) -> None:
     """
     path = folder / read_current(folder)
     with open_file(path, "r+b") as file:
-        version = read_version(file, name=str(path))
+        version = read_version(file, name=path.name)
         names = [file.name for file in folder.iterdir()]
         numbers = [*file_numbers(names, "log", "ldb", "sst"), int(path.name.partition("-")[2])]
         if max(numbers) > _MAX_FILE_NUMBER:
-            raise DatabaseDamaged(f"{folder} has a file with the number {max(numbers)}", hint=_HINT)
+            raise DatabaseDamaged(f"it has a file with the number {max(numbers)}", hint=_HINT)
         file.truncate(version.manifest_size)
         file.seek(version.manifest_size)
         file.write(appended(edit_of_next_file_number(max(numbers) + 1), version.manifest_size))

@@ -73,13 +73,13 @@ def examine_database(folder: Path, *, max_record: int | None = None) -> Examinat
     try:
         manifest = read_current(folder)
         with open_file(folder / manifest) as file:
-            version = read_version(file, name=str(folder / manifest))
+            version = read_version(file, name=manifest)
     except OtherDialect:
         raise
     except DatabaseDamaged as error:
         return Examination(folder=str(folder), problems=(error.message,))
     except FileNotFoundError as error:
-        return Examination(folder=str(folder), problems=(f"{error.filename or folder}: {error.strerror}",))
+        return Examination(folder=str(folder), problems=(f"{Path(error.filename or folder).name}: {error.strerror}",))
     logs = tuple(_examine_log(folder / name, max_record) for name in _needed_logs(names, version))
     problems = (*_table_problems(folder, names, version), *_log_problems(logs, version))
     return Examination(

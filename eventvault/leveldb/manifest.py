@@ -69,12 +69,15 @@ class Version:
         return number >= self.log_number or (number == self.prev_log_number != 0)
 
 
-def read_current(database: Path) -> str:
-    """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file."""
+def read_current(database: Path, *, name: str = "CURRENT") -> str:
+    """Return the name of the MANIFEST that `database`/CURRENT names. Raises DatabaseDamaged, or OSError of the file.
+
+    name: for messages.
+    """
     with open_file(database / "CURRENT") as file:
         content = file.read(_LONGEST_CURRENT)
     if not _CURRENT.fullmatch(content):
-        raise DatabaseDamaged(f"{database / 'CURRENT'} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)
+        raise DatabaseDamaged(f"{name} does not name a MANIFEST: it holds {content[:80]!r}", hint=HINT)
     return content[:-1].decode()
 
 

@@ -554,3 +554,46 @@ def test_an_invalid_selective_restore_is_refused(web: FlaskClient, backup: str, 
 
     assert answer.status_code == 422
     assert answer.json["hint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("../a.tar.gz", "holds a path"),
+        ("a%0A.tar.gz", "holds control characters"),
+        ("x" * 300 + ".tar.gz", "is longer than 255 bytes"),
+        (".a.tar.gz", "begins with a dot"),
+        ("a.TAR.GZ", "does not end in .tar.gz"),
+    ],
+)
+def test_the_refusal_of_an_uploads_name_says_why_and_what_to_do(web: FlaskClient, name: str, why: str) -> None:
+    answer = web.post(f"/api/backup/upload?name={name}", data=b"x")
+    assert answer.status_code == 422
+    (reason,) = answer.json["fields"]["name"]
+    assert why in reason
+    assert "ends in .tar.gz" in answer.json["hint"]
+    assert "list" not in answer.json["hint"], "the name of a backup that is there would be refused too"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no form at all",
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.tar.gz"\r\n\r\ncut off',
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="\xff.tar.gz"\r\n\r\n-\r\n--x--\r\n',
+        b"--x\r\nX: " + b"y" * 5_000_000,
+    ],
+)
+def test_a_form_that_cannot_be_read_is_refused_in_words_for_users(web: FlaskClient, body: bytes) -> None:
+    answer = web.post("/api/backup/upload", data=body, content_type="multipart/form-data; boundary=x")
+    assert (answer.status_code, answer.json["code"]) == (400, "malformed")
+    assert answer.json["error"].startswith("the form cannot be read: ")
+    assert "curl -F file=@" in answer.json["hint"]
+    assert not any(word in answer.json["error"] for word in ("codec", "State", "capacity"))
+
+
+@pytest.mark.parametrize("path", ["create", "restore", "undo"])
+def test_advice_about_a_body_that_is_no_object_fits_each_request(web: FlaskClient, path: str) -> None:
+    answer = web.post(f"/api/backup/{path}", data=b"[]", content_type="application/json")
+    assert answer.status_code == 400
+    assert "label" not in answer.json["hint"]

@@ -252,3 +252,23 @@ def test_many_threads_never_take_more_than_there_is() -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, [1, 3, 7, 10] * 50))
     assert most <= 10
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (EVENT % 1, "incorrect header check"),
+        (compress(EVENT % 1)[:-8] + bytes(8), "incorrect data check"),
+        (compress(EVENT % 1) + b"junk", "incorrect header check"),
+    ],
+)
+def test_what_is_no_gzip_is_refused_with_the_reason_alone(web: FlaskClient, body: bytes, why: str) -> None:
+    status, answer = post(web, body)
+    assert (status, answer["error"]) == (400, f"the body is not valid gzip: {why}")
+
+
+@pytest.mark.parametrize("data", [b"[" * 501 + b"]" * 501, b'{"a":' * 600 + b"1" + b"}" * 600])
+def test_the_limit_of_levels_is_the_one_that_holds(web: FlaskClient, data: bytes) -> None:
+    status, answer = post(web, b'{"type": "a", "data": %b}' % data, **{"Content-Encoding": "identity"})
+    assert status == 422
+    assert "at most 500 levels" in answer["fields"]["data"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -134,3 +135,19 @@ def test_settings_survive_the_way_into_another_process(tmp_path: Path) -> None:
 def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_BACKUPS", "3")
     assert settings.load().max_backups == 3
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a file", "pipe"])
+def test_a_storage_folder_that_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
+    storage = tmp_path / "storage"
+    match kind:
+        case "file":
+            storage.write_text("x")
+        case "link to a file":
+            (tmp_path / "x").write_text("x")
+            storage.symlink_to(tmp_path / "x")
+        case "pipe":
+            os.mkfifo(storage)
+    folders = {"BACKUP_DIR": str(tmp_path / "backups"), "RESTORE_DIR": str(tmp_path / "restore")}
+    with pytest.raises(InvalidSettings, match=r"^STORAGE_DIR \S+ is not a folder$"):
+        settings.make_folders(settings.load({**folders, "STORAGE_DIR": str(storage)}))

@@ -182,6 +182,12 @@ def test_an_unknown_id_is_not_found(registry: EventRegistry) -> None:
         registry.get("nobody")
 
 
+def test_an_error_does_not_quote_a_long_id_whole(registry: EventRegistry) -> None:
+    with pytest.raises(EventNotFound, match="no event has the id") as refused:
+        registry.get("x" * 50_000, "y" * 50_000)
+    assert len(str(refused.value)) < 1000
+
+
 def test_pages_follow_each_other_without_a_gap(registry: EventRegistry) -> None:
     append(registry, *({"id": str(number)} for number in range(25)))
     seen: list[int] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.error_codes import ANSWERS
+from eventvault import data_folders
 from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError
 from eventvault.events.event import summary_of
@@ -74,6 +75,7 @@ def test_after_any_hostile_archive_everything_goes_on(kind: Kind, service: Store
             assert refused.code in REFUSED, refused
             assert refused.message
             assert refused.hint
+            assert data_folders.RESTORING_PREFIX not in f"{refused}", "the message names a temporary folder"
             assert service.scan(ScanQuery(limit=1)).last_sequence == before
         check_all_goes_on(service)
         if refused is None:
