@@ -7,6 +7,7 @@ A wait has no fixed end, as a backup may take an hour; it ends once what is wait
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from eventvault.errors import TooBusy
 
@@ -26,6 +27,8 @@ JOB_SECONDS = 600.0
 """How long the result of one job of a thread pool is awaited: it reads or compresses a few MiB."""
 LONGEST_SECONDS = 24 * 3600.0
 """How long the result of a chore, or of any call of the store, is awaited; without progress both end much earlier."""
+PAUSE_SECONDS = 5.0
+"""What sleeps for a second and sleeps longer than this was stopped, with its process or its whole machine."""
 _SLICE_SECONDS = 0.5
 _BUSY_NANOSECONDS = 5_000_000
 """A thread that used the processor for less between two observations only looked whether its wait is over."""
@@ -76,7 +79,15 @@ class Activity:
         return f"it {self.doing}" + (f", in {place}" if place else "")
 
 
+class _Pause(NamedTuple):
+    """A time in which this process did not run. ended: when, in monotonic seconds."""
+
+    ended: float = -math.inf
+    seconds: float = 0.0
+
+
 _activities: dict[int, Activity] = {}
+_newest_pause = [_Pause()]
 _lock = threading.Lock()
 _of_thread = threading.local()
 
@@ -114,6 +125,21 @@ def observe() -> None:
         activity.observe()
 
 
+def forgive(seconds: float) -> None:
+    """This process did not run for so many seconds until now: nobody could make a step."""
+    now = time.monotonic()
+    _newest_pause[0] = _Pause(now, seconds)
+    for activity in _all():
+        if (stepped := activity.stepped) is not None:
+            activity.stepped = min(now, stepped + seconds)
+
+
+def paused_since(moment: float) -> float:
+    """Return how many seconds of the time since then (monotonic) are a pause, in which this process did not run."""
+    pause = _newest_pause[0]
+    return pause.seconds if pause.ended > moment else 0.0
+
+
 def stuck() -> list[Activity]:
     """Return the activities that made no step for STUCK_SECONDS, the one that has been longest without first."""
     working = [activity for activity in _all() if activity.stepped is not None]
@@ -135,11 +161,15 @@ def wait_for(
     if is_over(0.0):
         return
     stack, newest = _stack(), time.monotonic()
+    seen = newest
     doing = [activity.doing for activity in stack]
     for activity in stack:
         activity.doing, activity.waits = f"waits for {what}", True
     try:
         while not is_over(_SLICE_SECONDS):
+            slept, seen = time.monotonic() - seen, time.monotonic()
+            if slept >= PAUSE_SECONDS:
+                newest += slept
             if (working := worker()) is not None:
                 working.observe()
                 if (working.stepped or 0.0) > newest:

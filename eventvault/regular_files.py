@@ -28,6 +28,10 @@ _REFUSED_BY_OPEN = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
 class NotRegular(OSError):
     """A pipe, a device, a socket or a link is in the place of a file. A folder is an IsADirectoryError."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.strerror = reason
+
 
 def raise_limit() -> None:
     """Let this process have as many files open as it may, instead of as few as its parent began with."""

@@ -28,7 +28,7 @@ from eventvault.journal.folder import JournalFolder
 from eventvault.journal.scrub import SegmentScrub
 from eventvault.journal.writer import Covered, SegmentWriter
 from eventvault.leveldb.manifest import HINT
-from eventvault.progress import WAIT_SECONDS, Turn, running
+from eventvault.progress import WAIT_SECONDS, Turn, paused_since, running
 from eventvault.settings import Settings
 from eventvault.system_errors import reason_of, text_of
 
@@ -283,7 +283,8 @@ class Journal:
     def lag(self) -> EventVaultError | None:
         """The error for events that only the database has had for too long; None if there is none."""
         seconds = self.seconds_at_risk()
-        if seconds <= max(MAX_SECONDS_AT_RISK, MAX_INTERVALS_AT_RISK * self._interval):
+        running = seconds - paused_since(time.monotonic() - seconds)
+        if running <= max(MAX_SECONDS_AT_RISK, MAX_INTERVALS_AT_RISK * self._interval):
             return None
         return JournalFailed(
             f"for {seconds:.0f} s events have been in the database alone: the journal is behind",

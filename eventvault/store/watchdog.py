@@ -21,12 +21,14 @@ END_SECONDS = 60.0
 """A store ends itself if its committer made no step for this long, the next one after twice as long, and so on."""
 MAX_DOUBLINGS = 6
 LOOK_SECONDS = 1.0
+LOG_SECONDS = 1.0
+"""How long a line of the log may take: whoever reads the log may have stopped to."""
 FORGET_SECONDS = 3600.0
 """A store that lived for this long gives the next one END_SECONDS again."""
 
 
 class Watchdog:
-    """A thread that waits for nothing but its own clock.
+    """A thread that waits for nothing but its own clock, not even for the log.
 
     doublings: how many stores ended so in a row before this one. end: ends the process; it gets the reason, and how
     many they are then.
@@ -44,20 +46,33 @@ class Watchdog:
 
     def _watch(self) -> None:
         while True:
+            began = time.monotonic()
             time.sleep(LOOK_SECONDS)
-            progress.observe()
-            self.look()
+            self.look_after(time.monotonic() - began)
+
+    def look_after(self, slept: float) -> None:
+        """Look what each thread did. slept: in seconds; longer than LOOK_SECONDS if all of them were stopped."""
+        if slept >= progress.PAUSE_SECONDS:
+            progress.forgive(slept)
+        progress.observe()
+        self.look()
 
     def look(self) -> None:
         """Log what is stuck, once, and end the store if that is its committer for too long."""
         stuck = progress.stuck()
         for activity in stuck:
             if activity.name not in self._named:
-                log.error("%s", _message(activity))
+                _log(_message(activity))
             if activity.name == COMMITTER and activity.seconds_without_step() >= self.patience:
                 lived = time.monotonic() - self._started
                 self._end(_message(activity), 1 + (self._doublings if lived < FORGET_SECONDS else 0))
         self._named = {activity.name for activity in stuck}
+
+
+def _log(message: str) -> None:
+    thread = threading.Thread(target=log.error, args=("%s", message), daemon=True)
+    thread.start()
+    thread.join(LOG_SECONDS)
 
 
 def stuck_problems() -> list[Problem]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -210,3 +211,16 @@ def test_the_work_of_a_thread_is_observed_without_its_help() -> None:
             Path(f"/proc/{os.getpid()}/stat").read_bytes()
         progress.observe()
         assert activity.stepped == 0.0
+
+
+@pytest.mark.parametrize("pause", [61.0, 3600.0])
+def test_a_time_in_which_the_process_was_stopped_ends_no_wait(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    now, looks = [1000.0], iter([0.5, pause, 0.5, 0.5])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def is_over(seconds: float) -> bool:
+        now[0] += next(looks) if seconds else 0.0
+        return now[0] > 1000 + pause + 1.2
+
+    wait_for(is_over, "the worker")
+    assert next(looks, None) is None

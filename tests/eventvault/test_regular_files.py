@@ -37,8 +37,11 @@ STRANGE: dict[str, Callable[[Path], object]] = {
 def test_what_is_no_file_is_refused_at_once_and_named(tmp_path: Path, kind: str, flags: int) -> None:
     path = tmp_path / "place"
     STRANGE[kind](path)
-    with pytest.raises(NotRegular, match=f"{path} is {'a link' if 'link' in kind else kind} and not a regular file"):
+    with pytest.raises(
+        NotRegular, match=f"{path} is {'a link' if 'link' in kind else kind} and not a regular file"
+    ) as raised:
         open_handle(path, flags)
+    assert raised.value.strerror == str(raised.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")

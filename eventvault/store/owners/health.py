@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventvault import clock, data_folders
+from eventvault import clock, data_folders, progress
 from eventvault.backups.archive_totals import ArchiveTotals, TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
@@ -130,7 +130,7 @@ class HealthOwner(Health):
 
     def _stuck(self) -> list[Problem]:
         since = self._examined.running_since
-        if since is None or self._now() - since < STUCK_SECONDS:
+        if since is None or self._now() - since - progress.paused_since(since) < STUCK_SECONDS:
             return []
         seconds = round(self._now() - since)
         message = f"health has been reading from the disks of STORAGE_DIR and BACKUP_DIR for {seconds} s"

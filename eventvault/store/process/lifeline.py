@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
+import socket
 import threading
 import time
 
@@ -24,6 +26,7 @@ log = logging.getLogger("BackupManager")
 PING_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
 """A store that does not answer a ping for this long hangs."""
+_SLICES = 10
 ORPHAN_SECONDS = 4.0
 """How long a worker without a master has to finish its requests."""
 
@@ -69,6 +72,7 @@ class Lifeline:
             while not self._stopped.is_set():
                 try:
                     wire.send(connection, wire.request("ping"))
+                    _await_answer(connection)
                     wire.receive(connection)
                 except TimeoutError:
                     pid = kill_peer(connection)
@@ -77,6 +81,19 @@ class Lifeline:
                     raise
                 reap()
                 self._stopped.wait(PING_SECONDS)
+
+
+def _await_answer(connection: socket.socket) -> None:
+    """Wait for a byte. Raises TimeoutError after PATIENCE_SECONDS in which this process ran.
+
+    A pause, in which this process was stopped, and perhaps the store with it, is not longer than one of the slices.
+    """
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    for _ in range(_SLICES):
+        if poll.poll(PATIENCE_SECONDS / _SLICES * 1000):
+            return
+    raise TimeoutError
 
 
 def register(client: StoreClient) -> Lifeline:

@@ -139,6 +139,17 @@ def test_health_is_degraded_once_too_much_is_at_risk(
         assert service.status()["status"] == "ok"
 
 
+@pytest.mark.parametrize(("paused", "degraded"), [(0.0, True), (60.0, True), (115.0, False)])
+def test_the_time_in_which_the_process_was_stopped_delays_no_journal(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, paused: float, degraded: bool
+) -> None:
+    monkeypatch.setattr(progress, "_newest_pause", [progress._Pause()])
+    progress.forgive(paused)
+    journal = StoreService(settings).journal
+    monkeypatch.setattr(journal, "seconds_at_risk", lambda: 120.0)
+    assert (journal.lag is not None) == degraded
+
+
 def test_a_journal_that_hangs_is_named_and_stops_neither_posts_nor_a_restore_nor_the_stop(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

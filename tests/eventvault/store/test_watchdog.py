@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,64 @@ def test_the_count_survives_the_end_of_the_store(tmp_path: Path, stores: int, mo
 @pytest.mark.parametrize("words", [b"", b"Fatal Python error: Bus error", b"\xff\xfe", b"x 3 stores in a row"])
 def test_other_words_count_no_store(words: bytes) -> None:
     assert last_words.stuck_in_a_row(words) == 0
+
+
+@pytest.fixture
+def idle_thread() -> Iterator[progress.Activity]:
+    """A committer whose thread does nothing, so that it makes no step."""
+    begun, end = list[progress.Activity](), threading.Event()
+    ready = threading.Barrier(2)
+
+    def work() -> None:
+        with progress.running(COMMITTER, "writes 3 appends") as activity:
+            begun.append(activity)
+            ready.wait(60)
+            end.wait(60)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    ready.wait(60)
+    yield begun[0]
+    end.set()
+    thread.join(60)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_newest_pause", [progress._Pause()])
+
+
+@pytest.mark.parametrize("seconds", [11.0, 75.0, 40_000.0])
+def test_a_time_in_which_the_process_was_stopped_makes_nothing_stuck(
+    ends: list[tuple[str, int]], idle_thread: progress.Activity, seconds: float
+) -> None:
+    dog = make(0, ends)
+    dog.look_after(1.0)  # from now on, what the thread uses is known
+    idle_thread.stepped = time.monotonic() - seconds
+    dog.look_after(seconds)
+    assert stuck_problems() == []
+    assert ends == []
+    assert progress.paused_since(time.monotonic() - 1) == seconds
+    idle_thread.stepped = time.monotonic() - 60
+    dog.look_after(1.0)
+    assert len(ends) == 1
+
+
+def test_a_slow_second_is_no_pause(ends: list[tuple[str, int]], idle_thread: progress.Activity) -> None:
+    dog = make(0, ends)
+    dog.look_after(1.0)
+    idle_thread.stepped = time.monotonic() - 12
+    dog.look_after(3.0)
+    assert [problem.about for problem in stuck_problems()] == [COMMITTER]
+
+
+def test_a_log_that_nobody_reads_does_not_keep_a_stuck_store_alive(
+    ends: list[tuple[str, int]], idle_thread: progress.Activity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = threading.Event()
+    monkeypatch.setattr(watchdog.log, "error", lambda *_: read.wait(60))
+    monkeypatch.setattr(watchdog, "LOG_SECONDS", 0.01)
+    idle_thread.stepped = time.monotonic() - 60
+    make(0, ends).look()
+    assert len(ends) == 1
+    read.set()
