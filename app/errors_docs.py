@@ -19,7 +19,7 @@ TABLE = PROJECT / "tests" / "states" / "answers.csv"
 
 STATES = {
     "In service": ("fresh", "running", "restore staged", "restoring", "replaying"),
-    "Something in the way": ("store away", "no descriptors", "clock ahead"),
+    "Something in the way": ("store away", "store stuck", "no descriptors", "clock ahead"),
     "The disk of STORAGE_DIR": ("disk full", "inodes out", "read-only storage", "database damaged", "rolled back"),
     "BACKUP_DIR": ("backups changed", "backups unmounted", "journal behind"),
 }

@@ -25,8 +25,10 @@ from app import create_app
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.errors import EventVaultError
+from eventvault.events.event import draft
 from eventvault.settings import Settings, load
 from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc import wire
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.clock_shim import SettableClock
@@ -38,6 +40,7 @@ from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_u
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "SCRUB_INTERVAL": "0", "MAX_BACKUPS": "50"}
 HELD = [sys.executable, "-m", "tests.states.held_chores", "prepare_restore", "--"]
 """A store whose restores stop before they begin."""
+STUCK = [sys.executable, "-m", "tests.states.stuck_store"]
 AWAY_SECONDS = 0.1
 """How long requests wait for a store that never comes."""
 EVENTS = 8
@@ -138,10 +141,12 @@ def started(client: StoreClient, *states: str) -> dict[str, Any]:
     return status
 
 
-def wait_for_problem(client: StoreClient, code: str) -> None:
-    processes.wait_until(
-        lambda: code in [problem["code"] for problem in client.status()["problems"]], f"health does not say {code}"
-    )
+def wait_for_problem(client: StoreClient, code: str, about: str | None = None) -> None:
+    def is_named() -> bool:
+        problems = client.status()["problems"]
+        return any(each["code"] == code and about in (None, each["about"]) for each in problems)
+
+    processes.wait_until(is_named, f"health does not say {code}")
 
 
 def shorten_waits(given: Given) -> None:
@@ -226,6 +231,18 @@ def store_away(given: Given) -> Iterator[Surface]:
     shorten_waits(given)
     with served(given, settings, ["false"], patience=AWAY_SECONDS) as (surface, _):
         yield surface
+
+
+@state("store stuck")
+def store_stuck(given: Given) -> Iterator[Surface]:
+    """The disk of STORAGE_DIR does not answer, and the committer makes no step."""
+    with served(given, given.copy(), STUCK) as (surface, client):
+        wait_until_journaled(client)
+        hanging = wire.request("append", [draft({"type": "a", "id": "stuck"}, 0)], b"nonce---")
+        with closing(client.spawner.connect(5.0)) as connection:
+            wire.send(connection, hanging)
+            wait_for_problem(client, "stuck", "committer")
+            yield surface
 
 
 @state("clock ahead")
