@@ -66,11 +66,12 @@ def settings_in(folder: Path, **more: str) -> Settings:
     return load({**folders_beneath(folder), **QUIET, **more})
 
 
-def make_installation(folder: Path) -> Installation:
+def make_installation(folder: Path, label: str = "first") -> Installation:
+    """label: of its first archive. Archives of the same second and label have the same name."""
     settings = settings_in(folder)
     with running_service(settings) as service:
         service.append(drafts(EVENTS))
-        backup = service.create_backup("first").backup.name
+        backup = service.create_backup(label).backup.name
         service.append(drafts(2, "replaced"))
         service.restore(backup)
         service.create_backup("second")
@@ -354,7 +355,7 @@ def sockets_of(pid: int) -> list[Path]:
 def backups_changed(given: Given) -> Iterator[Surface]:
     """BACKUP_DIR is that of another installation."""
     settings = given.copy(JOURNAL_INTERVAL="3600000")  # the journal would make the folder again in between
-    other = make_installation(given.folder / "other")
+    other = make_installation(given.folder / "other", "theirs")
     with served(given, settings) as (surface, client):
         wait_until_journaled(client)
         settings.backup_dir.rename(given.folder / "own")
