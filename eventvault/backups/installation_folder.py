@@ -213,6 +213,8 @@ def _bind(settings: Settings, *, accepted: bool = False) -> None:
             if bound is None:
                 _write(settings.storage_dir, _FolderFile(1, ""))
             raise
+        if earlier and folder != earlier and not installation_id.has_no_database(settings):
+            raise BackupsChanged(f"{settings.backup_dir} was replaced by another folder", hint=_HINT)
         now = _FolderFile(1, folder, _device(settings.backup_dir))
         if bound != now:
             _write(settings.storage_dir, now)

@@ -153,6 +153,28 @@ def test_a_disk_that_goes_while_the_folder_is_compared_is_noticed(
     assert files_in(quick.backup_dir) == []
 
 
+def test_storage_is_not_bound_to_another_folder_that_comes_while_ours_is_compared(
+    service: StoreService, quick: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unmount(quick)
+    (quick.backup_dir / data_folders.INSTALLATION_FOLDER).write_bytes(
+        (away(quick) / data_folders.INSTALLATION_FOLDER).read_bytes()
+    )
+    bound = (quick.storage_dir / data_folders.INSTALLATION_FOLDER).read_bytes()
+    compare = installation_folder._find_change
+
+    def replaced_after(settings: Settings) -> str | None:
+        found = compare(settings)
+        other = installation_folder._FolderFile(1, "0123456789abcdef")
+        installation_folder._write(settings.backup_dir, other)
+        return found
+
+    monkeypatch.setattr(installation_folder, "_find_change", replaced_after)
+    with pytest.raises(BackupsChanged):
+        check_folder(quick)
+    assert (quick.storage_dir / data_folders.INSTALLATION_FOLDER).read_bytes() == bound
+
+
 def test_a_start_with_the_disk_away_serves_and_writes_nothing_there(quick: Settings, service: StoreService) -> None:
     service.stop()
     service.bus.close()
