@@ -35,6 +35,8 @@ OPENS = {
     "eventvault/store/memory/archives.py": "the double for tests",
     "eventvault/restore/start/startup.py": "tarfile, over a file that the helper opened",
     "eventvault/settings_docs.py": "written by `make docs`",
+    "app/errors_docs.py": "written by `make docs`",
+    "app/gunicorn_worker.py": "/proc",
     "app/docs/routes.py": "a part of the program",
     "worker/heartbeat.py": "a file in the temporary folder, with the flags of the helper",
 }

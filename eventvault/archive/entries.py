@@ -54,7 +54,12 @@ class EntryReader:
         return entry
 
     def content(self) -> Iterator[bytes]:
-        """Yield the content of the present entry, without its padding: that of one member after the other."""
+        """Yield the content of the present entry, without its padding, in pieces of any size."""
+        for member in self.members():
+            yield from member
+
+    def members(self) -> Iterator[Iterator[bytes]]:
+        """Yield the content of each member of the present entry, which must be read to its end."""
         entry = self.seen[-1]
         ranges = []
         for count, zeros in layout.pieces(entry.size):
@@ -88,8 +93,10 @@ class EntryReader:
         if self.source.read_exactly(len(expected)) != expected:
             raise self.source.damaged("the gzip header is not as EventVault writes it", offset)
 
-    def _without_padding(self, count: int, zeros: int) -> bytes:
-        content = b"".join(inflate_exactly(self.source, count + zeros))
-        if content[count:].strip(b"\0"):
-            raise self.source.damaged("the padding of a file is not empty")
-        return content[:count]
+    def _without_padding(self, count: int, zeros: int) -> Iterator[bytes]:
+        remaining = count
+        for piece in inflate_exactly(self.source, count + zeros):
+            if piece[remaining:].strip(b"\0"):
+                raise self.source.damaged("the padding of a file is not empty")
+            yield piece[:remaining]
+            remaining = max(0, remaining - len(piece))

@@ -473,7 +473,8 @@ class Catalogue:
         )
 
     def _unavailable(self, doing: str, error: OSError) -> EventVaultError:
-        return as_answer(f"{doing} in {self._folder}", error, BackupsUnavailable)
+        where = "" if error.filename else f" in {self._folder}"
+        return as_answer(doing + where, error, BackupsUnavailable)
 
 
 def _are_same(one: Mapping[str, _Listed], other: Mapping[str, _Listed]) -> bool:

@@ -7,6 +7,7 @@ archives. Nothing is written there until the disk or the folder is back, or unti
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hmac
 import os
@@ -208,6 +209,8 @@ def _bind(settings: Settings, *, accepted: bool = False) -> None:
         bound = _read(settings.storage_dir)
         earlier = bound.folder if bound and not accepted else ""
         try:
+            if os.path.lexists(settings.backup_dir) and not settings.backup_dir.is_dir():  # it may go in a moment
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(settings.backup_dir))
             folder = _make_marked(settings.backup_dir, earlier or secrets.token_hex(8))
         except (OSError, NoSpace):
             if bound is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -160,7 +161,7 @@ def _paths(settings: Settings) -> tuple[Path, Path]:
 def _add(path: Path, key: bytes, settings: Settings) -> None:
     """Write the key to a file that does not exist; a damaged copy is quarantined first."""
     make_folder(path.parent)
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere too
         log.warning("%s is damaged; it is now %s", path, small_files.quarantine(path))
     for_group = settings.file_group_read and path.parent == settings.backup_dir
     small_files.write(path, _KeyFile(1, key.hex()), replace=False, mode=0o640 if for_group else 0o600)

@@ -89,7 +89,7 @@ class Journal:
         self._problems: dict[str, EventVaultError] = {}
         """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
         self._failed_at = 0.0
-        self._last_clean_poll = time.monotonic()
+        self._began = self._last_clean_poll = time.monotonic()
         """Start time (monotonic) of the last poll that left no recent event unwritten; health reports its age."""
         self._oldest_unwritten: _UnwrittenEvent | None = None
         """The oldest event that nothing covers, by the newest poll."""
@@ -98,7 +98,7 @@ class Journal:
     def start(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.remove_temporary()
-        self._last_clean_poll = time.monotonic()  # what came before was a start
+        self._began = self._last_clean_poll = time.monotonic()  # what came before was a start
         self._thread.start()
 
     def stop(self) -> None:
@@ -281,8 +281,11 @@ class Journal:
 
     @property
     def lag(self) -> EventVaultError | None:
-        """The error for events that only the database has had for too long; None if there is none."""
-        seconds = self.seconds_at_risk()
+        """The error for events that only the database has had for too long; None if there is none.
+
+        What waited before this store began does not count: the journal is not behind, it has not had the time.
+        """
+        seconds = min(self.seconds_at_risk(), time.monotonic() - self._began)
         running = seconds - paused_since(time.monotonic() - seconds)
         if running <= max(MAX_SECONDS_AT_RISK, MAX_INTERVALS_AT_RISK * self._interval):
             return None

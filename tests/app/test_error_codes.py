@@ -125,10 +125,15 @@ def test_each_code_has_a_cause_an_example_and_a_cure(code: str) -> None:
     assert f"\n### {code}\n" in errors_docs.page()
 
 
-@pytest.mark.parametrize("cls", [cls for cls in errors._tree(EventVaultError) if cls.__module__ == errors.__name__])
+RAISED = [
+    cls
+    for cls in errors._tree(EventVaultError)
+    if cls.__module__ == errors.__name__ and cls is not errors.ArchiveError  # the base class of others
+]
+
+
+@pytest.mark.parametrize("cls", RAISED)
 def test_an_error_crosses_the_socket_as_the_class_that_was_raised(cls: type[EventVaultError]) -> None:
-    if cls is errors.ArchiveError:
-        pytest.skip("nothing raises the base class")
     raised = cls("it failed", hint="do this", segment="x")
     arrived = errors.from_wire(raised.to_wire())
     assert (type(arrived), arrived.message, arrived.hint, arrived.details) == (

@@ -66,9 +66,10 @@ def _read_file(reader: EntryReader, record: FileRecord, previous: FileRecord | N
     sha256 = hashlib.sha256()
     if entry.size == record.size:
         outputs.begin(name, entry.size, layout.piece_count(entry.size))
-        for number, piece in enumerate(reader.content()):
-            sha256.update(piece)
-            outputs.write(name, number, memoryview(piece))
+        for number, member in enumerate(reader.members()):
+            content = b"".join(member)
+            sha256.update(content)
+            outputs.write(name, number, memoryview(content))
     if entry.size != record.size or sha256.hexdigest() != record.sha256:
         why = f"{name} is not the file that {layout.MANIFEST_NAME} describes"
         raise reader.source.damaged(why, entry.header)

@@ -113,7 +113,7 @@ def test_a_folder_that_vanished_is_said_so_and_its_return_brings_everything_back
     folder.path.write_text("a file in its place")
     with pytest.raises(BackupsUnavailable) as caught:
         catalogue.entries()
-    assert str(folder.path) in caught.value.hint
+    assert str(folder.path) in caught.value.message
 
 
 def test_a_list_does_not_wait_while_the_catalogue_is_being_written(

@@ -39,6 +39,7 @@ from tests.restoring import (
     make_text_archive,
     opened,
     prefixes,
+    problem_codes,
     put_in_the_way,
 )
 from tests.stores import running_service
@@ -385,6 +386,7 @@ def test_a_backup_into_what_is_no_folder_fails_and_the_service_goes_on(
     assert service.append(drafts(1, "goes-on")).last_sequence == 6
     assert not leftovers(settings.storage_dir)
     settings.backup_dir.unlink()
+    processes.wait_until(lambda: "backups_changed" in problem_codes(service), "the folder is not missed")
     service.accept_problem("backups_changed")
     assert service.create_backup().backup.events == 6
 

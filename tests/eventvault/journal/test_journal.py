@@ -111,6 +111,7 @@ def test_a_journal_that_was_deleted_is_written_again(service: StoreService) -> N
     folder = service.settings.backup_dir
     folder.rename(folder.with_name("deleted"))
     service.append(drafts(2, "later"))
+    service.accept_problem("backups_changed")
 
     def is_whole() -> bool:
         lines = [line for each in segments(service) for line in segment.read_lines(each)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -132,10 +133,19 @@ def test_health_is_degraded_once_too_much_is_at_risk(
     degraded: bool,
 ) -> None:
     with running_service(settings_with({"JOURNAL_INTERVAL": interval})) as service:
+        monkeypatch.setattr(service.journal, "_began", time.monotonic() - 3600)
         monkeypatch.setattr(service.journal, "seconds_at_risk", lambda: seconds)
         codes = [problem["code"] for problem in service.status()["problems"]]
         assert codes == (["journal_failed"] if degraded else [])
         monkeypatch.setattr(service.journal, "seconds_at_risk", lambda: 0.0)
+        assert service.status()["status"] == "ok"
+
+
+def test_what_was_at_risk_before_the_store_began_is_no_delay_of_its_journal(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_service(settings) as service:
+        monkeypatch.setattr(service.journal, "seconds_at_risk", lambda: 3600.0)
         assert service.status()["status"] == "ok"
 
 
@@ -146,6 +156,7 @@ def test_the_time_in_which_the_process_was_stopped_delays_no_journal(
     monkeypatch.setattr(progress, "_newest_pause", [progress._Pause()])
     progress.forgive(paused)
     journal = StoreService(settings).journal
+    monkeypatch.setattr(journal, "_began", time.monotonic() - 3600)
     monkeypatch.setattr(journal, "seconds_at_risk", lambda: 120.0)
     assert (journal.lag is not None) == degraded
 

@@ -533,6 +533,7 @@ def test_an_archive_of_a_copy_that_went_on_elsewhere_is_not_mixed_with_our_journ
     folders = {f"{name}_dir": tmp_path / "elsewhere" / name for name in ("storage", "backup", "restore")}
     shutil.copytree(recovering.storage_dir, folders["storage_dir"])
     with running_service(dataclasses.replace(recovering, **folders)) as elsewhere:
+        elsewhere.accept_problem("backups_changed")
         put(elsewhere, 3, "theirs")
         archive = Path(elsewhere.create_backup().backup.path)
     with running_service(recovering) as service:

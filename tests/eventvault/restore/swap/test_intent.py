@@ -87,7 +87,7 @@ def outcome(folder: Path) -> str:
     assert found in ({"live": 2}, {"restored": 3}), folder
     new = "restored" in found
     assert (status["lastRestore"] is not None) is new
-    assert status["status"] == "ok"
+    assert status["status"] == "ok", status["problems"]
     assert (settings.restore_dir / "a.tar.gz").exists() is not new
     assert (settings.restore_dir / "restored" / "a.tar.gz").exists() is new
     assert intents.read_intent(settings.storage_dir) is None
