@@ -92,7 +92,7 @@ def test_nothing_is_written_while_the_disk_is_away_and_all_goes_on_once_it_is_ba
     (problem,) = service.status()["problems"]
     assert (problem["code"], problem["acceptable"]) == ("backups_changed", True)
     assert problem["since"] is not None
-    assert service.status()["journal"]["secondsAtRisk"] > 0
+    wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0, "nothing is at risk")
     assert files_in(quick.backup_dir) == []
 
     mount_again(quick)

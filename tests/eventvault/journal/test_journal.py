@@ -79,7 +79,7 @@ def test_a_stop_writes_what_is_left(settings_with: Callable[..., Settings]) -> N
         wait_for(service, 0)
         service.append(drafts(4))
         assert service.status()["journal"]["lastSequence"] == 0
-        assert service.status()["journal"]["secondsAtRisk"] > 0
+        processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0, "nothing is at risk")
 
     found, _ = service.journal.folder.segments()
     assert [(each.first, each.last) for each in found] == [(1, 4)]
@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(service: StoreS
 
     processes.wait_until(lambda: service.status()["status"] == "degraded", "health does not say so")
     assert "journal_failed" in [problem["code"] for problem in service.status()["problems"]]
-    assert service.status()["journal"]["secondsAtRisk"] > 0
+    processes.wait_until(lambda: service.status()["journal"]["secondsAtRisk"] > 0, "nothing is at risk")
     folder.unlink()
     away.rename(folder)
     wait_for(service, last)

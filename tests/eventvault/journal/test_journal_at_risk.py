@@ -116,7 +116,7 @@ def test_a_journal_that_is_not_started_says_what_is_at_risk(quick: Settings) -> 
         journal = Journal(service.settings, service.bus, service.catalogue, service.catalogue.entries)
         assert journal.seconds_at_risk() == 0.0
         service.append(drafts(1))
-        assert journal.seconds_at_risk() > 0
+        processes.wait_until(lambda: journal.seconds_at_risk() > 0, "nothing is at risk")
         assert journal.flush()
         assert journal.seconds_at_risk() == 0.0
         assert journal.status()["state"] == "ok"
