@@ -224,6 +224,7 @@ def test_an_accepted_folder_is_used_and_the_earlier_one_is_another_then(service:
     with running_service_again(service) as started:
         assert codes(started) == []
         assert len(started.list_backups()) == 1
+        poll_journal(started)  # the first round has ended
 
         mount_again(quick)
         (archive,) = [path.name for path in quick.backup_dir.glob("*.tar.gz")]
