@@ -14,7 +14,10 @@ WAIT_SECONDS = 5.0
 
 
 class Budget:
-    """Bytes that requests take and give back. One that asks for more than all of it gets all of it, alone."""
+    """Bytes that requests take and give back. A request for more than the total gets the whole total.
+
+    It waits until no other request has any of it.
+    """
 
     def __init__(self, total: int, what: str, wait_seconds: float = WAIT_SECONDS) -> None:
         self._total = total

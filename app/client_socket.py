@@ -61,7 +61,7 @@ class Waits:
 
 
 class ClientSocket:
-    """Wraps a connected socket, which stays non-blocking. It has the methods of a socket that gunicorn calls.
+    """Wraps a connected socket and makes it non-blocking. It has those methods of a socket that gunicorn calls.
 
     request: the present one of gunicorn, None before it is parsed. is_broken: it gave the client up.
     """

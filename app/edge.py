@@ -52,7 +52,7 @@ class Slots:
         self._wait_seconds = wait_seconds
 
     def acquire(self) -> Callable[[], None]:
-        """Take a slot and return the function that frees it, which may be called repeatedly. Raises TooBusy.
+        """Take a slot. Returns a function that frees it; a second call of that does nothing. Raises TooBusy.
 
         The end of the request frees it too, however the request ends.
         """

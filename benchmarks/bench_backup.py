@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 
@@ -60,21 +59,6 @@ def mirror(source: Path, target: Path) -> None:
             shutil.copy2(path, there)
 
 
-@contextmanager
-def caught_up_service(root: Path, more: dict[str, str] | None = None) -> Iterator[Service]:
-    """Yield the service once its journal has all events of the database, as in normal operation."""
-    with serving.eventvault(root, 1, more) as service:
-        processes.wait_until(lambda: journaled(service), "the journal does not catch up", seconds=3600)
-        os.sync()
-        yield service
-
-
-def journaled(service: Service) -> bool:
-    health = service.get("/api/health").json()
-    upto: int | None = health["journal"]["lastSequence"]
-    return upto == health["store"]["lastSequence"]
-
-
 def verified(service: Service) -> bool:
     """Whether the newest backup is verified: many new tables are checked after it was made, at low priority."""
     return service.get("/api/backup/list").json()["backups"][0]["verified"] is not None
@@ -103,11 +87,11 @@ def measure_ours(root: Path, states: tuple[Path, ...], result: Result, more: dic
     """Measure a first and a second backup, verify, a restore of one that is not verified, then of one that is."""
     database = root / "STORAGE_DIR" / DATABASE
     mirror(states[0], database)
-    with caught_up_service(root) as service, memory.watched(service.mark) as most:
+    with serving.caught_up(root) as service, memory.watched(service.mark) as most:
         result.first.append(timed_post(service, "/api/backup/create")[0])
         processes.wait_until(lambda: verified(service), "the tables are not checked", seconds=600)
     mirror(states[1], database)
-    with caught_up_service(root) as service, memory.watched(service.mark) as later:
+    with serving.caught_up(root) as service, memory.watched(service.mark) as later:
         seconds, second = timed_post(service, "/api/backup/create")
         result.second.append(seconds)
         more["nothing new"].append(timed_post(service, "/api/backup/create", {"label": "again"})[0])
@@ -118,7 +102,7 @@ def measure_ours(root: Path, states: tuple[Path, ...], result: Result, more: dic
         more["verify, record by record"].append(records)
         more["restore, verified"].append(timed_post(service, "/api/backup/restore", {"backupName": name})[0])
     (root / "BACKUP_DIR" / ".catalogue.json").unlink()
-    with caught_up_service(root) as service, memory.watched(service.mark) as restoring:
+    with serving.caught_up(root) as service, memory.watched(service.mark) as restoring:
         result.restore.append(timed_post(service, "/api/backup/restore", {"backupName": name})[0])
     more["replay"].append(measure_replay(root / "BACKUP_DIR" / str(name), root / "elsewhere"))
     chores = (size for seen in (most, later, restoring) for role, size in seen.items() if "chore" in role)
@@ -130,7 +114,7 @@ def measure_replay(archive: Path, root: Path) -> float:
     """Return the seconds of a restore in an installation that did not make the archive: its events are replayed."""
     (root / "BACKUP_DIR").mkdir(parents=True)
     shutil.copyfile(archive, root / "BACKUP_DIR" / archive.name)
-    with caught_up_service(root) as service:
+    with serving.caught_up(root) as service:
         seconds, answer = timed_post(service, "/api/backup/restore", {"backupName": archive.name})
     if answer["proven"]:
         raise SystemExit(f"{archive.name} is proven in another installation, so its events were not replayed")
@@ -165,7 +149,7 @@ def measure_other_settings(folder: Path, states: tuple[Path, ...], tar: Result) 
     for compression in ("small", "store"):
         root = folder / compression
         mirror(states[0], root / "STORAGE_DIR" / DATABASE)
-        with caught_up_service(root, {"ARCHIVE_COMPRESSION": compression}) as service:
+        with serving.caught_up(root, {"ARCHIVE_COMPRESSION": compression}) as service:
             seconds, made = timed_post(service, "/api/backup/create")
         size = int(str(made["size"]))
         beside = ""

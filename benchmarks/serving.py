@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,20 @@ def eventvault(folder: Path, workers: int, more: Mapping[str, str] | None = None
     with _served(folder / "eventvault.log", settings, list(GUNICORN)) as service:
         service.wait_until_ready()
         yield service
+
+
+@contextmanager
+def caught_up(folder: Path, more: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Yield the service with one worker once its journal has all events of the database, as in normal operation."""
+    with eventvault(folder, 1, more) as service:
+        processes.wait_until(lambda: _is_journaled(service), "the journal does not catch up", seconds=3600)
+        os.sync()
+        yield service
+
+
+def _is_journaled(service: Service) -> bool:
+    health = service.get("/api/health").json()
+    return bool(health["journal"]["lastSequence"] == health["store"]["lastSequence"])
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import peers, serving
 from benchmarks.peers import PEERS
-from benchmarks.serving import eventvault
-from tests import mounts, processes
+from tests import mounts
 from tests.service import Service
 
 MEGABYTE = 10**6
@@ -92,16 +91,9 @@ def _hourly(
     backups = disk / "backups"
     for state in states:
         mirror(state, local / "STORAGE_DIR" / state.name)
-        with eventvault(local, 1, {"BACKUP_DIR": str(backups)}) as service:
-            processes.wait_until(lambda here=service: _caught_up(here), "the journal does not catch up", 3600)
-            os.sync()
+        with serving.caught_up(local, {"BACKUP_DIR": str(backups)}) as service:
             seconds.append(create(service))
     return seconds, _used(disk) - before - peers.size_of(backups / "journal")
-
-
-def _caught_up(service: Service) -> bool:
-    health = service.get("/api/health").json()
-    return bool(health["journal"]["lastSequence"] == health["store"]["lastSequence"])
 
 
 def _others(disk: Path, local: Path, states: States, mirror: Mirror) -> dict[str, float]:
@@ -111,7 +103,7 @@ def _others(disk: Path, local: Path, states: States, mirror: Mirror) -> dict[str
         if peer.name in COMPARED and peers.installed(peer):
             with _emptied(disk, local):
                 places = _places(disk, local)
-                for command in (peer.setup, *(peer.first, peer.second)):
+                for command in (peer.setup, peer.first, peer.second):
                     state = states[command == peer.second]
                     mirror(state, Path(places["data"]) / state.name)
                     os.sync()

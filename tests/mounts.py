@@ -5,12 +5,13 @@ All are unmounted at the end, also where the test process is killed: a shell tha
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def small_ext4(folder: Path, megabytes: int, *, inodes: int) -> Iterator[Path]:
 def make_writable(folder: Path) -> None:
     """End what `read_only` did, while programs have files open there."""
     subprocess.run(["mount", "-o", "remount,bind,rw", folder], capture_output=True, check=True)
+
+
+def fill_bytes(folder: Path) -> None:
+    """Leave no free byte on the small disk of `folder`."""
+    with (folder / "filler").open("ab", buffering=0) as file, suppress(OSError):
+        for size in (2**20, 4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+
+
+def fill_inodes(folder: Path) -> None:
+    """Leave no free inode on the small disk of `folder`."""
+    with suppress(OSError):
+        for number in itertools.count():
+            (folder / f"filler-{number}").touch()
 
 
 @contextmanager

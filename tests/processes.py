@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MARK = "EVENTVAULT_TEST_SERVICE"
@@ -39,6 +40,32 @@ def own_memory(pid: int) -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@contextmanager
+def memory_watched(
+    running: Callable[[], dict[int, str]], name: Callable[[str], str] = str, interval: float = 0.05
+) -> Iterator[dict[str, int]]:
+    """Yield a dictionary that is updated while the block runs: name → maximum `own_memory` of a process.
+
+    running: returns pid → command line. name: of a command line. interval: seconds between two looks.
+    """
+    most: dict[str, int] = {}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(interval):
+            for pid, command in running().items():
+                with suppress(OSError):
+                    most[name(command)] = max(most.get(name(command), 0), own_memory(pid))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def kill(pids: dict[int, str] | list[int], number: int = signal.SIGKILL) -> None:

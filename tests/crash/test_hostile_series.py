@@ -10,10 +10,8 @@ import json
 import random
 import secrets
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,27 +24,6 @@ from tests.service import Service
 NAME = "hostile.tar.gz"
 MOST_MEMORY = 400 * 2**20
 LONG = [pytest.mark.soak, pytest.mark.timeout(3 * 3600)]
-
-
-@contextmanager
-def memory_of(running: Service) -> Iterator[dict[str, int]]:
-    """Command → the most memory of its own that a process of the service has had, looked at all the time."""
-    most: dict[str, int] = {}
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.02):
-            for pid, command in running.processes().items():
-                with suppress(OSError):
-                    most[command] = max(most.get(command, 0), processes.own_memory(pid))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield most
-    finally:
-        ended.set()
-        thread.join()
 
 
 def last_sequence(running: Service) -> int:
@@ -105,7 +82,7 @@ def test_after_hostile_archives_everything_goes_on_and_nothing_is_lost(
     chosen = random.Random(seed).sample(everything, min(kinds, len(everything)))
     running = service(environment={"MAX_BACKUPS": "3", "KEEP_UNDO": "1", "AUTO_BACKUP_ENABLED": "false"})
     (running.post("/api/events", {"type": "first"}), running.post("/api/backup/create"))
-    with memory_of(running) as memory:
+    with processes.memory_watched(running.processes, interval=0.02) as memory:
         statuses = {kind.name: try_kind(kind, running, tmp_path) for kind in chosen}
     print(json.dumps(statuses, indent=1), json.dumps(memory, indent=1))
     assert memory

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from eventvault.database.view import DatabaseView
 from eventvault.errors import DiskFailed, NoSpace
 from eventvault.settings import Settings
 from tests import processes
-from tests.mounts import make_writable, read_only, small_ext4, tiny_disk
+from tests.mounts import fill_bytes, fill_inodes, make_writable, read_only, small_ext4, tiny_disk
 from tests.restoring import drafts, leftovers, make_archive, prefixes
 from tests.service import Reply, Service
 from tests.stores import running_service
@@ -115,20 +113,6 @@ def test_a_restore_that_does_not_fit_leaves_the_live_data(tiny_storage: Path, se
         assert prefixes(service) == {"live": 2}
         assert service.append(drafts(1, "after")).last_sequence == 3
         assert not leftovers(tiny_storage)
-
-
-def fill_bytes(folder: Path) -> None:
-    with (folder / "filler").open("ab", buffering=0) as file, suppress(OSError):
-        for size in (2**20, 4096, 1):
-            with suppress(OSError):
-                while True:
-                    file.write(bytes(size))
-
-
-def fill_inodes(folder: Path) -> None:
-    with suppress(OSError):
-        for number in itertools.count():
-            (folder / f"filler-{number}").touch()
 
 
 def free(folder: Path) -> None:

@@ -32,7 +32,7 @@ from eventvault.store.rpc import wire
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
 from tests.clock_shim import SettableClock
-from tests.mounts import read_only, tiny_disk
+from tests.mounts import fill_bytes, fill_inodes, read_only, tiny_disk
 from tests.restoring import drafts, flip, make_archive
 from tests.states.verbs import Surface
 from tests.stores import STORE_COMMAND, folders_beneath, running_service, wait_until_gone
@@ -256,20 +256,6 @@ def clock_ahead(given: Given) -> Iterator[Surface]:
         clock.set_offset(TEN_DAYS)
         wait_for_problem(client, "clock_ahead")
         yield surface
-
-
-def fill_bytes(folder: Path) -> None:
-    with (folder / "filler").open("ab", buffering=0) as file, suppress(OSError):
-        for size in (2**20, 4096, 1):
-            with suppress(OSError):
-                while True:
-                    file.write(bytes(size))
-
-
-def fill_inodes(folder: Path) -> None:
-    with suppress(OSError):
-        for number in range(10**6):
-            (folder / f"filler-{number}").touch()
 
 
 def full(given: Given, fill: Callable[[Path], None], inodes: int) -> Iterator[Surface]:

@@ -33,6 +33,7 @@ from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.eventvault.leveldb.log_writer import fragment, write_log
+from tests.forged_leveldb import varint
 from tests.restoring import (
     LONG_AGO,
     drafts,
@@ -333,14 +334,6 @@ def test_forged_counters_of_leveldb_cost_no_event(
     with closing(open_leveldb(tmp_path / "killed")) as db:
         assert EventRegistry(db, tmp_path / "killed").last_sequence == EVENTS + 1000
     assert max(int(file.stem) for file in service.settings.database.glob("*.log")) < 1000
-
-
-def varint(number: int) -> bytes:
-    content = b""
-    while number >= 0x80:
-        content += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return content + bytes([number])
 
 
 @pytest.mark.parametrize("foreign", [False, True])
