@@ -314,7 +314,7 @@ def no_descriptors(given: Given) -> Iterator[Surface]:
 def without_free_descriptor(pid: int) -> Iterator[None]:
     """Lower the limit of a store to the descriptors that it uses all the time."""
     processes.wait_until(lambda: len(sockets_of(pid)) == 2, "it has more than its listener and one client")
-    lasting = set.intersection(*(descriptors(pid) for _ in range(50)))
+    lasting = set.intersection(*(descriptors(pid) for _ in range(2000)))
     first_free = next(number for number in range(len(lasting) + 1) if number not in lasting)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, before[1]))
