@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.access import is_loopback
-from eventvault import file_modes, folder_abilities, logs
+from eventvault import environment, file_modes, folder_abilities, logs
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
 from eventvault.regular_files import open_file, raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
+from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -37,9 +37,11 @@ _metrics_locks: list[IO[bytes]] = []
 def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Settings:
     """Return the environment's settings after making their folders. Raises InvalidSettings.
 
-    From then on this process makes files that other users cannot read. prepare: called before any is made.
+    From then on this process makes files that other users cannot read, and secret settings are not in the environment
+    that /proc shows of it and of its workers. prepare: called before any file is made.
     """
     settings = load()
+    environment.hide(SECRETS)
     prepare(settings)
     raise_limit()
     file_modes.restrict_new_files(settings)

@@ -11,7 +11,6 @@ because LevelDB maps up to 1,000 tables into memory. Whatever ends it, the calle
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import os
@@ -32,6 +31,7 @@ import plyvel
 from eventvault import clock, data_folders, environment, errors, progress, record_size
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.files import remove_durably
+from eventvault.orphans import end_with_parent
 from eventvault.printable import encodable
 from eventvault.system_errors import number_of
 
@@ -78,7 +78,6 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGF
 NICENESS = 10
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
 """Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again."""
-_PR_SET_PDEATHSIG = 1
 STEP_SECONDS = 1.0
 """How often the progress of a chore is observed."""
 CHORE_SECONDS = 300.0
@@ -230,14 +229,6 @@ def _died(name: str, status: int, subject: str | None) -> errors.EventVaultError
         f"the {name} process ended with status {status} and no answer",
         hint="try again; the machine may have run out of memory, which the system's log says",
     )
-
-
-def end_with_parent(parent: int, signal_number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to signal this process when `parent` dies; signal it at once if `parent` is dead already."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal_number)
 
 
 def as_event_vault_error(name: str, error: Exception, subject: str | None = None) -> errors.EventVaultError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eventvault import data_folders
+from eventvault import data_folders, notify_addresses
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 from eventvault.printable import is_utf8, printable
@@ -28,10 +28,14 @@ _BOOLEANS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """Converts a setting's text to a value; `parse` raises ValueError for a text that is not allowed."""
+    """Converts a setting's text to a value; `parse` raises ValueError for a text that is not allowed.
+
+    show: how an error shows the text; that of a secret hides what is secret in it.
+    """
 
     parse: Callable[[str], Any]
     allowed: str
+    show: Callable[[str], str] = repr
 
 
 def _boolean(text: str) -> bool:
@@ -102,6 +106,23 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _notify_urls(text: str) -> tuple[str, ...]:
+    if not all(map(notify_addresses.is_address, text.split())):
+        raise ValueError
+    return tuple(text.split())
+
+
+def _show_wrong_addresses(text: str) -> str:
+    wrong = [address for address in text.split() if not notify_addresses.is_address(address)]
+    return repr(" ".join(map(notify_addresses.mask, wrong)))
+
+
+def _web_address(text: str) -> str:
+    if not notify_addresses.is_web_address(text):
+        raise ValueError
+    return text
+
+
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
@@ -112,12 +133,16 @@ _LARGEST_BODY = 2**27
 
 @dataclass(frozen=True)
 class Declaration:
-    """One setting: its environment variable, attribute, kind, default (as text; empty: unset) and meaning."""
+    """One setting: its environment variable, attribute, kind, default (as text; empty: unset) and meaning.
+
+    secret: its value is in no log, no answer and no environment of a child process.
+    """
 
     name: str
     kind: Kind
     default: str
     meaning: str
+    secret: bool = False
 
     @property
     def attribute(self) -> str:
@@ -191,12 +216,28 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "ALLOWED_HOSTS", Kind(_words, "host names separated by commas; * allows any"), "",
         "Names that a `Host` header may have besides the loopback names.",
     ),
+    Declaration(
+        "NOTIFY_URLS",
+        Kind(_notify_urls, "addresses of Apprise, separated by blanks", _show_wrong_addresses), "",
+        "Whom to tell of problems and restores, by mail, chat or webhook: see docs/notifications.md.",
+        secret=True,
+    ),
+    Declaration(
+        "PING_URL",
+        Kind(_web_address, "an http or https address", lambda text: repr(notify_addresses.mask(text))), "",
+        "An address that is asked at the start (`/start`), the success and the failure (`/fail`) of each scheduled "
+        "backup.",
+        secret=True,
+    ),
     Declaration("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "The lowest level that is logged."),
     Declaration(
         "LOG_FORMAT", _choice("text", "json"), "",
         "The format of log lines. Unset: `text` on a terminal, `json` elsewhere.",
     ),
 )  # fmt: skip
+
+
+SECRETS = tuple(declaration.name for declaration in DECLARATIONS if declaration.secret)
 
 
 @dataclass(frozen=True)
@@ -228,6 +269,8 @@ class Settings:
     kafka_jobs_group: str
     allow_unauthenticated: bool
     allowed_hosts: tuple[str, ...]
+    notify_urls: tuple[str, ...] = field(repr=False)
+    ping_url: str | None = field(repr=False)
     log_level: str
     log_format: str | None
 
@@ -236,9 +279,13 @@ class Settings:
         return self.storage_dir / data_folders.DATABASE
 
     def to_environment(self) -> dict[str, str]:
-        """Return the environment variables that give another process the same settings."""
-        values = ((declaration.name, getattr(self, declaration.attribute)) for declaration in DECLARATIONS)
-        return {name: _text(value) for name, value in values}
+        """Return the environment variables that give another process the same settings, but for the secret ones."""
+        return {each.name: _text(getattr(self, each.attribute)) for each in DECLARATIONS if not each.secret}
+
+    def secrets(self) -> dict[str, str]:
+        """Return the secret settings as `load` reads them."""
+        values = {each.name: getattr(self, each.attribute) for each in DECLARATIONS if each.secret}
+        return {name: " ".join(value) if isinstance(value, tuple) else _text(value) for name, value in values.items()}
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -253,19 +300,21 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     for declaration in DECLARATIONS:
         text = environment.get(declaration.name, "").strip() or declaration.default
         if not is_utf8(text):
-            problems.append(f"{declaration.name} is not UTF-8: {printable(text)}")
+            shown = notify_addresses.HIDDEN if declaration.secret else printable(text)
+            problems.append(f"{declaration.name} is not UTF-8: {shown}")
             continue
         try:
             values[declaration.attribute] = declaration.kind.parse(text) if text else None
         except ValueError:
-            problems.append(f"{declaration.name} is {text!r}; allowed: {declaration.kind.allowed}")
+            problems.append(f"{declaration.name} is {declaration.kind.show(text)}; allowed: {declaration.kind.allowed}")
     problems += _clashes(values)
     if problems:
         raise InvalidSettings(
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
             problems=problems,
         )  # fmt: skip
-    return Settings(**{**values, "allowed_hosts": values["allowed_hosts"] or ()})
+    lists = {name: values[name] or () for name in ("allowed_hosts", "notify_urls")}
+    return Settings(**{**values, **lists})
 
 
 def make_folders(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import orjson
 
 from eventvault import chores, record_size
+from eventvault.orphans import end_with_parent
 
 PROJECT = Path(__file__).resolve().parent.parent
 _NUMBER = struct.Struct("i")
@@ -120,7 +121,7 @@ def watch(request: bytes, handles: list[int]) -> None:
     """Fork the chore, and tell its process id and its exit status."""
     *streams, status = handles
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    chores.end_with_parent(os.getppid())
+    end_with_parent(os.getppid())
     pid = os.fork()
     if pid == 0:
         os.close(status)

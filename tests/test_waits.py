@@ -27,6 +27,7 @@ POOLS = {
 OPENS = {
     "eventvault/regular_files.py": "the helper",
     "eventvault/clock_guard.py": "/proc",
+    "eventvault/environment.py": "/proc",
     "eventvault/progress.py": "/proc",
     "eventvault/chores.py": "/proc",
     "eventvault/file_locks.py": "/proc",

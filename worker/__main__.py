@@ -16,7 +16,7 @@ from types import FrameType
 
 from confluent_kafka import KafkaException
 
-from eventvault import file_modes, logs, settings
+from eventvault import environment, file_modes, logs, settings
 from eventvault.errors import EventVaultError
 from eventvault.kafka import config, topics
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
@@ -43,6 +43,7 @@ def main(modules: Sequence[str]) -> int:
 
 def _settings() -> Settings:
     loaded = settings.load()
+    environment.hide(settings.SECRETS)
     file_modes.restrict_new_files(loaded)
     config.client(loaded)
     return loaded

@@ -17,14 +17,14 @@ import threading
 from pathlib import Path
 
 import eventvault
-from eventvault import clock, data_folders, file_modes, folder_abilities, logs
+from eventvault import clock, data_folders, environment, file_modes, folder_abilities, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.regular_files import raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, Settings, load, make_folders
+from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.ending import end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -52,6 +52,8 @@ _SWITCH_SECONDS = 1e-3
 
 def main() -> int:
     arguments = _arguments()
+    environment.receive()
+    environment.hide(SECRETS)
     try:
         settings = load()
     except InvalidSettings as error:

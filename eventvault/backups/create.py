@@ -24,14 +24,16 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.late_check import LateCheck
+from eventvault.backups.outcomes import Outcomes
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.request_queue import BackupRequest, NoteName, RequestQueue
 from eventvault.chores import Chores
+from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import DatabaseDamaged, EventVaultError
+from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
 from eventvault.events import event
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
@@ -44,8 +46,9 @@ log = logging.getLogger("BackupManager")
 class BackupMaker:
     """Makes backups of the database of `bus` into BACKUP_DIR.
 
-    on_checkpoint: called when a checkpoint is taken, while no restore can swap the database. The function that it
-    returns is called once the backup is made and old ones are removed.
+    outcomes: has the listeners to every backup, whoever requested it. on_checkpoint: called when a checkpoint is taken,
+    while no restore can swap the database. The function that it returns is called once the backup is made and old ones
+    are removed.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class BackupMaker:
         self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
         self.last_made: float | None = None
         """When this process made its newest backup, in monotonic seconds."""
+        self.outcomes = Outcomes()
         self.requests = RequestQueue()
         self.late_check = LateCheck(catalogue, chores)
         self._settings = settings
@@ -110,6 +114,7 @@ class BackupMaker:
         same = next((e.name for e in self._good() if present == (e.generation, e.sequence)), None)
         if present[1] == 0 or same is not None:
             self.counts["skipped"] += 1
+            self.outcomes.succeeded()
             log.info("no backup was made, as nothing changed since %s",
                      same or "the registry was created")  # fmt: skip
             return None
@@ -135,6 +140,8 @@ class BackupMaker:
             created = self._create(request)
         except BaseException as error:
             self.counts["failed"] += 1
+            if isinstance(error, (EventVaultError, *SYSTEM_ERRORS)) and not isinstance(error, Cancelled):
+                self.outcomes.failed(error if isinstance(error, EventVaultError) else as_answer("the backup", error))
             registry = self._bus.registry
             if isinstance(error, DatabaseDamaged) and registry is not None and error is not self._bus.problem:
                 self._note_problem(error, registry.identity.store_id, registry.identity.generation)
@@ -179,6 +186,7 @@ class BackupMaker:
 
         def on_failure(error: EventVaultError) -> None:
             self.counts["failed"] += 1
+            self.outcomes.failed(error)
             self._note_problem(error, about.store_id, about.generation.id)
 
         compressed = result["compressed"]
@@ -187,6 +195,7 @@ class BackupMaker:
     def _complete(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         self.last_made = time.monotonic()
         self._problem = None
+        self.outcomes.succeeded()
         self._rotate(entry, on_made)
 
     def _note_problem(self, error: EventVaultError, store_id: str, generation: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from eventvault import clock
 from eventvault.backups.create import BackupMaker
+from eventvault.backups.outcomes import Outcomes
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
 from eventvault.settings import Settings
@@ -25,9 +26,13 @@ class Scheduler(Protocol):
 
 
 class AutoBackup:
-    """Requests a backup every interval and remembers the outcome of the newest one."""
+    """Requests a backup every interval and remembers the outcome of the newest one.
+
+    outcomes: has the listeners to each periodic backup.
+    """
 
     def __init__(self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None) -> None:
+        self.outcomes = Outcomes()
         self._problem: EventVaultError | None = None
         self._failed_at = 0.0
         self._settings = settings
@@ -70,16 +75,20 @@ class AutoBackup:
 
     def _run(self) -> None:
         self._last["lastRun"] = clock.format_milliseconds(clock.now())
+        self.outcomes.begun()
         try:
             created = self._backups.create_if_changed()
             self._problem = None
             self._last["lastOutcome"] = created.backup.name if created else "skipped: nothing changed"
+            self.outcomes.succeeded()
         except Cancelled:
             return
         except (EventVaultError, *SYSTEM_ERRORS) as error:
             answer = error if isinstance(error, EventVaultError) else as_answer("the backup", error)
             message = f"the periodic backup failed: {answer.message}"
             log.error("%s", message)  # noqa: TRY400 - the reason is known
+            for outcomes in (self.outcomes, self._backups.outcomes):  # it may have failed before it was requested
+                outcomes.failed(answer)
             self._failed_at = time.monotonic()
             damaged = isinstance(answer, DatabaseDamaged)
             self._problem = None if damaged else type(answer)(message, hint=answer.hint)

@@ -33,6 +33,7 @@ def test_nothing_set_gives_the_promised_defaults() -> None:
     assert (found.kafka_events_topic, found.kafka_jobs_topic) == ("events", "jobs")
     assert (found.allow_unauthenticated, found.allowed_hosts) == (False, ())
     assert (found.log_level, found.log_format) == ("info", None)
+    assert (found.notify_urls, found.ping_url) == ((), None)
 
 
 def test_every_declaration_is_an_attribute_and_every_attribute_is_declared() -> None:
@@ -126,10 +127,39 @@ def test_settings_survive_the_way_into_another_process(tmp_path: Path) -> None:
             "AUTO_RECOVER": "Empty",
             "AUTO_BACKUP_ENABLED": "off",
             "LOG_FORMAT": "JSON",
+            "NOTIFY_URLS": "ntfy://a,b  mailto://u:p@x.org",
+            "PING_URL": "https://hc-ping.com/3f1e",
         }
     )
-    assert settings.load(found.to_environment()) == found
+    assert settings.load(found.to_environment() | found.secrets()) == found
     assert (found.allowed_hosts, found.kafka_bootstrap_servers) == (("one.example", "two.example"), "a:1,b:2")
+
+
+def test_a_secret_setting_is_neither_in_what_children_get_nor_in_what_is_logged() -> None:
+    found = settings.load({"NOTIFY_URLS": "ntfy://geheim json://x/geheim", "PING_URL": "https://hc-ping.com/geheim"})
+    assert found.notify_urls == ("ntfy://geheim", "json://x/geheim")
+    assert found.secrets() == {"NOTIFY_URLS": "ntfy://geheim json://x/geheim", "PING_URL": found.ping_url}
+    assert tuple(found.secrets()) == settings.SECRETS
+    assert "geheim" not in f"{found!r}{found}{found.to_environment()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("NOTIFY_URLS", "ntfy://good geheim mailto:geheim@x.org", "'… …'"),
+        ("NOTIFY_URLS", "ntfy://", "'ntfy://…'"),
+        ("PING_URL", "ftp://example.org/geheim", "'ftp://…'"),
+        ("PING_URL", "hc-ping.com/geheim", "'…'"),
+        ("PING_URL", "https:///geheim", "'https://…'"),
+    ],
+)
+def test_a_bad_secret_is_named_with_its_setting_and_without_the_secret(name: str, value: str, shown: str) -> None:
+    (declared,) = (each for each in settings.DECLARATIONS if each.name == name)
+    assert problems(**{name: value}) == [f"{name} is {shown}; allowed: {declared.kind.allowed}"]
+
+
+def test_a_secret_that_is_not_utf8_is_not_shown() -> None:
+    assert problems(PING_URL="https://x/geheim\udcff") == ["PING_URL is not UTF-8: …"]
 
 
 def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

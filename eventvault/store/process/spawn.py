@@ -1,7 +1,8 @@
 """Starts the store on demand: a process that finds no listener at the socket takes a lock and starts a store.
 
 The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings and
-a list of variables as its environment, and the standard error of this process.
+a list of variables as its environment, and the standard error of this process. Secret settings are handed over beside
+the environment.
 """
 
 from __future__ import annotations
@@ -170,20 +171,28 @@ class Spawner:
         reap()
         failure = os.memfd_create("failure")
         try:
-            own = {SPAWNER_VARIABLE: str(os.getpid()), FAILURE_VARIABLE: str(failure)}
-            child = subprocess.Popen(
+            child = self._start_process(failure)
+            _children.append(child)
+            self._wait_for(child, failure, min(deadline, time.monotonic() + READY_SECONDS))
+        finally:
+            os.close(failure)
+
+    def _start_process(self, failure: int) -> subprocess.Popen[bytes]:
+        with environment.handed_over({**self.settings.secrets(), **environment.proxies()}) as secrets:
+            own = {
+                SPAWNER_VARIABLE: str(os.getpid()),
+                FAILURE_VARIABLE: str(failure),
+                environment.SECRETS_VARIABLE: str(secrets),
+            }
+            return subprocess.Popen(
                 [*self._command, "--service", self.service, "--mode", self.mode],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
                 cwd=PROJECT,
                 env=environment.for_child({**self.settings.to_environment(), **own}),
-                pass_fds=[failure],
+                pass_fds=[failure, secrets],
                 start_new_session=True,
             )
-            _children.append(child)
-            self._wait_for(child, failure, min(deadline, time.monotonic() + READY_SECONDS))
-        finally:
-            os.close(failure)
 
     def _wait_for(self, child: subprocess.Popen[bytes], failure: int, deadline: float) -> None:
         """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer.
