@@ -434,7 +434,7 @@ PROBLEMS: dict[str, ErrorCode] = {
     "catalogue_damaged": ErrorCode(
         "The catalogue was damaged and made anew from the archives.",
         "/data/backups/.catalogue.json was damaged",
-        "Set the pins again, then remove the file that ends in `.damaged`.",
+        _DAMAGED_FILE,
     ),
     "shared_runs_damaged": ErrorCode(
         "The note of what archives share on the disk was damaged.", "/data/backups/.shared_runs.json was damaged",

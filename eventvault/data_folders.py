@@ -53,6 +53,7 @@ STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, 
 
 # Below BACKUP_DIR.
 CATALOGUE = ".catalogue.json"
+ANNOTATIONS = ".annotations.json"
 SHARED_RUNS = ".shared_runs.json"
 HEADS = ".heads.json"
 JOURNAL = "journal"

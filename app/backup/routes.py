@@ -40,7 +40,7 @@ GZIP = "application/gzip"
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
 
-_create, _restore, _undo = schemas.CreateSchema(), RestoreSchema(), UndoSchema()
+_create, _pin, _restore, _undo = schemas.CreateSchema(), schemas.PinRequestSchema(), RestoreSchema(), UndoSchema()
 _selective_restore = SelectiveRestoreSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
@@ -268,11 +268,17 @@ def verify_backup(asked: dict[str, Any], name: str) -> Response:
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
-@blueprint.doc(summary="Exclude a backup from rotation")
+@blueprint.doc(summary="Exclude a backup from rotation", requestBody=_body(schemas.PinRequestSchema, required=False))
 @blueprint.response(200, schemas.OneBackupSchema)
-@accepts_parameters()
+@accepts_parameters(body=True)
 def pin_backup(name: str) -> Response:
-    return _set_pinned(name, pinned=True)
+    """Rotation does not remove the backup, and a delete needs `force`. A pin ends at `until`, if it has that.
+
+    A second pin replaces the first one, with its reason and its end.
+    """
+    name, asked = name_in_path(name), validated_body(_pin)
+    entry = current_store().pin_backup(name, pinned=True, reason=asked["reason"], until=asked["until"])
+    return reply({"success": True, "backup": backup_json(entry)})
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["DELETE"])
@@ -280,11 +286,7 @@ def pin_backup(name: str) -> Response:
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters()
 def unpin_backup(name: str) -> Response:
-    return _set_pinned(name, pinned=False)
-
-
-def _set_pinned(name: str, *, pinned: bool) -> Response:
-    entry = current_store().pin_backup(name_in_path(name), pinned=pinned)
+    entry = current_store().pin_backup(name_in_path(name), pinned=False)
     return reply({"success": True, "backup": backup_json(entry)})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.events.schemas import InstantField
 from app.replies import ReplySchema
 from eventvault import clock
 from eventvault.backups import names
@@ -55,6 +56,13 @@ class TimestampField(fields.String):
         return None if value is None else clock.format_milliseconds(value)
 
 
+class PinSchema(ReplySchema):
+    """Why a backup is pinned, and until when."""
+
+    reason = fields.String(required=True, allow_none=True)
+    until = TimestampField(required=True, allow_none=True, metadata={"format": "date-time"})
+
+
 ADDED = "What the archive took on the disk when it was made."
 SHARED = "What it shared with earlier archives then."
 UNIQUE = "What its deletion frees on the disk."
@@ -86,6 +94,7 @@ class BackupSchema(ReplySchema):
         metadata={"description": "How it was checked at `verified`: `digests` or `records`."},
     )
     pinned = fields.Boolean(required=True)
+    pin = fields.Nested(PinSchema, required=True, allow_none=True, metadata={"description": "Null if not pinned."})
     encrypted = fields.Boolean(required=True)
     offsite = fields.Boolean(required=True)
     digest = fields.String(required=True, allow_none=True, metadata={"example": "blake3:<64 hex digits>"})
@@ -117,6 +126,17 @@ def backup_json(entry: Any) -> dict[str, Any]:
 
 class CreateSchema(Schema):
     label = fields.String(allow_none=True, validate=validate.Length(max=1000), metadata={"example": "manual-backup"})
+
+
+class PinRequestSchema(Schema):
+    reason = fields.String(
+        load_default=None, allow_none=True, validate=validate.Length(max=1000), metadata={"example": "audit 2026"}
+    )
+    until = InstantField(
+        load_default=None,
+        allow_none=True,
+        metadata={"format": "date-time", "description": "The pin ends then. RFC 3339 with an offset."},
+    )
 
 
 class CreatedSchema(ReplySchema):

@@ -1,16 +1,17 @@
 """The catalogue: the archives in BACKUP_DIR, and what is known about each besides what the folder shows.
 
 The folder decides which archives exist. The catalogue adds origin, pin, time of the last verification, digest,
-problem, and the manifest's summary. A record is valid for one `FileIdentity`: if the file is replaced or changed, only
-the pin stays, the checksum with which the archive was made here, and the origin if the new file cannot be read. An
-archive is written before its record. A record is removed before its archive. Only the store's process writes the
-catalogue.
+problem, and the manifest's summary; `annotations` has the reason and the end of a pin. A record is valid for one
+`FileIdentity`: if the file is replaced or changed, only the pin stays, the checksum with which the archive was made
+here, and the origin if the new file cannot be read. An archive is written before its record. A record is removed before
+its archive. Only the store's process writes the catalogue.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,9 @@ from eventvault.archive.manifest import Manifest
 from eventvault.archive.proof import Proof, Trust
 from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
+from eventvault.backups.annotations import Annotations
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
-from eventvault.backups.entry import BackupEntry, Check
+from eventvault.backups.entry import BackupEntry, Check, Pin
 from eventvault.backups.order import newest_first
 from eventvault.backups.shared_runs import DiskUse, SharedRuns
 from eventvault.clock import Clock
@@ -44,6 +46,8 @@ from eventvault.errors import (
 )
 from eventvault.files import FileIdentity, sync_folder
 from eventvault.progress import Turn, running
+
+log = logging.getLogger("BackupManager")
 
 Records = dict[str, ArchiveRecord]
 CATALOGUE = "catalogue"
@@ -99,6 +103,9 @@ class Catalogue:
         self.check_folder = check_folder
         self._now = now
         self.shared_runs = SharedRuns(backup_dir, now, check_folder)
+        self.annotations = Annotations(backup_dir)
+        self._settled: object = None
+        """The files of catalogue and annotations that were found to name the same pins."""
         self.refused_names: list[str] = []
         """Files that end as an archive does and have a name that none may have, when the folder was read last."""
         self._records: Records = {}
@@ -119,10 +126,12 @@ class Catalogue:
 
     def _entries(self) -> list[BackupEntry]:
         remembered = self._remembered()
+        self._refresh_annotations()
         before = self.proof()
         probed = ((name, self._probe(name, file, remembered.get(name), before)) for name, file in self._scan().items())
         records = {name: record for name, record in probed if record is not None}
         self._remember(remembered, records)
+        self._settle_pins()
         self._refresh_shared_runs(records)
         return self._listed(records, self.proof(), self._generations())
 
@@ -133,7 +142,8 @@ class Catalogue:
         for name, record in records.items():
             use = self.shared_runs.use_of(name, record.identity)
             listed = before.entries.get(name)
-            if listed is None or listed.record is not record or listed.use != use:
+            is_listed = listed is not None and listed.record is record and listed.use == use
+            if listed is None or not is_listed or listed.entry.pin != self._pin(name, record):
                 listed = _Listed(record, use, self._entry(name, record, proof))
             entries[name] = listed
         is_same = before.generations == generations and _are_same(before.entries, entries)
@@ -268,9 +278,20 @@ class Catalogue:
                 self._records = {**self._records, **made}
         return len(made)
 
-    def set_pinned(self, name: str, *, pinned: bool) -> BackupEntry:
-        """Pin an archive, so that rotation never removes it, or unpin it."""
-        return self._change(name, pinned=pinned)
+    def set_pinned(
+        self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
+    ) -> BackupEntry:
+        """Pin an archive, so that rotation does not remove it until then (microseconds), or unpin it."""
+        with self._saving.held():
+            before = self._record(name)
+            record = msgspec.structs.replace(before, pinned=pinned)
+            self._store({name: record})
+            try:
+                self.annotations.change(name, pin=Pin(reason, until) if pinned else None)
+            except (EventVaultError, OSError) as error:
+                self._store({name: before})
+                raise self._as_answer(f"writing {data_folders.ANNOTATIONS}", error) from error
+        return self._entry(name, record, self.proof())
 
     def remove(self, name: str, check: Callable[[list[BackupEntry]], None] = lambda _entries: None) -> None:
         """Remove the archive and its record. The caller holds `exclusive_lock`. Raises BackupNotFound.
@@ -279,17 +300,46 @@ class Catalogue:
         check and the removal.
         """
         with self._saving.held():
-            record = self._record(name)
+            self._record(name)
             check(self.entries())
-            self._store(name, None)
-            try:
-                # In one step, although posts wait 20 ms while ext4 with `discard` frees 200 MB: a program that copies
-                # the archive without a lock, as rsync does, can read it to the end.
-                (self._folder / name).unlink(missing_ok=True)
-                sync_folder(self._folder)
-            except OSError as error:
-                self._store(name, record)
-                raise self._unavailable(f"removing {name}", error) from error
+            for error in self._remove([name]).values():
+                raise error
+
+    def remove_all(self, choose: Callable[[list[BackupEntry]], list[str]]) -> list[str]:
+        """Remove several archives in one change of the catalogue, as `remove` does one. Returns their names.
+
+        choose: gets all archives and returns the names of those to remove. One that cannot be removed stays.
+        """
+        with self._saving.held():
+            names = choose(self.entries())
+            failed = self._remove(names)
+        for error in failed.values():
+            log.warning("%s", error)
+        return [name for name in names if name not in failed]
+
+    def _remove(self, names: Sequence[str]) -> dict[str, EventVaultError]:
+        """Remove archives and all that is known of them. Returns why others stay. `_saving` is held."""
+        records = {name: self._record(name) for name in names}
+        noted = {name: self.annotations.of(name) for name in names}
+        failed: dict[str, EventVaultError] = {}
+        self._store(dict.fromkeys(names))
+        try:
+            self.annotations.forget(names)
+            for name in names:
+                try:
+                    # In one step, although posts wait 20 ms while ext4 with `discard` frees 200 MB: a program that
+                    # copies the archive without a lock, as rsync does, can read it to the end.
+                    (self._folder / name).unlink(missing_ok=True)
+                except OSError as error:
+                    failed[name] = self._unavailable(f"removing {name}", error)
+            sync_folder(self._folder)
+        except (EventVaultError, OSError) as error:
+            failed = {name: self._as_answer(f"removing {name}", error) for name in names}
+        if failed:
+            self._store({name: records[name] for name in failed})
+            with suppress(EventVaultError, OSError):  # the catalogue has the pins
+                self.annotations.put_back({name: noted[name] for name in failed})
+        return failed
 
     def _record_good(self, name: str, *, made: str | None = None, **facts: Any) -> BackupEntry:
         return self._change(name, made=made, problem=None, probe_failed=False, **facts)
@@ -302,14 +352,14 @@ class Catalogue:
                     f"{name} was replaced or changed while it was read", hint="check it again once its copy is complete"
                 )
             record = _attributed(name, msgspec.structs.replace(present, **change), self.proof())
-            self._store(name, record)
+            self._store({name: record})
         return self._entry(name, record, self.proof())
 
-    def _store(self, name: str, record: ArchiveRecord | None) -> None:
-        """Write the catalogue with one record changed, then show it. `_saving` is held."""
-        self._save(_with(self._remembered(), name, record))
+    def _store(self, changed: Mapping[str, ArchiveRecord | None]) -> None:
+        """Write the catalogue with some records changed, then show it. None: without that one. `_saving` is held."""
+        self._save(_with(self._remembered(), changed))
         with self._lock:
-            self._records = _with(self._records, name, record)
+            self._records = _with(self._records, changed)
 
     def _save(self, records: Records) -> None:
         self.check_folder()
@@ -354,6 +404,39 @@ class Catalogue:
                     self._save(self._remembered())
                     self._unsaved = False
 
+    def _settle_pins(self) -> None:
+        """Let catalogue and annotations name the same pins, after one was lost or EventVault 0.1.0 pinned an archive.
+
+        If that cannot be written, the next list tries again; meanwhile a pin in either counts.
+        """
+        if self._settled == (self._loaded, self.annotations.loaded):
+            return
+        with self._saving.held_if_free() as is_held, suppress(EventVaultError, OSError):
+            if not is_held:
+                return
+            records, pins = self._remembered(), self.annotations.pins()
+            if unknown := {name for name, record in records.items() if record.pinned} - pins.keys():
+                self.check_folder()
+                self.annotations.pin_all(unknown)
+            valid = {name for name, pin in pins.items() if not pin.is_over(self._now())}
+            if lacking := {name for name in valid & records.keys() if not records[name].pinned}:
+                pinned = {name: msgspec.structs.replace(records[name], pinned=True) for name in lacking}
+                self._save({**records, **pinned})
+                with self._lock:
+                    self._records = {**self._records, **pinned}
+            self._settled = (self._loaded, self.annotations.loaded)
+
+    def _pin(self, name: str, record: ArchiveRecord) -> Pin | None:
+        """Return the pin of an archive, if it is not over."""
+        pin = self.annotations.of(name).pin or (Pin() if record.pinned else None)
+        return None if pin is None or pin.is_over(self._now()) else pin
+
+    def _refresh_annotations(self) -> None:
+        try:
+            self.annotations.refresh()
+        except OSError as error:
+            raise self._unavailable(f"reading {data_folders.ANNOTATIONS}", error) from error
+
     def _refresh_shared_runs(self, records: Records) -> None:
         try:
             self.shared_runs.refresh({name: record.identity for name, record in records.items()})
@@ -378,6 +461,7 @@ class Catalogue:
     def _record(self, name: str) -> ArchiveRecord:
         names.check_name(name)
         remembered = self._remembered().get(name)
+        self._refresh_annotations()
         try:
             identity = FileIdentity.at(self._folder / name)
         except OSError as error:
@@ -438,6 +522,7 @@ class Catalogue:
         summary = record.summary
         created = summary.created if summary else names.instant_of(name)
         use = self.shared_runs.use_of(name, record.identity)
+        pin = self._pin(name, record)
         made_here = _is_made_here(record, proof)
         trusted = not made_here and _is_trusted(record, proof)
         if record.checked == "digests" and not (made_here or trusted):
@@ -455,7 +540,8 @@ class Catalogue:
             arrived=record.identity.modified // 1000,
             verified=None if record.verified is None else min(record.verified, use.read or record.verified),
             own_verified=record.verified,
-            pinned=record.pinned,
+            pinned=pin is not None,
+            pin=pin,
             sha256=record.sha256,
             digest=record.digest,
             checked=record.checked,
@@ -471,6 +557,9 @@ class Catalogue:
             problem=record.problem,
             unreadable=record.probe_failed and record.unreadable,
         )
+
+    def _as_answer(self, doing: str, error: EventVaultError | OSError) -> EventVaultError:
+        return error if isinstance(error, EventVaultError) else self._unavailable(doing, error)
 
     def _unavailable(self, doing: str, error: OSError) -> EventVaultError:
         where = "" if error.filename else f" in {self._folder}"
@@ -522,6 +611,6 @@ def _is_made_here(record: ArchiveRecord, proof: Proof) -> bool:
     return record.problem is None and proof.covers_made_here(installation, record.checksum, record.unchanged_seal)
 
 
-def _with(records: Records, name: str, record: ArchiveRecord | None) -> Records:
-    others = {other: value for other, value in records.items() if other != name}
-    return others if record is None else {**others, name: record}
+def _with(records: Records, changed: Mapping[str, ArchiveRecord | None]) -> Records:
+    others = {name: record for name, record in records.items() if name not in changed}
+    return {**others, **{name: record for name, record in changed.items() if record is not None}}

@@ -1,6 +1,7 @@
 """BACKUP_DIR/.catalogue.json: what is known about the archives and the folder itself does not show.
 
-Losing it costs no archive and no event, only pins. So a damaged file is quarantined, and a new one begins.
+Losing it costs no archive, no event and no pin (`annotations` has those too). So a damaged file is quarantined, and a
+new one begins.
 """
 
 from __future__ import annotations

@@ -10,6 +10,16 @@ Check = Literal["digests", "records"]
 """How an archive was checked: its bytes are those of its digest, or every record was read."""
 
 
+class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Protects an archive from rotation. until: when that ends, in microseconds; None: it does not end by itself."""
+
+    reason: str | None = None
+    until: int | None = None
+
+    def is_over(self, now: int) -> bool:
+        return self.until is not None and self.until <= now
+
+
 class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One archive in `backups/`. Unknown values are None. size in bytes, created and verified in microseconds."""
 
@@ -27,6 +37,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     own_verified: int | None = None
     """When the bytes that it shares with no other archive were read; `verified` is the oldest reading of all bytes."""
     pinned: bool = False
+    pin: Pin | None = None
+    """Why it is pinned and until when; None if it is not."""
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None

@@ -12,11 +12,12 @@ from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.small_files import QuarantinedFiles
 
-_PINS = "a new catalogue was made from the archives. Pins may be lost"
 _COPY = "a copy took its place"
 _NEW_FILE = "a new file took its place"
 LOSSES = {
-    data_folders.CATALOGUE: _PINS,
+    data_folders.CATALOGUE: "a new catalogue was made from the archives; .annotations.json has the pins",
+    data_folders.ANNOTATIONS: "the archives stay pinned, without a reason and an end, and the results of rehearsals "
+    "are lost",
     data_folders.INSTALLATION: _COPY,
     data_folders.CHECKED_INSTALLATION: _COPY,
     data_folders.INSTALLATION_KEY: _COPY,
@@ -49,8 +50,8 @@ _CODES = {
     "installation_damaged",
 )
 _HINTS = {
-    data_folders.CATALOGUE: "pin the archives again that rotation must not remove; the damaged file may still show "
-    "them. Then remove it",
+    data_folders.ANNOTATIONS: "pin the archives again whose pin shall have a reason or an end; the damaged file may "
+    "still show them. Then remove it",
     data_folders.TRUSTED: "trust the other keys and archives again with `flask backup trust`, then remove the damaged "
     "file",
 }

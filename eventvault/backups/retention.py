@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from eventvault import clock
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.order import newest_first
-from eventvault.errors import BackupProtected
+from eventvault.errors import BackupProtected, InvalidInput
 
 
 def plan_retention(
@@ -60,6 +61,16 @@ def check_deletion(entries: Sequence[BackupEntry], name: str, *, force: bool = F
                 f"{name} was not deleted: {reason}",
                 hint="unpin it or make another backup first, or delete it with force=true",
             )
+
+
+def check_end_of_pin(until: int | None, now: int) -> None:
+    """Raise InvalidInput for a pin that would be over at once. until, now: microseconds."""
+    if until is not None and until <= now:
+        raise InvalidInput(
+            f"the pin would end at {clock.format_milliseconds(until)}, which is over; nothing was changed",
+            hint="name a later instant, or leave `until` out for a pin that does not end by itself",
+            fields={"until": ["This instant is over."]},
+        )
 
 
 def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | None:

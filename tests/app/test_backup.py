@@ -390,6 +390,38 @@ def test_a_pinned_backup_is_not_deleted(web: FlaskClient, backup: str) -> None:
     assert web.delete(f"/api/backup/{backup}").status_code == 200
 
 
+def test_a_pin_may_have_a_reason_and_an_end(web: FlaskClient, backup: str) -> None:
+    pin = {"reason": "audit 2026", "until": "2999-01-31T00:00:00.000Z"}
+    asked = {"reason": "audit 2026", "until": "2999-01-31T01:00:00+01:00"}
+    assert web.put(f"/api/backup/{backup}/pin", json=asked).json["backup"]["pin"] == pin
+    (listed,) = web.get("/api/backup/list").json["backups"]
+    assert (listed["pinned"], listed["pin"]) == (True, pin)
+    assert web.get("/api/health").json["backup"]["latest"]["pin"] == pin
+    again = web.put(f"/api/backup/{backup}/pin", data=b'{"reason": null}', content_type="text/plain")
+    assert again.json["backup"]["pin"] == {"reason": None, "until": None}
+    assert web.delete(f"/api/backup/{backup}/pin").json["backup"]["pin"] is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"reason": 7},
+        {"reason": "x" * 1001},
+        {"until": "2020-01-01T00:00:00Z"},
+        {"until": "2999-01-31"},
+        {"until": "tomorrow"},
+        {"until": 4102444800},
+        {"untill": "2999-01-31T00:00:00Z"},
+    ],
+)
+def test_a_pin_that_cannot_be_is_refused_with_the_member_that_is_wrong(
+    web: FlaskClient, backup: str, asked: dict[str, Any]
+) -> None:
+    answer = web.put(f"/api/backup/{backup}/pin", json=asked)
+    assert (answer.status_code, list(answer.json["fields"])) == (422, list(asked))
+    assert web.get("/api/backup/list").json["backups"][0]["pin"] is None
+
+
 def test_a_backup_is_verified_on_request(web: FlaskClient, backup: str) -> None:
     answer = web.post(f"/api/backup/{backup}/verify")
     assert (answer.status_code, answer.json["backup"]["name"], answer.json["success"]) == (200, backup, True)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.errors import ArchiveError, BackupExists, BackupNotFound, BackupProtected
+from eventvault import clock
+from eventvault.backups.entry import Pin
+from eventvault.errors import ArchiveError, BackupExists, BackupNotFound, BackupProtected, InvalidInput
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, unique
 
@@ -83,6 +85,31 @@ def test_a_pinned_backup_is_protected_until_it_is_unpinned(store: Store) -> None
         store.delete_backup(name)
     store.pin_backup(name, pinned=False)
     store.delete_backup(name)
+
+
+def test_a_pin_has_a_reason_and_an_end_and_the_next_one_replaces_it(store: Store) -> None:
+    store.append(drafts(unique("a")))
+    name, until = store.create_backup("one").backup.name, clock.YEAR_10000 - 1
+
+    pinned = store.pin_backup(name, pinned=True, reason="audit 2026", until=until)
+
+    assert pinned.pin == Pin("audit 2026", until)
+    (listed,) = [entry for entry in store.list_backups() if entry.name == name]
+    assert (listed.pinned, listed.pin) == (True, Pin("audit 2026", until))
+    assert store.pin_backup(name, pinned=True).pin == Pin()
+    assert store.pin_backup(name, pinned=False).pin is None
+
+
+def test_a_pin_that_would_be_over_is_refused(store: Store) -> None:
+    store.append(drafts(unique("a")))
+    name = store.create_backup("one").backup.name
+
+    with pytest.raises(InvalidInput) as caught:
+        store.pin_backup(name, pinned=True, until=clock.parse("2026-01-01T00:00:00Z"))
+
+    assert "until" in caught.value.details["fields"]
+    (listed,) = [entry for entry in store.list_backups() if entry.name == name]
+    assert not listed.pinned
 
 
 def test_an_upload_is_entered_under_its_name_once(store: Store) -> None:

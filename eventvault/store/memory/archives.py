@@ -10,7 +10,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.backups import names, retention
-from eventvault.backups.entry import BackupEntry
+from eventvault.backups.entry import BackupEntry, Pin
 from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound
 from eventvault.store.memory import archive_file
 
@@ -50,8 +50,12 @@ class MemoryArchives:
         return self._entries[name]
 
     def entries(self) -> list[BackupEntry]:
-        present = [entry for entry in self._entries.values() if Path(entry.path).exists()]
+        present = [self._present(entry) for entry in self._entries.values() if Path(entry.path).exists()]
         return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
+
+    def _present(self, entry: BackupEntry) -> BackupEntry:
+        is_over = entry.pin is not None and entry.pin.is_over(self._now())
+        return msgspec.structs.replace(entry, pinned=False, pin=None) if is_over else entry
 
     def entry(self, name: str) -> BackupEntry:
         for entry in self.entries():
@@ -81,6 +85,6 @@ class MemoryArchives:
         Path(entry.path).unlink()
         del self._entries[name]
 
-    def pin(self, name: str, *, pinned: bool) -> BackupEntry:
-        self._entries[name] = msgspec.structs.replace(self.entry(name), pinned=pinned)
+    def pin(self, name: str, pin: Pin | None) -> BackupEntry:
+        self._entries[name] = msgspec.structs.replace(self.entry(name), pinned=pin is not None, pin=pin)
         return self._entries[name]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eventvault.backups.entry import BackupEntry, Created
+from eventvault.backups import retention
+from eventvault.backups.entry import BackupEntry, Created, Pin
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.ports.backups import Backups
 
@@ -47,9 +48,12 @@ class MemoryBackups(Backups):
         with self._state.lock:
             self._state.archives.delete(name, force=force)
 
-    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
+    def pin_backup(
+        self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
+    ) -> BackupEntry:
         with self._state.lock:
-            return self._state.archives.pin(name, pinned=pinned)
+            retention.check_end_of_pin(until, self._state.now())
+            return self._state.archives.pin(name, Pin(reason, until) if pinned else None)
 
     def renew_key(self) -> int:
         return sum(entry.origin == "created" for entry in self._state.archives.entries())

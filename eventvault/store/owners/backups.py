@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eventvault.backups import uploads
+from eventvault import clock
+from eventvault.backups import retention, uploads
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
@@ -85,8 +86,11 @@ class BackupsOwner(Backups):
         operation.note(ARCHIVE, name)
         self._remover.delete(name, force=force)
 
-    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
-        return self._catalogue.set_pinned(name, pinned=pinned)
+    def pin_backup(
+        self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
+    ) -> BackupEntry:
+        retention.check_end_of_pin(until, clock.now())
+        return self._catalogue.set_pinned(name, pinned=pinned, reason=reason, until=until)
 
     def renew_key(self) -> int:
         ensure_installation(self._settings, self._catalogue.installation)

@@ -48,8 +48,13 @@ class Backups(Protocol):
         """
 
     @changes
-    def pin_backup(self, name: str, *, pinned: bool) -> BackupEntry:
-        """Pin or unpin an archive; rotation never removes a pinned one. Raises BackupNotFound."""
+    def pin_backup(
+        self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
+    ) -> BackupEntry:
+        """Pin or unpin an archive; rotation never removes a pinned one.
+
+        until: when the pin ends by itself, in microseconds. Raises BackupNotFound, or InvalidInput if that is over.
+        """
 
     @changes
     def renew_key(self) -> int:

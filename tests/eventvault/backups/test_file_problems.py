@@ -11,22 +11,29 @@ from tests.stores import running_service
 
 
 @pytest.mark.parametrize("spoil", [b"", b"\xff\xfe", b"{", b"\0" * 4096], ids=["empty", "no text", "cut", "zeros"])
-def test_a_damaged_catalogue_is_named_until_its_copy_is_removed(settings: Settings, spoil: bytes) -> None:
+@pytest.mark.parametrize(
+    ("file", "code", "reason"),
+    [(data_folders.CATALOGUE, "catalogue_damaged", "audit"), (data_folders.ANNOTATIONS, "file_damaged", None)],
+)
+def test_a_damaged_list_of_pins_is_named_until_its_copy_is_removed_and_no_pin_is_lost(
+    settings: Settings, spoil: bytes, file: str, code: str, reason: str | None
+) -> None:
     with running_service(settings) as service:
         service.append(drafts(2))
         name = service.create_backup().backup.name
-        service.pin_backup(name, pinned=True)
-    (settings.backup_dir / data_folders.CATALOGUE).write_bytes(spoil)
+        service.pin_backup(name, pinned=True, reason="audit")
+    (settings.backup_dir / file).write_bytes(spoil)
 
     for _start in range(2):
         with running_service(settings) as service:
             (problem,) = service.status()["problems"]
-            assert problem["code"] == "catalogue_damaged"
-            assert "Pins may be lost" in problem["message"]
+            assert (problem["code"], f"{file}.damaged" in problem["message"]) == (code, True)
             (entry,) = service.list_backups()
-            assert (entry.name, entry.origin, entry.pinned) == (name, "created", False)
+            assert (entry.name, entry.origin, entry.pinned) == (name, "created", True)
+            assert entry.pin is not None
+            assert entry.pin.reason == reason
     with running_service(settings) as service:
-        (settings.backup_dir / ".catalogue.json.damaged").unlink()
+        (settings.backup_dir / f"{file}.damaged").unlink()
         assert service.status()["status"] == "ok"
 
 

@@ -43,6 +43,7 @@ STORAGE_FILES = {
 BACKUP_FILES = {
     data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY,
     data_folders.INSTALLATION_FOLDER, data_folders.INSTALLATION_STORAGE, data_folders.CATALOGUE,
+    data_folders.ANNOTATIONS,
     f".{data_folders.RESTORE_MEMORY}", data_folders.HEADS, data_folders.SHARED_RUNS,
     f"{data_folders.JOURNAL}/{data_folders.JOURNAL_RECORD}",
 }  # fmt: skip
