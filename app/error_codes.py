@@ -248,6 +248,19 @@ ANSWERS: dict[str, ErrorCode] = {
         "Set `BACKUP_DIR` to the folder that has them, or put an archive into `RESTORE_DIR`.",
         409, NOT_FOUND,
     ),
+    # Repeated requests.
+    "idempotency_key_in_use": ErrorCode(
+        "The first request with this `Idempotency-Key` is still running.",
+        "the first request with this Idempotency-Key is still running",
+        "Send it again, with the same key, when it has ended: it gets the first answer.",
+        409, CONFLICT, 1,
+    ),
+    "idempotency_key_reused": ErrorCode(
+        "Another request with this `Idempotency-Key` had another content.",
+        "another request with this Idempotency-Key had another content",
+        "Send a new key with each new request. [Repeating a request](idempotency.md) says what counts as its content.",
+        422, INVALID,
+    ),
     # The store and its machine.
     "outcome_unknown": ErrorCode(
         "The request was begun, and nobody can say whether it takes effect: the disk is slow, or the store or "

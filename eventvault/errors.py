@@ -250,6 +250,18 @@ class WriteFailed(DatabaseError):
     code = "write_failed"
 
 
+class IdempotencyKeyInUse(EventVaultError):
+    """The first request with this `Idempotency-Key` is running."""
+
+    code = "idempotency_key_in_use"
+
+
+class IdempotencyKeyReused(EventVaultError):
+    """The first request with this `Idempotency-Key` had another content."""
+
+    code = "idempotency_key_reused"
+
+
 class OutcomeUnknown(EventVaultError):
     """The request was begun, and nobody can say whether it takes effect. `ids` (in details): those of the events."""
 

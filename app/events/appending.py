@@ -4,41 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from flask import Request, Response
 
 from app.bodies import read_body
 from app.edge import current_edge, current_store
 from app.events.schemas import problem_fields
+from app.idempotency import is_final, keyed_request, refusal_of, refusal_reply
 from app.replies import reply
 from eventvault import clock, json_text
 from eventvault.database.values import AppendResult, ScanQuery
-from eventvault.errors import InvalidInput, OutcomeUnknown, WriteFailed
+from eventvault.errors import EventVaultError, InvalidInput, OutcomeUnknown, WriteFailed
 from eventvault.events import cloudevents_http, event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.events.sent import problems_of
+from eventvault.keyed_request import KeyedRequest
 
 
 def append_events(posted_request: Request) -> Response:
     """Append all events of the request or none. Raises the errors of parsing, validation and the store, or TooBusy."""
-    drafts = _read_drafts(posted_request)
-    if not drafts:
+    body = read_body()
+    keyed = keyed_request([body])
+    try:
+        drafts = _drafts_of(body, posted_request)
+    except EventVaultError as error:
+        if keyed is None or not is_final(error):
+            raise
+        return _refused(keyed, error)
+    if not drafts and keyed is None:
         return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
-    appended = _append(drafts)
-    return _reply(drafts, appended.results, appended.last_sequence)
+    appended = _append(drafts, keyed)
+    if appended.refusal:
+        return refusal_reply(appended.refusal)
+    ids = [draft.id for draft in drafts] if appended.ids is None else appended.ids
+    return _reply(ids, appended.results, appended.last_sequence)
 
 
-def _append(drafts: list[EventDraft]) -> AppendResult:
+def _refused(keyed: KeyedRequest, error: EventVaultError) -> Response:
+    """Answer with the error, or as the first request with the key was answered. That it was refused is stored too."""
+    refusal = refusal_of(error)
+    answered = _append([], msgspec.structs.replace(keyed, refusal=refusal))
+    return refusal_reply(answered.refusal or refusal)
+
+
+def _append(drafts: list[EventDraft], keyed: KeyedRequest | None) -> AppendResult:
     """Append the drafts. If nobody knows whether they are stored, the error has their ids, to send them again."""
     try:
-        return current_store().append(drafts)
+        return current_store().append(drafts, keyed)
     except (OutcomeUnknown, WriteFailed) as error:
         error.details["ids"] = [draft.id for draft in drafts]
         raise
 
 
-def _read_drafts(posted_request: Request) -> list[EventDraft]:
+def _drafts_of(body: bytes, posted_request: Request) -> list[EventDraft]:
     """Parse and check the body within the budget for it; what remains has about the size of the body."""
-    body = read_body()
     with current_edge().parsing.reserved(json_text.memory_to_parse(body)):
         posted = cloudevents_http.parse(body, posted_request.content_type, _event_headers(posted_request))
         _require_valid(posted)
@@ -67,21 +86,21 @@ def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
     )
 
 
-def _reply(drafts: list[EventDraft], results: list[Appended], last_sequence: int) -> Response:
+def _reply(ids: list[str], results: list[Appended], last_sequence: int) -> Response:
     duplicates = sum(result.duplicate for result in results)
     body: dict[str, Any] = {
         "success": True,
         "accepted": len(results) - duplicates,
         "duplicates": duplicates,
         "lastSequence": last_sequence,
-        "results": [_result(draft, result) for draft, result in zip(drafts, results, strict=True)],
+        "results": [_result(event_id, result) for event_id, result in zip(ids, results, strict=True)],
     }
     return reply(body, 201 if duplicates < len(results) else 200)
 
 
-def _result(draft: EventDraft, result: Appended) -> dict[str, Any]:
+def _result(event_id: str, result: Appended) -> dict[str, Any]:
     body = {
-        "id": draft.id,
+        "id": event_id,
         "sequence": result.sequence,
         "recordedtime": clock.format_microseconds(result.recorded),
         "duplicate": result.duplicate,

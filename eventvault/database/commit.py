@@ -132,6 +132,10 @@ class Committer:
 
     def append(self, batch: AppendBatch) -> AppendResult:
         """Submit a batch and wait for its result. Raises the error of the append."""
+        return self.answer_to(lambda done: self.submit(batch, done))
+
+    def answer_to(self, submit: Callable[[Done], None]) -> AppendResult:
+        """Wait for the answer to what `submit` submits. Raises it if it is an error."""
         answered = threading.Event()
         answers: list[AppendResult | EventVaultError] = []
 
@@ -139,7 +143,7 @@ class Committer:
             answers.append(answer)
             answered.set()
 
-        self.submit(batch, done)
+        submit(done)
         wait_for(answered.wait, "the committer", lambda: self._activity)
         answer = answers[0]
         if isinstance(answer, EventVaultError):

@@ -19,6 +19,9 @@ TYPE = b"t"
 SUBJECT = b"s"
 SOURCE = b"o"
 KAFKA = b"k"
+REQUEST = b"q"
+REQUEST_ORDER = b"r"
+AFTER_REQUESTS = b"s"
 
 META_SCHEMA = b"mschema"
 META_STORE = b"mstore"
@@ -27,6 +30,7 @@ META_ENCODED = b"mencoded"
 _SEQUENCE = struct.Struct(">Q")
 _IDENTITY_VALUE = struct.Struct(">Q8s")
 NONCE_BYTES = 8
+_REQUEST_ORDER = struct.Struct(">QQ16s")
 
 
 def event_key(sequence: int) -> bytes:
@@ -64,6 +68,21 @@ def index_prefix(index: bytes, text: str) -> bytes:
 
 def index_key(index: bytes, text: str, sequence: int) -> bytes:
     return index_prefix(index, text) + _SEQUENCE.pack(sequence)
+
+
+def request_key(request_id: bytes) -> bytes:
+    """request_id: 16 bytes, as in `eventvault.database.keyed_requests.KeyedRequest`."""
+    return REQUEST + request_id
+
+
+def request_order_key(sequence: int, recorded: int = 0, request_id: bytes = b"") -> bytes:
+    """The key that puts requests in the order of their appends. sequence: the last one after the append."""
+    return REQUEST_ORDER + _REQUEST_ORDER.pack(sequence, recorded, request_id)
+
+
+def read_request_order(key: bytes) -> tuple[int, int, bytes]:
+    """Return the sequence, the recorded time in microseconds, and the request's id."""
+    return _REQUEST_ORDER.unpack(key[len(REQUEST_ORDER) :])
 
 
 def sequence_of(key: bytes) -> int:

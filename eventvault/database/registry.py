@@ -12,12 +12,15 @@ import msgspec
 import plyvel
 
 from eventvault import clock, data_folders
-from eventvault.database import keys
+from eventvault.database import keyed_requests, keys
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
+from eventvault.database.keyed_requests import Answered, Record
+from eventvault.database.values import AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.files import make_folder, remove_durably, rename_durably, sync_folder_handle, sync_tree
+from eventvault.keyed_request import KeyedRequest, is_expired
 from eventvault.system_errors import name_of
 
 WRITE_BUFFER_BYTES = 32 * 2**20
@@ -28,17 +31,19 @@ BLOOM_BITS = 10
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
     """One append, all or nothing. nonce: 8 bytes, the same if it is sent again. metadata: put in the same write.
 
-    generation: the append is refused in any other one; None: any will do.
+    generation: the append is refused in any other one; None: any will do. request: one with an `Idempotency-Key`, whose
+    answer is put in the same write; the append is refused if it was answered before (`EventRegistry.answer_of`).
     """
 
     drafts: Sequence[EventDraft]
     nonce: bytes
     metadata: Sequence[tuple[bytes, bytes]] = ()
     generation: str | None = None
+    request: KeyedRequest | None = None
 
 
 class BatchOutdated(WriteFailed):
-    """A batch belongs to another generation, so nothing was written."""
+    """A batch belongs to another generation, or its request was answered meanwhile, so nothing was written."""
 
 
 def open_leveldb(folder: Path, *, create: bool = False, write_buffer: int | None = None) -> Any:
@@ -104,6 +109,7 @@ class EventRegistry:
         self.first_recorded = self._read_first()
         """When event 1 was recorded, in microseconds; None if there is no event."""
         self._encoded_upto = self._read_encoded_upto()
+        self._expiry = keyed_requests.Expiry()
 
     def append(self, batches: Sequence[AppendBatch]) -> list[list[Appended]]:
         """Append all batches in one synced write, which is on disk when this returns.
@@ -122,10 +128,14 @@ class EventRegistry:
         write = _GroupWrite(self._db, self.last_sequence, recorded, encoded_upto)
         try:
             results = [write.add(batch) for batch in batches]
+            if write.answered:
+                self._refuse_answered(write.answered, recorded)
+                self._expiry.remove_expired(self._db, write.batch, recorded, 2 * len(write.answered))
         except plyvel.Error as error:
             raise LookupFailed(error) from error
         if write.pending and self._encoded_upto is None:
             write.batch.put(keys.META_ENCODED, b"%d" % encoded_upto)
+        write.put_answers()
         write.batch.write()
         self._sync_names()
         self.last_sequence = write.sequence
@@ -133,6 +143,26 @@ class EventRegistry:
             self.last_recorded, self._encoded_upto = recorded, encoded_upto
             self.first_recorded = self.first_recorded or recorded
         return results
+
+    def answer_of(self, request: KeyedRequest) -> AppendResult | None:
+        """Return the answer to an earlier request with this key; None if there was none in the last 24 hours.
+
+        Raises IdempotencyKeyReused if that one had another content.
+        """
+        record = self._record_of(request, max(self._now(), self.last_recorded))
+        return None if record is None else keyed_requests.answer_of(record, request, self.at)
+
+    def _record_of(self, request: KeyedRequest, now: int) -> Record | None:
+        record = keyed_requests.read_record(self.get_value(keys.request_key(request.id)))
+        return None if record is None or is_expired(record.at, now) else record
+
+    def _refuse_answered(self, answered: Sequence[Answered], now: int) -> None:
+        """Raise if an append whose outcome was unknown landed or is in the group, or a restore brought its answer."""
+        ids = {each.request.id for each in answered}
+        if len(ids) < len(answered) or any(self._record_of(each.request, now) is not None for each in answered):
+            raise BatchOutdated(
+                "the request was answered meanwhile; nothing was written", hint="send it again to get the answer"
+            )
 
     @property
     def encoded_upto(self) -> int:
@@ -296,6 +326,7 @@ class _GroupWrite:
         self.batch = db.write_batch(sync=True)
         self.sequence = sequence
         self.pending: dict[bytes, tuple[int, bytes]] = {}
+        self.answered: list[Answered] = []
         self._retried: set[bytes] = set()
         self._db = db
         self._recorded = recorded
@@ -305,7 +336,15 @@ class _GroupWrite:
         results = [self._add(draft, batch.nonce) for draft in batch.drafts]
         for key, value in batch.metadata:
             self.batch.put(key, value)
+        if batch.request is not None:
+            self.answered.append(Answered(batch.request, results, self.sequence))
         return results
+
+    def put_answers(self) -> None:
+        """Put the answers to requests with a key. Every answer has the last sequence of the whole group."""
+        for answered in self.answered:
+            for key, value in keyed_requests.puts_of(answered, self._recorded, self.sequence):
+                self.batch.put(key, value)
 
     def _add(self, draft: EventDraft, nonce: bytes) -> Appended:
         identity = keys.identity_key(draft.id, draft.source)

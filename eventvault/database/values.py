@@ -8,10 +8,16 @@ from eventvault.events.event import Appended
 
 
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
-    """results: one per draft, in order. last_sequence: of the registry, after this append."""
+    """results: one per draft, in order. last_sequence: of the registry, after this append.
+
+    ids: those of the events if this is the answer to an earlier request with the same `Idempotency-Key`, which is
+    given again; None: the events were appended now. refusal: what that request was refused with, if it was.
+    """
 
     results: list[Appended]
     last_sequence: int
+    ids: list[str] | None = None
+    refusal: str = ""
 
 
 class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from eventvault.errors import EventVaultError, OutcomeUnknown, WriteFailed
 from eventvault.events import cursor, event
 from eventvault.events.event import EventDraft
 from eventvault.json_text import MAX_DEPTH
+from eventvault.keyed_request import KeyedRequest
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 
@@ -458,7 +459,7 @@ def test_an_append_that_may_have_landed_is_answered_with_all_ids(
 ) -> None:
     sent: list[str] = []
 
-    def append(drafts: list[EventDraft]) -> None:
+    def append(drafts: list[EventDraft], request: KeyedRequest | None) -> None:
         sent.extend(draft.id for draft in drafts)
         raise error("it is being written", hint="send it again with the same ids")
 

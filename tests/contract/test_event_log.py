@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import orjson
 import pytest
 
 from eventvault import clock
 from eventvault.database.values import ScanQuery
-from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
+from eventvault.errors import EventNotFound, GenerationSuperseded, IdempotencyKeyReused, InvalidInput
+from eventvault.keyed_request import KeyedRequest
+from eventvault.restore.values import Moment
 from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, ids, unique
 
@@ -113,3 +117,58 @@ def test_a_generation_that_nobody_knows_is_refused_whatever_it_is_called(store: 
     for generation in ("0" * 16, "../event_registry_db", "x/../../event_registry_db"):
         with pytest.raises(GenerationSuperseded):
             store.scan(ScanQuery(generation=generation, upto=1))
+
+
+def keyed(name: str, content: str = "content") -> KeyedRequest:
+    return KeyedRequest(hashlib.md5(name.encode(), usedforsecurity=False).digest(), content)
+
+
+def test_a_request_that_is_repeated_with_its_key_gets_the_first_answer(store: Store) -> None:
+    request = keyed(unique("key"))
+    first = store.append(drafts(unique("a"), unique("b")), request)
+    store.append(drafts(unique("c")))
+
+    again = store.append(drafts(unique("d"), unique("e")), request)
+
+    assert (again.results, again.last_sequence) == (first.results, first.last_sequence)
+    stored = store.scan(ScanQuery(after=first.results[0].sequence - 1)).events[:2]
+    assert again.ids == [orjson.loads(value)["id"] for value in stored]
+    assert last_sequence(store) == first.last_sequence + 1
+
+
+def test_a_key_with_another_content_is_refused(store: Store) -> None:
+    name = unique("key")
+    store.append(drafts(unique("a")), keyed(name, "one"))
+    last = last_sequence(store)
+
+    with pytest.raises(IdempotencyKeyReused):
+        store.append(drafts(unique("b")), keyed(name, "two"))
+
+    assert last_sequence(store) == last
+
+
+def test_a_restore_rewinds_the_keys_with_their_events_and_an_undo_brings_them_back(empty_store: Store) -> None:
+    empty_store.append(drafts("a"), keyed("before"))
+    name = empty_store.create_backup().backup.name
+    empty_store.append(drafts("b"), keyed("after"))
+
+    empty_store.restore(name)
+    assert empty_store.append(drafts("x"), keyed("before")).ids == ["a"]
+    assert empty_store.append(drafts("c"), keyed("after")).ids is None
+    assert ids(empty_store) == ["a", "c"]
+
+    empty_store.undo()
+    assert empty_store.append(drafts("x"), keyed("before")).ids == ["a"]
+    assert empty_store.append(drafts("x"), keyed("after")).ids == ["b"]
+    assert ids(empty_store) == ["a", "b"]
+
+
+def test_the_restore_of_a_moment_rewinds_the_keys_to_it(empty_store: Store) -> None:
+    empty_store.append(drafts("a"), keyed("before"))
+    empty_store.append(drafts("b"), keyed("after"))
+
+    empty_store.restore_moment(Moment(sequence=1))
+
+    assert empty_store.append(drafts("x"), keyed("before")).ids == ["a"]
+    assert empty_store.append(drafts("c"), keyed("after")).ids is None
+    assert ids(empty_store) == ["a", "c"]

@@ -11,6 +11,7 @@ import pytest
 
 from eventvault.database.values import ScanQuery
 from eventvault.errors import BackupNotFound
+from eventvault.keyed_request import KeyedRequest
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.rpc.client import StoreClient
@@ -21,6 +22,7 @@ from tests.stores import running_client
 COMMAND = [sys.executable, "-m", "tests.crash.store_killed_once"]
 
 CATALOGUE = "eventvault.backups.catalogue:Catalogue"
+KEYED_APPENDS = "eventvault.store.owners.keyed_appends:KeyedAppends"
 OPERATION_IDS = "eventvault.store.operation_ids:OperationIds"
 
 
@@ -66,6 +68,28 @@ def test_a_backup_is_made_once(client_killed: Callable[[str], StoreClient], sett
     assert made.verified
     assert made.digest
     assert client.create_backup("once").backup.name != made.name, "another call makes another backup"
+
+
+@pytest.mark.parametrize(
+    "spot",
+    [
+        pytest.param(f"before {KEYED_APPENDS}._begin", id="nothing is written"),
+        pytest.param(f"before {KEYED_APPENDS}._end", id="the events are written"),
+    ],
+)
+def test_events_of_a_request_with_a_key_are_stored_once(
+    client_killed: Callable[[str], StoreClient], settings: Settings, spot: str
+) -> None:
+    client = client_killed(spot)
+    request = KeyedRequest(b"0123456789abcdef", "content")
+
+    with killed_in_between(client, settings):
+        first = client.append(drafts(2, "keyed"), request)
+    again = client.append(drafts(2, "again"), request)
+
+    assert (again.results, again.last_sequence) == (first.results, first.last_sequence)
+    assert again.ids == ["keyed-0", "keyed-1"]
+    assert ids(client) == ["live-0", "live-1", "live-2", "keyed-0", "keyed-1"]
 
 
 def test_a_backup_that_had_no_name_yet_is_begun_anew(

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault.database import bulk, keys
+from eventvault.database import bulk, keyed_requests, keys
 from eventvault.database.bulk import BulkWriter, IndexedMembers
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def cut(db: Any, registry: EventRegistry, upto: int) -> None:
-    """Remove every event after `upto`, with its keys.
+    """Remove every event after `upto`, with its keys and the answers to the requests that brought it.
 
     LevelDB only marks what is deleted, and finding the last event would read all of it again while everybody waits for
     the database to be opened. So the range of the events is compacted here.
@@ -47,6 +47,7 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
         if waiting == _BATCH:
             batch.write()
             batch, waiting = db.write_batch(), 0
+    keyed_requests.remove_after(db, batch, upto)
     batch.write()
     db.compact_range(start=keys.event_key(upto + 1), stop=keys.event_key(last + 1))
 

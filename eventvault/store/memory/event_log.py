@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
-from eventvault.store.memory.state import MemoryState
+from eventvault.keyed_request import KeyedRequest, is_expired, reused
+from eventvault.store.memory.state import KeyedAnswer, MemoryState
 from eventvault.store.ports.event_log import EventLog, Lease
 
 
@@ -16,9 +19,30 @@ class MemoryEventLog(EventLog):
     def __init__(self, state: MemoryState) -> None:
         self._state = state
 
-    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+    def append(self, drafts: Sequence[EventDraft], request: KeyedRequest | None = None) -> AppendResult:
         with self._state.lock:
-            return AppendResult([self._append(draft) for draft in drafts], len(self._state.events))
+            answer = self._answer_of(request) if request is not None else None
+            if answer is None:
+                answer = AppendResult([self._append(draft) for draft in drafts], len(self._state.events))
+                if request is not None:
+                    self._note_answer(request, answer)
+            return answer
+
+    def _answer_of(self, request: KeyedRequest) -> AppendResult | None:
+        """The answer to an earlier request; None if its events are not there any more, as after a restore."""
+        for first in reversed(self._state.answers[request.id]):
+            is_there = self._state.events[: len(first.events)] == first.events
+            if is_there and not is_expired(first.at, self._state.now()):
+                if first.content != request.content:
+                    raise reused()
+                return first.answer
+        return None
+
+    def _note_answer(self, request: KeyedRequest, answer: AppendResult) -> None:
+        ids = [event.indexed_of(self._state.events[result.sequence - 1]).id for result in answer.results]
+        again = msgspec.structs.replace(answer, ids=ids, refusal=request.refusal)
+        events = list(self._state.events)
+        self._state.answers[request.id].append(KeyedAnswer(self._state.now(), request.content, events, again))
 
     def _append(self, draft: EventDraft) -> Appended:
         events = self._state.events

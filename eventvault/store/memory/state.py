@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from eventvault import clock
 from eventvault.backups.entry import Check
+from eventvault.database.values import AppendResult
 from eventvault.events.event import indexed_of
 from eventvault.restore.values import Restored, RestoredMoment
 from eventvault.store.memory.archives import MemoryArchives
 from eventvault.store.memory.undo import UndoList
+
+
+class KeyedAnswer(NamedTuple):
+    """The answer to a request with an `Idempotency-Key`. at: in microseconds. events: all that were there then."""
+
+    at: int
+    content: str
+    events: list[bytes]
+    answer: AppendResult
 
 
 class MemoryState:
@@ -29,6 +40,8 @@ class MemoryState:
         self.leases: Counter[str] = Counter()
         self.sequences: dict[tuple[str, str], int] = {}
         """(source, id) → sequence of each present event."""
+        self.answers: defaultdict[bytes, list[KeyedAnswer]] = defaultdict(list)
+        """By the id of the request, those of all generations."""
         self.undo_list = UndoList()
         self.staged: Restored | None = None
         self.last_restore: Restored | None = None

@@ -11,8 +11,10 @@ from eventvault.database.paging import scan
 from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.events.event import EventDraft
+from eventvault.keyed_request import KeyedRequest
 from eventvault.past.pool import GenerationLease, PastDatabasePool
 from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.owners.keyed_appends import KeyedAppends
 from eventvault.store.ports.event_log import EventLog, Lease
 
 
@@ -22,18 +24,24 @@ class EventLogOwner(EventLog):
         self._bus = bus
         self._past = past
         self._nonces = nonces
+        self._keyed = KeyedAppends(bus)
 
-    def submit(self, drafts: Sequence[EventDraft], nonce: bytes, done: Done) -> None:
-        """`append` with its operation id, answered by `done` in the committer's thread."""
+    def submit(
+        self, drafts: Sequence[EventDraft], nonce: bytes, done: Done, request: KeyedRequest | None = None
+    ) -> None:
+        """`append` with its operation id, answered by `done`, mostly in the committer's thread."""
         refusal = self._lifecycle.refusal()
         if refusal is not None:
             done(refusal)
-        else:
+        elif request is None:
             self._bus.committer.submit(AppendBatch(drafts, nonce), done)
+        else:
+            self._keyed.submit(AppendBatch(drafts, nonce, request=request), done)
 
-    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
+    def append(self, drafts: Sequence[EventDraft], request: KeyedRequest | None = None) -> AppendResult:
         self._lifecycle.check()
-        return self._bus.committer.append(AppendBatch(drafts, self._nonces.next()))
+        batch = AppendBatch(drafts, self._nonces.next(), request=request)
+        return self._bus.committer.append(batch) if request is None else self._keyed.append(batch)
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         self._lifecycle.check_readable()

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from eventvault.database.values import AppendResult, Page, ScanQuery
 from eventvault.events.event import EventDraft
+from eventvault.keyed_request import KeyedRequest
 from eventvault.store.ports.markers import changes, of_connection
 
 
@@ -22,8 +23,13 @@ class Lease(Protocol):
 
 class EventLog(Protocol):
     @changes
-    def append(self, drafts: Sequence[EventDraft]) -> AppendResult:
-        """Append all drafts or none, durably: when this returns they are on disk."""
+    def append(self, drafts: Sequence[EventDraft], request: KeyedRequest | None = None) -> AppendResult:
+        """Append all drafts or none, durably: when this returns they are on disk.
+
+        request: one with an `Idempotency-Key`. If an earlier one with that key was answered in the last 24 hours,
+        nothing is appended, and its answer is given again. Raises IdempotencyKeyInUse while that one is running, and
+        IdempotencyKeyReused if it had another content. A restore rewinds the answers with the events.
+        """
 
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         """The event's JSON. Raises EventNotFound, or InvalidInput if several sources share the id.

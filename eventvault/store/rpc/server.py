@@ -18,6 +18,7 @@ from eventvault import data_folders, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
+from eventvault.keyed_request import KeyedRequest
 from eventvault.store.process import sockets
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.dispatch import Dispatch
@@ -198,7 +199,9 @@ class StoreServer:
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
         wire.send(connection, answer)
 
-    def _append(self, connection: socket.socket, drafts: list[EventDraft], nonce: bytes) -> None:
+    def _append(
+        self, connection: socket.socket, drafts: list[EventDraft], request: KeyedRequest | None, nonce: bytes
+    ) -> None:
         """Let the committer's thread send the reply, which saves a switch of threads for each append."""
 
         def done(answer: AppendResult | errors.EventVaultError) -> None:
@@ -210,7 +213,7 @@ class StoreServer:
                 else:
                     _send_soon(connection, wire.reply(answer))
 
-        self._event_log.submit(drafts, nonce, done)
+        self._event_log.submit(drafts, nonce, done, request)
 
     def _drop_if_stopping(self, error: errors.EventVaultError) -> None:
         """Close the connection if the store ends: the client sends the request again, and the next store answers it."""

@@ -20,7 +20,7 @@ from eventvault import errors
 from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
 
-PROTOCOL = 6
+PROTOCOL = 7
 """The version of all requests and replies but `hello`, `ping` and `end`; both ends must have the same one."""
 
 FRAME_BYTES = 2**30

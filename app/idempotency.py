@@ -1,0 +1,90 @@
+"""`Idempotency-Key`: a request that is repeated with its key takes effect once and gets the first answer again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from flask import Response, request
+
+from app.error_codes import ANSWERS
+from app.errors import core_error_response
+from app.replies import JSON
+from eventvault.errors import EventVaultError, InvalidInput
+from eventvault.keyed_request import KeyedRequest
+
+HEADER = "Idempotency-Key"
+LONGEST_KEY = 255
+
+_KEY = re.compile(r"[!-+\--~]+")
+"""Printable ASCII without a comma: with that a server joins two headers of the same name."""
+_CLIENT = "open"
+"""Whose keys they are: without tokens all clients are one."""
+_NOT_FINAL = (401, 429)
+"""Statuses below 500 that say nothing about the request."""
+
+
+def keyed_request(content: Iterable[bytes]) -> KeyedRequest | None:
+    """Return the present request if it has a key. content: what must be the same if it is repeated.
+
+    Its media type, its query and the attributes of events in headers belong to the content too. Raises InvalidInput for
+    a key that is none.
+    """
+    key = key_of_request()
+    if key is None:
+        return None
+    name = (_CLIENT, request.method, request.path.rstrip("/"), key)
+    return KeyedRequest(
+        _digest(part.encode() for part in name).digest()[:16], _digest([*_form(), *content]).hexdigest()
+    )
+
+
+def key_of_request() -> str | None:
+    """Return the key of the present request, None if it has none. Raises InvalidInput."""
+    key: str | None = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if len(key) > LONGEST_KEY or not _KEY.fullmatch(key):
+        raise InvalidInput(
+            f"the header {HEADER} is not valid",
+            hint="send one key of its own with each new request, such as a UUID",
+            fields={HEADER: [f"Must be 1 to {LONGEST_KEY} printable ASCII characters, without blanks and commas."]},
+        )
+    return key
+
+
+def is_final(error: EventVaultError) -> bool:
+    """Return whether an error is the answer to the request and to those that repeat it."""
+    return is_final_status(ANSWERS[error.code].status or 500)
+
+
+def is_final_status(status: int) -> bool:
+    return status < 500 and status not in _NOT_FINAL
+
+
+def refusal_of(error: EventVaultError) -> str:
+    response = core_error_response(error)
+    return f"{response.status_code} {response.get_data(as_text=True)}"
+
+
+def refusal_reply(refusal: str) -> Response:
+    status, _, body = refusal.partition(" ")
+    return Response(body, int(status), content_type=JSON)
+
+
+def _form() -> Iterable[bytes]:
+    yield (request.content_type or "").encode()
+    yield request.query_string
+    for name, value in sorted(request.environ.items()):
+        if name.startswith("HTTP_CE_"):
+            yield from (name.encode(), value.encode())
+
+
+def _digest(parts: Iterable[bytes]) -> hashlib._Hash:
+    """Return the SHA-256 of the parts, each behind its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest

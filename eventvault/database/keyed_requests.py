@@ -1,0 +1,121 @@
+"""Requests with an `Idempotency-Key`: the database has what each was answered, written with its events in one write.
+
+So a restore rewinds the answers with the events: a request whose events are gone takes effect again when it is
+repeated, and one whose events are there does not. A record refers to the events, which are there as long as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventvault.database import keys
+from eventvault.database.values import AppendResult
+from eventvault.events import event
+from eventvault.events.event import Appended
+from eventvault.keyed_request import KEEP_MICROSECONDS, KeyedRequest, is_expired, reused
+
+_DUPLICATE = 1
+_DIFFERS = 2
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a request, as JSON in the database.
+
+    at: when it was recorded, in microseconds. content: as in KeyedRequest. last_sequence: the registry's in the answer.
+    results: runs of consecutive sequences, each as first sequence, count and flags. refusal: as in KeyedRequest.
+    """
+
+    at: int
+    content: str
+    last_sequence: int
+    results: list[tuple[int, int, int]]
+    refusal: str = ""
+
+
+class Answered(NamedTuple):
+    """A request of the present write. sequence: the registry's last one after its events."""
+
+    request: KeyedRequest
+    results: Sequence[Appended]
+    sequence: int
+
+
+def puts_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of the answer to a request."""
+    request = answered.request
+    record = Record(at, request.content, last_sequence, _runs(answered.results), request.refusal)
+    yield keys.request_key(request.id), msgspec.json.encode(record)
+    yield keys.request_order_key(answered.sequence, at, request.id), b""
+
+
+def read_record(value: bytes | None) -> Record | None:
+    return None if value is None else msgspec.json.decode(value, type=Record)
+
+
+def answer_of(record: Record, request: KeyedRequest, read: Callable[[int], bytes]) -> AppendResult:
+    """Return the first answer, with the ids of its events. read: returns the event of a sequence.
+
+    Raises IdempotencyKeyReused if the first request sent something else, and what `read` raises.
+    """
+    if record.content != request.content:
+        raise reused()
+    results, ids = [], []
+    for first, count, flags in record.results:
+        for sequence in range(first, first + count):
+            value = read(sequence)
+            ids.append(event.indexed_of(value).id)
+            recorded = event.recorded_of(value)
+            results.append(Appended(sequence, recorded, bool(flags & _DUPLICATE), bool(flags & _DIFFERS)))
+    return AppendResult(results, record.last_sequence, ids, record.refusal)
+
+
+class Expiry:
+    """Removes expired records in the order of their appends, a few with each write of a new one."""
+
+    def __init__(self) -> None:
+        self._from = keys.REQUEST_ORDER
+        self._next = 0
+        """Before this instant (microseconds) none expires."""
+
+    def remove_expired(self, db: Any, batch: Any, now: int, limit: int) -> None:
+        """Delete at most `limit` records in `batch`. Raises plyvel.Error."""
+        if now < self._next:
+            return
+        with db.iterator(
+            start=self._from, stop=keys.AFTER_REQUESTS, include_value=False, verify_checksums=True
+        ) as rows:
+            for key in itertools.islice(rows, limit):
+                _, at, request_id = keys.read_request_order(key)
+                if not is_expired(at, now):
+                    self._next = at + KEEP_MICROSECONDS
+                    return
+                batch.delete(key)
+                self._from = key
+                record = read_record(db.get(keys.request_key(request_id), verify_checksums=True))
+                if record is not None and record.at == at:  # else the key was used again after it had expired
+                    batch.delete(keys.request_key(request_id))
+
+
+def remove_after(db: Any, batch: Any, upto: int) -> None:
+    """Delete in `batch` every record whose request was answered when there were events after `upto`."""
+    start = keys.request_order_key(upto + 1)
+    with db.iterator(start=start, stop=keys.AFTER_REQUESTS, include_value=False, verify_checksums=True) as rows:
+        for key in rows:
+            batch.delete(key)
+            batch.delete(keys.request_key(keys.read_request_order(key)[2]))
+
+
+def _runs(results: Sequence[Appended]) -> list[tuple[int, int, int]]:
+    runs: list[tuple[int, int, int]] = []
+    for result in results:
+        flags = _DUPLICATE * result.duplicate | _DIFFERS * result.differs
+        first, count, before = runs[-1] if runs else (0, 0, -1)
+        if flags == before and result.sequence == first + count:
+            runs[-1] = (first, count + 1, flags)
+        else:
+            runs.append((result.sequence, 1, flags))
+    return runs
