@@ -403,6 +403,12 @@ _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
 _KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
 
 PROBLEMS: dict[str, ErrorCode] = {
+    "backup_late": ErrorCode(
+        "A scheduled backup was due for half the time to the next one, at least 10 minutes, and was not made.",
+        "the backup that BACKUP_CRON made due at 2026-01-31T03:00:00.000Z is late: for 43260 s it was due and not made",
+        "`jobs.autoBackup` in health shows the newest run. See whether the disks are slow or full, and what the log "
+        "says. [Schedules](schedules.md) says what counts as late.",
+    ),
     "backup_damaged": ErrorCode(
         "A check found an archive that was made here damaged. It no longer counts as good.",
         "backup_2026-01-31_120000.tar.gz: reading it failed at byte 81920: the checksum of a member is wrong",

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from eventvault import data_folders, notify_addresses
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 from eventvault.printable import is_utf8, printable
+from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, parse_zone
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder of `wsgi.py`; relative data folders are resolved against it."""
@@ -163,6 +165,14 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what is in `RESTORE_DIR` when the service starts."),
     Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
     Declaration(
+        "BACKUP_CRON", Kind(Cron, CRON_ALLOWED), "off",
+        "Back up at these times too if anything changed, such as `30 2 * * *`, on the clocks of `SCHEDULE_TIME_ZONE`. "
+        "`AUTO_BACKUP_ENABLED=false` does not stop it.",
+    ),
+    Declaration(
+        "SCHEDULE_TIME_ZONE", Kind(parse_zone, ZONE_ALLOWED), "UTC", "The time zone of schedules and of calendar rules."
+    ),
+    Declaration(
         "ARCHIVE_COMPRESSION", _choice("fast", "small", "store"), "fast",
         "How archives are compressed: `fast`, `small` (as small as by `tar czf`, several times slower) or `store` (not "
         "at all).",
@@ -253,6 +263,8 @@ class Settings:
     auto_backup_enabled: bool
     auto_restore_enabled: bool
     auto_backup_interval: int
+    backup_cron: Cron
+    schedule_time_zone: ZoneInfo
     archive_compression: Literal["fast", "small", "store"]
     scrub_interval: int
     max_backups: int

@@ -52,7 +52,7 @@ def own_registry(page: str, temporary: Path) -> dict[str, str]:
     script = f"make() {{ printf '%s\\n' \"$@\"; }}\n{found[1]}"
     environment = {**os.environ, "TMPDIR": str(temporary)}
     ran = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, check=True)
-    target, *settings = ran.stdout.split()
+    target, *settings = ran.stdout.splitlines()
     assert target == "run"
     return dict(each.split("=", 1) for each in settings)
 

@@ -15,6 +15,7 @@ from apscheduler.triggers.base import BaseTrigger
 from flask import Flask
 from flask_apscheduler import APScheduler
 
+from eventvault import clock
 from eventvault.progress import running
 
 _WATCH_SECONDS = 1.0
@@ -52,6 +53,13 @@ class FlaskScheduler:
         with self._lock:
             if not self._stopping.is_set():
                 self._add(name, interval, delay, job)
+
+    def next_run(self, name: str) -> int | None:
+        """Return when the job runs next, in microseconds of `clock.now`; None if there is no such job."""
+        job = self._scheduler.get_job(name)
+        if job is None or job.next_run_time is None:
+            return None
+        return clock.to_microseconds(job.next_run_time) - clock.correction()
 
     def stop(self) -> None:
         with self._lock:

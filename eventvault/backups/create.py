@@ -103,10 +103,10 @@ class BackupMaker:
         named = Path(entry.path).stat().st_mtime_ns // 1000
         return Created(entry, max(0, named - entry.created) // 1000)
 
-    def create_if_changed(self) -> Created | None:
+    def create_if_changed(self, on_begin: Callable[[], None] = lambda: None) -> Created | None:
         """Back up for the schedule. Returns None, and logs it, if nothing changed since a good backup.
 
-        A BACKUP_DIR that was deleted is made again before it is read.
+        on_begin: called if something changed. A BACKUP_DIR that was deleted is made again before it is read.
         """
         ensure_installation(self._settings, self._catalogue.installation)
         with self._bus.using() as registry:
@@ -118,6 +118,7 @@ class BackupMaker:
             log.info("no backup was made, as nothing changed since %s",
                      same or "the registry was created")  # fmt: skip
             return None
+        on_begin()
         return self.create()
 
     @property

@@ -1,20 +1,28 @@
-"""The periodic backup, every AUTO_BACKUP_INTERVAL. The first run depends on the age of the newest backup."""
+"""The scheduled backups: every AUTO_BACKUP_INTERVAL, first by the age of the newest backup, and at BACKUP_CRON."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from eventvault import clock
+from eventvault import clock, data_folders
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.outcomes import Outcomes
+from eventvault.cron_job import CronJob, DueRun
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
+from eventvault.problems import Problem
+from eventvault.progress import Turn
+from eventvault.schedules import Schedule, grace
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
+
+LATE = "backup_late"
+INTERVAL_JOB = "auto-backup"
 
 
 class Scheduler(Protocol):
@@ -22,48 +30,105 @@ class Scheduler(Protocol):
 
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None: ...
 
+    def next_run(self, name: str) -> int | None:
+        """Return when the job runs next, in microseconds; None if there is no such job."""
+
     def stop(self) -> None: ...
 
 
 class AutoBackup:
-    """Requests a backup every interval and remembers the outcome of the newest one.
+    """Makes the scheduled backups and remembers the outcome of the newest one.
 
-    outcomes: has the listeners to each periodic backup.
+    outcomes: has the listeners to each scheduled backup. They do not hear the end of one that the end of the store
+    interrupts: the next store makes up for it.
     """
 
-    def __init__(self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None) -> None:
+    def __init__(
+        self, settings: Settings, backups: BackupMaker, scheduler: Scheduler | None, now: clock.Clock = clock.now
+    ) -> None:
         self.outcomes = Outcomes()
         self._problem: EventVaultError | None = None
         self._failed_at = 0.0
         self._settings = settings
         self._backups = backups
         self._scheduler = scheduler
+        self._now = now
+        self._turn = Turn("scheduled backup")
+        self._is_stopped = False
+        interval = settings.auto_backup_interval
+        self._interval = DueRun(settings.storage_dir / data_folders.INTERVAL_SCHEDULE, f"every {interval} ms")
+        self._cron = CronJob(
+            "backup",
+            Schedule(settings.backup_cron, settings.schedule_time_zone),
+            settings.storage_dir / data_folders.CRON_SCHEDULE,
+            self._back_up,
+            now,
+        )
         self._last: dict[str, Any] = {"lastRun": None, "lastOutcome": None}
 
     @property
     def problem(self) -> EventVaultError | None:
-        """Why the newest periodic backup failed; None if a later backup, periodic or requested, succeeded.
+        """Why the newest scheduled backup failed; None if a later backup, scheduled or requested, succeeded.
 
         None too if it found the database damaged: that is a problem of its own, whoever requested the backup.
         """
         made = self._backups.last_made
         return None if made is not None and made > self._failed_at else self._problem
 
+    def late(self) -> list[Problem]:
+        """Return a problem for each schedule whose backup is late, unless one was made on request meanwhile."""
+        made = self._backups.last_made or -math.inf
+        runs = (
+            (self._interval, "AUTO_BACKUP_INTERVAL", grace(self._settings.auto_backup_interval * 1000)),
+            (self._cron.due, "BACKUP_CRON", self._cron.grace),
+        )
+        return [
+            _late(run, setting, self._now(), after)
+            for run, setting, after in runs
+            if run.is_late_by(after) and time.monotonic() - made > run.seconds
+        ]
+
     def start(self) -> None:
-        if self._scheduler is None or not self._settings.auto_backup_enabled:
+        if self._scheduler is None:
             return
-        interval = self._settings.auto_backup_interval
-        delay = first_delay(interval, self._newest(), clock.now())
-        log.info("backing up every %s ms, the first time in %s ms", interval, delay)
-        self._scheduler.every("auto-backup", interval, delay, self._run)
+        self._cron.start()
+        if self._settings.auto_backup_enabled:
+            self._start_interval(self._scheduler)
 
     def stop(self) -> None:
+        self._is_stopped = True
+        self._cron.stop()
         if self._scheduler is not None:
             self._scheduler.stop()
 
+    def each_second(self) -> None:
+        self._interval.each_second()
+        self._cron.each_second()
+
     def describe(self) -> dict[str, Any]:
-        enabled = self._scheduler is not None and self._settings.auto_backup_enabled
-        return {"enabled": enabled, "intervalMs": self._settings.auto_backup_interval, **self._last}
+        every, cron = self._settings.auto_backup_enabled, self._settings.backup_cron
+        following = self._next_runs() if self._scheduler is not None else []
+        return {
+            "enabled": self._scheduler is not None and (every or cron.is_on),
+            "intervalMs": self._settings.auto_backup_interval if every else None,
+            "cron": str(cron) if cron.is_on else None,
+            "timeZone": str(self._settings.schedule_time_zone),
+            "nextRun": clock.format_milliseconds(min(following)) if following else None,
+            **self._last,
+        }
+
+    def _next_runs(self) -> list[int]:
+        assert self._scheduler is not None
+        return [run for run in (self._scheduler.next_run(INTERVAL_JOB), self._cron.next_run) if run is not None]
+
+    def _start_interval(self, scheduler: Scheduler) -> None:
+        interval, newest = self._settings.auto_backup_interval, self._newest()
+        delay = first_delay(interval, newest, self._now())
+        log.info("backing up every %s ms, the first time in %s ms", interval, delay)
+        self._interval.load()
+        if newest is not None and newest > (self._interval.since or newest):
+            self._interval.end()  # made on request, after a scheduled one was interrupted
+        scheduler.every(INTERVAL_JOB, interval, delay, self._run_interval)
 
     def _newest(self) -> int | None:
         """Return when the newest good backup was made. None if BACKUP_DIR cannot be read: the first run reports it."""
@@ -73,26 +138,35 @@ class AutoBackup:
             return None
         return newest.created if newest else None
 
-    def _run(self) -> None:
-        self._last["lastRun"] = clock.format_milliseconds(clock.now())
+    def _run_interval(self) -> None:
+        self._interval.begin(self._now())
+        self._interval.run(lambda: self._back_up(self._interval.save), lambda: self._is_stopped)
+
+    def _back_up(self, on_begin: Callable[[], None] = lambda: None) -> None:
+        """on_begin: called once it is known that a backup is needed. Raises Cancelled."""
+        self._last["lastRun"] = clock.format_milliseconds(self._now())
         self.outcomes.begun()
         try:
-            created = self._backups.create_if_changed()
-            self._problem = None
-            self._last["lastOutcome"] = created.backup.name if created else "skipped: nothing changed"
-            self.outcomes.succeeded()
+            with self._turn.held():
+                created = self._backups.create_if_changed(on_begin)
         except Cancelled:
-            return
+            self._last["lastOutcome"] = "cancelled"
+            raise
         except (EventVaultError, *SYSTEM_ERRORS) as error:
-            answer = error if isinstance(error, EventVaultError) else as_answer("the backup", error)
-            message = f"the periodic backup failed: {answer.message}"
-            log.error("%s", message)  # noqa: TRY400 - the reason is known
-            for outcomes in (self.outcomes, self._backups.outcomes):  # it may have failed before it was requested
-                outcomes.failed(answer)
-            self._failed_at = time.monotonic()
-            damaged = isinstance(answer, DatabaseDamaged)
-            self._problem = None if damaged else type(answer)(message, hint=answer.hint)
-            self._last["lastOutcome"] = f"failed: {answer.message}"
+            self._fail(error if isinstance(error, EventVaultError) else as_answer("the backup", error))
+            return
+        self._problem = None
+        self._last["lastOutcome"] = created.backup.name if created else "skipped: nothing changed"
+        self.outcomes.succeeded()
+
+    def _fail(self, error: EventVaultError) -> None:
+        message = f"the scheduled backup failed: {error.message}"
+        log.error("%s", message)
+        self._failed_at = time.monotonic()
+        self._problem = None if isinstance(error, DatabaseDamaged) else type(error)(message, hint=error.hint)
+        self._last["lastOutcome"] = f"failed: {error.message}"
+        for outcomes in (self.outcomes, self._backups.outcomes):  # it may have failed before it was requested
+            outcomes.failed(error)
 
 
 def first_delay(interval: int, newest: int | None, now: int) -> int:
@@ -103,3 +177,15 @@ def first_delay(interval: int, newest: int | None, now: int) -> int:
     if newest is None or newest > now:
         return interval
     return max(0, interval - (now - newest) // 1000)
+
+
+def _late(run: DueRun, setting: str, now: int, grace: int) -> Problem:
+    due, seconds = clock.format_milliseconds(run.since or now), round(run.seconds)
+    return Problem(
+        LATE,
+        f"the backup that {setting} made due at {due} is late: for {seconds} s it was due and not made",
+        "`jobs.autoBackup` in health shows the newest run, and the log what it does; see whether the disks of "
+        "STORAGE_DIR and BACKUP_DIR are slow or full. POST /api/backup/create makes a backup now",
+        setting,
+        now - max(0, round(run.seconds * 1e6) - grace),
+    )

@@ -70,7 +70,13 @@ class ArchiveScrub:
             self._last["lastOutcome"] = self._describe_failure(name, error)
 
     def describe(self) -> dict[str, Any]:
-        return {"enabled": self._enabled, "intervalMs": self._settings.scrub_interval, **self._last}
+        following = self._scheduler.next_run("scrub") if self._scheduler is not None else None
+        return {
+            "enabled": self._enabled,
+            "intervalMs": self._settings.scrub_interval,
+            "nextRun": None if following is None else clock.format_milliseconds(following),
+            **self._last,
+        }
 
     def _choose(self) -> BackupEntry | None:
         entries = self._catalogue.entries()

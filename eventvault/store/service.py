@@ -262,6 +262,7 @@ class StoreService(ComposedStore):
             self.past.close_idle,
             self.previous.drop_unused,
             lambda: self.head_check.each_second(self.bus.registry),
+            self.schedule.each_second,
         )
         with contextlib.ExitStack() as work:
             for part in reversed(parts):

@@ -1,14 +1,17 @@
-"""The periodic backup of the real service."""
+"""The scheduled backups of the real service."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventvault import clock
 from tests import processes
+from tests.clock_shim import SettableClock
 from tests.service import Service
 
 EVERY_SECOND = {"AUTO_BACKUP_INTERVAL": "1000"}
@@ -98,3 +101,79 @@ def test_a_backup_folder_that_is_in_the_way_degrades_health_and_nothing_else(
     folder.unlink()
     accept_the_folder(running)
     processes.wait_until(lambda: running.get("/api/health").json()["status"] == "ok", "it does not recover")
+
+
+class Nights:
+    """A service with a schedule in Berlin, on a machine whose clock the test sets. It notices only what it runs."""
+
+    def __init__(self, start: Callable[..., Service], system_clock: SettableClock, cron: str) -> None:
+        self._start = start
+        self._clock = system_clock
+        self._settings = {
+            **system_clock.environment,
+            "AUTO_BACKUP_ENABLED": "false",
+            "BACKUP_CRON": cron,
+            "SCHEDULE_TIME_ZONE": "Europe/Berlin",
+        }
+
+    def start(self, instant: str) -> None:
+        """Start at this instant. What is noted of the clock would not let it leap; the service bears its loss."""
+        self.set(instant)
+        self.running = self._start(workers=1, environment=self._settings)
+
+    def stop(self) -> None:
+        self.running.stop()
+        (self.running.folder("STORAGE_DIR") / "clock.json").unlink(missing_ok=True)
+
+    def set(self, instant: str) -> None:
+        self._clock.set_offset((clock.parse(instant) - clock.now()) // 1_000_000)
+
+    def wait_until(self, instant: str) -> None:
+        """Wait until the clock of the service has passed an instant, as its answers say."""
+
+        def passed() -> bool:
+            date = parsedate_to_datetime(self.running.get("/api/health/live").headers["date"])
+            return clock.to_microseconds(date) > clock.parse(instant)
+
+        processes.wait_until(passed, f"the clock does not come to {instant}", 60)
+
+    def wait_for_run(self) -> dict[str, Any]:
+        processes.wait_until(lambda: job(self.running)["lastOutcome"] is not None, "nothing is run", 60)
+        return job(self.running)
+
+
+@pytest.fixture
+def nights(service: Callable[..., Service], tmp_path: Path) -> Nights:
+    return Nights(service, SettableClock(tmp_path), "30 2 * * *")
+
+
+def test_a_time_that_the_clocks_leave_out_is_made_up_for_at_the_end_of_the_gap_and_not_repeated(
+    nights: Nights,
+) -> None:
+    nights.start("2026-03-29T00:56:00Z")
+    assert job(nights.running)["nextRun"] == "2026-03-29T01:00:00.000Z"
+    nights.running.post("/api/events", {"type": "t"})
+    nights.set("2026-03-29T00:59:59Z")
+    ran = nights.wait_for_run()
+    assert ran["lastOutcome"].startswith("backup_2026-03-29_0100")
+    assert ran["nextRun"] == "2026-03-30T00:30:00.000Z"
+
+    nights.running.post("/api/events", {"type": "t"})
+    nights.set("2026-03-29T00:59:59Z")
+    nights.wait_until("2026-03-29T01:00:01Z")
+    assert job(nights.running) == ran
+
+
+def test_a_time_that_was_missed_is_made_up_for_once_after_a_start(nights: Nights) -> None:
+    nights.start("2026-10-24T12:00:00Z")
+    nights.running.post("/api/events", {"type": "t"})
+    assert job(nights.running)["nextRun"] == "2026-10-25T00:30:00.000Z"
+    nights.stop()
+    nights.start("2026-10-25T07:00:00Z")
+    assert nights.wait_for_run()["lastOutcome"].startswith("backup_2026-10-25_0700")
+    nights.running.post("/api/events", {"type": "t"})
+    processes.kill(nights.running.stores())
+    nights.set("2026-10-25T07:04:00Z")
+    nights.wait_until("2026-10-25T07:04:02Z")
+    assert job(nights.running)["lastRun"] is None
+    assert job(nights.running)["nextRun"] == "2026-10-26T01:30:00.000Z"

@@ -10,7 +10,14 @@ import pytest
 from tests.pages import own_registry, run_page
 from tests.service import Service
 
-PAGES = ["docs/idempotency.md", "docs/journal.md", "docs/past.md", "docs/retention.md", "docs/undo.md"]
+PAGES = [
+    "docs/idempotency.md",
+    "docs/journal.md",
+    "docs/past.md",
+    "docs/retention.md",
+    "docs/schedules.md",
+    "docs/undo.md",
+]
 FOLDERS = {"STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"}
 
 

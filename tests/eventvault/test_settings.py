@@ -28,6 +28,7 @@ def test_nothing_set_gives_the_promised_defaults() -> None:
     assert found.database == settings.PROJECT / "storage" / "event_registry_db"
     assert (found.auto_backup_enabled, found.auto_restore_enabled) == (True, True)
     assert (found.auto_backup_interval, found.max_backups) == (3_600_000, 10)
+    assert (str(found.backup_cron), str(found.schedule_time_zone)) == ("off", "UTC")
     assert (found.auto_recover, found.max_body_bytes) == ("false", 32 * 2**20)
     assert found.kafka_bootstrap_servers is None
     assert (found.kafka_events_topic, found.kafka_jobs_topic) == ("events", "jobs")
@@ -62,6 +63,11 @@ def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> Non
         ("AUTO_BACKUP_INTERVAL", "1e6"),
         ("AUTO_BACKUP_INTERVAL", "-3600000"),
         ("AUTO_BACKUP_INTERVAL", "٣٦٠٠٠٠٠"),
+        ("BACKUP_CRON", "0 0 3 * * *"),
+        ("BACKUP_CRON", "0 0 30 2 *"),
+        ("BACKUP_CRON", "@daily"),
+        ("SCHEDULE_TIME_ZONE", "Mars/Olympus"),
+        ("SCHEDULE_TIME_ZONE", "../../etc/passwd"),
         ("MAX_BACKUPS", "0"),
         ("MAX_BACKUPS", "ten"),
         ("PORT", "65536"),

@@ -209,6 +209,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
             for error in errors
             if error is not None and not isinstance(error, BackupsChanged)  # whether it still is, is examined
         ),
+        *parts.schedule.late(),
         *parts.kafka.problems(),
         *parts.clock_watch.problems(),
     ]

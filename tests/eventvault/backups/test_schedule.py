@@ -1,4 +1,4 @@
-"""The periodic backup: when it runs, when it is skipped, and what health reports if it fails."""
+"""The scheduled backups: when they run, when one is skipped, and what health reports if one fails or is late."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from eventvault import clock
 from eventvault.backups.schedule import first_delay
 from eventvault.database.registry import create_database
-from eventvault.errors import BackupsUnavailable, NoSpace
+from eventvault.errors import BackupsUnavailable, EventVaultError, NoSpace
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, put_in_the_way
@@ -34,6 +35,9 @@ class HandScheduler:
             return
         self.asked.append((interval, delay))
         self.run = job
+
+    def next_run(self, name: str) -> int | None:
+        return NOW if name == "auto-backup" and self.asked else None
 
     def stop(self) -> None:
         self.stopped = True
@@ -78,7 +82,10 @@ def test_the_first_run_is_when_the_newest_backup_is_one_interval_old(newest: int
 
 def test_it_is_asked_for_once_with_the_interval_of_the_settings(scheduled: Scheduled) -> None:
     assert scheduled.scheduler.asked == [(HOUR, HOUR)]
-    assert scheduled.job == {"enabled": True, "intervalMs": HOUR, "lastRun": None, "lastOutcome": None}
+    assert scheduled.job == {
+        "enabled": True, "intervalMs": HOUR, "cron": None, "timeZone": "UTC", "lastRun": None, "lastOutcome": None,
+        "nextRun": clock.format_milliseconds(NOW),
+    }  # fmt: skip
 
 
 def test_a_store_that_is_stopped_while_it_starts_schedules_nothing_afterwards(
@@ -258,7 +265,116 @@ def test_it_can_be_switched_off(settings_with: Callable[..., Settings]) -> None:
     one.service.initialize()
     try:
         assert one.scheduler.asked == []
-        assert one.job["enabled"] is False
+        assert (one.job["enabled"], one.job["intervalMs"], one.job["nextRun"]) == (False, None, None)
     finally:
         one.service.stop()
         one.service.bus.close()
+
+
+def test_cron_stays_on_when_the_interval_is_switched_off(settings_with: Callable[..., Settings]) -> None:
+    one = Scheduled(
+        settings_with(
+            {"AUTO_BACKUP_ENABLED": "false", "BACKUP_CRON": "0 0 1 1 *", "SCHEDULE_TIME_ZONE": "Europe/Berlin"}
+        )
+    )
+    one.service.initialize()
+    try:
+        assert one.scheduler.asked == []
+        assert one.job.items() >= {"enabled": True, "cron": "0 0 1 1 *", "timeZone": "Europe/Berlin"}.items()
+        assert one.job["nextRun"].endswith("-12-31T23:00:00.000Z")
+    finally:
+        one.service.stop()
+        one.service.bus.close()
+
+
+class Heard:
+    """Notes what the listeners to the scheduled backups hear."""
+
+    def __init__(self, scheduled: Scheduled) -> None:
+        self.words: list[str] = []
+        scheduled.service.schedule.outcomes.add(self)
+
+    def begun(self) -> None:
+        self.words.append("begun")
+
+    def succeeded(self) -> None:
+        self.words.append("succeeded")
+
+    def failed(self, error: EventVaultError) -> None:
+        self.words.append(error.code)
+
+
+def test_each_one_is_told_of_when_it_begins_and_ends(scheduled: Scheduled) -> None:
+    heard = Heard(scheduled)
+    scheduled.service.append(drafts(1))
+    scheduled.scheduler.run()
+    scheduled.scheduler.run()
+    run = scheduled.service.chores.run
+
+    def full(name: str, **_: object) -> dict[str, Any]:
+        raise NoSpace("the disk is full", hint="free some space")
+
+    scheduled.service.append(drafts(1, "more"))
+    scheduled.service.chores.run = full  # type: ignore[method-assign]
+    scheduled.scheduler.run()
+    scheduled.service.chores.run = run  # type: ignore[method-assign]
+    scheduled.service.create_backup("by hand")
+
+    assert heard.words == ["begun", "succeeded", "begun", "succeeded", "begun", "no_space"]
+
+
+def late(scheduled: Scheduled) -> dict[str, Any] | None:
+    problems = scheduled.service.status()["problems"]
+    return next((problem for problem in problems if problem["code"] == "backup_late"), None)
+
+
+def test_one_that_is_due_for_half_its_interval_and_not_made_is_late_until_it_is(scheduled: Scheduled) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+    run, interval = scheduled.service.chores.run, scheduled.service.schedule._interval
+
+    def slow(name: str, **arguments: Any) -> dict[str, Any]:
+        begun.set()
+        assert goes_on.wait(60)
+        return run(name, **arguments)
+
+    scheduled.service.append(drafts(1))
+    scheduled.service.chores.run = slow  # type: ignore[method-assign]
+    running = threading.Thread(target=scheduled.scheduler.run)
+    running.start()
+    assert begun.wait(60)
+    interval.seconds = HOUR / 1000 / 2 - 60
+    assert late(scheduled) is None
+
+    interval.seconds = HOUR / 1000 / 2 + 60
+    problem = late(scheduled)
+    assert problem is not None
+    assert (problem["about"], problem["acceptable"]) == ("AUTO_BACKUP_INTERVAL", False)
+    assert problem["since"]
+    assert scheduled.service.status()["status"] == "degraded"
+    goes_on.set()
+    running.join(60)
+    assert late(scheduled) is None
+    assert scheduled.service.status()["status"] == "ok"
+
+
+def test_one_that_was_interrupted_counts_as_due_in_the_next_store_until_one_is_made(settings: Settings) -> None:
+    one = Scheduled(settings)
+    one.service.initialize()
+    one.service.append(drafts(1))
+    one.service.schedule._interval.begin(NOW)
+    one.service.schedule._interval.save()
+    one.service.stop()
+    one.service.bus.close()
+
+    other = Scheduled(settings)
+    other.service.initialize()
+    try:
+        other.service.schedule._interval.seconds = HOUR / 1000
+        assert late(other) is not None
+        other.service.create_backup("by hand")
+        assert late(other) is None, "a backup that is made on request is one"
+        other.scheduler.run()
+        assert other.service.schedule._interval.since is None
+    finally:
+        other.service.stop()
+        other.service.bus.close()

@@ -144,6 +144,8 @@ class Jobs:
     def every(self, name: str, interval: int, delay: int, job: Callable[[], None]) -> None:
         self.asked.append((name, interval, delay))
 
+    def next_run(self, name: str) -> int | None: ...
+
     def stop(self) -> None: ...
 
 
