@@ -91,7 +91,7 @@ upgrade:
 system-packages:
 	@scripts/system-packages nginx chromium bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
 		mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3 \
-		b3sum busybox 7z:p7zip-full "cc:gcc libc6-dev"
+		b3sum busybox 7z:p7zip-full promtool:prometheus "cc:gcc libc6-dev"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter as Counted
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response, request
@@ -109,8 +110,10 @@ class StoreCollector(Collector):
             status = {}
         yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
         yield from _state(status)
+        yield from _problems(status.get("problems") or [])
         yield from _backups(status.get("backup") or {})
-        yield from _disk((status.get("disk") or {}).get("backups") or {})
+        yield from _schedule((status.get("jobs") or {}).get("autoBackup") or {}, status.get("problems") or [])
+        yield from _disks(status.get("disk") or {})
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
@@ -128,9 +131,24 @@ def _state(status: Mapping[str, Any]) -> Iterator[Metric]:
             yield GaugeMetricFamily(name, f"`store.{member}` of /api/health.", value=store_status[member])
 
 
+def _problems(problems: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    family = GaugeMetricFamily("eventvault_problems", "`problems` of /api/health, by code.", labels=["code"])
+    for code, count in sorted(Counted(problem["code"] for problem in problems).items()):
+        family.add_metric([code], count)
+    yield family
+
+
 def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
+    if isinstance(backup.get("count"), int):
+        yield GaugeMetricFamily("eventvault_backups", "`backup.count` of /api/health.", value=backup["count"])
+    if backup.get("latest"):
+        yield GaugeMetricFamily(
+            "eventvault_backup_newest_timestamp_seconds",
+            "When the newest archive was made.",
+            value=backup["latest"]["created"] / 1e6,
+        )
     for member, name, what in (
-        ("count", "count", "`backup.count` of /api/health."),
+        ("count", "count", "The same as `eventvault_backups`, under its earlier name."),
         ("notProven", "not_proven", "Archives that name this installation and are not proven to be made by it."),
         ("totalSize", "size_bytes", "`backup.totalSize` of /api/health: the archives' sizes."),
         ("addedBytes", "added_bytes", "What the archives took on the disk when they were made."),
@@ -151,7 +169,41 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
         )
 
 
-def _disk(backups: Mapping[str, Any]) -> Iterator[Metric]:
+def _schedule(job: Mapping[str, Any], problems: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    late = {problem["about"] for problem in problems if problem["code"] == "backup_late"}
+    family = GaugeMetricFamily(
+        "eventvault_backup_late", "1 while the backup of a schedule is late.", labels=["schedule"]
+    )
+    for member, setting in (("intervalMs", "AUTO_BACKUP_INTERVAL"), ("cron", "BACKUP_CRON")):
+        if job.get(member) is not None:
+            family.add_metric([setting], float(setting in late))
+    yield family
+    if job.get("nextRun"):
+        yield GaugeMetricFamily(
+            "eventvault_backup_next_run_timestamp_seconds",
+            "When the next scheduled backup begins.",
+            value=clock.parse(job["nextRun"]) / 1e6,
+        )
+
+
+def _disks(disks: Mapping[str, Any]) -> Iterator[Metric]:
+    folders = [(folder, disks.get(folder) or {}) for folder in ("backups", "storage")]
+    for member, name, unit, what in (
+        ("free", "eventvault_disk_free_bytes", 1, "What is free on the disk of a data folder."),
+        ("total", "eventvault_disk_size_bytes", 1, "The size of the disk of a data folder."),
+        (
+            "daysLeft",
+            "eventvault_disk_left_seconds",
+            86_400,
+            "How long the free space lasts; absent if that is unknown.",
+        ),
+    ):
+        family = GaugeMetricFamily(name, what, labels=["folder"])
+        for folder, disk in folders:
+            if isinstance(disk.get(member), int | float):
+                family.add_metric([folder], disk[member] * unit)
+        yield family
+    backups = disks.get("backups") or {}
     for member, name, what in (
         ("archives", "eventvault_backup_disk_bytes", "What all archives take on the disk, shared blocks counted once."),
         ("free", "eventvault_backup_disk_free_bytes", "What is free on the disk of BACKUP_DIR."),

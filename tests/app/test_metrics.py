@@ -42,13 +42,25 @@ def test_the_metrics_of_the_store_are_shown(
     status = {**store.status(), "metrics": numbers}
     sizes = {"totalSize": 99, "addedBytes": 60, "sharedBytes": 39, "uniqueBytes": 50}
     status["backup"] = {**status["backup"], "count": 3, "notProven": 2, **sizes}
-    status["disk"] = {"backups": {"archives": 70, "free": 1000}}
+    status["disk"] = {
+        "backups": {"archives": 70, "free": 1000, "total": 4000, "daysLeft": 2},
+        "storage": {"free": 500, "total": 900},
+    }
+    status["jobs"] = {"autoBackup": {"intervalMs": None, "cron": "0 3 * * *", "nextRun": "2026-01-31T03:00:00.000Z"}}
+    status["problems"] = [{"code": "backup_late", "about": "BACKUP_CRON"}, {"code": "stuck", "about": "journal"}]
     monkeypatch.setattr(store, "status", lambda: status)
 
     assert value(web, "eventvault_append_groups_total") == 7
     assert value(web, "eventvault_group_size_bucket", le="8.0") == 5
     assert value(web, "eventvault_group_size_count") == 6
-    assert value(web, "eventvault_backup_count") == 3
+    assert value(web, "eventvault_backups") == value(web, "eventvault_backup_count") == 3
+    assert value(web, "eventvault_backup_late", schedule="BACKUP_CRON") == 1
+    assert value(web, "eventvault_backup_late", schedule="AUTO_BACKUP_INTERVAL") == 0
+    assert value(web, "eventvault_backup_next_run_timestamp_seconds") == 1_769_828_400
+    assert value(web, "eventvault_problems", code="stuck") == 1
+    assert value(web, "eventvault_disk_free_bytes", folder="storage") == 500
+    assert value(web, "eventvault_disk_size_bytes", folder="backups") == 4000
+    assert value(web, "eventvault_disk_left_seconds", folder="backups") == 2 * 86_400
     assert value(web, "eventvault_backup_size_bytes") == 99
     assert value(web, "eventvault_backup_not_proven") == 2
     assert value(web, "eventvault_backup_added_bytes") == 60

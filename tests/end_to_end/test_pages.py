@@ -13,6 +13,7 @@ from tests.service import Service
 PAGES = [
     "docs/idempotency.md",
     "docs/journal.md",
+    "docs/monitoring.md",
     "docs/past.md",
     "docs/retention.md",
     "docs/schedules.md",
