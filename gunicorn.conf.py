@@ -49,6 +49,7 @@ logger_class = _Logger
 
 def on_starting(server: Any) -> None:
     serving.exit_if_unprotected(_settings, serving.configured_addresses(server.cfg.address))
+    serving.exit_if_addresses_are_unknown(_settings)
 
 
 def when_ready(server: Any) -> None:

@@ -16,6 +16,8 @@ CONFLICT = 4
 INVALID = 5
 TRY_AGAIN = 6
 NO_SPACE = 7
+PARTLY = 8
+"""The command did its work, but not all of it."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,13 @@ ANSWERS: dict[str, ErrorCode] = {
         "Look at `problems` in health.",
         409, NOT_FOUND,
     ),
+    # Notifications.
+    "notify_not_configured": ErrorCode(
+        "The request needs somebody to notify, but `NOTIFY_URLS` is not set.",
+        "NOTIFY_URLS is not set",
+        "Set `NOTIFY_URLS` as [notifications](notifications.md) says, and restart the service.",
+        409, INVALID_SETTINGS_STATUS,
+    ),
     # Kafka.
     "kafka_not_configured": ErrorCode(
         "The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set.",
@@ -428,6 +437,11 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Files in `BACKUP_DIR` have names that no backup can have, so they are not listed.",
         "files in BACKUP_DIR are no backups because of their names: 'back\\xffup.tar.gz' is not UTF-8",
         "Rename them, or move them away.",
+    ),
+    "notify_failing": ErrorCode(
+        "An address of `NOTIFY_URLS`, or `PING_URL`, takes no message. Nobody is notified of this.",
+        "ntfy://… does not take notifications: no answer within 30 s",
+        "`flask notify test` shows what each address answers. Messages are kept for three days and tried again.",
     ),
     "rolled_back": ErrorCode(
         "Archives or the journal hold events that the database has lost.",

@@ -16,6 +16,7 @@ from app.access import AccessRules
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
+from app.cli.notify import group as notify_commands
 from app.cli.owner import become_owner
 from app.cli.problems import group as problem_commands
 from app.converters import BackupNameConverter, EventIdConverter
@@ -25,6 +26,7 @@ from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.kafka.routes import blueprint as kafka
+from app.notify.routes import blueprint as notify
 from app.problems.routes import blueprint as problems
 from app.replies import OrjsonProvider
 from app.request_end import RequestEnd
@@ -52,7 +54,7 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
     """
     settings = settings or _settings()
-    _refuse_open_address(settings)
+    _check_settings_of_run(settings)
     app = Flask(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = False
@@ -77,12 +79,14 @@ def _settings() -> Settings:
         exits.exit_with_error(error, as_json=True)
 
 
-def _refuse_open_address(settings: Settings) -> None:
-    """Check `flask run --host` as `gunicorn.conf.py` checks gunicorn's addresses: exit 78 if it opens the service."""
+def _check_settings_of_run(settings: Settings) -> None:
+    """Check under `flask run` what `gunicorn.conf.py` checks: exit 78 if an address in the settings is not allowed."""
     context = click.get_current_context(silent=True)
-    host = context.params.get("host") if context is not None and context.info_name == "run" else None
-    if host:
+    if context is None or context.info_name != "run":
+        return
+    if host := context.params.get("host"):
         serving.exit_if_unprotected(settings, [host])
+    serving.exit_if_addresses_are_unknown(settings)
 
 
 def _is_command() -> bool:
@@ -126,7 +130,8 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     app.register_blueprint(docs)
     app.cli.add_command(backup_commands)
     app.cli.add_command(problem_commands)
+    app.cli.add_command(notify_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, kafka, problems, health):
+    for blueprint in (events, backup, kafka, problems, notify, health):
         api.register_blueprint(blueprint)

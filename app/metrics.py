@@ -115,6 +115,7 @@ class StoreCollector(Collector):
         yield from _schedule((status.get("jobs") or {}).get("autoBackup") or {}, status.get("problems") or [])
         yield from _disks(status.get("disk") or {})
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
+        yield from _notifications(status.get("notifications") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
 
@@ -224,6 +225,13 @@ def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[
         yield GaugeMetricFamily(name, what, value=moment["sequence"])
         name, what = f"eventvault_window_{end}_timestamp_seconds", f"Time of the {end} moment that can be restored."
         yield GaugeMetricFamily(name, what, value=clock.parse(moment["time"]) / 1e6)
+
+
+def _notifications(notifications: Mapping[str, Any]) -> Iterator[Metric]:
+    """How many were delivered, failed or dropped are counters of the store."""
+    if isinstance(notifications.get("waiting"), int):
+        what = "Notifications that an address of NOTIFY_URLS did not get yet."
+        yield GaugeMetricFamily("eventvault_notifications_waiting", what, value=notifications["waiting"])
 
 
 def _metric(name: str, value: Any) -> Iterator[Metric]:

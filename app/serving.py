@@ -176,6 +176,17 @@ def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
     raise SystemExit(INVALID_SETTINGS_STATUS)
 
 
+def exit_if_addresses_are_unknown(settings: Settings) -> None:
+    """Exit 78 if Apprise does not know an address of NOTIFY_URLS."""
+    from eventvault.notifications.receivers import check_addresses
+
+    try:
+        check_addresses(settings)
+    except InvalidSettings as error:
+        print_lines(error.message, error.hint)
+        raise SystemExit(INVALID_SETTINGS_STATUS) from None
+
+
 def _is_loopback_only(host: str) -> bool:
     """Return whether a host is, or resolves to, loopback addresses only."""
     if is_loopback(host):

@@ -310,6 +310,12 @@ class Cancelled(EventVaultError):
     code = "cancelled"
 
 
+class NotifyNotConfigured(EventVaultError):
+    """The request needs somebody to notify, but `NOTIFY_URLS` is not set."""
+
+    code = "notify_not_configured"
+
+
 class KafkaNotConfigured(EventVaultError):
     """The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set."""
 

@@ -23,6 +23,7 @@ from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.notifications.receivers import check_addresses
 from eventvault.regular_files import raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE
@@ -68,6 +69,8 @@ def main() -> int:
         folder_abilities.check_storage(settings)
         folder_abilities.clear_lock_paths(settings)
         folder_abilities.ensure_temporary_folder(settings)
+        if arguments.mode == "standalone":
+            check_addresses(settings)
         lock = OwnerLock(settings.storage_dir)
         refusal = _refusal(arguments, settings, lock)
         if refusal:

@@ -24,6 +24,7 @@ LOSSES = {
     data_folders.INSTALLATION_FOLDER: _COPY,
     data_folders.INSTALLATION_STORAGE: "the next start notes again where STORAGE_DIR is mounted",
     data_folders.PROBLEMS: "problems that were reported or accepted before may be forgotten",
+    data_folders.NOTIFICATIONS: "notifications that were not delivered are lost; open problems are told again",
     data_folders.SERVICES: "what lies in restore/, and a staged restore, wait for the next start of the service",
     data_folders.PREVIOUS_DATABASES: "the list for undo lacks when the databases were replaced, and by what",
     data_folders.RESTORE_MEMORY: _COPY,

@@ -162,11 +162,14 @@ class AutoBackup:
     def _fail(self, error: EventVaultError) -> None:
         message = f"the scheduled backup failed: {error.message}"
         log.error("%s", message)
+        for outcomes in (
+            self.outcomes,
+            self._backups.outcomes,
+        ):  # before health names it; it may not have been requested yet
+            outcomes.failed(error)
         self._failed_at = time.monotonic()
         self._problem = None if isinstance(error, DatabaseDamaged) else type(error)(message, hint=error.hint)
         self._last["lastOutcome"] = f"failed: {error.message}"
-        for outcomes in (self.outcomes, self._backups.outcomes):  # it may have failed before it was requested
-            outcomes.failed(error)
 
 
 def first_delay(interval: int, newest: int | None, now: int) -> int:

@@ -36,6 +36,7 @@ from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.notifications.service import NotificationService
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
 from eventvault.problems import OpenProblems
@@ -59,6 +60,7 @@ from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
 from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
+from eventvault.store.owners.notifications import NotificationsOwner
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.restores import RestoresOwner
@@ -138,6 +140,10 @@ class StoreService(ComposedStore):
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = ArchiveScrub(settings, self.catalogue, self.verifier.scrub, scheduler)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
+        self.notifications = NotificationService(settings, status=lambda: self.calls["status"]())
+        self.backups.outcomes.add(self.notifications.notifier)
+        self.schedule.outcomes.add(self.notifications.pinger)
+        self._notifies = scheduler is not None
         self.kafka = KafkaMonitor(settings)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
@@ -170,9 +176,11 @@ class StoreService(ComposedStore):
             PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log, self.head_check.settle_copied),
             kafka_control,
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
+            NotificationsOwner(self.notifications),
             health,
         )
         self.after_changes(health.invalidate)
+        self.after_changes(self.notifications.notifier.look_soon)
 
     def _backups_owner(self) -> BackupsOwner:
         return BackupsOwner(
@@ -205,6 +213,7 @@ class StoreService(ComposedStore):
             kafka=self.kafka,
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
+            notifications=self.notifications,
             await_start=self.lifecycle.await_start,
             shared=self._health_shared,
         )
@@ -214,6 +223,8 @@ class StoreService(ComposedStore):
         if self._service_starts:
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
             mend_modes(self.settings, backups=not foreign)
+        if self._notifies:
+            self.notifications.start()
         slowly = will_start_slowly(
             self.settings,
             self.catalogue,
@@ -233,6 +244,7 @@ class StoreService(ComposedStore):
         """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
         self.lifecycle.stop()
         self.schedule.stop()
+        self.notifications.stop()
         self.chores.cancel()
         _stop_within_deadline(partial(self.backups.late_check.wait, STOP_SECONDS))
         self.table_repair.stop()

@@ -42,7 +42,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/backup/export-metadata",
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",
         "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
-        "/api/kafka/partitions/{partition}/accept-loss", "/api/problems/{code}/accept",
+        "/api/kafka/partitions/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",
     } == set(document["paths"])  # fmt: skip
 
 

@@ -115,6 +115,8 @@ CHANGES: dict[str, Verb] = {
     "POST /api/backup/upload": _upload,
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
+    "POST /api/notify/test": post("/api/notify/test"),
+    "flask notify test": command("notify", "test"),
     "flask backup trust": command("backup", "trust", "a" * 64),
     "flask backup trust --remove": command("backup", "trust", "--remove", "a" * 16),
     "flask backup recover": command("backup", "recover", "--yes"),
@@ -153,6 +155,6 @@ def routes(app: Flask) -> Iterator[str]:
 
 def commands(app: Flask) -> Iterator[str]:
     """Every command of the service."""
-    for group in ("backup", "problems"):
+    for group in ("backup", "problems", "notify"):
         for name in app.cli.commands[group].commands:  # type: ignore[attr-defined]
             yield f"flask {group} {name}"

@@ -10,6 +10,7 @@ from eventvault.store.memory.backups import MemoryBackups
 from eventvault.store.memory.event_log import MemoryEventLog
 from eventvault.store.memory.health import MemoryHealth
 from eventvault.store.memory.kafka_control import MemoryKafkaControl
+from eventvault.store.memory.notifications import MemoryNotifications
 from eventvault.store.memory.past_reader import MemoryPastReader
 from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.restores import MemoryRestores
@@ -23,6 +24,7 @@ class MemoryStore(ComposedStore):
         self.state = MemoryState(folder, now)
         self.kafka_control = MemoryKafkaControl()
         self.problems = MemoryProblems()
+        self.notifications = MemoryNotifications()
         event_log = MemoryEventLog(self.state)
         super().__init__(
             event_log,
@@ -31,5 +33,6 @@ class MemoryStore(ComposedStore):
             MemoryPastReader(self.state, event_log),
             self.kafka_control,
             self.problems,
+            self.notifications,
             MemoryHealth(self.state, self.problems),
         )

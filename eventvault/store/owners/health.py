@@ -28,6 +28,7 @@ from eventvault.database.clock_watch import ClockWatch
 from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.notifications.service import NotificationService
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.swap.intent import Intent, read_intent, read_last
@@ -82,6 +83,7 @@ class HealthOwner(Health):
         kafka: KafkaMonitor,
         open_problems: OpenProblems,
         clock_watch: ClockWatch,
+        notifications: NotificationService,
         await_start: Callable[[float], object],
         shared: float = SHARED_SECONDS,
         now: Callable[[], float] = time.monotonic,
@@ -98,6 +100,7 @@ class HealthOwner(Health):
         self.kafka = kafka
         self.open_problems = open_problems
         self.clock_watch = clock_watch
+        self.notifications = notifications
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
         self.totals = TotalsKeeper(catalogue)
@@ -188,6 +191,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
             "restore": _running_restore(parts, examined.staged),
         },
         "lastRestore": examined.last_restore,
+        "notifications": parts.notifications.notifier.describe(),
         "metrics": _metrics(parts),
     }
 
@@ -212,6 +216,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         *parts.schedule.late(),
         *parts.kafka.problems(),
         *parts.clock_watch.problems(),
+        *parts.notifications.problems(),
     ]
 
 
@@ -284,4 +289,5 @@ def _metrics(parts: HealthOwner) -> dict[str, float]:
         **{f"journal_{name}": count for name, count in parts.journal.counts.items()},
         **{f"archives_{name}": count for name, count in parts.verifier.counts.items()},
         **{f"restores_{name}": count for name, count in parts.restorer.counts.items()},
+        **parts.notifications.counts(),
     }

@@ -1,0 +1,44 @@
+"""`flask notify`: tries whether the people in NOTIFY_URLS would hear of a problem."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+import msgspec
+from flask.cli import AppGroup
+
+from app.cli import exits
+from app.edge import current_store
+from app.error_codes import PARTLY
+from app.streaming import retry_while_store_is_away
+
+group = AppGroup("notify", help="Notifications.")
+
+
+@group.command("test")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
+def test(*, as_json: bool) -> None:
+    """Send a test notification to each address of NOTIFY_URLS; exit 8 if one does not take it."""
+    sent: dict[str, Any] = {}
+
+    def send() -> dict[str, Any]:
+        deliveries = retry_while_store_is_away(lambda: current_store().send_test_notification())
+        sent.update(deliveries=msgspec.to_builtins(deliveries))
+        return sent
+
+    exits.run_and_print(send, _describe, as_json=as_json)
+    if not all(delivery["delivered"] for delivery in sent["deliveries"]):
+        sys.exit(PARTLY)
+
+
+def _describe(sent: dict[str, Any]) -> str:
+    width = max(len(delivery["address"]) for delivery in sent["deliveries"])
+    return "\n".join(f"{delivery['address']:{width}}  {_outcome(delivery)}" for delivery in sent["deliveries"])
+
+
+def _outcome(delivery: dict[str, Any]) -> str:
+    if delivery["delivered"]:
+        return f"delivered in {delivery['seconds']:.1f} s"
+    return f"not delivered: {delivery['problem']}"

@@ -1,0 +1,116 @@
+"""What is to be told, on disk: `STORAGE_DIR/notifications.json`, so that a store that takes over goes on with it.
+
+A change is written before it is forgotten elsewhere, and a message is removed after its delivery: each is told at least
+once. If the disk refuses, the outbox goes on in memory and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from eventvault import data_folders, small_files
+from eventvault.errors import NoSpace
+from eventvault.notifications.values import Change, Condition, Message
+
+log = logging.getLogger("BackupManager")
+
+KEEP_MICROSECONDS = 3 * 24 * 3600 * 1_000_000
+"""A message that could not be delivered for this long is dropped; health and metrics say so before."""
+MOST_MESSAGES = 100
+MOST_CHANGES = 1000
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """addresses: without their secrets; `waiting` of a message counts by their places.
+
+    conditions: the problems that were told. restored: when the newest restore was made that was told, as health shows
+    it. changes: not in a message yet, since `burst`, in microseconds.
+    """
+
+    format: Literal[1] = 1
+    addresses: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    restored: str | None = None
+    burst: int = 0
+    changes: tuple[Change, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+
+class Outbox:
+    """Used by one thread. addresses: without their secrets. problem: why it cannot be written; None if it can."""
+
+    def __init__(self, storage_dir: Path, addresses: Sequence[str]) -> None:
+        self.problem: str | None = None
+        self.dropped = 0
+        self._path = storage_dir / data_folders.NOTIFICATIONS
+        self._file = self._read(tuple(addresses))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return self._file.conditions
+
+    @property
+    def restored(self) -> str | None:
+        return self._file.restored
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages that wait for an address, the oldest first."""
+        return self._file.messages
+
+    @property
+    def burst(self) -> int | None:
+        """When the oldest change was found that is in no message yet, in microseconds."""
+        return self._file.burst if self._file.changes else None
+
+    def add(self, changes: Sequence[Change], conditions: tuple[Condition, ...], restored: str | None, at: int) -> None:
+        """Note changes, and what is known with them."""
+        recent = (*self._file.changes, *changes)[-MOST_CHANGES:]
+        burst = self._file.burst if self._file.changes else at
+        known = {"conditions": conditions, "restored": restored}
+        self._save(msgspec.structs.replace(self._file, changes=recent, burst=burst, **known))
+
+    def close_burst(self, compose: Callable[[Sequence[Change]], Message]) -> None:
+        """Make a message of the changes."""
+        messages = (*self._file.messages, compose(self._file.changes))
+        self.dropped += max(0, len(messages) - MOST_MESSAGES)
+        self._save(msgspec.structs.replace(self._file, changes=(), messages=messages[-MOST_MESSAGES:]))
+
+    def delivered(self, message: Message, places: Collection[int]) -> None:
+        """Note that these addresses got a message; the last one of them removes it."""
+        waiting = tuple(place for place in message.waiting if place not in places)
+        changed = [msgspec.structs.replace(message, waiting=waiting)] if waiting else []
+        messages = [each for other in self.messages for each in (changed if other is message else [other])]
+        self._save(msgspec.structs.replace(self._file, messages=tuple(messages)))
+
+    def drop_old(self, now: int) -> None:
+        recent = tuple(each for each in self.messages if now - each.created < KEEP_MICROSECONDS)
+        if len(recent) < len(self.messages):
+            self.dropped += len(self.messages) - len(recent)
+            log.warning("notifications that could not be delivered for days are dropped")
+            self._save(msgspec.structs.replace(self._file, messages=recent))
+
+    def _read(self, addresses: tuple[str, ...]) -> _File:
+        try:
+            file = small_files.read_or_quarantine(self._path, _File) or _File()
+        except OSError as error:
+            self.problem = str(error)
+            file = _File()
+        if file.addresses == addresses:
+            return file
+        everybody = tuple(range(len(addresses)))
+        messages = tuple(msgspec.structs.replace(each, waiting=everybody) for each in file.messages)
+        return msgspec.structs.replace(file, addresses=addresses, messages=messages)
+
+    def _save(self, file: _File) -> None:
+        self._file = file
+        try:
+            small_files.write(self._path, file)
+            self.problem = None
+        except (OSError, NoSpace) as error:
+            self.problem = str(error)

@@ -1,0 +1,19 @@
+"""The double of the notifications: addresses that take or refuse every message."""
+
+from __future__ import annotations
+
+from eventvault.errors import NotifyNotConfigured
+from eventvault.notifications.values import Delivery
+from eventvault.store.ports.notifications import Notifications
+
+
+class MemoryNotifications(Notifications):
+    """receivers: address → why it refuses, None if it takes messages."""
+
+    def __init__(self) -> None:
+        self.receivers: dict[str, str | None] = {}
+
+    def send_test_notification(self) -> list[Delivery]:
+        if not self.receivers:
+            raise NotifyNotConfigured("NOTIFY_URLS is not set", hint="set it to Apprise addresses, and restart")
+        return [Delivery(address, problem is None, 0.0, problem) for address, problem in self.receivers.items()]
