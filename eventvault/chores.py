@@ -11,6 +11,7 @@ because LevelDB maps up to 1,000 tables into memory. Whatever ends it, the calle
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import logging
 import os
@@ -76,6 +77,11 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGF
 """Signals that come from what a process itself does; others come from outside."""
 
 NICENESS = 10
+IDLE_NICENESS = 19
+"""With this niceness a process also reads and writes only while nobody else wants the disk (I/O class idle)."""
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+"""Machine → number of the system call, which has no function in the C library."""
+_IDLE_CLASS = 3 << 13
 KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
 """Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again."""
 STEP_SECONDS = 1.0
@@ -256,6 +262,15 @@ def _memory_limit() -> int:
     return MEMORY_BYTES + len(os.sched_getaffinity(0)) * _MEMORY_PER_CORE + _COPIES_OF_RECORD * larger
 
 
+def lower_priority(niceness: int) -> None:
+    """Add to the niceness of this process; with IDLE_NICENESS its I/O class becomes idle too. Children inherit both."""
+    os.nice(niceness)
+    call = _IOPRIO_SET.get(os.uname().machine)
+    if niceness >= IDLE_NICENESS and call is not None:
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).syscall(call, 1, 0, _IDLE_CLASS)
+
+
 def _limit_memory() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = _memory_limit() if most == resource.RLIM_INFINITY else min(most, _memory_limit())
@@ -268,7 +283,7 @@ def main(name: str, parent: int, niceness: int, clock_correction: int, longest_v
     clock_correction: of the parent's clock, in microseconds. longest_value: of a record, in bytes, in `record_size`.
     """
     end_with_parent(parent)
-    os.nice(niceness)
+    lower_priority(niceness)
     clock.use(lambda: clock.system_now() - clock_correction)
     record_size.use(longest_value)
     chore = getattr(importlib.import_module(CHORES[name]), name)

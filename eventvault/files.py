@@ -255,6 +255,16 @@ def free_bytes(folder: Path) -> int:
     return file_system.f_bavail * file_system.f_frsize
 
 
+def folder_size(folder: Path) -> int:
+    """Return the bytes of the files in a folder, as far as they are there: a database may be compacted meanwhile."""
+    size = 0
+    with suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            with suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size
+
+
 class SourceUnreadable(OSError):
     """The file that `copy_range` copies from cannot be read; other errors are the target's."""
 

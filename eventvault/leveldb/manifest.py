@@ -25,6 +25,8 @@ MAX_TABLES = 200_000
 """Tables of a database that are read; LevelDB has fewer for 400 GB."""
 HINT = "restore the newest good backup with POST /api/backup/restore; the damaged database is kept"
 
+_KEY_SUFFIX = 8
+"""The bytes that LevelDB appends to a user's key: its sequence number and the kind of the entry."""
 _CURRENT = re.compile(rb"MANIFEST-[0-9]+\n")
 _LONGEST_CURRENT = 100
 
@@ -42,10 +44,12 @@ class Tag(IntEnum):
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table. size: in bytes. level: 0 to 6."""
+    """A table. size: in bytes. level: 0 to 6. smallest, largest: the first and last key, as their user wrote them."""
 
     size: int
     level: int
+    smallest: bytes = b""
+    largest: bytes = b""
 
 
 @dataclass
@@ -111,8 +115,9 @@ def _apply(version: Version, record: bytes, name: str) -> set[Tag]:
             if len(added) + len(version.files) > MAX_TABLES:
                 raise ValueError(f"it names more than {MAX_TABLES} tables")
             match tag, value:
-                case Tag.NEW_FILE, (int(level), int(number), int(size), bytes(), bytes()):
-                    added.append((number, TableFile(size, level)))
+                case Tag.NEW_FILE, (int(level), int(number), int(size), bytes(smallest), bytes(largest)):
+                    keys = smallest[:-_KEY_SUFFIX], largest[:-_KEY_SUFFIX]
+                    added.append((number, TableFile(size, level, *keys)))
                 case Tag.DELETED_FILE, (int(level), int(number)):
                     if (table := version.files.get(number)) and table.level == level:
                         del version.files[number]

@@ -26,7 +26,7 @@ from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.plan import Plan, Sources
 from eventvault.restore.moments.replan import PlannedMoment
-from eventvault.restore.space import room_for
+from eventvault.restore.space import room_for, unpacked_bytes
 from eventvault.restore.swap import carry_over, in_place, undo
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.carry_over import Head
@@ -63,8 +63,11 @@ BuildPlan = ArchiveSource | PlannedMoment | PreviousDatabase | LostDatabase | Fo
 """What a database is built from."""
 
 
-class _Built(msgspec.Struct, frozen=True, kw_only=True):
-    """A database that was built. bytes_read: None if its duration must not count for predictions."""
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A database that was built. bytes_read: None if its duration must not count for predictions.
+
+    answer: of the chore that built it, with `seconds` by part, `open` included.
+    """
 
     source: str
     answer: dict[str, Any]
@@ -115,15 +118,7 @@ class Builder:
         waiting = intents.read_intent(storage, data_folders.STAGED_RESTORE)
         arrived = DroppedFile.at(drop_file) if drop_file else None
         staging = storage / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
-        with removing_on_failure(staging):
-            built = self._build(plan, staging, head)
-            self._chores.run(
-                "check_opening",
-                database=str(staging / data_folders.DATABASE),
-                source=built.source,
-                events=built.answer["events"],
-                generation=built.answer["generation"],
-            )
+        built = self.construct(plan, staging, head)
         if built.bytes_read is not None:
             estimate.note(storage, built.bytes_read, time.monotonic() - began)
         restored = _describe(built, began, intents.dropped(waiting))
@@ -139,6 +134,27 @@ class Builder:
             drops=waiting.staged if waiting else None,
         )
         return undo.with_previous(intent, previous) if self._settings.database.exists() else intent
+
+    def construct(self, plan: BuildPlan, staging: Path, head: Head | None) -> Built:
+        """Build the database in the new folder `staging`, and open it in a process of its own. Raises as `build`."""
+        with removing_on_failure(staging):
+            built = self._build(plan, staging, head)
+            began = time.monotonic()
+            self._chores.run(
+                "check_opening",
+                database=str(staging / data_folders.DATABASE),
+                source=built.source,
+                events=built.answer["events"],
+                generation=built.answer["generation"],
+            )
+            seconds = {**built.answer.get("seconds", {}), "open": time.monotonic() - began}
+        return msgspec.structs.replace(built, answer={**built.answer, "seconds": seconds})
+
+    def disk_needed(self, plan: ArchiveSource | PlannedMoment) -> int:
+        """Return at most about how many bytes the database needs in STORAGE_DIR while it is built."""
+        if isinstance(plan, PlannedMoment):
+            return self._moments.disk_needed(plan.plan)
+        return unpacked_bytes(plan.path)
 
     def find_origin(self, database: Path) -> str:
         """Return who wrote a database that was found in STORAGE_DIR: `ours`, `foreign`, or `unknown`.
@@ -160,7 +176,7 @@ class Builder:
             "check_archive", archive=str(archive), scratch=str(self._settings.storage_dir), depth="members"
         )
 
-    def _build(self, plan: BuildPlan, staging: Path, head: Head | None) -> _Built:
+    def _build(self, plan: BuildPlan, staging: Path, head: Head | None) -> Built:
         match plan:
             case ArchiveSource():
                 return self._from_archive(plan, staging, head)
@@ -170,12 +186,12 @@ class Builder:
                 return self._from_previous(plan, staging, head)
             case LostDatabase():
                 answer = self._moments.build_plan(plan.plan, staging, plan.sources, RECOVERED, plan.kafka)
-                return _Built(source=plan.plan.source, answer=answer, reason=RECOVERED)
+                return Built(source=plan.plan.source, answer=answer, reason=RECOVERED)
             case ForeignCopy():
                 answer = self._chores.run("prepare_in_place", copy=str(plan.path), staging=str(staging))
-                return _Built(source=data_folders.DATABASE, answer=answer)
+                return Built(source=data_folders.DATABASE, answer=answer)
 
-    def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> _Built:
+    def _from_archive(self, archive: ArchiveSource, staging: Path, head: Head | None) -> Built:
         path = archive.path
         check_readable(self._settings)
         facts = ArchiveFacts(verified=archive.verified, proof=self._moments.proof())
@@ -188,7 +204,7 @@ class Builder:
                 replaces=self._replaced(head),
                 facts=msgspec.to_builtins(facts),
             )
-        return _Built(source=path.name, answer=answer, bytes_read=file.size)
+        return Built(source=path.name, answer=answer, bytes_read=file.size)
 
     def _replaced(self, head: Head | None) -> dict[str, Any] | None:
         """The database that is replaced, as `prepare_restore` needs it. Offsets that cannot be read count as none."""
@@ -201,9 +217,9 @@ class Builder:
         replaced: dict[str, Any] = msgspec.to_builtins(ReplacedDatabase(head.identity, offsets.readable(kafka)))
         return replaced
 
-    def _from_moment(self, planned: PlannedMoment, staging: Path) -> _Built:
+    def _from_moment(self, planned: PlannedMoment, staging: Path) -> Built:
         answer = self._moments.build(planned, staging, POINT_IN_TIME)
-        return _Built(
+        return Built(
             source=planned.plan.source,
             answer=answer,
             bytes_read=self._moments.bytes_to_read(planned.plan),
@@ -211,7 +227,7 @@ class Builder:
             moment=RestoredMoment(answer["sequence"], planned.instant or answer["recorded"] or None),
         )
 
-    def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> _Built:
+    def _from_previous(self, previous: PreviousDatabase, staging: Path, head: Head | None) -> Built:
         with self._previous.pinned(previous.name):
             answer = self._chores.run(
                 "prepare_undo",
@@ -220,14 +236,14 @@ class Builder:
                 replaces=_identity_of(head),
                 min_events=previous.events or 0,
             )
-        return _Built(source=previous.name, answer=answer, reason=UNDONE, undone=previous.name)
+        return Built(source=previous.name, answer=answer, reason=UNDONE, undone=previous.name)
 
 
 def _identity_of(head: Head | None) -> dict[str, Any] | None:
     return msgspec.to_builtins(head.identity) if head else None
 
 
-def _describe(built: _Built, began: float, dropped: list[str]) -> Restored:
+def _describe(built: Built, began: float, dropped: list[str]) -> Restored:
     return Restored(
         source=built.source,
         at=clock.now(),

@@ -24,6 +24,7 @@ from eventvault.database.registry import EventRegistry, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
+from eventvault.restore.laps import Laps
 from eventvault.restore.records import as_archive_error, check_count, damaged
 from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import ReplacedDatabase, unproven_database
@@ -42,21 +43,23 @@ def prepare_restore(
     A proven archive is taken as it is. Of any other one that has a database of ours the events are replayed.
 
     archive: path of the file. replaces: a `ReplacedDatabase`, None if it is unreadable. facts: `ArchiveFacts`. Returns
-    {events, notJson, notes, generation, checked, proven}. Raises an ArchiveError that says what is wrong with the
-    archive, BackupNotFound or NoSpace; then `staging` is gone.
+    {events, notJson, notes, generation, checked, proven, seconds}; seconds: of the parts `unpack` and `verify`. Raises
+    an ArchiveError that says what is wrong with the archive, BackupNotFound or NoSpace; then `staging` is gone.
     """
     path, folder = Path(archive), Path(staging)
     replaced = msgspec.convert(replaces, ReplacedDatabase) if replaces else None
-    before = _identity(path)
+    before, laps = _identity(path), Laps()
     with removing_on_failure(folder):
         if reader.kind(path) == "own":
-            answer = _prepare_own(path, folder, replaced, msgspec.convert(facts or {}, ArchiveFacts))
+            answer = _prepare_own(path, folder, replaced, msgspec.convert(facts or {}, ArchiveFacts), laps)
         else:
-            answer = _prepare_foreign(path, folder, replaced)
+            answer = _prepare_foreign(path, folder, replaced, laps)
         if _identity(path) != before:
             raise ArchiveIncomplete(f"{path.name} is still being written", hint="wait until its copy is complete")
+        laps.end("verify")
         sync_tree(folder)
-    return answer
+        laps.end("unpack")
+    return {**answer, "seconds": laps.seconds}
 
 
 def _identity(path: Path) -> FileIdentity:
@@ -105,8 +108,11 @@ def _begin_generation(db: Any, registry: EventRegistry, reason: str, live: Store
     return {"events": last, "notJson": 0, "notes": [], "generation": identity.generation}
 
 
-def _prepare_own(path: Path, folder: Path, replaced: ReplacedDatabase | None, facts: ArchiveFacts) -> dict[str, Any]:
+def _prepare_own(
+    path: Path, folder: Path, replaced: ReplacedDatabase | None, facts: ArchiveFacts, laps: Laps
+) -> dict[str, Any]:
     unpacked = reader.unpack(path, folder)
+    laps.end("unpack")
     database, events = folder / data_folders.DATABASE, unpacked.manifest.events
     if not facts.proves(unpacked):
         return _replay(path, folder, unpacked.manifest, replaced, [])
@@ -142,9 +148,10 @@ def _read_blocks(db: Any) -> None:
         deque(rows, maxlen=0)
 
 
-def _prepare_foreign(path: Path, folder: Path, replaced: ReplacedDatabase | None) -> dict[str, Any]:
+def _prepare_foreign(path: Path, folder: Path, replaced: ReplacedDatabase | None, laps: Laps) -> dict[str, Any]:
     folder.mkdir()
     unpacked = any_tar.unpack_foreign(path, folder / "foreign")
+    laps.end("unpack")
     notes = [f"ignored {name}" for name in unpacked.ignored]
     with as_archive_error(path):
         foreign = is_foreign(folder / "foreign")

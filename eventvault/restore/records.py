@@ -6,7 +6,7 @@ LevelDB lets one process open a database. So each further process opens a copy, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -45,6 +45,7 @@ _decode = msgspec.json.Decoder(_Stored).decode
 _decode_lines = msgspec.json.Decoder(_Stored).decode_lines
 _BAD_RECORD = (msgspec.MsgspecError, TypeError, ValueError)
 _BATCH = 1000
+_BATCH_BYTES = 2**20
 
 
 @contextmanager
@@ -78,8 +79,8 @@ def check_together(path: Path, database: Path, expected: int | None = None, *, u
         registry = EventRegistry(db, database)
         check_count(path.name, registry.last_sequence, expected)
         upto = registry.last_sequence if upto is None else upto
-        first, *others = _parts(upto)
-        if not others or not _has_links(database):
+        first, *others = divide(upto)
+        if not others or not has_links(database):
             check_part_of(registry, path.name, 0, upto)
             return
     copies = {database.with_name(f"{database.name}.part-{number}"): part for number, part in enumerate(others)}
@@ -119,7 +120,7 @@ def _check_part(path: Path, database: Path, after: int, upto: int) -> None:
         check_part_of(EventRegistry(db, database), path.name, after, upto)
 
 
-def _has_links(database: Path) -> bool:
+def has_links(database: Path) -> bool:
     """True if the file system has hard links: there may be no room for a copy of all bytes."""
     probe = database.with_name(f"{database.name}.link")
     try:
@@ -130,7 +131,7 @@ def _has_links(database: Path) -> bool:
     return True
 
 
-def _parts(last: int) -> list[Part]:
+def divide(last: int) -> list[Part]:
     """Divide the events up to `last` into parts of about the same size."""
     count = max(1, min(thread_count(), last // PART_EVENTS))
     ends = [last * number // count for number in range(count + 1)]
@@ -150,7 +151,7 @@ def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> 
     """`check_records` for the events after `after` up to `upto`; they must also follow the one before them."""
     at = _Position(max(0, after - 1))
     with registry.event_values(at.sequence, upto) as values:
-        while batch := list(itertools.islice(values, _BATCH)):
+        for batch in batches(values):
             following = _after_batch(batch, at)
             if following is None:
                 break
@@ -159,6 +160,19 @@ def check_part_of(registry: EventRegistry, name: str, after: int, upto: int) -> 
         at = _after_one(sequence, value, at, name)
     if at.sequence != upto:
         raise damaged(name, f"event {at.sequence + 1} is missing")
+
+
+def batches(values: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yield the values in lists that take little memory, however large an event is."""
+    batch, size = list[bytes](), 0
+    for value in values:
+        batch.append(value)
+        size += len(value)
+        if size >= _BATCH_BYTES or len(batch) == _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 class _Position(NamedTuple):

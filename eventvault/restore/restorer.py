@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class Restorer:
     """Restores into the database of `bus`, one restore at a time.
 
     running: what is being restored, and since when in microseconds. counts: restores since the start, by outcome.
+    on_begin: called with what is restored, once `running` says so.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Restorer:
         self.finisher = Finisher(settings, previous)
         self.running: tuple[str, int] | None = None
         self.counts = {"restored": 0, "failed": 0}
+        self.on_begin: Callable[[str], None] = lambda _: None
         self._settings = settings
         self._bus = bus
         self._moments = moments
@@ -149,6 +151,7 @@ class Restorer:
             )
         try:
             self.running = label, clock.now()
+            self.on_begin(label)
             yield
             self.counts["restored"] += 1
         except BaseException:

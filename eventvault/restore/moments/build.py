@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
 from eventvault.database.generation import lineage
-from eventvault.files import make_folder, removing_on_failure
+from eventvault.files import folder_size, make_folder, removing_on_failure
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.build_chore import Order
@@ -103,7 +102,7 @@ class MomentBuilder:
         return self._locator.proof()
 
     def bytes_to_read(self, plan: Plan) -> int:
-        return plan.bytes_to_read + (self._live_bytes() if plan.live else 0)
+        return plan.bytes_to_read + (folder_size(self._settings.database) if plan.live else 0)
 
     def disk_needed(self, plan: Plan) -> int:
         """At most about how many bytes the restore needs in STORAGE_DIR."""
@@ -118,14 +117,6 @@ class MomentBuilder:
             if plan.target.sequence is None:
                 self._locator.check_end(sources, plan.target.generation, answer["sequence"])
         return answer
-
-    def _live_bytes(self) -> int:
-        size = 0
-        with contextlib.suppress(FileNotFoundError):  # a swap may be under way
-            for file in self._settings.database.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # it was compacted away
-                    size += file.stat().st_size
-        return size
 
     def _copy_live(self, staging: Path, live: Live) -> None:
         """Copy the open database, if it is the one that was planned with: a swap may have come in between."""

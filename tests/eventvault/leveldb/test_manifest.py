@@ -44,6 +44,16 @@ def test_the_tables_that_it_names_are_those_on_disk_with_their_sizes(tmp_path: P
     assert version.next_file_number > max(on_disk)
 
 
+def test_it_knows_the_first_and_the_last_key_of_each_table(tmp_path: Path) -> None:
+    make_database(tmp_path / "db")
+    version = read(tmp_path / "db")
+    tables = version.files.values()
+
+    assert min(table.smallest for table in tables) == b"%08d" % 0
+    assert max(table.largest for table in tables) in (b"%08d" % 3999, b"last")
+    assert all(table.smallest <= table.largest for table in tables)
+
+
 def test_a_torn_tail_is_the_end_of_the_file_at_every_length(tmp_path: Path) -> None:
     make_database(tmp_path / "db", 2000)
     content = (tmp_path / "db" / read_current(tmp_path / "db")).read_bytes()

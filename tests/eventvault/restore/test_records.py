@@ -36,7 +36,7 @@ def check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ch
         return alone
     monkeypatch.setattr(records, "PART_EVENTS", 2)
     monkeypatch.setattr(records, "thread_count", lambda: 3)
-    assert records._parts(EVENTS) == [(0, 2), (2, 4), (4, 7)]
+    assert records.divide(EVENTS) == [(0, 2), (2, 4), (4, 7)]
     return lambda database, expected: records.check_together(Path(NAME), database, expected)
 
 
@@ -123,7 +123,7 @@ def test_no_copies_are_made_where_they_would_need_as_much_room_as_the_database(
 @pytest.mark.parametrize("last", [0, 1, 199_999, 200_000, 1_000_001])
 def test_every_event_is_in_one_part(monkeypatch: pytest.MonkeyPatch, cores: int, last: int) -> None:
     monkeypatch.setattr(records, "thread_count", lambda: cores)
-    parts = records._parts(last)
+    parts = records.divide(last)
 
     assert (parts[0][0], parts[-1][1]) == (0, last)
     assert all(one[1] == other[0] for one, other in itertools.pairwise(parts))
@@ -137,3 +137,13 @@ def test_what_the_system_cannot_read_is_no_damage_of_the_archive(number: int) ->
             raise error
     with pytest.raises(ArchiveDamaged), records.as_archive_error(Path(NAME)):
         raise from_leveldb(errno.EINVAL, "/db/000005.ldb")
+
+
+def test_large_events_take_little_memory_at_a_time() -> None:
+    values = [b"x" * 2**18] * 40 + [b"y"] * 3000
+
+    batches = list(records.batches(iter(values)))
+
+    assert [value for batch in batches for value in batch] == values
+    assert max(sum(map(len, batch)) for batch in batches) <= 2**20
+    assert max(map(len, batches)) <= 1000
