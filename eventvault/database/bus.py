@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import plyvel
 
@@ -20,7 +20,9 @@ from eventvault import clock, progress
 from eventvault.damage import SYSTEM_ERRORS, as_answer, is_damage
 from eventvault.database import opening
 from eventvault.database.commit import Committer
+from eventvault.database.head_watch import HeadWatch
 from eventvault.database.registry import EventRegistry
+from eventvault.database.values import Head
 from eventvault.database.view import DatabaseView
 from eventvault.errors import (
     DatabaseDamaged,
@@ -40,13 +42,6 @@ REOPEN_TIMEOUT_SECONDS = 20.0
 """How long a user waits for a database that is being swapped or reopened."""
 USERS_SECONDS = 20.0
 """How long the closing of the database waits for its users: pages of events are short."""
-
-
-class Head(NamedTuple):
-    """How far a database got: its generation, and its last sequence."""
-
-    generation: str
-    sequence: int
 
 
 Check = Callable[[EventRegistry, Head | None], None]
@@ -80,7 +75,8 @@ class EventBus:
         view: for reading while the disk refuses to open the database; None: nothing can be read then.
         """
         self.database = database
-        self.committer = Committer(self)
+        self.heads = HeadWatch(lambda: self.head)
+        self.committer = Committer(self, self.heads.announce)
         self.problem: EventVaultError | None = None
         self.swap_lock = Turn("swap of the database")
         """Hold it to keep the database from being swapped. Acquired before any other lock of the bus."""
@@ -135,6 +131,12 @@ class EventBus:
     def registry(self) -> EventRegistry | None:
         """The registry for reading its counters only, None while it is closed. Database access goes through `using`."""
         return self._registry
+
+    @property
+    def head(self) -> Head | None:
+        """How far the open database got; None while it is closed."""
+        registry = self._registry
+        return Head(registry.identity.generation, registry.last_sequence) if registry is not None else None
 
     def generations(self) -> list[str]:
         """The ids of the open database's generations, oldest first; none while it is closed."""
@@ -332,8 +334,8 @@ class EventBus:
             raise
 
     def _close(self) -> None:
-        if self._registry is not None and not self._is_view_open:
-            self._before = Head(self._registry.identity.generation, self._registry.last_sequence)
+        if not self._is_view_open:
+            self._before = self.head or self._before
         self._registry = None
         self._writable = False
         if self._db is not None:
@@ -373,6 +375,7 @@ class EventBus:
             raise problem from error
         self._close()
         self._db, self._registry, self._writable, self.problem = db, registry, True, None
+        self.heads.announce()
         return registry
 
     def _open_leveldb(self) -> Any:

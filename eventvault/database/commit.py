@@ -103,9 +103,11 @@ class CommitStats:
 class Committer:
     """Appends batches in the order of arrival, in a thread of its own."""
 
-    def __init__(self, handle: DatabaseHandle) -> None:
+    def __init__(self, handle: DatabaseHandle, on_answered: Callable[[], None] = lambda: None) -> None:
+        """on_answered: called once the appends of a group were answered."""
         self.stats = CommitStats()
         self._handle = handle
+        self._on_answered = on_answered
         self._queue: deque[_Submission] = deque()
         self._group: list[_Submission] = []
         """What is being written."""
@@ -189,6 +191,7 @@ class Committer:
         activity.step("answers appends")
         for submission, answer in answers:
             submission.answer(answer)
+        self._on_answered()
         with self._queue_changed:
             self._group = []
         return True

@@ -90,5 +90,15 @@ def sequence_of(key: bytes) -> int:
     return int.from_bytes(key[-8:], "big")
 
 
+def text_of(key: bytes) -> str:
+    """Return the text of an index key."""
+    return key[1:-10].replace(b"\x00\xff", b"\x00").decode()
+
+
+def behind_index(index: bytes, text: str) -> bytes:
+    """Return a key behind all of an index entry, and before the next text's."""
+    return index_prefix(index, text) + b"\xff" * 9
+
+
 def _text(text: str) -> bytes:
     return text.encode().replace(b"\x00", b"\x00\xff") + b"\x00\x01"

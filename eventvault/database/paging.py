@@ -24,7 +24,7 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
     first, upto = _bounds(registry, query, last)
     events: list[bytes] = []
     room = PAGE_BYTES
-    position = first - 1
+    position = upto + 1 if query.newest_first else first - 1
     for count, (sequence, value) in enumerate(_candidates(registry, query, first - 1, upto)):
         if len(events) == query.limit or room <= 0 or count == MAX_CANDIDATES:
             return Page(events, position, last, registry.identity.generation)
@@ -38,6 +38,8 @@ def scan(registry: EventRegistry, query: ScanQuery) -> Page:
 def _bounds(registry: EventRegistry, query: ScanQuery, last: int) -> tuple[int, int]:
     """Return the first and the last sequence that can be on the page."""
     upto = last if query.upto is None else min(query.upto, last)
+    if query.before is not None:
+        upto = min(upto, query.before - 1)
     first = query.after + 1
     if query.recorded_from is not None:
         first = max(first, registry.first_recorded_at_or_after(query.recorded_from, upto))
@@ -50,8 +52,9 @@ def _candidates(registry: EventRegistry, query: ScanQuery, after: int, upto: int
     for name, index in _INDEXES:
         text = getattr(query, name)
         if text is not None:
-            return ((sequence, registry.at(sequence)) for sequence in registry.indexed(index, text, after, upto))
-    return registry.events(after, upto)
+            sequences = registry.indexed(index, text, after, upto, reverse=query.newest_first)
+            return ((sequence, registry.at(sequence)) for sequence in sequences)
+    return registry.events(after, upto, reverse=query.newest_first)
 
 
 def _matches(query: ScanQuery, value: bytes) -> bool:

@@ -219,9 +219,14 @@ class EventRegistry:
             )
         return sequences[0]
 
-    def events(self, after: int, upto: int) -> Iterator[tuple[int, bytes]]:
-        """Yield (sequence, JSON) of the events beyond `after`, up to `upto`. Close the iterator before the handle."""
-        with self._rows(start=keys.event_key(after + 1), stop=keys.event_key(upto + 1), fill_cache=False) as rows:
+    def events(self, after: int, upto: int, *, reverse: bool = False) -> Iterator[tuple[int, bytes]]:
+        """Yield (sequence, JSON) of the events beyond `after`, up to `upto`. Close the iterator before the handle.
+
+        reverse: the newest come first.
+        """
+        if upto <= after:
+            return
+        with self._between(keys.event_key(after), keys.event_key(upto + 1), fill_cache=False, reverse=reverse) as rows:
             for key, value in rows:
                 yield keys.sequence_of(key), value
 
@@ -230,12 +235,23 @@ class EventRegistry:
         start, stop = keys.event_key(after + 1), keys.event_key(upto + 1)
         return self._rows(start=start, stop=stop, fill_cache=False, include_key=False)
 
-    def indexed(self, index: bytes, text: str, after: int, upto: int) -> Iterator[int]:
-        """Yield the sequences of an index entry's events beyond `after`, up to `upto`."""
-        start, stop = keys.index_key(index, text, after + 1), keys.index_key(index, text, upto + 1)
-        with self._rows(start=start, stop=stop, include_value=False) as rows:
+    def indexed(self, index: bytes, text: str, after: int, upto: int, *, reverse: bool = False) -> Iterator[int]:
+        """Yield the sequences of an index entry's events beyond `after`, up to `upto`. reverse: as in `events`."""
+        if upto <= after:
+            return
+        start, stop = keys.index_key(index, text, after), keys.index_key(index, text, upto + 1)
+        with self._between(start, stop, include_value=False, reverse=reverse) as rows:
             for key in rows:
                 yield keys.sequence_of(key)
+
+    def index_sizes(self, index: bytes, text: str, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """Return about how many bytes an index entry takes in tables, for each range of sequences [first, end)."""
+        spans = [(keys.index_key(index, text, first), keys.index_key(index, text, end)) for first, end in ranges]
+        return list(self._db.approximate_sizes(*spans)) if spans else []
+
+    def index_cursor(self, index: bytes) -> Any:
+        """Return a context manager: plyvel's iterator over the keys of an index, with `seek`, `next` and `prev`."""
+        return self._rows(prefix=index, include_value=False)
 
     def at(self, sequence: int) -> bytes:
         """Return the JSON of the event with that sequence. Raises DatabaseDamaged if it is missing."""
@@ -247,12 +263,12 @@ class EventRegistry:
             )
         return value
 
-    def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
+    def first_recorded_at_or_after(self, instant: int, upto: int, low: int = 1) -> int:
         """Return the first sequence recorded at `instant` (microseconds) or later; upto + 1 if there is none.
 
-        A binary search, because `recordedtime` never decreases with the sequence.
+        A binary search, because `recordedtime` never decreases with the sequence. low: it is at least this one.
         """
-        low, high = 1, upto + 1
+        high = max(low, upto + 1)
         while low < high:
             middle = (low + high) // 2
             if event.recorded_of(self.at(middle)) < instant:
@@ -270,6 +286,13 @@ class EventRegistry:
         """Return the keys and values that begin with `prefix`."""
         with self._rows(prefix=prefix) as rows:
             return dict(rows)
+
+    def _between(self, start: bytes, stop: bytes, **options: Any) -> Any:
+        """Iterate over the keys between two others.
+
+        plyvel finds nothing backwards if the only key is an included `start`, so `start` is never included.
+        """
+        return self._rows(start=start, include_start=False, stop=stop, **options)
 
     def _rows(self, **options: Any) -> Any:
         return self._db.iterator(verify_checksums=True, **options)

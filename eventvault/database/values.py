@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
-from eventvault.events.event import Appended
+from eventvault.events.event import Appended, indexed_of, recorded_of
+
+
+class Head(NamedTuple):
+    """How far a database or a reader got: a generation, and the last sequence of it."""
+
+    generation: str
+    sequence: int
 
 
 class AppendResult(msgspec.Struct, array_like=True, frozen=True):
@@ -21,15 +30,18 @@ class AppendResult(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a page of events, oldest first.
+    """A request for a page of events, oldest first, or newest first.
 
-    after: events beyond this sequence. generation: the one that `after` and `upto` belong to (None: the present one);
-    events of a superseded generation are served as long as its previous database is there.
+    after, before: events beyond this sequence, and those below that one (None: no limit). generation: the one that
+    these and `upto` belong to (None: the present one); events of a superseded generation are served as long as its
+    previous database is there, if `upto` fixes the end.
     upto: the last sequence (None: no limit). recorded_from, recorded_to: inclusive, microseconds.
     limit: 1 to 1,000 events. A page may be shorter and still have a `next`, so that no call takes long.
     """
 
     after: int = 0
+    before: int | None = None
+    newest_first: bool = False
     upto: int | None = None
     generation: str | None = None
     limit: int = 100
@@ -39,9 +51,34 @@ class ScanQuery(msgspec.Struct, frozen=True, kw_only=True):
     recorded_from: int | None = None
     recorded_to: int | None = None
 
+    @property
+    def reach(self) -> int:
+        """The last sequence for which it matters that it is one of `generation`."""
+        below = self.before - 1 if self.before is not None else None
+        if self.upto is None:
+            return max(self.after, below or 0)
+        return self.upto if below is None else min(self.upto, below)
+
+    def matches(self, value: bytes) -> bool:
+        """Return whether an event has the wanted type, subject, source and `recordedtime`."""
+        if self.type is not None or self.subject is not None or self.source is not None:
+            attributes = indexed_of(value)
+            if self.type not in (None, attributes.type) or self.subject not in (None, attributes.subject):
+                return False
+            if self.source not in (None, attributes.source):
+                return False
+        if self.recorded_from is None and self.recorded_to is None:
+            return True
+        recorded = recorded_of(value)
+        return (self.recorded_from is None or recorded >= self.recorded_from) and (
+            self.recorded_to is None or recorded <= self.recorded_to
+        )
+
 
 class Page(msgspec.Struct, frozen=True):
-    """events: UTF-8 JSON objects. next: the `after` of the next page, None at the end.
+    """events: UTF-8 JSON objects. next: the `after` of the next page, or its `before` if the newest come first.
+
+    It is None at the end.
 
     generation: id of the generation that was read. last_sequence: its last sequence.
     """
@@ -50,3 +87,78 @@ class Page(msgspec.Struct, frozen=True):
     next: int | None
     last_sequence: int
     generation: str
+
+
+class HistogramQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks how many events were recorded in each of `buckets` equal parts of a time.
+
+    recorded_from, recorded_to: inclusive, microseconds; None: the first event; now, or the newest event if that is
+    later. generation, upto: as in a `ScanQuery`. type: count events of this type only.
+    """
+
+    buckets: int
+    recorded_from: int | None = None
+    recorded_to: int | None = None
+    type: str | None = None
+    generation: str | None = None
+    upto: int | None = None
+
+
+class EventHistogram(msgspec.Struct, frozen=True):
+    """counts: one number for each bucket. before: the events before the first one, of any type.
+
+    exact: False if counts of a type are estimated. generation: id of the generation that was read.
+    """
+
+    recorded_from: int
+    recorded_to: int
+    counts: list[int]
+    before: int
+    exact: bool
+    generation: str
+
+
+class TypesQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for the `limit` most frequent types of the events beyond `after`, up to `upto` (None: the last one).
+
+    generation: as in a `ScanQuery`.
+    """
+
+    after: int = 0
+    upto: int | None = None
+    generation: str | None = None
+    limit: int = 20
+
+
+class TypeCount(msgspec.Struct, array_like=True, frozen=True):
+    """events: how many were counted. last: sequence of the newest; recorded: its `recordedtime` in microseconds."""
+
+    type: str
+    events: int
+    last: int
+    recorded: int
+
+
+class EventTypes(msgspec.Struct, frozen=True):
+    """types: the most frequent first. counted: how many events were counted, the newest ones.
+
+    complete: False if there are more events or more types than are counted.
+    """
+
+    types: list[TypeCount]
+    counted: int
+    complete: bool
+    generation: str
+
+
+class Resumption(msgspec.Struct, frozen=True):
+    """Where a reader goes on: behind `sequence` of `generation`, the present one.
+
+    fork_sequence: the last sequence that the reader's generation shares with the present one; None if that is its own.
+    kind: what began the present generation: `backup`, `moment`, `undo`, `recovered` or `rolled_back`.
+    """
+
+    generation: str
+    sequence: int
+    fork_sequence: int | None = None
+    kind: str | None = None

@@ -25,15 +25,18 @@ def encode(generation: str, sequence: int) -> str:
     return "c" + base64.urlsafe_b64encode(f"{generation}:{sequence}".encode()).decode().rstrip("=")
 
 
-def decode(text: str) -> Cursor:
-    """Decode what `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else."""
+def decode(text: str, field: str = "after") -> Cursor:
+    """Decode what `encode` wrote, or a plain sequence number. Raises InvalidInput for anything else.
+
+    field: the parameter that has it.
+    """
     plain = re.fullmatch(r"[0-9]{1,19}", text)
     generation, _, digits = ("", "", text) if plain else _decoded(text).rpartition(":")
     if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
         raise InvalidInput(
             f"{text[:80]!r} is no cursor",
             hint="give the `next` of an earlier answer or a sequence number; leave it out to start at the first event",
-            fields={"after": ["Not a cursor, and not a sequence number."]},
+            fields={field: ["Not a cursor, and not a sequence number."]},
         )
     return Cursor(int(digits), generation or None)
 

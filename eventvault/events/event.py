@@ -31,6 +31,9 @@ REGISTRY_ATTRIBUTES = frozenset({"sequence", "recordedtime"})
 RECORDED_TIME = slice(-29, -2)
 """The position of `recordedtime` in a value in LevelDB, in its printed form."""
 
+_BEHIND_SEQUENCE = -46
+"""The position behind the digits of `sequence` in a value in LevelDB."""
+
 raw_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 """Decodes an event to its attributes as exact JSON texts: an imported event may have numbers of any size."""
 
@@ -126,6 +129,12 @@ def summary_of(value: bytes) -> dict[str, Any]:
 def recorded_of(value: bytes) -> int:
     """Return the `recordedtime` of a value in LevelDB, in microseconds since the epoch."""
     return clock.parse(value[RECORDED_TIME].decode())
+
+
+def sequence_of(value: bytes) -> int:
+    """Return the `sequence` of a value in LevelDB."""
+    colon = value.rfind(b":", _BEHIND_SEQUENCE - 20, _BEHIND_SEQUENCE)
+    return int(value[colon + 1 : _BEHIND_SEQUENCE])
 
 
 def differs(

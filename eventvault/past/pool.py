@@ -20,7 +20,7 @@ import msgspec
 from eventvault import data_folders
 from eventvault.database.bus import EventBus
 from eventvault.database.clone import check_holds, copy_database
-from eventvault.database.generation import StoreIdentity, is_id
+from eventvault.database.generation import is_id
 from eventvault.database.paging import scan
 from eventvault.database.registry import EventRegistry
 from eventvault.database.values import Page, ScanQuery
@@ -83,20 +83,32 @@ class PastDatabasePool:
             if generation is not None:
                 self._last_used[generation] = time.monotonic()
 
-    def scan(self, identity: StoreIdentity, query: ScanQuery) -> Page | ScanQuery:
-        """Read a page of the generation that `query` names, or return the query if the present database answers it.
+    def scan(self, present: EventRegistry, query: ScanQuery) -> Page:
+        """Read a page of the generation that `query` names. Raises GenerationSuperseded as `choose` does."""
+        with self.choose(present, query.generation, query.reach, fixed=query.upto is not None) as registry:
+            page = scan(registry, query)
+        return page if registry is present else msgspec.structs.replace(page, generation=query.generation)
 
-        The present database answers what the two generations share. Raises GenerationSuperseded for events beyond the
-        fork if there is no database of them, or if `query` has no fixed end (`upto`).
+    @contextmanager
+    def choose(
+        self, present: EventRegistry, generation: str | None, reach: int, *, fixed: bool
+    ) -> Iterator[EventRegistry]:
+        """Yield the registry to read of a generation (None: the present one): `present`, or a past database.
+
+        reach: the last sequence that must be of the generation. The present database has what the two generations
+        share. Raises GenerationSuperseded for events beyond the fork if there is no database of them, or if what is
+        read has no fixed end.
         """
-        generation = query.generation or identity.generation
-        common = identity.last_common(generation)
-        reach = query.after if query.upto is None else query.upto
-        if generation == identity.generation or (common is not None and reach <= common):
-            return query
-        if query.upto is not None and self.has(generation):
+        identity = present.identity
+        common = identity.last_common(generation) if generation is not None else None
+        if generation in (None, identity.generation) or (common is not None and reach <= common):
+            yield present
+            return
+        assert generation is not None
+        if fixed and self.has(generation):
             with self.reading(generation) as registry:
-                return msgspec.structs.replace(scan(registry, query), generation=generation)
+                yield registry
+            return
         raise GenerationSuperseded(
             f"generation {generation} was superseded by a restore, and event {reach} lies beyond the fork",
             hint="start again without a cursor: GET /api/events",

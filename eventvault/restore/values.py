@@ -8,7 +8,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.backups.entry import Check
-from eventvault.database.generation import UNDONE
+from eventvault.database.generation import REASONS_WITHOUT_RESTORE, UNDONE
 
 POINT_IN_TIME, RECOVERED = "point in time", "recovered"
 """Reasons of generations that a restore to a moment and the recovery of a lost database begin."""
@@ -16,6 +16,11 @@ POINT_IN_TIME, RECOVERED = "point in time", "recovered"
 
 KINDS = {POINT_IN_TIME: "moment", UNDONE: "undo", RECOVERED: "recovered"}
 """Reason → `kind` in `lastRestore` of health; every other reason is that of a `backup`."""
+
+
+def kind_of(reason: str) -> str:
+    """Return the `kind` of a generation that began for that reason: of its restore, or `rolled_back` without one."""
+    return "rolled_back" if reason in REASONS_WITHOUT_RESTORE else KINDS.get(reason, "backup")
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,10 +26,11 @@ from eventvault.backups.trust import TrustList
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.clock_guard import ClockGuard
-from eventvault.database.bus import EventBus, Head
+from eventvault.database.bus import EventBus
 from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
 from eventvault.database.registry import EventRegistry
+from eventvault.database.values import Head
 from eventvault.database.view import DatabaseView
 from eventvault.errors import DatabaseDamaged, EventVaultError, TooBusy
 from eventvault.file_modes import mend_modes
@@ -243,6 +244,7 @@ class StoreService(ComposedStore):
     def stop(self) -> None:
         """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
         self.lifecycle.stop()
+        self.bus.heads.end()
         self.schedule.stop()
         self.notifications.stop()
         self.chores.cancel()

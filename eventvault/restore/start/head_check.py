@@ -14,7 +14,6 @@ from pathlib import Path
 from eventvault import clock, data_folders
 from eventvault.chores import Chores
 from eventvault.database import cut_off
-from eventvault.database.bus import Head
 from eventvault.database.generation import (
     LOG_DAMAGED,
     REASONS_WITHOUT_RESTORE,
@@ -25,7 +24,7 @@ from eventvault.database.generation import (
     lineage,
 )
 from eventvault.database.registry import EventRegistry
-from eventvault.database.values import ScanQuery
+from eventvault.database.values import Head, ScanQuery
 from eventvault.errors import EventVaultError
 from eventvault.problems import OpenProblems, Problem
 from eventvault.restore.moments.plan import Sources

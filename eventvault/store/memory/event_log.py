@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
-from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.database.values import (
+    AppendResult,
+    EventHistogram,
+    EventTypes,
+    Head,
+    HistogramQuery,
+    Page,
+    Resumption,
+    ScanQuery,
+    TypeCount,
+    TypesQuery,
+)
 from eventvault.errors import EventNotFound, GenerationSuperseded, InvalidInput
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
 from eventvault.keyed_request import KeyedRequest, is_expired, reused
-from eventvault.store.memory.state import KeyedAnswer, MemoryState
-from eventvault.store.ports.event_log import EventLog, Lease
+from eventvault.restore.values import kind_of
+from eventvault.store.memory.state import KeyedAnswer, MemoryState, common_length
+from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, EventLog, Lease
 
 
 class MemoryEventLog(EventLog):
@@ -20,7 +34,8 @@ class MemoryEventLog(EventLog):
         self._state = state
 
     def append(self, drafts: Sequence[EventDraft], request: KeyedRequest | None = None) -> AppendResult:
-        with self._state.lock:
+        with self._state.changed:
+            self._state.changed.notify_all()
             answer = self._answer_of(request) if request is not None else None
             if answer is None:
                 answer = AppendResult([self._append(draft) for draft in drafts], len(self._state.events))
@@ -59,7 +74,7 @@ class MemoryEventLog(EventLog):
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         query = ScanQuery(source=source, recorded_to=recorded_to)
         matches = [
-            value for value in self._state.events if event.indexed_of(value).id == event_id and _matches(value, query)
+            value for value in self._state.events if event.indexed_of(value).id == event_id and query.matches(value)
         ]
         if not matches:
             raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
@@ -71,26 +86,71 @@ class MemoryEventLog(EventLog):
 
     def scan(self, query: ScanQuery) -> Page:
         with self._state.lock:
-            generation = self._readable(query)
+            generation = self._readable(query.generation, query.reach, fixed=query.upto is not None)
             events = self._state.generations[generation]
         last = min(len(events), len(events) if query.upto is None else query.upto)
+        sequences = range(query.after + 1, last + 1 if query.before is None else min(last + 1, query.before))
         page: list[bytes] = []
-        for sequence in range(query.after + 1, last + 1):
-            if _matches(events[sequence - 1], query):
+        for sequence in reversed(sequences) if query.newest_first else sequences:
+            if query.matches(events[sequence - 1]):
                 page.append(events[sequence - 1])
             if len(page) == query.limit:
-                return Page(page, sequence if sequence < last else None, len(events), generation)
+                is_last = sequence == sequences[0 if query.newest_first else -1]
+                return Page(page, None if is_last else sequence, len(events), generation)
         return Page(page, None, len(events), generation)
 
-    def _readable(self, query: ScanQuery) -> str:
+    def histogram(self, query: HistogramQuery) -> EventHistogram:
+        with self._state.lock:
+            generation = self._readable(query.generation, query.upto or 0, fixed=query.upto is not None)
+            events = self._state.generations[generation][: query.upto]
+        times = [event.recorded_of(value) for value in events]
+        last = max(self._state.now(), query.recorded_from or 0, *times[-1:])
+        end = last if query.recorded_to is None else query.recorded_to
+        begin = min(end, *times[:1]) if query.recorded_from is None and times else query.recorded_from or end
+        end = max(begin, end)
+        edges = [begin + (end - begin) * number // query.buckets for number in range(query.buckets)] + [end + 1]
+        wanted = ScanQuery(type=query.type)
+        found = [time for time, value in zip(times, events, strict=True) if wanted.matches(value)]
+        counts = [sum(first <= time < following for time in found) for first, following in pairwise(edges)]
+        return EventHistogram(begin, end, counts, sum(time < begin for time in times), True, generation)
+
+    def event_types(self, query: TypesQuery) -> EventTypes:
+        with self._state.lock:
+            reach = max(query.after, query.upto or 0)
+            generation = self._readable(query.generation, reach, fixed=query.upto is not None)
+            events = self._state.generations[generation][: query.upto]
+        last = {event.indexed_of(value).type: sequence for sequence, value in enumerate(events, start=1)}
+        counts = Counter(event.indexed_of(value).type for value in events[query.after :])
+        top = sorted(((count, last[name], name) for name, count in counts.items()), reverse=True)[: query.limit]
+        types = [TypeCount(name, count, newest, event.recorded_of(events[newest - 1])) for count, newest, name in top]
+        return EventTypes(types, counts.total(), True, generation)
+
+    def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
+        with self._state.changed:
+            self._state.changed.wait_for(lambda: self._head() != seen, min(seconds, LONGEST_WAIT_SECONDS))
+            return self._head()
+
+    def _head(self) -> Head:
+        return Head(self._state.generation, len(self._state.events))
+
+    def resume(self, reader: Head | None) -> Resumption:
+        with self._state.lock:
+            present = self._head()
+            if reader is None:
+                return Resumption(*present)
+            if reader.generation == present.generation:
+                return Resumption(*reader)
+            fork = common_length(self._state.generations.get(reader.generation, []), self._state.events)
+            reason = self._state.last_restore.reason if self._state.last_restore is not None else ""
+        return Resumption(present.generation, min(reader.sequence, fork), fork, kind_of(reason))
+
+    def _readable(self, generation: str | None, reach: int, *, fixed: bool) -> str:
         """The generation to read: the present one for what both share."""
         present = self._state.generation
-        generation = query.generation or present
-        end = query.after if query.upto is None else query.upto
-        if generation == present or end <= self._state.forks.get(generation, -1):
+        if generation in (None, present) or reach <= self._state.forks.get(str(generation), -1):
             return present
-        if query.upto is not None and generation in self._state.generations:
-            return generation
+        if fixed and generation in self._state.generations:
+            return str(generation)
         raise GenerationSuperseded(
             f"a restore replaced the generation {generation!r}", hint="begin again without a cursor"
         )
@@ -113,15 +173,3 @@ class _Lease:
 
     def __exit__(self, *exception: object) -> None:
         self._leases[self._generation] -= 1
-
-
-def _matches(value: bytes, query: ScanQuery) -> bool:
-    attributes = event.indexed_of(value)
-    recorded = event.recorded_of(value)
-    return (
-        query.type in (None, attributes.type)
-        and query.subject in (None, attributes.subject)
-        and query.source in (None, attributes.source)
-        and (query.recorded_from is None or recorded >= query.recorded_from)
-        and (query.recorded_to is None or recorded <= query.recorded_to)
-    )

@@ -31,6 +31,8 @@ class MemoryState:
     def __init__(self, folder: Path, now: clock.Clock) -> None:
         self.now = now
         self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        """Notified of appends and restores."""
         self.archives = MemoryArchives(folder, now)
         self.generation = secrets.token_hex(8)
         self.generations: dict[str, list[bytes]] = {self.generation: []}
@@ -68,6 +70,7 @@ class MemoryState:
         self.forks[self.generation] = common
         self.generation = secrets.token_hex(8)
         self.generations[self.generation] = events
+        self.changed.notify_all()
         self.sequences = sequences_of(events)
         self.last_restore = Restored(
             source=source,

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from eventvault import clock, progress
 from eventvault.database.bus import EventBus
 from eventvault.database.commit import Done
+from eventvault.database.event_types import count_types
+from eventvault.database.histogram import EdgeMemory, count_by_time
 from eventvault.database.nonces import Nonces
-from eventvault.database.paging import scan
 from eventvault.database.registry import AppendBatch
-from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.database.values import (
+    AppendResult,
+    EventHistogram,
+    EventTypes,
+    Head,
+    HistogramQuery,
+    Page,
+    Resumption,
+    ScanQuery,
+    TypesQuery,
+)
+from eventvault.errors import StoreUnavailable
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
 from eventvault.past.pool import GenerationLease, PastDatabasePool
+from eventvault.restore.values import kind_of
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.owners.keyed_appends import KeyedAppends
-from eventvault.store.ports.event_log import EventLog, Lease
+from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, EventLog, Lease
 
 
 class EventLogOwner(EventLog):
-    def __init__(self, lifecycle: Lifecycle, bus: EventBus, past: PastDatabasePool, nonces: Nonces) -> None:
+    """now: the clock, in microseconds."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        bus: EventBus,
+        past: PastDatabasePool,
+        nonces: Nonces,
+        now: clock.Clock = clock.now,
+    ) -> None:
         self._lifecycle = lifecycle
         self._bus = bus
         self._past = past
         self._nonces = nonces
         self._keyed = KeyedAppends(bus)
+        self._now = now
+        self._edges = EdgeMemory()
 
     def submit(
         self, drafts: Sequence[EventDraft], nonce: bytes, done: Done, request: KeyedRequest | None = None
@@ -50,9 +77,53 @@ class EventLogOwner(EventLog):
 
     def scan(self, query: ScanQuery) -> Page:
         self._lifecycle.check_readable()
+        with self._bus.using() as present:
+            return self._past.scan(present, query)
+
+    def histogram(self, query: HistogramQuery) -> EventHistogram:
+        self._lifecycle.check_readable()
+        reach = query.upto or 0
+        with (
+            self._bus.using() as present,
+            self._past.choose(present, query.generation, reach, fixed=query.upto is not None) as registry,
+        ):
+            generation = present.identity.generation if registry is present else query.generation
+            assert generation is not None
+            counted = count_by_time(registry, query, self._edges.of(generation), self._now)
+        return msgspec.structs.replace(counted, generation=generation)
+
+    def event_types(self, query: TypesQuery) -> EventTypes:
+        self._lifecycle.check_readable()
+        reach = max(query.after, query.upto or 0)
+        with (
+            self._bus.using() as present,
+            self._past.choose(present, query.generation, reach, fixed=query.upto is not None) as registry,
+        ):
+            return count_types(registry, query)
+
+    def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
+        self._lifecycle.check_readable()
+        activity = progress.current()
+        if activity is not None:
+            activity.rest()
+        head = self._bus.heads.wait(seen, min(seconds, LONGEST_WAIT_SECONDS))
+        progress.step()
+        self._lifecycle.check_readable()  # a client whose store ends asks the next one
+        if head is None:
+            raise StoreUnavailable("the database is being opened again", hint="try again in a moment")
+        return head
+
+    def resume(self, reader: Head | None) -> Resumption:
+        self._lifecycle.check_readable()
         with self._bus.using() as registry:
-            page = self._past.scan(registry.identity, query)
-            return page if isinstance(page, Page) else scan(registry, page)
+            identity, last = registry.identity, registry.last_sequence
+        if reader is None:
+            return Resumption(identity.generation, last)
+        if reader.generation == identity.generation:
+            return Resumption(*reader)
+        fork = min(identity.last_common(reader.generation) or 0, last)
+        kind = kind_of(identity.present.reason)
+        return Resumption(identity.generation, min(reader.sequence, fork), fork, kind)
 
     def lease_generation(self, generation: str, holder: object = None) -> Lease:
         """holder: over a socket the connection, whose end releases the lease."""

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from eventvault.database.values import AppendResult, Page, ScanQuery
+from eventvault.database.values import (
+    AppendResult,
+    EventHistogram,
+    EventTypes,
+    Head,
+    HistogramQuery,
+    Page,
+    Resumption,
+    ScanQuery,
+    TypesQuery,
+)
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
 from eventvault.store.ports.markers import changes, of_connection
+
+LONGEST_WAIT_SECONDS = 20.0
+"""How long a call of `wait_for_events` waits at most."""
 
 
 class Lease(Protocol):
@@ -39,6 +52,24 @@ class EventLog(Protocol):
 
     def scan(self, query: ScanQuery) -> Page:
         """A page of events. Raises GenerationSuperseded for a cursor beyond the fork of a generation that is gone."""
+
+    def histogram(self, query: HistogramQuery) -> EventHistogram:
+        """How many events were recorded when. Raises GenerationSuperseded as `scan` does."""
+
+    def event_types(self, query: TypesQuery) -> EventTypes:
+        """The most frequent types. Raises GenerationSuperseded as `scan` does."""
+
+    def wait_for_events(self, seen: Head | None, seconds: float) -> Head:
+        """How far the present generation got: once that is not `seen`, or after so many seconds.
+
+        It never waits longer than LONGEST_WAIT_SECONDS.
+        """
+
+    def resume(self, reader: Head | None) -> Resumption:
+        """Where a reader goes on that has all events up to `reader`, in whatever generation; None: behind the newest.
+
+        A reader of an unknown generation begins with the first event.
+        """
 
     @of_connection
     def lease_generation(self, generation: str) -> Lease:

@@ -21,7 +21,7 @@ EDITS = {
     "eventvault/store/owners/event_log.py": """
     def sizes_of_type(self, type_name: str, *, at_most: int = 10) -> list[tuple[int, int]]:
         with self._bus.using() as registry:
-            page = scan(registry, ScanQuery(type=type_name, limit=1000))
+            page = self._past.scan(registry, ScanQuery(type=type_name, limit=1000))
         return [(number, len(value)) for number, value in enumerate(page.events, 1)][-at_most:]
 """,
     "eventvault/store/memory/event_log.py": """

@@ -1,0 +1,34 @@
+"""Lets threads wait until events were appended, or until another database is open."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from eventvault.database.values import Head
+
+
+class HeadWatch:
+    """head: returns how far the open database got, None while none is open."""
+
+    def __init__(self, head: Callable[[], Head | None]) -> None:
+        self._head = head
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def announce(self) -> None:
+        """The head may be another one."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait(self, seen: Head | None, seconds: float) -> Head | None:
+        """Return the head once it is not `seen`, or as it is after so many seconds; None while no database is open."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or self._head() not in (seen, None), seconds)
+        return self._head()

@@ -1,0 +1,160 @@
+"""Counts events by the time of their recording without reading them all.
+
+`recordedtime` never decreases with the sequence. So a binary search finds the first event of each bucket, and the edges
+of the buckets are searched between those that are known. What is over never changes and is remembered.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+from eventvault.database import keys
+from eventvault.database.registry import EventRegistry
+from eventvault.database.values import EventHistogram, HistogramQuery
+from eventvault.events.event import recorded_of
+
+MAX_TYPE_KEYS = 100_000
+"""The newest keys of a type that are counted. What older ones take in tables is estimated."""
+_SAMPLE_KEYS = 10_000
+"""The oldest keys of a type, from which it is known how many bytes one takes."""
+_MAX_EDGES = 50_000
+_MAX_DATABASES = 4
+
+
+class Edges:
+    """Instants of one database, and the first sequence recorded at each of them or later, which never changes."""
+
+    def __init__(self) -> None:
+        self._instants: list[int] = []
+        self._firsts: list[int] = []
+        self._lock = threading.Lock()
+
+    def bounds(self, instant: int, last: int) -> tuple[int, int]:
+        """Return between which sequences the first one of an instant lies; both are the same if it is known."""
+        with self._lock:
+            at = bisect.bisect_left(self._instants, instant)
+            high = self._firsts[at] if at < len(self._firsts) else last
+            if at < len(self._instants) and self._instants[at] == instant:
+                return high, high
+            return (self._firsts[at - 1] if at else 1), high
+
+    def remember(self, instant: int, first: int) -> None:
+        with self._lock:
+            at = bisect.bisect_left(self._instants, instant)
+            if at < len(self._instants) and self._instants[at] == instant:
+                return
+            if len(self._instants) >= _MAX_EDGES:
+                self._instants.clear()
+                self._firsts.clear()
+                at = 0
+            self._instants.insert(at, instant)
+            self._firsts.insert(at, first)
+
+
+class EdgeMemory:
+    """The edges of the databases that were asked for last, by the generation that was asked for."""
+
+    def __init__(self) -> None:
+        self._edges: dict[str, Edges] = {}
+        self._lock = threading.Lock()
+
+    def of(self, generation: str) -> Edges:
+        with self._lock:
+            edges = self._edges.pop(generation, None) or Edges()
+            self._edges[generation] = edges
+            while len(self._edges) > _MAX_DATABASES:
+                del self._edges[next(iter(self._edges))]
+            return edges
+
+
+class _Range(NamedTuple):
+    """The instants that are asked for, inclusive, and the last event that counts."""
+
+    begin: int
+    end: int
+    upto: int
+
+
+def count_by_time(
+    registry: EventRegistry, query: HistogramQuery, edges: Edges, now: Callable[[], int]
+) -> EventHistogram:
+    """Count the events that `query` asks for. edges: of this registry. now: the clock, in microseconds."""
+    asked = _range(registry, query, now)
+    instants = [asked.begin + (asked.end - asked.begin) * number // query.buckets for number in range(query.buckets)]
+    firsts = first_sequences(registry, [*instants, asked.end + 1], asked.upto, edges)
+    counts = [end - first for first, end in pairwise(firsts)]
+    exact = True
+    if query.type is not None:
+        counts, exact = _count_type(registry, query.type, firsts)
+    return EventHistogram(asked.begin, asked.end, counts, firsts[0] - 1, exact, registry.identity.generation)
+
+
+def _range(registry: EventRegistry, query: HistogramQuery, now: Callable[[], int]) -> _Range:
+    last = registry.last_sequence
+    upto = last if query.upto is None else min(query.upto, last)
+    end = query.recorded_to
+    if end is None:
+        newest = recorded_of(registry.at(upto)) if upto else 0
+        end = max(now(), newest, query.recorded_from or 0)
+    begin = query.recorded_from
+    if begin is None:
+        begin = min(end, recorded_of(registry.at(1))) if upto else end
+    return _Range(begin, max(begin, end), upto)
+
+
+def first_sequences(registry: EventRegistry, instants: Sequence[int], upto: int, edges: Edges) -> list[int]:
+    """Return for each instant the first sequence recorded then or later, at most `upto` + 1."""
+    last = registry.last_sequence
+    newest = recorded_of(registry.at(last)) if last else -1
+    firsts = [upto + 1] * len(instants)
+    for position in _middle_first(len(instants)):
+        instant = instants[position]
+        if instant <= newest:  # else an event that is recorded later may be the first
+            low, high = edges.bounds(instant, last)
+            first = low if low == high else registry.first_recorded_at_or_after(instant, high - 1, low)
+            edges.remember(instant, first)
+            firsts[position] = min(first, upto + 1)
+    return firsts
+
+
+def _middle_first(count: int) -> Iterator[int]:
+    """Yield the numbers below `count` so that each halves what lies between two earlier ones."""
+    step = 1 << count.bit_length()
+    while step:
+        yield from range(step - 1, count, 2 * step)
+        step //= 2
+
+
+def _count_type(registry: EventRegistry, name: str, firsts: Sequence[int]) -> tuple[list[int], bool]:
+    """Return how many events of a type each bucket has, and whether that is exact. firsts: the buckets' edges."""
+    counts = [0] * (len(firsts) - 1)
+    bucket = len(counts) - 1
+    newest_first = registry.indexed(keys.TYPE, name, firsts[0] - 1, firsts[-1] - 1, reverse=True)
+    for number, sequence in enumerate(newest_first):
+        if number == MAX_TYPE_KEYS:
+            _add_estimates(registry, name, firsts, counts, sequence + 1)
+            return counts, False
+        while firsts[bucket] > sequence:
+            bucket -= 1
+        counts[bucket] += 1
+    return counts, True
+
+
+def _add_estimates(registry: EventRegistry, name: str, firsts: Sequence[int], counts: list[int], counted: int) -> None:
+    """Add how many events of a type below the sequence `counted` each bucket probably has."""
+    ranges = [(first, min(end, counted)) for first, end in pairwise(firsts) if first < counted]
+    sizes = registry.index_sizes(keys.TYPE, name, ranges)
+    per_byte = _keys_per_byte(registry, name, firsts[0], counted)
+    for bucket, ((first, end), size) in enumerate(zip(ranges, sizes, strict=True)):
+        counts[bucket] += min(end - first, round(size * per_byte))
+
+
+def _keys_per_byte(registry: EventRegistry, name: str, first: int, end: int) -> float:
+    """Return how many keys of a type one byte of a table holds, from the oldest ones of a range of sequences."""
+    sample = list(islice(registry.indexed(keys.TYPE, name, first - 1, end - 1), _SAMPLE_KEYS))
+    size = sum(registry.index_sizes(keys.TYPE, name, [(first, sample[-1] + 1)])) if sample else 0
+    return len(sample) / size if size else 0.0
