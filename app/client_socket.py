@@ -64,12 +64,14 @@ class ClientSocket:
     """Wraps a connected socket and makes it non-blocking. It has those methods of a socket that gunicorn calls.
 
     request: the present one of gunicorn, None before it is parsed. is_broken: it gave the client up.
+    stream: what the worker's writer of streams goes on to send; gunicorn's thread sends nothing more then.
     """
 
     def __init__(self, connection: socket.socket, waits: Waits) -> None:
         connection.setblocking(False)
         self.request: Any = None
         self.is_broken = False
+        self.stream: Any = None
         self._socket = connection
         self._waits = waits
         self._timeout: float | None = None
@@ -107,6 +109,18 @@ class ClientSocket:
         except OSError:
             log.debug("an answer could not be sent at once")
 
+    def send_some(self, data: memoryview) -> int:
+        """Send as much as the system takes at once; return how many bytes that were. Raises OSError."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def close_after_answer(self) -> None:
+        """Let no other request follow on this connection."""
+        if self.request is not None:
+            self.request.force_close()
+
     def recv(self, size: int) -> bytes:
         """Return the next bytes. Raises TimeoutError if the client is too slow."""
         if self._ahead:
@@ -118,7 +132,9 @@ class ClientSocket:
         return data
 
     def sendall(self, data: bytes) -> None:
-        """Send all. Raises BrokenPipeError if the client takes nothing."""
+        """Send all, unless a stream follows. Raises BrokenPipeError if the client takes nothing."""
+        if self.stream is not None:
+            return
         rest = memoryview(data)
         while rest:
             try:
@@ -155,8 +171,7 @@ class ClientSocket:
         began = time.monotonic()
         while not self._poll(select.POLLIN, began + self._patience() - time.monotonic()):
             if time.monotonic() - began >= self._patience():
-                if self.request is not None:
-                    self.request.force_close()
+                self.close_after_answer()
                 raise TimeoutError("the body did not arrive in time")
         self._allowance -= time.monotonic() - began
 
@@ -169,9 +184,9 @@ class ClientSocket:
     def _wait_to_send(self) -> None:
         """Wait until the socket takes more. While the client takes something, that counts too."""
         with self._waits.for_taking(patient=self._patient) as seconds:
-            waiting, progress_at = self._unsent(), time.monotonic()
+            waiting, progress_at = self.unsent(), time.monotonic()
             while not self._poll(select.POLLOUT, _LOOK_SECONDS):
-                now, before, waiting = time.monotonic(), waiting, self._unsent()
+                now, before, waiting = time.monotonic(), waiting, self.unsent()
                 if waiting < before:
                     progress_at = now
                 elif now - progress_at >= (IMPATIENT_SECONDS if self._waits.is_stopping() else seconds):
@@ -187,8 +202,8 @@ class ClientSocket:
         poll.register(self._socket, event)
         return bool(poll.poll(max(0.0, min(seconds, _LOOK_SECONDS)) * 1000))
 
-    def _unsent(self) -> int:
-        """Return how many bytes the client's machine has not taken yet."""
+    def unsent(self) -> int:
+        """Return how many bytes the client's machine has not taken yet. Raises OSError."""
         count = array.array("i", [0])
         fcntl.ioctl(self._socket, termios.TIOCOUTQ, count)
         return count[0]

@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from app.budget import Budget
 from app.request_end import at_request_end
+from app.streams.feed import EventFeed
 from eventvault.errors import TooBusy
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
@@ -29,6 +30,9 @@ LONG_ANSWER_BYTES = 64 * 1024
 
 MAX_LONG_CALLS = 8
 """Concurrent requests in one process that wait for long work: backups, restores, checks, reads of the past."""
+
+MAX_STREAMS = 100
+"""Concurrent streams in one process. They occupy no thread."""
 
 _SLOT_WAIT_SECONDS = 0.25
 """Seconds that a request waits for a slot, because some long calls end quickly."""
@@ -56,12 +60,16 @@ class Slots:
 
         The end of the request frees it too, however the request ends.
         """
+        return at_request_end(self.take())
+
+    def take(self) -> Callable[[], None]:
+        """Take a slot that outlives the request; as `acquire` otherwise."""
         if not self._free.acquire(timeout=self._wait_seconds):
             raise TooBusy(
                 f"{self._limit} {self._what} are already running in this process",
                 hint="try again when one of them has ended",
             )
-        return at_request_end(_CallOnce(self._free.release))
+        return _CallOnce(self._free.release)
 
 
 class _CallOnce:
@@ -88,10 +96,13 @@ class Edge:
             MAX_LONG_CALLS, "backups, restores, checks and reads of the past", _SLOT_WAIT_SECONDS
         )
     )
+    streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, "streams"))
+    event_feed: EventFeed = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "event_feed", EventFeed(self.store))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

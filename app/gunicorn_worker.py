@@ -3,7 +3,7 @@
 The main loop collects each request (`app.incoming`), so a thread begins once it need not wait for the client. Requests
 run in *lanes*, each with threads of its own: health never waits for a thread, and long bodies take a bounded share. A
 request that finds no thread in its lane for QUEUE_SECONDS is answered with 503. What a thread still waits for has
-deadlines (`app.client_socket`).
+deadlines (`app.client_socket`). A stream holds no thread: its socket is handed to one writer (`app.streams.writer`).
 
 Why gunicorn's `gthread` is not enough: a thread of it waits for a client without a deadline, and its main loop waits
 while it closes a connection.
@@ -38,6 +38,7 @@ from app.client_socket import (
     Waits,
 )
 from app.incoming import Incoming, State
+from app.streams.writer import StreamWriter
 
 HEAD_SECONDS = 15.0
 """How long a request line and its headers may take, and a new connection until its first request."""
@@ -95,6 +96,9 @@ class Worker(ThreadWorker):
         self._long = Lane(LONG_BODY_THREADS)
         self._other = Lane(self.cfg.threads - LIVE_THREADS - HEALTH_THREADS - LONG_BODY_THREADS)
         self._lanes = (self._live, self._health, self._long, self._other)
+        self._streams = StreamWriter(lambda client: self.method_queue.defer(self._end_stream, client))
+        self._streaming: dict[ClientSocket, Connection] = {}
+        """The connections whose streams the writer sends."""
         self._lane_of: dict[Connection, Lane] = {}
         """The lane of each connection whose request runs."""
         self._next_scan = 0.0
@@ -143,7 +147,9 @@ class Worker(ThreadWorker):
         lane = self._lane_of.pop(conn)
         lane.running -= 1
         self._run_waiting(lane)
-        if conn.sock.is_broken:
+        if conn.sock.stream is not None:
+            self._begin_stream(conn)
+        elif conn.sock.is_broken:
             self._close(conn)
         elif fs.exception(0) is None and fs.result(0):  # it has ended
             self._await_next_request(conn)
@@ -153,6 +159,8 @@ class Worker(ThreadWorker):
     def murder_keepalived(self, force: bool = False) -> None:
         """Close or refuse what has passed its deadline. gthread calls it after events, and with `force` at the end."""
         now = time.monotonic()
+        if not self.alive:
+            self._streams.stop()
         if force:
             for conn in [*self._clients, *(conn for lane in self._lanes for conn in lane.waiting)]:
                 self._close(conn)
@@ -168,6 +176,23 @@ class Worker(ThreadWorker):
             while lane.waiting and lane.waiting[0].deadline <= now:
                 self._refuse(lane.waiting.popleft(), *_TOO_BUSY)
         self._trim(now)
+
+    def _begin_stream(self, conn: Connection) -> None:
+        self._streaming[conn.sock] = conn
+        try:
+            self._streams.add(conn.sock, conn.sock.stream)
+        except (OSError, RuntimeError) as error:
+            self.log.warning("a stream ends at once: %s", error)
+            conn.sock.stream.close()
+            self._end_stream(conn.sock)
+
+    def _end_stream(self, client: ClientSocket) -> None:
+        """End the connection of a stream that has ended."""
+        conn = self._streaming.pop(client)
+        if client.is_broken:
+            self._close(conn)
+        else:
+            self._end(conn)
 
     # Waiting for clients
 

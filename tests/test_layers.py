@@ -27,6 +27,7 @@ VIOLATIONS = {
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
     "The edge opens no database itself": ("app/query.py", "plyvel"),
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
+    "Streams know no route": ("app/streams/messages.py", "app.events.schemas"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
     "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.owners.health"),

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from app import client_socket, create_app, gunicorn_worker
+from app.streams import writer
 from eventvault.backups.entry import Created
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
@@ -24,8 +25,8 @@ class HeldStore(MemoryStore):
 
 def divide_deadlines(divisor: float) -> None:
     """Shorten the deadlines of slow clients, so that a test need not wait for them."""
-    for module in (client_socket, gunicorn_worker):
-        for name in ("HEAD_SECONDS", "BODY_GRACE_SECONDS", "MAX_SILENCE_SECONDS", "TAKE_SECONDS"):
+    for module in (client_socket, gunicorn_worker, writer):
+        for name in ("HEAD_SECONDS", "BODY_GRACE_SECONDS", "MAX_SILENCE_SECONDS", "TAKE_SECONDS", "COMMENT_SECONDS"):
             if hasattr(module, name):
                 setattr(module, name, getattr(module, name) / divisor)
 

@@ -1,0 +1,186 @@
+"""Hears of new events for all streams of this process, and reads for them.
+
+One thread waits in the store for new events and holds the newest, the *tail*: a hundred streams cost the store one
+reader. Another thread reads what a stream lacks that is further behind. Both run while there are streams.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from eventvault.database.values import Head, Page, Resumption, ScanQuery
+from eventvault.errors import EventVaultError, GenerationSuperseded
+from eventvault.store.ports.store import Store
+
+log = logging.getLogger("eventvault.http")
+
+WAIT_SECONDS = 10.0
+"""How long one call waits in the store for new events."""
+PAGE_EVENTS = 200
+"""How many events are read at once for one stream."""
+TAIL_EVENTS = 1000
+TAIL_BYTES = 8 * 2**20
+MAX_UNSENT_BYTES = 64 * 2**20
+"""No more is read for streams that are behind while they have so much to send."""
+_MAX_BEHIND = 10_000
+"""If the tail lacks more events, it begins anew at the newest one."""
+_AGAIN_SECONDS = 0.2
+
+
+class Tail(NamedTuple):
+    """The newest events of the present generation: all of those beyond `after`."""
+
+    generation: str
+    after: int
+    events: tuple[bytes, ...] = ()
+
+    @property
+    def last(self) -> int:
+        return self.after + len(self.events)
+
+    def extended(self, events: list[bytes]) -> Tail:
+        newest = (*self.events, *events)[-TAIL_EVENTS:]
+        size = 0
+        for number, value in enumerate(reversed(newest)):
+            size += len(value)
+            if size > TAIL_BYTES:
+                newest = newest[len(newest) - number :]
+                break
+        return Tail(self.generation, self.last + len(events) - len(newest), newest)
+
+
+class Reading:
+    """The read of a page that one stream lacks.
+
+    outcome: the page, or the present generation if `position` is of another one; None until it is read. size: of the
+    page, in bytes.
+    """
+
+    def __init__(self, position: Head, query: ScanQuery, wake: Callable[[], None]) -> None:
+        self.position = position
+        self.query = query
+        self.wake = wake
+        self.outcome: Page | Resumption | None = None
+        self.size = 0
+        self.is_dropped = False
+
+    def run(self, store: Store) -> Page | Resumption:
+        query = msgspec.structs.replace(
+            self.query, after=self.position.sequence, generation=self.position.generation, limit=PAGE_EVENTS
+        )
+        try:
+            page = store.scan(query)
+        except GenerationSuperseded:
+            return store.resume(self.position)
+        return page if page.generation == self.position.generation else store.resume(self.position)
+
+
+class EventFeed:
+    """Safe to use from many threads. It has threads of its own only between `join` and `leave`."""
+
+    def __init__(self, store: Store) -> None:
+        self.tail: Tail | None = None
+        self._store = store
+        self._lock = threading.Lock()
+        self._members: dict[object, Callable[[], None]] = {}
+        self._threads: set[str] = set()
+        self._queue: queue.SimpleQueue[Reading] = queue.SimpleQueue()
+        self._unsent = 0
+
+    def join(self, member: object, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever the tail has changed, until `leave`. Raises RuntimeError if there is no thread."""
+        with self._lock:
+            self._members[member] = wake
+            starting = {"event tail": self._follow, "event reader": self._read_next}
+            for name in self._threads:
+                del starting[name]
+            self._threads.update(starting)
+        for name, step in starting.items():
+            try:
+                threading.Thread(target=self._run, args=(name, step), name=name, daemon=True).start()
+            except RuntimeError:
+                with self._lock:
+                    self._threads.discard(name)
+                raise
+
+    def leave(self, member: object) -> None:
+        with self._lock:
+            self._members.pop(member, None)
+
+    def read(self, reading: Reading) -> None:
+        """Read a page soon. `done` must be called for it."""
+        self._queue.put(reading)
+
+    def done(self, reading: Reading) -> None:
+        """What was read was sent, or will not be sent."""
+        with self._lock:
+            reading.is_dropped = True
+            self._unsent -= reading.size
+            reading.size = 0
+
+    def _run(self, name: str, step: Callable[[], None]) -> None:
+        while self._is_needed(name):
+            try:
+                step()
+            except EventVaultError as error:
+                log.debug("the streams wait for the store: %s", error)
+                time.sleep(_AGAIN_SECONDS)
+            except Exception:
+                log.exception("the streams have no new events for a moment")
+                time.sleep(_AGAIN_SECONDS)
+
+    def _is_needed(self, name: str) -> bool:
+        with self._lock:
+            if not self._members:
+                self._threads.discard(name)
+            return bool(self._members)
+
+    def _follow(self) -> None:
+        """Wait for another head, and let the tail have what is new."""
+        tail = self.tail
+        seen = Head(tail.generation, tail.last) if tail is not None else None
+        head = self._store.wait_for_events(seen, WAIT_SECONDS)
+        if tail is None or head.generation != tail.generation or head.sequence - tail.last > _MAX_BEHIND:
+            self._set_tail(Tail(*head))
+            return
+        while tail.last < head.sequence:
+            page = self._store.scan(ScanQuery(after=tail.last, generation=tail.generation, limit=TAIL_EVENTS))
+            if page.generation != tail.generation or not page.events:
+                return
+            tail = tail.extended(page.events)
+            self._set_tail(tail)
+
+    def _set_tail(self, tail: Tail) -> None:
+        self.tail = tail
+        with self._lock:
+            waking = list(self._members.values())
+        for wake in dict.fromkeys(waking):
+            wake()
+
+    def _read_next(self) -> None:
+        try:
+            reading = self._queue.get(True, 1.0)
+        except queue.Empty:
+            return
+        while self._unsent > MAX_UNSENT_BYTES and not reading.is_dropped:
+            time.sleep(_AGAIN_SECONDS)
+        if reading.is_dropped:
+            return
+        try:
+            outcome = reading.run(self._store)
+        except BaseException:
+            self._queue.put(reading)
+            raise
+        with self._lock:
+            if not reading.is_dropped:
+                reading.size = sum(map(len, outcome.events)) if isinstance(outcome, Page) else 0
+                self._unsent += reading.size
+                reading.outcome = outcome
+        reading.wake()
