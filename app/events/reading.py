@@ -44,9 +44,12 @@ class PageRequest(NamedTuple):
 def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
     """Return the request for a page. asked: a validated query string. Raises InvalidInput, MomentUnavailable."""
     after = cursor.decode(asked["after"]) if "after" in asked else cursor.Cursor(0)
+    before = cursor.decode(asked["before"], "before") if "before" in asked else None
     query = ScanQuery(
         after=after.sequence,
-        generation=after.generation,
+        before=None if before is None else before.sequence,
+        newest_first=asked.get("order") == "newest",
+        generation=_common_generation(after, before),
         limit=limit,
         type=asked.get("type"),
         subject=asked.get("subject"),
@@ -55,6 +58,18 @@ def page_request_of(asked: Mapping[str, Any], limit: int) -> PageRequest:
         recorded_to=asked.get("recorded_to"),
     )
     return _request_as_of(query, asked["as_of"], asked.get("generation")) if "as_of" in asked else PageRequest(query)
+
+
+def _common_generation(after: cursor.Cursor, before: cursor.Cursor | None) -> str | None:
+    """Return the generation of the cursors. Raises InvalidInput if they are of two."""
+    generations = {each.generation for each in (after, before) if each is not None and each.generation is not None}
+    if len(generations) > 1:
+        raise InvalidInput(
+            "`after` and `before` are cursors of different generations",
+            hint="leave one of them out, or give a sequence number",
+            fields={"before": ["Of another generation than `after`."]},
+        )
+    return next(iter(generations), None)
 
 
 def _request_as_of(query: ScanQuery, instant: int, generation: str | None) -> PageRequest:
@@ -77,10 +92,10 @@ def _require_common_history(query: ScanQuery, generation: str, common: int | Non
             hint="send the `next` of an earlier answer or a sequence number, or omit `after` to start at the first",
             fields={"after": ["Unknown generation."]},
         )
-    if query.after > common:
+    if query.reach > common:
         raise GenerationSuperseded(
             f"the cursor is of generation {query.generation}, which shares no event after {common} with {generation}",
-            hint="omit `generation` to continue at the cursor, or omit `after` to start at the first event",
+            hint="omit `generation` to continue at the cursor, or omit the cursor to start anew",
             generation=generation,
             forkSequence=common,
         )
@@ -125,7 +140,8 @@ def _read_full_page(store: Store, query: ScanQuery) -> Page:
 
 def _next_query(query: ScanQuery, page: Page, *, limit: int, upto: int | None) -> ScanQuery:
     assert page.next is not None
-    return msgspec.structs.replace(query, after=page.next, generation=page.generation, limit=limit, upto=upto)
+    bound = {"before" if query.newest_first else "after": page.next}
+    return msgspec.structs.replace(query, **bound, generation=page.generation, limit=limit, upto=upto)
 
 
 def export_reply(query: ScanQuery) -> Response:

@@ -10,18 +10,26 @@ from marshmallow import RAISE
 
 from app.edge import current_store, store_for_long_call
 from app.events.appending import append_events
+from app.events.following import stream_events_reply
+from app.events.overview import histogram_reply, types_reply
 from app.events.reading import EXPORT_PAGE, export_reply, page_reply, page_request_of
 from app.events.schemas import (
     AppendedSchema,
     EventQuerySchema,
     EventsSchema,
+    EventTypesSchema,
     FilterQuerySchema,
+    HistogramQuerySchema,
+    HistogramSchema,
     ListQuerySchema,
     OneEventSchema,
+    StreamQuerySchema,
+    TypesQuerySchema,
 )
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON
 from app.streaming import NDJSON
+from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
 from eventvault.restore.values import Moment
 
 blueprint = Blueprint(
@@ -56,13 +64,14 @@ def post_events() -> Response:
 
 
 @blueprint.route("", methods=["GET"])
-@blueprint.doc(summary="List events, oldest first")
+@blueprint.doc(summary="List events")
 @blueprint.arguments(ListQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, EventsSchema)
 def get_events(asked: dict[str, Any]) -> Response:
     """Answers with a page of events; send its `next` as `after` to get the next page. With `id`: one event, as `event`.
 
-    With `asOf`: the registry as it was at that instant.
+    With `order=newest` the newest come first; send `next` as `before`. With `asOf`: the registry as it was at that
+    instant.
     """
     if "id" in asked:
         return _one(asked["id"], asked.get("source"), asked.get("as_of"))
@@ -76,6 +85,49 @@ def get_events(asked: dict[str, Any]) -> Response:
 def export_events(asked: dict[str, Any]) -> Response:
     """Streams all events as NDJSON: those stored when the request arrives, or those of `asOf`."""
     return export_reply(page_request_of(asked, EXPORT_PAGE).query)
+
+
+@blueprint.route("/stream", methods=["GET"])
+@blueprint.doc(
+    summary="Follow the events",
+    parameters=[
+        {
+            "in": "header",
+            "name": "Last-Event-ID",
+            "schema": {"type": "string"},
+            "description": "The `id` of the last message, from which a client goes on that comes back.",
+        }
+    ],
+)
+@blueprint.arguments(StreamQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, {"type": "string"}, content_type=EVENT_STREAM, description="Server-sent events.")
+def stream_events(asked: dict[str, Any]) -> Response:
+    """Sends each event once it is on disk, as `event`, and a restore as `restore`.
+
+    It begins with the next event, or behind `after` or `Last-Event-ID`, and ends after 15 minutes: come back then.
+    """
+    return stream_events_reply(asked)
+
+
+@blueprint.route("/histogram", methods=["GET"])
+@blueprint.doc(summary="Count events by time")
+@blueprint.arguments(HistogramQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, HistogramSchema)
+def get_histogram(asked: dict[str, Any]) -> Response:
+    """Answers how many events were recorded in each part of a time; by default, from the first event until now.
+
+    Without `type` the numbers are exact, and the cost does not depend on the number of events.
+    """
+    return histogram_reply(asked)
+
+
+@blueprint.route("/types", methods=["GET"])
+@blueprint.doc(summary="Count events by type")
+@blueprint.arguments(TypesQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, EventTypesSchema)
+def get_types(asked: dict[str, Any]) -> Response:
+    """Answers with the most frequent types of the events between two sequences; at most the newest 200,000 count."""
+    return types_reply(asked)
 
 
 @blueprint.route("/<event_id:event_id>", methods=["GET"])

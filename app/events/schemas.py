@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from app.replies import ReplySchema
 from eventvault import clock
+from eventvault.events.event import LONGEST_TEXT
 
 GENERATION_ID = validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id of a generation.")
 
@@ -32,17 +33,23 @@ class InstantField(fields.String):
             raise ValidationError("Not an RFC 3339 instant with an offset, such as 2026-01-31T12:34:56.789Z.") from None
 
 
-class FilterQuerySchema(Schema):
-    after = fields.String(metadata={"description": "The `next` of an earlier answer, or a sequence number."})
+class RangeQuerySchema(Schema):
     type = fields.String()
-    subject = fields.String()
-    source = fields.String()
     recorded_from = InstantField(
         up=True, data_key="from", metadata={"format": "date-time", "description": "Earliest `recordedtime`, inclusive."}
     )
     recorded_to = InstantField(
         data_key="to", metadata={"format": "date-time", "description": "Latest `recordedtime`, inclusive."}
     )
+
+
+class StreamQuerySchema(RangeQuerySchema):
+    after = fields.String(metadata={"description": "The `next` of an earlier answer, or a sequence number."})
+    subject = fields.String()
+    source = fields.String()
+
+
+class FilterQuerySchema(StreamQuerySchema):
     as_of = InstantField(
         data_key="asOf",
         metadata={"format": "date-time", "description": "Read the registry as it was at this instant."},
@@ -61,10 +68,41 @@ class FilterQuerySchema(Schema):
 
 
 class ListQuerySchema(FilterQuerySchema):
+    before = fields.String(
+        metadata={"description": "Events below this: the `next` of an answer with the newest first, or a sequence."}
+    )
+    order = fields.String(load_default="oldest", validate=validate.OneOf(["oldest", "newest"]))
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
     id = fields.String(
         metadata={"description": "Answer with the event of this id. Add `source` if several events have the id."}
     )
+
+
+class HistogramQuerySchema(RangeQuerySchema):
+    type = fields.String(validate=validate.Length(max=LONGEST_TEXT))
+    buckets = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+    as_of = InstantField(
+        data_key="asOf",
+        metadata={"format": "date-time", "description": "Count the events of the registry as it was at this instant."},
+    )
+    generation = fields.String(
+        validate=GENERATION_ID,
+        metadata={"description": "The generation to read, to its end or `asOf`; a superseded one is allowed."},
+    )
+
+    @validates_schema
+    def _check_order(self, data: dict[str, Any], **_: Any) -> None:
+        both = {"recorded_from", "recorded_to"} <= data.keys()
+        if both and data["recorded_from"] > data["recorded_to"]:
+            raise ValidationError("Later than `to`.", "from")
+
+
+class TypesQuerySchema(Schema):
+    after = fields.String(metadata={"description": "Count events behind this: a sequence number, or a cursor."})
+    upto = fields.Integer(
+        validate=validate.Range(0, 2**63 - 2), metadata={"description": "Count events up to this sequence number."}
+    )
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, 1000))
 
 
 class EventQuerySchema(Schema):
@@ -116,6 +154,36 @@ class EventsSchema(ReplySchema):
         required=True, allow_none=True, metadata={"description": "The cursor of the next page; null at the end."}
     )
     lastSequence = fields.Integer(required=True)  # noqa: N815
+
+
+class HistogramSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    from_ = fields.String(required=True, data_key="from", metadata={"format": "date-time"})
+    to = fields.String(required=True, metadata={"format": "date-time"})
+    bucketSeconds = fields.Float(required=True)  # noqa: N815
+    counts = fields.List(fields.Integer(), required=True)
+    before = fields.Integer(required=True, metadata={"description": "Events before `from`, of any type."})
+    exact = fields.Boolean(required=True, metadata={"description": "False if the counts of a type are estimated."})
+    generation = fields.String(required=True, allow_none=True)
+
+
+class LastOfTypeSchema(ReplySchema):
+    sequence = fields.Integer(required=True)
+    recordedtime = fields.String(required=True)
+
+
+class TypeCountSchema(ReplySchema):
+    type = fields.String(required=True)
+    events = fields.Integer(required=True)
+    last = fields.Nested(LastOfTypeSchema, required=True)
+
+
+class EventTypesSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    types = fields.List(fields.Nested(TypeCountSchema), required=True)
+    counted = fields.Integer(required=True, metadata={"description": "How many events were counted: the newest."})
+    complete = fields.Boolean(required=True, metadata={"description": "False if not all events or types were counted."})
+    generation = fields.String(required=True)
 
 
 def problem_fields(problems: Mapping[int, list[Any]], *, many: bool) -> dict[str, Any]:

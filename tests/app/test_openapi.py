@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import hypothesis
@@ -16,13 +17,14 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from app import create_app
 from app.edge import Edge, Slots, attach
+from app.streams import writer
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
 from tests.stores import folders_beneath
 
 
 @pytest.fixture(scope="module")
-def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     folder = tmp_path_factory.mktemp("openapi")
     settings = load(folders_beneath(folder))
     settings.backup_dir.mkdir()
@@ -30,7 +32,9 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> BaseSchema:
     app = create_app(settings, store)
     # schemathesis does not close what is streamed to it, so slots would run out.
     attach(app, Edge(settings, store, Slots(1_000_000, "requests")))
-    return schemathesis.openapi.from_wsgi("/openapi.json", app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "STREAM_SECONDS", 0.05)
+        yield schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
 def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
@@ -38,6 +42,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     assert document["openapi"].startswith("3.1")
     assert {
         "/api/events", "/api/events/export", "/api/events/{event_id}", "/api/backup/create", "/api/backup/list",
+        "/api/events/histogram", "/api/events/types", "/api/events/stream",
         "/api/backup/restore", "/api/backup/undo", "/api/backup/timeline", "/api/backup/diff",
         "/api/backup/export-metadata",
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",

@@ -11,12 +11,14 @@ from tests.pages import own_registry, run_page
 from tests.service import Service
 
 PAGES = [
+    "docs/histogram.md",
     "docs/idempotency.md",
     "docs/journal.md",
     "docs/monitoring.md",
     "docs/past.md",
     "docs/retention.md",
     "docs/schedules.md",
+    "docs/streams.md",
     "docs/undo.md",
 ]
 FOLDERS = {"STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,16 @@ def _get_as_of_now(surface: Surface) -> TestResponse:
     return surface.web.get(f"/api/events?asOf={clock.format_microseconds(clock.now())}")
 
 
+def _follow(surface: Surface) -> TestResponse | str:
+    """Begin a stream, which would not end by itself."""
+    answer = surface.web.get("/api/events/stream", buffered=False)
+    if answer.status_code >= 400:
+        return answer
+    with closing(answer):
+        next(answer.iter_encoded())
+    return str(answer.status_code)
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -94,6 +105,10 @@ READS: dict[str, Verb] = {
     "GET /api/events/<event_id>": get("/api/events/live-0"),
     "GET /api/events/export": get("/api/events/export"),
     "GET /api/events (asOf)": _get_as_of_now,
+    "GET /api/events (order=newest)": get("/api/events?order=newest&limit=5"),
+    "GET /api/events/histogram": get("/api/events/histogram?buckets=5"),
+    "GET /api/events/types": get("/api/events/types"),
+    "GET /api/events/stream": _follow,
     "GET /api/backup/list": get("/api/backup/list"),
     "GET /api/backup/export-metadata": get("/api/backup/export-metadata"),
     "GET /api/backup/timeline": get("/api/backup/timeline"),
