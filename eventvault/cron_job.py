@@ -93,6 +93,8 @@ class DueRun:
             job()
         except Cancelled:
             if is_stopping():
+                self._note = msgspec.structs.replace(self._note, is_repeated=False)
+                self.save()
                 return
         self.end()
 

@@ -55,6 +55,8 @@ class AutoBackup:
         self._now = now
         self._turn = Turn("scheduled backup")
         self._is_stopped = False
+        self._repeats = False
+        """Whether the next run every AUTO_BACKUP_INTERVAL repeats one that ended with its store."""
         interval = settings.auto_backup_interval
         self._interval = DueRun(settings.storage_dir / data_folders.INTERVAL_SCHEDULE, f"every {interval} ms")
         self._cron = CronJob(
@@ -124,10 +126,12 @@ class AutoBackup:
     def _start_interval(self, scheduler: Scheduler) -> None:
         interval, newest = self._settings.auto_backup_interval, self._newest()
         delay = first_delay(interval, newest, self._now())
-        log.info("backing up every %s ms, the first time in %s ms", interval, delay)
-        self._interval.load()
+        self._repeats = self._interval.load()
         if newest is not None and newest > (self._interval.since or newest):
             self._interval.end()  # made on request, after a scheduled one was interrupted
+        elif self._interval.since is not None:  # one that ended the store twice shall not do so again and again
+            delay = 0 if self._repeats else interval
+        log.info("backing up every %s ms, the first time in %s ms", interval, delay)
         scheduler.every(INTERVAL_JOB, interval, delay, self._run_interval)
 
     def _newest(self) -> int | None:
@@ -139,7 +143,8 @@ class AutoBackup:
         return newest.created if newest else None
 
     def _run_interval(self) -> None:
-        self._interval.begin(self._now())
+        self._interval.begin(self._now(), is_repeated=self._repeats)
+        self._repeats = False
         self._interval.run(lambda: self._back_up(self._interval.save), lambda: self._is_stopped)
 
     def _back_up(self, on_begin: Callable[[], None] = lambda: None) -> None:

@@ -165,9 +165,12 @@ def test_a_run_that_is_cancelled_by_a_stop_is_repeated_and_one_by_a_user_is_not(
     hand.work = stopped
     assert hand.at(NOON + 2 * HOUR) == 2
     assert hand.at(NOON + 3 * HOUR) == 2, "after a stop nothing begins"
+    for expected in (3, 4):
+        hand.start()
+        assert hand.at(NOON + 2 * HOUR + MINUTE) == expected, "a stop is no crash, so it is repeated after each"
     hand.work = lambda: None
     hand.start()
-    assert hand.at(NOON + 2 * HOUR + MINUTE) == 3
+    assert hand.at(NOON + 2 * HOUR + MINUTE) == 5
 
 
 def test_firings_during_a_run_are_made_up_for_by_one(hand: Hand) -> None:

@@ -357,17 +357,34 @@ def test_one_that_is_due_for_half_its_interval_and_not_made_is_late_until_it_is(
     assert scheduled.service.status()["status"] == "ok"
 
 
-def test_one_that_was_interrupted_counts_as_due_in_the_next_store_until_one_is_made(settings: Settings) -> None:
+def interrupted(settings: Settings, *, is_repeated: bool) -> Scheduled:
+    """A store that starts after one was killed while it backed up."""
     one = Scheduled(settings)
     one.service.initialize()
     one.service.append(drafts(1))
-    one.service.schedule._interval.begin(NOW)
+    one.service.schedule._interval.begin(clock.now(), is_repeated=is_repeated)
     one.service.schedule._interval.save()
     one.service.stop()
     one.service.bus.close()
-
     other = Scheduled(settings)
     other.service.initialize()
+    return other
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_one_that_was_interrupted_is_repeated_at_once_and_then_after_a_whole_interval(
+    settings: Settings, is_repeated: bool
+) -> None:
+    other = interrupted(settings, is_repeated=is_repeated)
+    try:
+        assert other.scheduler.asked == [(HOUR, HOUR if is_repeated else 0)]
+    finally:
+        other.service.stop()
+        other.service.bus.close()
+
+
+def test_one_that_was_interrupted_counts_as_due_in_the_next_store_until_one_is_made(settings: Settings) -> None:
+    other = interrupted(settings, is_repeated=False)
     try:
         other.service.schedule._interval.seconds = HOUR / 1000
         assert late(other) is not None
