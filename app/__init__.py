@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.shared_answers import SHARED_SECONDS  # here, so that the memory of all workers is there before the fork
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from eventvault.store.ports.store import Store
 
 
-def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float = SHARED_SECONDS
+) -> Flask:
     """Return the application; see `app.factory.create_app`."""
     # Imported here because gunicorn's master imports this package for `app.serving`. Workers must load the rest after
     # the fork: prometheus-client decides at import how it counts.
     from app import factory
 
-    return factory.create_app(settings, store)
+    return factory.create_app(settings, store, shared_seconds=shared_seconds)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from flask import Flask, current_app
+from flask import Flask, Response, current_app, request
 
 from app.budget import Budget
 from app.request_end import at_request_end
+from app.shared_answers import SharedAnswers
 from app.streams.feed import EventFeed
 from eventvault.errors import TooBusy
+from eventvault.problems import ProblemTimes
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
 
@@ -100,6 +102,9 @@ class Edge:
     event_feed: EventFeed = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
+    answers: SharedAnswers = field(default_factory=SharedAnswers)
+    away: ProblemTimes = field(default_factory=ProblemTimes)
+    """Since when the store has not answered."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
@@ -119,6 +124,13 @@ def current_edge() -> Edge:
 
 def current_store() -> Store:
     return current_edge().store
+
+
+def note_answered_change(response: Response) -> Response:
+    """After a request that may have changed something: no shared answer is older, whatever came of the request."""
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        current_edge().answers.note_change(of_events=request.path == "/api/events")
+    return response
 
 
 @contextmanager

@@ -21,17 +21,20 @@ from app.cli.owner import become_owner
 from app.cli.problems import group as problem_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
-from app.edge import Edge, attach
+from app.edge import Edge, attach, note_answered_change
 from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.kafka.routes import blueprint as kafka
 from app.notify.routes import blueprint as notify
 from app.problems.routes import blueprint as problems
-from app.replies import OrjsonProvider
+from app.replies import OrjsonProvider, compress
 from app.request_end import RequestEnd
+from app.settings.routes import blueprint as settings_routes
+from app.shared_answers import SHARED_SECONDS, SharedAnswers
 from app.store import COMMAND
 from app.streaming import take_slot_for_long_answer
+from app.worker_memory import SHARED
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
 from eventvault.events.schema import JSON_SCHEMA
@@ -47,11 +50,14 @@ _CONFIGURATION = {
 }
 
 
-def create_app(settings: Settings | None = None, store: Store | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float = SHARED_SECONDS
+) -> Flask:
     """Return the application.
 
     settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
+    shared_seconds: how long one answer counts for all who ask for it.
     """
     settings = settings or _settings()
     _check_settings_of_run(settings)
@@ -62,7 +68,9 @@ def create_app(settings: Settings | None = None, store: Store | None = None) -> 
     app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
     app.config.update(_CONFIGURATION)
     app.wsgi_app = SecurityHeaders(RequestEnd(app.wsgi_app))  # type: ignore[method-assign]
-    attach(app, Edge(settings, store or (_for_command(settings) if _is_command() else _initialized(settings))))
+    answers = SharedAnswers(shared_seconds, memory=SHARED if store is None else None)
+    store = store or (_for_command(settings) if _is_command() else _initialized(settings))
+    attach(app, Edge(settings, store, answers=answers))
     _register(app, AccessRules(settings))
     return app
 
@@ -126,12 +134,15 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
 
     errors.install(app)
     metrics.install(app)
-    app.after_request(take_slot_for_long_answer)  # before the metrics count the answer: the last one is called first
+    # The last one is called first: an answer is compressed, may take a slot, and then the metrics count it.
+    app.after_request(take_slot_for_long_answer)
+    app.after_request(compress)
+    app.after_request(note_answered_change)
     app.register_blueprint(docs)
     app.cli.add_command(backup_commands)
     app.cli.add_command(problem_commands)
     app.cli.add_command(notify_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, kafka, problems, notify, health):
+    for blueprint in (events, backup, kafka, problems, notify, health, settings_routes):
         api.register_blueprint(blueprint)

@@ -2,7 +2,7 @@
 
 prometheus-client's multiprocess mode adds up the workers' metrics (`PROMETHEUS_MULTIPROC_DIR`, set by
 `gunicorn.conf.py`). Without it, in tests and under `flask run`, one process counts by itself. The store is one process
-and counts for itself; its metrics are read from `status()["metrics"]` at each scrape.
+and counts for itself; its metrics are read from `status()["metrics"]`, at most twice a second.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.edge import current_store
+from app.health.status import Status, current_status
 from eventvault import clock
 from eventvault.errors import EventVaultError
-from eventvault.store.ports.store import Store
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 _PROCESS_REGISTRY = CollectorRegistry()
@@ -81,7 +80,7 @@ def metrics() -> Response:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(_RegistryCollector(_PROCESS_REGISTRY))
-    registry.register(StoreCollector(current_store()))
+    registry.register(StoreCollector(current_status()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -101,15 +100,15 @@ class _RegistryCollector(Collector):
 class StoreCollector(Collector):
     """Collects the store's metrics, and whether it answers."""
 
-    def __init__(self, asked: Store) -> None:
-        self._store = asked
+    def __init__(self, asked: Status) -> None:
+        self._asked = asked
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
         try:
-            status = self._store.status()
+            status = self._asked.get()
         except EventVaultError:
             status = {}
         yield GaugeMetricFamily("eventvault_store_up", "1 while a store process answers.", value=float(bool(status)))
@@ -175,7 +174,7 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
 
 
 def _schedule(job: Mapping[str, Any], problems: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-    late = {problem["about"] for problem in problems if problem["code"] == "backup_late"}
+    late = {(problem["about"] or {}).get("name") for problem in problems if problem["code"] == "backup_late"}
     family = GaugeMetricFamily(
         "eventvault_backup_late", "1 while the backup of a schedule is late.", labels=["schedule"]
     )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import orjson
 from flask import Response, request
 from flask.json.provider import JSONProvider
+from isal import isal_zlib
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 
 from app.bodies import read_body
 from app.edge import current_edge
+from app.shared_answers import Question
 from eventvault import json_text
 from eventvault.errors import InvalidInput
 from eventvault.events.schema import MAX_PROBLEMS, shown_name
 
 JSON = "application/json"
+
+COMPRESSED_ABOVE = 1024
+"""Bytes of a JSON answer; a shorter one fits into a packet as it is."""
+_LEVEL = 1
+_GZIP = 31
+"""zlib's code for the gzip format with the largest window."""
 
 
 class ReplySchema(Schema):
@@ -42,6 +52,66 @@ class OrjsonProvider(JSONProvider):
 
 def reply(payload: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(payload), status, content_type=JSON)
+
+
+class Body:
+    """The bytes of a JSON answer, in the codings in which it is sent. tag: stands for these bytes in an ETag."""
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+
+    @cached_property
+    def compressed(self) -> bytes:
+        return _compressed(self.plain)
+
+    @cached_property
+    def tag(self) -> str:
+        return hashlib.blake2b(self.plain, digest_size=16).hexdigest()
+
+
+def shared_reply(key: Hashable, make: Callable[[], Any], *, of_events: bool = True) -> Response:
+    """Answer with the payload that `make` returns, made once for all who ask within half a second (`SharedAnswers`)."""
+    question = Question(key, lambda: Body(orjson.dumps(make())), _plain, Body, of_events=of_events)
+    return body_reply(current_edge().answers.get(question))
+
+
+def _plain(body: Body) -> bytes:
+    return body.plain
+
+
+def body_reply(body: Body) -> Response:
+    """Answer with a body, or with 304 to a client that has these bytes."""
+    is_compressed = len(body.plain) > COMPRESSED_ABOVE and _takes_gzip()
+    tag = f"{body.tag}-gzip" if is_compressed else body.tag  # other bytes, another tag: RFC 9110, section 8.8.3
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
+    if request.if_none_match.contains_weak(tag):
+        return Response(status=304, headers=headers)
+    if is_compressed:
+        headers["Content-Encoding"] = "gzip"
+    return Response(body.compressed if is_compressed else body.plain, headers=headers, content_type=JSON)
+
+
+def compress(response: Response) -> Response:
+    """Compress a JSON answer to a GET, above COMPRESSED_ABOVE, for a client that takes gzip."""
+    is_json = response.mimetype == JSON and response.is_sequence and request.method in ("GET", "HEAD")
+    if not is_json or "Content-Encoding" in response.headers:
+        return response
+    plain = response.get_data()
+    if len(plain) > COMPRESSED_ABOVE:
+        response.vary.add("Accept-Encoding")
+        if _takes_gzip():
+            response.set_data(_compressed(plain))
+            response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def _takes_gzip() -> bool:
+    return request.accept_encodings.quality("gzip") > 0
+
+
+def _compressed(plain: bytes) -> bytes:
+    data: bytes = isal_zlib.compress(plain, _LEVEL, wbits=_GZIP)
+    return data
 
 
 def validated_body(schema: Schema) -> dict[str, Any]:

@@ -25,14 +25,25 @@ from tests.service import Service
 
 INTRODUCTION = """\
 Made by `make bench-health`, over loopback: `GET /api/health` from 50 connections, 50 times a second as if 100 pages
-asked every two seconds, each measured from the time it was due. The archives are copies of one; between the restores an
-event is posted, so that each generation has segments. A false alarm is an answer with another status than `ok`; five
-more answers a second are read for it. The posts are single ones, 50 a second.
+asked every two seconds, each measured from the time it was due; then 100 pages that ask every two seconds for health,
+the first 100 backups and the timeline in 400 buckets, 150 requests a second. The archives are copies of one; between
+the restores an event is posted, so that each generation has segments. A false alarm is an answer with another status
+than `ok`; five more answers a second are read for it. The posts are single ones, 50 a second; those beside the pages
+are compared with those before.
 """
 PACE = 50
 ALARM_CHECKS_PER_SECOND = 5
 P99_SECONDS = 0.1
 HEALTH = http_request("GET", "/api/health")
+PAGE = [
+    HEALTH,
+    http_request("GET", "/api/backup/list?limit=100"),
+    http_request("GET", "/api/backup/timeline?buckets=400"),
+]
+"""What a page asks for every two seconds."""
+PAGES = 100
+MOST_SLOWER = 2.0
+"""How many times as long a post may take beside the pages, at the 99th percentile."""
 
 
 def prepare(service: Service, folder: Path, archives: int, restores: int) -> None:
@@ -75,20 +86,40 @@ def alarms(service: Service, seen: list[str]) -> Iterator[None]:
 
 
 def measure(results: report.Report, service: Service, seconds: float, what: str) -> None:
+    alone = _posts(service, seconds)
+    _measure_beside(results, service, seconds, alone, f"health, {what}", [HEALTH], PACE)
+    pages = f"{PAGES} pages: health, list and timeline"
+    _measure_beside(results, service, seconds, alone, pages, PAGE, len(PAGE) * PAGES // 2)
+    results.add(report.Row("a post without requests beside it", f"p99 {alone.p99 * 1e3:.1f} ms"))
+
+
+def _posts(service: Service, seconds: float) -> Load:
+    return put_under_load(service.port, posts(16, 1, 200), clients=16, seconds=seconds, rate=PACE)
+
+
+def _measure_beside(
+    results: report.Report,
+    service: Service,
+    seconds: float,
+    alone: Load,
+    what: str,
+    requests: Sequence[bytes],
+    pace: float,
+) -> None:
+    """Ask for `requests` in turn while events are posted. alone: posts without that."""
     seen: list[str] = []
-    post = posts(16, 1, 200)
-    alone = put_under_load(service.port, post, clients=16, seconds=seconds, rate=PACE)
     with alarms(service, seen), ThreadPoolExecutor(1) as other:
-        writing: Future[Load] = other.submit(put_under_load, service.port, post, clients=16, seconds=seconds, rate=PACE)
-        asking = put_under_load(service.port, [HEALTH], clients=50, seconds=seconds, rate=PACE)
+        writing: Future[Load] = other.submit(_posts, service, seconds)
+        asking = put_under_load(service.port, requests, clients=PAGES, seconds=seconds, rate=pace)
         beside = writing.result()
     times = f"p50 {asking.p50 * 1e3:.1f} ms, p99 {asking.p99 * 1e3:.1f} ms, slowest {asking.slowest * 1e3:.0f} ms"
-    results.add(report.Row(f"health, {what}", times, "p99 100 ms", asking.p99 <= P99_SECONDS))
+    results.add(report.Row(f"{what}, {pace:.0f} requests/s", times, "p99 100 ms", asking.p99 <= P99_SECONDS))
     failed = sum(asking.failed.values())
     results.add(report.Row("answers other than 200", f"{failed} of {asking.requests:,}", "0", not failed))
     results.add(report.Row("false alarms", f"{len(seen)} {seen[0] if seen else ''}".strip(), "0", not seen))
-    results.add(report.Row("a post without requests for health", f"p99 {alone.p99 * 1e3:.1f} ms"))
-    results.add(report.Row("a post beside them", f"p99 {beside.p99 * 1e3:.1f} ms"))
+    ratio = beside.p99 / alone.p99
+    results.add(report.Row("a post beside them", f"p99 {beside.p99 * 1e3:.1f} ms, {ratio:.1f} × that without",
+                           f"{MOST_SLOWER} ×", ratio <= MOST_SLOWER))  # fmt: skip
 
 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -109,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         with serving.eventvault(folder, options.workers, {"JOURNAL_INTERVAL": "200"}) as service:
             prepare(service, folder, options.archives, options.restores)
-            what = f"{options.archives:,} archives, {options.restores} restores, {PACE} requests/s"
+            what = f"{options.archives:,} archives, {options.restores} restores"
             measure(results, service, options.seconds, what)
         report.write(options.page, INTRODUCTION, results, folder)
     print(f"written: {options.page}")

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -40,6 +41,22 @@ CONSEQUENCES: dict[str, str] = {
 }
 """Code of a problem that can be accepted → what follows from accepting it."""
 
+_KINDS = {
+    "rolled_back": "generation",
+    "recovery_incomplete": "generation",
+    "stuck": "part",
+    "backup_late": "schedule",
+    "backup_name_invalid": "file",
+    "notify_failing": "address",
+}
+_KINDS_BY_PREFIX = {
+    "kafka": "partition",
+    "backup": "backup",
+    "seal": "backup",
+    "journal": "segment",
+    "restore": "restore",
+}
+
 
 class Problem(msgspec.Struct, frozen=True):
     """A problem as health shows it.
@@ -60,17 +77,36 @@ class Problem(msgspec.Struct, frozen=True):
         for name, value in {**shown, "about": self.about and printable(self.about)}.items():
             msgspec.structs.force_setattr(self, name, value)
 
+    @property
+    def kind(self) -> str:
+        """Return what `about` names: `backup`, `partition`, `segment`, `restore`, `generation`, `part`, …"""
+        return _KINDS.get(self.code) or _KINDS_BY_PREFIX.get(self.code.partition("_")[0], "file")
+
     def describe(self, *, acceptable: bool = False) -> dict[str, Any]:
         """Return the problem as health shows it. acceptable: it waits for a decision."""
         return {
             "code": self.code,
             "message": self.message,
             "hint": self.hint,
-            "about": self.about,
+            "about": None if self.about is None else {"kind": self.kind, "name": self.about},
             "since": None if self.since is None else clock.format_milliseconds(self.since),
             "acceptable": acceptable,
             **({"details": self.details} if self.details else {}),
         }
+
+
+class ProblemTimes:
+    """Since when each problem has been there without a break, as far as the callers of `dated` saw it."""
+
+    def __init__(self, now: clock.Clock = clock.now) -> None:
+        self._now = now
+        self._since: dict[tuple[str, str | None], int] = {}
+
+    def dated(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Return all problems of this moment, each with `since`; those that are not among them any more are over."""
+        present = self._now()
+        self._since = {_key(problem): self._since.get(_key(problem), problem.since or present) for problem in problems}
+        return [msgspec.structs.replace(each, since=each.since or self._since[_key(each)]) for each in problems]
 
 
 class ProblemSource(Protocol):

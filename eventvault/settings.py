@@ -38,6 +38,7 @@ class Kind:
     parse: Callable[[str], Any]
     allowed: str
     show: Callable[[str], str] = repr
+    unit: Literal["ms", "bytes"] | None = None
 
 
 def _boolean(text: str) -> bool:
@@ -47,13 +48,13 @@ def _boolean(text: str) -> bool:
         raise ValueError(text) from None
 
 
-def _whole(minimum: int, maximum: int, unit: str = "") -> Kind:
+def _whole(minimum: int, maximum: int, unit: Literal["ms", "bytes"] | None = None) -> Kind:
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", text) or not minimum <= int(text) <= maximum:
             raise ValueError(text)
         return int(text)
 
-    return Kind(parse, f"a whole number from {minimum} to {maximum}{' ' + unit if unit else ''}")
+    return Kind(parse, f"a whole number from {minimum} to {maximum}{f' ({unit})' if unit else ''}", unit=unit)
 
 
 def _choice(*values: str) -> Kind:
@@ -163,7 +164,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("RESTORE_DIR", _FOLDER, "restore", "An archive in this folder is restored when the service starts."),
     Declaration("AUTO_BACKUP_ENABLED", _BOOLEAN, "true", "Back up every `AUTO_BACKUP_INTERVAL` if anything changed."),
     Declaration("AUTO_RESTORE_ENABLED", _BOOLEAN, "true", "Restore what is in `RESTORE_DIR` when the service starts."),
-    Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "(ms)"), "3600000", "Milliseconds between backups."),
+    Declaration("AUTO_BACKUP_INTERVAL", _whole(1000, 366 * _DAY, "ms"), "3600000", "Milliseconds between backups."),
     Declaration(
         "BACKUP_CRON", Kind(Cron, CRON_ALLOWED), "off",
         "Back up at these times too if anything changed, such as `30 2 * * *`, on the clocks of `SCHEDULE_TIME_ZONE`. "
@@ -178,12 +179,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "at all).",
     ),
     Declaration(
-        "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "(ms)"), "21600000",
+        "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "ms"), "21600000",
         "Milliseconds between two steps of the rolling check, which reads the archive verified longest ago; 0: off.",
     ),
     Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many of the archives created here rotation keeps."),
     Declaration(
-        "JOURNAL_INTERVAL", _whole(10, _DAY, "(ms)"), "1000",
+        "JOURNAL_INTERVAL", _whole(10, _DAY, "ms"), "1000",
         "Milliseconds between two journal segments. A lost `STORAGE_DIR` costs at most the events of this time and of "
         "the time to write a segment.",
     ),
@@ -198,7 +199,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "the last journaled event, `false` refuses to start, `empty` starts an empty registry.",
     ),
     Declaration(
-        "MAX_BODY_BYTES", _whole(1024, _LARGEST_BODY, "(bytes)"), "33554432",
+        "MAX_BODY_BYTES", _whole(1024, _LARGEST_BODY, "bytes"), "33554432",
         "The largest request body; a larger one gets 413. It does not limit uploads of archives.",
     ),
     Declaration(
@@ -285,6 +286,8 @@ class Settings:
     ping_url: str | None = field(repr=False)
     log_level: str
     log_format: str | None
+    from_environment: frozenset[str] = field(default=frozenset(), compare=False)
+    """The names of the settings that the environment gives; the others have their defaults."""
 
     @property
     def database(self) -> Path:
@@ -309,6 +312,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     problems = []
+    set_there = {declaration.name for declaration in DECLARATIONS if environment.get(declaration.name, "").strip()}
     for declaration in DECLARATIONS:
         text = environment.get(declaration.name, "").strip() or declaration.default
         if not is_utf8(text):
@@ -326,7 +330,30 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             problems=problems,
         )  # fmt: skip
     lists = {name: values[name] or () for name in ("allowed_hosts", "notify_urls")}
-    return Settings(**{**values, **lists})
+    return Settings(**{**values, **lists}, from_environment=frozenset(given))
+
+
+def describe(settings: Settings) -> list[dict[str, Any]]:
+    """Return the settings in force, as `GET /api/settings` lists them; of a secret only whether it is set."""
+    return [_describe(declaration, settings) for declaration in DECLARATIONS]
+
+
+def _describe(declaration: Declaration, settings: Settings) -> dict[str, Any]:
+    value = _shown(getattr(settings, declaration.attribute))
+    return {
+        "name": declaration.name,
+        "value": "set" if declaration.secret and value is not None else value,
+        "default": _shown(declaration.kind.parse(declaration.default)) if declaration.default else None,
+        "source": "environment" if declaration.name in settings.from_environment else "default",
+        "allowed": declaration.kind.allowed,
+        "unit": declaration.kind.unit,
+        "meaning": declaration.meaning,
+    }
+
+
+def _shown(value: Any) -> str | int | bool | None:
+    """Return the value of a setting as JSON shows it; None if it is unset."""
+    return value if isinstance(value, bool | int) else _text(value) or None
 
 
 def make_folders(settings: Settings) -> None:

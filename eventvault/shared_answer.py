@@ -54,6 +54,12 @@ class SharedAnswer(Generic[Answer]):
         """When the answer that is being made was begun; None if none is."""
         return self._running
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether the newest answer was begun after the last `invalidate`."""
+        made = self._made
+        return made is not None and made.version >= self._version
+
     def invalidate(self) -> None:
         """What was begun before this call answers no later question."""
         with self._changed:

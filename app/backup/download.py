@@ -6,7 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +20,7 @@ from app.streaming import attachment
 from eventvault.archive.locks import shared_lock
 from eventvault.backups.entry import BackupEntry
 from eventvault.damage import advice
-from eventvault.errors import ArchiveUnreadable
+from eventvault.errors import ArchiveUnreadable, BackupNotFound
 from eventvault.files import names_open_file
 
 CHUNK = 256 * 1024
@@ -37,13 +37,19 @@ def download(edge: Edge, name: str) -> Response:
     try:
         handle = resources.enter_context(_open(Path(edge.store.backup_path(name))))
         file = resources.enter_context(os.fdopen(handle, "rb", closefd=False))
-        entry = next((entry for entry in edge.store.list_backups() if entry.name == name), None)
+        entry = _entry(edge, name)
         if entry is not None and not names_open_file(Path(entry.path), handle):
             entry = None  # another file has the name by now
         return _reply(file, name, entry, resources.close)
     except BaseException:
         resources.close()
         raise
+
+
+def _entry(edge: Edge, name: str) -> BackupEntry | None:
+    with suppress(BackupNotFound):
+        return edge.store.backup_entry(name)
+    return None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from app.backup.schemas import RestoredSchema, check_name
 from app.events.schemas import GENERATION_ID, InstantField
 from app.replies import ReplySchema
 from eventvault.past.moment_text import LARGEST
+from eventvault.restore.moments.marks import MOST_BUCKETS
 from eventvault.restore.values import Moment
 
 _TARGETS = ("backupName", "pointInTime", "sequence")
@@ -82,13 +83,73 @@ class WindowSchema(ReplySchema):
     newest = fields.Nested(MomentSchema, required=True)
 
 
+class TimelineQuerySchema(Schema):
+    buckets = fields.Integer(
+        validate=validate.Range(1, MOST_BUCKETS), metadata={"description": "At most so many `marks`.", "example": 400}
+    )
+
+
+class LineSchema(ReplySchema):
+    """A generation. `lastShared` is the last of its events that the present one has too."""
+
+    id = fields.String(required=True)
+    forkSequence = fields.Integer(required=True)  # noqa: N815
+    forkTime = fields.String(  # noqa: N815
+        allow_none=True, metadata={"format": "date-time", "description": "When the event at the fork was recorded."}
+    )
+    lastSequence = fields.Integer(required=True)  # noqa: N815
+    lastShared = fields.Integer()  # noqa: N815
+    present = fields.Boolean(required=True)
+    undo_name = fields.String(
+        data_key="kept",
+        required=True,
+        allow_none=True,
+        metadata={"description": "The previous database that holds it, which POST /api/backup/undo brings back."},
+    )
+    undo_sequence = fields.Integer(
+        data_key="keptSequence", allow_none=True, metadata={"description": "The last event in `kept`."}
+    )
+    window = fields.Nested(WindowSchema)
+
+
+class MarkSchema(ReplySchema):
+    """The archives that were made in a time."""
+
+    to = fields.String(required=True, metadata={"format": "date-time"})
+    count = fields.Integer(required=True)
+    newest = fields.String(required=True, metadata={"description": "The name of the newest one."})
+    pinned = fields.Integer(required=True, metadata={"description": "How many of them are pinned."})
+    damaged = fields.Integer(required=True, metadata={"description": "How many of them have a known problem."})
+
+    class Meta:
+        include = {"from": fields.String(required=True, metadata={"format": "date-time"})}  # noqa: RUF012  # a keyword
+
+
+class GapSchema(ReplySchema):
+    generation = fields.String(required=True)
+    first = fields.Integer(required=True)
+    last = fields.Integer(required=True)
+    fromTime = fields.String(  # noqa: N815
+        required=True, allow_none=True, metadata={"format": "date-time", "description": "Of the event before the gap."}
+    )
+    toTime = fields.String(  # noqa: N815
+        required=True, allow_none=True, metadata={"format": "date-time", "description": "Of the event after it."}
+    )
+
+
 class TimelineSchema(ReplySchema):
     success = fields.Boolean(required=True)
     window = fields.Nested(WindowSchema, required=True, allow_none=True)
     generation = fields.String(required=True, allow_none=True, metadata={"description": "The current generation."})
-    generations = fields.List(fields.Dict(), required=True, metadata={"description": "Oldest first."})
-    archives = fields.List(fields.Dict(), required=True)
-    segments = fields.List(fields.Dict(), required=True)
+    generations = fields.List(fields.Nested(LineSchema), required=True, metadata={"description": "Oldest first."})
+    archives = fields.List(fields.Dict(), metadata={"description": "Damaged ones too. Not with `buckets`."})
+    segments = fields.List(fields.Dict(), metadata={"description": "Not with `buckets`."})
     gaps = fields.List(
-        fields.Dict(), required=True, metadata={"description": "Events that neither an archive nor the journal holds."}
+        fields.Nested(GapSchema),
+        required=True,
+        metadata={"description": "Events that neither an archive nor the journal holds."},
     )
+    marks = fields.List(fields.Nested(MarkSchema), metadata={"description": "Only with `buckets`. Oldest first."})
+    bucketSeconds = fields.Integer(metadata={"description": "The width of each mark."})  # noqa: N815
+    generationsOmitted = fields.Integer(metadata={"description": "Only with `buckets`."})  # noqa: N815
+    gapsOmitted = fields.Integer(metadata={"description": "Only with `buckets`."})  # noqa: N815

@@ -10,7 +10,13 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.download import download
-from app.backup.moment_schemas import RestoreAnswerSchema, RestoreSchema, TimelineSchema, restore_target
+from app.backup.moment_schemas import (
+    RestoreAnswerSchema,
+    RestoreSchema,
+    TimelineQuerySchema,
+    TimelineSchema,
+    restore_target,
+)
 from app.backup.past import diff_reply, selective_restore_reply
 from app.backup.past_schemas import CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
 from app.backup.schemas import backup_json, name_in_path
@@ -25,10 +31,8 @@ from app.backup.undo_schemas import (
 from app.backup.upload import receive_upload
 from app.edge import current_edge, current_store, store_for_long_call
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import JSON, json_body, reply, validated, validated_body
+from app.replies import JSON, json_body, reply, shared_reply, validated, validated_body
 from app.streaming import NDJSON
-from eventvault.backups.entry import BackupEntry
-from eventvault.errors import BackupNotFound
 from eventvault.restore.values import Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
@@ -90,10 +94,24 @@ def create_backup() -> Response:
 
 @blueprint.route("/list", methods=["GET"])
 @blueprint.doc(summary="List the backups, newest first")
+@blueprint.arguments(schemas.ListQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.BackupListSchema)
-@accepts_parameters()
-def list_backups() -> Response:
-    return reply({"success": True, "backups": [backup_json(entry) for entry in current_store().list_backups()]})
+@blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
+def list_backups(asked: dict[str, Any]) -> Response:
+    """Answers with all backups, or page by page. With `If-None-Match` it answers 304 if nothing is different."""
+    limit, before = asked.get("limit"), asked.get("before")
+    return shared_reply(("list", limit, before), lambda: _page_of_backups(limit, before), of_events=False)
+
+
+def _page_of_backups(limit: int | None, before: str | None) -> dict[str, Any]:
+    entries = current_store().list_backups(limit=None if limit is None else limit + 1, before=before)
+    page = entries[:limit]
+    is_last = len(page) == len(entries)
+    return {
+        "success": True,
+        "backups": [backup_json(entry) for entry in page],
+        "next": None if is_last else page[-1].name,
+    }
 
 
 @blueprint.route("/restore", methods=["POST"])
@@ -136,11 +154,17 @@ def restore_backup() -> Response:
 
 @blueprint.route("/timeline", methods=["GET"])
 @blueprint.doc(summary="List what can be restored")
+@blueprint.arguments(TimelineQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, TimelineSchema)
-@accepts_parameters()
-def get_timeline() -> Response:
-    """Answers with the window, generations with their forks, archives, segments of the journal, and gaps."""
-    return reply({"success": True, **current_store().timeline()})
+@blueprint.alt_response(304, description="The answer is as `If-None-Match` says.", success=True)
+def get_timeline(asked: dict[str, Any]) -> Response:
+    """Answers with the window, generations with their forks, archives, segments of the journal, and gaps.
+
+    With `buckets` it has at most 40 kB, however many archives, segments and generations there are: `marks` instead of
+    archives, no segments, and only the newest generations that hold what the present one does not.
+    """
+    buckets = asked.get("buckets")
+    return shared_reply(("timeline", buckets), lambda: {"success": True, **current_store().timeline(buckets=buckets)})
 
 
 @blueprint.route("/diff", methods=["GET"])
@@ -228,7 +252,7 @@ def upload_backup() -> Response:
 @accepts_parameters()
 def get_backup(name: str) -> Response:
     manifest = current_store().backup_manifest(name_in_path(name))
-    return reply({"success": True, "backup": backup_json(_entry(name)), "manifest": manifest})
+    return reply({"success": True, "backup": backup_json(current_store().backup_entry(name)), "manifest": manifest})
 
 
 @blueprint.route("/<backup_name:name>/download", methods=["GET"])
@@ -288,10 +312,3 @@ def pin_backup(name: str) -> Response:
 def unpin_backup(name: str) -> Response:
     entry = current_store().pin_backup(name_in_path(name), pinned=False)
     return reply({"success": True, "backup": backup_json(entry)})
-
-
-def _entry(name: str) -> BackupEntry:
-    for entry in current_store().list_backups():
-        if entry.name == name:
-            return entry
-    raise BackupNotFound(f"there is no backup {name!r}", hint="GET /api/backup/list lists the backups")

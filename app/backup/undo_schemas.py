@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from app.backup.schemas import RestoredSchema, TimestampField
+from app.backup.schemas import RestoredSchema
 from app.replies import ReplySchema
 from eventvault import clock
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
@@ -44,7 +44,7 @@ class PreviousDatabaseSchema(ReplySchema):
     name = fields.String(required=True, metadata={"example": "previous-0123456789abcdef"})
     generation = fields.String(required=True)
     events = fields.Integer(required=True, allow_none=True)
-    replaced_at = TimestampField(
+    replaced_at = fields.String(
         data_key="left",
         required=True,
         metadata={"format": "date-time", "description": "When the restore replaced it."},

@@ -20,7 +20,7 @@ from app.edge import Edge
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
-from eventvault.errors import BackupExists, MalformedInput
+from eventvault.errors import BackupExists, BackupNotFound, MalformedInput
 from eventvault.files import make_folder
 from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
@@ -54,9 +54,11 @@ def receive_upload(edge: Edge) -> BackupEntry:
 def _free_name(store: Store, name: str | None) -> str:
     """Fail early, before a large body is read. The store checks the name again at the end."""
     free = upload_name(name)
-    if any(entry.name == free for entry in store.list_backups()):
-        raise BackupExists(f"the backup {free!r} exists already", hint="choose another name with ?name=")
-    return free
+    try:
+        store.backup_entry(free)
+    except BackupNotFound:
+        return free
+    raise BackupExists(f"the backup {free!r} exists already", hint="choose another name with ?name=")
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def accept(*, code: str, about: str | None, yes: bool, as_json: bool) -> None:
 def _confirm(code: str, about: str | None) -> None:
     """Show what would be accepted, and ask. An invalid choice is left to the store, which says why."""
     for problem in _problems():
-        if problem["code"] == code and about in (None, problem.get("about")) and problem.get("acceptable"):
+        if problem["code"] == code and about in (None, _name(problem)) and problem.get("acceptable"):
             click.echo(f"{problem['message']}\nIf you accept this, {CONSEQUENCES[code]}.", err=True)
             click.confirm("Accept it?", abort=True, err=True)
             return
@@ -98,9 +98,14 @@ def _since(problem: dict[str, Any]) -> str:
     return problem.get("since") or "-"
 
 
+def _name(problem: dict[str, Any]) -> str | None:
+    return problem["about"]["name"] if problem["about"] else None
+
+
 def _text(problem: dict[str, Any]) -> str:
     lines = [problem["message"], f"→ {problem['hint']}"]
     if problem.get("acceptable"):
-        about = f" --about {problem['about']}" if problem["about"] is not None else ""
+        name = _name(problem)
+        about = f" --about {name}" if name is not None else ""
         lines[-1] += f", or: flask problems accept {problem['code']}{about}"
     return "\n".join(lines)

@@ -8,12 +8,20 @@ from app.backup.schemas import BackupSchema
 from app.replies import ReplySchema
 
 
+class AboutSchema(ReplySchema):
+    kind = fields.String(
+        required=True,
+        metadata={"example": "partition"},
+    )
+    name = fields.String(required=True, metadata={"example": "events/2"})
+
+
 class ProblemSchema(ReplySchema):
     code = fields.String(required=True)
     message = fields.String(required=True)
     hint = fields.String(required=True)
-    about = fields.String(
-        allow_none=True, metadata={"description": "Tells problems with the same code apart, such as `events/2`."}
+    about = fields.Nested(
+        AboutSchema, allow_none=True, metadata={"description": "Tells problems with the same code apart."}
     )
     since = fields.String(allow_none=True, metadata={"format": "date-time"})
     acceptable = fields.Boolean(

@@ -18,7 +18,10 @@ blueprint.before_request(reject_repeated_parameters)
 class AcceptSchema(Schema):
     about = fields.String(
         allow_none=True,
-        metadata={"description": "`about` of the problem; needed if several have the code.", "example": "events/2"},
+        metadata={
+            "description": "`about.name` of the problem; needed if several have the code.",
+            "example": "events/2",
+        },
     )
 
 

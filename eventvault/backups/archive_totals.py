@@ -14,7 +14,8 @@ import msgspec
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
-from eventvault.errors import EventVaultError
+from eventvault.damage import as_answer
+from eventvault.errors import BackupsUnavailable, EventVaultError, TooBusy
 from eventvault.problems import Problem
 from eventvault.shared_answer import SharedAnswer
 
@@ -25,6 +26,8 @@ PAUSE_PER_SECOND = 19.0
 WAIT_SECONDS = 0.7
 """The longest that anybody waits: for the first listing, for one of few archives, and after a change that was asked
 for. A client waits a second for health as a whole."""
+LIST_SECONDS = 30.0
+"""The longest that a list of the archives waits for these."""
 OLD_SECONDS = 30.0
 """A listing older than this is waited for, as after an hour in which nobody asked."""
 MOST_NAMED = 20
@@ -39,7 +42,7 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
 
     damaged: the names of the newest damaged archives. not_proven: how many archives claim to be made here and are not
     proven. oldest_verified: microseconds; None if one was never verified. on_disk: bytes there, with shared blocks
-    counted once. problem: why the archives cannot be listed.
+    counted once. problem: why the archives cannot be listed. entries: all archives, newest first.
     """
 
     count: int | None = None
@@ -50,12 +53,14 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
     shared: int = 0
     unique: int = 0
     growth_per_day: int | None = None
+    has_data_of_a_day: bool = False
     damaged: tuple[str, ...] = ()
     damaged_count: int = 0
     not_proven: int = 0
     oldest_verified: int | None = None
     problems: tuple[Problem, ...] = ()
     problem: EventVaultError | None = None
+    entries: Sequence[BackupEntry] = ()
 
 
 class TotalsKeeper:
@@ -63,7 +68,6 @@ class TotalsKeeper:
 
     def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.monotonic) -> None:
         self._totals = SharedAnswer("archive-totals", lambda: list_totals(catalogue), clock)
-        self._is_changed = False
         self._is_few = True
 
     @property
@@ -73,14 +77,21 @@ class TotalsKeeper:
     def invalidate(self) -> None:
         """Something was changed on request: whoever asked for it sees it next."""
         self._totals.invalidate()
-        self._is_changed = True
 
-    def current(self) -> ArchiveTotals:
-        """Return what the newest listing found, or a new one if that costs little. Waits at most WAIT_SECONDS."""
-        waits = self._is_few or self._is_changed or self._totals.age > OLD_SECONDS
-        self._is_changed = False
+    def entries(self) -> Sequence[BackupEntry]:
+        """Return all archives, newest first. Raises why they cannot be listed, or TooBusy."""
+        totals = self.current(LIST_SECONDS)
+        if totals.problem is not None:
+            raise totals.problem.with_traceback(None)
+        if totals.count is None:
+            raise TooBusy(f"the archives were not listed within {LIST_SECONDS:.0f} s", hint="try again in a moment")
+        return totals.entries
+
+    def current(self, patience: float = WAIT_SECONDS) -> ArchiveTotals:
+        """Return what the newest listing found, or a new one if that costs little. Waits at most `patience` seconds."""
+        waits = self._is_few or not self._totals.is_valid or self._totals.age > OLD_SECONDS
         max_age = 0.0 if self._is_few else PAUSE_PER_SECOND * self._totals.seconds
-        totals = self._totals.get(max_age=max_age, patience=WAIT_SECONDS if waits else 0.0) or ArchiveTotals()
+        totals = self._totals.get(max_age=max_age, patience=patience if waits else 0.0) or ArchiveTotals()
         self._is_few = (totals.count or 0) <= FEW_ARCHIVES
         return totals
 
@@ -91,8 +102,7 @@ def list_totals(catalogue: Catalogue) -> ArchiveTotals:
     except EventVaultError as error:
         return ArchiveTotals(count=0, problem=error)
     except OSError as error:
-        problem = EventVaultError(f"the backup folder cannot be read: {error}", hint="make it readable")
-        return ArchiveTotals(count=0, problem=problem)
+        return ArchiveTotals(count=0, problem=as_answer("listing the backups", error, BackupsUnavailable))
     size = sum(entry.size for entry in entries)
     damaged = [entry.name for entry in entries if entry.problem and not entry.unreadable]
     return ArchiveTotals(
@@ -104,11 +114,15 @@ def list_totals(catalogue: Catalogue) -> ArchiveTotals:
         shared=sum(entry.shared_bytes or 0 for entry in entries),
         unique=sum(entry.unique_bytes or 0 for entry in entries),
         growth_per_day=catalogue.shared_runs.growth_per_day(),
+        has_data_of_a_day=catalogue.shared_runs.has_data_of_a_day(
+            min((entry.created for entry in entries if entry.is_ours), default=None)
+        ),
         damaged=tuple(damaged[:MOST_LISTED]),
         damaged_count=len(damaged),
         not_proven=_count_not_proven(catalogue.installation, entries),
         oldest_verified=_oldest_verified(entries),
         problems=(*_refused_names(catalogue.refused_names), *_problems(entries)),
+        entries=entries,
     )
 
 

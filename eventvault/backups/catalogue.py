@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import msgspec
 
@@ -30,7 +30,7 @@ from eventvault.archive.seal import SealedRoot
 from eventvault.backups import catalogue_file, names
 from eventvault.backups.annotations import Annotations
 from eventvault.backups.catalogue_file import ArchiveRecord, Summary
-from eventvault.backups.entry import BackupEntry, Check, Pin
+from eventvault.backups.entry import BackupEntry, Check, Pin, Trigger
 from eventvault.backups.order import newest_first
 from eventvault.backups.shared_runs import DiskUse, SharedRuns
 from eventvault.clock import Clock
@@ -51,6 +51,13 @@ log = logging.getLogger("BackupManager")
 
 Records = dict[str, ArchiveRecord]
 CATALOGUE = "catalogue"
+
+
+class _Making(TypedDict, total=False):
+    """How an archive was made: fields of `ArchiveRecord`."""
+
+    trigger: Trigger
+    duration: int
 
 
 class _Listed(NamedTuple):
@@ -196,6 +203,7 @@ class Catalogue:
         digest: str | None = None,
         sha256: str | None = None,
         checked: Check = "digests",
+        **made: Unpack[_Making],
     ) -> BackupEntry:
         """Add an archive that was made here and read back. verified: when, in microseconds, with all its tables."""
         return self._record_good(
@@ -207,6 +215,7 @@ class Catalogue:
             verified=verified,
             checked=None if verified is None else checked,
             content_checked=verified is not None,
+            **made,
         )
 
     def record_uploaded(
@@ -548,6 +557,8 @@ class Catalogue:
             content_checked=record.content_checked,
             origin=record.origin,
             origin_proven=made_here or trusted,
+            trigger=record.trigger,
+            duration=record.duration,
             added_bytes=use.added,
             shared_bytes=use.shared,
             unique_bytes=use.unique,

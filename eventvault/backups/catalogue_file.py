@@ -14,7 +14,7 @@ import msgspec
 from eventvault import clock, data_folders, small_files
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.seal import SealedRoot
-from eventvault.backups.entry import Check
+from eventvault.backups.entry import Check, Trigger
 from eventvault.files import FileIdentity
 
 
@@ -49,7 +49,8 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     every record or every table of the bytes with this `checksum` was read. probe_failed: `problem` comes from a probe,
     and the next probe may succeed, because the file was still being copied or the disk answers again. unreadable: that
     probe met an error of the system, and no damage. sealed: the root and the seal of an archive that has them.
-    seal_found: what the newest check found there. made: the checksum with which it was made here.
+    seal_found: what the newest check found there. made: the checksum with which it was made here. trigger, duration: as
+    in `BackupEntry`.
     """
 
     identity: FileIdentity
@@ -67,6 +68,8 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     sealed: SealedRoot | None = None
     seal_found: SealedRoot | None = None
     made: str | None = None
+    trigger: Trigger | None = None
+    duration: int | None = None
 
     @property
     def seal_changed(self) -> bool:

@@ -21,7 +21,7 @@ from eventvault.archive.manifest import Manifest
 from eventvault.backups import table_digests
 from eventvault.backups.archiver import Archiver
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.entry import BackupEntry, Created
+from eventvault.backups.entry import BackupEntry, Created, Trigger
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.late_check import LateCheck
 from eventvault.backups.outcomes import Outcomes
@@ -76,7 +76,9 @@ class BackupMaker:
         self._problem = _saved_problem(settings.storage_dir)
         """The id of a generation, and what its newest backup found."""
 
-    def create(self, label: str | None = None, note_name: NoteName = lambda _name: None) -> Created:
+    def create(
+        self, label: str | None = None, note_name: NoteName = lambda _name: None, *, trigger: Trigger = "request"
+    ) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then no backup is made.
 
         note_name: called with the archive's name before an archive of that name can appear.
@@ -84,7 +86,7 @@ class BackupMaker:
         A request that comes during a backup waits for its turn. It shares the backup of a waiting request with the
         same label: the checkpoint comes later, so it holds everything that was acknowledged before the request.
         """
-        return self.requests.run(label, note_name, self._create_and_count)
+        return self.requests.run(label, note_name, partial(self._create_and_count, trigger))
 
     def finish_interrupted(self, name: str) -> Created:
         """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""
@@ -119,7 +121,7 @@ class BackupMaker:
                      same or "the registry was created")  # fmt: skip
             return None
         on_begin()
-        return self.create()
+        return self.create(trigger="schedule")
 
     @property
     def problem(self) -> EventVaultError | None:
@@ -136,9 +138,9 @@ class BackupMaker:
         """Return the archives made here without a known problem, newest first."""
         return [e for e in self._catalogue.entries() if e.origin == "created" and e.problem is None]
 
-    def _create_and_count(self, request: BackupRequest) -> Created:
+    def _create_and_count(self, trigger: Trigger, request: BackupRequest) -> Created:
         try:
-            created = self._create(request)
+            created = self._create(request, trigger)
         except BaseException as error:
             self.counts["failed"] += 1
             if isinstance(error, (EventVaultError, *SYSTEM_ERRORS)) and not isinstance(error, Cancelled):
@@ -150,15 +152,15 @@ class BackupMaker:
         self.counts["created"] += 1
         return created
 
-    def _create(self, request: BackupRequest) -> Created:
+    def _create(self, request: BackupRequest, trigger: Trigger) -> Created:
         self.late_check.wait(WAIT_SECONDS)
         started = time.monotonic()
         with ExitStack() as staged:
             staging = staged.enter_context(self._staging_folder())
             checkpoint, on_made = self._take_checkpoint(request, staging, clock.now())
             archive, result = self.archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
-            entry = self._add_to_catalogue(archive, result)
             duration = round((time.monotonic() - started) * 1000)
+            entry = self._add_to_catalogue(archive, result, trigger, duration)
             log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
                      duration)  # fmt: skip
             complete = partial(self._complete, entry, on_made)
@@ -254,10 +256,12 @@ class BackupMaker:
             created=clock.format_milliseconds(created),
         )
 
-    def _add_to_catalogue(self, path: Path, result: dict[str, Any]) -> BackupEntry:
+    def _add_to_catalogue(self, path: Path, result: dict[str, Any], trigger: Trigger, duration: int) -> BackupEntry:
         # The caller gets an error, so there must be no backup.
         with removing_on_failure(path):
-            return self._catalogue.record_created(path.name, digest=result["digest"], verified=result["verified"])
+            return self._catalogue.record_created(
+                path.name, digest=result["digest"], verified=result["verified"], trigger=trigger, duration=duration
+            )
 
     def _rotate(self, entry: BackupEntry, on_made: Callable[[], None]) -> None:
         """Remove what the new backup makes unnecessary. A failure here does not make the backup fail.

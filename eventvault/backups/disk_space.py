@@ -6,23 +6,35 @@ import os
 from pathlib import Path
 from typing import Any
 
+from eventvault.backups.archive_totals import ArchiveTotals
 from eventvault.settings import Settings
 
 
-def describe_disks(settings: Settings, archives: int, growth: int | None) -> dict[str, Any]:
+def describe_disks(settings: Settings, totals: ArchiveTotals, database_growth: int | None) -> dict[str, Any]:
     """Return sizes in bytes; None for a folder that cannot be looked at.
 
-    archives: what all archives take together. growth: by how much they grew a day lately; None if that is not known.
+    database_growth: by how much the database grows a day; None if that is not known. Two folders on one disk fill it
+    together.
     """
+    same = _is_same_disk(settings.backup_dir, settings.storage_dir)
+    archive_growth = totals.growth_per_day if totals.has_data_of_a_day else None
+    together = sum(max(0, growth or 0) for growth in (archive_growth, database_growth))
     backups, storage = _space(settings.backup_dir), _space(settings.storage_dir)
-    described: dict[str, int | None] | None = None
     if backups is not None:
-        days = backups["free"] // growth if growth is not None and growth > 0 else None
-        described = {**backups, "archives": archives, "growthPerDay": growth, "daysLeft": days}
-    return {"backups": described, "storage": storage, "same": _is_same_disk(settings.backup_dir, settings.storage_dir)}
+        backups["archives"] = totals.on_disk
+        _forecast(backups, totals.growth_per_day, together if same else archive_growth)
+    if storage is not None:
+        _forecast(storage, database_growth, together if same else database_growth)
+    return {"backups": backups, "storage": storage, "same": same}
 
 
-def _space(folder: Path) -> dict[str, int] | None:
+def _forecast(disk: dict[str, int | None], growth: int | None, disk_growth: int | None) -> None:
+    """Add by how much a folder grows a day, and how many days its disk lasts: null if that does not grow."""
+    disk["growthPerDay"] = growth
+    disk["daysLeft"] = (disk["free"] or 0) // disk_growth if disk_growth is not None and disk_growth > 0 else None
+
+
+def _space(folder: Path) -> dict[str, int | None] | None:
     try:
         disk = os.statvfs(folder)
     except OSError:

@@ -9,6 +9,8 @@ import msgspec
 Check = Literal["digests", "records"]
 """How an archive was checked: its bytes are those of its digest, or every record was read."""
 
+Trigger = Literal["schedule", "request"]
+
 
 class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
     """Protects an archive from rotation. until: when that ends, in microseconds; None: it does not end by itself."""
@@ -54,6 +56,10 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     origin_proven: bool = False
     """The archive is proven: the catalogue says that these bytes were made here, or the seal fits the key of this
     installation or one that an operator trusts. Only such an archive is used by itself."""
+    trigger: Trigger | None = None
+    """Who asked for it; None for an archive that was not made here, or by an earlier version."""
+    duration: int | None = None
+    """How long it took to make, in milliseconds."""
     added_bytes: int | None = None
     """What the archive took on the disk when it was made."""
     shared_bytes: int | None = None

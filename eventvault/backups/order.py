@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from eventvault.backups.entry import BackupEntry
+from eventvault.errors import InvalidInput
 
 _BEFORE_ALL = (-1, 0, 0, 0)
 
@@ -33,6 +34,20 @@ def newest_first(entries: Iterable[BackupEntry], generations: Sequence[str]) -> 
         number, sequence, *_ = newest[earlier - 1] if earlier else _BEFORE_ALL
         ranks |= {entry.name: (number, sequence, instant, entry.sequence or 0) for entry in group}
     return sorted(everything, key=lambda entry: (*ranks[entry.name], entry.created, entry.name), reverse=True)
+
+
+def page_of(entries: Sequence[BackupEntry], limit: int | None, before: str | None) -> list[BackupEntry]:
+    """Return the first `limit` of the entries that come after the one named `before`. Raises InvalidInput."""
+    first = 0
+    if before is not None:
+        first = 1 + next((number for number, entry in enumerate(entries) if entry.name == before), -1)
+        if not first:
+            raise InvalidInput(
+                f"there is no backup {before[:200]!r} to list the backups before",
+                hint="it may have been removed meanwhile: begin again without `before`",
+                fields={"before": ["No backup has this name."]},
+            )
+    return list(entries[first:] if limit is None else entries[first : first + limit])
 
 
 def _by_generation(entries: Iterable[BackupEntry]) -> list[list[BackupEntry]]:

@@ -224,6 +224,16 @@ class SharedRuns:
         days = {day: count for day, count in self._document.added.items() if day > self._today - GROWTH_DAYS}
         return sum(days.values()) // (self._today - min(days) + 1) if days else None
 
+    def has_data_of_a_day(self, oldest: int | None) -> bool:
+        """Return whether `growth_per_day` rests on 24 hours at least: less says nothing about a day.
+
+        oldest: when the oldest archive was made that is there, in microseconds. What was added on a day may have been
+        added at its end.
+        """
+        ends = [(day + 1) * _DAY - 1 for day in self._document.added if day > self._today - GROWTH_DAYS]
+        since = min(ends + ([] if oldest is None else [oldest]), default=None)
+        return bool(ends) and since is not None and self._now() - since >= _DAY
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Enter for a change. If the disk fails, what archives share is not known any more; that costs no archive."""

@@ -306,6 +306,7 @@ class Journal:
             f"events {lost[0].first} to {lost[0].last} of generation {lost[0].generation}",
             hint="GET /api/backup/timeline shows what can be restored; make it readable for the service, put a good "
             "copy of the segment beside it, or remove it to do without its events",
+            about=f"{lost[0].generation}/{lost[0].path.name}",
         )
 
     def _record_failure(self, part: str, error: Exception) -> None:

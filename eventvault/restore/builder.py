@@ -39,10 +39,14 @@ from eventvault.settings import Settings
 
 
 class ArchiveSource(msgspec.Struct, frozen=True):
-    """An archive of any origin. verified: its checksum, if the content of those bytes was read before."""
+    """An archive of any origin. verified: its checksum, if the content of those bytes was read before.
+
+    sequence: of its last event, if that is known.
+    """
 
     path: Path
     verified: str | None = None
+    sequence: int | None = None
 
 
 class LostDatabase(msgspec.Struct, frozen=True):

@@ -20,8 +20,10 @@ from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.errors import DatabaseLocked, RestoreRunning
 from eventvault.files import remove_durably
+from eventvault.restore import estimate
 from eventvault.restore.builder import ArchiveSource, Builder, BuildPlan
 from eventvault.restore.moments.build import MomentBuilder
+from eventvault.restore.moments.replan import PlannedMoment
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap import undo
 from eventvault.restore.swap.carry_over import Head
@@ -44,11 +46,22 @@ class UndoRequest(msgspec.Struct, frozen=True):
 Wanted = ArchiveSource | Moment | UndoRequest
 
 
+class RestoreForecast(msgspec.Struct, frozen=True):
+    """What a restore that runs leads to, as far as its plan tells.
+
+    sequence: of the last event. instant: as it was asked for, in microseconds. seconds: how long the restore takes.
+    """
+
+    sequence: int | None = None
+    instant: int | None = None
+    seconds: float | None = None
+
+
 class Restorer:
     """Restores into the database of `bus`, one restore at a time.
 
-    running: what is being restored, and since when in microseconds. counts: restores since the start, by outcome.
-    on_begin: called with what is restored, once `running` says so.
+    running: what is being restored, and since when in microseconds. forecast: None until that is planned. counts:
+    restores since the start, by outcome. on_begin: called with what is restored, once `running` says so.
     """
 
     def __init__(
@@ -58,6 +71,7 @@ class Restorer:
         self.swapper = Swapper(settings, bus)
         self.finisher = Finisher(settings, previous)
         self.running: tuple[str, int] | None = None
+        self.forecast: RestoreForecast | None = None
         self.counts = {"restored": 0, "failed": 0}
         self.on_begin: Callable[[str], None] = lambda _: None
         self._settings = settings
@@ -77,9 +91,11 @@ class Restorer:
         if answer is not None:
             return answer
         with self._exclusively(_label(wanted)):
+            self.forecast = None
             source, head = self._locate(wanted)
             began = time.monotonic()
             plan = self._plan(source)
+            self.forecast = self._foretell(plan)
             intent = self.builder.build(plan, head, operation, began=began)
             if staged:
                 return self._stage(intent)
@@ -115,6 +131,22 @@ class Restorer:
     def _plan(self, source: ArchiveSource | Moment | PreviousDatabase) -> BuildPlan:
         """What to build from: only a moment has a choice."""
         return self._moments.plan(source) if isinstance(source, Moment) else source
+
+    def _foretell(self, plan: BuildPlan) -> RestoreForecast:
+        match plan:
+            case ArchiveSource():
+                size = plan.path.stat().st_size if plan.path.is_file() else 0
+                return RestoreForecast(sequence=plan.sequence, seconds=self._predict(size))
+            case PlannedMoment():
+                seconds = self._predict(self._moments.bytes_to_read(plan.plan))
+                return RestoreForecast(plan.plan.target.sequence, plan.instant, seconds)
+            case PreviousDatabase():
+                return RestoreForecast(sequence=plan.events)
+            case _:
+                return RestoreForecast()
+
+    def _predict(self, size: int) -> float:
+        return estimate.predict(estimate.read_durations(self._settings.storage_dir), size)
 
     def _stage(self, intent: Intent) -> Restored:
         """Leave the swap to the next start of the service."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from eventvault import data_folders, record_size
+from eventvault.backups.archive_totals import TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.heads import ArchiveHeads
@@ -44,6 +45,7 @@ from eventvault.problems import OpenProblems
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
+from eventvault.restore.moments.timeline import Timeline
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
 from eventvault.restore.start.forget import forget_generations
@@ -51,7 +53,7 @@ from eventvault.restore.start.head_check import HeadCheck
 from eventvault.restore.start.recorded import RecordedHistory
 from eventvault.restore.start.recover import Recoverer
 from eventvault.restore.start.startup import Startup
-from eventvault.restore.swap.previous import PreviousDatabases
+from eventvault.restore.swap.previous import PreviousDatabases, list_previous
 from eventvault.restore.table_repair import TableRepair
 from eventvault.settings import Settings
 from eventvault.store.composed import ComposedStore
@@ -119,6 +121,7 @@ class StoreService(ComposedStore):
             generations=self.bus.generations,
             check_folder=lambda: check_folder(settings),
         )
+        self.totals = TotalsKeeper(self.catalogue)
         heads = ArchiveHeads(settings.backup_dir, self.catalogue)
         self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
         history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)
@@ -130,6 +133,7 @@ class StoreService(ComposedStore):
         self.bus.on_writes_stopped, self.bus.repair = self.table_repair.start, self.table_repair.repair_closed
         self.bus.before_swap = self.journal.flush_quickly
         self.locator = MomentLocator(self.bus, self.catalogue, self.journal.folder)
+        self._timeline = Timeline(self.locator, self.totals, lambda: list_previous(settings.storage_dir), health_shared)
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
         self.preview = RestorePreview(settings, self.bus, self.catalogue, self.locator, self.moments)
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
@@ -182,10 +186,18 @@ class StoreService(ComposedStore):
         )
         self.after_changes(health.invalidate)
         self.after_changes(self.notifications.notifier.look_soon)
+        self.after_changes(self._timeline.invalidate)
 
     def _backups_owner(self) -> BackupsOwner:
         return BackupsOwner(
-            self.settings, self.lifecycle, self.catalogue, self.backups, self.remover, self.verifier, self.chores
+            self.settings,
+            self.lifecycle,
+            self.catalogue,
+            self.totals,
+            self.backups,
+            self.remover,
+            self.verifier,
+            self.chores,
         )
 
     def _restores_owner(self) -> RestoresOwner:
@@ -195,7 +207,7 @@ class StoreService(ComposedStore):
             self.bus,
             self.catalogue,
             self.restorer,
-            self.locator,
+            self._timeline,
             self.preview,
         )
 
@@ -205,6 +217,7 @@ class StoreService(ComposedStore):
             state=lambda: self.state,
             bus=self.bus,
             catalogue=self.catalogue,
+            totals=self.totals,
             backups=self.backups,
             schedule=self.schedule,
             verifier=self.verifier,

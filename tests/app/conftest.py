@@ -26,7 +26,7 @@ def store(settings: Settings) -> MemoryStore:
 
 @pytest.fixture
 def app(settings: Settings, store: MemoryStore) -> Flask:
-    return create_app(settings, store)
+    return create_app(settings, store, shared_seconds=0.0)  # tests change the store behind it
 
 
 @pytest.fixture

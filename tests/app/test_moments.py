@@ -94,3 +94,16 @@ def test_the_timeline_lists_what_can_be_restored(web: FlaskClient, three: list[s
     assert timeline["success"] is True
     assert timeline["window"]["newest"]["sequence"] == 3
     assert {"generations", "archives", "segments", "gaps"} <= timeline.keys()
+
+
+def test_the_timeline_for_a_page_has_marks(web: FlaskClient, three: list[str], backup: str) -> None:
+    timeline = web.get("/api/backup/timeline?buckets=400").json
+
+    assert [(mark["count"], mark["newest"]) for mark in timeline["marks"]] == [(1, backup)]
+    assert "archives" not in timeline
+
+
+@pytest.mark.parametrize("query", ["buckets=0", "buckets=-1", "buckets=1000000000", "buckets=many", "limit=3"])
+def test_a_timeline_that_cannot_be_is_refused(web: FlaskClient, query: str) -> None:
+    answer = web.get(f"/api/backup/timeline?{query}")
+    assert (answer.status_code, list(answer.json["fields"])) == (422, [query.partition("=")[0]])

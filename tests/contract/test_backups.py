@@ -15,6 +15,22 @@ from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, unique
 
 
+def test_the_list_is_read_in_pages(empty_store: Store) -> None:
+    made = [empty_store.create_backup(f"n{number}").backup.name for number in range(4)][::-1]
+
+    def page(limit: int | None, before: str | None = None) -> list[str]:
+        return [entry.name for entry in empty_store.list_backups(limit=limit, before=before)]
+
+    assert (page(None), page(3), page(2, made[1]), page(None, made[2])) == (made, made[:3], made[2:], made[3:])
+    assert page(5, made[-1]) == []
+    with pytest.raises(InvalidInput) as unknown:
+        page(2, "backup_2000-01-01_000000.tar.gz")
+    assert list(unknown.value.details["fields"]) == ["before"]
+    assert empty_store.backup_entry(made[1]) == empty_store.list_backups()[1]
+    with pytest.raises(BackupNotFound):
+        empty_store.backup_entry("backup_2000-01-01_000000.tar.gz")
+
+
 def test_a_backup_is_listed_and_can_be_read(store: Store) -> None:
     last = store.append(drafts(unique("a"), unique("b"))).last_sequence
 

@@ -145,6 +145,10 @@ def test_a_plan_says_what_is_left_behind_and_changes_nothing(empty_store: Store)
 
     assert (plan["sequence"], plan["eventsLeftBehind"]) == (1, 2)
     assert (plan["firstLeftBehind"]["id"], plan["lastLeftBehind"]["id"]) == ("b", "c")
+    assert (plan["lastKept"]["id"], plan["lastKept"]["sequence"]) == ("a", 1)
+    assert {"type", "recordedtime"} <= plan["lastKept"].keys()
+    assert plan["undo"] == {"kept": True, "drops": []}
+    assert empty_store.plan_restore(Moment(sequence=0))["lastKept"] is None
     assert {"archive", "segments", "bytesToRead", "diskNeeded", "predictedSeconds"} <= plan.keys()
     assert ids(empty_store) == ["a", "b", "c"]
     name = empty_store.create_backup().backup.name
@@ -193,3 +197,20 @@ def test_the_timeline_has_all_generations(empty_store: Store) -> None:
     assert timeline["window"]["newest"]["sequence"] == 1
     assert {each["id"]: each["lastSequence"] for each in timeline["generations"]} == {left: 2, present: 1}
     assert {"archives", "segments", "gaps"} <= timeline.keys()
+    (previous,) = empty_store.list_undo()
+    assert {each["id"]: each["kept"] for each in timeline["generations"]} == {left: previous.name, present: None}
+
+
+def test_a_thinned_timeline_counts_the_archives(empty_store: Store) -> None:
+    empty_store.append(drafts("a", "b"))
+    names = [empty_store.create_backup(label).backup.name for label in ("one", "two", "three")]
+    empty_store.pin_backup(names[0], pinned=True)
+
+    timeline = empty_store.timeline(buckets=1)
+
+    (mark,) = timeline["marks"]
+    assert (mark["count"], mark["newest"], mark["pinned"], mark["damaged"]) == (3, names[-1], 1, 0)
+    assert {"archives", "segments"} & timeline.keys() == set()
+    empty_store.append(drafts("c"))
+    later = empty_store.timeline(buckets=1)
+    assert (later["window"]["newest"]["sequence"], later["generations"][-1]["lastSequence"]) == (3, 3)

@@ -36,7 +36,10 @@ def pid_of(client: StoreClient) -> int | None:
 
 def has_stuck(client: StoreClient, about: str) -> bool:
     with suppress(EventVaultError):
-        return any((each["code"], each["about"]) == ("stuck", about) for each in client.status()["problems"])
+        return any(
+            (each["code"], each["about"]) == ("stuck", {"kind": "part", "name": about})
+            for each in client.status()["problems"]
+        )
     return False
 
 

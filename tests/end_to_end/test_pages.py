@@ -16,6 +16,7 @@ PAGES = [
     "docs/journal.md",
     "docs/monitoring.md",
     "docs/past.md",
+    "docs/polling.md",
     "docs/retention.md",
     "docs/schedules.md",
     "docs/streams.md",

@@ -29,7 +29,7 @@ def reported(settings_environment: dict[str, str]) -> None:
 
 
 def about(running: Service) -> list[str]:
-    return [problem["about"] for problem in running.get("/api/health").json()["problems"]]
+    return [problem["about"]["name"] for problem in running.get("/api/health").json()["problems"]]
 
 
 @pytest.mark.usefixtures("reported")
@@ -69,6 +69,6 @@ def test_the_command_line_lists_and_accepts(service: Callable[..., Service], fla
     for arguments, status in ((("kafka_messages_gone", "--about", "a"), 3), (("never",), 3)):
         assert flask("problems", "accept", *arguments, "--yes").returncode == status
     left = json.loads(flask("problems", "list", "--json").stdout)
-    assert [problem["about"] for problem in left["problems"]] == ["b"]
+    assert [problem["about"]["name"] for problem in left["problems"]] == ["b"]
     assert flask("problems", "accept", "kafka_messages_gone", "--yes").returncode == 0
     assert flask("problems", "list").stdout == "No problems.\n"

@@ -134,7 +134,8 @@ def assert_window_is_true(watched: Watched, good: BackupEntry) -> None:
     """Both ends of the window that is shown can be restored, and so can the one good archive."""
     service = watched.service
     timeline = service.timeline()
-    assert [archive["name"] for archive in timeline["archives"]] == [good.name]
+    assert [archive["name"] for archive in timeline["archives"] if not archive["problem"]] == [good.name]
+    assert {archive["name"] for archive in timeline["archives"] if archive["problem"]} == set(watched.damaged())
     assert timeline["gaps"] == []
     window, last = timeline["window"], service.status()["store"]["lastSequence"]
     assert window == service.status()["window"]

@@ -41,4 +41,4 @@ def test_an_error_and_a_problem_about_any_file_can_be_sent() -> None:
     assert sent.details == {"names": [r"b\xe4"]}
 
     problem = Problem("code", "b\udce4\n", "b\udce4", "b\udce4", details={"names": ["b\udce4"]})
-    assert orjson.loads(orjson.dumps(problem.describe()))["about"] == r"b\xe4"
+    assert orjson.loads(orjson.dumps(problem.describe()))["about"]["name"] == r"b\xe4"

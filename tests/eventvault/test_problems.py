@@ -9,7 +9,7 @@ import pytest
 
 from eventvault import data_folders, small_files
 from eventvault.errors import InvalidInput, NothingToAccept
-from eventvault.problems import CONSEQUENCES, OpenProblems, Problem
+from eventvault.problems import CONSEQUENCES, OpenProblems, Problem, ProblemTimes
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "problems.md"
 
@@ -127,6 +127,33 @@ def test_a_damaged_record_is_quarantined(tmp_path: Path) -> None:
     assert len(small_files.quarantined(record)) == 1
     problems.report(rolled_back("a"))
     assert len(OpenProblems(tmp_path).all()) == 1
+
+
+def test_a_problem_has_the_time_since_when_it_is_named_without_a_break() -> None:
+    instants = iter([100, 200, 300, 400])
+    times = ProblemTimes(lambda: next(instants))
+    lag, dated = (
+        Problem("journal_failed", "it is behind", "wait"),
+        Problem("rolled_back", "it was", "see", "a", since=5),
+    )
+
+    assert [problem.since for problem in times.dated([lag, dated])] == [100, 5]
+    assert [problem.since for problem in times.dated([lag])] == [100]
+    assert times.dated([]) == []
+    assert [problem.since for problem in times.dated([lag])] == [400]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("backup_damaged", "backup"), ("seal_changed", "backup"), ("kafka_topic_recreated", "partition"),
+        ("journal_damaged", "segment"), ("restore_refused", "restore"), ("rolled_back", "generation"),
+        ("stuck", "part"), ("file_damaged", "file"),
+    ],
+)  # fmt: skip
+def test_what_a_problem_is_about_has_a_kind_and_a_name(code: str, kind: str) -> None:
+    assert Problem(code, "it was", "see", "a").describe()["about"] == {"kind": kind, "name": "a"}
+    assert Problem(code, "it was", "see").describe()["about"] is None
 
 
 def test_the_page_explains_every_code_that_can_be_accepted() -> None:

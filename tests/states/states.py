@@ -145,7 +145,7 @@ def started(client: StoreClient, *states: str) -> dict[str, Any]:
 def wait_for_problem(client: StoreClient, code: str, about: str | None = None) -> None:
     def is_named() -> bool:
         problems = client.status()["problems"]
-        return any(each["code"] == code and about in (None, each["about"]) for each in problems)
+        return any(each["code"] == code and about in (None, (each["about"] or {}).get("name")) for each in problems)
 
     processes.wait_until(is_named, f"health does not say {code}")
 

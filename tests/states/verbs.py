@@ -118,6 +118,7 @@ READS: dict[str, Verb] = {
     "GET /api/backup/diff": get("/api/backup/diff?from=2&to=4"),
     f"{RESTORE} (dryRun)": post("/api/backup/restore", {"sequence": 3, "dryRun": True}),
     f"{RESTORE} (into export)": post("/api/backup/restore", {"sequence": 3, "into": "export"}),
+    "GET /api/settings": get("/api/settings"),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
 }

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventvault import clock
 from eventvault.archive import reader
@@ -41,6 +41,13 @@ from eventvault.restore.values import Moment
 log = logging.getLogger("BackupManager")
 
 
+class Head(NamedTuple):
+    """The end of the open database, and what can be restored of it."""
+
+    generation: str
+    window: dict[str, Any]
+
+
 class MomentLocator:
     """Safe to use from many threads. Methods may raise OSError, and BackupsUnavailable if BACKUP_DIR is missing."""
 
@@ -49,11 +56,15 @@ class MomentLocator:
         self._catalogue = catalogue
         self._journal = journal
 
-    def sources(self, *, doubtful: bool = False) -> Sources:
-        """All that there is to restore from now. doubtful: including archives with a known problem."""
+    def sources(self, *, doubtful: bool = False, entries: Sequence[BackupEntry] | None = None) -> Sources:
+        """All that there is to restore from now. doubtful: including archives with a known problem.
+
+        entries: the archives, if they were just listed.
+        """
         live_identity, live = self._identity_and_live()
         segments, damaged = self._journal.segments()
-        entries = [entry for entry in self._catalogue.entries() if entry.generation and (doubtful or not entry.problem)]
+        listed = self._catalogue.entries() if entries is None else entries
+        entries = [entry for entry in listed if entry.generation and (doubtful or not entry.problem)]
         generations = self._own_generations(segments, entries, live_identity)
         own = generations.keys()
         others = [segment.header.generation for segment in segments]
@@ -193,6 +204,14 @@ class MomentLocator:
                 return segment.last_time if sequence == segment.last else segment.first_time
         return None
 
+    def head(self) -> Head | None:
+        """The present generation with its window; None if no database is open."""
+        try:
+            with self._bus.using() as registry:
+                return Head(registry.identity.generation, window_of(registry))
+        except EventVaultError:
+            return None
+
     def window(self, sources: Sources, generation: str) -> dict[str, Any]:
         """{oldest, newest}, each {time, sequence}: every moment between them can be restored."""
         reach = plans.reachable(sources, generation)
@@ -282,6 +301,20 @@ class MomentLocator:
         if recorded < last or recorded >= reach or any(entry[0] == recorded + 1 for entry in ranges):
             return Target(generation=generation, sequence=min(recorded, reach))
         return Target(generation=generation, instant=instant)
+
+
+def window_of(registry: EventRegistry) -> dict[str, Any]:
+    """The window of the present generation: every moment of it is a prefix of the open database.
+
+    What was replayed or imported is older than its generation.
+    """
+    identity = registry.identity
+    born = identity.origin_time(identity.generation)
+    oldest, newest = min(born, registry.first_recorded or born), registry.last_recorded or born
+    return {
+        "oldest": {"time": clock.format_microseconds(min(oldest, newest)), "sequence": 0},
+        "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
+    }
 
 
 def check_unchanged(live: Live, registry: EventRegistry | None) -> None:

@@ -120,7 +120,7 @@ def has_gap_after(sources: Sources, generation: str, reach: int) -> bool:
     bounds = dict(line)
     journaled = [last for _, last, _ in coverage.in_lineage(sources.segments, line)]
     lost = [min(last, bounds[owner]) for owner, first, last in sources.lost if first <= bounds.get(owner, 0)]
-    return any(min(last, _end(sources, generation)) > reach for last in (*journaled, *lost))
+    return any(min(last, last_of(sources, generation)) > reach for last in (*journaled, *lost))
 
 
 def had_more_than(generations: Generations, generation: str, reach: int) -> bool:
@@ -154,10 +154,10 @@ def reachable(sources: Sources, generation: str) -> int:
     best = max(bases, default=0)
     while (further := coverage.reach(sources.segments, line, best, line[0][1])) > best:
         best = further
-    return min(best, _end(sources, generation))
+    return min(best, last_of(sources, generation))
 
 
-def _end(sources: Sources, generation: str) -> int:
+def last_of(sources: Sources, generation: str) -> int:
     """The last sequence of the open database for its own generation; no bound for another one.
 
     Later events were posted after `sources` was made, or by another installation that uses a copy.

@@ -18,6 +18,7 @@ from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Plan, Sources, Target
 from eventvault.restore.swap import undo
+from eventvault.restore.swap.previous import list_previous
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 
@@ -66,6 +67,7 @@ class RestorePreview:
             "diskFree": free_bytes(self._settings.storage_dir),
             "predictedSeconds": estimate.predict(estimate.read_durations(self._settings.storage_dir), size),
             **self._replaced_events(common),
+            "undo": self._undo(),
         }
 
     def _plan_archive(self, entry: BackupEntry, sources: Sources) -> tuple[Plan, int]:
@@ -83,12 +85,19 @@ class RestorePreview:
         shared = last_common(sources.generations, target.generation, sources.live.generation)
         return min(shared, sources.live.sequence if target.sequence is None else target.sequence)
 
+    def _undo(self) -> dict[str, Any]:
+        """Whether the present database stays for an undo, and which previous ones the next backup removes then."""
+        keep, previous = self._settings.keep_undo, list_previous(self._settings.storage_dir)
+        staying = [database for database in previous if not database.undone][: max(0, keep - 1)]
+        return {"kept": keep > 0, "drops": [database.name for database in previous if database not in staying]}
+
     def _replaced_events(self, common: int) -> dict[str, Any]:
         if self._bus.registry is None:
-            return {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None}
+            return {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None, "lastKept": None}
         with self._bus.using() as registry:
-            replaced = undo.replaced_events(registry, common)
+            replaced, last_common_event = undo.replaced_events(registry, common), undo.event_at(registry, common)
         return {
+            "lastKept": last_common_event,
             "eventsLeftBehind": replaced.count,
             "firstLeftBehind": replaced.first,
             "lastLeftBehind": replaced.last,

@@ -1,61 +1,196 @@
-"""What can be restored, as a timeline: the window, generations with their forks, archives, segments and gaps."""
+"""What can be restored, as a timeline: the window, generations with their forks, archives, segments and gaps.
+
+All of it but the head of the present generation is found anew at most twice a second, and with much to look at for at
+most a twentieth of the time, whoever asks and how often.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from eventvault import clock
+from eventvault.backups.archive_totals import LIST_SECONDS, PAUSE_PER_SECOND, TotalsKeeper
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import Generation, lineage
+from eventvault.errors import RestoreRunning, TooBusy
 from eventvault.journal import coverage
 from eventvault.journal.segment import Segment
-from eventvault.restore.moments import plan as plans
+from eventvault.restore.moments.family import Family
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.plan import Sources
+from eventvault.restore.moments.marks import thinned
+from eventvault.restore.swap.previous import PreviousDatabase
+from eventvault.shared_answer import SharedAnswer
+
+_ATTEMPTS = 3
+"""How often the database may be swapped while all is found."""
 
 
-def timeline(locator: MomentLocator) -> dict[str, Any]:
-    """See `eventvault.store.ports.restores.Restores`. Each generation's moments reach from 0 to `lastSequence`."""
-    sources = locator.sources()
-    present = locator.present(sources)
-    line = dict(lineage(sources.generations, present)) if present else {}
-    generations = sorted(sources.generations.values(), key=lambda generation: generation.at)
-    return {
-        "window": locator.window(sources, present) if present else None,
-        "generation": present,
-        "generations": [_generation(locator, sources, generation, present, line) for generation in generations],
-        "archives": [_archive(entry) for entry in sources.archives],
-        "segments": [_segment(segment) for segment in sources.segments],
-        "gaps": [gap for generation in generations for gap in _gaps(sources, generation.id)],
-    }
+class Timeline:
+    """See `eventvault.store.ports.restores.Restores.timeline`. Safe to use from many threads.
+
+    previous: returns the databases that restores replaced. shared: seconds that what was found counts; 0: it is found
+    anew each time.
+    """
+
+    def __init__(
+        self,
+        locator: MomentLocator,
+        totals: TotalsKeeper,
+        previous: Callable[[], Sequence[PreviousDatabase]],
+        shared: float,
+    ) -> None:
+        self._locator = locator
+        self._totals = totals
+        self._previous = previous
+        self._shared = shared
+        self._found = SharedAnswer("timeline", self._find)
+
+    def invalidate(self) -> None:
+        """Something was changed on request: whoever asked for it sees it next."""
+        self._found.invalidate()
+
+    def describe(self, buckets: int | None) -> dict[str, Any]:
+        """Return the whole timeline, or with `buckets` one that is thinned to so many marks at most. Raises TooBusy."""
+        found = self._current()
+        head = self._locator.head()
+        if head is not None and head.generation != found.present:  # a restore swapped the database meanwhile
+            self._found.invalidate()
+            found = self._current()
+        described = found.described if buckets is None else found.thinned(buckets)
+        return described if head is None or head.generation != found.present else _with_head(described, head.window)
+
+    def _current(self) -> _Found:
+        max_age = max(self._shared, PAUSE_PER_SECOND * self._found.seconds) if self._shared else 0.0
+        found = self._found.get(max_age=max_age, patience=LIST_SECONDS)
+        if found is None:
+            raise TooBusy(
+                f"the archives and segments were not read within {LIST_SECONDS:.0f} s", hint="try again later"
+            )
+        return found
+
+    def _find(self) -> _Found:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _Found(self._locator, self._totals.entries(), self._previous())
+            except RestoreRunning:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
 
-def _generation(
-    locator: MomentLocator, sources: Sources, generation: Generation, present: str | None, line: dict[str, int]
-) -> dict[str, Any]:
-    window = locator.window(sources, generation.id)
-    return {
-        "id": generation.id,
-        "parent": generation.parent,
-        "forkSequence": generation.fork_sequence,
-        "reason": generation.reason,
-        "at": clock.format_microseconds(generation.at),
-        "present": generation.id == present,
-        "inLineage": generation.id in line,
-        "lastSequence": window["newest"]["sequence"],
-        "window": window,
-    }
+class _Found:
+    """What there is, and what is made from it once somebody asks for it."""
+
+    def __init__(
+        self, locator: MomentLocator, entries: Sequence[BackupEntry], previous: Sequence[PreviousDatabase]
+    ) -> None:
+        self._locator = locator
+        self._sources = locator.sources(entries=entries)
+        self.present = locator.present(self._sources)
+        self._family = Family(self._sources, self.present)
+        self._archives = [entry for entry in entries if entry.generation or entry.problem]
+        self._undoable = {each.generation: each for each in reversed(previous) if each.generation and not each.undone}
+        self._generations = sorted(self._sources.generations.values(), key=lambda generation: generation.at)
+        self._thinned: dict[int, dict[str, Any]] = {}
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return {
+            **self._common(self._generations),
+            "archives": [describe_archive(entry) for entry in self._archives],
+            "segments": [_segment(segment) for segment in self._sources.segments],
+            "gaps": [gap for generation in self._generations for gap in self._gaps(generation.id)],
+        }
+
+    def thinned(self, buckets: int) -> dict[str, Any]:
+        if buckets not in self._thinned:
+            branches = [each for each in self._generations if self._is_branch(each)]
+            gaps = [gap for generation in self._generations for gap in self._gaps(generation.id)]
+            self._thinned = {buckets: thinned(self._common(branches), gaps, self._archives, buckets)}
+        return self._thinned[buckets]
+
+    def _common(self, generations: Sequence[Generation]) -> dict[str, Any]:
+        line = dict(lineage(self._sources.generations, self.present)) if self.present else {}
+        return {
+            "window": self._window(self.present) if self.present else None,
+            "generation": self.present,
+            "generations": [self._generation(generation, line) for generation in generations],
+        }
+
+    def _is_branch(self, generation: Generation) -> bool:
+        """Whether there is something in it that the present lineage does not have, or it is the present one."""
+        extent = self._family.extents[generation.id]
+        return generation.id == self.present or extent.reach > extent.shared or generation.id in self._undoable
+
+    def _generation(self, generation: Generation, line: dict[str, int]) -> dict[str, Any]:
+        extent, undoable = self._family.extents[generation.id], self._undoable.get(generation.id)
+        window = self._window(generation.id)
+        return {
+            "id": generation.id,
+            "parent": generation.parent,
+            "forkSequence": generation.fork_sequence,
+            "forkTime": self._time_of(generation.id, generation.fork_sequence) if generation.parent else None,
+            "reason": generation.reason,
+            "at": clock.format_microseconds(generation.at),
+            "present": generation.id == self.present,
+            "inLineage": generation.id in line,
+            "lastSequence": extent.reach,
+            "lastShared": min(extent.reach, extent.shared),
+            "kept": undoable.name if undoable is not None else None,
+            "keptSequence": undoable.events if undoable is not None else None,
+            "window": window,
+        }
+
+    def _window(self, generation: str) -> dict[str, Any]:
+        reach = self._family.extents[generation].reach
+        return {end: {"time": self._time_of(generation, sequence), "sequence": sequence}
+                for end, sequence in (("oldest", 0), ("newest", reach))}  # fmt: skip
+
+    def _time_of(self, generation: str, sequence: int) -> str | None:
+        """Return when an event was recorded, from the open database or the ends of the segments that hold it."""
+        near = self._family.segments_with(generation, max(0, sequence - 1), max(1, sequence))
+        instant = self._locator.time_of(msgspec.structs.replace(self._sources, segments=near), generation, sequence)
+        return None if instant is None else clock.format_microseconds(instant)
+
+    def _gaps(self, generation: str) -> list[dict[str, Any]]:
+        """The events that nothing holds any more; later events of that generation cannot be restored."""
+        reach = self._family.extents[generation].reach
+        journaled = (segment.last for segment in self._family.segments_of(generation))
+        lost = (last for owner, _, last in self._sources.lost if owner == generation)
+        end = max((*journaled, *lost), default=0)
+        if end <= reach:
+            return []
+        line = lineage(self._sources.generations, generation)
+        holes = coverage.missing(self._family.segments_with(generation, reach), line, reach, end)
+        return [
+            {
+                "generation": generation,
+                "first": first,
+                "last": last,
+                "fromTime": self._time_of(generation, first - 1),
+                "toTime": self._time_of(generation, last + 1),
+            }
+            for first, last in holes
+        ]
 
 
-def _archive(entry: BackupEntry) -> dict[str, Any]:
+def describe_archive(entry: BackupEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
+        "label": entry.label,
         "generation": entry.generation,
         "sequence": entry.sequence,
         "created": clock.format_milliseconds(entry.created),
         "size": entry.size,
+        "origin": entry.origin,
+        "pinned": entry.pinned,
         "proven": entry.origin_proven,
         "verified": None if entry.verified is None else clock.format_milliseconds(entry.verified),
+        "problem": entry.problem,
     }
 
 
@@ -71,14 +206,12 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _gaps(sources: Sources, generation: str) -> list[dict[str, Any]]:
-    """The events that nothing holds any more; later events of that generation cannot be restored."""
-    reach = plans.reachable(sources, generation)
-    bound = dict(lineage(sources.generations, generation))[generation]
-    journaled = coverage.in_lineage(sources.segments, [(generation, bound)])
-    lost = [min(last, bound) for owner, first, last in sources.lost if owner == generation and first <= bound]
-    end = max((*(last for _, last, _ in journaled), *lost), default=0)
-    if end <= reach:
-        return []
-    holes = coverage.missing(sources.segments, lineage(sources.generations, generation), reach, end)
-    return [{"generation": generation, "first": first, "last": last} for first, last in holes]
+def _with_head(timeline: dict[str, Any], window: dict[str, Any]) -> dict[str, Any]:
+    """Return the timeline with what was posted since it was found."""
+    last = window["newest"]["sequence"]
+    head = {"lastSequence": last, "lastShared": last, "window": window}
+    generations = [
+        {**each, **{name: head[name] for name in head.keys() & each.keys()}} if each["present"] else each
+        for each in timeline["generations"]
+    ]
+    return {**timeline, "window": window, "generations": generations}

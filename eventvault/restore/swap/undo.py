@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import plyvel
@@ -105,10 +106,14 @@ def replaced_events(registry: EventRegistry, after: int) -> ReplacedEvents:
     last = registry.last_sequence
     if last <= after:
         return ReplacedEvents(0)
-    first_event = last_event = None
-    with contextlib.suppress(plyvel.Error, DatabaseDamaged):  # it is only shown
-        first_event, last_event = summary_of(registry.at(after + 1)), summary_of(registry.at(last))
-    return ReplacedEvents(last - after, first_event, last_event)
+    return ReplacedEvents(last - after, event_at(registry, after + 1), event_at(registry, last))
+
+
+def event_at(registry: EventRegistry, sequence: int) -> dict[str, Any] | None:
+    """That event without its data; None for 0, and if it cannot be read: it is only shown."""
+    with contextlib.suppress(plyvel.Error, DatabaseDamaged):
+        return summary_of(registry.at(sequence)) if sequence else None
+    return None
 
 
 def _undoable(storage_dir: Path) -> list[PreviousDatabase]:

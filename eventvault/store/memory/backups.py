@@ -7,6 +7,7 @@ from typing import Any
 
 from eventvault.backups import retention
 from eventvault.backups.entry import BackupEntry, Created, Pin
+from eventvault.backups.order import page_of
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.ports.backups import Backups
 
@@ -26,8 +27,11 @@ class MemoryBackups(Backups):
             state.generations = {name: events for name, events in state.generations.items() if name in readable}
             return Created(entry, (state.now() - began) // 1000)
 
-    def list_backups(self) -> list[BackupEntry]:
-        return self._state.archives.entries()
+    def list_backups(self, *, limit: int | None = None, before: str | None = None) -> list[BackupEntry]:
+        return page_of(self._state.archives.entries(), limit, before)
+
+    def backup_entry(self, name: str) -> BackupEntry:
+        return self._state.archives.entry(name)
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
         entry = self._state.archives.entry(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from eventvault.restore.values import describe_last, describe_staged
 from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.state import MemoryState
@@ -32,7 +34,7 @@ class MemoryHealth(Health):
             "backup": {
                 "available": True,
                 "count": len(entries),
-                "latest": entries[0] if entries else None,
+                "latest": msgspec.to_builtins(entries[0]) if entries else None,
                 "totalSize": sum(entry.size for entry in entries),
             },
             "lastRestore": describe_last(state.last_restore),

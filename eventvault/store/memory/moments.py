@@ -9,6 +9,8 @@ from eventvault import clock
 from eventvault.database.generation import is_id
 from eventvault.errors import MomentUnavailable
 from eventvault.events import event
+from eventvault.restore.moments.marks import thinned
+from eventvault.restore.moments.timeline import describe_archive
 from eventvault.restore.moments.unavailable import unavailable
 from eventvault.restore.values import Moment
 from eventvault.store.memory.state import MemoryState
@@ -54,23 +56,26 @@ def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> di
         "eventsLeftBehind": len(behind),
         "firstLeftBehind": event.summary_of(behind[0]) if behind else None,
         "lastLeftBehind": event.summary_of(behind[-1]) if behind else None,
+        "lastKept": event.summary_of(present[common - 1]) if common else None,
+        "undo": {"kept": True, "drops": []},
     }
 
 
-def timeline(state: MemoryState) -> dict[str, Any]:
-    return {
-        "window": _window(state.events),
-        "generation": state.generation,
-        "generations": [
-            {
-                "id": generation,
-                "forkSequence": state.forks.get(generation, 0),
-                "lastSequence": len(events),
-                "present": generation == state.generation,
-            }
-            for generation, events in state.generations.items()
-        ],
-        "archives": [{"name": entry.name, "sequence": entry.sequence} for entry in state.archives.entries()],
-        "segments": [],
-        "gaps": [],
-    }
+def timeline(state: MemoryState, buckets: int | None) -> dict[str, Any]:
+    undoable = {previous.generation: previous for previous in state.undo_list.entries}
+    generations = [
+        {
+            "id": generation,
+            "forkSequence": state.forks.get(generation, 0),
+            "lastSequence": len(events),
+            "present": generation == state.generation,
+            "kept": undoable[generation].name if generation in undoable else None,
+            "window": _window(events),
+        }
+        for generation, events in state.generations.items()
+    ]
+    common = {"window": _window(state.events), "generation": state.generation, "generations": generations}
+    entries = state.archives.entries()
+    if buckets is not None:
+        return thinned(common, [], entries, buckets)
+    return {**common, "archives": [describe_archive(entry) for entry in entries], "segments": [], "gaps": []}

@@ -68,5 +68,5 @@ class MemoryRestores(Restores):
                 described |= {"checked": "records", "proven": True}
             return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
-    def timeline(self) -> dict[str, Any]:
-        return moments.timeline(self._state)
+    def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
+        return moments.timeline(self._state, buckets)

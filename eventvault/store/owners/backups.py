@@ -8,15 +8,17 @@ from typing import Any
 
 from eventvault import clock
 from eventvault.backups import retention, uploads
+from eventvault.backups.archive_totals import TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_key import renew_key
+from eventvault.backups.order import page_of
 from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
-from eventvault.errors import ArchiveError
+from eventvault.errors import ArchiveError, BackupNotFound
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.operation_ids import Operation
@@ -32,6 +34,7 @@ class BackupsOwner(Backups):
         settings: Settings,
         lifecycle: Lifecycle,
         catalogue: Catalogue,
+        totals: TotalsKeeper,
         maker: BackupMaker,
         remover: ArchiveRemover,
         verifier: Verifier,
@@ -40,6 +43,7 @@ class BackupsOwner(Backups):
         self._settings = settings
         self._lifecycle = lifecycle
         self._catalogue = catalogue
+        self._totals = totals
         self._maker = maker
         self._remover = remover
         self._verifier = verifier
@@ -61,10 +65,17 @@ class BackupsOwner(Backups):
         return None
 
     def _is_there(self, name: str) -> bool:
-        return any(entry.name == name for entry in self._catalogue.entries())
+        try:
+            self._catalogue.entry(name)
+        except BackupNotFound:
+            return False
+        return True
 
-    def list_backups(self) -> list[BackupEntry]:
-        return self._catalogue.entries()
+    def list_backups(self, *, limit: int | None = None, before: str | None = None) -> list[BackupEntry]:
+        return page_of(self._totals.entries(), limit, before)
+
+    def backup_entry(self, name: str) -> BackupEntry:
+        return self._catalogue.entry(name)
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
         return uploads.manifest_of(Path(self._catalogue.entry(name).path))

@@ -25,12 +25,14 @@ from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
 from eventvault.database.bus import EventBus
 from eventvault.database.clock_watch import ClockWatch
+from eventvault.database.growth import DatabaseGrowth
 from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
-from eventvault.problems import OpenProblems, Problem
-from eventvault.restore.restorer import Restorer
+from eventvault.problems import OpenProblems, Problem, ProblemTimes
+from eventvault.restore.moments.locate import window_of
+from eventvault.restore.restorer import RestoreForecast, Restorer
 from eventvault.restore.swap.intent import Intent, read_intent, read_last
 from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
@@ -74,6 +76,7 @@ class HealthOwner(Health):
         state: Callable[[], str],
         bus: EventBus,
         catalogue: Catalogue,
+        totals: TotalsKeeper,
         backups: BackupMaker,
         schedule: AutoBackup,
         verifier: Verifier,
@@ -103,7 +106,9 @@ class HealthOwner(Health):
         self.notifications = notifications
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
-        self.totals = TotalsKeeper(catalogue)
+        self.totals = totals
+        self.problem_times = ProblemTimes()
+        self.database_growth = DatabaseGrowth(bus, settings.database)
         self._catalogue = catalogue
         self._refused_names: list[str] = []
         self._shared = shared
@@ -147,7 +152,7 @@ def _examine(parts: HealthOwner) -> _Examined:
     return _Examined(
         state=state,
         totals=totals,
-        disk=describe_disks(parts.settings, totals.on_disk, totals.growth_per_day),
+        disk=describe_disks(parts.settings, totals, parts.database_growth.per_day()),
         last_restore=describe_last(last.restored if last else None),
         staged=describe_staged(staged.restored if staged else None),
         problems=[
@@ -175,16 +180,16 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
     codes = {problem.code for problem in in_memory}
     starting = [_STARTING] if examined.state == "starting" else []
     problems = [*starting, *in_memory, *(problem for problem in examined.problems if problem.code not in codes), *stuck]
-    waiting = [problem.describe(acceptable=True) for problem in examined.open]
+    dated = parts.problem_times.dated([*problems, *examined.open])
     return {
-        "status": "restoring" if examined.state == "restoring" else "degraded" if problems or waiting else "ok",
-        "problems": [*(problem.describe() for problem in problems), *waiting],
+        "status": "restoring" if examined.state == "restoring" else "degraded" if dated else "ok",
+        "problems": [each.describe(acceptable=number >= len(problems)) for number, each in enumerate(dated)],
         "store": _store(parts, examined.state),
         "backup": _describe_totals(examined.totals),
         "disk": examined.disk,
         "kafka": parts.kafka.snapshot(),
         "journal": parts.journal.status(),
-        "window": _window(parts),
+        "window": None if parts.bus.registry is None else window_of(parts.bus.registry),
         "jobs": {
             "autoBackup": parts.schedule.describe(),
             "scrub": parts.scrub.describe(),
@@ -209,7 +214,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
     return [
         *stuck_problems(),
         *(
-            Problem(error.code, error.message, error.hint)
+            Problem(error.code, error.message, error.hint, error.details.get("about"))
             for error in errors
             if error is not None and not isinstance(error, BackupsChanged)  # whether it still is, is examined
         ),
@@ -248,32 +253,23 @@ def _store(parts: HealthOwner, state: str) -> dict[str, Any]:
     }
 
 
-def _window(parts: HealthOwner) -> dict[str, Any] | None:
-    """The window of the present generation: every moment of it is a prefix of the open database.
-
-    What was replayed or imported is older than its generation.
-    """
-    registry = parts.bus.registry
-    if registry is None:
-        return None
-    identity = registry.identity
-    born = identity.origin_time(identity.generation)
-    oldest, newest = min(born, registry.first_recorded or born), registry.last_recorded or born
-    return {
-        "oldest": {"time": clock.format_microseconds(min(oldest, newest)), "sequence": 0},
-        "newest": {"time": clock.format_microseconds(newest), "sequence": registry.last_sequence},
-    }
-
-
 def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[str, Any]:
     """A restore on request; a restore at the start shows as `status`."""
     source, since = parts.restorer.running or (None, None)
+    forecast = parts.restorer.forecast if source is not None else None
     return {
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
+        "target": None if forecast is None else _target(forecast),
+        "predictedSeconds": None if forecast is None else forecast.seconds,
         "staged": staged,
     }
+
+
+def _target(forecast: RestoreForecast) -> dict[str, Any]:
+    time = None if forecast.instant is None else clock.format_microseconds(forecast.instant)
+    return {"time": time, "sequence": forecast.sequence}
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:

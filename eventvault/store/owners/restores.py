@@ -11,9 +11,8 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
 from eventvault.restore.builder import ArchiveSource
-from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
-from eventvault.restore.moments.timeline import timeline
+from eventvault.restore.moments.timeline import Timeline
 from eventvault.restore.restorer import Restorer, UndoRequest
 from eventvault.restore.swap import undo
 from eventvault.restore.values import Moment, PreviousEntry, Restored
@@ -35,7 +34,7 @@ class RestoresOwner(Restores):
         bus: EventBus,
         catalogue: Catalogue,
         restorer: Restorer,
-        locator: MomentLocator,
+        timeline: Timeline,
         preview: RestorePreview,
     ) -> None:
         self._settings = settings
@@ -43,7 +42,7 @@ class RestoresOwner(Restores):
         self._bus = bus
         self._catalogue = catalogue
         self._restorer = restorer
-        self._locator = locator
+        self._timeline = timeline
         self._preview = preview
 
     def restore(self, name: str, *, staged: bool = False, operation: Operation | None = None) -> Restored:
@@ -51,7 +50,8 @@ class RestoresOwner(Restores):
 
         def work() -> Restored:
             entry = self._catalogue.entry(name)
-            archive = ArchiveSource(Path(entry.path), entry.checksum if entry.content_checked else None)
+            verified = entry.checksum if entry.content_checked else None
+            archive = ArchiveSource(Path(entry.path), verified, entry.sequence)
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
         return self._serving_afterwards(work, operation)
@@ -74,8 +74,8 @@ class RestoresOwner(Restores):
     def plan_restore(self, target: Moment | str) -> dict[str, Any]:
         return self._preview.describe(target)
 
-    def timeline(self) -> dict[str, Any]:
-        return timeline(self._locator)
+    def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
+        return self._timeline.describe(buckets)
 
     def _serving_afterwards(self, work: Callable[[], Restored], operation: Operation) -> Restored:
         self._lifecycle.check_started()

@@ -13,8 +13,15 @@ class Backups(Protocol):
     def create_backup(self, label: str | None = None) -> Created:
         """Back up now; every event acknowledged before the call is inside. Raises NoSpace."""
 
-    def list_backups(self) -> list[BackupEntry]:
-        """All archives, newest first."""
+    def list_backups(self, *, limit: int | None = None, before: str | None = None) -> list[BackupEntry]:
+        """The archives, newest first. limit: at most so many. before: only older ones than this.
+
+        More than 300 are listed for at most a twentieth of the time: one that another program copies in or removes may
+        show some seconds later. Raises InvalidInput if there is no archive `before`.
+        """
+
+    def backup_entry(self, name: str) -> BackupEntry:
+        """One archive. Raises BackupNotFound."""
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
         """The archive's `manifest.json`; an empty dict for a foreign archive. Raises BackupNotFound."""

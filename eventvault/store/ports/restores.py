@@ -38,5 +38,8 @@ class Restores(Protocol):
         of an archive that is recorded as damaged or cut off.
         """
 
-    def timeline(self) -> dict[str, Any]:
-        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`."""
+    def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
+        """What can be restored, ready to be drawn: `window`, `generations`, `archives`, `segments`, `gaps`.
+
+        buckets: at most so many `marks` instead of archives, no segments, and the newest generations and gaps only.
+        """

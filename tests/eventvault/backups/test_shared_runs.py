@@ -152,6 +152,23 @@ def test_growth_is_what_was_added_less_what_was_freed_in_the_last_days(archives:
     assert archives.runs.growth_per_day() is None
 
 
+def test_growth_of_less_than_a_day_says_nothing_about_the_days_that_are_left(archives: Archives) -> None:
+    assert not archives.runs.has_data_of_a_day(None)
+    made = archives.now
+    archives.make("a")
+    assert not archives.runs.has_data_of_a_day(made)
+    archives.now = made + DAY - 1
+    assert not archives.runs.has_data_of_a_day(made)
+    archives.now = made + DAY
+    assert archives.runs.has_data_of_a_day(made)
+    assert not archives.runs.has_data_of_a_day(None), "it may have been added a minute before midnight"
+    archives.now = made + 2 * DAY
+    assert archives.runs.has_data_of_a_day(None)
+    assert archives.runs.has_data_of_a_day(archives.now - 5), "older archives may be gone by rotation"
+    archives.now = made + (GROWTH_DAYS + 1) * DAY
+    assert not archives.runs.has_data_of_a_day(made), "nothing was added lately"
+
+
 def test_a_run_that_is_read_in_one_archive_is_read_for_all(archives: Archives) -> None:
     archives.make("a")
     archives.make("b", clone("a", to=8192), clone("a", at=65536, to=65536, size=20 * KIB))

@@ -193,4 +193,4 @@ def test_a_journal_that_hangs_is_named_and_stops_neither_posts_nor_a_restore_nor
 
 
 def codes_of(service: StoreService) -> set[tuple[str, str | None]]:
-    return {(problem["code"], problem["about"]) for problem in service.status()["problems"]}
+    return {(problem["code"], (problem["about"] or {}).get("name")) for problem in service.status()["problems"]}

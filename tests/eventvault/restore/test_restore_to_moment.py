@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from eventvault import data_folders
+from eventvault import clock, data_folders
 from eventvault.database import keys
 from eventvault.database.generation import Generation
 from eventvault.database.registry import AppendBatch
 from eventvault.errors import ArchiveError, JournalDamaged, MomentUnavailable, NoSpace, RestoreRunning
+from eventvault.events import event
 from eventvault.journal import segment
 from eventvault.journal.folder import JournalFolder
 from eventvault.kafka import offsets
@@ -371,10 +373,34 @@ def test_the_timeline_names_all_that_can_be_had(service: StoreService) -> None:
     assert timeline["gaps"] == []
     gone = next(each for each in service.journal.folder.segments()[0] if each.first == 5)
     gone.path.unlink()
-    assert service.timeline()["gaps"] == [{"generation": first, "first": 6, "last": 6}]
+    (gap,) = service.timeline()["gaps"]
+    assert (gap["generation"], gap["first"], gap["last"]) == (first, 6, 6)
+    ends = {each["first"]: each["firstTime"] for each in timeline["segments"] if each["generation"] == first}
+    fork = clock.format_microseconds(event.recorded_of(service.get("b-0")))
+    assert (gap["fromTime"], gap["toTime"], timeline["generations"][1]["forkTime"]) == (fork, ends[7], fork)
     with pytest.raises(MomentUnavailable):
         service.restore_moment(Moment(sequence=8, generation=first))
     assert service.timeline()["generations"][0]["lastSequence"] == 5
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("2", True), ("1", True), ("0", False)])
+def test_a_plan_says_which_previous_databases_the_next_backup_removes(
+    settings_with: Callable[..., Settings], keep: str, kept: bool
+) -> None:
+    with running_service(settings_with({"KEEP_UNDO": keep})) as service:
+        put(service, 3, "a")
+        for sequence in (2, 1):
+            service.restore_moment(Moment(sequence=sequence))
+        before = {entry.name for entry in service.list_undo()}
+        planned = service.plan_restore(Moment(sequence=0))["undo"]
+        service.restore_moment(Moment(sequence=0))
+        service.past._started_at = time.monotonic() - 3600  # readers of before had their time
+        service.create_backup()
+        after = {entry.name for entry in service.list_undo()}
+
+        assert planned["kept"] is kept
+        assert set(planned["drops"]) == before - after
+        assert len(after) == int(keep)
 
 
 def test_predictions_follow_this_machines_own_restores(tmp_path: Path) -> None:

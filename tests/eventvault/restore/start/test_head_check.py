@@ -269,7 +269,7 @@ def assert_rolled_back(settings: Settings, lost: str, events: list[bytes], kept:
     with running_service(settings) as service:
         assert ids(service) == [*kept, "anew-0"]
         (problem,) = service.status()["problems"]
-        assert (problem["code"], problem["about"]) == ("rolled_back", fork.id)
+        assert (problem["code"], problem["about"]) == ("rolled_back", {"kind": "generation", "name": fork.id})
         assert f'{{"generation": "{lost}", "sequence": {len(events)}}}' in problem["hint"]
         service.restore_moment(Moment(sequence=len(events), generation=lost))
         assert (live(service), problem_codes(service)) == (events, [])
@@ -414,7 +414,7 @@ def test_events_of_a_damaged_end_of_the_log_that_nothing_has_are_named_until_tha
         assert service.append(drafts(2, "not journaled")).last_sequence == 5
     with running_service(settings) as service:
         (problem,) = service.status()["problems"]
-        assert (problem["code"], problem["about"]) == ("rolled_back", fork.id)
+        assert (problem["code"], problem["about"]) == ("rolled_back", {"kind": "generation", "name": fork.id})
         assert "log is damaged" in problem["message"]
         service.accept_problem("rolled_back", fork.id)
         assert problem_codes(service) == []

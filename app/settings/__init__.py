@@ -1,0 +1,1 @@
+"""`/api/settings`: the settings in force. Read-only: they come from the environment."""
