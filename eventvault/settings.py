@@ -330,7 +330,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             problems=problems,
         )  # fmt: skip
     lists = {name: values[name] or () for name in ("allowed_hosts", "notify_urls")}
-    return Settings(**{**values, **lists}, from_environment=frozenset(given))
+    return Settings(**{**values, **lists}, from_environment=frozenset(set_there))
 
 
 def describe(settings: Settings) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from eventvault.errors import StoreUnavailable
+from eventvault.problems import Problem
 from eventvault.store.memory.store import MemoryStore
 
 
@@ -47,7 +48,8 @@ def test_the_metrics_of_the_store_are_shown(
         "storage": {"free": 500, "total": 900},
     }
     status["jobs"] = {"autoBackup": {"intervalMs": None, "cron": "0 3 * * *", "nextRun": "2026-01-31T03:00:00.000Z"}}
-    status["problems"] = [{"code": "backup_late", "about": "BACKUP_CRON"}, {"code": "stuck", "about": "journal"}]
+    late = Problem("backup_late", "it was due", "see why", "BACKUP_CRON")
+    status["problems"] = [each.describe() for each in (late, Problem("stuck", "it stands", "wait", "journal"))]
     monkeypatch.setattr(store, "status", lambda: status)
 
     assert value(web, "eventvault_append_groups_total") == 7
