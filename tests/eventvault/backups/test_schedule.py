@@ -348,7 +348,7 @@ def test_one_that_is_due_for_half_its_interval_and_not_made_is_late_until_it_is(
     interval.seconds = HOUR / 1000 / 2 + 60
     problem = late(scheduled)
     assert problem is not None
-    assert (problem["about"], problem["acceptable"]) == ("AUTO_BACKUP_INTERVAL", False)
+    assert (problem["about"], problem["acceptable"]) == ({"kind": "schedule", "name": "AUTO_BACKUP_INTERVAL"}, False)
     assert problem["since"]
     assert scheduled.service.status()["status"] == "degraded"
     goes_on.set()
