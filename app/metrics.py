@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.health.status import Status, current_status
+from app.store_status import Status, current_status
 from eventvault import clock
 from eventvault.errors import EventVaultError
 

@@ -7,8 +7,9 @@ from flask_smorest import Blueprint
 
 from app.errors import core_error_response
 from app.health.schemas import HealthSchema, StateSchema
-from app.health.status import current_status
+from app.health.status import health_body
 from app.replies import body_reply, reply
+from app.store_status import current_status
 from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
 
 blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="The state of the service.")
@@ -23,7 +24,7 @@ def health() -> Response:
 
     With `If-None-Match` it answers 304 if nothing is different.
     """
-    return body_reply(current_status().health)
+    return body_reply(current_status().once(health_body))
 
 
 @blueprint.route("/live", methods=["GET"])

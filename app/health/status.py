@@ -1,8 +1,7 @@
-"""The store's status, asked for once for all who want it within half a second, and what `/api/health` says of it."""
+"""What `/api/health` says of the store's status."""
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ import orjson
 from app.backup.schemas import backup_json, megabytes, timestamp
 from app.edge import current_edge
 from app.replies import Body
-from app.shared_answers import Question
+from app.store_status import Status
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import EventVaultError, StoreRestoring
 from eventvault.problems import Problem, ProblemTimes
@@ -19,45 +18,13 @@ from eventvault.problems import Problem, ProblemTimes
 _PARTS = ("store", "kafka", "journal", "jobs", "window", "disk", "lastRestore")
 
 
-class Status:
-    """What the store said, or the error in its place. away: since when it does not answer."""
-
-    def __init__(self, status: dict[str, Any], error: EventVaultError | None, away: ProblemTimes) -> None:
-        self._status = status
-        self._error = error
-        self._away = away
-
-    def get(self) -> dict[str, Any]:
-        """Return `Store.status()`, or raise what it raised."""
-        if self._error is not None:
-            raise self._error.with_traceback(None)
-        return self._status
-
-    @cached_property
-    def health(self) -> Body:
-        """The answer of `/api/health`."""
-        status = self._status if self._error is None else _without_store(self._error, self._away)
-        return Body(orjson.dumps(_describe(status)))
-
-    def encode(self) -> bytes | None:
-        return None if self._error is not None else orjson.dumps(self._status)
-
-
-def current_status() -> Status:
-    edge = current_edge()
-
-    def ask() -> Status:
-        try:
-            status = edge.store.status()
-        except EventVaultError as error:
-            return Status({}, error, edge.away)
-        edge.away.dated([])
-        return Status(status, None, edge.away)
-
-    def decode(encoded: bytes) -> Status:
-        return Status(orjson.loads(encoded), None, edge.away)
-
-    return edge.answers.get(Question("status", ask, Status.encode, decode))
+def health_body(status: Status) -> Body:
+    """Return the answer of `/api/health`."""
+    try:
+        described = _describe(status.get())
+    except EventVaultError as error:
+        described = _describe(_without_store(error, current_edge().away))
+    return Body(orjson.dumps(described))
 
 
 def _without_store(error: EventVaultError, away: ProblemTimes) -> dict[str, Any]:

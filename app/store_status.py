@@ -1,0 +1,57 @@
+"""The store's status, asked for once for all who want it within half a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import orjson
+
+from app.edge import current_edge
+from app.shared_answers import Question
+from eventvault.errors import EventVaultError
+
+Made = TypeVar("Made")
+
+
+class Status:
+    """What the store said, or the error in its place."""
+
+    def __init__(self, status: dict[str, Any], error: EventVaultError | None = None) -> None:
+        self._status = status
+        self._error = error
+        self._made: Any = None
+
+    def get(self) -> dict[str, Any]:
+        """Return `Store.status()`, or raise what it raised."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        return self._status
+
+    def once(self, make: Callable[[Status], Made]) -> Made:
+        """Return what `make` makes of this status, made by the first who asks for it."""
+        if self._made is None:
+            self._made = make(self)
+        made: Made = self._made
+        return made
+
+    def encode(self) -> bytes | None:
+        return None if self._error is not None else orjson.dumps(self._status)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Status:
+        return cls(orjson.loads(encoded))
+
+
+def current_status() -> Status:
+    edge = current_edge()
+
+    def ask() -> Status:
+        try:
+            status = edge.store.status()
+        except EventVaultError as error:
+            return Status({}, error)
+        edge.away.dated([])
+        return Status(status)
+
+    return edge.answers.get(Question("status", ask, Status.encode, Status.decode))
