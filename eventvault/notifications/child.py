@@ -118,7 +118,8 @@ def _in_parallel(
 
 def main(kind: str, parent: int) -> None:
     end_with_parent(parent)
-    os.nice(NICENESS)
+    if kind != "check":  # a start waits for that
+        os.nice(NICENESS)
     results = Results()
     request = json.load(sys.stdin)
     os.environ.update(request["proxies"])

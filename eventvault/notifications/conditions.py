@@ -34,14 +34,17 @@ class Conditions:
     def all(self) -> tuple[Condition, ...]:
         return tuple(self._known.values())
 
-    def look(self, problems: Problems, disk: Mapping[str, Any], at: int) -> list[Change]:
-        """Compare with what health shows now. at: the time of that, in microseconds."""
+    def look(self, problems: Problems, disk: Mapping[str, Any], at: int, *, is_complete: bool = True) -> list[Change]:
+        """Compare with what health shows now. at: the time of that, in microseconds.
+
+        is_complete: the archives could be listed. If not, a problem that is absent may only be out of sight.
+        """
         shown = [_condition(problem, at) for problem in problems if problem["code"] not in _UNSPOKEN]
         present = {each.key: each for each in [*shown, *self._full_soon(disk, at)] if not self._is_backup_failure(each)}
         began = [self._begin(condition, at) for key, condition in present.items() if key not in self._known]
-        for key in present:
+        for key in present if is_complete else list(self._absent):
             self._absent.pop(key, None)
-        over = [key for key in self._known if key not in present and self._is_over(key)]
+        over = [key for key in self._known if is_complete and key not in present and self._is_over(key)]
         return [*began, *(self._end(key, at) for key in over)]
 
     def backup_failed(self, message: str, hint: str, at: int) -> list[Change]:

@@ -126,7 +126,8 @@ class Notifier:
         status = self._status()
         if status["store"]["state"] in _LOOKED_AT and status["disk"] is not None and not self._stopping.is_set():
             self._health = status["status"]
-            changes += conditions.look(status["problems"], status["disk"], now)
+            is_complete = status["backup"]["available"] and status["backup"]["count"] is not None
+            changes += conditions.look(status["problems"], status["disk"], now, is_complete=is_complete)
             restored = (status["lastRestore"] or {}).get("at", "")
             if restored != outbox.restored:
                 changes += self._restores(status["lastRestore"], now, is_first=outbox.restored is None)

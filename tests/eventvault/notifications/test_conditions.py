@@ -78,6 +78,16 @@ def test_a_restart_tells_no_problem_again_and_calls_none_over_before_it_was_look
     assert watched.look_until_over() == [("ended", "journal_failed")]
 
 
+def test_nothing_is_over_while_the_archives_cannot_be_listed(watched: Watched) -> None:
+    watched.look(problem("backup_damaged", "a"))
+    shown = [problem("backups_unavailable")]
+    for _ in range(3):
+        watched.conditions.look(shown, DISK, 0, is_complete=False)
+        watched.seconds += OVER_SECONDS
+    assert watched.look(problem("backup_damaged", "a")) == []
+    assert watched.look_until_over() == [("ended", "backup_damaged"), ("ended", "backups_unavailable")]
+
+
 def test_that_notifications_fail_is_told_to_nobody(watched: Watched) -> None:
     assert watched.look(problem("notify_failing", "ntfy://…"), problem("store_starting")) == []
     assert watched.look_until_over() == []

@@ -30,6 +30,7 @@ class Case:
             "status": "ok",
             "problems": [],
             "store": {"state": "serving"},
+            "backup": {"available": True, "count": 0},
             "disk": {"backups": {"daysLeft": None}, "storage": {}, "same": True},
             "lastRestore": None,
         }
