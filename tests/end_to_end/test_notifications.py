@@ -123,7 +123,7 @@ def visible(pid: int) -> Iterator[bytes]:
 
 
 def failing(running: Service) -> set[str]:
-    return {problem["about"] for problem in health(running)["problems"] if problem["code"] == "notify_failing"}
+    return {problem["about"]["name"] for problem in health(running)["problems"] if problem["code"] == "notify_failing"}
 
 
 def test_scheduled_backups_ping_their_start_success_and_failure(
