@@ -35,7 +35,7 @@ def test_a_caller_that_does_not_read_its_answer_keeps_nobody_waiting(
     with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         count = 50_000  # its answer is larger than what a socket holds
-        wire.send(connection, wire.request("append", drafts("large", count), b"nonce---"))
+        wire.send(connection, wire.request("append", drafts("large", count), None, b"nonce---"))
         processes.wait_until(lambda: store_client.status()["store"]["events"] == count, "they are not appended")
         assert store_client.append(drafts("another")).results[0].sequence == count + 1
         slowly = wire.read_reply("append", wire.receive(connection))

@@ -239,7 +239,7 @@ def store_stuck(given: Given) -> Iterator[Surface]:
     """The disk of STORAGE_DIR does not answer, and the committer makes no step."""
     with served(given, given.copy(), STUCK) as (surface, client):
         wait_until_journaled(client)
-        hanging = wire.request("append", [draft({"type": "a", "id": "stuck"}, 0)], b"nonce---")
+        hanging = wire.request("append", [draft({"type": "a", "id": "stuck"}, 0)], None, b"nonce---")
         with closing(client.spawner.connect(5.0)) as connection:
             wire.send(connection, hanging)
             wait_for_problem(client, "stuck", "committer")
