@@ -290,6 +290,30 @@ ANSWERS: dict[str, ErrorCode] = {
         "Send the request again.",
         503, TRY_AGAIN, 5,
     ),
+    "operation_not_found": ErrorCode(
+        "There is no operation of this id, or it is older than 30 days, or 10,000 newer ones followed it.",
+        "there is no operation '4f0c2a9b1d3e5f67'",
+        "`GET /api/operations` lists those that there are.",
+        404, NOT_FOUND,
+    ),
+    "operation_cancelled": ErrorCode(
+        "A client cancelled the operation that this request waited for. What was unfinished was removed.",
+        "the operation 4f0c2a9b1d3e5f67 was cancelled",
+        "Nothing was changed. Start it again if it is wanted.",
+        409, CONFLICT,
+    ),
+    "operation_ended": ErrorCode(
+        "The operation that was to be cancelled has ended.",
+        "the operation 4f0c2a9b1d3e5f67 has ended: succeeded",
+        "`GET /api/operations/<id>` has its result.",
+        409, CONFLICT,
+    ),
+    "operation_decided": ErrorCode(
+        "The operation cannot be cancelled any more: a restore swaps the database, or an archive has its name.",
+        "the operation 4f0c2a9b1d3e5f67 is decided and will be carried out",
+        "Wait for its end: `GET /api/operations/<id>`.",
+        409, CONFLICT,
+    ),
     "too_busy": ErrorCode(
         "The process serves as many long requests as it can, or the machine lacks memory or descriptors.",
         "create backup failed: Too many open files",

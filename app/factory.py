@@ -27,6 +27,7 @@ from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
 from app.kafka.routes import blueprint as kafka
 from app.notify.routes import blueprint as notify
+from app.operations.routes import blueprint as operations
 from app.problems.routes import blueprint as problems
 from app.replies import OrjsonProvider, compress
 from app.request_end import RequestEnd
@@ -144,5 +145,5 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     app.cli.add_command(notify_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, kafka, problems, notify, health, settings_routes):
+    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes):
         api.register_blueprint(blueprint)

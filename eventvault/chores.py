@@ -1,8 +1,8 @@
 """Chores: long work of the store in a child process of lower priority, such as archiving, unpacking or importing.
 
 A child process leaves the store's interpreter free for appends, gives its memory back when it ends, and is cancelled by
-killing it. Arguments, result and errors are JSON on standard input and output. `python -m eventvault.chores NAME` is
-the child; `CHORES` lists its functions.
+killing it. Arguments, result and errors are JSON on standard input and output; lines of progress come before the
+result. `python -m eventvault.chores NAME` is the child; `CHORES` lists its functions.
 
 What a chore reads may be hostile. Its memory is limited by RLIMIT_DATA, which counts what it allocates: not RLIMIT_AS,
 because LevelDB maps up to 1,000 tables into memory. Whatever ends it, the caller gets an error that says what to do.
@@ -32,6 +32,8 @@ import plyvel
 from eventvault import clock, data_folders, environment, errors, progress, record_size
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.files import remove_durably
+from eventvault.operations.lines import LineReader, ProgressLines
+from eventvault.operations.operation import Operation, current, use_for_process
 from eventvault.orphans import end_with_parent
 from eventvault.printable import encodable
 from eventvault.system_errors import number_of
@@ -86,6 +88,8 @@ KEEP_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": 
 """Make the GNU C library reuse buffers of some megabytes: without this a restore took half as long again."""
 STEP_SECONDS = 1.0
 """How often the progress of a chore is observed."""
+PROGRESS_SECONDS = 0.2
+"""How often the lines of progress are read."""
 CHORE_SECONDS = 300.0
 """A chore that makes no step for this long is ended."""
 
@@ -100,28 +104,34 @@ class Chores:
         self._lock = threading.Lock()
         self._cancelled = False
 
-    def run(self, name: str, **arguments: Any) -> dict[str, Any]:
+    def run(self, name: str, *, operation: Operation | None = None, **arguments: Any) -> dict[str, Any]:
         """Run a chore and return its result. Raises the error that the chore raised, or why it ended, or Cancelled.
 
-        If `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
+        operation: gets the progress, and a cancel of it ends this chore; by default what this thread works on. If
+        `scratch` is among its arguments, the chore gets a private folder in there, which is removed however it ends.
         """
+        operation = operation or current()
         if "scratch" not in arguments:
-            return self._run(name, arguments)
+            return self._run(name, arguments, operation)
         with _private_folder(Path(arguments["scratch"])) as folder:
-            return self._run(name, {**arguments, "scratch": str(folder)})
+            return self._run(name, {**arguments, "scratch": str(folder)}, operation)
 
-    def _run(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, name: str, arguments: Mapping[str, Any], operation: Operation) -> dict[str, Any]:
         with self._lock:
             if self._cancelled:
                 raise _cancelled(name)
             child = start_process(name, self._niceness)
             self._running.add(child)
         try:
-            output = _output_of(child, name, orjson.dumps(arguments, default=str))
+            with operation.on_cancel(child.kill):
+                output = _output_of(child, name, orjson.dumps(arguments, default=str), operation)
         finally:
             with self._lock:
                 self._running.discard(child)
-        return self._answer(name, child.returncode, output, subject_of(name, arguments))
+        answer = output.rpartition(b"\n")[2]
+        if not answer and not self._cancelled:
+            operation.check_cancelled()
+        return self._answer(name, child.returncode, answer, subject_of(name, arguments))
 
     def cancel(self) -> None:
         """Kill the running chores and start no more."""
@@ -143,15 +153,23 @@ class Chores:
         return result
 
 
-def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes | None) -> bytes:
+def _output_of(child: subprocess.Popen[bytes], name: str, arguments: bytes | None, operation: Operation) -> bytes:
     """Return what the child writes until its end. Raises DiskFailed if it makes no step for CHORE_SECONDS."""
     progress.step(f"waits for {name}, process {child.pid}")
-    work, newest = work_of(child.pid), time.monotonic()
+    work, newest, lines = work_of(child.pid), time.monotonic(), LineReader(operation)
+    observed = newest
     while True:
         try:
-            return child.communicate(arguments, timeout=STEP_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            before, work, arguments = work, work_of(child.pid), None  # it is sent once
+            output = child.communicate(arguments, timeout=min(PROGRESS_SECONDS, STEP_SECONDS))[0]
+        except subprocess.TimeoutExpired as unfinished:
+            arguments = None  # it is sent once
+            lines.read(unfinished.output or b"")
+        else:
+            lines.read(output)
+            return output
+        if time.monotonic() - observed < STEP_SECONDS:
+            continue
+        before, work, observed = work, work_of(child.pid), time.monotonic()
         if work != before:
             newest = time.monotonic()
             progress.step()
@@ -289,7 +307,16 @@ def main(name: str, parent: int, niceness: int, clock_correction: int, longest_v
     chore = getattr(importlib.import_module(CHORES[name]), name)
     arguments = orjson.loads(sys.stdin.buffer.read())
     _limit_memory()
-    sys.stdout.buffer.write(orjson.dumps(encodable(_answer_of(chore, name, arguments)), default=str))
+    lines = ProgressLines(_write)
+    use_for_process(Operation(report=lines.report))
+    answer = encodable(_answer_of(chore, name, arguments))
+    lines.flush()
+    _write(orjson.dumps(answer, default=str))
+
+
+def _write(output: bytes) -> None:
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
 
 
 def _answer_of(chore: Callable[..., dict[str, Any]], name: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,8 @@ HEADS = ".heads.json"
 JOURNAL = "journal"
 JOURNAL_RECORD = "registry.json"
 UPLOAD_PREFIX = ".upload."
+HANDED_OVER_PREFIX = ".uploaded."
+"""An upload whose client does not wait: no process of the service writes it any more, and the store removes it."""
 
 # Below more than one of them.
 INSTALLATION = ".installation"

@@ -316,6 +316,28 @@ class NotifyNotConfigured(EventVaultError):
     code = "notify_not_configured"
 
 
+class OperationCancelled(Cancelled):
+    """A client cancelled the operation."""
+
+    code = "operation_cancelled"
+
+
+class OperationNotFound(EventVaultError):
+    code = "operation_not_found"
+
+
+class OperationEnded(EventVaultError):
+    """The operation has ended, so it cannot be cancelled."""
+
+    code = "operation_ended"
+
+
+class OperationDecided(EventVaultError):
+    """What the operation does is decided, so it cannot be cancelled any more."""
+
+    code = "operation_decided"
+
+
 class KafkaNotConfigured(EventVaultError):
     """The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set."""
 

@@ -218,9 +218,17 @@ class Turn:
         self._lock = threading.Lock()
 
     @contextmanager
-    def held(self, seconds: float = WAIT_SECONDS) -> Iterator[None]:
-        """Wait for the turn and keep it until the context is left. Raises TooBusy as `wait_for` does."""
-        wait_for(self._acquire, f"the {self.name}", lambda: self.holder, seconds)
+    def held(self, seconds: float = WAIT_SECONDS, *, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Wait for the turn and keep it until the context is left. Raises TooBusy as `wait_for` does.
+
+        check: called while it waits; what it raises ends the wait.
+        """
+
+        def is_over(at_most: float) -> bool:
+            check()
+            return self._acquire(at_most)
+
+        wait_for(is_over, f"the {self.name}", lambda: self.holder, seconds)
         try:
             with self._shown():
                 yield

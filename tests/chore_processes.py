@@ -61,7 +61,7 @@ class ChoreProcess:
                 self.returncode = _read_number(self._status)
                 os.close(self._status)
                 return b"".join(self._read), None
-        raise subprocess.TimeoutExpired("chore", timeout)
+        raise subprocess.TimeoutExpired("chore", timeout, b"".join(self._read))
 
     def kill(self) -> None:
         """Kill it unless it has ended; its number may be another process's by then, a descriptor of it may not."""

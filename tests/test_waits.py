@@ -45,6 +45,7 @@ OPENS = {
 
 LOCKS_AROUND_FILES: dict[str, str] = {
     "eventvault/chores.py": "a child is begun and noted in one step, so that a stop finds every one of them",
+    "eventvault/operations/lines.py": "a line to the parent process, which reads all the time",
     "eventvault/archive/output_files.py": "descriptors are closed, nothing is read or written",
     "eventvault/clock_guard.py": "`_read` reads the clocks",
     "app/store/scheduler.py": "APScheduler's jobs are in memory",

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 from flask import Response
 
+from app.backup.answers import copied_json
 from app.edge import current_edge, current_store, store_for_long_call
 from app.events.reading import EXPORT_PAGE, export_reply
 from app.replies import reply
@@ -84,19 +85,7 @@ def selective_restore_reply(request: Mapping[str, Any]) -> Response:
         return export_reply(query)
     with store_for_long_call() as store:
         copied = store.copy_events_to_present(query)
-    message = f"{copied.appended} events of the past were appended; {copied.already_there} were there already."
-    return reply(
-        {
-            "success": True,
-            "message": message,
-            "into": "present",
-            "matched": copied.matched,
-            "appended": copied.appended,
-            "alreadyThere": copied.already_there,
-            "renamed": copied.renamed,
-            "lastSequence": copied.last_sequence,
-        }
-    )
+    return reply(copied_json(copied))
 
 
 def _query_of(request: Mapping[str, Any]) -> ScanQuery:

@@ -9,6 +9,7 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from app.backup import schemas
+from app.backup.answers import created_json, one_backup_json, restored_json, undone_json
 from app.backup.download import download
 from app.backup.moment_schemas import (
     RestoreAnswerSchema,
@@ -25,24 +26,18 @@ from app.backup.undo_schemas import (
     UndoneSchema,
     UndoSchema,
     previous_database_json,
-    replaced_events_json,
-    undo_json,
 )
 from app.backup.upload import receive_upload
 from app.edge import current_edge, current_store, store_for_long_call
+from app.operations.asynchronous import ASYNC, begins_operation
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, json_body, reply, shared_reply, validated, validated_body
 from app.streaming import NDJSON
-from eventvault.restore.values import Restored
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
 blueprint.before_request(reject_repeated_parameters)
 
-ASYNC = "async"
-"""A query parameter that long calls accept and ignore: they answer when they are done."""
 GZIP = "application/gzip"
-STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
-RESTART_COMMAND = "docker-compose restart app worker"
 
 _create, _pin, _restore, _undo = schemas.CreateSchema(), schemas.PinRequestSchema(), RestoreSchema(), UndoSchema()
 _selective_restore = SelectiveRestoreSchema()
@@ -67,29 +62,12 @@ def _body(schema: type, *, required: bool) -> dict[str, Any]:
 @blueprint.doc(summary="Back up now", requestBody=_body(schemas.CreateSchema, required=False))
 @blueprint.response(200, schemas.CreatedSchema)
 @accepts_parameters(ASYNC, body=True)
+@begins_operation
 def create_backup() -> Response:
     """The backup has every event acknowledged before this request. Writers are not blocked."""
     asked = validated_body(_create)
     with store_for_long_call() as store:
-        created = store.create_backup(asked.get("label"))
-    backup = created.backup
-    return reply(
-        {
-            "success": True,
-            "backupPath": backup.path,
-            "size": backup.size,
-            "name": backup.name,
-            "label": backup.label,
-            "events": backup.events,
-            "sequence": backup.sequence,
-            "digest": backup.digest,
-            "sha256": backup.sha256,
-            "addedBytes": backup.added_bytes,
-            "sharedBytes": backup.shared_bytes,
-            "uniqueBytes": backup.unique_bytes,
-            "durationMs": created.duration,
-        }
-    )
+        return reply(created_json(store.create_backup(asked.get("label"))))
 
 
 @blueprint.route("/list", methods=["GET"])
@@ -130,6 +108,7 @@ def _page_of_backups(limit: int | None, before: str | None) -> dict[str, Any]:
 )
 @blueprint.response(200, {"anyOf": [RestoreAnswerSchema, CopyResultSchema]})
 @accepts_parameters(ASYNC, body=True)
+@begins_operation
 def restore_backup() -> Response:
     """Restores an archive or any moment: send one of `backupName`, `pointInTime` and `sequence`.
 
@@ -148,8 +127,8 @@ def restore_backup() -> Response:
         if asked["dryRun"]:
             return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target)})
         if isinstance(target, str):
-            return reply(_restored(store.restore(target, staged=staged)))
-        return reply(_restored(store.restore_moment(target, staged=staged)))
+            return reply(restored_json(store.restore(target, staged=staged)))
+        return reply(restored_json(store.restore_moment(target, staged=staged)))
 
 
 @blueprint.route("/timeline", methods=["GET"])
@@ -182,6 +161,7 @@ def diff_moments(asked: dict[str, Any]) -> Response:
 @blueprint.doc(summary="Undo the newest restore", requestBody=_body(UndoSchema, required=False))
 @blueprint.response(200, UndoneSchema)
 @accepts_parameters(ASYNC, body=True)
+@begins_operation
 def undo_restore() -> Response:
     """Brings back the previous database of the newest restore, or with `name` that of an earlier one.
 
@@ -189,8 +169,7 @@ def undo_restore() -> Response:
     """
     asked = validated_body(_undo)
     with store_for_long_call() as store:
-        restored = store.undo(asked.get("name"))
-    return reply({**_restored(restored), "leftBehind": replaced_events_json(restored.replaced_events)})
+        return reply(undone_json(store.undo(asked.get("name"))))
 
 
 @blueprint.route("/undo", methods=["GET"])
@@ -199,25 +178,6 @@ def undo_restore() -> Response:
 @accepts_parameters()
 def list_undo() -> Response:
     return reply({"success": True, "undo": [previous_database_json(entry) for entry in current_store().list_undo()]})
-
-
-def _restored(restored: Restored) -> dict[str, Any]:
-    live = f"Restore complete. The {restored.events} restored events are live; no restart is needed."
-    return {
-        "success": True,
-        "message": STAGED_MESSAGE if restored.staged else live,
-        "restartRequired": restored.staged,
-        "restartCommand": RESTART_COMMAND if restored.staged else None,
-        "backupName": restored.source,
-        "events": restored.events,
-        "notJson": restored.not_json,
-        "generation": restored.generation,
-        "checked": restored.checked,
-        "proven": restored.proven,
-        "durationMs": restored.duration,
-        "notes": restored.notes,
-        "undo": undo_json(restored.undo),
-    }
 
 
 @blueprint.route("/export-metadata", methods=["GET"])
@@ -241,9 +201,10 @@ def export_metadata() -> Response:
 @blueprint.doc(summary="Upload an archive", requestBody=_UPLOAD, parameters=[_NAME_QUERY])
 @blueprint.response(201, schemas.OneBackupSchema)
 @accepts_parameters(ASYNC, "name")
+@begins_operation
 def upload_backup() -> Response:
     """Send the archive as the body with `?name=`, or as multipart with a field `file`. 409 if the name exists."""
-    return reply({"success": True, "backup": backup_json(receive_upload(current_edge()))}, 201)
+    return reply(one_backup_json(receive_upload(current_edge())), 201)
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])
@@ -279,6 +240,7 @@ def delete_backup(asked: dict[str, Any], name: str) -> Response:
 @blueprint.doc(summary="Verify a backup completely")
 @blueprint.arguments(schemas.VerifyQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.OneBackupSchema)
+@begins_operation
 def verify_backup(asked: dict[str, Any], name: str) -> Response:
     """Compares a backup that was made and checked here with its digests.
 
@@ -287,8 +249,7 @@ def verify_backup(asked: dict[str, Any], name: str) -> Response:
     422 says what is damaged and where. From then on the backup does not count as good.
     """
     with store_for_long_call() as store:
-        entry = store.verify_backup(name_in_path(name), records=asked["records"])
-        return reply({"success": True, "backup": backup_json(entry)})
+        return reply(one_backup_json(store.verify_backup(name_in_path(name), records=asked["records"])))
 
 
 @blueprint.route("/<backup_name:name>/pin", methods=["PUT"])
@@ -310,5 +271,4 @@ def pin_backup(name: str) -> Response:
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters()
 def unpin_backup(name: str) -> Response:
-    entry = current_store().pin_backup(name_in_path(name), pinned=False)
-    return reply({"success": True, "backup": backup_json(entry)})
+    return reply(one_backup_json(current_store().pin_backup(name_in_path(name), pinned=False)))

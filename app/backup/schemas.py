@@ -264,7 +264,7 @@ class VerifyQuerySchema(Schema):
     )
 
     class Meta:
-        include = {"async": fields.String()}  # noqa: RUF012  # a keyword of Python; accepted and ignored
+        include = {"async": fields.String()}  # noqa: RUF012  # a keyword of Python; see `app.operations.asynchronous`
 
 
 class DeleteQuerySchema(Schema):

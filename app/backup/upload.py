@@ -20,8 +20,9 @@ from app.edge import Edge
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
-from eventvault.errors import BackupExists, BackupNotFound, MalformedInput
+from eventvault.errors import BackupExists, BackupNotFound, EventVaultError, MalformedInput
 from eventvault.files import make_folder
+from eventvault.operations.caller import present_caller
 from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
 from eventvault.system_errors import reporting_no_space
@@ -46,7 +47,7 @@ def receive_upload(edge: Edge) -> BackupEntry:
         with _temporary(edge.settings.backup_dir) as (path, file):
             chunks, name = _from_form(name_in_query, edge.store) if form else (_chunks(), name_in_query)
             _write(file, chunks)
-            return edge.store.adopt_upload(str(path), name or "")
+            return _adopt(edge.store, path, name or "")
     finally:
         release()
 
@@ -70,6 +71,19 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
             yield path, file
     finally:
         path.unlink(missing_ok=True)
+
+
+def _adopt(store: Store, path: Path, name: str) -> BackupEntry:
+    """Have the store check and enter the file. It gets the file for good if the client does not wait."""
+    if not present_caller().asynchronous:
+        return store.adopt_upload(str(path), name)
+    handed_over = path.with_name(path.name.replace(data_folders.UPLOAD_PREFIX, data_folders.HANDED_OVER_PREFIX))
+    path.rename(handed_over)
+    try:
+        return store.adopt_upload(str(handed_over), name)
+    except EventVaultError:
+        handed_over.unlink(missing_ok=True)
+        raise
 
 
 def _write(file: BinaryIO, chunks: Iterator[bytes]) -> None:

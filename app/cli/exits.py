@@ -17,6 +17,7 @@ from app.error_codes import ANSWERS, FAILED
 from app.errors import error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
+from eventvault.operations.caller import SHELL, Caller, calling
 
 
 def run_and_print(
@@ -32,7 +33,8 @@ def run_and_print(
 def reporting_errors(*, as_json: bool) -> Iterator[None]:
     """Print the error that ends the context, and exit with its status; what the system says is an error too."""
     try:
-        yield
+        with calling(Caller(SHELL)):
+            yield
     except EventVaultError as error:
         exit_with_error(error, as_json=as_json)
     except SYSTEM_ERRORS as error:

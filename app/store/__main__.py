@@ -127,6 +127,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         scheduler=_scheduler() if mode != "command" else None,
         with_kafka=mode != "command",
         clock_guard=guard,
+        service=service_name,
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
     spawner = os.environ.get(SPAWNER_VARIABLE)

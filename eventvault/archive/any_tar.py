@@ -60,7 +60,7 @@ def unpack_foreign(path: Path, target: Path, *, progress: Progress | None = None
     with open_archive(path, past_cache=True) as archive:
         if archive_origin(archive) == "own":
             raise archive.damaged("it is an archive of EventVault and not a foreign one", 0)
-        counter = ProgressCounter(archive.size, progress)
+        counter = ProgressCounter("unpack", archive.size, progress)
         source = Source(archive, 0, archive.size, truncated=ArchiveIncomplete, counter=counter)
         with new_folder(target):
             entries = TarEntries(source, inflate_members(source), Budget(archive, target))

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from eventvault.operations.operation import current
+
 Progress = Callable[[int, int], None]
 """Called now and then with the bytes done and the bytes in all."""
 
 
 class ProgressCounter:
-    """Adds up the bytes done and reports them to `report`, if there is one."""
+    """Adds up the bytes done, for the operation that this thread works on, and for `report` if there is one.
 
-    def __init__(self, total: int, report: Progress | None = None) -> None:
+    step: the step of the operation that begins.
+    """
+
+    def __init__(self, step: str, total: int, report: Progress | None = None) -> None:
         self._total = total
         self._done = 0
         self._report = report
+        self._operation = current()
+        self._operation.step(step, total)
 
     def advance(self, count: int) -> None:
         self.advance_to(self._done + count)
 
     def advance_to(self, done: int) -> None:
+        self._operation.advance(done - self._done)
         self._done = done
         if self._report is not None:
             self._report(self._done, self._total)

@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from eventvault.archive.layout import MAX_MEMBER_BYTES
 from eventvault.archive.parallel import in_order, read_buffer
+from eventvault.archive.progress import ProgressCounter
 from eventvault.errors import ArchiveDamaged
 
 
@@ -32,12 +33,15 @@ class WrittenRanges:
     _SMALL = 64 * 1024
 
     def __init__(self) -> None:
+        self.total = 0
+        """Bytes of all of them."""
         self._packed = bytearray()
         self._start = self._end = 0
         self._digest = blake3()
 
     def add(self, offset: int, content: bytes, digest: bytes | None = None) -> None:
         """Add what was written at `offset`. digest: the BLAKE3 of `content`, if it is known."""
+        self.total += len(content)
         if len(content) >= self._SMALL and digest is not None:
             self._packed += self._FORM.pack(offset, len(content), digest)
             return
@@ -66,7 +70,9 @@ def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
     """
     with suppress(OSError):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    for offset in in_order(partial(_first_difference, handle, written) for written in ranges):
+    counter = ProgressCounter("read back", ranges.total)
+    for offset, length in in_order(partial(_first_difference, handle, written) for written in ranges):
+        counter.advance(length)
         if offset is not None:
             raise ArchiveDamaged(
                 f"reading back {path} failed at byte {offset}: it is not what was written",
@@ -74,12 +80,14 @@ def read_back(handle: int, path: Path, ranges: WrittenRanges) -> None:
             )
 
 
-def _first_difference(handle: int, written: WrittenRange) -> int | None:
+def _first_difference(handle: int, written: WrittenRange) -> tuple[int | None, int]:
+    """Return the first byte that differs, None if none does, and the length of the range."""
     buffer = read_buffer()[: written.length]
     done = 0
     while done < written.length:
         read = os.preadv(handle, [buffer[done:]], written.offset + done)
         if not read:
-            return written.offset + done
+            return written.offset + done, written.length
         done += read
-    return None if blake3(buffer).digest() == written.digest else written.offset
+    same = blake3(buffer).digest() == written.digest
+    return None if same else written.offset, written.length

@@ -61,7 +61,7 @@ def verify(path: Path, *, progress: Progress | None = None, with_sha256: bool = 
     ArchiveDamaged (saying what and at which byte), ArchiveTooNew, BackupNotFound.
     """
     with open_archive(path, past_cache=True) as archive:
-        return _read_through(archive, OutputFiles(None), ProgressCounter(archive.size, progress), with_sha256)
+        return _read_through(archive, OutputFiles(None), ProgressCounter("read", archive.size, progress), with_sha256)
 
 
 def verify_digests(
@@ -73,7 +73,7 @@ def verify_digests(
     no reading; then there is no SHA-256.
     """
     with open_archive(path, past_cache=True) as archive:
-        counter = ProgressCounter(archive.size, progress)
+        counter = ProgressCounter("read", archive.size, progress)
         if _version(archive) == 1:
             return _read_through(archive, OutputFiles(None), counter, with_sha256)
         whole = WholeHash(archive) if with_sha256 and not skipped else None
@@ -99,7 +99,7 @@ def unpack(
         with new_folder(target, durable=durable):
             folder = target / data_folders.DATABASE
             folder.mkdir()
-            counter = ProgressCounter(archive.size, progress)
+            counter = ProgressCounter("unpack", archive.size, progress)
             return _read_through(archive, OutputFiles(folder, flush=durable), counter, with_sha256)
 
 

@@ -105,7 +105,7 @@ def _write(
 ) -> tuple[WrittenArchive, WrittenRanges]:
     """Write and sync the archive; begin again without an earlier archive whose members cannot be copied."""
     while True:
-        counter = ProgressCounter(sum(sizes.values()), progress)
+        counter = ProgressCounter("write", sum(sizes.values()), progress)
         try:
             reused = _find_members(folder, sizes, digests, reusable)
             return _write_once(handle, folder, about, sizes, reused, seal, compare, counter)

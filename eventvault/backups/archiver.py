@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ import msgspec
 
 from eventvault import clock, data_folders
 from eventvault.archive.manifest import Manifest
+from eventvault.archive.reader import read_manifest
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_key import ensure_key
-from eventvault.backups.request_queue import NoteName
 from eventvault.backups.shared_damage import mark_sharing
 from eventvault.backups.shared_runs import ClonedRun
 from eventvault.chores import Chores
-from eventvault.errors import BackupNotFound, EventVaultError, StoreUnavailable
-from eventvault.files import FileIdentity, matching
+from eventvault.errors import BackupNotFound, EventVaultError, OperationCancelled, StoreUnavailable
+from eventvault.files import FileIdentity, matching, remove_durably
 from eventvault.settings import Settings
 
 CHECK_AT_ONCE_BYTES = 32 * 2**20
@@ -42,14 +42,16 @@ class Archiver:
         self._chores = chores
         self.check_at_once = CHECK_AT_ONCE_BYTES
 
-    def write(self, folder: Path, manifest: Manifest, note_name: Iterable[NoteName]) -> tuple[Path, dict[str, Any]]:
-        """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result."""
+    def write(self, folder: Path, manifest: Manifest, note_name: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+        """Archive the checkpoint in `folder` under the first free name. Returns the path and the chore's result.
+
+        note_name: called with a name before an archive of that name can appear.
+        """
         for name in names.candidates(clock.parse(manifest.created), manifest.label):
             path = self._settings.backup_dir / name
             if path.exists():
                 continue
-            for note in note_name:
-                note(name)
+            note_name(name)
             earlier, reusable = self._reusable_archives()
             result = self._run_chore(folder, path, msgspec.structs.replace(manifest, name=name), earlier)
             if not result.get("exists"):
@@ -70,6 +72,10 @@ class Archiver:
                 check_at_once=self.check_at_once,
                 earlier=earlier,
             )
+        except OperationCancelled:
+            _remove_unfinished(path)
+            _remove_named(path, manifest)
+            raise
         except BaseException:
             _remove_unfinished(path)
             raise
@@ -118,6 +124,16 @@ def _may_be_copied_from(entry: BackupEntry) -> bool:
     """
     is_format_1 = entry.digest is None
     return entry.is_ours and entry.problem is None and (entry.content_checked or is_format_1)
+
+
+def _remove_named(path: Path, manifest: Manifest) -> None:
+    """Remove the archive that a cancelled chore named at its end, but none that came from elsewhere meanwhile."""
+    with suppress(EventVaultError, OSError):
+        there = read_manifest(path)
+        if (there.store_id, there.created, there.last_sequence) == (
+            manifest.store_id, manifest.created, manifest.last_sequence,
+        ):  # fmt: skip
+            remove_durably(path)
 
 
 def _remove_unfinished(path: Path) -> None:

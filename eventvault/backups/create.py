@@ -26,21 +26,27 @@ from eventvault.backups.installation import ensure_installation
 from eventvault.backups.late_check import LateCheck
 from eventvault.backups.outcomes import Outcomes
 from eventvault.backups.removal import ArchiveRemover
-from eventvault.backups.request_queue import BackupRequest, NoteName, RequestQueue
+from eventvault.backups.request_queue import BackupRequest, RequestQueue
 from eventvault.chores import Chores
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError
+from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError, OperationCancelled
 from eventvault.events import event
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
+from eventvault.operations.caller import SCHEDULE
+from eventvault.operations.operation import Operation, current
+from eventvault.operations.registry import OperationRegistry
 from eventvault.progress import WAIT_SECONDS
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
+
+ARCHIVE = "archive"
+"""The note of an operation that names the archive which it makes or removes."""
 
 
 class BackupMaker:
@@ -59,6 +65,7 @@ class BackupMaker:
         chores: Chores,
         remover: ArchiveRemover,
         on_checkpoint: Callable[[], Callable[[], None]] = lambda: lambda: None,
+        operations: OperationRegistry | None = None,
     ) -> None:
         self.counts = {"created": 0, "failed": 0, "skipped": 0, "rotated": 0}
         self.last_made: float | None = None
@@ -73,20 +80,21 @@ class BackupMaker:
         self.archiver = Archiver(settings, catalogue, chores)
         self._remover = remover
         self._on_checkpoint = on_checkpoint
+        self._operations = operations or OperationRegistry(None)
         self._problem = _saved_problem(settings.storage_dir)
         """The id of a generation, and what its newest backup found."""
 
     def create(
-        self, label: str | None = None, note_name: NoteName = lambda _name: None, *, trigger: Trigger = "request"
+        self, label: str | None = None, operation: Operation | None = None, *, trigger: Trigger = "request"
     ) -> Created:
         """Back up now. Raises NoSpace, BackupsUnavailable, or why the database is not open; then no backup is made.
 
-        note_name: called with the archive's name before an archive of that name can appear.
+        operation: notes the archive's name (ARCHIVE) before an archive of that name can appear.
 
         A request that comes during a backup waits for its turn. It shares the backup of a waiting request with the
         same label: the checkpoint comes later, so it holds everything that was acknowledged before the request.
         """
-        return self.requests.run(label, note_name, partial(self._create_and_count, trigger))
+        return self.requests.run(label, operation or Operation(), partial(self._create_and_count, trigger))
 
     def finish_interrupted(self, name: str) -> Created:
         """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""
@@ -121,7 +129,9 @@ class BackupMaker:
                      same or "the registry was created")  # fmt: skip
             return None
         on_begin()
-        return self.create(trigger="schedule")
+        with self._operations.internal("create", "create_backup", SCHEDULE) as operation:
+            operation.result = created = self.create(operation=operation, trigger="schedule")
+        return created
 
     @property
     def problem(self) -> EventVaultError | None:
@@ -141,6 +151,8 @@ class BackupMaker:
     def _create_and_count(self, trigger: Trigger, request: BackupRequest) -> Created:
         try:
             created = self._create(request, trigger)
+        except OperationCancelled:
+            raise
         except BaseException as error:
             self.counts["failed"] += 1
             if isinstance(error, (EventVaultError, *SYSTEM_ERRORS)) and not isinstance(error, Cancelled):
@@ -156,9 +168,12 @@ class BackupMaker:
         self.late_check.wait(WAIT_SECONDS)
         started = time.monotonic()
         with ExitStack() as staged:
+            request.operation.step("checkpoint")
             staging = staged.enter_context(self._staging_folder())
             checkpoint, on_made = self._take_checkpoint(request, staging, clock.now())
-            archive, result = self.archiver.write(checkpoint.folder, checkpoint.context, request.note_name)
+            archive, result = self.archiver.write(
+                checkpoint.folder, checkpoint.context, partial(request.operation.note, ARCHIVE)
+            )
             duration = round((time.monotonic() - started) * 1000)
             entry = self._add_to_catalogue(archive, result, trigger, duration)
             log.info("%s holds %s events, %s bytes, made in %s ms", entry.name, entry.events, entry.size,
@@ -259,6 +274,7 @@ class BackupMaker:
     def _add_to_catalogue(self, path: Path, result: dict[str, Any], trigger: Trigger, duration: int) -> BackupEntry:
         # The caller gets an error, so there must be no backup.
         with removing_on_failure(path):
+            current().decided()
             return self._catalogue.record_created(
                 path.name, digest=result["digest"], verified=result["verified"], trigger=trigger, duration=duration
             )

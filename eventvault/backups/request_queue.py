@@ -5,20 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 
 from eventvault.backups.entry import Created
-from eventvault.progress import Turn, result_of
-
-NoteName = Callable[[str], None]
+from eventvault.operations.operation import Operation, working_on
+from eventvault.progress import Turn, wait_for
 
 
 class BackupRequest:
-    """One backup to make. `result` is for every caller that shares it, `note_name` what each wants to know first."""
+    """One backup to make. `result` is for every caller that shares it.
+
+    operation: of the backup; each caller has one of its own, which follows it.
+    """
 
     def __init__(self, label: str | None) -> None:
         self.label = label
         self.result: Future[Created] = Future()
-        self.note_name: list[NoteName] = []
+        self.callers: list[Operation] = []
+        self.operation = Operation(kind="create", followers=self.callers)
+
+    def cancel_if_unwanted(self) -> None:
+        """End the backup once all who asked for it have cancelled it."""
+        if all(caller.is_cancelled for caller in self.callers):
+            self.operation.cancel()
 
 
 class RequestQueue:
@@ -29,15 +38,18 @@ class RequestQueue:
         self._waiting: list[BackupRequest] = []
         self._running = Turn("running backup")
 
-    def run(self, label: str | None, note_name: NoteName, create: Callable[[BackupRequest], Created]) -> Created:
+    def run(self, label: str | None, caller: Operation, create: Callable[[BackupRequest], Created]) -> Created:
         """Wait for the turn of this request and return what `create` returns, or raise what it raises.
 
         A request with the label of one that waits shares its backup. `create` calls `close` before its checkpoint.
         """
-        request, is_new = self._join(label, note_name)
-        if is_new:
-            self._run(request, create)
-        return result_of(request.result, "the backup that this request shares", lambda: self._running.holder)
+        request, is_new = self._join(label, caller)
+        with caller.on_cancel(request.cancel_if_unwanted):
+            if is_new:
+                self._run(request, create)
+            created = self._result_of(request, caller)
+        caller.check_cancelled()  # the others may have wanted it
+        return created
 
     def close(self, request: BackupRequest) -> None:
         """Let nobody share this backup any more: its checkpoint would not hold what was acknowledged before."""
@@ -45,19 +57,31 @@ class RequestQueue:
             if request in self._waiting:
                 self._waiting.remove(request)
 
-    def _join(self, label: str | None, note_name: NoteName) -> tuple[BackupRequest, bool]:
+    def _join(self, label: str | None, caller: Operation) -> tuple[BackupRequest, bool]:
         with self._lock:
             waiting = next((request for request in self._waiting if request.label == label), None)
             request = waiting or BackupRequest(label)
-            request.note_name.append(note_name)
+            request.callers.append(caller)
+            caller.queue()
             if waiting is None:
                 self._waiting.append(request)
             return request, waiting is None
 
     def _run(self, request: BackupRequest, create: Callable[[BackupRequest], Created]) -> None:
         try:
-            with self._running.held():
+            with self._running.held(check=request.operation.check_cancelled), working_on(request.operation):
                 request.result.set_result(create(request))
         except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
             self.close(request)
             request.result.set_exception(error)
+
+    def _result_of(self, request: BackupRequest, caller: Operation) -> Created:
+        def is_over(seconds: float) -> bool:
+            if not request.result.done():
+                caller.check_cancelled()
+            with suppress(TimeoutError):
+                request.result.exception(seconds)
+            return request.result.done()
+
+        wait_for(is_over, "the backup that this request shares", lambda: self._running.holder)
+        return request.result.result(0)

@@ -22,6 +22,7 @@ from eventvault.files import read_at
 from eventvault.leveldb.examine import file_numbers
 from eventvault.leveldb.manifest import HINT, read_current, read_version
 from eventvault.leveldb.table import check_table
+from eventvault.operations.operation import current
 from eventvault.progress import LONGEST_SECONDS
 from eventvault.regular_files import open_file, open_handle
 
@@ -48,7 +49,7 @@ def checking_tables(folder: Path, names: Collection[str]) -> Iterator[Callable[[
 def check_tables(*, folder: str, names: list[str], niceness: int = 19) -> dict[str, Any]:
     """Check these tables, by default at the lowest priority; a chore. Raises as the function of `checking_tables`."""
     os.nice(niceness)
-    check_now(Path(folder), names)
+    _check_tables(Path(folder), names, lambda: False, current().advance)
     return {}
 
 
@@ -67,6 +68,7 @@ def check_all_tables(folder: Path, processes: int | None = None) -> None:
         sizes = _sizes_by_manifest(folder)
         present = file_numbers([file.name for file in folder.iterdir()], "ldb", "sst")
         tables = {name: sizes[number] for number, name in present.items() if number in sizes}
+        current().step("check", sum(tables.values()))
         _check_together(folder, tables, thread_count() if processes is None else processes)
 
 
@@ -81,14 +83,19 @@ def _check_together(folder: Path, tables: Mapping[str, int], processes: int) -> 
             pool.submit(chores.run, "check_tables", folder=str(folder), names=names, niceness=0) for names in others
         ]
         try:
-            check_now(folder, first)
+            _check_tables(folder, first, lambda: False, current().advance)
             for check in checks:
                 check.result(LONGEST_SECONDS)
         finally:
             chores.cancel()
 
 
-def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool]) -> None:
+def _check_tables(
+    folder: Path,
+    names: Collection[str],
+    ended: Callable[[], bool],
+    advance: Callable[[int], None] = lambda _size: None,
+) -> None:
     tables = file_numbers(names, "ldb", "sst")
     name = "the MANIFEST"
     try:
@@ -97,6 +104,7 @@ def _check_tables(folder: Path, names: Collection[str], ended: Callable[[], bool
             if ended():
                 return
             _check(folder / name, sizes[number])
+            advance(sizes[number])
     except OSError as error:
         raise as_answer(f"checking the tables of the database at {name}", error) from error
 

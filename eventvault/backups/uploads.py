@@ -17,6 +17,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists, EventVaultError
 from eventvault.files import removing_on_failure, take_name
+from eventvault.operations.operation import current
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
@@ -37,6 +38,7 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
     if was_adopted:
         temporary.unlink(missing_ok=True)
         return _enter(catalogue, name, result)
+    current().decided()
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:

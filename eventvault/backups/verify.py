@@ -19,6 +19,7 @@ from eventvault.backups.shared_runs import SharedRun
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, ArchiveIncomplete, ArchiveTooNew, ArchiveUnreadable, BackupNotFound, NoSpace
 from eventvault.files import FileIdentity
+from eventvault.operations.operation import current
 from eventvault.progress import Turn
 from eventvault.settings import Settings
 
@@ -44,7 +45,8 @@ class Verifier:
         Raises BackupNotFound, NoSpace, or the ArchiveError that describes the damage. Then the archive is marked as
         damaged, and the next backup copies nothing from it and reads every table.
         """
-        with self._request.held():
+        current().queue()
+        with self._request.held(check=current().check_cancelled):
             by_records = records or self._catalogue.entry(name).check_to_verify == "records"
             return self._check(name, "records" if by_records else "digests", rate=0)
 
@@ -68,6 +70,7 @@ class Verifier:
         runs = self._catalogue.shared_runs
         skipped = runs.read_since(name, entry.own_verified) if share and entry.own_verified else {}
         result = self._read(entry, read, depth=depth, rate=rate, skipped=skipped)
+        current().decided()
         unchanged = (result["digest"] or result["sha256"]) == entry.checksum
         if depth == "digests" and not unchanged:  # digests alone do not tell whether other bytes are good
             return self._check(name, "records", rate=rate)

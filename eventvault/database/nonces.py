@@ -1,4 +1,4 @@
-"""Nonces name operations, so that one that is sent again is recognised: as an event's nonce, or by `operation_ids`."""
+"""Nonces name operations, so that one that is sent again is recognised: by the database, or by the registry."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from eventvault.events.event import (
     same_content,
     without_filled_time,
 )
+from eventvault.operations.operation import Operation
 from eventvault.past.values import CopyResult
 
 PAGE = 1000
@@ -41,16 +42,18 @@ class Present(Protocol):
     def scan(self, query: ScanQuery) -> Page: ...
 
 
-def copy_events_to_present(query: ScanQuery, store: Present) -> CopyResult:
+def copy_events_to_present(query: ScanQuery, store: Present, operation: Operation) -> CopyResult:
     """Append every event that `query` matches, in order. Every page is durable, so a copy that failed can be repeated.
 
-    Raises RestoreRunning if a restore changed the present meanwhile.
+    Raises RestoreRunning if a restore changed the present meanwhile, and OperationCancelled; what was appended stays.
     """
+    operation.step("copy")
     matched = appended = renamed = 0
     present = store.scan(ScanQuery(limit=1))
     generation, last = present.generation, present.last_sequence
     following: int | None = query.after
     while following is not None:
+        operation.check_cancelled()
         page = store.scan(msgspec.structs.replace(query, after=following, limit=PAGE))
         if store.scan(ScanQuery(limit=1)).generation != generation:
             raise RestoreRunning(
@@ -59,7 +62,16 @@ def copy_events_to_present(query: ScanQuery, store: Present) -> CopyResult:
         new, changed, last = _append([draft_of(value) for value in page.events], store, last)
         matched, appended, renamed = matched + len(page.events), appended + new, renamed + changed
         following = page.next
+        _report(operation, query, page)
     return CopyResult(matched, appended, matched - appended, renamed, last)
+
+
+def _report(operation: Operation, query: ScanQuery, page: Page) -> None:
+    """Estimate how many bytes there are from how far the page has come."""
+    size = sum(map(len, page.events))
+    done = operation.progress().bytes_done + size
+    share = 1.0 if page.next is None or query.upto is None else (page.next - query.after) / (query.upto - query.after)
+    operation.advance(size, bytes_total=round(done / max(share, 1e-9)))
 
 
 def _append(drafts: Sequence[EventDraft], store: Present, last: int) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from eventvault.errors import ArchiveError, DatabaseDamaged
 from eventvault.files import removing_on_failure
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
+from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.drop_folder import DroppedFile
 from eventvault.restore.moments.build import MomentBuilder
@@ -144,6 +145,7 @@ class Builder:
         with removing_on_failure(staging):
             built = self._build(plan, staging, head)
             began = time.monotonic()
+            current().step("open")
             self._chores.run(
                 "check_opening",
                 database=str(staging / data_folders.DATABASE),

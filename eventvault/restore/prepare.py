@@ -24,6 +24,7 @@ from eventvault.database.registry import EventRegistry, write_identity
 from eventvault.errors import ArchiveIncomplete, BackupNotFound
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure, sync_tree
 from eventvault.foreign.detect import is_foreign
+from eventvault.operations.operation import current
 from eventvault.restore.laps import Laps
 from eventvault.restore.records import as_archive_error, check_count, damaged
 from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
@@ -89,10 +90,12 @@ def prepare_undo(
     live = msgspec.convert(replaces, StoreIdentity) if replaces else None
     with removing_on_failure(folder):
         folder.mkdir()
+        current().step("copy")
         with reporting_no_space(f"copying {path}"):
             copy_database(path, folder / data_folders.DATABASE)
         check_readable(folder / data_folders.DATABASE)
         with _database(path, folder / data_folders.DATABASE) as (db, registry):
+            current().step("check")
             _read_blocks(db)
             check_holds(path, registry.last_sequence, min_events)
             answer = {**_begin_generation(db, registry, UNDONE, live), "proven": True}

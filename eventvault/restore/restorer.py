@@ -18,8 +18,9 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
-from eventvault.errors import DatabaseLocked, RestoreRunning
+from eventvault.errors import DatabaseLocked, OperationCancelled, RestoreRunning
 from eventvault.files import remove_durably
+from eventvault.operations.operation import current
 from eventvault.restore import estimate
 from eventvault.restore.builder import ArchiveSource, Builder, BuildPlan
 from eventvault.restore.moments.build import MomentBuilder
@@ -130,6 +131,7 @@ class Restorer:
 
     def _plan(self, source: ArchiveSource | Moment | PreviousDatabase) -> BuildPlan:
         """What to build from: only a moment has a choice."""
+        current().step("plan")
         return self._moments.plan(source) if isinstance(source, Moment) else source
 
     def _foretell(self, plan: BuildPlan) -> RestoreForecast:
@@ -151,6 +153,7 @@ class Restorer:
     def _stage(self, intent: Intent) -> Restored:
         """Leave the swap to the next start of the service."""
         try:
+            current().decided()
             intents.stage(self._settings.storage_dir, intent)
         except BaseException:
             self._remove_built(intent)
@@ -164,6 +167,8 @@ class Restorer:
         try:
             self._bus.before_swap()  # so that little of it remains to be done while everybody waits
             with self.finisher.swapping.held():
+                current().decided()
+                current().step("swap")
                 yield
         except BaseException:
             if not intents.is_decided(self._settings.storage_dir, intent):
@@ -186,6 +191,8 @@ class Restorer:
             self.on_begin(label)
             yield
             self.counts["restored"] += 1
+        except OperationCancelled:
+            raise
         except BaseException:
             self.counts["failed"] += 1
             raise

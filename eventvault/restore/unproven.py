@@ -26,6 +26,7 @@ from eventvault.files import remove_durably
 from eventvault.foreign.source import SourceDatabase, open_source
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
+from eventvault.operations.operation import current
 from eventvault.restore.records import check_count, damaged
 from eventvault.restore.strict_events import StrictEvents
 
@@ -69,6 +70,7 @@ class UnprovenDatabase:
 
         replaced: the offsets of the database that it replaces; the lower one of two counts.
         """
+        current().step("replay")
         target = self._folder.with_name(data_folders.DATABASE)
         with open_source(self._folder, self._name) as source:
             kafka = self._read_offsets(source)

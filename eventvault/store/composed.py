@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from eventvault.operations.registry import OperationRegistry
+from eventvault.store.dispatch import Dispatch
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import EventLog
 
@@ -13,15 +15,18 @@ from eventvault.store.ports.event_log import EventLog
 class ComposedStore:
     """Has every method of the ports; each calls the owner of its port."""
 
-    def __init__(self, *owners: object) -> None:
+    def __init__(self, registry: OperationRegistry, *owners: object) -> None:
         """owners: one object for each port, whose class names that port as a base."""
+        self.operations = registry
         self.calls = {name: _bound(method, owners) for name, method in methods.ALL.items()}
+        self.dispatch = Dispatch(self.calls, registry)
 
     def after_changes(self, changed: Callable[[], None]) -> None:
         """Have `changed` called after each call that changes something, whatever its outcome; but not after appends."""
         for name, call in self.calls.items():
             if methods.ALL[name].marks.changes and methods.ALL[name].port is not EventLog:
                 self.calls[name] = _followed_by(call, changed)
+        self.dispatch = Dispatch(self.calls, self.operations)
 
 
 def _followed_by(call: Callable[..., Any], changed: Callable[[], None]) -> Callable[..., Any]:
@@ -47,6 +52,8 @@ def _bound(method: methods.Method, owners: tuple[object, ...]) -> Callable[..., 
 def _forwarding(method: methods.Method) -> Callable[..., Any]:
     @functools.wraps(method.function)
     def call(self: ComposedStore, *arguments: Any, **named: Any) -> Any:
+        if method.marks.kind and "operation" not in named:  # else the caller has a handle of its own
+            return self.dispatch.answer_here(method.name, method.ordered(arguments, named))
         return self.calls[method.name](*arguments, **named)
 
     return call

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -39,6 +40,8 @@ from eventvault.files import make_folder
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
+from eventvault.operations.caller import SHELL, START
+from eventvault.operations.registry import OperationRegistry
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
 from eventvault.problems import OpenProblems
@@ -58,12 +61,12 @@ from eventvault.restore.table_repair import TableRepair
 from eventvault.settings import Settings
 from eventvault.store.composed import ComposedStore
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.operation_ids import OperationIds
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
 from eventvault.store.owners.kafka_control import KafkaControlOwner, consumers_of
 from eventvault.store.owners.notifications import NotificationsOwner
+from eventvault.store.owners.operations import OperationsOwner
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.restores import RestoresOwner
@@ -81,7 +84,8 @@ class StoreService(ComposedStore):
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
     on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
-    without Kafka too. health_shared: how many seconds one answer of health counts for all who ask.
+    without Kafka too. health_shared: how many seconds one answer of health counts for all who ask. service: the start
+    of the service that it belongs to.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class StoreService(ComposedStore):
         with_kafka: bool = True,
         clock_guard: ClockGuard | None = None,
         health_shared: float = SHARED_SECONDS,
+        service: str = "",
     ) -> None:
         self.settings = settings
         with contextlib.suppress(EventVaultError):  # health and each backup say so
@@ -111,6 +116,7 @@ class StoreService(ComposedStore):
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         record_size.use(settings.max_body_bytes)
         self.chores = Chores()
+        registry = OperationRegistry(settings.storage_dir, service=service)
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
         self.catalogue = Catalogue(
@@ -139,7 +145,7 @@ class StoreService(ComposedStore):
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
         self.remover = ArchiveRemover(settings, self.bus, self.catalogue)
         self.backups = BackupMaker(
-            settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later
+            settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
         )
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
@@ -156,7 +162,7 @@ class StoreService(ComposedStore):
         recoverer = Recoverer(
             settings, self.catalogue, self.restorer, self.journal.folder, self.locator, self.open_problems
         )
-        self._startup = Startup(settings, self.restorer, recoverer)
+        self._startup = Startup(settings, self.restorer, recoverer, registry, START if scheduler else SHELL)
         self._service_starts = service_starts
         self._on_started = on_started
         self._health_shared = health_shared
@@ -168,13 +174,13 @@ class StoreService(ComposedStore):
             on_serving=self._on_serving,
             each_second=self._each_second,
         )
-        self.operation_ids = OperationIds(settings.storage_dir)
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
         kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
         self.open_problems.add_source(kafka_control)
         self.open_problems.add_source(self.clock_watch)
         self.open_problems.add_source(FolderSource(settings, self.journal.refresh))
         super().__init__(
+            registry,
             self.event_log,
             self._backups_owner(),
             self._restores_owner(),
@@ -182,6 +188,7 @@ class StoreService(ComposedStore):
             kafka_control,
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
             NotificationsOwner(self.notifications),
+            OperationsOwner(registry),
             health,
         )
         self.after_changes(health.invalidate)
@@ -234,6 +241,7 @@ class StoreService(ComposedStore):
 
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
+        threading.Thread(target=self.operations.load, name="operations", daemon=True).start()
         if self._service_starts:
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
             mend_modes(self.settings, backups=not foreign)
@@ -261,6 +269,7 @@ class StoreService(ComposedStore):
         self.schedule.stop()
         self.notifications.stop()
         self.chores.cancel()
+        self.operations.stop()
         _stop_within_deadline(partial(self.backups.late_check.wait, STOP_SECONDS))
         self.table_repair.stop()
         _stop_within_deadline(partial(self.bus.stop, STOP_SECONDS))
@@ -315,6 +324,7 @@ class StoreService(ComposedStore):
         self.journal.start()
         self.schedule.start()
         self.scrub.start()
+        threading.Thread(target=self.operations.carry_on, args=(self.dispatch.carry_on,), daemon=True).start()
 
 
 def _stop_within_deadline(stop: Callable[[], None]) -> None:

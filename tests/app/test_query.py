@@ -19,6 +19,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
                 there.replace("<backup_name:name>", "a.tar.gz")
                 .replace("<event_id:event_id>", "a")
                 .replace("<string:code>", "rolled_back")
+                .replace("<string:operation_id>", "f" * 16)
             )
             assert "<" not in there
             found += [(method, there) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]

@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "tests.crash.store_killed_once"]
 
 CATALOGUE = "eventvault.backups.catalogue:Catalogue"
 KEYED_APPENDS = "eventvault.store.owners.keyed_appends:KeyedAppends"
-OPERATION_IDS = "eventvault.store.operation_ids:OperationIds"
+OPERATIONS = "eventvault.operations.registry:OperationRegistry"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def killed_in_between(client: StoreClient, settings: Settings) -> Iterator[None]
     [
         pytest.param(f"before {CATALOGUE}.record_created", id="the archive has its name"),
         pytest.param(f"after {CATALOGUE}.record_created", id="the archive is in the catalogue"),
-        pytest.param(f"after {OPERATION_IDS}.run", id="the answer is recorded"),
+        pytest.param(f"after {OPERATIONS}.run", id="the answer is recorded"),
     ],
 )
 def test_a_backup_is_made_once(client_killed: Callable[[str], StoreClient], settings: Settings, spot: str) -> None:
@@ -95,7 +95,7 @@ def test_events_of_a_request_with_a_key_are_stored_once(
 def test_a_backup_that_had_no_name_yet_is_begun_anew(
     client_killed: Callable[[str], StoreClient], settings: Settings
 ) -> None:
-    client = client_killed("after eventvault.store.operation_ids:Operation.note")
+    client = client_killed("after eventvault.operations.operation:Operation.note")
 
     with killed_in_between(client, settings):
         made = client.create_backup().backup

@@ -15,6 +15,7 @@ PAGES = [
     "docs/idempotency.md",
     "docs/journal.md",
     "docs/monitoring.md",
+    "docs/operations.md",
     "docs/past.md",
     "docs/polling.md",
     "docs/retention.md",

@@ -27,9 +27,11 @@ def shorten_waits() -> None:
     commit.wait_for = partial(progress.wait_for, seconds=SHORT_SECONDS)  # type: ignore[assignment]
     held = progress.Turn.held
 
-    def briefly(turn: progress.Turn, seconds: float = progress.WAIT_SECONDS) -> AbstractContextManager[None]:
+    def briefly(
+        turn: progress.Turn, seconds: float = progress.WAIT_SECONDS, **options: Any
+    ) -> AbstractContextManager[None]:
         of_committer = turn.name == "write of events" and seconds == progress.WAIT_SECONDS
-        return held(turn, SHORT_SECONDS if of_committer else seconds)
+        return held(turn, SHORT_SECONDS if of_committer else seconds, **options)
 
     progress.Turn.held = briefly  # type: ignore[method-assign, assignment]
 

@@ -119,6 +119,8 @@ READS: dict[str, Verb] = {
     f"{RESTORE} (dryRun)": post("/api/backup/restore", {"sequence": 3, "dryRun": True}),
     f"{RESTORE} (into export)": post("/api/backup/restore", {"sequence": 3, "into": "export"}),
     "GET /api/settings": get("/api/settings"),
+    "GET /api/operations": get("/api/operations"),
+    "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
 }
@@ -129,6 +131,7 @@ CHANGES: dict[str, Verb] = {
     "PUT /api/backup/<name>/pin": http("PUT", "/api/backup/{backup}/pin"),
     "DELETE /api/backup/<name>/pin": http("DELETE", "/api/backup/{backup}/pin"),
     "POST /api/backup/upload": _upload,
+    "DELETE /api/operations/<operation_id>": http("DELETE", f"/api/operations/{'f' * 16}"),
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
     "POST /api/notify/test": post("/api/notify/test"),

@@ -6,8 +6,8 @@ For private copies only, without syncs: the caller syncs the result.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from eventvault.events.event import RECORDED_TIME
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment
 from eventvault.kafka import offsets
+from eventvault.operations.operation import current as current_operation
 
 _BATCH = 2000
 
@@ -53,7 +54,7 @@ def cut(db: Any, registry: EventRegistry, upto: int) -> None:
 
 
 def replay(
-    db: Any, registry: EventRegistry, segments: Iterable[tuple[Path, int]], *, archive: str | None = None
+    db: Any, registry: EventRegistry, segments: Sequence[tuple[Path, int]], *, archive: str | None = None
 ) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
@@ -69,13 +70,17 @@ def _replay(
     writer: BulkWriter,
     db: Any,
     registry: EventRegistry,
-    segments: Iterable[tuple[Path, int]],
+    segments: Sequence[tuple[Path, int]],
     base: Mapping[str, str],
 ) -> int:
     last = registry.last_sequence
     recorded = registry.at(last)[RECORDED_TIME] if last else b""
     before: tuple[int, Sequence[bytes]] = (0, ())
-    for path, upto in segments:
+    sizes = [_size(path) for path, _ in segments]
+    progress = current_operation()
+    if segments:
+        progress.step("replay", sum(sizes))
+    for (path, upto), size in zip(segments, sizes, strict=True):
         with _missing_is_damage(path):
             current = segment.read_header(path)
         lines = lines_of(current)
@@ -93,7 +98,14 @@ def _replay(
         if current.last <= upto:
             note_offsets(db, current.header.kafka)
         before, base = (current.first, lines), {}
+        progress.advance(size)
     return last
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):  # its reader says what is wrong
+        return path.stat().st_size
+    return 0
 
 
 def lines_of(source: Segment) -> list[bytes]:

@@ -10,6 +10,7 @@ import logging
 import secrets
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventvault import clock, data_folders
@@ -32,6 +33,9 @@ from eventvault.errors import (
 )
 from eventvault.files import durable_file, make_folder, matching, remove_durably, sync_tree, write_durably
 from eventvault.leveldb.dialect import OtherDialect
+from eventvault.operations.caller import START
+from eventvault.operations.operation import Operation, current
+from eventvault.operations.registry import OperationRegistry
 from eventvault.restore.builder import ArchiveSource, ForeignCopy
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.lost import is_lost
@@ -51,8 +55,19 @@ UPLOAD_SECONDS = 3600.0
 class Startup:
     """Ensures that STORAGE_DIR holds the database to open."""
 
-    def __init__(self, settings: Settings, restorer: Restorer, recoverer: Recoverer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        restorer: Restorer,
+        recoverer: Recoverer,
+        operations: OperationRegistry,
+        started_by: str = START,
+    ) -> None:
         self._settings = settings
+        self._operations = operations
+        self._started_by = started_by
+        self._operation_ids = {name: secrets.token_hex(8) for name in ("import", "recover")}
+        """A start that fails is tried again every second; all its tries are one operation."""
         self._recoverer = recoverer
         self._restorer = restorer
         self._drop_folder = restorer.finisher.drop_folder
@@ -102,8 +117,10 @@ class Startup:
         for position, archive in enumerate(candidates):
             log.info("restoring %s", archive)
             try:
-                head = builder.read_head()
-                intent = builder.build(ArchiveSource(archive), head, secrets.token_hex(8), drop_file=archive)
+                with self._listed("startup") as operation:
+                    head = builder.read_head()
+                    intent = builder.build(ArchiveSource(archive), head, operation.id, drop_file=archive)
+                    operation.result = {"backupName": archive.name, "events": intent.restored.events}
             except (ArchiveIncomplete, ArchiveUnreadable) as error:
                 self._drop_folder.refuse(archive, error)
                 return
@@ -117,6 +134,14 @@ class Startup:
                 return
             self._swap_dropped(archive, candidates[position + 1 :], intent)
             return
+
+    @contextlib.contextmanager
+    def _listed(self, kind: str) -> Iterator[Operation]:
+        """Show the work of this context in the list of operations. It cannot be cancelled: nothing else can start."""
+        operation_id = self._operation_ids.get(kind)
+        with self._operations.internal(kind, kind, self._started_by, operation_id) as operation:
+            operation.decided()
+            yield operation
 
     def _swap_dropped(self, archive: Path, others: list[Path], intent: Intent) -> None:
         try:
@@ -157,7 +182,8 @@ class Startup:
             return
         owner = self._restorer.builder.find_origin(database)
         if owner == "foreign":
-            self._import_foreign()
+            with self._listed("import"):
+                self._import_foreign()
         elif owner == "ours":
             write_durably(database / data_folders.DATABASE_MARK, b"")
 
@@ -180,7 +206,8 @@ class Startup:
                 "archive with POST /api/backup/restore",
             )
         if sources and self._settings.auto_recover == "true":
-            self._recoverer.recover(sources)
+            with self._listed("recover"):
+                self._recoverer.recover(sources)
             return
         if in_place.has_files(database):
             previous = database.with_name(folder_name(None))
@@ -212,6 +239,7 @@ class Startup:
         try:
             take_checkpoint(database, staging, contextlib.nullcontext)
             sync_tree(staging)
+            current().step("archive")
             archive = self._archive_foreign(staging)
             self._restorer.builder.verify(archive)
             intent = self._restorer.builder.build(ForeignCopy(staging), None, secrets.token_hex(8))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from eventvault.database.values import ScanQuery
 from eventvault.errors import EventNotFound
+from eventvault.operations.operation import current
 from eventvault.past.copy_into_present import copy_events_to_present
 from eventvault.past.diff import diff_page
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
@@ -44,7 +45,7 @@ class MemoryPastReader(PastReader):
             return diff_page(query, one, other, 0)
 
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
-        return copy_events_to_present(query, self._event_log)
+        return copy_events_to_present(query, self._event_log, current())
 
 
 class _Events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventvault import clock
+from eventvault.operations.registry import OperationRegistry
 from eventvault.store.composed import ComposedStore
 from eventvault.store.memory.backups import MemoryBackups
 from eventvault.store.memory.event_log import MemoryEventLog
@@ -15,6 +16,7 @@ from eventvault.store.memory.past_reader import MemoryPastReader
 from eventvault.store.memory.problems import MemoryProblems
 from eventvault.store.memory.restores import MemoryRestores
 from eventvault.store.memory.state import MemoryState
+from eventvault.store.owners.operations import OperationsOwner
 
 
 class MemoryStore(ComposedStore):
@@ -26,7 +28,9 @@ class MemoryStore(ComposedStore):
         self.problems = MemoryProblems()
         self.notifications = MemoryNotifications()
         event_log = MemoryEventLog(self.state)
+        registry = OperationRegistry(None, now)
         super().__init__(
+            registry,
             event_log,
             MemoryBackups(self.state),
             MemoryRestores(self.state),
@@ -34,5 +38,6 @@ class MemoryStore(ComposedStore):
             self.kafka_control,
             self.problems,
             self.notifications,
+            OperationsOwner(registry),
             MemoryHealth(self.state, self.problems),
         )

@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eventvault import clock
+from eventvault import clock, data_folders
 from eventvault.backups import retention, uploads
 from eventvault.backups.archive_totals import TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.create import BackupMaker
+from eventvault.backups.create import ARCHIVE, BackupMaker
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_key import renew_key
@@ -19,13 +19,10 @@ from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.operations.operation import Operation
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.backups import Backups
-
-ARCHIVE = "archive"
-"""The note of an operation that names the archive which it makes or removes."""
 
 
 class BackupsOwner(Backups):
@@ -53,7 +50,7 @@ class BackupsOwner(Backups):
         operation = operation or Operation()
         self._lifecycle.check()
         made = self._made_before(operation)
-        return made or self._maker.create(label, lambda name: operation.note(ARCHIVE, name))
+        return made or self._maker.create(label, operation)
 
     def _made_before(self, operation: Operation) -> Created | None:
         """The backup that an earlier attempt made; None if it came to no archive, or to a damaged one."""
@@ -84,7 +81,12 @@ class BackupsOwner(Backups):
         return self._catalogue.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        return uploads.adopt(self._settings, self._catalogue, self._chores, Path(temporary), name)
+        path = Path(temporary)
+        try:
+            return uploads.adopt(self._settings, self._catalogue, self._chores, path, name)
+        finally:
+            if path.name.startswith(data_folders.HANDED_OVER_PREFIX):
+                path.unlink(missing_ok=True)
 
     def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
         return self._verifier.verify(name, records=records)

@@ -11,10 +11,10 @@ from eventvault.database.registry import AppendBatch
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.kafka.monitor import KafkaMonitor
+from eventvault.operations.operation import Operation
 from eventvault.problems import Problem
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.kafka_control import KafkaControl
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from eventvault.database.bus import EventBus
 from eventvault.database.values import ScanQuery
+from eventvault.operations.operation import Operation
 from eventvault.past.copy_into_present import copy_events_to_present
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.past.views import Views
@@ -47,8 +48,8 @@ class PastReaderOwner(PastReader):
         self._lifecycle.check_readable()
         return self._views.diff(query)
 
-    def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
-        result = copy_events_to_present(query, self._event_log)
+    def copy_events_to_present(self, query: ScanQuery, *, operation: Operation | None = None) -> CopyResult:
+        result = copy_events_to_present(query, self._event_log, operation or Operation())
         generation = self._views.generation_of(query.generation) if query.generation is not None else None
         self._on_copied(msgspec.structs.replace(query, generation=generation))
         return result

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from eventvault.errors import NothingToAccept, ProblemNotFound
+from eventvault.operations.operation import Operation
 from eventvault.problems import CONSEQUENCES, OpenProblems, Problem
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.problems import Problems
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
+from eventvault.operations.operation import Operation
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.preview import RestorePreview
 from eventvault.restore.moments.timeline import Timeline
@@ -18,7 +19,6 @@ from eventvault.restore.swap import undo
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.ports.restores import Restores
 
 DECIDED_SECONDS = 10.0

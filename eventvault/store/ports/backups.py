@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from eventvault.backups.entry import BackupEntry, Created
-from eventvault.store.ports.markers import changes
+from eventvault.store.ports.markers import changes, operation
 
 
 class Backups(Protocol):
     @changes
+    @operation("create")
     def create_backup(self, label: str | None = None) -> Created:
         """Back up now; every event acknowledged before the call is inside. Raises NoSpace."""
 
@@ -30,14 +31,16 @@ class Backups(Protocol):
         """The absolute path of the archive, for reading. Raises BackupNotFound."""
 
     @changes
+    @operation("upload", carried_on=False)
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         """Check the archive `temporary` (a synced file in `BACKUP_DIR`) and enter it as `name`.
 
         Raises BackupExists, NoSpace, or an ArchiveError that says what is wrong. Then no archive of this call has that
-        name, and the caller removes `temporary` if it is still there.
+        name, and the caller removes `temporary` if it is still there; the store does, if the file was handed over.
         """
 
     @changes
+    @operation("verify")
     def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
         """Check an archive from end to end: checksums, LevelDB's own, every record, the sequence, the counts.
 

@@ -1,9 +1,9 @@
-"""The marks of a port's methods, for what a signature cannot say: changes, deadline, bound to a connection."""
+"""The marks of a port's methods, for what a signature cannot say: changes, operation, deadline, of one connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -14,25 +14,37 @@ class Marks:
     """The marks of one method, as the decorators below describe them."""
 
     changes: bool = False
+    kind: str = ""
+    carried_on: bool = True
     deadline: float | None = None
     of_connection: bool = False
 
 
 def changes(function: Function) -> Function:
     """The method changes something: each call carries an operation id, and lands once however often it is sent."""
-    return _marked(function, Marks(changes=True))
+    return _marked(function, changes=True)
+
+
+def operation(kind: str, *, carried_on: bool = True) -> Callable[[Function], Function]:
+    """The method, which `changes` something, is long work of this kind: listed, watched, cancelled, begun without wait.
+
+    Its owner may take the `operation` (`eventvault.operations.operation.Operation`) to report progress to. carried_on:
+    whether the next store carries it on if its caller does not wait.
+    """
+    return lambda function: _marked(function, kind=kind, carried_on=carried_on)
 
 
 def deadline(seconds: float) -> Callable[[Function], Function]:
     """A client waits at most this long for the answer, a store that takes over included."""
-    return lambda function: _marked(function, Marks(deadline=seconds))
+    return lambda function: _marked(function, deadline=seconds)
 
 
 def of_connection(function: Function) -> Function:
     """The method belongs to one connection and ends with it: client and server implement it themselves."""
-    return _marked(function, Marks(of_connection=True))
+    return _marked(function, of_connection=True)
 
 
-def _marked(function: Function, marks: Marks) -> Function:
-    function.marks = marks  # type: ignore[attr-defined]
+def _marked(function: Function, **marks: Any) -> Function:
+    before = getattr(function, "marks", Marks())
+    function.marks = replace(before, **marks)  # type: ignore[attr-defined]
     return function

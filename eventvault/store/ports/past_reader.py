@@ -7,7 +7,7 @@ from typing import Protocol
 from eventvault.database.values import ScanQuery
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
 from eventvault.restore.values import Moment
-from eventvault.store.ports.markers import changes
+from eventvault.store.ports.markers import changes, operation
 
 
 class PastReader(Protocol):
@@ -25,6 +25,7 @@ class PastReader(Protocol):
         """A page of the difference of two moments that `resolve_moment` returned. Raises GenerationSuperseded."""
 
     @changes
+    @operation("copy")
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
         """Append the events that `query` (with `upto`) finds in the past; those that are there already stay as is.
 

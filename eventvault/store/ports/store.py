@@ -14,10 +14,13 @@ from eventvault.store.ports.event_log import EventLog
 from eventvault.store.ports.health import Health
 from eventvault.store.ports.kafka_control import KafkaControl
 from eventvault.store.ports.notifications import Notifications
+from eventvault.store.ports.operations import Operations
 from eventvault.store.ports.past_reader import PastReader
 from eventvault.store.ports.problems import Problems
 from eventvault.store.ports.restores import Restores
 
 
-class Store(EventLog, Backups, Restores, PastReader, KafkaControl, Problems, Notifications, Health, Protocol):
+class Store(
+    EventLog, Backups, Restores, PastReader, KafkaControl, Problems, Notifications, Operations, Health, Protocol
+):
     """Safe to use from many threads. Methods may raise StoreUnavailable, StoreRestoring or a DatabaseError."""

@@ -18,6 +18,7 @@ from typing import Any, Self
 from eventvault import errors
 from eventvault.damage import as_answer, is_busy
 from eventvault.database.nonces import Nonces
+from eventvault.operations.caller import present_caller
 from eventvault.progress import LONGEST_SECONDS
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import Lease
@@ -70,6 +71,8 @@ class StoreClient(Store):
         patience = method.marks.deadline
         if method.marks.changes:
             arguments = (*arguments, self._operation_ids.next())
+        if method.marks.kind:
+            arguments = (*arguments, present_caller())
         frame = wire.request(method.name, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         renewed = patience is not None

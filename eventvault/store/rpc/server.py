@@ -19,9 +19,9 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
+from eventvault.operations.caller import OperationBegun
 from eventvault.store.process import sockets
 from eventvault.store.rpc import wire
-from eventvault.store.rpc.dispatch import Dispatch
 from eventvault.store.service import StoreService
 
 log = logging.getLogger("EventBus")
@@ -55,8 +55,9 @@ class StoreServer:
         spawner: int | None = None,
     ) -> None:
         self._event_log = service.event_log
-        self._dispatch = Dispatch(service.calls, service.operation_ids)
+        self._dispatch = service.dispatch
         self._hello = hello
+        self._operations = service.operations
         self._storage_dir = storage_dir
         self._path = storage_dir / data_folders.SOCKET
         self._linger = linger
@@ -140,7 +141,7 @@ class StoreServer:
 
     def _unused(self) -> bool:
         with self._lock:
-            if self._connections or not self._linger:
+            if self._connections or not self._linger or self._works_for_command():
                 self._unused_since = time.monotonic()
                 self._spawner = None
                 return False
@@ -149,6 +150,10 @@ class StoreServer:
                 self._spawner = None
                 self._unused_since = min(self._unused_since, time.monotonic())
             return time.monotonic() - self._unused_since > LINGER_SECONDS
+
+    def _works_for_command(self) -> bool:
+        """Whether an operation runs in a store that a command started: it may have been begun without waiting."""
+        return self._hello.mode == "command" and self._operations.is_busy
 
     def _serve_connection(self, connection: socket.socket) -> None:
         holder = object()
@@ -187,6 +192,8 @@ class StoreServer:
             return
         try:
             answer = wire.reply(self._call(method, arguments, holder))
+        except OperationBegun as begun:
+            answer = wire.reply_begun(begun.operation_id)
         except errors.EventVaultError as error:
             self._drop_if_stopping(error)
             answer = wire.reply_error(error)

@@ -2,7 +2,8 @@
 
 A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
 on each connection. The types come from the annotations of the ports, and both ends read only what fits them. The last
-argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call.
+argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. That
+of an operation is followed by its Caller; one that does not wait gets the reply `[null, operation id]`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from eventvault import errors
+from eventvault.operations.caller import Caller, OperationBegun
 from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
 
@@ -63,13 +65,14 @@ old program does so after a downgrade.
 
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
-_reply = msgspec.msgpack.Decoder(tuple[bool, msgspec.Raw])
+_reply = msgspec.msgpack.Decoder(tuple[bool | None, msgspec.Raw])
 _error = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 def _argument_types(method: Method) -> Any:
     operation_id = (bytes,) if method.marks.changes else ()
-    return GenericAlias(tuple, (*method.argument_types, *operation_id))
+    caller = (Caller,) if method.marks.kind else ()
+    return GenericAlias(tuple, (*method.argument_types, *operation_id, *caller))
 
 
 _TYPES = {name: (_argument_types(method), method.result_type) for name, method in methods.ALL.items()} | _CONNECTION
@@ -91,13 +94,19 @@ def reply(result: Any) -> bytes:
     return _encode((True, result))
 
 
+def reply_begun(operation_id: str) -> bytes:
+    return _encode((None, operation_id))
+
+
 def reply_error(error: errors.EventVaultError) -> bytes:
     return msgspec.msgpack.encode((False, error.to_wire()), enc_hook=str)
 
 
 def read_reply(method: str, frame: bytes) -> Any:
-    """The result. Raises the EventVaultError that the other end raised."""
+    """The result. Raises the EventVaultError that the other end raised, or OperationBegun."""
     good, body = _reply.decode(frame)
+    if good is None:
+        raise OperationBegun(msgspec.msgpack.decode(body, type=str))
     if not good:
         raise errors.from_wire(_error.decode(body))
     return _results[method].decode(body)

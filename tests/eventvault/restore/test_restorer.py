@@ -33,9 +33,9 @@ from eventvault.errors import (
     NoSpace,
     RestoreRunning,
 )
+from eventvault.operations.operation import Operation
 from eventvault.restore import estimate, prepare, space
 from eventvault.settings import Settings
-from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests import processes
 from tests.restoring import (

@@ -18,10 +18,10 @@ import pytest
 
 from eventvault import data_folders
 from eventvault.errors import BackupsUnavailable
+from eventvault.operations.registry import Call, OperationRegistry
 from eventvault.problems import Problem
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
-from eventvault.store.operation_ids import OperationIds
 from eventvault.store.ports import methods
 from eventvault.store.process.ownership import remember_starts, starts_to_serve
 from eventvault.store.service import StoreService
@@ -116,9 +116,8 @@ class Installation:
             service.restore_moment(Moment(sequence=22))
             service.append(drafts(5, "later"))
             service.open_problems.report(Problem("kafka_messages_gone", "messages are gone", "accept", about="x/1"))
-            OperationIds(self.settings.storage_dir).run(
-                methods.ALL["list_backups"], "0123456789abcdef", lambda _operation: service.list_backups()
-            )
+            call = Call("list_backups", methods.ALL["list_backups"].result_type, operation_id="0123456789abcdef")
+            OperationRegistry(self.settings.storage_dir).run(call, lambda _operation: service.list_backups())
             assert service.journal.flush(1.0, survey=True)
             self.expected = ids(service)
         remember_starts(self.settings.storage_dir, [SERVICE])

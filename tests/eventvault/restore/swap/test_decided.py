@@ -14,12 +14,12 @@ import pytest
 from eventvault.database import opening
 from eventvault.database.view import DatabaseView
 from eventvault.errors import EventVaultError, StoreRestoring
+from eventvault.operations.operation import Operation
 from eventvault.restore.swap import in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.values import Moment, Restored
 from eventvault.settings import Settings
 from eventvault.store import lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.owners import restores
 from eventvault.store.service import StoreService
 from tests import processes

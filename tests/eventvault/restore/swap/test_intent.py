@@ -15,13 +15,13 @@ import pytest
 
 from eventvault import data_folders, small_files
 from eventvault.errors import DatabaseDamaged, NoSpace
+from eventvault.operations.operation import Operation
 from eventvault.restore.swap import carry_over, in_place
 from eventvault.restore.swap import intent as intents
 from eventvault.restore.swap.intent import Intent
 from eventvault.restore.values import Restored
 from eventvault.settings import PROJECT, Settings, load
 from eventvault.store import lifecycle
-from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests.restoring import drafts, leftovers, make_archive, make_database, prefixes
 from tests.stores import running_service

@@ -24,10 +24,10 @@ from eventvault.errors import (
     RestoreRunning,
     UndoNotFound,
 )
+from eventvault.operations.operation import Operation
 from eventvault.restore.moments.replay import cut
 from eventvault.restore.values import Moment, ReplacedEvents, Restored
 from eventvault.settings import Settings
-from eventvault.store.operation_ids import Operation
 from eventvault.store.service import StoreService
 from tests.restoring import (
     bytes_of,

@@ -1,0 +1,33 @@
+"""The `result` of an operation: what the request would have been answered if it had waited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from app.backup.answers import copied_json, created_json, one_backup_json, restored_json, undone_json
+from eventvault.store.ports import methods
+
+ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "create_backup": created_json,
+    "verify_backup": one_backup_json,
+    "adopt_upload": one_backup_json,
+    "restore": restored_json,
+    "restore_moment": restored_json,
+    "undo": undone_json,
+    "copy_events_to_present": copied_json,
+}
+"""Method of the store → its result as the API answers it. Of others the members are shown as they are."""
+
+
+def result_json(method: str, result: bytes) -> Any:
+    """Return the result of an operation; None if another version wrote what this one cannot read."""
+    known = methods.ALL.get(method)
+    try:
+        if known is None or method not in ANSWERS:
+            return msgspec.json.decode(result)
+        return ANSWERS[method](msgspec.json.decode(result, type=known.result_type))
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,53 @@
+"""The routes of `/api/operations`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import RAISE
+
+from app.edge import current_store
+from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema, operation_json
+from app.query import accepts_parameters, reject_repeated_parameters
+from app.replies import reply
+from eventvault.operations.entry import OperationQuery
+
+blueprint = Blueprint(
+    "operations", __name__, url_prefix="/api/operations", description="Long work: backups, restores, checks."
+)
+blueprint.before_request(reject_repeated_parameters)
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.doc(summary="List the operations of the last 30 days, newest first")
+@blueprint.arguments(OperationQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, OperationListSchema)
+def list_operations(asked: dict[str, Any]) -> Response:
+    """Whoever began them: a client, the schedule, a start or the command line. Answers during a start too."""
+    query = OperationQuery(states=asked["state"], kinds=asked["kind"], limit=asked["limit"], before=asked.get("before"))
+    operations = current_store().list_operations(query)
+    return reply({"success": True, "operations": [operation_json(operation) for operation in operations]})
+
+
+@blueprint.route("/<string:operation_id>", methods=["GET"])
+@blueprint.doc(summary="Get an operation")
+@blueprint.response(200, OneOperationSchema)
+@accepts_parameters()
+def get_operation(operation_id: str) -> Response:
+    """404 for one that is unknown, or that ended more than 30 days or 10,000 operations ago."""
+    return reply({"success": True, "operation": operation_json(current_store().get_operation(operation_id))})
+
+
+@blueprint.route("/<string:operation_id>", methods=["DELETE"])
+@blueprint.doc(summary="Cancel an operation")
+@blueprint.response(202, OneOperationSchema)
+@accepts_parameters()
+def cancel_operation(operation_id: str) -> Response:
+    """It ends as soon as it can, with nothing half done; `state` becomes `cancelled`. May be repeated.
+
+    409 once it has ended, or once what it does is decided: a restore swaps the database, or an archive has its name.
+    """
+    operation = current_store().cancel_operation(operation_id)
+    return reply({"success": True, "operation": operation_json(operation)}, 202)

@@ -1,0 +1,81 @@
+"""What the list shows of an operation, and what may be asked of the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from eventvault.operations.operation import Operation, Progress
+from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED, Record
+
+PAGE = 100
+MAX_PAGE = 1000
+ENDED_VERSION = -1
+"""The version of an operation that does not run."""
+
+
+class OperationEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation. Times are in microseconds. result: JSON of what `method` returns.
+
+    version: grows with each change while it runs. cancellable: whether a cancel would be taken now.
+    """
+
+    id: str
+    kind: str
+    method: str
+    state: str
+    started_by: str
+    started_at: int
+    ended_at: int | None = None
+    progress: Progress
+    result: bytes | None = None
+    error: dict[str, Any] | None = None
+    version: int = 0
+    cancellable: bool = False
+    cancel_requested: bool = False
+
+
+class OperationQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """before: the id of the last operation of the page before."""
+
+    states: list[str] = []
+    kinds: list[str] = []
+    limit: int = PAGE
+    before: str | None = None
+
+
+def entry_of(operation_id: str, record: Record) -> OperationEntry:
+    """Return the entry of an operation that does not run."""
+    unfinished = record.state in (QUEUED, RUNNING)  # its store was killed, and the next one has not dealt with it yet
+    fraction = 1.0 if record.state == SUCCEEDED else record.fraction
+    return OperationEntry(
+        id=operation_id,
+        kind=record.kind,
+        method=record.method,
+        state=INTERRUPTED if unfinished else record.state,
+        started_by=record.started_by,
+        started_at=record.started_at,
+        ended_at=record.at if unfinished else record.ended_at,
+        progress=Progress(fraction, record.step, record.bytes_done, record.bytes_total),
+        result=bytes(record.answer) if record.state == SUCCEEDED else None,
+        error=record.error,
+        version=ENDED_VERSION,
+        cancel_requested=record.state == CANCELLED,
+    )
+
+
+def running_entry(operation: Operation, record: Record) -> OperationEntry:
+    """Return the entry of an operation that runs; record: as it began."""
+    return OperationEntry(
+        id=operation.id,
+        kind=record.kind,
+        method=record.method,
+        state=QUEUED if operation.is_queued else RUNNING,
+        started_by=record.started_by,
+        started_at=record.started_at,
+        progress=operation.progress(),
+        version=operation.version,
+        cancellable=not operation.is_decided,
+        cancel_requested=operation.is_cancelled,
+    )

@@ -1,0 +1,469 @@
+"""The registry of operations: runs each operation id once, and knows all of the last 30 days.
+
+A client sends a request again if its store is lost before the answer: a repeated request gets the answer of the first
+one, also from the next store. A record holds the owner's notes, from which the next store finds out whether an
+operation whose store was killed took effect. `append` needs no record: the database has its id as a nonce.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock
+from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.errors import (
+    Cancelled,
+    EventVaultError,
+    OperationCancelled,
+    OperationEnded,
+    OperationNotFound,
+    StoreStopping,
+    TooBusy,
+)
+from eventvault.operations.caller import Caller
+from eventvault.operations.entry import ENDED_VERSION, OperationEntry, OperationQuery, entry_of, running_entry
+from eventvault.operations.listing import Listing, Summary
+from eventvault.operations.operation import Operation, working_on
+from eventvault.operations.records import (
+    CANCELLED,
+    FAILED,
+    INTERRUPTED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Record,
+    Records,
+)
+from eventvault.progress import Activity, Turn, current, result_of, running
+
+log = logging.getLogger("BackupManager")
+
+ANSWER_MICROSECONDS = 24 * 3600 * 1_000_000
+MAX_ANSWERS = 1000
+"""How long, and how many, answers of other calls are kept for a request that is sent again."""
+MAX_RUNNING = 64
+"""How many operations whose callers do not wait may run at a time."""
+STOP_SECONDS = 3.0
+"""How long a store that stops waits until what it interrupted is recorded."""
+_PRUNE_EVERY = 100
+_WATCH_SECONDS = 0.1
+_LOAD_SECONDS = 10.0
+"""How long a list waits until the records of earlier stores are read."""
+_NONE = msgspec.Raw(b"null")
+_ID = re.compile(r"[0-9a-f]{16}\Z")
+
+Work = Callable[[Operation], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a method that changes something. kind: empty if it is no operation. arguments: JSON."""
+
+    method: str
+    result_type: Any = Any
+    kind: str = ""
+    operation_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    arguments: bytes = b"null"
+    caller: Caller = field(default_factory=Caller)
+
+
+@dataclass
+class _Attempt:
+    """record: as it was begun. activity: of the thread that works on the answer. ended: None if nothing remains."""
+
+    operation: Operation
+    record: Record
+    answer: Future[Any] = field(default_factory=Future)
+    activity: Activity | None = None
+    ended: Record | None = None
+    writing: Turn = field(default_factory=lambda: Turn("record of the operation"))
+
+    @property
+    def summary(self) -> Summary:
+        state = QUEUED if self.operation.is_queued else RUNNING
+        return Summary(self.record.started_at, self.operation.id, self.record.kind, state)
+
+
+class OperationRegistry:
+    """Safe for many threads. storage_dir: None to remember nothing beyond this process.
+
+    service: the start of the service that the store belongs to.
+    """
+
+    def __init__(self, storage_dir: Path | None, now: clock.Clock = clock.now, service: str = "") -> None:
+        self._records = Records(storage_dir)
+        self._now = now
+        self._service = service
+        self._changed = threading.Condition()
+        self._running: dict[str, _Attempt] = {}
+        self._ended = Listing()
+        self._answers: list[tuple[int, str]] = []
+        """When calls that are no operations were answered, and their ids; oldest first."""
+        self._interrupted: list[tuple[str, Record]] = []
+        """The operations that an earlier store did not end."""
+        self._loaded = threading.Event()
+        self._written = 0
+        self._is_stopping = False
+        if storage_dir is None:
+            self._loaded.set()
+
+    def run(self, call: Call, work: Work) -> Any:
+        """Return the answer of `work`, or the recorded answer; a second request waits for the answer of the first.
+
+        An error of `work` is raised; the operation may be tried again under its id, unless it was cancelled.
+        """
+        attempt, is_first = self._join(call)
+        if not is_first:
+            return result_of(attempt.answer, "the answer to the first request", lambda: attempt.activity)
+        return self._complete(attempt, call, work)
+
+    def begin(self, call: Call, work: Work) -> None:
+        """Begin an operation in a thread of its own; once this returns, it is recorded. Raises TooBusy."""
+        if len(self._running) >= MAX_RUNNING:
+            raise TooBusy(f"{MAX_RUNNING} operations are running", hint="try again when one of them has ended")
+        attempt, is_first = self._join(call)
+        if not is_first:
+            return
+        if self._read(call) is None:
+            self._records.write(call.operation_id, attempt.record)
+        thread = threading.Thread(target=self._run_alone, args=(attempt, call, work), name=call.method, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._records.remove(call.operation_id)
+            self._leave(call, attempt)
+            raise TooBusy("no thread is free for the operation", hint="try again in a moment") from error
+
+    @contextmanager
+    def internal(self, kind: str, method: str, started_by: str, operation_id: str | None = None) -> Iterator[Operation]:
+        """List what the store does by itself in this context, once it makes a step; its `result` may be set.
+
+        operation_id: of an earlier attempt, which this one replaces in the list.
+        """
+        call = Call(method, Any, kind, operation_id or secrets.token_hex(8), caller=Caller(started_by))
+        attempt, _ = self._join(call)
+        try:
+            with working_on(attempt.operation):
+                yield attempt.operation
+        except BaseException as error:
+            self._note_failure(call, attempt, error)
+            raise
+        else:
+            if attempt.operation.has_begun:
+                self._note_success(call, attempt, attempt.operation.result)
+        finally:
+            self._leave(call, attempt)
+
+    def stop(self) -> None:
+        """Take nothing new, and wait until what runs has ended, at most STOP_SECONDS."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.wait_for(lambda: not self._running, STOP_SECONDS)
+
+    @property
+    def is_busy(self) -> bool:
+        with self._changed:
+            return any(attempt.record.kind for attempt in self._running.values())
+
+    def load(self) -> None:
+        """Read the records of earlier stores. Those that one of them did not end are `interrupted`."""
+        with suppress(OSError):
+            for operation_id in self._records.ids():
+                self._load(operation_id)
+        with self._changed:
+            self._answers.sort()
+        self._loaded.set()
+        self._prune()
+
+    def carry_on(self, resume: Callable[[str, Record], bool]) -> None:
+        """Have `resume` begin what an earlier store did not end, for this start of the service."""
+        self._loaded.wait(_LOAD_SECONDS)
+        interrupted, self._interrupted = self._interrupted, []
+        for operation_id, record in interrupted:
+            with suppress(EventVaultError):  # it stays interrupted
+                resume(operation_id, record)
+
+    def get(self, operation_id: str) -> OperationEntry:
+        """Raises OperationNotFound."""
+        attempt = self._running.get(operation_id)
+        if attempt is not None and attempt.record.kind:
+            return running_entry(attempt.operation, attempt.record)
+        record = self._records.read(operation_id) if _ID.match(operation_id) else None
+        if record is None or not record.kind:
+            raise OperationNotFound(
+                f"there is no operation {operation_id[:80]!r}",
+                hint="GET /api/operations lists those of the last 30 days, at most 10,000; earlier ones are gone",
+            )
+        return entry_of(operation_id, record)
+
+    def page(self, query: OperationQuery) -> list[OperationEntry]:
+        """The operations that match, newest first. Raises InvalidInput if `before` names none."""
+        self._loaded.wait(_LOAD_SECONDS)
+        with self._changed:
+            summaries = self._ended.matching(query, self._alive())
+        found = []
+        for summary in summaries:
+            with suppress(OperationNotFound):  # it has just been removed
+                found.append(self.get(summary.id))
+        return found
+
+    def watch(self, versions: Mapping[str, int], seconds: float) -> dict[str, OperationEntry]:
+        """Wait until one of these operations has another version, at most `seconds`; return those that have."""
+        deadline = time.monotonic() + seconds
+        while True:
+            changed = {
+                operation_id: self.get(operation_id)
+                for operation_id, version in versions.items()
+                if self._version_of(operation_id) != version
+            }
+            if changed or time.monotonic() >= deadline:
+                return changed
+            with self._changed:
+                self._changed.wait(_WATCH_SECONDS)
+
+    def cancel(self, operation_id: str) -> OperationEntry:
+        """Have an operation end. Raises OperationNotFound, OperationDecided, or OperationEnded."""
+        attempt = self._running.get(operation_id)
+        if attempt is not None and attempt.record.kind:
+            attempt.operation.cancel()
+            with attempt.writing.held():
+                if attempt.ended is None:  # a store that is killed now must not carry it on
+                    cancelled = _failed(attempt, CANCELLED, _cancelled(operation_id), self._now())
+                    self._records.write(operation_id, cancelled)
+            return running_entry(attempt.operation, attempt.record)
+        entry = self.get(operation_id)
+        if entry.state == CANCELLED:
+            return entry
+        raise OperationEnded(
+            f"the operation {operation_id} has ended: {entry.state}", hint=f"GET /api/operations/{operation_id}"
+        )
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many operations of each kind are in each state."""
+        with self._changed:
+            return Counter((summary.kind, summary.state) for summary in (*self._ended, *self._alive()))
+
+    def _join(self, call: Call) -> tuple[_Attempt, bool]:
+        """Return the attempt of this operation id, and whether this call made it. Raises StoreStopping."""
+        operation = Operation(call.operation_id, kind=call.kind, save=lambda notes: self._save(mine, notes))
+        mine = _Attempt(operation, self._begun(call))
+        with self._changed:
+            if self._is_stopping:
+                raise StoreStopping("the store is stopping", hint="send the request again")
+            first = self._running.setdefault(call.operation_id, mine)
+            if first is mine:
+                self._ended.remove(call.operation_id)
+            return first, first is mine
+
+    def _begun(self, call: Call) -> Record:
+        now = self._now()
+        if not call.kind:
+            return Record(call.method, now)
+        return Record(
+            call.method,
+            now,
+            kind=call.kind,
+            started_by=call.caller.started_by,
+            started_at=now,
+            service=self._service,
+            asynchronous=call.caller.asynchronous,
+            arguments=msgspec.Raw(call.arguments),
+        )
+
+    def _run_alone(self, attempt: _Attempt, call: Call, work: Work) -> None:
+        with running(call.method):
+            try:
+                self._complete(attempt, call, work)
+            except (EventVaultError, *SYSTEM_ERRORS) as error:
+                log.warning("the operation %s (%s) ended: %s", call.operation_id, call.kind, error)
+            except Exception:
+                log.exception("the operation %s (%s) failed", call.operation_id, call.kind)
+
+    def _complete(self, attempt: _Attempt, call: Call, work: Work) -> Any:
+        attempt.activity = current()
+        try:
+            attempt.answer.set_result(self._once(attempt, call, work))
+        except BaseException as error:  # noqa: BLE001 - every caller that waits gets the error, whatever it is
+            attempt.answer.set_exception(error)
+        finally:
+            self._leave(call, attempt)
+        return attempt.answer.result(0)
+
+    def _once(self, attempt: _Attempt, call: Call, work: Work) -> Any:
+        operation, earlier = attempt.operation, self._read(call)
+        if earlier is not None and earlier.done:
+            with suppress(msgspec.MsgspecError):  # of another version: the notes tell whether it took effect
+                answer = msgspec.json.decode(earlier.answer, type=call.result_type)
+                attempt.ended = earlier
+                return answer
+        if earlier is not None:
+            operation.notes = dict(earlier.notes)
+            operation.has_begun = bool(earlier.kind)
+            attempt.record = _continued(attempt.record, earlier)
+            operation.is_cancelled = earlier.state == CANCELLED
+        try:
+            with working_on(operation):
+                operation.check_cancelled()
+                answer = work(operation)
+        except BaseException as error:
+            self._note_failure(call, attempt, error)
+            raise
+        self._note_success(call, attempt, answer)
+        return answer
+
+    def _leave(self, call: Call, attempt: _Attempt) -> None:
+        with self._changed:
+            del self._running[call.operation_id]
+            if attempt.ended is not None and attempt.ended.kind:
+                self._ended.enter(_summary_of(call.operation_id, attempt.ended))
+            elif attempt.ended is not None:
+                self._answers.append((attempt.ended.at, call.operation_id))
+            self._changed.notify_all()
+            due = self._written % _PRUNE_EVERY == 0
+            self._written += 1
+        if due:
+            self._prune()
+
+    def _read(self, call: Call) -> Record | None:
+        record = self._records.read(call.operation_id)
+        return record if record is not None and record.method == call.method else None
+
+    def _save(self, attempt: _Attempt, notes: dict[str, Any]) -> None:
+        with attempt.writing.held():
+            if not attempt.operation.is_cancelled:
+                noted = msgspec.structs.replace(attempt.record, at=self._now(), notes=notes)
+                self._records.write(attempt.operation.id, noted)
+
+    def _note_success(self, call: Call, attempt: _Attempt, answer: Any) -> None:
+        now, operation = self._now(), attempt.operation
+        encoded = msgspec.Raw(msgspec.json.encode(answer))
+        done = msgspec.structs.replace(
+            attempt.record, at=now, notes=operation.notes, done=True, answer=encoded, arguments=_NONE
+        )
+        if call.kind:
+            done = msgspec.structs.replace(done, state=SUCCEEDED, ended_at=now, **_reached(operation))
+        with attempt.writing.held():
+            attempt.ended = done
+            self._records.write(call.operation_id, done)
+
+    def _note_failure(self, call: Call, attempt: _Attempt, error: BaseException) -> None:
+        """Record how it ended. A call that was refused before its work began, while its caller waits, is not listed."""
+        operation, waits = attempt.operation, not attempt.record.asynchronous
+        stopped = isinstance(error, Cancelled | StoreStopping) and not isinstance(error, OperationCancelled)
+        if not call.kind and stopped:
+            return  # the next store continues it
+        if not call.kind or (waits and not operation.has_begun and not operation.is_cancelled):
+            self._records.remove(call.operation_id)
+            return
+        state = INTERRUPTED if stopped else CANCELLED if isinstance(error, OperationCancelled) else FAILED
+        with attempt.writing.held():
+            attempt.ended = _failed(attempt, state, _as_error(call, error), self._now())
+            self._records.write(call.operation_id, attempt.ended)
+
+    def _load(self, operation_id: str) -> None:
+        record = self._records.read(operation_id) if _ID.match(operation_id) else None
+        if record is None:
+            return
+        is_lost = record.kind and record.state in (QUEUED, RUNNING)
+        if is_lost:
+            lost = _lost(operation_id).to_wire()
+            record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=lost)
+        with self._changed:
+            if operation_id in self._running or operation_id in self._ended:
+                return
+            if not record.kind:
+                self._answers.append((record.at, operation_id))
+                return
+            self._ended.enter(_summary_of(operation_id, record))
+            if record.state == INTERRUPTED and record.service == self._service:
+                self._interrupted.append((operation_id, record))
+        if is_lost:
+            self._records.write(operation_id, record)
+
+    def _alive(self) -> list[Summary]:
+        return [attempt.summary for attempt in self._running.values() if attempt.record.kind]
+
+    def _version_of(self, operation_id: str) -> int:
+        attempt = self._running.get(operation_id)
+        return ENDED_VERSION if attempt is None else attempt.operation.version
+
+    def _prune(self) -> None:
+        """Remove records that are old or too many, with the first record and every 100th."""
+        if not self._loaded.is_set():
+            return
+        now = self._now()
+        with self._changed:
+            gone = self._ended.take_expired(now)
+            recent = [one for one in self._answers[-MAX_ANSWERS:] if one[0] >= now - ANSWER_MICROSECONDS]
+            gone += [one[1] for one in {*self._answers} - {*recent}]
+            self._answers = recent
+        for operation_id in gone:
+            self._records.remove(operation_id)
+
+
+def _summary_of(operation_id: str, record: Record) -> Summary:
+    return Summary(record.started_at, operation_id, record.kind, record.state)
+
+
+def _continued(record: Record, earlier: Record) -> Record:
+    """Return the record of an attempt that carries on an earlier one."""
+    if not earlier.kind:
+        return record
+    return msgspec.structs.replace(record, started_at=earlier.started_at, started_by=earlier.started_by)
+
+
+def _failed(attempt: _Attempt, state: str, error: EventVaultError, now: int) -> Record:
+    return msgspec.structs.replace(
+        attempt.record,
+        at=now,
+        ended_at=now,
+        state=state,
+        notes=attempt.operation.notes,
+        error=error.to_wire(),
+        arguments=attempt.record.arguments if state == INTERRUPTED else _NONE,
+        **_reached(attempt.operation),
+    )
+
+
+def _reached(operation: Operation) -> dict[str, Any]:
+    progress = operation.progress()
+    return {
+        "step": progress.step,
+        "bytes_done": progress.bytes_done,
+        "bytes_total": progress.bytes_total,
+        "fraction": progress.fraction,
+    }
+
+
+def _as_error(call: Call, error: BaseException) -> EventVaultError:
+    if isinstance(error, EventVaultError):
+        return error
+    if isinstance(error, SYSTEM_ERRORS):
+        return as_answer(call.method.replace("_", " "), error)
+    return EventVaultError(f"{call.method} failed", hint="the log says why")
+
+
+def _cancelled(operation_id: str) -> OperationCancelled:
+    return OperationCancelled(
+        f"the operation {operation_id} was cancelled", hint="nothing was changed; start it again if it is wanted"
+    )
+
+
+def _lost(operation_id: str) -> Cancelled:
+    return Cancelled(
+        f"the operation {operation_id} was interrupted, as its store ended",
+        hint="what was unfinished was removed; start it again if it is wanted",
+    )

@@ -1,0 +1,96 @@
+"""Passes each call to the method of the owner that answers it, and what changes something through the registry."""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from eventvault import progress
+from eventvault.operations.caller import Caller, OperationBegun, present_caller
+from eventvault.operations.operation import Operation
+from eventvault.operations.records import Record
+from eventvault.operations.registry import Call, OperationRegistry
+from eventvault.store.ports import methods
+from eventvault.store.ports.methods import Method
+
+
+@dataclass(frozen=True)
+class _Endpoint:
+    """wants_operation: the owner's method takes the Operation too, as `operation`."""
+
+    method: Method
+    call: Callable[..., Any]
+    wants_operation: bool
+
+
+class Dispatch:
+    """calls: the owners' methods by their names. A method that changes something runs once for each operation id."""
+
+    def __init__(self, calls: Mapping[str, Callable[..., Any]], registry: OperationRegistry) -> None:
+        self._registry = registry
+        self._endpoints = {
+            name: _Endpoint(methods.ALL[name], call, "operation" in inspect.signature(call).parameters)
+            for name, call in calls.items()
+        }
+
+    def answer(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """arguments: as `wire.read_request` gives them. Raises OperationBegun for a caller that does not wait."""
+        with progress.running(name):
+            method = methods.ALL[name]
+            count = len(method.argument_names)
+            if not method.marks.changes:
+                return self._call(name, arguments)
+            caller = arguments[count + 1] if method.marks.kind else Caller()
+            return self._change(method, arguments[:count], arguments[count].hex(), caller)
+
+    def answer_here(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Answer a call from this process, by the present caller."""
+        method = methods.ALL[name]
+        if not method.marks.kind:
+            return self._call(name, arguments)
+        return self._change(method, arguments, secrets.token_hex(8), present_caller())
+
+    def carry_on(self, operation_id: str, record: Record) -> None:
+        """Carry on an operation that an earlier store did not end, if its caller does not wait for it.
+
+        Whoever waits sends the request again. Raises EventVaultError.
+        """
+        method = methods.ALL.get(record.method)
+        if method is None or not method.marks.kind or not method.marks.carried_on or not record.asynchronous:
+            return
+        try:
+            arguments = msgspec.json.decode(record.arguments, type=tuple[method.argument_types])  # type: ignore[name-defined]
+        except msgspec.MsgspecError:
+            return  # of another version
+        self._begin(method, arguments, operation_id, Caller(record.started_by, asynchronous=True))
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        positional, named = methods.ALL[name].named(arguments)
+        return self._endpoints[name].call(*positional, **named)
+
+    def _change(self, method: Method, arguments: tuple[Any, ...], operation_id: str, caller: Caller) -> Any:
+        if caller.asynchronous:
+            self._begin(method, arguments, operation_id, caller)
+            raise OperationBegun(operation_id)
+        call = Call(method.name, method.result_type, method.marks.kind, operation_id, caller=caller)
+        return self._registry.run(call, self._work(method, arguments))
+
+    def _begin(self, method: Method, arguments: tuple[Any, ...], operation_id: str, caller: Caller) -> None:
+        encoded = msgspec.json.encode(arguments)
+        call = Call(method.name, method.result_type, method.marks.kind, operation_id, encoded, caller)
+        self._registry.begin(call, self._work(method, arguments))
+
+    def _work(self, method: Method, arguments: tuple[Any, ...]) -> Callable[[Operation], Any]:
+        endpoint = self._endpoints[method.name]
+        positional, named = method.named(arguments)
+
+        def work(operation: Operation) -> Any:
+            more = {"operation": operation} if endpoint.wants_operation else {}
+            return endpoint.call(*positional, **named, **more)
+
+        return work
