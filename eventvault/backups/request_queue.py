@@ -47,9 +47,10 @@ class RequestQueue:
         with caller.on_cancel(request.cancel_if_unwanted):
             if is_new:
                 self._run(request, create)
-            created = self._result_of(request, caller)
-        caller.check_cancelled()  # the others may have wanted it
-        return created
+            try:
+                return self._result_of(request, caller)
+            finally:
+                caller.check_cancelled()  # also where the others wanted it
 
     def close(self, request: BackupRequest) -> None:
         """Let nobody share this backup any more: its checkpoint would not hold what was acknowledged before."""

@@ -11,8 +11,8 @@ from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNIN
 
 PAGE = 100
 MAX_PAGE = 1000
-ENDED_VERSION = -1
-"""The version of an operation that does not run."""
+ENDED_VERSION, AWAITING_VERSION = -1, -2
+"""The versions of an operation that has ended, and of one that is to be run again."""
 
 
 class OperationEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +62,13 @@ def entry_of(operation_id: str, record: Record) -> OperationEntry:
         error=record.error,
         version=ENDED_VERSION,
         cancel_requested=record.state == CANCELLED,
+    )
+
+
+def awaiting_entry(operation_id: str, record: Record) -> OperationEntry:
+    """Return the entry of an operation that a store did not end and that is to be run again."""
+    return msgspec.structs.replace(
+        entry_of(operation_id, record), state=QUEUED, ended_at=None, error=None, version=AWAITING_VERSION
     )
 
 

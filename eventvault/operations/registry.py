@@ -34,7 +34,15 @@ from eventvault.errors import (
     TooBusy,
 )
 from eventvault.operations.caller import Caller
-from eventvault.operations.entry import ENDED_VERSION, OperationEntry, OperationQuery, entry_of, running_entry
+from eventvault.operations.entry import (
+    AWAITING_VERSION,
+    ENDED_VERSION,
+    OperationEntry,
+    OperationQuery,
+    awaiting_entry,
+    entry_of,
+    running_entry,
+)
 from eventvault.operations.listing import Listing, Summary
 from eventvault.operations.operation import Operation, working_on
 from eventvault.operations.records import (
@@ -56,6 +64,8 @@ MAX_ANSWERS = 1000
 """How long, and how many, answers of other calls are kept for a request that is sent again."""
 MAX_RUNNING = 64
 """How many operations whose callers do not wait may run at a time."""
+RESEND_SECONDS = 15.0
+"""How long after a store took over those who wait may send their requests again."""
 STOP_SECONDS = 3.0
 """How long a store that stops waits until what it interrupted is recorded."""
 _PRUNE_EVERY = 100
@@ -112,8 +122,8 @@ class OperationRegistry:
         self._ended = Listing()
         self._answers: list[tuple[int, str]] = []
         """When calls that are no operations were answered, and their ids; oldest first."""
-        self._interrupted: list[tuple[str, Record]] = []
-        """The operations that an earlier store did not end."""
+        self._awaiting: dict[str, Record] = {}
+        """Operations of this start of the service that an earlier store did not end, until they are run again."""
         self._loaded = threading.Event()
         self._written = 0
         self._is_stopping = False
@@ -188,20 +198,34 @@ class OperationRegistry:
         self._loaded.set()
         self._prune()
 
-    def carry_on(self, resume: Callable[[str, Record], bool]) -> None:
-        """Have `resume` begin what an earlier store did not end, for this start of the service."""
+    def carry_on(self, resume: Callable[[str, Record], None]) -> None:
+        """Have `resume` begin again what an earlier store did not end and what nobody waits for.
+
+        Whoever waits for the rest sends it again. What nobody has sent after RESEND_SECONDS is `interrupted`.
+        """
         self._loaded.wait(_LOAD_SECONDS)
-        interrupted, self._interrupted = self._interrupted, []
-        for operation_id, record in interrupted:
-            with suppress(EventVaultError):  # it stays interrupted
-                resume(operation_id, record)
+        for operation_id, record in list(self._awaiting.items()):
+            if record.asynchronous:
+                with suppress(EventVaultError):
+                    resume(operation_id, record)
+                self._interrupt(operation_id)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopping, RESEND_SECONDS)
+        for operation_id in list(self._awaiting):
+            self._interrupt(operation_id)
 
     def get(self, operation_id: str) -> OperationEntry:
         """Raises OperationNotFound."""
-        attempt = self._running.get(operation_id)
+        with self._changed:
+            attempt, awaiting = self._running.get(operation_id), self._awaiting.get(operation_id)
         if attempt is not None and attempt.record.kind:
             return running_entry(attempt.operation, attempt.record)
+        if awaiting is not None:
+            return awaiting_entry(operation_id, awaiting)
         record = self._records.read(operation_id) if _ID.match(operation_id) else None
+        if record is not None and record.kind and record.state == RUNNING and not self._loaded.is_set():
+            self._loaded.wait(_LOAD_SECONDS)
+            return self.get(operation_id)
         if record is None or not record.kind:
             raise OperationNotFound(
                 f"there is no operation {operation_id[:80]!r}",
@@ -265,6 +289,7 @@ class OperationRegistry:
                 raise StoreStopping("the store is stopping", hint="send the request again")
             first = self._running.setdefault(call.operation_id, mine)
             if first is mine:
+                self._awaiting.pop(call.operation_id, None)
                 self._ended.remove(call.operation_id)
             return first, first is mine
 
@@ -377,28 +402,41 @@ class OperationRegistry:
         record = self._records.read(operation_id) if _ID.match(operation_id) else None
         if record is None:
             return
-        is_lost = record.kind and record.state in (QUEUED, RUNNING)
-        if is_lost:
-            lost = _lost(operation_id).to_wire()
-            record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=lost)
         with self._changed:
             if operation_id in self._running or operation_id in self._ended:
                 return
             if not record.kind:
                 self._answers.append((record.at, operation_id))
+            elif record.state not in (RUNNING, INTERRUPTED):
+                self._ended.enter(_summary_of(operation_id, record))
+            else:
+                self._awaiting[operation_id] = record
+        if record.kind and (record.service != self._service or not self._service):
+            self._interrupt(operation_id)
+
+    def _interrupt(self, operation_id: str) -> None:
+        """Enter as `interrupted` what was not run again."""
+        with self._changed:
+            record = self._awaiting.pop(operation_id, None)
+            if record is None:
                 return
+            was_noted = record.state == INTERRUPTED
+            if not was_noted:
+                lost = _lost(operation_id).to_wire()
+                record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=lost)
             self._ended.enter(_summary_of(operation_id, record))
-            if record.state == INTERRUPTED and record.service == self._service:
-                self._interrupted.append((operation_id, record))
-        if is_lost:
+        if not was_noted:
             self._records.write(operation_id, record)
 
     def _alive(self) -> list[Summary]:
-        return [attempt.summary for attempt in self._running.values() if attempt.record.kind]
+        running = [attempt.summary for attempt in self._running.values() if attempt.record.kind]
+        return [*running, *(Summary(r.started_at, key, r.kind, QUEUED) for key, r in self._awaiting.items())]
 
     def _version_of(self, operation_id: str) -> int:
         attempt = self._running.get(operation_id)
-        return ENDED_VERSION if attempt is None else attempt.operation.version
+        if attempt is not None:
+            return attempt.operation.version
+        return AWAITING_VERSION if operation_id in self._awaiting else ENDED_VERSION
 
     def _prune(self) -> None:
         """Remove records that are old or too many, with the first record and every 100th."""

@@ -26,7 +26,7 @@ from tests.crash.test_kill import the_store
 from tests.filled import fill
 from tests.service import Service
 
-MEGABYTES = 16
+MEGABYTES = 8
 UPLOADED = "theirs.tar.gz"
 UNFINISHED = ("queued", "running")
 POINTS = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.soak)]

@@ -315,12 +315,15 @@ def test_a_cancelled_operation_ends_and_is_never_run_again(tmp_path: Path) -> No
             store.run(create(), failing(AssertionError("it ran again")))
 
 
-def test_a_store_that_is_killed_after_a_cancel_leaves_a_cancelled_operation(tmp_path: Path) -> None:
+def test_a_store_that_is_killed_after_a_cancel_leaves_a_cancelled_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operations = OperationRegistry(tmp_path, service="s")
     with running_in(operations, create(asynchronous=True)) as work:
         work.go_on.clear()
         operations._running[ID].operation._on_cancel.clear()
         operations.cancel(ID)
+        monkeypatch.setattr(registry, "RESEND_SECONDS", 0.0)
         carried_on: list[str] = []
         next_store = loaded(tmp_path, service="s")
         next_store.carry_on(lambda operation_id, _record: carried_on.append(operation_id))
@@ -346,17 +349,20 @@ def test_an_operation_that_is_decided_or_has_ended_cannot_be_cancelled(tmp_path:
         operations.cancel("../../etc/passwd")
 
 
-def test_what_a_killed_store_did_not_end_is_interrupted_or_carried_on(tmp_path: Path) -> None:
+def test_what_a_killed_store_did_not_end_is_interrupted_or_carried_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only work of this start of the service whose caller does not wait is carried on: others send it again."""
+    monkeypatch.setattr(registry, "RESEND_SECONDS", 0.0)
     operations = OperationRegistry(tmp_path, service="s")
     with running_in(operations, create()), running_in(operations, create(OTHER, asynchronous=True)):
         carried_on = list[tuple[str, Record]]()
         next_store = loaded(tmp_path, service="s")
-        assert {entry.state for entry in listed(next_store)} == {"interrupted"}
+        assert {entry.state for entry in listed(next_store)} == {"queued"}
+        assert next_store.get(ID).ended_at is None
         next_store.carry_on(lambda operation_id, record: carried_on.append((operation_id, record)))
-        assert {operation_id: record.asynchronous for operation_id, record in carried_on} == {
-            ID: False, OTHER: True,
-        }  # fmt: skip
+        assert [(key, json.loads(bytes(record.arguments))) for key, record in carried_on] == [(OTHER, ["label"])]
+        assert {entry.state for entry in listed(next_store)} == {"interrupted"}, "nobody has sent the other one again"
 
         after_restart = loaded(tmp_path, service="t")
         after_restart.carry_on(lambda *_: pytest.fail("it is of another start of the service"))
@@ -388,3 +394,13 @@ def test_what_the_store_does_by_itself_is_listed(tmp_path: Path) -> None:
     assert (done.kind, done.state, done.started_by) == ("startup", "succeeded", "start")
     assert json.loads(done.result or b"") == {"backupName": "a.tar.gz"}
     assert (failed.kind, failed.state) == ("recover", "failed")
+
+
+def test_a_request_that_is_sent_again_after_a_kill_goes_on_under_its_first_start(tmp_path: Path) -> None:
+    operations = OperationRegistry(tmp_path, service="s")
+    with running_in(operations, create()):
+        begun = operations.get(ID)
+        next_store = loaded(tmp_path, service="s")
+        assert next_store.run(create(), made) == MADE
+        (done,) = listed(next_store)
+        assert (done.state, done.started_at) == ("succeeded", begun.started_at)
