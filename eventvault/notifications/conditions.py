@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from eventvault import clock
 from eventvault.notifications.values import Change, Condition
 
 BACKUP_FAILED = "backup_failed"
@@ -91,4 +92,5 @@ def _condition(problem: Mapping[str, Any], at: int) -> Condition:
     """about is a text or an object, as health has it."""
     about = problem.get("about")
     text = about if isinstance(about, str) else "" if about is None else msgspec.json.encode(about).decode()
-    return Condition(problem["code"], text, problem["message"], problem["hint"], at)
+    since = clock.parse(problem["since"]) if problem.get("since") else at
+    return Condition(problem["code"], text, problem["message"], problem["hint"], since)

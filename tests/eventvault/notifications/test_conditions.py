@@ -61,6 +61,12 @@ def test_problems_with_the_same_code_are_told_apart_by_what_they_are_about(watch
     assert watched.look_until_over(both[0]) == [("ended", "backup_damaged")]
 
 
+def test_a_problem_began_when_health_says_so_and_else_when_it_was_found(watched: Watched) -> None:
+    watched.seconds = 7.0
+    watched.look({**problem("a"), "since": "2023-11-14T22:13:20.123Z"}, {**problem("b"), "since": None})
+    assert [condition.since for condition in watched.conditions.all()] == [1_700_000_000_123_000, 7_000_000]
+
+
 def test_a_problem_that_comes_and_goes_within_a_minute_is_one(watched: Watched) -> None:
     watched.look(problem("kafka_unreachable"))
     for _ in range(5):
