@@ -118,6 +118,7 @@ class StoreCollector(Collector):
         yield from _schedule((status.get("jobs") or {}).get("autoBackup") or {}, status.get("problems") or [])
         yield from _disks(status.get("disk") or {})
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
+        yield from _operations(status.get("operations") or [])
         yield from _notifications(status.get("notifications") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
@@ -228,6 +229,14 @@ def _journal(journal: Mapping[str, Any], window: Mapping[str, Any]) -> Iterator[
         yield GaugeMetricFamily(name, what, value=moment["sequence"])
         name, what = f"eventvault_window_{end}_timestamp_seconds", f"Time of the {end} moment that can be restored."
         yield GaugeMetricFamily(name, what, value=clock.parse(moment["time"]) / 1e6)
+
+
+def _operations(operations: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    what = "Operations that run, or that began in the last 30 days."
+    family = GaugeMetricFamily("eventvault_operations", what, labels=["kind", "state"])
+    for one in operations:
+        family.add_metric([one["kind"], one["state"]], float(one["count"]))
+    yield family
 
 
 def _notifications(notifications: Mapping[str, Any]) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault.errors import OperationCancelled, OperationDecided
+from eventvault.errors import Cancelled, OperationCancelled, OperationDecided
 from eventvault.operations.kinds import progress_of
 from eventvault.operations.rate import Rate
 
@@ -55,6 +55,7 @@ class Operation:
         self.has_begun = False
         self.is_queued = False
         self.is_cancelled = False
+        self.is_interrupted = False
         self.is_decided = False
         self.result: Any = None
         """What the list shows as the result of an operation that the store does by itself."""
@@ -101,7 +102,7 @@ class Operation:
         if self._report is not None:
             self._report({"step": name, "bytesTotal": bytes_total})
         for follower in self._followers:
-            with contextlib.suppress(OperationCancelled):
+            with contextlib.suppress(Cancelled):
                 follower.step(name, bytes_total)
 
     def advance(self, n_bytes: int, *, bytes_total: int | None = None) -> None:
@@ -118,7 +119,11 @@ class Operation:
             follower.advance(n_bytes)
 
     def check_cancelled(self) -> None:
-        """Raise OperationCancelled if it was cancelled."""
+        """Raise OperationCancelled if it was cancelled, or Cancelled if the store stops before it is decided."""
+        if not self.is_decided and any(one.is_interrupted for one in (self, *self._followers)):
+            raise Cancelled(
+                f"the operation {self.id} was interrupted, as the store is stopping", hint="send the request again"
+            )
         if self.is_cancelled:
             raise OperationCancelled(
                 f"the operation {self.id} was cancelled", hint="nothing was changed; start it again if it is wanted"
@@ -152,6 +157,11 @@ class Operation:
         for call in end:
             call()
 
+    def interrupt(self) -> None:
+        """Have the work end, as the store is stopping; the next store may carry it on."""
+        self.is_interrupted = True
+        self.version += 1
+
     @contextmanager
     def on_cancel(self, call: Callable[[], None]) -> Iterator[None]:
         """Have `call` called when it is cancelled while the context lasts; at once if it was cancelled before."""
@@ -169,7 +179,7 @@ class Operation:
     def follow(self, line: Mapping[str, Any]) -> None:
         """Take over a report that another process made."""
         if "step" in line:
-            with contextlib.suppress(OperationCancelled):  # the process that reports is ended by then
+            with contextlib.suppress(Cancelled):  # the process that reports is ended by then
                 self.step(str(line["step"]), line.get("bytesTotal"))
         else:
             self.advance(int(line["advance"]))

@@ -178,9 +178,11 @@ class OperationRegistry:
             self._leave(call, attempt)
 
     def stop(self) -> None:
-        """Take nothing new, and wait until what runs has ended, at most STOP_SECONDS."""
+        """Take nothing new, and interrupt what runs; wait until it has ended, at most STOP_SECONDS."""
         with self._changed:
             self._is_stopping = True
+            for attempt in self._running.values():
+                attempt.operation.interrupt()
             self._changed.wait_for(lambda: not self._running, STOP_SECONDS)
 
     @property

@@ -116,7 +116,7 @@ class StoreService(ComposedStore):
         self.clock_watch = ClockWatch(self.clock_guard, self.bus)
         record_size.use(settings.max_body_bytes)
         self.chores = Chores()
-        registry = OperationRegistry(settings.storage_dir, service=service)
+        registry = self._registry = OperationRegistry(settings.storage_dir, service=service)
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
         self.catalogue = Catalogue(
@@ -236,6 +236,7 @@ class StoreService(ComposedStore):
             clock_watch=self.clock_watch,
             notifications=self.notifications,
             await_start=self.lifecycle.await_start,
+            operations=self._registry,
             shared=self._health_shared,
         )
 

@@ -30,6 +30,7 @@ from eventvault.errors import BackupsChanged, DatabaseDamaged, EventVaultError
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
+from eventvault.operations.registry import OperationRegistry
 from eventvault.problems import OpenProblems, Problem, ProblemTimes
 from eventvault.restore.moments.locate import window_of
 from eventvault.restore.restorer import RestoreForecast, Restorer
@@ -88,10 +89,12 @@ class HealthOwner(Health):
         clock_watch: ClockWatch,
         notifications: NotificationService,
         await_start: Callable[[float], object],
+        operations: OperationRegistry,
         shared: float = SHARED_SECONDS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
+        self.operations = operations
         self.state = state
         self.bus = bus
         self.backups = backups
@@ -197,6 +200,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
         },
         "lastRestore": examined.last_restore,
         "notifications": parts.notifications.notifier.describe(),
+        "operations": _operations(parts),
         "metrics": _metrics(parts),
     }
 
@@ -270,6 +274,11 @@ def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[
 def _target(forecast: RestoreForecast) -> dict[str, Any]:
     time = None if forecast.instant is None else clock.format_microseconds(forecast.instant)
     return {"time": time, "sequence": forecast.sequence}
+
+
+def _operations(parts: HealthOwner) -> list[dict[str, Any]]:
+    """How many operations of the last 30 days there are of each kind in each state."""
+    return [{"kind": kind, "state": state, "count": n} for (kind, state), n in parts.operations.counts().items()]
 
 
 def _metrics(parts: HealthOwner) -> dict[str, float]:
