@@ -17,6 +17,7 @@ CHUNK = 256 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """Bodies up to this size need no budget: all threads together take little for them."""
 
+_HELD = "eventvault.held_body"
 _GZIP = ("gzip", "x-gzip")
 _ANY_WINDOW_OF_GZIP = 31
 
@@ -24,9 +25,13 @@ _ANY_WINDOW_OF_GZIP = 31
 def read_body() -> bytes:
     """Return the request's whole body, chunked or not, inflated if its `Content-Encoding` is gzip.
 
-    Raises TooLarge above `MAX_BODY_BYTES`, UnsupportedMediaType for another encoding, MalformedInput if it ends early
-    or does not inflate, TooBusy if the bodies of other requests take the whole budget.
+    It can be read once, or again after `hold_body`. Raises TooLarge above `MAX_BODY_BYTES`, UnsupportedMediaType for
+    another encoding, MalformedInput if it ends early or does not inflate, TooBusy if the bodies of other requests take
+    the whole budget.
     """
+    if _HELD in request.environ:
+        held: bytes = request.environ.pop(_HELD)
+        return held
     limit = current_edge().settings.max_body_bytes
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
@@ -40,6 +45,13 @@ def read_body() -> bytes:
             memory.grow(max(size - memory.size, CHUNK))
         body.write(piece)
     return body.getvalue()
+
+
+def hold_body() -> bytes:
+    """Return the request's whole body, and let the view read it too. Raises as `read_body` does."""
+    body = read_body()
+    request.environ[_HELD] = body
+    return body
 
 
 def read_some() -> bytes:

@@ -14,6 +14,7 @@ from app.request_end import at_request_end
 from app.shared_answers import SharedAnswers
 from app.streams.feed import EventFeed
 from eventvault.errors import TooBusy
+from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
@@ -100,6 +101,7 @@ class Edge:
     )
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, "streams"))
     event_feed: EventFeed = field(init=False)
+    keyed_answers: KeyedAnswers = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
     answers: SharedAnswers = field(default_factory=SharedAnswers)
@@ -108,6 +110,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
+        object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

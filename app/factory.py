@@ -11,7 +11,7 @@ import click
 from flask import Flask, Response, request
 from flask.cli import ScriptInfo
 
-from app import errors, metrics, serving
+from app import errors, idempotency, keyed_answers, metrics, serving
 from app.access import AccessRules
 from app.backup.routes import blueprint as backup
 from app.cli import exits
@@ -134,6 +134,7 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
         return Response(status=302, headers={"Location": "/docs"})
 
     errors.install(app)
+    keyed_answers.install(app)
     metrics.install(app)
     # The last one is called first: an answer is compressed, may take a slot, and then the metrics count it.
     app.after_request(take_slot_for_long_answer)
@@ -147,3 +148,4 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes):
         api.register_blueprint(blueprint)
+    idempotency.describe(api.spec)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
+from apispec import APISpec
 from flask import Response, request
 
 from app.error_codes import ANSWERS
@@ -16,6 +17,8 @@ from eventvault.keyed_request import KeyedRequest
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
+METHODS = frozenset({"POST", "PUT", "DELETE"})
+"""Those that take a key."""
 
 _KEY = re.compile(r"[!-+\--~]+")
 """Printable ASCII without a comma: with that a server joins two headers of the same name."""
@@ -25,19 +28,53 @@ _NOT_FINAL = (401, 429)
 """Statuses below 500 that say nothing about the request."""
 
 
-def keyed_request(content: Iterable[bytes]) -> KeyedRequest | None:
-    """Return the present request if it has a key. content: what must be the same if it is repeated.
+def describe(spec: APISpec) -> None:
+    """Add the header to each request of the OpenAPI document that takes it."""
+    shape = {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": rf"^{_KEY.pattern}$"}
+    description = "A request that is repeated with its key takes effect once and gets the first answer, for 24 hours."
+    spec.components.parameter("IdempotencyKey", "header", {
+        "name": HEADER, "required": False, "description": description, "schema": shape,
+    })  # fmt: skip
+    for methods in spec.to_dict()["paths"].values():
+        for method in METHODS:
+            if method.lower() in methods:
+                parameters = methods[method.lower()].setdefault("parameters", [])
+                parameters.append({"$ref": "#/components/parameters/IdempotencyKey"})
 
-    Its media type, its query and the attributes of events in headers belong to the content too. Raises InvalidInput for
-    a key that is none.
-    """
+
+def keyed_request(body: bytes) -> KeyedRequest | None:
+    """Return the present request if it has a key. Raises InvalidInput for a key that is none."""
+    identity = request_id()
+    return None if identity is None else KeyedRequest(identity, content_of_body(body))
+
+
+def content_of_file(name: str, size: int, sha256: bytes) -> str:
+    """Return what stands for the content of an upload, in whatever form it is sent."""
+    return _digest([name.encode(), b"%d" % size, sha256]).hexdigest()
+
+
+def content_of_body(body: bytes) -> str:
+    """Return what stands for the content of a request: its body, media type, query, and attributes in headers."""
+    return _digest([*_form(), body]).hexdigest()
+
+
+def request_id() -> bytes | None:
+    """Return what stands for the present request's client, method, path and key; None without a key."""
     key = key_of_request()
     if key is None:
         return None
     name = (_CLIENT, request.method, request.path.rstrip("/"), key)
-    return KeyedRequest(
-        _digest(part.encode() for part in name).digest()[:16], _digest([*_form(), *content]).hexdigest()
-    )
+    return _digest(part.encode() for part in name).digest()[:16]
+
+
+def refuse_key() -> None:
+    """Raise InvalidInput if the present request has a key: its answer is streamed, so it cannot be given again."""
+    if HEADER in request.headers:
+        raise InvalidInput(
+            f"a streamed answer cannot be given again, so the request takes no {HEADER}",
+            hint="send it without the header; it changes nothing and can be repeated",
+            fields={HEADER: ["Not together with a streamed answer."]},
+        )
 
 
 def key_of_request() -> str | None:

@@ -52,12 +52,15 @@ def lock_handle(handle: int, *, exclusive: bool, seconds: float = LOCK_SECONDS) 
             return True
 
 
-def lock_range(handle: int, seconds: float) -> bool:
-    """Lock an open lock file. Returns False if another process of ours holds it for `seconds`. Raises OSError."""
+def lock_range(handle: int, seconds: float, offset: int = 0) -> bool:
+    """Lock an open lock file. Returns False if another holder of ours has it for `seconds`. Raises OSError.
+
+    offset: of the byte that is locked; the locks of different bytes of one file do not know each other.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
         except OSError as error:
             if error.errno == errno.EBADF:  # on a read-only disk, where nothing can be opened for writing
                 return lock_handle(handle, exclusive=True, seconds=seconds)

@@ -13,6 +13,7 @@ from flask import Response
 from app.backup.answers import copied_json
 from app.edge import current_edge, current_store, store_for_long_call
 from app.events.reading import EXPORT_PAGE, export_reply
+from app.idempotency import refuse_key
 from app.replies import reply
 from app.streaming import ndjson_response, retry_while_store_is_away
 from eventvault.database.values import ScanQuery
@@ -80,6 +81,8 @@ def _summary(query: DiffQuery, common: int, counts: list[int]) -> bytes:
 
 def selective_restore_reply(request: Mapping[str, Any]) -> Response:
     """Answer `POST /api/backup/restore` with `into`. request: as loaded by `SelectiveRestoreSchema`."""
+    if request["into"] == "export":
+        refuse_key()
     query = _query_of(request)
     if request["into"] == "export":
         return export_reply(query)

@@ -204,7 +204,8 @@ def export_metadata() -> Response:
 @begins_operation
 def upload_backup() -> Response:
     """Send the archive as the body with `?name=`, or as multipart with a field `file`. 409 if the name exists."""
-    return reply(one_backup_json(receive_upload(current_edge())), 201)
+    received = receive_upload(current_edge())
+    return received if isinstance(received, Response) else reply(one_backup_json(received), 201)
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -10,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from flask import request
+from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
 from app.bodies import CHUNK, read_some
 from app.edge import Edge
+from app.idempotency import content_of_file
+from app.keyed_answers import ClaimedKey, claim_key
 from eventvault import data_folders, json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
@@ -33,23 +36,49 @@ _SEND_AS_CURL = f"send it as curl -F {_FIELD}=@backup.tar.gz does"
 _FILENAME = re.compile(r';\s*filename="((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 
 
-def receive_upload(edge: Edge) -> BackupEntry:
+def receive_upload(edge: Edge) -> BackupEntry | Response:
     """Store the archive of the current request, and return its entry in the catalogue.
 
-    If anything fails, a disconnected client included, no file remains. Raises InvalidInput for a bad name,
+    A request that is repeated with its `Idempotency-Key` gets the first answer; its archive is read and not stored. If
+    anything fails, a disconnected client included, no file remains. Raises InvalidInput for a bad name,
     BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
     """
-    form = json_text.media_type(request.content_type)[0] == _FORM
+    key = claim_key()
+    if key is not None and key.is_answered:
+        return _repeated(edge, key)
+    form = _is_form()
     name_in_query = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
     release = edge.transfers.acquire()
     try:
         check_unchanged(edge.settings)
         with _temporary(edge.settings.backup_dir) as (path, file):
             chunks, name = _from_form(name_in_query, edge.store) if form else (_chunks(), name_in_query)
-            _write(file, chunks)
-            return _adopt(edge.store, path, name or "")
+            size, digest = _write(file, chunks)
+            answer = key.begin(content_of_file(name or "", size, digest)) if key is not None else None
+            return answer or _adopt(edge.store, path, name or "")
     finally:
         release()
+
+
+def _repeated(edge: Edge, key: ClaimedKey) -> Response:
+    """Return the first answer once the archive is known to be the same. Raises IdempotencyKeyReused."""
+    release = edge.transfers.acquire()
+    try:
+        name = request.args.get("name")
+        parts = _Parts(_boundary()) if _is_form() else None
+        if parts is not None:
+            filename = parts.find_file()
+            name = filename if name is None else name
+        size, digest = _write(None, _chunks() if parts is None else parts.content())
+    finally:
+        release()
+    answer = key.begin(content_of_file(upload_name(name), size, digest))
+    assert answer is not None, "the key was answered"
+    return answer
+
+
+def _is_form() -> bool:
+    return json_text.media_type(request.content_type)[0] == _FORM
 
 
 def _free_name(store: Store, name: str | None) -> str:
@@ -86,14 +115,20 @@ def _adopt(store: Store, path: Path, name: str) -> BackupEntry:
         raise
 
 
-def _write(file: BinaryIO, chunks: Iterator[bytes]) -> None:
-    size = 0
+def _write(file: BinaryIO | None, chunks: Iterator[bytes]) -> tuple[int, bytes]:
+    """Write an upload durably; without a file it is only read. Returns its size and SHA-256."""
+    size, digest = 0, hashlib.sha256()
     for chunk in chunks:
-        size += file.write(chunk)
+        size += len(chunk)
+        digest.update(chunk)
+        if file is not None:
+            file.write(chunk)
     if not size:
         raise MalformedInput("the upload is empty", hint="send the archive's bytes as the body")
-    file.flush()
-    os.fsync(file.fileno())
+    if file is not None:
+        file.flush()
+        os.fsync(file.fileno())
+    return size, digest.digest()
 
 
 def _chunks() -> Iterator[bytes]:

@@ -23,14 +23,9 @@ from eventvault.keyed_request import KeyedRequest
 
 def append_events(posted_request: Request) -> Response:
     """Append all events of the request or none. Raises the errors of parsing, validation and the store, or TooBusy."""
-    body = read_body()
-    keyed = keyed_request([body])
-    try:
-        drafts = _drafts_of(body, posted_request)
-    except EventVaultError as error:
-        if keyed is None or not is_final(error):
-            raise
-        return _refused(keyed, error)
+    keyed, drafts = _read(posted_request)
+    if isinstance(drafts, EventVaultError):
+        return _refused(keyed, drafts)
     if not drafts and keyed is None:
         return _reply([], [], current_store().scan(ScanQuery(limit=1)).last_sequence)
     appended = _append(drafts, keyed)
@@ -40,8 +35,20 @@ def append_events(posted_request: Request) -> Response:
     return _reply(ids, appended.results, appended.last_sequence)
 
 
-def _refused(keyed: KeyedRequest, error: EventVaultError) -> Response:
+def _read(posted_request: Request) -> tuple[KeyedRequest | None, list[EventDraft] | EventVaultError]:
+    """Return the events, or why they are refused. The body is not held any longer."""
+    body = read_body()
+    keyed = keyed_request(body)
+    try:
+        return keyed, _drafts_of(body, posted_request)
+    except EventVaultError as error:
+        return keyed, error
+
+
+def _refused(keyed: KeyedRequest | None, error: EventVaultError) -> Response:
     """Answer with the error, or as the first request with the key was answered. That it was refused is stored too."""
+    if keyed is None or not is_final(error):
+        raise error
     refusal = refusal_of(error)
     answered = _append([], msgspec.structs.replace(keyed, refusal=refusal))
     return refusal_reply(answered.refusal or refusal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -42,3 +42,23 @@ def calling(caller: Caller) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+_operation_id: ContextVar[str] = ContextVar("operation_id", default="")
+
+
+def using_operation_id(operation_id: str) -> Callable[[], None]:
+    """Let the next call that changes something have this operation id. Returns what ends that if none comes."""
+    _operation_id.set(operation_id)
+    return _forget_operation_id
+
+
+def take_operation_id() -> str:
+    """Return the id for the present call, once; empty if it gets one of its own."""
+    operation_id = _operation_id.get()
+    _forget_operation_id()
+    return operation_id
+
+
+def _forget_operation_id() -> None:
+    _operation_id.set("")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from eventvault.errors import TooBusy
+from eventvault.backups.entry import Created
+from eventvault.errors import NoSpace, TooBusy
+from eventvault.operations.keyed_answers import KeyedAnswers
+from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 
 EVENT = {"type": "order.created", "data": 1}
@@ -115,3 +121,133 @@ def test_two_keys_are_refused(web: FlaskClient) -> None:
 
 def test_a_key_of_a_request_that_reads_is_ignored(web: FlaskClient) -> None:
     assert web.get("/api/events", headers={"Idempotency-Key": "a b"}).status_code == 200
+
+
+def create(web: FlaskClient, key: str, body: object = None, query: str = "") -> TestResponse:
+    return web.post(f"/api/backup/create{query}", json=body, headers={"Idempotency-Key": key})
+
+
+def names(web: FlaskClient) -> list[str]:
+    return [backup["name"] for backup in web.get("/api/backup/list").json["backups"]]
+
+
+def test_a_repeated_backup_is_made_once(web: FlaskClient) -> None:
+    first = create(web, "k", {"label": "a"})
+    again = create(web, "k", {"label": "a"})
+
+    assert (again.status_code, again.data, again.content_type) == (200, first.data, "application/json")
+    assert names(web) == [first.json["name"]]
+    assert create(web, "other", {"label": "a"}).json["name"] != first.json["name"]
+
+
+@pytest.mark.parametrize(("body", "query"), [({"label": "b"}, ""), (None, ""), ({"label": "a"}, "?async=false")])
+def test_a_backup_with_another_body_or_query_is_refused(web: FlaskClient, body: object, query: str) -> None:
+    create(web, "k", {"label": "a"})
+
+    refused = create(web, "k", body, query)
+
+    assert (refused.status_code, refused.json["code"]) == (422, "idempotency_key_reused")
+    assert len(names(web)) == 1
+
+
+def test_a_key_counts_for_one_method_and_path(web: FlaskClient, backup: str) -> None:
+    def pin(method: str) -> TestResponse:
+        return web.open(f"/api/backup/{backup}/pin", method=method, headers={"Idempotency-Key": "k"})
+
+    assert [pin(method).json["backup"]["pinned"] for method in ("PUT", "DELETE", "PUT")] == [True, False, True]
+    assert web.get("/api/backup/list").json["backups"][0]["pinned"] is False, "the third one was the first one repeated"
+
+
+def test_a_repeated_delete_is_answered_as_the_first_one(web: FlaskClient, backup: str) -> None:
+    def delete() -> TestResponse:
+        return web.delete(f"/api/backup/{backup}?force=true", headers={"Idempotency-Key": "k"})
+
+    assert [delete().status_code, delete().status_code] == [200, 200]
+    assert web.delete(f"/api/backup/{backup}").status_code == 404
+
+
+def test_a_refusal_counts_also_when_its_reason_is_gone(web: FlaskClient, backup: str) -> None:
+    def delete(key: str) -> TestResponse:
+        return web.delete(f"/api/backup/{backup}", headers={"Idempotency-Key": key})
+
+    first = delete("k")
+    web.post("/api/backup/create")
+
+    assert (first.status_code, first.json["code"]) == (409, "backup_protected")
+    assert delete("k").data == first.data
+    assert delete("other").status_code == 200
+
+
+def test_while_the_first_request_runs_another_one_is_refused(
+    web: FlaskClient, app: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during: list[TestResponse] = []
+    make = store.create_backup
+
+    def creating(label: str | None = None) -> Created:
+        monkeypatch.setattr(store, "create_backup", make)
+        during.extend(create(app.test_client(), key) for key in ("k", "other"))
+        return make(label)
+
+    monkeypatch.setattr(store, "create_backup", creating)
+    first = create(web, "k")
+
+    assert [(answer.status_code, answer.json.get("code")) for answer in during] == [
+        (409, "idempotency_key_in_use"), (200, None),
+    ]  # fmt: skip
+    assert during[0].headers["Retry-After"]
+    assert create(web, "k").data == first.data
+
+
+def test_a_failure_does_not_count(web: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create_backup", lambda *_: (_ for _ in ()).throw(NoSpace("full", hint="free some")))
+        assert create(web, "k", {"label": "large"}).status_code == 507
+
+    assert create(web, "k", {"label": "small"}).status_code == 200
+
+
+def test_a_streamed_answer_takes_no_key(web: FlaskClient, backup: str) -> None:
+    body = {"backupName": backup, "into": "export"}
+    refused = web.post("/api/backup/restore", json=body, headers={"Idempotency-Key": "k"})
+
+    assert (refused.status_code, list(refused.json["fields"])) == (422, ["Idempotency-Key"])
+
+
+def upload(web: FlaskClient, content: bytes, name: str = "up.tar.gz", *, form: bool = False) -> TestResponse:
+    headers = {"Idempotency-Key": "k"}
+    if form:
+        return web.post("/api/backup/upload", data={"file": (io.BytesIO(content), name)}, headers=headers)
+    return web.post(f"/api/backup/upload?name={name}", data=content, headers=headers)
+
+
+@pytest.mark.parametrize("form", [False, True])
+def test_a_repeated_upload_is_entered_once(web: FlaskClient, archive: bytes, *, form: bool) -> None:
+    first = upload(web, archive, form=form)
+    again = upload(web, archive, form=form)
+
+    assert (first.status_code, again.status_code, again.data) == (201, 201, first.data)
+    assert names(web).count("up.tar.gz") == 1
+
+
+@pytest.mark.parametrize(("name", "change"), [("other.tar.gz", b""), ("up.tar.gz", b"\n")])
+def test_an_upload_of_other_bytes_or_another_name_is_refused(
+    web: FlaskClient, archive: bytes, settings: Settings, name: str, change: bytes
+) -> None:
+    upload(web, archive)
+
+    refused = upload(web, archive + change, name)
+
+    assert (refused.status_code, refused.json["code"]) == (422, "idempotency_key_reused")
+    assert names(web).count("up.tar.gz") == 1
+    assert list(settings.backup_dir.glob(".upload*")) == []
+
+
+def test_a_key_that_cannot_be_noted_fails_the_request_but_not_a_delete(
+    web: FlaskClient, backup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyedAnswers, "write", lambda *_: (_ for _ in ()).throw(NoSpace("full", hint="free some")))
+
+    assert create(web, "k").status_code == 507
+    deleted = web.delete(f"/api/backup/{backup}?force=true", headers={"Idempotency-Key": "k"})
+    assert (deleted.status_code, names(web)) == (200, [])

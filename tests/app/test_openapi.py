@@ -81,3 +81,12 @@ def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, s
         with subtests.test(operation.label):
             run()
     assert len(operations) > 20
+
+
+def test_each_request_that_changes_something_takes_a_key(web: FlaskClient) -> None:
+    document: Any = web.get("/openapi.json").json
+    assert document["components"]["parameters"]["IdempotencyKey"]["name"] == "Idempotency-Key"
+    key = {"$ref": "#/components/parameters/IdempotencyKey"}
+    for path in document["paths"].values():
+        for method in path.keys() & {"get", "post", "put", "delete"}:
+            assert (key in path[method].get("parameters", [])) == (method != "get")

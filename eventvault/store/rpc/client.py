@@ -18,7 +18,7 @@ from typing import Any, Self
 from eventvault import errors
 from eventvault.damage import as_answer, is_busy
 from eventvault.database.nonces import Nonces
-from eventvault.operations.caller import present_caller
+from eventvault.operations.caller import present_caller, take_operation_id
 from eventvault.progress import LONGEST_SECONDS
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import Lease
@@ -70,7 +70,7 @@ class StoreClient(Store):
         """Send the request until a store answers it; without a deadline, the answer may take as long as it takes."""
         patience = method.marks.deadline
         if method.marks.changes:
-            arguments = (*arguments, self._operation_ids.next())
+            arguments = (*arguments, bytes.fromhex(take_operation_id()) or self._operation_ids.next())
         if method.marks.kind:
             arguments = (*arguments, present_caller())
         frame = wire.request(method.name, *arguments)

@@ -1,0 +1,124 @@
+"""Claims the `Idempotency-Key` of a request, and gives the first answer again or notes the one that is given.
+
+`/api/events` does not need it: the event database has the answers to requests that append events.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from flask import Flask, Response, request
+
+from app.bodies import hold_body
+from app.edge import current_edge
+from app.idempotency import METHODS, content_of_body, is_final_status, request_id
+from app.request_end import at_request_end
+from eventvault.damage import SYSTEM_ERRORS
+from eventvault.errors import NoSpace, OutcomeUnknown
+from eventvault.operations.caller import using_operation_id
+from eventvault.operations.keyed_answers import Claim, KeyedAnswer
+
+log = logging.getLogger("eventvault.http")
+
+_CLAIMED_BY_VIEW = frozenset({"events.post_events", "backup.upload_backup"})
+_HEADERS = ("Content-Type", "Location", "Preference-Applied")
+"""The headers of an answer that are given again."""
+_KEY = "eventvault.claimed_key"
+
+
+def install(app: Flask) -> None:
+    """Answer repeated requests of `app` in place of its views, and note the answers of first ones."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+class ClaimedKey:
+    """The key of the present request. No other request uses it until this one has ended."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+        self._begun: KeyedAnswer | None = None
+        at_request_end(claim.release)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether an earlier request with the key was answered; what it sent decides whether its answer is given."""
+        answer = self._claim.read()
+        return answer is not None and answer.status > 0
+
+    def begin(self, content: str) -> Response | None:
+        """Return the first answer; None if the request is to be carried out.
+
+        Raises IdempotencyKeyReused, NoSpace or OSError.
+        """
+        try:
+            answer = self._claim.begin(content)
+        except (*SYSTEM_ERRORS, NoSpace) as error:
+            _go_on_without(error)
+            return None
+        if answer.status:
+            return Response(answer.body, answer.status, headers=answer.headers)
+        self._begun = answer
+        at_request_end(using_operation_id(answer.operation))
+        return None
+
+    def end(self, response: Response) -> None:
+        """Note the answer if it says something about the request, forget the key if it does not, and give it back."""
+        if self._begun is not None:
+            self._end(self._begun, response)
+        self._claim.release()
+
+    def _end(self, begun: KeyedAnswer, response: Response) -> None:
+        if response.is_streamed:
+            self._claim.forget()
+        elif is_final_status(response.status_code):
+            headers = {name: response.headers[name] for name in _HEADERS if name in response.headers}
+            body = response.get_data(as_text=True)
+            self._note(msgspec.structs.replace(begun, status=response.status_code, headers=headers, body=body))
+        elif OutcomeUnknown.code.encode() not in response.get_data():
+            self._claim.forget()
+
+    def _note(self, answer: KeyedAnswer) -> None:
+        """A request that is repeated without the note is carried out under the same operation id."""
+        try:
+            self._claim.end(answer)
+        except (*SYSTEM_ERRORS, NoSpace) as error:
+            log.warning("the answer to a request with an Idempotency-Key is not noted: %s", error)
+
+
+def claim_key() -> ClaimedKey | None:
+    """Claim the key of the present request, if it has one. Raises IdempotencyKeyInUse, NoSpace or OSError."""
+    identity = request_id()
+    if identity is None:
+        return None
+    try:
+        key = ClaimedKey(current_edge().keyed_answers.claim(identity))
+    except (*SYSTEM_ERRORS, NoSpace) as error:
+        _go_on_without(error)
+        return None
+    request.environ[_KEY] = key
+    return key
+
+
+def _go_on_without(error: Exception) -> None:
+    """Carry a delete out without a note of its key, as it may free the space that the note needs."""
+    if request.method != "DELETE":
+        raise error
+    log.warning("an Idempotency-Key is not noted: %s", error)
+
+
+def _begin() -> Response | None:
+    if request.method not in METHODS or request.endpoint is None or request.endpoint in _CLAIMED_BY_VIEW:
+        return None
+    key = claim_key()
+    if key is None:
+        return None
+    return key.begin(content_of_body(hold_body()))
+
+
+def _end(response: Response) -> Response:
+    key: ClaimedKey | None = request.environ.get(_KEY)
+    if key is not None:
+        key.end(response)
+    return response
