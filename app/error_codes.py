@@ -488,6 +488,12 @@ PROBLEMS: dict[str, ErrorCode] = {
         "2026-02-01T12:00:00.000Z",
         "Set the clock right; [the clock](clock.md) says how the times of these events are mended.",
     ),
+    "backups_too_large": ErrorCode(
+        "The archives made here take more than `MAX_BACKUP_BYTES`, and those that are left are pinned, the newest one, "
+        "or the last one that was verified.",
+        "the archives made here take 1048576 bytes more than MAX_BACKUP_BYTES allows (10485760)",
+        "Unpin or delete archives, or raise `MAX_BACKUP_BYTES`. [Retention](retention.md) says what it counts.",
+    ),
     "catalogue_damaged": ErrorCode(
         "The catalogue was damaged and made anew from the archives.",
         "/data/backups/.catalogue.json was damaged",

@@ -115,6 +115,7 @@ class StoreCollector(Collector):
         yield from _state(status)
         yield from _problems(status.get("problems") or [])
         yield from _backups(status.get("backup") or {})
+        yield from _retention((status.get("backup") or {}).get("keptBy") or {})
         yield from _schedule((status.get("jobs") or {}).get("autoBackup") or {}, status.get("problems") or [])
         yield from _disks(status.get("disk") or {})
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
@@ -172,6 +173,14 @@ def _backups(backup: Mapping[str, Any]) -> Iterator[Metric]:
             "When the least recently verified archive was verified; absent if one never was.",
             value=backup["oldestVerified"] / 1e6,
         )
+
+
+def _retention(counts: Mapping[str, int]) -> Iterator[Metric]:
+    what = "How many archives a rule of retention keeps; one may be kept by several."
+    family = GaugeMetricFamily("eventvault_backup_kept", what, labels=["rule"])
+    for rule, count in sorted(counts.items()):
+        family.add_metric([rule], count)
+    yield family
 
 
 def _schedule(job: Mapping[str, Any], problems: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:

@@ -126,6 +126,25 @@ def _web_address(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Age:
+    """A time span in whole hours, days or weeks. Raises ValueError for another text."""
+
+    text: str
+    microseconds: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        number = re.fullmatch(r"([1-9][0-9]{0,5})([hdw])", self.text.lower())
+        if number is None:
+            raise ValueError(self.text)
+        object.__setattr__(self, "microseconds", int(number[1]) * _SPANS[number[2]])
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_SPANS = {"h": 3_600_000_000, "d": 86_400_000_000, "w": 7 * 86_400_000_000}
+"""Unit of an age → microseconds."""
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
@@ -150,6 +169,13 @@ class Declaration:
     @property
     def attribute(self) -> str:
         return self.name.lower()
+
+
+def _keep(period: str, periods: str) -> Declaration:
+    return Declaration(
+        f"KEEP_{period}", _whole(0, 1_000_000), "",
+        f"Of how many {periods} of `SCHEDULE_TIME_ZONE` that have an archive created here the newest one stays.",
+    )  # fmt: skip
 
 
 DECLARATIONS: tuple[Declaration, ...] = (
@@ -182,7 +208,23 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "SCRUB_INTERVAL", _whole(0, 366 * _DAY, "ms"), "21600000",
         "Milliseconds between two steps of the rolling check, which reads the archive verified longest ago; 0: off.",
     ),
-    Declaration("MAX_BACKUPS", _whole(1, 1_000_000), "10", "How many of the archives created here rotation keeps."),
+    Declaration(
+        "MAX_BACKUPS", _whole(1, 1_000_000), "10",
+        "How many of the newest archives created here rotation keeps; `KEEP_*` add to them.",
+    ),
+    _keep("HOURLY", "hours"),
+    _keep("DAILY", "days"),
+    _keep("WEEKLY", "weeks"),
+    _keep("MONTHLY", "months"),
+    _keep("YEARLY", "years"),
+    Declaration(
+        "MAX_BACKUP_AGE", Kind(Age, "a number of hours, days or weeks, such as 36h, 90d or 8w"), "",
+        "Archives created here that are so much older than the newest one are removed. Unset: no limit.",
+    ),
+    Declaration(
+        "MAX_BACKUP_BYTES", _whole(1, 10**18 - 1, "bytes"), "",
+        "If the archives created here take more disk together, the oldest ones are removed. Unset: no limit.",
+    ),
     Declaration(
         "JOURNAL_INTERVAL", _whole(10, _DAY, "ms"), "1000",
         "Milliseconds between two journal segments. A lost `STORAGE_DIR` costs at most the events of this time and of "
@@ -269,6 +311,13 @@ class Settings:
     archive_compression: Literal["fast", "small", "store"]
     scrub_interval: int
     max_backups: int
+    keep_hourly: int | None
+    keep_daily: int | None
+    keep_weekly: int | None
+    keep_monthly: int | None
+    keep_yearly: int | None
+    max_backup_age: Age | None
+    max_backup_bytes: int | None
     journal_interval: int
     keep_undo: int
     auto_recover: str

@@ -33,6 +33,10 @@ def created_json(created: Created) -> dict[str, Any]:
     }
 
 
+def pruned_json(pruned: dict[str, Any]) -> dict[str, Any]:
+    return {"success": True, "dryRun": False, **pruned}
+
+
 def one_backup_json(backup: BackupEntry) -> dict[str, Any]:
     return {"success": True, "backup": backup_json(backup)}
 

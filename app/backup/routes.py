@@ -9,7 +9,7 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from app.backup import schemas
-from app.backup.answers import created_json, one_backup_json, restored_json, undone_json
+from app.backup.answers import created_json, one_backup_json, pruned_json, restored_json, undone_json
 from app.backup.download import download
 from app.backup.moment_schemas import (
     RestoreAnswerSchema,
@@ -40,7 +40,7 @@ blueprint.before_request(reject_repeated_parameters)
 GZIP = "application/gzip"
 
 _create, _pin, _restore, _undo = schemas.CreateSchema(), schemas.PinRequestSchema(), RestoreSchema(), UndoSchema()
-_selective_restore = SelectiveRestoreSchema()
+_prune, _selective_restore = schemas.PruneSchema(), SelectiveRestoreSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -206,6 +206,24 @@ def upload_backup() -> Response:
     """Send the archive as the body with `?name=`, or as multipart with a field `file`. 409 if the name exists."""
     received = receive_upload(current_edge())
     return received if isinstance(received, Response) else reply(one_backup_json(received), 201)
+
+
+@blueprint.route("/prune", methods=["POST"])
+@blueprint.doc(summary="Remove the backups that no rule keeps", requestBody=_body(schemas.PruneSchema, required=False))
+@blueprint.response(200, schemas.PrunedSchema)
+@accepts_parameters(ASYNC, body=True)
+@begins_operation
+def prune_backups() -> Response:
+    """Rotation does the same after each backup. With `dryRun` nothing is removed.
+
+    `plan` says which backup goes and which stays, by which rules, and how many bytes become free. `window` is what
+    `BACKUP_DIR` alone can restore, before and after.
+    """
+    asked = validated_body(_prune)
+    with store_for_long_call() as store:
+        if asked["dryRun"]:
+            return reply({"success": True, "dryRun": True, "plan": store.plan_prune()})
+        return reply(pruned_json(store.prune_backups()))
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])

@@ -118,6 +118,15 @@ class BackupSchema(ReplySchema):
     uniqueBytes = _disk_bytes(UNIQUE)  # noqa: N815
     problem = fields.String(required=True, allow_none=True)
 
+    class Meta(ReplySchema.Meta):
+        include = {  # noqa: RUF012
+            "keptBy": fields.List(
+                fields.String(),
+                required=True,
+                metadata={"description": "The rules that keep it; empty if the next backup, or a prune, removes it."},
+            )
+        }
+
 
 def backup_json(entry: BackupEntry) -> dict[str, Any]:
     """Return the members of BackupSchema. By hand, as a list may have 10,000 of them: marshmallow takes 2 s for it."""
@@ -135,6 +144,7 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
         "checked": entry.checked,
         "pinned": entry.pinned,
         "pin": None if entry.pin is None else {"reason": entry.pin.reason, "until": timestamp(entry.pin.until)},
+        "keptBy": list(entry.retained_by),
         "encrypted": entry.encrypted,
         "offsite": entry.offsite,
         "digest": entry.digest,
@@ -163,6 +173,33 @@ class PinRequestSchema(Schema):
         allow_none=True,
         metadata={"format": "date-time", "description": "The pin ends then. RFC 3339 with an offset."},
     )
+
+
+class StrictBoolean(fields.Boolean):
+    """Takes JSON's `true` and `false`, and no text or number that may mean one of them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class PruneSchema(Schema):
+    dryRun = StrictBoolean(  # noqa: N815
+        load_default=False, metadata={"description": "Remove nothing, and answer with `plan`."}
+    )
+
+
+class PrunedSchema(ReplySchema):
+    """With `dryRun` there is only `plan`."""
+
+    success = fields.Boolean(required=True)
+    dryRun = fields.Boolean(required=True)  # noqa: N815
+    plan = fields.Dict(
+        required=True, metadata={"description": "keep, remove, freesBytes, goodLeft, window, lost, journal, notes, …"}
+    )
+    removed = fields.List(fields.String(), metadata={"description": "The names of the backups that are gone."})
+    freedBytes = fields.Integer()  # noqa: N815
 
 
 class CreatedSchema(ReplySchema):

@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 
-from app.backup.answers import copied_json, created_json, one_backup_json, restored_json, undone_json
+from app.backup.answers import copied_json, created_json, one_backup_json, pruned_json, restored_json, undone_json
 from eventvault.store.ports import methods
 
 ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "create_backup": created_json,
     "verify_backup": one_backup_json,
+    "prune_backups": pruned_json,
     "adopt_upload": one_backup_json,
     "restore": restored_json,
     "restore_moment": restored_json,

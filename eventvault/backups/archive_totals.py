@@ -7,7 +7,8 @@ then, so that it takes at most a twentieth of the time, whoever asks and how oft
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -41,8 +42,9 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
     """count: None until the archives were listed for the first time; 0 if they cannot be.
 
     damaged: the names of the newest damaged archives. not_proven: how many archives claim to be made here and are not
-    proven. oldest_verified: microseconds; None if one was never verified. on_disk: bytes there, with shared blocks
-    counted once. problem: why the archives cannot be listed. entries: all archives, newest first.
+    proven. retained_by: rule → how many archives it keeps. oldest_verified: microseconds; None if one was never
+    verified. on_disk: bytes there, with shared blocks counted once. problem: why the archives cannot be listed.
+    entries: all archives, newest first.
     """
 
     count: int | None = None
@@ -57,6 +59,7 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
     damaged_count: int = 0
     not_proven: int = 0
+    retained_by: Mapping[str, int] = {}
     oldest_verified: int | None = None
     problems: tuple[Problem, ...] = ()
     problem: EventVaultError | None = None
@@ -66,8 +69,14 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
 class TotalsKeeper:
     """Safe to use from many threads."""
 
-    def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.monotonic) -> None:
-        self._totals = SharedAnswer("archive-totals", lambda: list_totals(catalogue), clock)
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        entries: Callable[[], list[BackupEntry]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """entries: returns all archives, as the list shows them."""
+        self._totals = SharedAnswer("archive-totals", lambda: list_totals(catalogue, entries), clock)
         self._is_few = True
 
     @property
@@ -96,9 +105,9 @@ class TotalsKeeper:
         return totals
 
 
-def list_totals(catalogue: Catalogue) -> ArchiveTotals:
+def list_totals(catalogue: Catalogue, list_entries: Callable[[], list[BackupEntry]]) -> ArchiveTotals:
     try:
-        entries = catalogue.entries()
+        entries = list_entries()
     except EventVaultError as error:
         return ArchiveTotals(count=0, problem=error)
     except OSError as error:
@@ -120,6 +129,7 @@ def list_totals(catalogue: Catalogue) -> ArchiveTotals:
         damaged=tuple(damaged[:MOST_LISTED]),
         damaged_count=len(damaged),
         not_proven=_count_not_proven(catalogue.installation, entries),
+        retained_by=dict(Counter(rule for entry in entries for rule in entry.retained_by)),
         oldest_verified=_oldest_verified(entries),
         problems=(*_refused_names(catalogue.refused_names), *_problems(entries)),
         entries=entries,

@@ -141,6 +141,16 @@ class BackupMaker:
             return None
         return self._problem[1]
 
+    def check_removal(self) -> None:
+        """Raise the known damage of the database: then only older archives may be good, and none may be removed.
+
+        The tables of a new archive are checked before that, if they are being checked.
+        """
+        self.late_check.wait(WAIT_SECONDS)
+        for error in (self._bus.problem, self.problem):
+            if isinstance(error, DatabaseDamaged):
+                raise error
+
     def newest_good(self) -> BackupEntry | None:
         return next(iter(self._good()), None)
 

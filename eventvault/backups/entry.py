@@ -41,6 +41,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool = False
     pin: Pin | None = None
     """Why it is pinned and until when; None if it is not."""
+    retained_by: tuple[str, ...] = ()
+    """Why retention does not remove it, see `eventvault.backups.retention`. Lists have it; it is empty if it goes."""
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None

@@ -136,6 +136,14 @@ class SharedRuns:
         """Return the runs that an archive shares: offset → number."""
         return dict(self._document.archives.get(name, _UNKNOWN).runs)
 
+    def runs_of_archives(self) -> dict[str, dict[int, int]]:
+        """Return the runs that the archives share: name → number → bytes."""
+        document = self._document
+        return {
+            name: {number: document.runs[number].size for number in holder.runs.values()}
+            for name, holder in document.archives.items()
+        }
+
     def holders_of(self, numbers: Collection[int]) -> dict[str, list[int]]:
         """Return the archives that hold these runs, with the runs' offsets there."""
         wanted, archives = frozenset(numbers), self._document.archives

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.database.generation import Generation, StoreIdentity, lineage
 from eventvault.errors import EventVaultError, JournalDamaged
 from eventvault.journal import coverage, segment
-from eventvault.journal.folder import JournalFolder
+from eventvault.journal.folder import JournalFolder, QuarantinedSegment
 from eventvault.journal.segment import Segment
 from eventvault.journal.writer import is_good
 
@@ -47,7 +48,9 @@ class Compaction:
 
     def _steps(self, entries: Sequence[BackupEntry], identity: StoreIdentity) -> Iterator[bool]:
         ours = self._folder.segments_of(self._installation)
-        yield from self._remove(_find_unneeded(self._folder, ours, entries, identity))
+        unneeded = find_unneeded(self._folder, ours, entries, identity)
+        self._folder.remove(unneeded.quarantined)
+        yield from self._remove(unneeded.segments)
         yield from self._merge(self._folder.segments_of(self._installation))
 
     def _remove(self, unneeded: Sequence[Segment]) -> Iterator[bool]:
@@ -90,13 +93,20 @@ def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     return written
 
 
-def _find_unneeded(
+class Unneeded(NamedTuple):
+    """What may be removed: segments, and those that were damaged and set aside."""
+
+    segments: Sequence[Segment] = ()
+    quarantined: Sequence[QuarantinedSegment] = ()
+
+
+def find_unneeded(
     folder: JournalFolder, segments: Sequence[Segment], entries: Sequence[BackupEntry], identity: StoreIdentity
-) -> list[Segment]:
-    """Return the segments that the archives made here make unnecessary; none until the oldest archive is verified."""
+) -> Unneeded:
+    """Return what the archives made here make unnecessary; nothing until the oldest archive is verified."""
     ours = sorted((entry for entry in entries if entry.origin == "created"), key=lambda entry: entry.created)
     if not ours or not is_good(ours[0]):
-        return []
+        return Unneeded()
     generations = identity.by_id()
     good = [entry for entry in ours if is_good(entry) and entry.generation in generations]
     try:
@@ -104,10 +114,10 @@ def _find_unneeded(
             reader.read_manifest(folder.root.parent / name) for name in {ours[0].name, *_earliest(good, generations)}
         ]
     except (EventVaultError, OSError):
-        return []
+        return Unneeded()
     present = lineage(generations, identity.generation)
     unneeded = list(segments)
-    quarantined = folder.quarantined()
+    quarantined = list(folder.quarantined())
     for manifest in manifests:
         holds = _bounds_in_archive(
             {generation.id: generation for generation in manifest.generations},
@@ -117,8 +127,7 @@ def _find_unneeded(
         since = clock.parse(manifest.last_time) if manifest.last_time else 0
         unneeded = coverage.plan_removal(unneeded, holds.items(), present, since)
         quarantined = [damaged for damaged in quarantined if damaged.last <= holds.get(damaged.generation, 0)]
-    folder.remove(quarantined)
-    return unneeded
+    return Unneeded(unneeded, quarantined)
 
 
 def _earliest(archives: Sequence[BackupEntry], generations: Mapping[str, Generation]) -> Iterator[str]:

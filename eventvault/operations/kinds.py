@@ -11,6 +11,7 @@ ROUTES: dict[str, Sequence[Route]] = {
     "create": [{"checkpoint": 1, "write": 79, "read back": 19, "enter": 1}],
     "verify": [{"read": 1}, {"unpack": 55, "check": 45}],
     "restore": [{"plan": 1, "unpack": 55, "replay": 20, "check": 20, "open": 2, "swap": 2}],
+    "prune": [{"plan": 20, "remove": 80}],
     "undo": [{"plan": 1, "copy": 50, "check": 45, "open": 2, "swap": 2}],
 }
 """Kind → the routes that it may take. A kind without a route counts the bytes of each step."""

@@ -48,6 +48,7 @@ from eventvault.problems import OpenProblems
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
+from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.restore.moments.timeline import Timeline
 from eventvault.restore.restorer import Restorer
 from eventvault.restore.start.forecast import will_start_slowly
@@ -127,7 +128,7 @@ class StoreService(ComposedStore):
             generations=self.bus.generations,
             check_folder=lambda: check_folder(settings),
         )
-        self.totals = TotalsKeeper(self.catalogue)
+        self.totals = TotalsKeeper(self.catalogue, lambda: self.remover.entries())
         heads = ArchiveHeads(settings.backup_dir, self.catalogue)
         self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
         history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)
@@ -143,7 +144,9 @@ class StoreService(ComposedStore):
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
         self.preview = RestorePreview(settings, self.bus, self.catalogue, self.locator, self.moments)
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
-        self.remover = ArchiveRemover(settings, self.bus, self.catalogue)
+        self.remover = ArchiveRemover(
+            settings, self.bus, self.catalogue, is_clock_held=lambda: self.clock_guard.held_since is not None
+        )
         self.backups = BackupMaker(
             settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
         )
@@ -205,6 +208,7 @@ class StoreService(ComposedStore):
             self.remover,
             self.verifier,
             self.chores,
+            RemovalEffect(self.locator, self.journal.folder, self.catalogue.installation),
         )
 
     def _restores_owner(self) -> RestoresOwner:
@@ -226,6 +230,7 @@ class StoreService(ComposedStore):
             catalogue=self.catalogue,
             totals=self.totals,
             backups=self.backups,
+            remover=self.remover,
             schedule=self.schedule,
             verifier=self.verifier,
             scrub=self.scrub,

@@ -42,7 +42,7 @@ def test_the_metrics_of_the_store_are_shown(
     numbers = {"append_groups": 7, "group_size": {"buckets": [[1, 2], [8, 5], [None, 6]], "sum": 20}, "odd": "text"}
     status = {**store.status(), "metrics": numbers}
     sizes = {"totalSize": 99, "addedBytes": 60, "sharedBytes": 39, "uniqueBytes": 50}
-    status["backup"] = {**status["backup"], "count": 3, "notProven": 2, **sizes}
+    status["backup"] = {**status["backup"], "count": 3, "notProven": 2, **sizes, "keptBy": {"newest": 3, "daily": 2}}
     status["disk"] = {
         "backups": {"archives": 70, "free": 1000, "total": 4000, "daysLeft": 2},
         "storage": {"free": 500, "total": 900},
@@ -65,6 +65,7 @@ def test_the_metrics_of_the_store_are_shown(
     assert value(web, "eventvault_disk_left_seconds", folder="backups") == 2 * 86_400
     assert value(web, "eventvault_backup_size_bytes") == 99
     assert value(web, "eventvault_backup_not_proven") == 2
+    assert value(web, "eventvault_backup_kept", rule="daily") == 2
     assert value(web, "eventvault_backup_added_bytes") == 60
     assert value(web, "eventvault_backup_shared_bytes") == 39
     assert value(web, "eventvault_backup_unique_bytes") == 50

@@ -71,6 +71,7 @@ def test_async_is_a_boolean_and_nothing_begins_with_another_value(web: FlaskClie
     ("path", "body", "kind"),
     [
         ("/api/backup/{backup}/verify", None, "verify"),
+        ("/api/backup/prune", {"dryRun": False}, "prune"),
         ("/api/backup/restore", {"backupName": "{backup}"}, "restore"),
         ("/api/backup/restore", {"sequence": 1}, "restore"),
         ("/api/backup/restore", {"sequence": 1, "into": "present"}, "copy"),

@@ -13,6 +13,7 @@ from tests.service import PROJECT, free_port, service_environment
 
 BAD = {
     "MAX_BACKUPS": "none",
+    "KEEP_DAILY": "-1",
     "AUTO_BACKUP_INTERVAL": "999",
     "AUTO_BACKUP_ENABLED": "perhaps",
     "AUTO_RESTORE_ENABLED": "2",

@@ -71,6 +71,13 @@ def test_a_boolean_has_four_spellings_in_any_case(text: str, value: bool) -> Non
         ("SCHEDULE_TIME_ZONE", "../../etc/passwd"),
         ("MAX_BACKUPS", "0"),
         ("MAX_BACKUPS", "ten"),
+        ("KEEP_DAILY", "-1"),
+        ("KEEP_HOURLY", "all"),
+        ("MAX_BACKUP_AGE", "90"),
+        ("MAX_BACKUP_AGE", "0d"),
+        ("MAX_BACKUP_AGE", "3y"),
+        ("MAX_BACKUP_BYTES", "0"),
+        ("MAX_BACKUP_BYTES", "50GB"),
         ("PORT", "65536"),
         ("HOST", "not a host"),
         ("WEB_CONCURRENCY", "0"),
@@ -96,6 +103,14 @@ def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(name: str, va
 @pytest.mark.parametrize(("name", "least"), [("AUTO_BACKUP_INTERVAL", 1000), ("MAX_BACKUPS", 1), ("PORT", 0)])
 def test_the_least_allowed_value_is_taken(name: str, least: int) -> None:
     assert getattr(settings.load({name: str(least)}), name.lower()) == least
+
+
+@pytest.mark.parametrize(("text", "hours"), [("36h", 36), ("90d", 90 * 24), ("8W", 8 * 7 * 24)])
+def test_an_age_has_a_unit(text: str, hours: int) -> None:
+    found = settings.load({"MAX_BACKUP_AGE": text})
+    assert found.max_backup_age is not None
+    assert found.max_backup_age.microseconds == hours * 3_600_000_000
+    assert settings.load(found.to_environment()) == found
 
 
 def test_all_errors_are_reported_at_once() -> None:

@@ -215,7 +215,7 @@ class MomentLocator:
     def window(self, sources: Sources, generation: str) -> dict[str, Any]:
         """{oldest, newest}, each {time, sequence}: every moment between them can be restored."""
         reach = plans.reachable(sources, generation)
-        return {"oldest": self._moment(sources, generation, 0), "newest": self._moment(sources, generation, reach)}
+        return {"oldest": self.moment(sources, generation, 0), "newest": self.moment(sources, generation, reach)}
 
     def unavailable(
         self, why: str, sources: Sources, generation: str | None, *, before: bool = False
@@ -234,7 +234,8 @@ class MomentLocator:
             raise self.unavailable("what is still there of that time does not suffice", sources, target.generation)
         return best
 
-    def _moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
+    def moment(self, sources: Sources, generation: str, sequence: int) -> dict[str, Any]:
+        """Return {time, sequence} of an event."""
         instant = self.time_of(sources, generation, sequence)
         return {"time": None if instant is None else clock.format_microseconds(instant), "sequence": sequence}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,11 @@ import msgspec
 from eventvault import clock
 from eventvault.backups import names, retention
 from eventvault.backups.entry import BackupEntry, Pin
+from eventvault.backups.retention import RetentionPlan, Rules
 from eventvault.errors import ArchiveDamaged, BackupExists, BackupNotFound
 from eventvault.store.memory import archive_file
+
+RULES = Rules(newest=10, zone=UTC)
 
 
 class MemoryArchives:
@@ -31,7 +35,7 @@ class MemoryArchives:
 
     def adopt(self, temporary: Path, name: str, generation: str) -> BackupEntry:
         if name in self._entries and not temporary.exists():
-            return self._entries[name]
+            return self.entry(name)
         if name in self._entries:
             raise BackupExists(f"there is a backup {name!r} already", hint="upload it under another name")
         archive_file.unpack(temporary.read_bytes())
@@ -47,9 +51,16 @@ class MemoryArchives:
             generation=generation,
             verified=self._now(),
         )
-        return self._entries[name]
+        return self.entry(name)
 
     def entries(self) -> list[BackupEntry]:
+        retained = self.plan().retained
+        return [msgspec.structs.replace(each, retained_by=retained.get(each.name, ())) for each in self._listed()]
+
+    def plan(self) -> RetentionPlan:
+        return retention.plan_retention(self._listed(), RULES, self._now())
+
+    def _listed(self) -> list[BackupEntry]:
         present = [self._present(entry) for entry in self._entries.values() if Path(entry.path).exists()]
         return sorted(present, key=lambda entry: (entry.created, entry.name), reverse=True)
 
@@ -77,7 +88,7 @@ class MemoryArchives:
         self._entries[name] = msgspec.structs.replace(
             entry, verified=self._now(), checked="records" if by_records else "digests", sha256=sha256, problem=None
         )
-        return self._entries[name]
+        return self.entry(name)
 
     def delete(self, name: str, *, force: bool) -> None:
         entry = self.entry(name)
@@ -87,4 +98,4 @@ class MemoryArchives:
 
     def pin(self, name: str, pin: Pin | None) -> BackupEntry:
         self._entries[name] = msgspec.structs.replace(self.entry(name), pinned=pin is not None, pin=pin)
-        return self._entries[name]
+        return self.entry(name)

@@ -8,6 +8,7 @@ from typing import Any
 from eventvault.backups import retention
 from eventvault.backups.entry import BackupEntry, Created, Pin
 from eventvault.backups.order import page_of
+from eventvault.backups.prune_plan import describe_plan
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.ports.backups import Backups
 
@@ -58,6 +59,24 @@ class MemoryBackups(Backups):
         with self._state.lock:
             retention.check_end_of_pin(until, self._state.now())
             return self._state.archives.pin(name, Pin(reason, until) if pinned else None)
+
+    def plan_prune(self) -> dict[str, Any]:
+        entries = self._state.archives.entries()
+        plan = self._state.archives.plan()
+        return {
+            **describe_plan(plan, entries, {entry.name: entry.size for entry in entries if entry.name in plan.removed}),
+            "window": {"before": None, "after": None},
+            "lost": [],
+            "journal": {"bytes": 0, "bytesAfter": 0, "oldestBackup": None, "bytesForOldest": 0},
+        }
+
+    def prune_backups(self) -> dict[str, Any]:
+        with self._state.lock:
+            plan = self.plan_prune()
+            removed = [each["name"] for each in reversed(plan["remove"])]
+            for name in removed:
+                self._state.archives.delete(name, force=False)
+            return {"plan": plan, "removed": removed, "freedBytes": plan["freesBytes"]}
 
     def renew_key(self) -> int:
         return sum(entry.origin == "created" for entry in self._state.archives.entries())

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from eventvault import clock, data_folders
 from eventvault.backups import retention, uploads
 from eventvault.backups.archive_totals import TotalsKeeper
@@ -15,14 +17,20 @@ from eventvault.backups.entry import BackupEntry, Created
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_key import renew_key
 from eventvault.backups.order import page_of
+from eventvault.backups.prune_plan import describe_plan
 from eventvault.backups.removal import ArchiveRemover
+from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupNotFound
 from eventvault.operations.operation import Operation
+from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.ports.backups import Backups
+
+FREES = "frees"
+"""The note of a prune: the archives that it removes, each with the bytes that it frees."""
 
 
 class BackupsOwner(Backups):
@@ -36,6 +44,7 @@ class BackupsOwner(Backups):
         remover: ArchiveRemover,
         verifier: Verifier,
         chores: Chores,
+        effect: RemovalEffect,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -45,12 +54,14 @@ class BackupsOwner(Backups):
         self._remover = remover
         self._verifier = verifier
         self._chores = chores
+        self._effect = effect
 
     def create_backup(self, label: str | None = None, *, operation: Operation | None = None) -> Created:
         operation = operation or Operation()
         self._lifecycle.check()
         made = self._made_before(operation)
-        return made or self._maker.create(label, operation)
+        created = made or self._maker.create(label, operation)
+        return msgspec.structs.replace(created, backup=self._remover.with_rules(created.backup))
 
     def _made_before(self, operation: Operation) -> Created | None:
         """The backup that an earlier attempt made; None if it came to no archive, or to a damaged one."""
@@ -72,7 +83,9 @@ class BackupsOwner(Backups):
         return page_of(self._totals.entries(), limit, before)
 
     def backup_entry(self, name: str) -> BackupEntry:
-        return self._catalogue.entry(name)
+        entry = self._catalogue.entry(name)
+        listed = next((each for each in self._totals.entries() if each.name == name), entry)
+        return msgspec.structs.replace(entry, retained_by=listed.retained_by)
 
     def backup_manifest(self, name: str) -> dict[str, Any]:
         return uploads.manifest_of(Path(self._catalogue.entry(name).path))
@@ -83,13 +96,14 @@ class BackupsOwner(Backups):
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         path = Path(temporary)
         try:
-            return uploads.adopt(self._settings, self._catalogue, self._chores, path, name)
+            entry = uploads.adopt(self._settings, self._catalogue, self._chores, path, name)
         finally:
             if path.name.startswith(data_folders.HANDED_OVER_PREFIX):
                 path.unlink(missing_ok=True)
+        return self._remover.with_rules(entry)
 
     def verify_backup(self, name: str, *, records: bool = False) -> BackupEntry:
-        return self._verifier.verify(name, records=records)
+        return self._remover.with_rules(self._verifier.verify(name, records=records))
 
     def delete_backup(self, name: str, *, force: bool = False, operation: Operation | None = None) -> None:
         operation = operation or Operation()
@@ -103,7 +117,33 @@ class BackupsOwner(Backups):
         self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
     ) -> BackupEntry:
         retention.check_end_of_pin(until, clock.now())
-        return self._catalogue.set_pinned(name, pinned=pinned, reason=reason, until=until)
+        entry = self._catalogue.set_pinned(name, pinned=pinned, reason=reason, until=until)
+        return self._remover.with_rules(entry)
+
+    def plan_prune(self) -> dict[str, Any]:
+        return self._plan_prune(self._catalogue.entries())[1]
+
+    def prune_backups(self, *, operation: Operation | None = None) -> dict[str, Any]:
+        operation = operation or Operation()
+        operation.step("plan")
+        self._lifecycle.check_started()
+        self._maker.check_removal()
+        plan, described = self._plan_prune(self._catalogue.entries())
+        frees = {**operation.notes.get(FREES, {}), **{each["name"]: each["freesBytes"] for each in described["remove"]}}
+        operation.step("remove", described["freesBytes"])
+        operation.decided()  # a cancel that came later would find some of the archives gone
+        operation.note(FREES, frees)
+        for names in self._remover.remove_planned(plan):
+            self._maker.counts["rotated"] += len(names)
+            operation.advance(sum(frees[name] for name in names))
+        present = {entry.name for entry in self._catalogue.entries()}
+        removed = [name for name in frees if name not in present]
+        return {"plan": described, "removed": removed, "freedBytes": sum(frees[name] for name in removed)}
+
+    def _plan_prune(self, entries: list[BackupEntry]) -> tuple[RetentionPlan, dict[str, Any]]:
+        plan = self._remover.plan(entries)
+        frees = self._remover.frees(entries, plan.removed)
+        return plan, {**describe_plan(plan, entries, frees), **self._effect.describe(entries, plan.removed)}
 
     def renew_key(self) -> int:
         ensure_installation(self._settings, self._catalogue.installation)

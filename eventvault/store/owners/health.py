@@ -20,6 +20,7 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.disk_space import describe_disks
 from eventvault.backups.file_problems import FileProblems
+from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.schedule import AutoBackup
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.verify import Verifier
@@ -79,6 +80,7 @@ class HealthOwner(Health):
         catalogue: Catalogue,
         totals: TotalsKeeper,
         backups: BackupMaker,
+        remover: ArchiveRemover,
         schedule: AutoBackup,
         verifier: Verifier,
         scrub: ArchiveScrub,
@@ -98,6 +100,7 @@ class HealthOwner(Health):
         self.state = state
         self.bus = bus
         self.backups = backups
+        self.remover = remover
         self.schedule = schedule
         self.verifier = verifier
         self.scrub = scrub
@@ -163,6 +166,7 @@ def _examine(parts: HealthOwner) -> _Examined:
             *parts.file_problems.problems(),
             *staged_problems,
             *totals.problems,
+            *parts.remover.problems(),
         ],
         open=parts.open_problems.all(),
     )
@@ -241,6 +245,7 @@ def _describe_totals(totals: ArchiveTotals) -> dict[str, Any]:
         "damaged": list(totals.damaged),
         "damagedCount": totals.damaged_count,
         "notProven": totals.not_proven,
+        "keptBy": totals.retained_by,
         "oldestVerified": totals.oldest_verified,
     }
 

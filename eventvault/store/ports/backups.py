@@ -66,6 +66,17 @@ class Backups(Protocol):
         until: when the pin ends by itself, in microseconds. Raises BackupNotFound, or InvalidInput if that is over.
         """
 
+    def plan_prune(self) -> dict[str, Any]:
+        """What `prune_backups` would do, ready to be serialised: the members of `plan` in the API. Changes nothing."""
+
+    @changes
+    @operation("prune")
+    def prune_backups(self) -> dict[str, Any]:
+        """Remove the archives that no rule keeps: `plan`, `removed` (names) and `freedBytes`.
+
+        Raises what makes the database or its newest backup doubtful, as then only older archives may be good.
+        """
+
     @changes
     def renew_key(self) -> int:
         """Make a new key for this installation; the old one proves nothing any more.

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from eventvault import file_locks
 from eventvault.archive import locks
 from eventvault.backups import removal
+from eventvault.backups.entry import Pin
 from eventvault.errors import BackupNotFound, BackupProtected
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -76,14 +78,13 @@ def test_an_archive_that_was_pinned_meanwhile_is_not_rotated_away(
 ) -> None:
     first = service.create_backup("one").backup.name
     service.create_backup("two")
-    plan = removal.retention.plan_retention
+    still_removable = removal.retention.still_removable
 
-    def pinned_then(*arguments: object, **more: object) -> list[str]:
-        planned = plan(*arguments, **more)  # type: ignore[arg-type]
-        service.pin_backup(first, pinned=True)
-        return planned
+    def removable_once_pinned(*arguments: Any) -> list[str]:
+        service.catalogue.annotations.change(first, pin=Pin("meanwhile"))
+        return still_removable(service.catalogue.entries(), *arguments[1:])
 
-    monkeypatch.setattr(removal.retention, "plan_retention", pinned_then)
+    monkeypatch.setattr(removal.retention, "still_removable", removable_once_pinned)
     service.create_backup("three")
 
     assert first in names(service)

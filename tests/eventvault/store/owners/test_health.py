@@ -94,13 +94,13 @@ def test_many_archives_are_listed_only_for_a_small_part_of_the_time(monkeypatch:
     monkeypatch.setattr(archive_totals, "FEW_ARCHIVES", 0)
     now, listed = [0.0], []
 
-    def list_them(_: object) -> archive_totals.ArchiveTotals:
+    def list_them(*_: object) -> archive_totals.ArchiveTotals:
         listed.append(now[0])
         now[0] += 2.0
         return archive_totals.ArchiveTotals(count=10_000)
 
     monkeypatch.setattr(archive_totals, "list_totals", list_them)
-    totals = archive_totals.TotalsKeeper(None, clock=lambda: now[0])  # type: ignore[arg-type]
+    totals = archive_totals.TotalsKeeper(None, list, clock=lambda: now[0])  # type: ignore[arg-type]
     assert totals.current().count == 10_000
     for _ in range(200):
         now[0] += 0.2

@@ -1,0 +1,94 @@
+"""What becomes of the recovery window and of the journal if archives are removed. Nothing is removed here.
+
+The recovery window is what `backups/` alone can restore, as after the loss of `storage/`. Archives hold prefixes of a
+history, so the newest one reaches back to its beginning. Older ones matter for generations that a restore left behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from eventvault.backups.entry import BackupEntry
+from eventvault.journal.compaction import find_unneeded
+from eventvault.journal.folder import JournalFolder
+from eventvault.journal.segment import Segment
+from eventvault.restore.moments import plan as plans
+from eventvault.restore.moments.locate import MomentLocator
+from eventvault.restore.moments.plan import Sources
+
+
+class RemovalEffect:
+    """Describes removals of archives. Raises OSError, or BackupsUnavailable if BACKUP_DIR is missing."""
+
+    def __init__(self, locator: MomentLocator, journal: JournalFolder, installation: str) -> None:
+        self._locator = locator
+        self._journal = journal
+        self._installation = installation
+
+    def describe(self, entries: Sequence[BackupEntry], removed: Collection[str]) -> dict[str, Any]:
+        """Return the members `window`, `lost` and `journal` of a plan. entries: all archives."""
+        staying = [entry for entry in entries if entry.name not in removed]
+        unneeded = self._unneeded(staying)
+        return {**self._windows(removed, unneeded), "journal": self._describe_journal(entries, staying, unneeded)}
+
+    def _windows(self, removed: Collection[str], unneeded: Sequence[Segment]) -> dict[str, Any]:
+        sources = self._locator.sources()
+        before = _without_live(self._locator.ours(sources))
+        paths = {segment.path for segment in unneeded}
+        after = msgspec.structs.replace(
+            before,
+            archives=[entry for entry in before.archives if entry.name not in removed],
+            segments=[segment for segment in before.segments if segment.path not in paths],
+        )
+        present = self._locator.present(sources)
+        windows = {"before": self._window(sources, before, present), "after": self._window(sources, after, present)}
+        ends = ((each, plans.reachable(before, each), plans.reachable(after, each)) for each in before.generations)
+        return {
+            "window": windows,
+            "lost": [
+                {"generation": generation, "lastSequence": {"before": had, "after": has}}
+                for generation, had, has in ends
+                if has < had
+            ],
+        }
+
+    def _window(self, sources: Sources, available: Sources, generation: str | None) -> dict[str, Any] | None:
+        """Return {oldest, newest}, or None if nothing can be recovered. sources: tell the times."""
+        if generation is None or not (available.archives or available.segments):
+            return None
+        reach = plans.reachable(available, generation) if generation in available.generations else 0
+        return {"oldest": self._locator.moment(sources, generation, 0),
+                "newest": self._locator.moment(sources, generation, reach)}  # fmt: skip
+
+    def _describe_journal(
+        self, entries: Sequence[BackupEntry], staying: Sequence[BackupEntry], unneeded: Sequence[Segment]
+    ) -> dict[str, Any]:
+        """Return how large the journal is and will be, and what the oldest archive that stays holds of it alone."""
+        ours = sorted((entry for entry in staying if entry.origin == "created"), key=lambda entry: entry.created)
+        total, now = _bytes_of(self._segments()), _bytes_of(self._unneeded(entries))
+        after = _bytes_of(unneeded)
+        without = _bytes_of(self._unneeded([entry for entry in staying if entry is not ours[0]])) if ours[1:] else after
+        return {
+            "bytes": total - now,
+            "bytesAfter": total - after,
+            "oldestBackup": ours[0].name if ours else None,
+            "bytesForOldest": max(0, without - after),
+        }
+
+    def _segments(self) -> list[Segment]:
+        return self._journal.segments_of(self._installation)
+
+    def _unneeded(self, entries: Sequence[BackupEntry]) -> Sequence[Segment]:
+        identity = self._locator.identity()
+        return find_unneeded(self._journal, self._segments(), entries, identity).segments if identity else ()
+
+
+def _without_live(sources: Sources) -> Sources:
+    return msgspec.structs.replace(sources, live=None)
+
+
+def _bytes_of(segments: Sequence[Segment]) -> int:
+    return sum(segment.size for segment in segments)
