@@ -76,6 +76,12 @@ ANSWERS: dict[str, ErrorCode] = {
         "`GET /api/events` lists the events. With `asOf` the event may have been recorded later.",
         404, NOT_FOUND,
     ),
+    "export_not_found": ErrorCode(
+        "The operation has no file: only an export has one, once it has succeeded, for a day.",
+        "the operation 4f0c2a9b1d3e5f67 has no file",
+        "Look at its `state`, or begin a new one: `POST /api/events/export`.",
+        404, NOT_FOUND,
+    ),
     "generation_left_behind": ErrorCode(
         "The cursor is of a generation that a restore has left, and points beyond the fork.",
         "the cursor is of generation 86ad05ce70457cf8, which shares no event after 40 with 9b1c0a7d2e3f4a5b",

@@ -70,6 +70,12 @@ class TooBusy(EventVaultError):
     code = "too_busy"
 
 
+class ExportNotFound(EventVaultError):
+    """The operation has no file: it is no export, has not succeeded, or a day has passed."""
+
+    code = "export_not_found"
+
+
 class EventNotFound(EventVaultError):
     code = "event_not_found"
 

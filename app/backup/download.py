@@ -79,11 +79,11 @@ def _reply(file: BinaryIO, name: str, entry: BackupEntry | None, close: Callable
     response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Accept-Ranges"] = "bytes"  # by which browsers know that they can resume
     response.headers["X-Accel-Buffering"] = "no"
-    response.make_conditional(request, accept_ranges=_wants_one_range() and "bytes", complete_length=status.st_size)
+    response.make_conditional(request, accept_ranges=wants_one_range() and "bytes", complete_length=status.st_size)
     return response
 
 
-def _wants_one_range() -> bool:
+def wants_one_range() -> bool:
     """Return whether `Range` asks for exactly one valid range of bytes; else the answer is the whole file.
 
     RFC 9110, section 14.2: other units and invalid ranges are ignored, and several ranges may be ignored.

@@ -12,7 +12,7 @@ from flask import Response
 
 from app.backup.answers import copied_json
 from app.edge import current_edge, current_store, store_for_long_call
-from app.events.reading import EXPORT_PAGE, export_reply
+from app.events.reading import export_reply, query_at
 from app.idempotency import refuse_key
 from app.replies import reply
 from app.streaming import ndjson_response, retry_while_store_is_away
@@ -98,17 +98,4 @@ def _query_of(request: Mapping[str, Any]) -> ScanQuery:
         generation=request.get("generation"),
         archive=request.get("backupName"),
     )
-    with store_for_long_call() as store:
-        view = store.resolve_moment(moment)
-    event_filter = request.get("filter") or {}
-    return ScanQuery(
-        generation=view.generation,
-        after=event_filter.get("fromSequence", 1) - 1,
-        upto=min(view.sequence, event_filter.get("toSequence", view.sequence)),
-        limit=EXPORT_PAGE,
-        type=event_filter.get("type"),
-        subject=event_filter.get("subject"),
-        source=event_filter.get("source"),
-        recorded_from=event_filter.get("recorded_from"),
-        recorded_to=event_filter.get("recorded_to"),
-    )
+    return query_at(moment, request.get("filter") or {})

@@ -84,6 +84,23 @@ def _request_as_of(query: ScanQuery, instant: int, generation: str | None) -> Pa
     )
 
 
+def query_at(moment: Moment, event_filter: Mapping[str, Any]) -> ScanQuery:
+    """Return the query for the events of a moment that match a filter. Raises MomentUnavailable."""
+    with store_for_long_call() as store:
+        view = store.resolve_moment(moment)
+    return ScanQuery(
+        generation=view.generation,
+        after=event_filter.get("fromSequence", 1) - 1,
+        upto=min(view.sequence, event_filter.get("toSequence", view.sequence)),
+        limit=EXPORT_PAGE,
+        type=event_filter.get("type"),
+        subject=event_filter.get("subject"),
+        source=event_filter.get("source"),
+        recorded_from=event_filter.get("recorded_from"),
+        recorded_to=event_filter.get("recorded_to"),
+    )
+
+
 def _require_common_history(query: ScanQuery, generation: str, common: int | None) -> None:
     """Raise unless the cursor lies in the history that both generations share. common: its last sequence."""
     if common is None:

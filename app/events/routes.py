@@ -10,6 +10,7 @@ from marshmallow import RAISE
 
 from app.edge import current_store, store_for_long_call
 from app.events.appending import append_events
+from app.events.exporting import ExportedSchema, ExportSchema, write_export
 from app.events.following import stream_events_reply
 from app.events.overview import histogram_reply, types_reply
 from app.events.reading import EXPORT_PAGE, export_reply, page_reply, page_request_of
@@ -26,8 +27,9 @@ from app.events.schemas import (
     StreamQuerySchema,
     TypesQuerySchema,
 )
+from app.operations.asynchronous import ASYNC, begins_operation
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import JSON
+from app.replies import JSON, validated_body
 from app.streaming import NDJSON
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
 from eventvault.restore.values import Moment
@@ -37,6 +39,7 @@ blueprint = Blueprint(
 )
 blueprint.before_request(reject_repeated_parameters)
 
+_export = ExportSchema()
 _EVENT = {"$ref": "#/components/schemas/Event"}
 _MANY = {"type": "array", "items": _EVENT}
 _BODY = {
@@ -128,6 +131,19 @@ def get_histogram(asked: dict[str, Any]) -> Response:
 def get_types(asked: dict[str, Any]) -> Response:
     """Answers with the most frequent types of the events between two sequences; at most the newest 200,000 count."""
     return types_reply(asked)
+
+
+@blueprint.route("/export", methods=["POST"])
+@blueprint.doc(
+    summary="Export events into a file",
+    requestBody={"required": False, "content": {JSON: {"schema": ExportSchema}}},
+)
+@blueprint.response(200, ExportedSchema)
+@accepts_parameters(ASYNC, body=True)
+@begins_operation
+def begin_export() -> Response:
+    """The file is the service's own. It is fetched at `file` of the answer for a day, also in parts."""
+    return write_export(validated_body(_export))
 
 
 @blueprint.route("/<event_id:event_id>", methods=["GET"])

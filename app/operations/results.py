@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from app.backup.answers import copied_json, created_json, one_backup_json, pruned_json, restored_json, undone_json
+from app.events.exporting import exported_json
 from eventvault.store.ports import methods
 
 ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
@@ -19,6 +20,7 @@ ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "restore_moment": restored_json,
     "undo": undone_json,
     "copy_events_to_present": copied_json,
+    "export_events": exported_json,
 }
 """Method of the store → its result as the API answers it. Of others the members are shown as they are."""
 

@@ -8,10 +8,12 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
-from app.edge import current_store
+from app.edge import current_edge, current_store
+from app.operations.file import file_reply
 from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema, operation_json
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import reply
+from app.streaming import NDJSON
 from eventvault.operations.entry import OperationQuery
 
 blueprint = Blueprint(
@@ -38,6 +40,21 @@ def list_operations(asked: dict[str, Any]) -> Response:
 def get_operation(operation_id: str) -> Response:
     """404 for one that is unknown, or that ended more than 30 days or 10,000 operations ago."""
     return reply({"success": True, "operation": operation_json(current_store().get_operation(operation_id))})
+
+
+@blueprint.route("/<string:operation_id>/file", methods=["GET"])
+@blueprint.doc(summary="Get the file that an export wrote")
+@blueprint.response(200, {"type": "string"}, content_type=NDJSON, description="One event per line.")
+@blueprint.alt_response(
+    206, schema={"type": "string"}, content_type=NDJSON, description="The requested range.", success=True
+)
+@accepts_parameters()
+def get_file(operation_id: str) -> Response:
+    """Supports `Range`, `If-Range` and `If-None-Match`. A client that takes gzip gets the compressed file as it is.
+
+    404 if the operation is no export that has succeeded within a day.
+    """
+    return file_reply(current_edge(), current_store().get_operation(operation_id))
 
 
 @blueprint.route("/<string:operation_id>", methods=["DELETE"])

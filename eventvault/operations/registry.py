@@ -235,6 +235,12 @@ class OperationRegistry:
             )
         return entry_of(operation_id, record)
 
+    def state_of(self, operation_id: str) -> str:
+        """Return the state of an operation; empty if there is none."""
+        with suppress(OperationNotFound):
+            return self.get(operation_id).state
+        return ""
+
     def page(self, query: OperationQuery) -> list[OperationEntry]:
         """The operations that match, newest first. Raises InvalidInput if `before` names none."""
         self._loaded.wait(_LOAD_SECONDS)

@@ -46,6 +46,23 @@ class DiffPage(msgspec.Struct, frozen=True):
     common: int
 
 
+class Exported(msgspec.Struct, frozen=True):
+    """A file of events. operation: the id of the operation that wrote it. until: when it is removed, in microseconds.
+
+    events: how many. sequence: the last one of the moment. generation: of the events; None for a foreign archive's.
+    lines: bytes of the events as lines. size: bytes of the file, which is compressed. sha256: of the file, in hex.
+    """
+
+    operation: str
+    events: int
+    sequence: int
+    generation: str | None
+    lines: int
+    size: int
+    sha256: str
+    until: int
+
+
 class CopyResult(msgspec.Struct, frozen=True):
     """The events of a selective restore: matched, of these appended, already there, and appended under another id."""
 

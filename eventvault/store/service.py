@@ -42,6 +42,7 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.caller import SHELL, START
 from eventvault.operations.registry import OperationRegistry
+from eventvault.past.exports import Exports
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
 from eventvault.problems import OpenProblems
@@ -178,6 +179,7 @@ class StoreService(ComposedStore):
             each_second=self._each_second,
         )
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
+        self.exports = Exports(settings.storage_dir, self.event_log, registry.state_of, self.clock_guard.now)
         kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
         self.open_problems.add_source(kafka_control)
         self.open_problems.add_source(self.clock_watch)
@@ -187,7 +189,9 @@ class StoreService(ComposedStore):
             self.event_log,
             self._backups_owner(),
             self._restores_owner(),
-            PastReaderOwner(self.lifecycle, self.bus, self.views, self.event_log, self.head_check.settle_copied),
+            PastReaderOwner(
+                self.lifecycle, self.bus, self.views, self.event_log, self.exports, self.head_check.settle_copied
+            ),
             kafka_control,
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
             NotificationsOwner(self.notifications),
@@ -305,6 +309,7 @@ class StoreService(ComposedStore):
             self.previous.drop_unused,
             lambda: self.head_check.each_second(self.bus.registry),
             self.schedule.each_second,
+            self.exports.remove_unwanted,
         )
         with contextlib.ExitStack() as work:
             for part in reversed(parts):

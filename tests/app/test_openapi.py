@@ -48,7 +48,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",
         "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
         "/api/kafka/partitions/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",
-        "/api/operations", "/api/operations/{operation_id}", "/api/settings",
+        "/api/operations", "/api/operations/{operation_id}", "/api/operations/{operation_id}/file", "/api/settings",
     } == set(document["paths"])  # fmt: skip
 
 

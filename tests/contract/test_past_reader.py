@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 
+import orjson
 import pytest
 
 from eventvault import clock
 from eventvault.database.values import ScanQuery
-from eventvault.errors import MomentUnavailable
+from eventvault.errors import ExportNotFound, MomentUnavailable
 from eventvault.past.values import CopyResult, DiffQuery
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
@@ -104,3 +106,32 @@ def test_events_of_the_past_are_copied_to_the_present_once(empty_store: Store) -
     assert empty_store.copy_events_to_present(query) == CopyResult(2, 1, 1, 0, 2)
     assert empty_store.copy_events_to_present(query) == CopyResult(2, 0, 2, 0, 2)
     assert ids(empty_store) == ["a", "b"]
+
+
+def test_an_export_is_a_file_of_the_events_at_a_moment(empty_store: Store) -> None:
+    empty_store.append(drafts("a", "b"))
+    moment = empty_store.resolve_moment(Moment())
+    empty_store.append(drafts("c"))
+
+    exported = empty_store.export_events(ScanQuery(generation=moment.generation, upto=moment.sequence))
+
+    text = gzip.decompress(Path(empty_store.export_path(exported.operation)).read_bytes())
+    assert [orjson.loads(line)["id"] for line in text.splitlines()] == ["a", "b"]
+    assert (exported.events, exported.sequence, exported.generation) == (2, 2, moment.generation)
+    empty_store.check_export(ScanQuery(generation=moment.generation, upto=moment.sequence))
+    with pytest.raises(ExportNotFound):
+        empty_store.export_path("0" * 16)
+
+
+def test_an_export_of_a_superseded_generation_has_its_events(empty_store: Store) -> None:
+    empty_store.append(drafts("a"))
+    name = empty_store.create_backup().backup.name
+    empty_store.append(drafts("b"))
+    old = empty_store.resolve_moment(Moment())
+    empty_store.restore(name)
+    empty_store.append(drafts("c"))
+
+    exported = empty_store.export_events(ScanQuery(generation=old.generation, upto=old.sequence))
+
+    text = gzip.decompress(Path(empty_store.export_path(exported.operation)).read_bytes())
+    assert [orjson.loads(line)["id"] for line in text.splitlines()] == ["a", "b"]

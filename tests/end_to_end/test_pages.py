@@ -12,6 +12,7 @@ from tests.service import Service
 
 PAGES = [
     "docs/histogram.md",
+    "docs/exports.md",
     "docs/idempotency.md",
     "docs/journal.md",
     "docs/monitoring.md",

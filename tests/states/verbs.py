@@ -122,10 +122,12 @@ READS: dict[str, Verb] = {
     "GET /api/settings": get("/api/settings"),
     "GET /api/operations": get("/api/operations"),
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
+    "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
 }
 CHANGES: dict[str, Verb] = {
+    "POST /api/events/export": post("/api/events/export"),
     "POST /api/events": _post_event,
     "POST /api/backup/create": post("/api/backup/create"),
     "POST /api/backup/<name>/verify": post("/api/backup/{backup}/verify"),

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from eventvault.database.values import ScanQuery
 from eventvault.errors import EventNotFound
-from eventvault.operations.operation import current
+from eventvault.operations.operation import Operation, current
 from eventvault.past.copy_into_present import copy_events_to_present
 from eventvault.past.diff import diff_page
-from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.past.exports import Exports
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, Exported, PastView
 from eventvault.restore.values import Moment
 from eventvault.store.memory import moments
 from eventvault.store.memory.event_log import MemoryEventLog
@@ -18,9 +19,10 @@ from eventvault.store.ports.past_reader import PastReader
 
 
 class MemoryPastReader(PastReader):
-    def __init__(self, state: MemoryState, event_log: MemoryEventLog) -> None:
+    def __init__(self, state: MemoryState, event_log: MemoryEventLog, exports: Exports) -> None:
         self._state = state
         self._event_log = event_log
+        self._exports = exports
 
     def resolve_moment(self, moment: Moment) -> PastView:
         with self._state.lock:
@@ -46,6 +48,15 @@ class MemoryPastReader(PastReader):
 
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
         return copy_events_to_present(query, self._event_log, current())
+
+    def check_export(self, query: ScanQuery) -> None:
+        self._exports.check_room(query)
+
+    def export_events(self, query: ScanQuery, *, operation: Operation | None = None) -> Exported:
+        return self._exports.write(query, query.generation, operation or Operation())
+
+    def export_path(self, operation_id: str) -> str:
+        return str(self._exports.path(operation_id))
 
 
 class _Events:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eventvault import clock
 from eventvault.operations.registry import OperationRegistry
+from eventvault.past.exports import Exports
 from eventvault.store.composed import ComposedStore
 from eventvault.store.memory.backups import MemoryBackups
 from eventvault.store.memory.event_log import MemoryEventLog
@@ -34,7 +35,7 @@ class MemoryStore(ComposedStore):
             event_log,
             MemoryBackups(self.state),
             MemoryRestores(self.state),
-            MemoryPastReader(self.state, event_log),
+            MemoryPastReader(self.state, event_log, Exports(folder, event_log, registry.state_of, now)),
             self.kafka_control,
             self.problems,
             self.notifications,

@@ -10,7 +10,8 @@ from eventvault.database.bus import EventBus
 from eventvault.database.values import ScanQuery
 from eventvault.operations.operation import Operation
 from eventvault.past.copy_into_present import copy_events_to_present
-from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.past.exports import Exports
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, Exported, PastView
 from eventvault.past.views import Views
 from eventvault.restore.values import Moment
 from eventvault.store.lifecycle import Lifecycle
@@ -27,12 +28,14 @@ class PastReaderOwner(PastReader):
         bus: EventBus,
         views: Views,
         event_log: EventLog,
+        exports: Exports,
         on_copied: Callable[[ScanQuery], None],
     ) -> None:
         self._lifecycle = lifecycle
         self._bus = bus
         self._views = views
         self._event_log = event_log
+        self._exports = exports
         self._on_copied = on_copied
 
     def resolve_moment(self, moment: Moment) -> PastView:
@@ -53,3 +56,14 @@ class PastReaderOwner(PastReader):
         generation = self._views.generation_of(query.generation) if query.generation is not None else None
         self._on_copied(msgspec.structs.replace(query, generation=generation))
         return result
+
+    def check_export(self, query: ScanQuery) -> None:
+        self._exports.check_room(query)
+
+    def export_events(self, query: ScanQuery, *, operation: Operation | None = None) -> Exported:
+        self._lifecycle.check_readable()
+        generation = self._views.generation_of(query.generation) if query.generation is not None else None
+        return self._exports.write(query, generation, operation or Operation())
+
+    def export_path(self, operation_id: str) -> str:
+        return str(self._exports.path(operation_id))

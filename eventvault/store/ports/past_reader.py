@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.database.values import ScanQuery
-from eventvault.past.values import CopyResult, DiffPage, DiffQuery, PastView
+from eventvault.past.values import CopyResult, DiffPage, DiffQuery, Exported, PastView
 from eventvault.restore.values import Moment
 from eventvault.store.ports.markers import changes, operation
 
@@ -31,3 +31,17 @@ class PastReader(Protocol):
 
         Raises RestoreRunning if a restore comes in between; some of the events may be there then.
         """
+
+    def check_export(self, query: ScanQuery) -> None:
+        """Raise NoSpace if the disk has no room for a file of what `query` (with `upto`) finds."""
+
+    @changes
+    @operation("export")
+    def export_events(self, query: ScanQuery) -> Exported:
+        """Write the events that `query` (with `upto`) finds into a file of the store's own, which is there for a day.
+
+        Raises NoSpace; then no file remains.
+        """
+
+    def export_path(self, operation_id: str) -> str:
+        """The absolute path of the file that an operation wrote, for reading. Raises ExportNotFound."""

@@ -1,0 +1,73 @@
+"""An export into a file of the service's own, which the client fetches when it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response
+from marshmallow import Schema, ValidationError, fields, validates_schema
+
+from app.backup.past_schemas import EventFilterSchema
+from app.edge import store_for_long_call
+from app.events.reading import query_at
+from app.events.schemas import GENERATION_ID, InstantField
+from app.replies import ReplySchema, reply
+from eventvault import clock
+from eventvault.past.values import Exported
+from eventvault.restore.values import Moment
+
+
+class ExportSchema(Schema):
+    """Selects the events to export: by default all that are there."""
+
+    filter = fields.Nested(EventFilterSchema, allow_none=True)
+    as_of = InstantField(
+        data_key="asOf", metadata={"format": "date-time", "description": "Export the registry of this instant."}
+    )
+    generation = fields.String(
+        validate=GENERATION_ID,
+        metadata={"description": "With `asOf`: the generation to read; a superseded one is allowed."},
+    )
+
+    @validates_schema
+    def _check_generation(self, data: dict[str, Any], **_: Any) -> None:
+        if "generation" in data and "as_of" not in data:
+            raise ValidationError("Only together with asOf.", "generation")
+
+
+class ExportedSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    operation = fields.String(required=True, metadata={"description": "The id of the operation."})
+    file = fields.String(required=True, metadata={"example": "/api/operations/4f0c2a9b1d3e5f67/file"})
+    events = fields.Integer(required=True)
+    lastSequence = fields.Integer(required=True, metadata={"description": "That of the moment."})  # noqa: N815
+    generation = fields.String(required=True, allow_none=True)
+    bytes = fields.Integer(required=True, metadata={"description": "Length of all lines."})
+    size = fields.Integer(required=True, metadata={"description": "Length of the compressed file."})
+    sha256 = fields.String(required=True, metadata={"description": "Of the compressed file."})
+    until = fields.String(required=True, metadata={"format": "date-time", "description": "When it is removed."})
+
+
+def write_export(asked: Mapping[str, Any]) -> Response:
+    """Write the file and answer where it is. Raises NoSpace before it begins, or MomentUnavailable."""
+    moment = Moment(instant=asked.get("as_of"), generation=asked.get("generation"))
+    query = query_at(moment, asked.get("filter") or {})
+    with store_for_long_call() as store:
+        store.check_export(query)
+        return reply(exported_json(store.export_events(query)))
+
+
+def exported_json(exported: Exported) -> dict[str, Any]:
+    return {
+        "success": True,
+        "operation": exported.operation,
+        "file": f"/api/operations/{exported.operation}/file",
+        "events": exported.events,
+        "lastSequence": exported.sequence,
+        "generation": exported.generation,
+        "bytes": exported.lines,
+        "size": exported.size,
+        "sha256": exported.sha256,
+        "until": clock.format_milliseconds(exported.until),
+    }
