@@ -170,6 +170,19 @@ ANSWERS: dict[str, ErrorCode] = {
         "Wait until it has ended; `jobs.restore` in health shows it. Look at what is there before you repeat yours.",
         409, CONFLICT,
     ),
+    "rehearsal_running": ErrorCode(
+        "A rehearsal is under way; one is made at a time.",
+        "a rehearsal of the newest state is under way",
+        "Wait until it has ended, or cancel it.",
+        409, CONFLICT,
+    ),
+    "rehearsal_differs": ErrorCode(
+        "A rehearsal restored events that are not those of the live database. It is the `problem` of a "
+        "[rehearsal](rehearsals.md).",
+        "1 of 42 events that were restored from backup_2026-01-31_120000.tar.gz are not those of the live database",
+        "Keep both, and compare that event with `asOf`, until you know which is right. Make a new backup.",
+        422, INVALID,
+    ),
     "restoring": ErrorCode(
         "The store is starting, recovers, or finishes a restore that is decided.",
         "the store is starting or restoring",
@@ -457,6 +470,17 @@ PROBLEMS: dict[str, ErrorCode] = {
         "An archive cannot be read now. It may be good.",
         "backup_2026-01-31_120000.tar.gz: opening it failed: Permission denied",
         "Check the disk of `BACKUP_DIR` and the permissions of the file.",
+    ),
+    "rehearsal_failed": ErrorCode(
+        "The newest [rehearsal](rehearsals.md) of a backup failed: it cannot be restored as it should.",
+        "the rehearsal of a restore from backup_2026-01-31_120000.tar.gz failed: reading it failed at byte 81920: the "
+        "checksum of a member is wrong",
+        "Make a new backup and rehearse again. `details.code` says what is wrong.",
+    ),
+    "rehearsal_no_room": ErrorCode(
+        "`STORAGE_DIR` has no room for the rehearsal that was due. The service is not `degraded` by this.",
+        "a rehearsal of the newest state needs 734003200 bytes in /data/storage, 524288000 are free",
+        "Free some space there, or set `REHEARSAL_CRON=off`.",
     ),
     "seal_changed": ErrorCode(
         "The seal of an archive is another one than it had; all else is right.",

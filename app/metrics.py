@@ -121,6 +121,7 @@ class StoreCollector(Collector):
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
         yield from _operations(status.get("operations") or [])
         yield from _notifications(status.get("notifications") or {})
+        yield from _rehearsal(status.get("rehearsal") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
 
@@ -253,6 +254,23 @@ def _notifications(notifications: Mapping[str, Any]) -> Iterator[Metric]:
     if isinstance(notifications.get("waiting"), int):
         what = "Notifications that an address of NOTIFY_URLS did not get yet."
         yield GaugeMetricFamily("eventvault_notifications_waiting", what, value=notifications["waiting"])
+
+
+def _rehearsal(newest: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield what the newest rehearsal found; nothing before the first one."""
+    if newest.get("at") is None:
+        return
+    values = {**newest, "success": float(newest["ok"]), "time": clock.parse(newest["at"]) / 1e6}
+    for member, name, what in (
+        ("success", "success", "1 if what the newest rehearsal restored was right, else 0."),
+        ("time", "timestamp_seconds", "When the newest rehearsal began."),
+        ("rtoSeconds", "rto_seconds", "How long a restore takes, as the newest rehearsal measured it."),
+        ("rpoSeconds", "rpo_seconds", "Age of the oldest event that a loss of STORAGE_DIR would have cost then."),
+        ("rpoEvents", "rpo_events", "How many events a loss of STORAGE_DIR would have cost then."),
+        ("differing", "differing_events", "Events that were restored and differ from the live ones."),
+    ):
+        if isinstance(values.get(member), int | float):
+            yield GaugeMetricFamily(f"eventvault_rehearsal_{name}", what, value=values[member])
 
 
 def _metric(name: str, value: Any) -> Iterator[Metric]:

@@ -53,6 +53,8 @@ CHORES = {
     "prepare_moment": "eventvault.restore.moments.build_chore",
     "prepare_undo": "eventvault.restore.prepare",
     "find_origin": "eventvault.foreign.detect",
+    "compare_events": "eventvault.rehearsals.compare",
+    "compare_part": "eventvault.rehearsals.compare",
 }
 """Chore → the module of the function of that name, which takes keyword arguments and returns a dictionary."""
 

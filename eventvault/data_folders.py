@@ -36,6 +36,8 @@ STAGED_RESTORE = "restore_staged.json"
 LAST_RESTORE = "last_restore.json"
 CLOCK = "clock.json"
 RESTORE_SPEEDS = "restore_speeds.json"
+REHEARSALS = "rehearsals.json"
+REHEARSAL_SCHEDULE = "schedule_rehearsal.json"
 ARCHIVED_TABLES = "archived_tables.json"
 PROBLEMS = "problems.json"
 INTERVAL_SCHEDULE = "schedule_interval.json"
@@ -56,6 +58,8 @@ RESTORING_PREFIX = ".restoring-"
 CHECKPOINT_PREFIX = ".checkpoint-"
 PAST_PREFIX = ".past-"
 """Folders of databases that serve readers of the past."""
+REHEARSAL_PREFIX = ".rehearsal-"
+"""Folders in which a rehearsal restores; a lock in each tells whether somebody uses it."""
 CREATING_PREFIX = f".{DATABASE}."
 """Folders in which an empty database is created before it takes its name."""
 STORAGE_TEMPORARY_PREFIXES = (RESTORING_PREFIX, CHECKPOINT_PREFIX, PAST_PREFIX, CREATING_PREFIX)
@@ -93,4 +97,5 @@ RESTORED = "restored"
 
 def is_temporary(name: str) -> bool:
     """Return whether a file or folder of this name lasts no longer than the work that made it."""
-    return name.startswith(STORAGE_TEMPORARY_PREFIXES) or (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX))
+    is_folder = name.startswith((*STORAGE_TEMPORARY_PREFIXES, REHEARSAL_PREFIX))
+    return is_folder or (name.startswith(".") and name.endswith(TEMPORARY_SUFFIX))

@@ -110,6 +110,12 @@ class RestoreRunning(EventVaultError):
     code = "restore_running"
 
 
+class RehearsalRunning(EventVaultError):
+    """One rehearsal is made at a time."""
+
+    code = "rehearsal_running"
+
+
 class PartitionNotStopped(EventVaultError):
     """The Kafka partition is not stopped, so it has no loss to accept."""
 
@@ -182,6 +188,12 @@ class ArchiveTooNew(ArchiveError):
     """A later version of EventVault wrote it in a format that this version does not know."""
 
     code = "archive_too_new"
+
+
+class RehearsalDiffers(ArchiveError):
+    """What was restored has other events than the live database; `sequence` (in details) is the first of them."""
+
+    code = "rehearsal_differs"
 
 
 class JournalDamaged(ArchiveError):

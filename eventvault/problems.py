@@ -55,6 +55,7 @@ _KINDS_BY_PREFIX = {
     "seal": "backup",
     "journal": "segment",
     "restore": "restore",
+    "rehearsal": "backup",
 }
 
 
@@ -62,7 +63,8 @@ class Problem(msgspec.Struct, frozen=True):
     """A problem as health shows it.
 
     about: tells problems with the same code apart, such as `events/2` for a partition. since: microseconds, None if
-    unknown. details: what a program may need of the message, such as sequences.
+    unknown. details: what a program may need of the message, such as sequences. degrades: the service is not as it
+    should be.
     """
 
     code: str
@@ -71,6 +73,7 @@ class Problem(msgspec.Struct, frozen=True):
     about: str | None = None
     since: int | None = None
     details: dict[str, Any] = {}
+    degrades: bool = True
 
     def __post_init__(self) -> None:
         shown = {"message": printable(self.message), "hint": printable(self.hint), "details": encodable(self.details)}

@@ -200,6 +200,11 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "SCHEDULE_TIME_ZONE", Kind(parse_zone, ZONE_ALLOWED), "UTC", "The time zone of schedules and of calendar rules."
     ),
     Declaration(
+        "REHEARSAL_CRON", Kind(Cron, CRON_ALLOWED), "0 3 * * 0",
+        "When a restore is rehearsed: tried in a scratch folder of `STORAGE_DIR`, compared with the live events and "
+        "measured. On the clocks of `SCHEDULE_TIME_ZONE`; `off`: only on request.",
+    ),
+    Declaration(
         "ARCHIVE_COMPRESSION", _choice("fast", "small", "store"), "fast",
         "How archives are compressed: `fast`, `small` (as small as by `tar czf`, several times slower) or `store` (not "
         "at all).",
@@ -308,6 +313,7 @@ class Settings:
     auto_backup_interval: int
     backup_cron: Cron
     schedule_time_zone: ZoneInfo
+    rehearsal_cron: Cron
     archive_compression: Literal["fast", "small", "store"]
     scrub_interval: int
     max_backups: int

@@ -44,6 +44,8 @@ _quarantined: set[Path] = set()
 """What this process quarantined, so that health need not list a large folder."""
 _quarantined_lock = threading.Lock()
 _quarantining = Turn("renaming of a damaged file")
+_untouched: set[Path] = set()
+"""Folders in which this process renames nothing."""
 
 
 class SmallFileDamaged(Exception):
@@ -149,8 +151,16 @@ def quarantine(path: Path) -> Path:
     return target
 
 
+def leave_untouched(folder: Path) -> None:
+    """Have this process rename nothing in a folder that it only reads: a damaged file stays and counts as missing."""
+    _untouched.add(folder)
+
+
 def quarantine_or_log(path: Path, damage: SmallFileDamaged) -> None:
     """Quarantine a damaged file. One that cannot be renamed, as on a read-only disk, stays and counts as missing."""
+    if not _untouched.isdisjoint(path.parents):
+        log.warning("%s; it stays as it is", damage)
+        return
     try:
         log.warning("%s; it is now %s", damage, quarantine(path))
     except OSError as error:

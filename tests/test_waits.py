@@ -20,6 +20,7 @@ POOLS = {
     "eventvault/archive/parallel.py": "chores that read or write an archive",
     "eventvault/backups/table_check.py": "chores that check tables",
     "eventvault/database/bulk.py": "chores that build a database",
+    "eventvault/rehearsals/compare.py": "the chore that reads what a rehearsal restored",
     "eventvault/restore/records.py": "the chore that checks every record",
 }
 """Modules with thread pools, whose end waits for their jobs → where they run. A chore without progress is ended."""

@@ -8,10 +8,15 @@ from app.backup.schemas import backup_json
 from app.backup.undo_schemas import replaced_events_json, undo_json
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.past.values import CopyResult
+from eventvault.rehearsals.results import Rehearsal
 from eventvault.restore.values import Restored
 
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
+
+
+def rehearsed_json(result: Rehearsal) -> dict[str, Any]:
+    return {"success": True, "rehearsal": result.describe()}
 
 
 def created_json(created: Created) -> dict[str, Any]:

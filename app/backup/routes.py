@@ -9,7 +9,14 @@ from flask_smorest import Blueprint
 from marshmallow import RAISE
 
 from app.backup import schemas
-from app.backup.answers import created_json, one_backup_json, pruned_json, restored_json, undone_json
+from app.backup.answers import (
+    created_json,
+    one_backup_json,
+    pruned_json,
+    rehearsed_json,
+    restored_json,
+    undone_json,
+)
 from app.backup.download import download
 from app.backup.moment_schemas import (
     RestoreAnswerSchema,
@@ -20,6 +27,7 @@ from app.backup.moment_schemas import (
 )
 from app.backup.past import diff_reply, selective_restore_reply
 from app.backup.past_schemas import CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
+from app.backup.rehearsal_schemas import RehearsalListSchema, RehearsedSchema, RehearseSchema, moment_of
 from app.backup.schemas import backup_json, name_in_path
 from app.backup.undo_schemas import (
     UndoListSchema,
@@ -33,6 +41,7 @@ from app.operations.asynchronous import ASYNC, begins_operation
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, json_body, reply, shared_reply, validated, validated_body
 from app.streaming import NDJSON
+from eventvault.restore.values import Moment
 
 blueprint = Blueprint("backup", __name__, url_prefix="/api/backup", description="Backups and restores.")
 blueprint.before_request(reject_repeated_parameters)
@@ -40,7 +49,7 @@ blueprint.before_request(reject_repeated_parameters)
 GZIP = "application/gzip"
 
 _create, _pin, _restore, _undo = schemas.CreateSchema(), schemas.PinRequestSchema(), RestoreSchema(), UndoSchema()
-_prune, _selective_restore = schemas.PruneSchema(), SelectiveRestoreSchema()
+_prune, _selective_restore, _rehearse = schemas.PruneSchema(), SelectiveRestoreSchema(), RehearseSchema()
 _BINARY = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "required": True,
@@ -178,6 +187,45 @@ def undo_restore() -> Response:
 @accepts_parameters()
 def list_undo() -> Response:
     return reply({"success": True, "undo": [previous_database_json(entry) for entry in current_store().list_undo()]})
+
+
+@blueprint.route("/rehearse", methods=["POST"])
+@blueprint.doc(summary="Rehearse a restore", requestBody=_body(RehearseSchema, required=False))
+@blueprint.response(200, RehearsedSchema)
+@accepts_parameters(ASYNC, body=True)
+@begins_operation
+def rehearse() -> Response:
+    """Restores into a scratch folder, compares every event with the live ones, measures, and removes what it restored.
+
+    Without a body: the newest state that archives and journal hold, as after a loss of `storage/`. With `pointInTime`
+    or `sequence`: that moment. What cannot be restored is no error of this request: `ok` is false, and `problem` says
+    why. 507 with `needed` if there is no room.
+    """
+    return _rehearsed(moment_of(validated_body(_rehearse)))
+
+
+@blueprint.route("/<backup_name:name>/rehearse", methods=["POST"])
+@blueprint.doc(summary="Rehearse a restore of one backup")
+@blueprint.response(200, RehearsedSchema)
+@accepts_parameters(ASYNC)
+@begins_operation
+def rehearse_backup(name: str) -> Response:
+    """As `POST /api/backup/rehearse`, of one archive alone, without the journal."""
+    return _rehearsed(name_in_path(name))
+
+
+@blueprint.route("/rehearsals", methods=["GET"])
+@blueprint.doc(summary="List the newest 100 rehearsals, newest first")
+@blueprint.response(200, RehearsalListSchema)
+@accepts_parameters()
+def list_rehearsals() -> Response:
+    results = current_store().list_rehearsals()
+    return reply({"success": True, "rehearsals": [result.describe() for result in results]})
+
+
+def _rehearsed(target: Moment | str | None) -> Response:
+    with store_for_long_call() as store:
+        return reply(rehearsed_json(store.rehearse(target)))
 
 
 @blueprint.route("/export-metadata", methods=["GET"])

@@ -116,6 +116,9 @@ class BackupSchema(ReplySchema):
     addedBytes = _disk_bytes(ADDED)  # noqa: N815
     sharedBytes = _disk_bytes(SHARED)  # noqa: N815
     uniqueBytes = _disk_bytes(UNIQUE)  # noqa: N815
+    rehearsal = fields.Dict(
+        required=True, allow_none=True, metadata={"description": "The result of its newest rehearsal."}
+    )
     problem = fields.String(required=True, allow_none=True)
 
     class Meta(ReplySchema.Meta):
@@ -143,6 +146,7 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
         "verified": timestamp(entry.verified),
         "checked": entry.checked,
         "pinned": entry.pinned,
+        "rehearsal": entry.rehearsal,
         "pin": None if entry.pin is None else {"reason": entry.pin.reason, "until": timestamp(entry.pin.until)},
         "keptBy": list(entry.retained_by),
         "encrypted": entry.encrypted,

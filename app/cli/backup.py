@@ -8,12 +8,14 @@ import click
 from flask.cli import AppGroup
 
 from app.cli import exits
+from app.cli.rehearse import rehearse
 from app.cli.trust import trust
 from app.edge import current_edge
 from eventvault.errors import InvalidInput
 
 group = AppGroup("backup", help="Backups and recovery.")
 group.add_command(trust)
+group.add_command(rehearse)
 
 
 @group.command("recover")

@@ -73,6 +73,9 @@ class HealthSchema(ReplySchema):
     window = fields.Dict(allow_none=True)
     disk = fields.Dict(allow_none=True)
     lastRestore = fields.Dict(allow_none=True)  # noqa: N815
+    rehearsal = fields.Dict(
+        allow_none=True, metadata={"description": "The newest rehearsal, and when the `next` one is due."}
+    )
 
 
 class StateSchema(ReplySchema):

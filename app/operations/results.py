@@ -7,7 +7,15 @@ from typing import Any
 
 import msgspec
 
-from app.backup.answers import copied_json, created_json, one_backup_json, pruned_json, restored_json, undone_json
+from app.backup.answers import (
+    copied_json,
+    created_json,
+    one_backup_json,
+    pruned_json,
+    rehearsed_json,
+    restored_json,
+    undone_json,
+)
 from app.events.exporting import exported_json
 from eventvault.store.ports import methods
 
@@ -19,6 +27,7 @@ ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "restore": restored_json,
     "restore_moment": restored_json,
     "undo": undone_json,
+    "rehearse": rehearsed_json,
     "copy_events_to_present": copied_json,
     "export_events": exported_json,
 }

@@ -28,7 +28,11 @@ from eventvault.regular_files import open_file
 
 _DATABASE_FILE = re.compile(r"CURRENT|MANIFEST-[0-9]{1,20}|[0-9]{1,20}\.(log|ldb|sst)")
 _NO_DATABASE_PREFIXES = ("PaxHeader", "__MACOSX", "._")
-_BESIDE_OURS = (data_folders.PREVIOUS_PREFIX, *data_folders.STORAGE_TEMPORARY_PREFIXES)
+_BESIDE_OURS = (
+    data_folders.PREVIOUS_PREFIX,
+    data_folders.REHEARSAL_PREFIX,
+    *data_folders.STORAGE_TEMPORARY_PREFIXES,
+)
 """Databases that lie beside ours in STORAGE_DIR: an archive of that folder means ours."""
 _MAX_IGNORED_NAMES = 50
 _MAX_CANDIDATES = 1000

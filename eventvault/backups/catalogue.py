@@ -150,7 +150,7 @@ class Catalogue:
             use = self.shared_runs.use_of(name, record.identity)
             listed = before.entries.get(name)
             is_listed = listed is not None and listed.record is record and listed.use == use
-            if listed is None or not is_listed or listed.entry.pin != self._pin(name, record):
+            if listed is None or not is_listed or not self._is_annotated_so(listed.entry, record):
                 listed = _Listed(record, use, self._entry(name, record, proof))
             entries[name] = listed
         is_same = before.generations == generations and _are_same(before.entries, entries)
@@ -350,6 +350,15 @@ class Catalogue:
                 self.annotations.put_back({name: noted[name] for name in failed})
         return failed
 
+    def note_rehearsal(self, name: str, result: dict[str, Any]) -> None:
+        """Note the result of the newest rehearsal of an archive. Raises NoSpace too."""
+        with self._saving.held():
+            self.check_folder()
+            try:
+                self.annotations.change(name, rehearsal=result)
+            except OSError as error:
+                raise self._unavailable(f"writing {data_folders.ANNOTATIONS}", error) from error
+
     def _record_good(self, name: str, *, made: str | None = None, **facts: Any) -> BackupEntry:
         return self._change(name, made=made, problem=None, probe_failed=False, **facts)
 
@@ -434,6 +443,10 @@ class Catalogue:
                 with self._lock:
                     self._records = {**self._records, **pinned}
             self._settled = (self._loaded, self.annotations.loaded)
+
+    def _is_annotated_so(self, entry: BackupEntry, record: ArchiveRecord) -> bool:
+        is_rehearsed_so = entry.rehearsal == self.annotations.of(entry.name).rehearsal
+        return is_rehearsed_so and entry.pin == self._pin(entry.name, record)
 
     def _pin(self, name: str, record: ArchiveRecord) -> Pin | None:
         """Return the pin of an archive, if it is not over."""
@@ -551,6 +564,7 @@ class Catalogue:
             own_verified=record.verified,
             pinned=pin is not None,
             pin=pin,
+            rehearsal=self.annotations.of(name).rehearsal,
             sha256=record.sha256,
             digest=record.digest,
             checked=record.checked,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -43,6 +43,8 @@ class BackupEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is pinned and until when; None if it is not."""
     retained_by: tuple[str, ...] = ()
     """Why retention does not remove it, see `eventvault.backups.retention`. Lists have it; it is empty if it goes."""
+    rehearsal: dict[str, Any] | None = None
+    """The result of its newest rehearsal, as the API shows it."""
     encrypted: bool = False
     offsite: bool = False
     sha256: str | None = None

@@ -30,6 +30,7 @@ LOSSES = {
     data_folders.RESTORE_MEMORY: _COPY,
     data_folders.LAST_RESTORE: "what the last restore did is not shown any more",
     data_folders.RESTORE_SPEEDS: "restores are predicted less well",
+    data_folders.REHEARSALS: "the results of earlier rehearsals are not shown any more",
     data_folders.ARCHIVED_TABLES: "the next backup reads every table",
     data_folders.JOURNAL_RECORD: "a new one was made from the database",
     data_folders.SHARED_RUNS: "archives count as if they shared nothing on the disk",

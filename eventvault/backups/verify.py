@@ -106,10 +106,10 @@ class Verifier:
             self._catalogue.shared_runs.record_failure(entry.name, read)
             raise
         except ArchiveError as error:
-            self._mark_damaged(entry.name, read, error)
+            self.mark_damaged(entry.name, read, error)
             raise
 
-    def _mark_damaged(self, name: str, read: FileIdentity, error: ArchiveError) -> None:
+    def mark_damaged(self, name: str, read: FileIdentity, error: ArchiveError) -> None:
         """Mark the archive as damaged, unless the file was replaced or removed meanwhile."""
         try:
             self._catalogue.record_problem(name, error.message, read=read)

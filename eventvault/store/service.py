@@ -46,6 +46,11 @@ from eventvault.past.exports import Exports
 from eventvault.past.pool import PastDatabasePool
 from eventvault.past.views import Views
 from eventvault.problems import OpenProblems
+from eventvault.rehearsals import scratch
+from eventvault.rehearsals.recorded import RecordedRehearsals
+from eventvault.rehearsals.rehearse import Rehearser
+from eventvault.rehearsals.schedule import RehearsalSchedule
+from eventvault.rehearsals.sources import BackupSources
 from eventvault.restore.moments.build import MomentBuilder
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.preview import RestorePreview
@@ -71,6 +76,7 @@ from eventvault.store.owners.notifications import NotificationsOwner
 from eventvault.store.owners.operations import OperationsOwner
 from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
+from eventvault.store.owners.rehearsals import RehearsalsOwner
 from eventvault.store.owners.restores import RestoresOwner
 
 log = logging.getLogger("BackupManager")
@@ -154,11 +160,21 @@ class StoreService(ComposedStore):
         self.views = Views(self.bus, self.catalogue, self.chores, self.past, self.moments)
         self.verifier = Verifier(settings, self.catalogue, self.chores)
         self.scrub = ArchiveScrub(settings, self.catalogue, self.verifier.scrub, scheduler)
+        self.rehearser = Rehearser(
+            settings,
+            BackupSources(settings, self.catalogue, self.journal.folder),
+            self.bus,
+            lambda: self.restorer.running,
+            self.verifier.mark_damaged,
+        )
+        self.restorer.on_begin = self.rehearser.cancel
+        self.rehearsals = RecordedRehearsals(settings, self.catalogue, self.rehearser)
+        self.rehearsal_schedule = RehearsalSchedule(settings, self.rehearsals, registry)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
         self.notifications = NotificationService(settings, status=lambda: self.calls["status"]())
         self.backups.outcomes.add(self.notifications.notifier)
         self.schedule.outcomes.add(self.notifications.pinger)
-        self._notifies = scheduler is not None
+        self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
@@ -189,6 +205,7 @@ class StoreService(ComposedStore):
             self.event_log,
             self._backups_owner(),
             self._restores_owner(),
+            RehearsalsOwner(self.lifecycle, self.rehearsals),
             PastReaderOwner(
                 self.lifecycle, self.bus, self.views, self.event_log, self.exports, self.head_check.settle_copied
             ),
@@ -244,6 +261,8 @@ class StoreService(ComposedStore):
             open_problems=self.open_problems,
             clock_watch=self.clock_watch,
             notifications=self.notifications,
+            rehearsals=self.rehearsals,
+            rehearsal_schedule=self.rehearsal_schedule,
             await_start=self.lifecycle.await_start,
             operations=self._registry,
             shared=self._health_shared,
@@ -255,7 +274,7 @@ class StoreService(ComposedStore):
         if self._service_starts:
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
             mend_modes(self.settings, backups=not foreign)
-        if self._notifies:
+        if self._has_schedule:
             self.notifications.start()
         slowly = will_start_slowly(
             self.settings,
@@ -278,7 +297,9 @@ class StoreService(ComposedStore):
         self.bus.heads.end()
         self.schedule.stop()
         self.notifications.stop()
+        self.rehearsal_schedule.stop()
         self.chores.cancel()
+        self.rehearser.stop()
         self.operations.stop()
         _stop_within_deadline(partial(self.backups.late_check.wait, STOP_SECONDS))
         self.table_repair.stop()
@@ -287,6 +308,7 @@ class StoreService(ComposedStore):
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)
+        scratch.remove_abandoned(self.settings.storage_dir)
 
     def _open_database(self) -> None:
         try:
@@ -310,6 +332,7 @@ class StoreService(ComposedStore):
             lambda: self.head_check.each_second(self.bus.registry),
             self.schedule.each_second,
             self.exports.remove_unwanted,
+            self.rehearsal_schedule.each_second,
         )
         with contextlib.ExitStack() as work:
             for part in reversed(parts):
@@ -335,6 +358,8 @@ class StoreService(ComposedStore):
         self.journal.start()
         self.schedule.start()
         self.scrub.start()
+        if self._has_schedule:
+            self.rehearsal_schedule.start()
         threading.Thread(target=self.operations.carry_on, args=(self.dispatch.carry_on,), daemon=True).start()
 
 

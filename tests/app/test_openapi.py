@@ -45,6 +45,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/events/histogram", "/api/events/types", "/api/events/stream",
         "/api/backup/restore", "/api/backup/undo", "/api/backup/timeline", "/api/backup/diff",
         "/api/backup/export-metadata", "/api/backup/prune",
+        "/api/backup/rehearse", "/api/backup/rehearsals", "/api/backup/{name}/rehearse",
         "/api/backup/upload", "/api/backup/{name}", "/api/backup/{name}/download", "/api/backup/{name}/pin",
         "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
         "/api/kafka/partitions/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",

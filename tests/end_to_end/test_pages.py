@@ -19,6 +19,7 @@ PAGES = [
     "docs/operations.md",
     "docs/past.md",
     "docs/polling.md",
+    "docs/rehearsals.md",
     "docs/retention.md",
     "docs/schedules.md",
     "docs/streams.md",

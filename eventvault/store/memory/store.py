@@ -15,6 +15,7 @@ from eventvault.store.memory.kafka_control import MemoryKafkaControl
 from eventvault.store.memory.notifications import MemoryNotifications
 from eventvault.store.memory.past_reader import MemoryPastReader
 from eventvault.store.memory.problems import MemoryProblems
+from eventvault.store.memory.rehearsals import MemoryRehearsals
 from eventvault.store.memory.restores import MemoryRestores
 from eventvault.store.memory.state import MemoryState
 from eventvault.store.owners.operations import OperationsOwner
@@ -35,6 +36,7 @@ class MemoryStore(ComposedStore):
             event_log,
             MemoryBackups(self.state),
             MemoryRestores(self.state),
+            MemoryRehearsals(self.state),
             MemoryPastReader(self.state, event_log, Exports(folder, event_log, registry.state_of, now)),
             self.kafka_control,
             self.problems,

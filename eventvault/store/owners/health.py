@@ -33,6 +33,9 @@ from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.registry import OperationRegistry
 from eventvault.problems import OpenProblems, Problem, ProblemTimes
+from eventvault.rehearsals.recorded import RecordedRehearsals
+from eventvault.rehearsals.results import NO_REHEARSAL
+from eventvault.rehearsals.schedule import RehearsalSchedule
 from eventvault.restore.moments.locate import window_of
 from eventvault.restore.restorer import RestoreForecast, Restorer
 from eventvault.restore.swap.intent import Intent, read_intent, read_last
@@ -90,6 +93,8 @@ class HealthOwner(Health):
         open_problems: OpenProblems,
         clock_watch: ClockWatch,
         notifications: NotificationService,
+        rehearsals: RecordedRehearsals,
+        rehearsal_schedule: RehearsalSchedule,
         await_start: Callable[[float], object],
         operations: OperationRegistry,
         shared: float = SHARED_SECONDS,
@@ -110,6 +115,8 @@ class HealthOwner(Health):
         self.open_problems = open_problems
         self.clock_watch = clock_watch
         self.notifications = notifications
+        self.rehearsals = rehearsals
+        self.rehearsal_schedule = rehearsal_schedule
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
         self.totals = totals
@@ -167,6 +174,7 @@ def _examine(parts: HealthOwner) -> _Examined:
             *staged_problems,
             *totals.problems,
             *parts.remover.problems(),
+            *parts.rehearsals.problems(),
         ],
         open=parts.open_problems.all(),
     )
@@ -188,8 +196,9 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
     starting = [_STARTING] if examined.state == "starting" else []
     problems = [*starting, *in_memory, *(problem for problem in examined.problems if problem.code not in codes), *stuck]
     dated = parts.problem_times.dated([*problems, *examined.open])
+    degraded = any(problem.degrades for problem in dated)
     return {
-        "status": "restoring" if examined.state == "restoring" else "degraded" if dated else "ok",
+        "status": "restoring" if examined.state == "restoring" else "degraded" if degraded else "ok",
         "problems": [each.describe(acceptable=number >= len(problems)) for number, each in enumerate(dated)],
         "store": _store(parts, examined.state),
         "backup": _describe_totals(examined.totals),
@@ -201,10 +210,12 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
             "autoBackup": parts.schedule.describe(),
             "scrub": parts.scrub.describe(),
             "restore": _running_restore(parts, examined.staged),
+            "rehearsal": {**parts.rehearsal_schedule.describe(), **parts.rehearsals.describe_running()},
         },
         "lastRestore": examined.last_restore,
         "notifications": parts.notifications.notifier.describe(),
         "operations": _operations(parts),
+        "rehearsal": _newest_rehearsal(parts),
         "metrics": _metrics(parts),
     }
 
@@ -286,6 +297,14 @@ def _operations(parts: HealthOwner) -> list[dict[str, Any]]:
     return [{"kind": kind, "state": state, "count": n} for (kind, state), n in parts.operations.counts().items()]
 
 
+def _newest_rehearsal(parts: HealthOwner) -> dict[str, Any] | None:
+    """The newest result, and when the next rehearsal is due; None if there is neither."""
+    newest, following = parts.rehearsals.history.newest(), parts.rehearsal_schedule.next_run
+    if newest is None and following is None:
+        return None
+    return {**(newest.describe() if newest is not None else NO_REHEARSAL), "next": following}
+
+
 def _metrics(parts: HealthOwner) -> dict[str, float]:
     stats = parts.bus.committer.stats
     return {
@@ -298,6 +317,7 @@ def _metrics(parts: HealthOwner) -> dict[str, float]:
         **{f"backups_{name}": count for name, count in parts.backups.counts.items()},
         **{f"journal_{name}": count for name, count in parts.journal.counts.items()},
         **{f"archives_{name}": count for name, count in parts.verifier.counts.items()},
+        **{f"rehearsals_{name}": count for name, count in parts.rehearsals.counts.items()},
         **{f"restores_{name}": count for name, count in parts.restorer.counts.items()},
         **parts.notifications.counts(),
     }

@@ -17,10 +17,21 @@ from eventvault.store.ports.notifications import Notifications
 from eventvault.store.ports.operations import Operations
 from eventvault.store.ports.past_reader import PastReader
 from eventvault.store.ports.problems import Problems
+from eventvault.store.ports.rehearsals import Rehearsals
 from eventvault.store.ports.restores import Restores
 
 
 class Store(
-    EventLog, Backups, Restores, PastReader, KafkaControl, Problems, Notifications, Operations, Health, Protocol
+    EventLog,
+    Backups,
+    Restores,
+    Rehearsals,
+    PastReader,
+    KafkaControl,
+    Problems,
+    Notifications,
+    Operations,
+    Health,
+    Protocol,
 ):
     """Safe to use from many threads. Methods may raise StoreUnavailable, StoreRestoring or a DatabaseError."""

@@ -38,7 +38,7 @@ STORAGE_FILES = {
     data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY,
     data_folders.INSTALLATION_FOLDER, data_folders.PROBLEMS, data_folders.SERVICES, data_folders.PREVIOUS_DATABASES,
     data_folders.RESTORE_MEMORY, data_folders.LAST_RESTORE, data_folders.RESTORE_SPEEDS, data_folders.ARCHIVED_TABLES,
-    data_folders.CLOCK, "operations/0123456789abcdef.json",
+    data_folders.CLOCK, data_folders.REHEARSALS, "operations/0123456789abcdef.json",
 }  # fmt: skip
 BACKUP_FILES = {
     data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY,

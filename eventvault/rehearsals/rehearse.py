@@ -1,0 +1,310 @@
+"""The route of a rehearsal, in one place: choose → room → build → compare → measure.
+
+A rehearsal takes the road of a real restore as far as the database that would be swapped in, in a scratch folder. Then
+every record is read and compared, and the folder is removed. Nobody waits for it: its processes have the lowest
+priority, and a real restore cancels it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, data_folders
+from eventvault.chores import IDLE_NICENESS, Chores
+from eventvault.database.bus import EventBus
+from eventvault.database.checkpoint import take_checkpoint
+from eventvault.database.generation import StoreIdentity
+from eventvault.errors import (
+    ArchiveError,
+    ArchiveTooNew,
+    ArchiveUnreadable,
+    Cancelled,
+    DatabaseError,
+    DiskFailed,
+    EventVaultError,
+    JournalDamaged,
+    RehearsalDiffers,
+    RehearsalRunning,
+    RestoreRunning,
+)
+from eventvault.files import FileIdentity, folder_size
+from eventvault.operations.operation import current
+from eventvault.rehearsals.compare import Comparison, Order
+from eventvault.rehearsals.results import Failure, ReachedMoment, Rehearsal
+from eventvault.rehearsals.risk import Risk, risk_of
+from eventvault.rehearsals.scratch import scratch_folder
+from eventvault.rehearsals.sources import BackupSources, Chosen
+from eventvault.restore.builder import Built
+from eventvault.restore.moments.replan import PlannedMoment
+from eventvault.restore.records import has_links
+from eventvault.restore.space import check_space
+from eventvault.restore.values import Moment
+from eventvault.settings import Settings
+
+RESERVE_BYTES = 64 * 2**20
+"""What stays free in STORAGE_DIR beside a rehearsal, so that posts go on."""
+END_SECONDS = 10.0
+"""How long a restore waits for the end of the rehearsal that it cancels."""
+FAILURES = (ArchiveError, DatabaseError, DiskFailed)
+"""What a rehearsal finds out; any other error says that there was none."""
+_NO_DAMAGE = (JournalDamaged, ArchiveUnreadable, ArchiveTooNew)
+"""Errors that are no damage of the archive."""
+
+
+@dataclass
+class _Course:
+    """How far a rehearsal got, for its result if it fails."""
+
+    chosen: Chosen | None = None
+    risk: Risk = field(default_factory=Risk)
+    built: Built | None = None
+    rto: dict[str, float] | None = None
+    comparison: Comparison = field(default_factory=Comparison)
+
+
+class Rehearser:
+    """Rehearses restores, one at a time. It only reads the live database and BACKUP_DIR.
+
+    live: None where there is no live database. restoring: what is being restored, as `Restorer.running`. on_damaged:
+    called with an archive that turned out to be damaged: its name, the file that was read, and the error. running: what
+    is rehearsed, and since when in microseconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sources: BackupSources,
+        live: EventBus | None = None,
+        restoring: Callable[[], tuple[str, int] | None] = lambda: None,
+        on_damaged: Callable[[str, FileIdentity, ArchiveError], None] = lambda *_: None,
+    ) -> None:
+        self.running: tuple[str, int] | None = None
+        self._settings = settings
+        self._sources = sources
+        self._live = live
+        self._restoring = restoring
+        self._on_damaged = on_damaged
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._chores = Chores(IDLE_NICENESS)
+        self._cancelled_for: str | None = None
+        self._is_stopping = False
+
+    def rehearse(self, wanted: Moment | str | None) -> Rehearsal:
+        """Rehearse a restore of an archive by its name, of a moment, or with None of the newest state.
+
+        A backup that cannot be restored is no error, but a result that says so. Raises BackupNotFound if there is
+        nothing to rehearse, MomentUnavailable, NoSpace with what is `needed`, RehearsalRunning, RestoreRunning if a
+        restore is under way or cancels the rehearsal, Cancelled, or what the system says of BACKUP_DIR.
+        """
+        with self._exclusively(_label(wanted)):
+            began, started, course = clock.now(), time.monotonic(), _Course()
+            failure: EventVaultError | None = None
+            try:
+                self._run(wanted, course)
+            except FAILURES as error:
+                failure = error
+            result = _result(course, wanted, began, failure)
+            return msgspec.structs.replace(result, duration=round((time.monotonic() - started) * 1000))
+
+    def cancel(self, restored: str) -> None:
+        """A real restore of `restored` begins: end the rehearsal under way, and wait until its folder is gone."""
+        if self._lock.locked():
+            self._cancelled_for = restored
+            self._chores.cancel()
+            self._ended.wait(END_SECONDS)
+
+    def stop(self) -> None:
+        """End the rehearsal under way, and begin no other one."""
+        self._is_stopping = True
+        self._chores.cancel()
+
+    def _run(self, wanted: Moment | str | None, course: _Course) -> None:
+        started = time.monotonic()
+        course.chosen = chosen = self._sources.choose(wanted, self._live_generation())
+        if self._live is not None:
+            course.risk = risk_of(self._live, *chosen.reach)
+        current().step("plan")
+        builder, storage = self._sources.builder(self._chores), self._settings.storage_dir
+        what = f"a rehearsal of {_label(wanted)}"
+        check_space(storage, builder.disk_needed(chosen.plan) + RESERVE_BYTES, what)
+        with scratch_folder(storage) as scratch:
+            with self._blaming_archive(chosen):
+                course.built = built = builder.construct(chosen.plan, scratch / "restored", None)
+            course.rto = _rto(built, time.monotonic() - started)
+            order = self._order(chosen, built, scratch)
+            answer = self._chores.run("compare_events", order=msgspec.to_builtins(order))
+        course.comparison = msgspec.convert(answer, Comparison)
+        _check_equal(course.comparison, built.source)
+
+    def _order(self, chosen: Chosen, built: Built, scratch: Path) -> Order:
+        """What is compared with what; a copy of the live database is made for it, of hard links."""
+        order = Order(
+            source=built.source,
+            database=str(scratch / "restored" / data_folders.DATABASE),
+            events=built.answer["events"],
+        )
+        manifest = self._sources.manifest_of(chosen.backup) if chosen.backup is not None else None
+        if manifest is not None:
+            order = msgspec.structs.replace(order, first_time=manifest.first_time, last_time=manifest.last_time)
+        generation = _generation(chosen) if built.answer["proven"] else None
+        if generation is None or self._live is None or self._live.registry is None or self._live.is_read_only:
+            return order
+        identity, last = self._copy_live(self._live, scratch / "live", Path(order.database))
+        common = min(identity.last_common(generation) or 0, last, order.events)
+        return msgspec.structs.replace(order, live=str(scratch / "live"), common=common)
+
+    def _copy_live(self, live: EventBus, folder: Path, built: Path) -> tuple[StoreIdentity, int]:
+        """Copy the live database; returns its identity and its last event at that instant."""
+        if not has_links(built):
+            check_space(
+                folder.parent, folder_size(self._settings.database) + RESERVE_BYTES, "comparing with the events"
+            )
+
+        @contextmanager
+        def paused() -> Iterator[tuple[StoreIdentity, int]]:
+            with live.committer.paused():
+                if live.registry is None:
+                    raise RestoreRunning("the database was closed meanwhile", hint="rehearse again once it is open")
+                yield live.registry.identity, live.registry.last_sequence
+
+        with live.swap_lock.held():
+            return take_checkpoint(self._settings.database, folder, paused).context
+
+    @contextmanager
+    def _blaming_archive(self, chosen: Chosen) -> Iterator[None]:
+        """Report damage of the archive, as a verification does."""
+        path = _archive_of(chosen)
+        read = None if path is None else FileIdentity.at(path)
+        try:
+            yield
+        except ArchiveError as error:
+            if path is not None and read is not None and not isinstance(error, _NO_DAMAGE):
+                self._on_damaged(path.name, read, error)
+            raise
+
+    def _live_generation(self) -> str | None:
+        registry = self._live.registry if self._live is not None else None
+        return registry.identity.generation if registry is not None else None
+
+    @contextmanager
+    def _exclusively(self, label: str) -> Iterator[None]:
+        """One rehearsal at a time, and none beside a restore. Raises RehearsalRunning, RestoreRunning, Cancelled."""
+        if not self._lock.acquire(blocking=False):
+            other = self.running[0] if self.running else "something"
+            raise RehearsalRunning(
+                f"a rehearsal of {other} is under way", hint="wait until it has ended: GET /api/health shows it"
+            )
+        try:
+            self._ended.clear()
+            self._cancelled_for, self._chores = None, Chores(IDLE_NICENESS)
+            if self._is_stopping:
+                self._chores.cancel()
+            restoring = self._restoring()  # which cancels a rehearsal that has begun
+            if restoring is not None:
+                raise _restore_runs("was not begun because", restoring[0])
+            self.running = label, clock.now()
+            try:
+                yield
+            except Cancelled as error:
+                if self._cancelled_for is None:
+                    raise
+                raise _restore_runs("was cancelled because", self._cancelled_for) from error
+        finally:
+            self.running = None
+            self._lock.release()
+            self._ended.set()
+
+
+def _restore_runs(what: str, restored: str) -> RestoreRunning:
+    return RestoreRunning(
+        f"the rehearsal {what} a restore of {restored} is under way",
+        hint="rehearse once it has ended: jobs.restore in GET /api/health",
+        running=restored,
+    )
+
+
+def _label(wanted: Moment | str | None) -> str:
+    return wanted if isinstance(wanted, str) else "the newest state" if wanted is None else "a moment"
+
+
+def _generation(chosen: Chosen) -> str | None:
+    """The generation of the events that are restored; None if nothing proves it."""
+    if isinstance(chosen.plan, PlannedMoment):
+        return chosen.plan.plan.target.generation
+    return chosen.reach.generation
+
+
+def _archive_of(chosen: Chosen) -> Path | None:
+    if not isinstance(chosen.plan, PlannedMoment):
+        return chosen.plan.path
+    archive = chosen.plan.plan.archive
+    return None if archive is None else Path(archive.path)
+
+
+def _rto(built: Built, elapsed: float) -> dict[str, float]:
+    """The seconds of each part. What no other part took is that of finding and opening what is restored."""
+    seconds = built.answer["seconds"]
+    parts = {
+        "unpack": seconds.get("unpack", 0.0) + seconds.get("replay", 0.0),
+        "verify": seconds.get("verify", 0.0),
+        "open": seconds["open"],
+    }
+    parts = {"fetch": max(0.0, elapsed - sum(parts.values())), **parts}
+    return {part: round(value, 3) for part, value in parts.items()}
+
+
+def _check_equal(comparison: Comparison, source: str) -> None:
+    if comparison.differing:
+        raise RehearsalDiffers(
+            f"{comparison.differing} of {comparison.compared} events that were restored from {source} are not those "
+            f"of the live database; the first is event {comparison.first}",
+            hint="GET /api/events?asOf= shows the live one; keep both until you know which is right",
+            sequence=comparison.first,
+        )
+
+
+def _result(course: _Course, wanted: Moment | str | None, began: int, failure: EventVaultError | None) -> Rehearsal:
+    chosen, built = course.chosen, course.built
+    facts: dict[str, Any] = {"kind": "backup" if isinstance(wanted, str) else "newest" if wanted is None else "moment"}
+    if isinstance(wanted, str):
+        facts["backup"] = wanted
+    if chosen is not None:
+        facts |= _describe_plan(chosen)
+    if built is not None:
+        facts |= {"events": built.answer["events"], "proven": built.answer["proven"], "bytes_read": built.bytes_read}
+        facts |= {"moment": _reached(chosen, built)}
+    return Rehearsal(
+        ok=failure is None,
+        at=began,
+        rto=course.rto,
+        rpo_events=course.risk.events,
+        rpo_seconds=course.risk.seconds,
+        compared=course.comparison.compared,
+        differing=course.comparison.differing,
+        problem=None if failure is None else Failure.of(failure),
+        **facts,
+    )
+
+
+def _describe_plan(chosen: Chosen) -> dict[str, Any]:
+    if not isinstance(chosen.plan, PlannedMoment):
+        return {"kind": chosen.kind, "backup": chosen.plan.path.name}
+    plan = chosen.plan.plan
+    backup = plan.archive.name if plan.archive is not None else None
+    return {"kind": chosen.kind, "backup": backup, "segments": len(plan.segments)}
+
+
+def _reached(chosen: Chosen | None, built: Built) -> ReachedMoment | None:
+    if chosen is None or not isinstance(chosen.plan, PlannedMoment):
+        return None
+    target = chosen.plan.plan.target
+    return ReachedMoment(built.answer["sequence"], target.generation, built.answer["recorded"] or None)

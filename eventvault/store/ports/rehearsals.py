@@ -1,0 +1,24 @@
+"""The port to rehearsals of restores."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventvault.rehearsals.results import Rehearsal
+from eventvault.restore.values import Moment
+from eventvault.store.ports.markers import changes, operation
+
+
+class Rehearsals(Protocol):
+    @changes
+    @operation("rehearse")
+    def rehearse(self, target: Moment | str | None = None) -> Rehearsal:
+        """Restore aside, compare with the live events, measure, and throw away what was restored.
+
+        target: the name of an archive, a moment, or None for the newest state that archives and journal hold. A backup
+        that cannot be restored is no error: the result says so. Raises BackupNotFound if there is nothing to rehearse,
+        MomentUnavailable, NoSpace with what is `needed`, RehearsalRunning, or RestoreRunning.
+        """
+
+    def list_rehearsals(self) -> list[Rehearsal]:
+        """The newest 100 results, newest first."""
