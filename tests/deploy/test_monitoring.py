@@ -24,6 +24,8 @@ WELL = {
     'eventvault_backup_late{schedule="BACKUP_CRON"}': "0x240",
     "eventvault_backup_damaged": "0x240",
     "eventvault_backups_failed_total": "4x240",
+    "eventvault_rehearsal_success": "1x240",
+    "eventvault_rehearsal_timestamp_seconds": "0x240",
     'eventvault_disk_left_seconds{folder="backups"}': "900000x240",
     'eventvault_disk_free_bytes{folder="backups"}': "50x240",
     'eventvault_disk_size_bytes{folder="backups"}': "100x240",
@@ -50,6 +52,8 @@ CASES = {
     "EventVaultBackupFailed": Case({"eventvault_backups_failed_total": "4x19 5x220"}, 19, 22),
     "EventVaultNoBackup": Case({"eventvault_backups": "0x2000", "eventvault_store_events": "1x2000"}, 1400, 1450),
     "EventVaultBackupDamaged": Case({"eventvault_backup_damaged": "0x9 2x230"}, 9, 11),
+    "EventVaultRehearsalFailed": Case({"eventvault_rehearsal_success": "1x9 0x230"}, 9, 11),
+    "EventVaultRehearsalOld": Case({"eventvault_rehearsal_timestamp_seconds": f"{-40 * 86_400}x240"}, 50, 70),
     "EventVaultDiskFull": Case({'eventvault_disk_left_seconds{folder="backups"}': "500000x240"}, 8, 12),
     "EventVaultServerErrors": Case({'eventvault_http_requests_total{status="503"}': "0+10x240"}, 3, 20),
 }

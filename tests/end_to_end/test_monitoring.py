@@ -16,6 +16,7 @@ from tests.service import Service
 
 REJECTED = 'eventvault_backup_count non-histogram and non-summary metrics should not have "_count" suffix'
 """What promtool says of a name that is promised."""
+AT_LAST = ("eventvault_backup_newest_timestamp_seconds", "eventvault_rehearsal_rto_seconds")
 CRON = {"BACKUP_CRON": "0 0 1 1 *"}
 
 
@@ -26,12 +27,13 @@ def scraped(module_service: Callable[..., Service]) -> str:
     running.post("/api/events", {"type": "t"})
     name = running.post("/api/backup/create").json()["name"]
     running.post(f"/api/backup/{name}/verify")
+    assert running.post("/api/backup/rehearse").status == 200
     running.post("/api/backup/restore", {"backupName": name})
 
     def metrics() -> str:
         return running.get("/metrics").body.decode()
 
-    processes.wait_until(lambda: "eventvault_backup_newest_timestamp_seconds" in metrics(), "the archive is not seen")
+    processes.wait_until(lambda: set(AT_LAST) <= names(metrics()), "the archive and its rehearsal are not seen")
     return metrics()
 
 
