@@ -11,7 +11,7 @@ from flask import Response, request
 from app.edge import current_edge
 from app.streams.answer import stream_reply
 from app.streams.events import EventSource, restore_message
-from app.streams.messages import note_position
+from app.streams.messages import id_of, note_id
 from app.streams.source import Source
 from eventvault.database.values import Head, Resumption, ScanQuery
 from eventvault.errors import InvalidInput
@@ -35,7 +35,7 @@ def stream_events_reply(asked: dict[str, Any]) -> Response:
     def begin() -> tuple[bytes, Source]:
         edge = current_edge()
         resumption = _resume(edge.store, reader)
-        first = restore_message(resumption) or note_position(Head(resumption.generation, resumption.sequence))
+        first = restore_message(resumption) or note_id(id_of(Head(resumption.generation, resumption.sequence)))
         return first, EventSource(edge.event_feed, query, resumption)
 
     return stream_reply(begin)

@@ -8,7 +8,7 @@ from itertools import islice
 import orjson
 
 from app.streams.feed import EventFeed, Reading, Tail
-from app.streams.messages import COMMENT, message, note_position
+from app.streams.messages import COMMENT, id_of, message, note_id
 from eventvault.database.values import Head, Page, Resumption, ScanQuery
 from eventvault.events.event import sequence_of
 
@@ -41,7 +41,7 @@ class EventSource:
         if self.position == self._noted:
             return COMMENT + b"\n"
         self._noted = self.position
-        return COMMENT + note_position(self.position)
+        return COMMENT + note_id(id_of(self.position))
 
     def take(self) -> bytes:
         if self._reading is not None:
@@ -98,7 +98,7 @@ class EventSource:
 
     def _message(self, value: bytes) -> bytes:
         self._noted = self.position
-        return message("event", value, self.position)
+        return message("event", value, id_of(self.position))
 
 
 def restore_message(resumption: Resumption) -> bytes:
@@ -107,4 +107,4 @@ def restore_message(resumption: Resumption) -> bytes:
         return b""
     position = Head(resumption.generation, resumption.sequence)
     body = {"generation": position.generation, "forkSequence": resumption.fork_sequence, "kind": resumption.kind}
-    return message("restore", orjson.dumps(body), position)
+    return message("restore", orjson.dumps(body), id_of(position))

@@ -6,7 +6,6 @@ reader. Another thread reads what a stream lacks that is further behind. Both ru
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -15,11 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from app.streams.shared_threads import AGAIN_SECONDS, SharedThreads
 from eventvault.database.values import Head, Page, Resumption, ScanQuery
-from eventvault.errors import EventVaultError, GenerationSuperseded
+from eventvault.errors import GenerationSuperseded
 from eventvault.store.ports.store import Store
-
-log = logging.getLogger("eventvault.http")
 
 WAIT_SECONDS = 10.0
 """How long one call waits in the store for new events."""
@@ -31,7 +29,6 @@ MAX_UNSENT_BYTES = 64 * 2**20
 """No more is read for streams that are behind while they have so much to send."""
 _MAX_BEHIND = 10_000
 """If the tail lacks more events, it begins anew at the newest one."""
-_AGAIN_SECONDS = 0.2
 
 
 class Tail(NamedTuple):
@@ -88,31 +85,17 @@ class EventFeed:
     def __init__(self, store: Store) -> None:
         self.tail: Tail | None = None
         self._store = store
-        self._lock = threading.Lock()
-        self._members: dict[object, Callable[[], None]] = {}
-        self._threads: set[str] = set()
+        self._threads = SharedThreads({"event tail": self._follow, "event reader": self._read_next})
         self._queue: queue.SimpleQueue[Reading] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._unsent = 0
 
     def join(self, member: object, wake: Callable[[], None]) -> None:
         """Call `wake` whenever the tail has changed, until `leave`. Raises RuntimeError if there is no thread."""
-        with self._lock:
-            self._members[member] = wake
-            starting = {"event tail": self._follow, "event reader": self._read_next}
-            for name in self._threads:
-                del starting[name]
-            self._threads.update(starting)
-        for name, step in starting.items():
-            try:
-                threading.Thread(target=self._run, args=(name, step), name=name, daemon=True).start()
-            except RuntimeError:
-                with self._lock:
-                    self._threads.discard(name)
-                raise
+        self._threads.join(member, wake)
 
     def leave(self, member: object) -> None:
-        with self._lock:
-            self._members.pop(member, None)
+        self._threads.leave(member)
 
     def read(self, reading: Reading) -> None:
         """Read a page soon. `done` must be called for it."""
@@ -124,23 +107,6 @@ class EventFeed:
             reading.is_dropped = True
             self._unsent -= reading.size
             reading.size = 0
-
-    def _run(self, name: str, step: Callable[[], None]) -> None:
-        while self._is_needed(name):
-            try:
-                step()
-            except EventVaultError as error:
-                log.debug("the streams wait for the store: %s", error)
-                time.sleep(_AGAIN_SECONDS)
-            except Exception:
-                log.exception("the streams have no new events for a moment")
-                time.sleep(_AGAIN_SECONDS)
-
-    def _is_needed(self, name: str) -> bool:
-        with self._lock:
-            if not self._members:
-                self._threads.discard(name)
-            return bool(self._members)
 
     def _follow(self) -> None:
         """Wait for another head, and let the tail have what is new."""
@@ -159,10 +125,7 @@ class EventFeed:
 
     def _set_tail(self, tail: Tail) -> None:
         self.tail = tail
-        with self._lock:
-            waking = list(self._members.values())
-        for wake in dict.fromkeys(waking):
-            wake()
+        self._threads.wake_all()
 
     def _read_next(self) -> None:
         try:
@@ -170,7 +133,7 @@ class EventFeed:
         except queue.Empty:
             return
         while self._unsent > MAX_UNSENT_BYTES and not reading.is_dropped:
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(AGAIN_SECONDS)
         if reading.is_dropped:
             return
         try:

@@ -13,20 +13,20 @@ _NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 """In JSON, line ends are white space between tokens; here they would end the data."""
 
 
-def message(kind: str, data: bytes, position: Head | None = None) -> bytes:
-    """Return a message. data: JSON. position: what a client sends as `Last-Event-ID` when it comes back."""
-    return b"%sevent: %s\ndata: %s\n\n" % (_id(position), kind.encode(), data.translate(_NO_LINE_ENDS))
+def message(kind: str, data: bytes, last_id: bytes) -> bytes:
+    """Return a message. data: JSON. last_id: what a client sends as `Last-Event-ID` when it comes back."""
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (last_id, kind.encode(), data.translate(_NO_LINE_ENDS))
 
 
-def note_position(position: Head) -> bytes:
+def note_id(last_id: bytes) -> bytes:
     """Return what moves the client's `Last-Event-ID` without a message."""
-    return _id(position) + b"\n"
+    return b"id: %s\n\n" % last_id
+
+
+def id_of(position: Head) -> bytes:
+    return b"%s:%d" % (position.generation.encode(), position.sequence)
 
 
 def chunk(data: bytes) -> bytes:
     """Return a part of a body with HTTP's chunked transfer coding."""
     return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def _id(position: Head | None) -> bytes:
-    return b"" if position is None else b"id: %s:%d\n" % (position.generation.encode(), position.sequence)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.streams import events, feed
+from app.streams import events, feed, shared_threads
 from app.streams.events import EventSource
 from app.streams.feed import EventFeed, Tail
 from eventvault.database.values import Head, Page, ScanQuery
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> FlakyStore:
 
 @pytest.fixture
 def event_feed(store: FlakyStore, monkeypatch: pytest.MonkeyPatch) -> EventFeed:
-    monkeypatch.setattr(feed, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(shared_threads, "AGAIN_SECONDS", 0.01)
     return EventFeed(store)
 
 
