@@ -263,12 +263,12 @@ class EventRegistry:
             )
         return value
 
-    def first_recorded_at_or_after(self, instant: int, upto: int, low: int = 1) -> int:
+    def first_recorded_at_or_after(self, instant: int, upto: int) -> int:
         """Return the first sequence recorded at `instant` (microseconds) or later; upto + 1 if there is none.
 
-        A binary search, because `recordedtime` never decreases with the sequence. low: it is at least this one.
+        A binary search, because `recordedtime` never decreases with the sequence.
         """
-        high = max(low, upto + 1)
+        low, high = 1, upto + 1
         while low < high:
             middle = (low + high) // 2
             if event.recorded_of(self.at(middle)) < instant:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from eventvault.database import histogram
-from eventvault.database.histogram import EdgeMemory, Edges, count_by_time
+from eventvault.database.histogram import Edge, EdgeMemory, Edges, count_by_time
 from eventvault.database.registry import AppendBatch, EventRegistry, create_database, open_leveldb
 from eventvault.database.values import HistogramQuery
 from eventvault.events import event
@@ -16,6 +16,7 @@ from eventvault.events.event import indexed_of, recorded_of
 
 HOUR = 3_600_000_000
 BEGAN = 1_700_000_000_000_000
+OLDEST, NEWEST = Edge(0, 1), Edge(2**60, 99)
 
 
 class CountingRegistry(EventRegistry):
@@ -96,7 +97,7 @@ def test_an_instant_after_the_newest_event_is_not_remembered(registry: CountingR
     edges, last = Edges(), registry.last_recorded
     query = HistogramQuery(buckets=1, recorded_from=last + 1, recorded_to=last + HOUR)
     assert count_by_time(registry, query, edges, lambda: last).counts == [0]
-    assert edges.bounds(last + 1, 7) == (1, 7)
+    assert edges.bounds(last + 1, OLDEST, NEWEST) == (OLDEST, NEWEST)
 
 
 def test_counts_of_a_type_are_estimated_beyond_a_number_of_keys(
@@ -120,9 +121,9 @@ def test_the_memory_of_edges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(histogram, "_MAX_EDGES", 10)
     edges = Edges()
     for number in range(25):
-        edges.remember(number, number + 1)
-    assert edges.bounds(24, 99) == (25, 25)
-    assert edges.bounds(3, 99) == (1, 21), "earlier ones were forgotten"
+        edges.remember(Edge(number, number + 1))
+    assert edges.bounds(24, OLDEST, NEWEST) == (Edge(24, 25), Edge(24, 25))
+    assert edges.bounds(3, OLDEST, NEWEST) == (OLDEST, Edge(20, 21)), "earlier ones were forgotten"
     memory = EdgeMemory()
     first = memory.of("a")
     assert memory.of("a") is first
