@@ -13,6 +13,7 @@ from app.budget import Budget
 from app.request_end import at_request_end
 from app.shared_answers import SharedAnswers
 from app.streams.feed import EventFeed
+from app.streams.operations import OperationFeed
 from eventvault.errors import TooBusy
 from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
@@ -102,6 +103,7 @@ class Edge:
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS, "streams"))
     event_feed: EventFeed = field(init=False)
     keyed_answers: KeyedAnswers = field(init=False)
+    operation_feed: OperationFeed = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
     answers: SharedAnswers = field(default_factory=SharedAnswers)
@@ -111,6 +113,7 @@ class Edge:
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
+        object.__setattr__(self, "operation_feed", OperationFeed(self.store))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
@@ -14,6 +14,9 @@ from app.operations.schemas import OneOperationSchema, OperationListSchema, Oper
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import reply
 from app.streaming import NDJSON
+from app.streams.answer import stream_reply
+from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
+from app.streams.operations import OperationSource
 from eventvault.operations.entry import OperationQuery
 
 blueprint = Blueprint(
@@ -55,6 +58,20 @@ def get_file(operation_id: str) -> Response:
     404 if the operation is no export that has succeeded within a day.
     """
     return file_reply(current_edge(), current_store().get_operation(operation_id))
+
+
+@blueprint.route("/<string:operation_id>/stream", methods=["GET"])
+@blueprint.doc(summary="Follow an operation")
+@blueprint.response(200, {"type": "string"}, content_type=EVENT_STREAM, description="Server-sent events.")
+@blueprint.alt_response(204, description="It has ended, and the client was sent its end before.", success=True)
+@accepts_parameters()
+def stream_operation(operation_id: str) -> Response:
+    """Sends the operation as it is, and again with each change, as `operation`. The stream ends with the operation."""
+    edge = current_edge()
+    entry = edge.store.get_operation(operation_id)
+    if entry.ended_at is not None and request.headers.get("Last-Event-ID") == entry.state:
+        return Response(status=204)  # a browser does not come back then
+    return stream_reply(lambda: (b"", OperationSource(edge.operation_feed, entry, operation_json)))
 
 
 @blueprint.route("/<string:operation_id>", methods=["DELETE"])

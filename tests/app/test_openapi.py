@@ -50,6 +50,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/backup/{name}/verify", "/api/health", "/api/health/live", "/api/health/ready",
         "/api/kafka/partitions/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",
         "/api/operations", "/api/operations/{operation_id}", "/api/operations/{operation_id}/file", "/api/settings",
+        "/api/operations/{operation_id}/stream",
     } == set(document["paths"])  # fmt: skip
 
 

@@ -124,6 +124,7 @@ READS: dict[str, Verb] = {
     "GET /api/operations": get("/api/operations"),
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
+    "GET /api/operations/<operation_id>/stream": get(f"/api/operations/{'f' * 16}/stream"),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
 }
