@@ -127,6 +127,26 @@ def test_a_delete_that_did_not_take_effect_is_done_by_the_next_store(
     assert client.list_backups() == []
 
 
+@pytest.mark.parametrize("spot", ["before", "after"])
+def test_a_prune_is_completed_and_names_what_the_store_removed_that_was_killed(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, spot: str
+) -> None:
+    monkeypatch.setenv("EVENTVAULT_TEST_KILL_AT", f"{spot} {CATALOGUE}.remove_all")
+    settings = settings_with({"MAX_BACKUPS": "1"})
+    with running_client(settings, COMMAND) as client:
+        client.append(drafts(3))
+        first = client.create_backup("first").backup
+        client.pin_backup(first.name, pinned=True)
+        newest = client.create_backup("second").backup.name
+        client.pin_backup(first.name, pinned=False)
+
+        with killed_in_between(client, settings):
+            pruned = client.prune_backups()
+
+        assert (pruned["removed"], pruned["freedBytes"]) == ([first.name], first.unique_bytes)
+        assert [backup.name for backup in client.list_backups()] == [newest]
+
+
 @pytest.mark.parametrize("spot", ["record_verified", "set_pinned"])
 def test_verifying_and_pinning_answer_as_if_nothing_had_happened(
     client_killed: Callable[[str], StoreClient], settings: Settings, spot: str

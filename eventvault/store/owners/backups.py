@@ -129,7 +129,8 @@ class BackupsOwner(Backups):
         self._lifecycle.check_started()
         self._maker.check_removal()
         plan, described = self._plan_prune(self._catalogue.entries())
-        frees = {**operation.notes.get(FREES, {}), **{each["name"]: each["freesBytes"] for each in described["remove"]}}
+        oldest_first = reversed(described["remove"])
+        frees = {**operation.notes.get(FREES, {}), **{each["name"]: each["freesBytes"] for each in oldest_first}}
         operation.step("remove", described["freesBytes"])
         operation.decided()  # a cancel that came later would find some of the archives gone
         operation.note(FREES, frees)

@@ -12,7 +12,8 @@ import pytest
 from eventvault import clock
 from eventvault.archive.locks import shared_lock
 from eventvault.backups import removal
-from eventvault.errors import DatabaseDamaged
+from eventvault.errors import DatabaseDamaged, OperationCancelled, OperationDecided
+from eventvault.operations.operation import Operation
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -265,3 +266,29 @@ def test_one_that_was_pinned_since_the_plan_stays(opened: Callable[..., Any]) ->
         store.service.pin_backup(made[0], pinned=True)
         assert list(store.service.remover.remove_planned(plan)) == [[made[1]]]
         assert store.names() == [made[2], made[0]]
+
+
+def test_a_prune_that_is_cancelled_in_time_removes_nothing_and_later_a_cancel_is_refused(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(MAX_BACKUPS="9") as store:
+        made = [store.back_up() for _ in range(3)]
+    with opened(MAX_BACKUPS="1") as store:
+        prune, operation = store.service.calls["prune_backups"], Operation()
+        operation.cancel()
+        with pytest.raises(OperationCancelled):
+            prune(operation=operation)
+        assert store.names() == made[::-1]
+
+        late, refused, remove_all = Operation(), list[bool](), store.service.catalogue.remove_all
+
+        def cancel_and_remove(choose: Any) -> list[str]:
+            with pytest.raises(OperationDecided):
+                late.cancel()
+            refused.append(True)
+            names: list[str] = remove_all(choose)
+            return names
+
+        monkeypatch.setattr(store.service.catalogue, "remove_all", cancel_and_remove)
+        assert prune(operation=late)["removed"] == made[:2]
+        assert (refused, store.names()) == ([True], made[2:])
