@@ -60,6 +60,11 @@ class BackupHealthSchema(ReplySchema):
         required=True, allow_none=True, metadata={"example": "0.01", "description": "null if `count` is."}
     )
 
+    class Meta(ReplySchema.Meta):
+        include = {  # noqa: RUF012
+            "keptBy": fields.Dict(required=True, metadata={"description": "Rule → how many archives it keeps."})
+        }
+
 
 class HealthSchema(ReplySchema):
     success = fields.Boolean(required=True)

@@ -53,6 +53,7 @@ def _describe(status: dict[str, Any]) -> dict[str, Any]:
             "damaged": backup.get("damaged", []),
             "damagedCount": backup.get("damagedCount", 0),
             "notProven": backup.get("notProven", 0),
+            "keptBy": backup.get("keptBy", {}),
             "oldestVerified": timestamp(oldest),
         },
         **{part: status.get(part) for part in _PARTS},

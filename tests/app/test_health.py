@@ -32,6 +32,11 @@ def test_the_latest_backup_is_an_entry_of_the_list(web: FlaskClient, backup: str
     assert web.get("/api/health").json["backup"]["latest"] == web.get("/api/backup/list").json["backups"][0]
 
 
+def test_how_many_backups_each_rule_keeps_is_shown(web: FlaskClient, backup: str) -> None:
+    web.put(f"/api/backup/{backup}/pin")
+    assert web.get("/api/health").json["backup"]["keptBy"] == {"newest": 1, "pinned": 1, "last-good": 1}
+
+
 def test_the_last_restore_is_shown(web: FlaskClient, backup: str) -> None:
     web.post("/api/backup/restore", json={"backupName": backup})
     last = web.get("/api/health").json["lastRestore"]

@@ -181,3 +181,41 @@ def test_rotation_removes_the_oldest_archives_whatever_their_times_say(
         assert running.post("/api/backup/create").status == 200
     events = [entry["events"] for entry in running.get("/api/backup/list").json()["backups"]]
     assert events == [6, 5]
+
+
+def test_a_wrong_clock_costs_no_backup_and_the_rules_apply_again_once_the_wrong_date_is_gone(
+    service: Callable[..., Service], system_clock: SettableClock
+) -> None:
+    rules = {"MAX_BACKUPS": "1", "KEEP_DAILY": "1", "MAX_BACKUP_AGE": "90d"}
+    running = service(workers=1, environment={**system_clock.environment, "AUTO_BACKUP_ENABLED": "false", **rules})
+    made = [back_up(running, "right")]
+    system_clock.set_offset(10 * YEAR)
+    wait_for(running, "clock_ahead")
+    made.append(back_up(running, "ahead"))
+    assert prune(running) == []
+    system_clock.set_offset(-2 * HOUR)
+    wait_for(running, "clock_behind")
+    made.append(back_up(running, "back"))
+    assert prune(running) == []
+    system_clock.set_offset(0)
+    wait_for(running, "clock_behind", present=False)
+    made.append(back_up(running, "right again"))
+
+    backups = running.get("/api/backup/list").json()["backups"]
+    assert [each["name"] for each in backups] == made[::-1]
+    assert [each["keptBy"] for each in backups] == [["newest", "daily"], ["clock"], ["clock"], ["clock"]]
+    assert running.request("DELETE", f"/api/backup/{made[2]}").status == 200
+    assert prune(running) == made[:2]
+
+
+def back_up(service: Service, name: str) -> str:
+    post(service, name)
+    made: str = service.post("/api/backup/create").json()["name"]
+    return made
+
+
+def prune(service: Service) -> list[str]:
+    answer = service.post("/api/backup/prune")
+    assert answer.status == 200, answer.body
+    removed: list[str] = answer.json()["removed"]
+    return removed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ class MemoryHealth(Health):
                 "count": len(entries),
                 "latest": msgspec.to_builtins(entries[0]) if entries else None,
                 "totalSize": sum(entry.size for entry in entries),
+                "keptBy": dict(Counter(rule for entry in entries for rule in entry.retained_by)),
             },
             "lastRestore": describe_last(state.last_restore),
             "metrics": {},
