@@ -275,10 +275,12 @@ def prune_backups() -> Response:
 
 
 @blueprint.route("/<backup_name:name>", methods=["GET"])
-@blueprint.doc(summary="Get a backup with its manifest")
-@blueprint.response(200, schemas.ManifestSchema)
-@accepts_parameters()
-def get_backup(name: str) -> Response:
+@blueprint.doc(summary="Get a backup with its manifest, or what its deletion would do")
+@blueprint.arguments(schemas.GetQuerySchema, location="query", unknown=RAISE)
+@blueprint.response(200, {"anyOf": [schemas.ManifestSchema, schemas.DeletionSchema]})
+def get_backup(asked: dict[str, Any], name: str) -> Response:
+    if "dryRun" in asked:
+        return _plan_of_deletion(name)
     manifest = current_store().backup_manifest(name_in_path(name))
     return reply({"success": True, "backup": backup_json(current_store().backup_entry(name)), "manifest": manifest})
 
@@ -296,11 +298,22 @@ def download_backup(name: str) -> Response:
 @blueprint.route("/<backup_name:name>", methods=["DELETE"])
 @blueprint.doc(summary="Delete a backup")
 @blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
-@blueprint.response(200, schemas.DeletedSchema)
+@blueprint.response(200, {"anyOf": [schemas.DeletedSchema, schemas.DeletionSchema]})
 def delete_backup(asked: dict[str, Any], name: str) -> Response:
-    """409 for a pinned backup or the last good one without `?force=true`, and always while it is being read."""
+    """409 for a pinned backup or the last good one without `?force=true`, and always while it is being read.
+
+    With `?dryRun=true` nothing is deleted, and `plan` says what a deletion would free, how many good backups would be
+    left, and what they could restore.
+    """
+    if asked["dryRun"]:
+        return _plan_of_deletion(name)
     current_store().delete_backup(name_in_path(name), force=asked["force"])
     return reply({"success": True, "name": name})
+
+
+def _plan_of_deletion(name: str) -> Response:
+    plan = current_store().plan_deletion(name_in_path(name))
+    return reply({"success": True, "dryRun": True, "name": name, "plan": plan})
 
 
 @blueprint.route("/<backup_name:name>/verify", methods=["POST"])

@@ -299,6 +299,37 @@ class DeletedSchema(ReplySchema):
     name = fields.String(required=True)
 
 
+class GetQuerySchema(Schema):
+    dryRun = fields.String(  # noqa: N815
+        validate=validate.OneOf(["delete"]), metadata={"description": "`delete`: answer with the plan of a deletion."}
+    )
+
+
+class DeletionPlanSchema(ReplySchema):
+    freesBytes = _disk_bytes(UNIQUE)  # noqa: N815
+    goodLeft = fields.Integer(  # noqa: N815
+        required=True, metadata={"description": "How many good backups of this installation would be left."}
+    )
+    protectedBy = fields.String(  # noqa: N815
+        required=True,
+        allow_none=True,
+        metadata={"description": "`pinned` or `last-good`: why it is deleted with `?force=true` only. Else null."},
+    )
+    window = fields.Dict(
+        required=True, metadata={"description": "`before` and `after`: what `backups/` alone could restore."}
+    )
+    lost = fields.List(
+        fields.Dict(),
+        required=True,
+        metadata={"description": "The generations of which less could be restored then."},
+    )
+
+
+class DeletionSchema(DeletedSchema):
+    dryRun = fields.Boolean(required=True)  # noqa: N815
+    plan = fields.Nested(DeletionPlanSchema, required=True)
+
+
 class VerifyQuerySchema(Schema):
     records = fields.Boolean(
         load_default=False, metadata={"description": "Read every record, even of a backup that was made here."}
@@ -311,4 +342,7 @@ class VerifyQuerySchema(Schema):
 class DeleteQuerySchema(Schema):
     force = fields.Boolean(
         load_default=False, metadata={"description": "Delete even a pinned backup or the last good one."}
+    )
+    dryRun = fields.Boolean(  # noqa: N815
+        load_default=False, metadata={"description": "Delete nothing, and answer with `plan`."}
     )

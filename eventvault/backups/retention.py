@@ -280,3 +280,10 @@ def why_protected(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | N
     if entry.problem is None and entry.verified is not None and not any(other.verified is not None for other in good):
         return "it is the last backup that was read and found good"
     return None
+
+
+def protection_of(entries: Sequence[BackupEntry], entry: BackupEntry) -> str | None:
+    """Return `pinned` or `last-good` for an archive that is deleted with `force` only; None for any other."""
+    if entry.pinned:
+        return "pinned"
+    return "last-good" if why_protected(entries, entry) else None

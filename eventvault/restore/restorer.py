@@ -61,8 +61,9 @@ class RestoreForecast(msgspec.Struct, frozen=True):
 class Restorer:
     """Restores into the database of `bus`, one restore at a time.
 
-    running: what is being restored, and since when in microseconds. forecast: None until that is planned. counts:
-    restores since the start, by outcome. on_begin: called with what is restored, once `running` says so.
+    running: what is being restored, and since when in microseconds. forecast: None until that is planned. operation: of
+    the newest restore. counts: restores since the start, by outcome. on_begin: called with what is restored, once
+    `running` says so.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Restorer:
         self.finisher = Finisher(settings, previous)
         self.running: tuple[str, int] | None = None
         self.forecast: RestoreForecast | None = None
+        self.operation = current()
         self.counts = {"restored": 0, "failed": 0}
         self.on_begin: Callable[[str], None] = lambda _: None
         self._settings = settings
@@ -92,7 +94,7 @@ class Restorer:
         if answer is not None:
             return answer
         with self._exclusively(_label(wanted)):
-            self.forecast = None
+            self.forecast, self.operation = None, current()
             source, head = self._locate(wanted)
             began = time.monotonic()
             plan = self._plan(source)

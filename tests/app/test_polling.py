@@ -153,3 +153,23 @@ def test_all_who_ask_share_one_answer_of_the_store(
         for address in ("/api/health", "/api/health/ready", "/metrics", "/api/backup/list", "/api/backup/list?limit=5"):
             assert web.get(address).status_code == 200
     assert sorted(asked) == ["list", "list", "status"]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_deletion_can_be_tried(web: FlaskClient, made: list[str], method: str) -> None:
+    query = {"GET": "dryRun=delete", "DELETE": "dryRun=true"}[method]
+    answer = web.open(f"/api/backup/{made[0]}?{query}", method=method)
+
+    assert (answer.status_code, answer.json["dryRun"], answer.json["name"]) == (200, True, made[0])
+    assert {"freesBytes", "goodLeft", "window", "protectedBy"} <= answer.json["plan"].keys()
+    assert answer.json["plan"]["goodLeft"] == 6
+    assert names(web.get("/api/backup/list")) == made
+    missing = web.open(f"/api/backup/backup_2000-01-01_000000.tar.gz?{query}", method=method)
+    assert (missing.status_code, missing.json["code"]) == (404, "backup_not_found")
+
+
+@pytest.mark.parametrize(("method", "query"), [("GET", "dryRun=true"), ("GET", "dryRun="), ("DELETE", "dryRun=delete")])
+def test_what_cannot_be_tried_changes_nothing(web: FlaskClient, made: list[str], method: str, query: str) -> None:
+    answer = web.open(f"/api/backup/{made[0]}?{query}", method=method)
+    assert (answer.status_code, list(answer.json["fields"])) == (422, ["dryRun"])
+    assert names(web.get("/api/backup/list")) == made

@@ -15,6 +15,21 @@ from eventvault.store.ports.store import Store
 from tests.contract.events import drafts, unique
 
 
+def test_the_plan_of_a_deletion_says_what_protects_an_archive_and_deletes_nothing(empty_store: Store) -> None:
+    empty_store.append(drafts("a"))
+    only = empty_store.create_backup().backup
+    plan = empty_store.plan_deletion(only.name)
+    assert (plan["protectedBy"], plan["goodLeft"], plan["lost"]) == ("last-good", 0, [])
+    assert plan["freesBytes"] == only.size
+    other = empty_store.create_backup("other").backup.name
+    assert (empty_store.plan_deletion(other)["protectedBy"], empty_store.plan_deletion(other)["goodLeft"]) == (None, 1)
+    empty_store.pin_backup(other, pinned=True)
+    assert empty_store.plan_deletion(other)["protectedBy"] == "pinned"
+    assert {entry.name for entry in empty_store.list_backups()} == {only.name, other}
+    with pytest.raises(BackupNotFound):
+        empty_store.plan_deletion("backup_2000-01-01_000000.tar.gz")
+
+
 def test_the_list_is_read_in_pages(empty_store: Store) -> None:
     made = [empty_store.create_backup(f"n{number}").backup.name for number in range(4)][::-1]
 

@@ -148,6 +148,7 @@ def test_a_plan_says_what_is_left_behind_and_changes_nothing(empty_store: Store)
     assert (plan["lastKept"]["id"], plan["lastKept"]["sequence"]) == ("a", 1)
     assert {"type", "recordedtime"} <= plan["lastKept"].keys()
     assert plan["undo"] == {"kept": True, "drops": []}
+    assert (plan["types"], plan["typesComplete"]) == ([{"type": plan["lastKept"]["type"], "events": 2}], True)
     assert empty_store.plan_restore(Moment(sequence=0))["lastKept"] is None
     assert {"archive", "segments", "bytesToRead", "diskNeeded", "predictedSeconds"} <= plan.keys()
     assert ids(empty_store) == ["a", "b", "c"]

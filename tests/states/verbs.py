@@ -152,6 +152,7 @@ CHANGES: dict[str, Verb] = {
     RESTORE: post("/api/backup/restore", {"backupName": "{backup}"}),
     "POST /api/backup/undo": post("/api/backup/undo"),
     f"{RESTORE} (sequence)": post("/api/backup/restore", {"sequence": 3}),
+    "DELETE /api/backup/<name> (dryRun)": http("DELETE", "/api/backup/{backup}?dryRun=true"),
     "DELETE /api/backup/<name>": http("DELETE", "/api/backup/{backup}"),
     "flask backup trust --renew": command("backup", "trust", "--renew", "--yes"),
     "flask problems accept": command("problems", "accept", "backups_changed", "--yes"),

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import plyvel
+
 from eventvault import clock
 from eventvault.archive import reader
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.database.bus import EventBus
+from eventvault.database.event_types import count_types
 from eventvault.database.generation import last_common
-from eventvault.errors import ArchiveDamaged
+from eventvault.database.registry import EventRegistry
+from eventvault.database.values import TypesQuery
+from eventvault.errors import ArchiveDamaged, DatabaseDamaged
 from eventvault.files import free_bytes
 from eventvault.restore import estimate
 from eventvault.restore.moments.build import MomentBuilder
@@ -21,6 +26,9 @@ from eventvault.restore.swap import undo
 from eventvault.restore.swap.previous import list_previous
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
+
+MOST_TYPES = 5
+"""Types of the events that a restore replaces, in its plan."""
 
 
 class RestorePreview:
@@ -93,15 +101,28 @@ class RestorePreview:
 
     def _replaced_events(self, common: int) -> dict[str, Any]:
         if self._bus.registry is None:
-            return {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None, "lastKept": None}
+            nothing = {"eventsLeftBehind": 0, "firstLeftBehind": None, "lastLeftBehind": None, "lastKept": None}
+            return {**nothing, "types": [], "typesComplete": False}
         with self._bus.using() as registry:
             replaced, last_common_event = undo.replaced_events(registry, common), undo.event_at(registry, common)
+            types, are_all = _types_after(registry, common)
         return {
             "lastKept": last_common_event,
+            "types": types,
+            "typesComplete": are_all,
             "eventsLeftBehind": replaced.count,
             "firstLeftBehind": replaced.first,
             "lastLeftBehind": replaced.last,
         }
+
+
+def _types_after(registry: EventRegistry, sequence: int) -> tuple[list[dict[str, Any]], bool]:
+    """The most frequent types of the later events, and whether all of these were counted. It is only shown."""
+    try:
+        found = count_types(registry, TypesQuery(after=sequence, limit=MOST_TYPES))
+    except (plyvel.Error, DatabaseDamaged):
+        return [], False
+    return [{"type": each.type, "events": each.events} for each in found.types], found.complete
 
 
 def check_entry(entry: BackupEntry) -> None:

@@ -16,6 +16,7 @@ from eventvault.journal.compaction import find_unneeded
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import Segment
 from eventvault.restore.moments import plan as plans
+from eventvault.restore.moments.family import Family
 from eventvault.restore.moments.locate import MomentLocator
 from eventvault.restore.moments.plan import Sources
 
@@ -45,13 +46,14 @@ class RemovalEffect:
         )
         present = self._locator.present(sources)
         windows = {"before": self._window(sources, before, present), "after": self._window(sources, after, present)}
-        ends = ((each, plans.reachable(before, each), plans.reachable(after, each)) for each in before.generations)
+        had, has = Family(before, present).extents, Family(after, present).extents
+        ends = ((each, had[each].reach, has[each].reach) for each in before.generations)
         return {
             "window": windows,
             "lost": [
-                {"generation": generation, "lastSequence": {"before": had, "after": has}}
-                for generation, had, has in ends
-                if has < had
+                {"generation": generation, "lastSequence": {"before": first, "after": later}}
+                for generation, first, later in ends
+                if later < first
             ],
         }
 

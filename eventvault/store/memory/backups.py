@@ -53,6 +53,16 @@ class MemoryBackups(Backups):
         with self._state.lock:
             self._state.archives.delete(name, force=force)
 
+    def plan_deletion(self, name: str) -> dict[str, Any]:
+        entry, entries = self._state.archives.entry(name), self._state.archives.entries()
+        return {
+            "freesBytes": entry.size,
+            "goodLeft": len(entries) - 1,
+            "protectedBy": retention.protection_of(entries, entry),
+            "window": {"before": None, "after": None},
+            "lost": [],
+        }
+
     def pin_backup(
         self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
     ) -> BackupEntry:

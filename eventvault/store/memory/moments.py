@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,10 @@ def _outside(why: str, events: Sequence[bytes], generation: str, *, before: bool
     return unavailable(why, hint="GET /api/backup/timeline", generation=generation, window=window, before=before)
 
 
+def _types(values: Sequence[bytes]) -> Counter[str]:
+    return Counter(event.indexed_of(value).type for value in values)
+
+
 def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> dict[str, Any]:
     """The members of a plan but for its target. common: how many events both begin with alike."""
     behind, size = present[common:], sum(map(len, restored))
@@ -58,6 +63,8 @@ def plan(present: Sequence[bytes], common: int, restored: Sequence[bytes]) -> di
         "lastLeftBehind": event.summary_of(behind[-1]) if behind else None,
         "lastKept": event.summary_of(present[common - 1]) if common else None,
         "undo": {"kept": True, "drops": []},
+        "types": [{"type": name, "events": count} for name, count in _types(behind).most_common(5)],
+        "typesComplete": True,
     }
 
 

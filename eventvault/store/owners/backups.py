@@ -113,6 +113,16 @@ class BackupsOwner(Backups):
         operation.note(ARCHIVE, name)
         self._remover.delete(name, force=force)
 
+    def plan_deletion(self, name: str) -> dict[str, Any]:
+        entry = self._catalogue.entry(name)
+        others = [other for other in self._catalogue.entries() if other.name != name]
+        return {
+            "freesBytes": self._remover.frees([entry, *others], [name])[name],
+            "goodLeft": sum(other.origin_proven and other.problem is None for other in others),
+            "protectedBy": retention.protection_of([entry, *others], entry),
+            **self._effect.describe([entry, *others], [name]),
+        }
+
     def pin_backup(
         self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
     ) -> BackupEntry:

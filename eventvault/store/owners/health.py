@@ -277,12 +277,17 @@ def _running_restore(parts: HealthOwner, staged: dict[str, Any] | None) -> dict[
     """A restore on request; a restore at the start shows as `status`."""
     source, since = parts.restorer.running or (None, None)
     forecast = parts.restorer.forecast if source is not None else None
+    progress = parts.restorer.operation.progress() if source is not None else None
     return {
         "running": source is not None,
         "source": source,
         "since": None if since is None else clock.format_milliseconds(since),
         "target": None if forecast is None else _target(forecast),
         "predictedSeconds": None if forecast is None else forecast.seconds,
+        "progress": None if progress is None else progress.fraction,
+        "step": None if progress is None else progress.step,
+        "bytesDone": None if progress is None else progress.bytes_done,
+        "bytesTotal": None if progress is None else progress.bytes_total,
         "staged": staged,
     }
 

@@ -57,6 +57,12 @@ class Backups(Protocol):
         the last good one.
         """
 
+    def plan_deletion(self, name: str) -> dict[str, Any]:
+        """What `delete_backup` would do, ready to be serialised: the members of `plan` in the API. Changes nothing.
+
+        Raises BackupNotFound.
+        """
+
     @changes
     def pin_backup(
         self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None

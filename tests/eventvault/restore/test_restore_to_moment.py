@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -401,6 +402,34 @@ def test_a_plan_says_which_previous_databases_the_next_backup_removes(
         assert planned["kept"] is kept
         assert set(planned["drops"]) == before - after
         assert len(after) == int(keep)
+
+
+def test_health_says_what_a_running_restore_leads_to(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, seen = service.restorer.builder.build, []
+
+    def build_watched(*arguments: Any, **named: Any) -> Any:
+        seen.append(service.status()["jobs"]["restore"])
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(service.restorer.builder, "build", build_watched)
+    put(service, 3, "a")
+    name = service.create_backup().backup.name
+    instant = clock.now()
+    put(service, 2, "b")
+    service.restore_moment(Moment(sequence=4))
+    service.restore(name)
+    service.undo()
+    service.restore_moment(Moment(instant=instant))
+
+    at = clock.format_microseconds(instant)
+    targets = [(None, 4), (None, 3), (None, 4), (at, 3)]
+    assert [(each["target"]["time"], each["target"]["sequence"]) for each in seen] == targets
+    assert [each["predictedSeconds"] is None for each in seen] == [False, False, True, False]
+    assert all(each["running"] and each["step"] == "plan" and 0 <= each["progress"] < 1 for each in seen)
+    idle = service.status()["jobs"]["restore"]
+    assert {idle[name] for name in ("target", "predictedSeconds", "progress", "step", "bytesDone", "bytesTotal")} == {
+        None
+    }
 
 
 def test_predictions_follow_this_machines_own_restores(tmp_path: Path) -> None:
