@@ -307,8 +307,10 @@ class GetQuerySchema(Schema):
 
 class DeletionPlanSchema(ReplySchema):
     freesBytes = _disk_bytes(UNIQUE)  # noqa: N815
-    goodLeft = fields.Integer(  # noqa: N815
-        required=True, metadata={"description": "How many good backups of this installation would be left."}
+    good_backups = fields.Integer(
+        data_key="goodLeft",
+        required=True,
+        metadata={"description": "How many good backups of this installation would stay."},
     )
     protectedBy = fields.String(  # noqa: N815
         required=True,
