@@ -11,7 +11,7 @@ from eventvault.notifications import conditions, deliveries, notifier, pinger
 def hurry() -> None:
     notifier.BURST_SECONDS, notifier.LOOK_SECONDS = 1.0, 0.2
     conditions.OVER_SECONDS = 1.0
-    deliveries.RETRY_SECONDS, deliveries.ANSWER_SECONDS = (0.1, 0.3), 2.0
+    deliveries.RETRY_SECONDS = (0.1, 0.3)
     pinger.RETRY_SECONDS, pinger.ANSWER_SECONDS = (0.1, 0.3), 2.0
 
 

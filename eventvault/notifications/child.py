@@ -56,6 +56,8 @@ def send(request: Result, results: Results) -> None:
         app_id="EventVault", app_desc="EventVault", async_mode=False, storage_mode=apprise.PersistentStoreMode.MEMORY
     )
 
+    apprise.Apprise(asset=asset).add("json://localhost")  # loads all plug-ins, before the time of the receivers begins
+
     def deliver(address: str) -> str | None:
         lines: list[str] = []
         _lines.set(lines)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from eventvault import clock
@@ -24,6 +27,10 @@ FAILING = 2
 """Health names an address after so many failures in a row."""
 
 
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="notification", daemon=True).start()
+
+
 class _Failures(NamedTuple):
     """in_a_row: how many. since: microseconds. retry_at: monotonic seconds. reason: of the newest one."""
 
@@ -34,10 +41,18 @@ class _Failures(NamedTuple):
 
 
 class Deliveries:
-    """addresses: with their secrets. counts: since the start. now: monotonic seconds."""
+    """addresses: with their secrets. counts: since the start. now: monotonic seconds.
+
+    in_background: runs what may wait for a receiver. on_end: called once that has ended, for the next `deliver`.
+    """
 
     def __init__(
-        self, addresses: Sequence[str], receivers: Receivers, now: Callable[[], float] = time.monotonic
+        self,
+        addresses: Sequence[str],
+        receivers: Receivers,
+        now: Callable[[], float] = time.monotonic,
+        in_background: Callable[[Callable[[], None]], None] = _in_thread,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.shown = mask_all(addresses)
         self.counts = {"delivered": 0, "failed": 0}
@@ -45,18 +60,30 @@ class Deliveries:
         self._receivers = receivers
         self._failures: dict[int, _Failures] = {}
         self._now = now
+        self._in_background = in_background
+        self._on_end = on_end
+        self._asked: set[int] = set()
+        """The places of the addresses that a message is being sent to."""
+        self._ended: deque[tuple[Message, dict[int, Result]]] = deque()
 
     def deliver(self, outbox: Outbox) -> None:
-        """Try each message that waits for an address that does not rest."""
+        """Begin to send each message that waits for an address that does not rest, and note what was delivered."""
+        self._note_ended(outbox)
         for message in outbox.messages:
-            due = [place for place in message.waiting if self._is_due(place)]
+            due = [place for place in message.waiting if place not in self._asked and self._is_due(place)]
             if due:
-                results = self._send(message, due)
-                outbox.delivered(message, [place for place, result in results.items() if result.problem is None])
+                self._asked.update(due)
+                self._in_background(partial(self._try, message, due))
+                self._note_ended(outbox)
+
+    def finish(self, outbox: Outbox) -> bool:
+        """Note what was delivered until the receivers were stopped. Returns whether nothing is being sent any more."""
+        self._note_ended(outbox)
+        return not self._asked
 
     def wait_seconds(self, outbox: Outbox) -> float | None:
         """How long nothing is due; None if nothing waits."""
-        waiting = {place for message in outbox.messages for place in message.waiting}
+        waiting = {place for message in outbox.messages for place in message.waiting} - self._asked
         return min((max(0.0, self._retry_at(place) - self._now()) for place in waiting), default=None)
 
     def send_to_all(self, message: Message) -> list[Delivery]:
@@ -80,13 +107,31 @@ class Deliveries:
             if failures.in_a_row >= FAILING
         ]
 
+    def _try(self, message: Message, places: Sequence[int]) -> None:
+        """Send a message; whatever happens, its addresses can be tried again."""
+        results = dict.fromkeys(places, Result("the process that sends could not be started", 0.0))
+        try:
+            results = self._send(message, places)
+        except Exception:
+            log.exception("a notification could not be sent")
+        finally:
+            self._ended.append((message, results))
+            self._on_end()
+
+    def _note_ended(self, outbox: Outbox) -> None:
+        while self._ended:
+            message, results = self._ended.popleft()
+            self._asked -= results.keys()
+            outbox.delivered(message, [place for place, result in results.items() if result.problem is None])
+
     def _send(self, message: Message, places: Sequence[int]) -> dict[int, Result]:
         addresses = {place: self._addresses[place] for place in places}
         results = self._receivers.ask(
             "send", addresses, ANSWER_SECONDS, title=message.title, body=message.body, type=message.kind
         )
         for place, result in results.items():
-            self._note(place, result.problem)
+            if result.problem is None or not self._receivers.is_stopped:
+                self._note(place, result.problem)
         return results
 
     def _note(self, place: int, problem: str | None) -> None:

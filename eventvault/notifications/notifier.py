@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,6 +27,8 @@ log = logging.getLogger("BackupManager")
 BURST_SECONDS = 60.0
 """What changes within this time after the first change is told in one message."""
 LOOK_SECONDS = 5.0
+STOP_SECONDS = 2.0
+"""How long a stop waits to note what was delivered, so that it is not delivered again."""
 _LOOKED_AT = frozenset({"serving", "read_only", "failed"})
 """In other states health does not know yet what is wrong."""
 
@@ -43,7 +46,8 @@ class Notifier:
         self._settings = settings
         self._status = status
         self._receivers = Receivers()
-        self._deliveries = Deliveries(settings.notify_urls, self._receivers)
+        self._wake = threading.Event()
+        self._deliveries = Deliveries(settings.notify_urls, self._receivers, on_end=self._wake.set)
         self._outcomes: deque[Outcome] = deque(maxlen=1000)
         self._began = clock.now()
         self._health = "ok"
@@ -51,7 +55,6 @@ class Notifier:
         self._dropped = 0
         self._outbox_problem: str | None = None
         self._stopping = threading.Event()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begun(self) -> None:
@@ -110,6 +113,10 @@ class Notifier:
             except Exception:
                 log.exception("notifications failed; they go on")
             self._wake.wait(min(LOOK_SECONDS, self._deliveries.wait_seconds(outbox) or LOOK_SECONDS))
+            self._wake.clear()
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self._deliveries.finish(outbox) and time.monotonic() < deadline:
+            self._wake.wait(STOP_SECONDS / 10)
             self._wake.clear()
 
     def _work(self, outbox: Outbox, conditions: Conditions) -> None:

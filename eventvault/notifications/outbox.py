@@ -83,10 +83,10 @@ class Outbox:
 
     def delivered(self, message: Message, places: Collection[int]) -> None:
         """Note that these addresses got a message; the last one of them removes it."""
-        waiting = tuple(place for place in message.waiting if place not in places)
-        changed = [msgspec.structs.replace(message, waiting=waiting)] if waiting else []
-        messages = [each for other in self.messages for each in (changed if other is message else [other])]
-        self._save(msgspec.structs.replace(self._file, messages=tuple(messages)))
+        remaining = [_without(other, places) if _is_same(other, message) else other for other in self.messages]
+        messages = tuple(each for each in remaining if each.waiting)
+        if messages != self.messages:
+            self._save(msgspec.structs.replace(self._file, messages=messages))
 
     def drop_old(self, now: int) -> None:
         recent = tuple(each for each in self.messages if now - each.created < KEEP_MICROSECONDS)
@@ -114,3 +114,12 @@ class Outbox:
             self.problem = None
         except (OSError, NoSpace) as error:
             self.problem = str(error)
+
+
+def _is_same(one: Message, other: Message) -> bool:
+    """Whether they are one message, whoever got it meanwhile."""
+    return msgspec.structs.replace(one, waiting=()) == msgspec.structs.replace(other, waiting=())
+
+
+def _without(message: Message, places: Collection[int]) -> Message:
+    return msgspec.structs.replace(message, waiting=tuple(place for place in message.waiting if place not in places))

@@ -41,9 +41,9 @@ class Receivers:
     """Runs the child processes. After `stop` there is none any more."""
 
     def __init__(self) -> None:
+        self.is_stopped = False
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._stopped = False
 
     def ask(self, kind: str, addresses: Mapping[int, str], seconds: float, **request: Any) -> dict[int, Result]:
         """Return what became of each address, by its place.
@@ -60,7 +60,7 @@ class Receivers:
     def stop(self) -> None:
         """Kill the running processes, and start no more."""
         with self._lock:
-            self._stopped = True
+            self.is_stopped = True
             for child in self._running:
                 child.kill()
 
@@ -76,7 +76,7 @@ class Receivers:
         try:
             with self._lock:
                 self._running.add(child)
-                if self._stopped:
+                if self.is_stopped:
                     child.kill()
             return _output_of(child, request, time.monotonic() + seconds)
         finally:

@@ -43,6 +43,10 @@ def codes(running: Service) -> set[str]:
     return {problem["code"] for problem in health(running)["problems"]}
 
 
+def metrics(running: Service) -> str:
+    return running.get("/metrics").body.decode()
+
+
 def block(folder: Path) -> Path:
     """Put a file in the place of a folder. Returns where the folder is now."""
     aside = folder.rename(folder.with_name("aside"))
@@ -62,6 +66,7 @@ def test_mail_and_webhook_get_one_message_for_a_failed_backup_and_one_for_its_en
     aside = block(folder)
     first.post("/api/events", {"type": "a"})
     processes.wait_until(lambda: hook.messages and mailbox.mails, "nobody is told of the failure", 60)
+    processes.wait_until(lambda: "eventvault_notifications_waiting 0.0" in metrics(first), "it is not noted")
     first.stop()
     folder.unlink()
     aside.rename(folder)
@@ -84,7 +89,7 @@ def test_receivers_that_hang_refuse_or_are_gone_change_nothing_else(
     with hooked() as refusing, hooked() as hanging:
         refusing.status, hanging.status = 500, None
         gone = f"json://127.0.0.1:{free_port()}/{SECRET}"
-        addresses = [hanging.address, refusing.address, gone, hook.address]
+        addresses = [f"{hanging.address}?rto=1", refusing.address, gone, hook.address]
         ping = f"http://127.0.0.1:{hanging.port}/{SECRET}"
         environment = {"NOTIFY_URLS": " ".join(addresses), "PING_URL": ping, "AUTO_BACKUP_INTERVAL": "1000"}
         running = service(workers=2, environment=environment, command=QUICK)

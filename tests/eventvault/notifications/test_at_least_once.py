@@ -59,6 +59,7 @@ class Model:
     def restart(self) -> None:
         self.notifier = Notifier(self.settings, self._status)
         self.notifier._deliveries._now = lambda: self.seconds
+        self.notifier._deliveries._in_background = lambda work: work()
         self.outbox = Outbox(self.settings.storage_dir, self.notifier._deliveries.shown)
         self.conditions = Conditions(self.outbox.conditions, lambda: self.seconds)
 

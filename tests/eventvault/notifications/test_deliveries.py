@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,17 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.seconds = 1000.0
         self.receivers = ListedReceivers()
-        self.deliveries = Deliveries(ADDRESSES, self.receivers, now=lambda: self.seconds)
+        self.background: list[Callable[[], None]] | None = None
+        self.deliveries = Deliveries(
+            ADDRESSES, self.receivers, now=lambda: self.seconds, in_background=self._in_background
+        )
         self.outbox = Outbox(folder, self.deliveries.shown)
+
+    def _in_background(self, work: Callable[[], None]) -> None:
+        if self.background is None:
+            work()
+        else:
+            self.background.append(work)
 
     def put(self, title: str) -> None:
         self.outbox.close_burst(lambda _: Message("failure", title, "body", 0, (0, 1)))
@@ -87,6 +96,49 @@ def test_messages_reach_an_address_in_order(case: Case) -> None:
     case.deliver()
     assert [title for place, title in case.receivers.taken if place == 0] == ["one", "two", "three"]
     assert [title for place, title in case.receivers.taken if place == 1] == ["one", "two", "three"]
+
+
+def test_while_one_address_hangs_the_others_get_the_next_messages(case: Case) -> None:
+    case.receivers.refusals = {1: "500"}
+    case.put("one")
+    case.deliver()
+    case.background = []
+    case.receivers.refusals = {}
+    case.seconds += RETRY_SECONDS[0]
+    assert case.deliver() == []
+    (hanging,) = case.background
+    case.background = None
+    case.put("two")
+    assert case.deliver() == [(0, "two")], "what hangs is asked nothing more"
+    assert case.deliveries.wait_seconds(case.outbox) is None
+    hanging()
+    assert case.deliver() == [(1, "two")]
+    assert case.receivers.taken == [(0, "one"), (0, "two"), (1, "one"), (1, "two")]
+    assert case.outbox.messages == ()
+
+
+def test_a_stop_notes_what_was_delivered_and_counts_no_failure(case: Case) -> None:
+    case.background = []
+    case.put("one")
+    case.deliver()
+    assert not case.deliveries.finish(case.outbox)
+    case.receivers.stop()
+    case.receivers.refusals = {1: "no answer within 30 s"}
+    case.background.pop()()
+    assert case.deliveries.finish(case.outbox)
+    assert [message.waiting for message in case.outbox.messages] == [(1,)]
+    assert case.deliveries.counts == {"delivered": 1, "failed": 0}
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(11, "no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(case.receivers, "ask", fail)
+        case.put("one")
+        case.deliver()
+    assert case.deliver() == [(0, "one"), (1, "one")]
 
 
 def test_health_names_an_address_that_keeps_failing_until_it_takes_one(case: Case) -> None:
