@@ -346,7 +346,8 @@ class OperationRegistry:
             operation.notes = dict(earlier.notes)
             operation.has_begun = bool(earlier.kind)
             attempt.record = _continued(attempt.record, earlier)
-            operation.is_cancelled = earlier.state == CANCELLED
+            if earlier.state == CANCELLED:
+                operation.is_cancelled = True  # it may have been cancelled just now, too
         try:
             with working_on(operation):
                 operation.check_cancelled()

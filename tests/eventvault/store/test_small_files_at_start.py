@@ -33,12 +33,14 @@ FLIPS = 24_000
 """How many flips `make soak` tries."""
 REPAIRED = {data_folders.INSTALLATION, f".{data_folders.RESTORE_MEMORY}", data_folders.HEADS}
 """Files that are made again without a word: from a copy, or from the archives."""
+ANSWER, OPERATION = "0123456789abcdef", "fedcba9876543210"
+"""The ids of a call that is no operation, and of one that is."""
 DECIDING = {data_folders.INTENT, data_folders.STAGED_RESTORE}
 STORAGE_FILES = {
     data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY,
     data_folders.INSTALLATION_FOLDER, data_folders.PROBLEMS, data_folders.SERVICES, data_folders.PREVIOUS_DATABASES,
     data_folders.RESTORE_MEMORY, data_folders.LAST_RESTORE, data_folders.RESTORE_SPEEDS, data_folders.ARCHIVED_TABLES,
-    data_folders.CLOCK, data_folders.REHEARSALS, "operations/0123456789abcdef.json",
+    data_folders.CLOCK, data_folders.REHEARSALS, f"operations/{ANSWER}.json", f"operations/{OPERATION}.json",
 }  # fmt: skip
 BACKUP_FILES = {
     data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY,
@@ -116,10 +118,13 @@ class Installation:
             service.restore_moment(Moment(sequence=22))
             service.append(drafts(5, "later"))
             service.open_problems.report(Problem("kafka_messages_gone", "messages are gone", "accept", about="x/1"))
-            call = Call("list_backups", methods.ALL["list_backups"].result_type, operation_id="0123456789abcdef")
+            call = Call("list_backups", methods.ALL["list_backups"].result_type, operation_id=ANSWER)
             OperationRegistry(self.settings.storage_dir).run(call, lambda _operation: service.list_backups())
             assert service.journal.flush(1.0, survey=True)
             self.expected = ids(service)
+        for record in (self.settings.storage_dir / data_folders.OPERATIONS).iterdir():
+            if record.stem != ANSWER:
+                record.replace(record.with_name(f"{OPERATION}.json"))
         remember_starts(self.settings.storage_dir, [SERVICE])
         skipped = make_archive(self.settings.restore_dir / "old.tar.gz", "old")
         with running_service(self.settings, service_starts=False) as service:
