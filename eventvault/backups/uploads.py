@@ -22,6 +22,9 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
+NAMED = "named"
+"""The note of an operation that is about to give the archive its name."""
+
 
 def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: Path, name: str) -> BackupEntry:
     """See `eventvault.store.ports.backups.Backups.adopt_upload`."""
@@ -39,6 +42,7 @@ def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: P
         temporary.unlink(missing_ok=True)
         return _enter(catalogue, name, result)
     current().decided()
+    current().note(NAMED, name)
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from eventvault.errors import Cancelled
 from eventvault.operations.operation import Operation, Progress
 from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED, Record
 
@@ -59,9 +60,17 @@ def entry_of(operation_id: str, record: Record) -> OperationEntry:
         ended_at=record.at if unfinished else record.ended_at,
         progress=Progress(fraction, record.step, record.bytes_done, record.bytes_total),
         result=bytes(record.answer) if record.state == SUCCEEDED else None,
-        error=record.error,
+        error=lost(operation_id).to_wire() if unfinished else record.error,
         version=ENDED_VERSION,
         cancel_requested=record.state == CANCELLED,
+    )
+
+
+def lost(operation_id: str) -> Cancelled:
+    """Return the error of an operation whose store was killed, and that no other one carries on."""
+    return Cancelled(
+        f"the operation {operation_id} was interrupted, as its store ended",
+        hint="what was unfinished was removed; start it again if it is wanted",
     )
 
 

@@ -41,6 +41,7 @@ from eventvault.operations.entry import (
     OperationQuery,
     awaiting_entry,
     entry_of,
+    lost,
     running_entry,
 )
 from eventvault.operations.listing import Listing, Summary
@@ -431,8 +432,8 @@ class OperationRegistry:
                 return
             was_noted = record.state == INTERRUPTED
             if not was_noted:
-                lost = _lost(operation_id).to_wire()
-                record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=lost)
+                error = lost(operation_id).to_wire()
+                record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=error)
             self._ended.enter(_summary_of(operation_id, record))
         if not was_noted:
             self._records.write(operation_id, record)
@@ -506,11 +507,4 @@ def _as_error(call: Call, error: BaseException) -> EventVaultError:
 def _cancelled(operation_id: str) -> OperationCancelled:
     return OperationCancelled(
         f"the operation {operation_id} was cancelled", hint="nothing was changed; start it again if it is wanted"
-    )
-
-
-def _lost(operation_id: str) -> Cancelled:
-    return Cancelled(
-        f"the operation {operation_id} was interrupted, as its store ended",
-        hint="what was unfinished was removed; start it again if it is wanted",
     )

@@ -61,7 +61,7 @@ class Dispatch:
         Whoever waits sends the request again. Raises EventVaultError.
         """
         method = methods.ALL.get(record.method)
-        if method is None or not method.marks.kind or not method.marks.carried_on or not record.asynchronous:
+        if method is None or not method.marks.kind or not record.asynchronous:
             return
         try:
             arguments = msgspec.json.decode(record.arguments, type=tuple[method.argument_types])  # type: ignore[name-defined]

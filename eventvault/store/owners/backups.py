@@ -22,7 +22,7 @@ from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
-from eventvault.errors import ArchiveError, BackupNotFound
+from eventvault.errors import ArchiveError, BackupNotFound, Cancelled
 from eventvault.operations.operation import Operation
 from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.settings import Settings
@@ -93,8 +93,13 @@ class BackupsOwner(Backups):
     def backup_path(self, name: str) -> str:
         return self._catalogue.entry(name).path
 
-    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        path = Path(temporary)
+    def adopt_upload(self, temporary: str, name: str, *, operation: Operation | None = None) -> BackupEntry:
+        path, notes = Path(temporary), {} if operation is None else operation.notes
+        if not path.exists() and uploads.NAMED not in notes and path.name.startswith(data_folders.HANDED_OVER_PREFIX):
+            raise Cancelled(
+                f"the upload of {name} was interrupted: its file went with the store that was killed",
+                hint="upload it again",
+            )
         try:
             entry = uploads.adopt(self._settings, self._catalogue, self._chores, path, name)
         finally:

@@ -31,7 +31,7 @@ class Backups(Protocol):
         """The absolute path of the archive, for reading. Raises BackupNotFound."""
 
     @changes
-    @operation("upload", carried_on=False)
+    @operation("upload")
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         """Check the archive `temporary` (a synced file in `BACKUP_DIR`) and enter it as `name`.
 

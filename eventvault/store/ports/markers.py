@@ -15,7 +15,6 @@ class Marks:
 
     changes: bool = False
     kind: str = ""
-    carried_on: bool = True
     deadline: float | None = None
     of_connection: bool = False
 
@@ -25,13 +24,13 @@ def changes(function: Function) -> Function:
     return _marked(function, changes=True)
 
 
-def operation(kind: str, *, carried_on: bool = True) -> Callable[[Function], Function]:
+def operation(kind: str) -> Callable[[Function], Function]:
     """The method, which `changes` something, is long work of this kind: listed, watched, cancelled, begun without wait.
 
-    Its owner may take the `operation` (`eventvault.operations.operation.Operation`) to report progress to. carried_on:
-    whether the next store carries it on if its caller does not wait.
+    Its owner may take the `operation` (`eventvault.operations.operation.Operation`) to report progress to. The next
+    store calls the method again, with the notes of the first call, if the caller does not wait.
     """
-    return lambda function: _marked(function, kind=kind, carried_on=carried_on)
+    return lambda function: _marked(function, kind=kind)
 
 
 def deadline(seconds: float) -> Callable[[Function], Function]:
