@@ -355,6 +355,7 @@ class StoreService(ComposedStore):
 
     def _on_serving(self) -> None:
         note_mount(self.settings)
+        self.rehearsals.history.results()  # so that health names a damaged file from the beginning
         self.journal.start()
         self.schedule.start()
         self.scrub.start()

@@ -115,6 +115,7 @@ class Installation:
             first = service.create_backup().backup
             service.pin_backup(first.name, pinned=True)
             service.append(drafts(5, "replaced"))
+            service.rehearse(first.name)
             service.restore_moment(Moment(sequence=22))
             service.append(drafts(5, "later"))
             service.open_problems.report(Problem("kafka_messages_gone", "messages are gone", "accept", about="x/1"))
