@@ -14,6 +14,7 @@ from eventvault.small_files import QuarantinedFiles
 
 _COPY = "a copy took its place"
 _NEW_FILE = "a new file took its place"
+_SCHEDULE = "what the schedule missed before this start is not made up for"
 LOSSES = {
     data_folders.CATALOGUE: "a new catalogue was made from the archives; .annotations.json has the pins",
     data_folders.ANNOTATIONS: "the archives stay pinned, without a reason and an end, and the results of rehearsals "
@@ -39,6 +40,9 @@ LOSSES = {
     data_folders.SPAWN_LOCK: _NEW_FILE,
     data_folders.OWNER_LOCK: _NEW_FILE,
     data_folders.SOCKET: _NEW_FILE,
+    data_folders.INTERVAL_SCHEDULE: _SCHEDULE,
+    data_folders.CRON_SCHEDULE: _SCHEDULE,
+    data_folders.REHEARSAL_SCHEDULE: _SCHEDULE,
     data_folders.CLOCK: "the clock is believed as at a first start",
 }
 """Name of a small file → what its loss means. The record of an operation is not named: it lasts for a day only."""

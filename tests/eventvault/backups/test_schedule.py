@@ -287,6 +287,25 @@ def test_cron_stays_on_when_the_interval_is_switched_off(settings_with: Callable
         one.service.bus.close()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"format": 1}', b"\0" * 100])
+def test_a_damaged_note_of_the_schedule_is_named_and_stops_nothing(
+    settings_with: Callable[..., Settings], content: bytes
+) -> None:
+    settings = settings_with({"BACKUP_CRON": "0 0 1 1 *"})
+    settings.storage_dir.mkdir(parents=True, exist_ok=True)
+    (settings.storage_dir / "schedule_cron.json").write_bytes(content)
+    one = Scheduled(settings)
+    one.service.initialize()
+    try:
+        (problem,) = one.service.status()["problems"]
+        assert problem["code"] == "file_damaged"
+        assert "schedule_cron.json" in problem["message"]
+        assert one.job["nextRun"]
+    finally:
+        one.service.stop()
+        one.service.bus.close()
+
+
 class Heard:
     """Notes what the listeners to the scheduled backups hear."""
 
