@@ -17,6 +17,7 @@ from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
 from app.cli.notify import group as notify_commands
+from app.cli.operations import group as operation_commands
 from app.cli.owner import become_owner
 from app.cli.problems import group as problem_commands
 from app.converters import BackupNameConverter, EventIdConverter
@@ -110,7 +111,12 @@ def _for_command(settings: Settings) -> Store:
     from eventvault.store.rpc.client import StoreClient
 
     service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
-    return StoreClient.over(Spawner(settings, COMMAND, service=service, mode="command"))
+    spawner = Spawner(settings, COMMAND, service=service, mode="command", on_started=_tell_of_store)
+    return StoreClient.over(spawner)
+
+
+def _tell_of_store() -> None:
+    click.echo("No service runs: a store was started for this command.", err=True)
 
 
 def _initialized(settings: Settings) -> Store:
@@ -144,6 +150,7 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     app.cli.add_command(backup_commands)
     app.cli.add_command(problem_commands)
     app.cli.add_command(notify_commands)
+    app.cli.add_command(operation_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes):

@@ -8,14 +8,21 @@ import click
 from flask.cli import AppGroup
 
 from app.cli import exits
+from app.cli.backup_create import create, verify
+from app.cli.backup_keep import delete, download, pin, unpin
+from app.cli.backup_list import list_backups, show, timeline
+from app.cli.backup_restore import restore, undo
 from app.cli.rehearse import rehearse
 from app.cli.trust import trust
 from app.edge import current_edge
 from eventvault.errors import InvalidInput
 
-group = AppGroup("backup", help="Backups and recovery.")
-group.add_command(trust)
-group.add_command(rehearse)
+group = AppGroup("backup", help="Back up, restore, undo.")
+for command in (
+    create, list_backups, show, timeline, restore, undo, verify, pin, unpin, delete, download,
+    rehearse, trust,
+):  # fmt: skip
+    group.add_command(command)
 
 
 @group.command("recover")

@@ -19,6 +19,11 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
 
+PARTLY_STATUS = 8
+"""A part of what was asked for was not done, such as the check of a damaged backup among good ones."""
+INTERRUPTED_STATUS = 130
+"""Ctrl-C, as shells have it."""
+
 
 def run_and_print(
     work: Callable[[], dict[str, Any]], describe: Callable[[dict[str, Any]], str], *, as_json: bool
@@ -26,6 +31,10 @@ def run_and_print(
     """Do the work and print its result, as JSON or as text by `describe`. If it fails, print the error and exit."""
     with reporting_errors(as_json=as_json):
         done = work()
+    print_result(done, describe, as_json=as_json)
+
+
+def print_result(done: dict[str, Any], describe: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
     click.echo(_json({"success": True, **done}) if as_json else describe(done))
 
 

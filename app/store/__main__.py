@@ -62,6 +62,8 @@ def main() -> int:
         return INVALID_SETTINGS_STATUS
     file_modes.restrict_new_files(settings)
     logs.setup(settings)
+    if arguments.mode == "command" and settings.log_level == "info":
+        logging.getLogger().setLevel(logging.WARNING)  # the command itself tells what is done
     raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

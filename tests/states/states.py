@@ -307,6 +307,9 @@ def no_descriptors(given: Given) -> Iterator[Surface]:
         assert surface.web.get("/api/events/export").get_data()
         store = int(client.status()["store"]["pid"])
         with without_free_descriptor(store):
+            processes.wait_until(
+                lambda: surface.web.get("/api/backup/list").status_code == 503, "what was listed before still counts"
+            )
             yield surface
 
 

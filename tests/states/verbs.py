@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -39,7 +40,8 @@ class Surface:
 
     def command(self, *arguments: str) -> str:
         """Run a command with `--json`, and return its cell: the exit status, and the code of an error."""
-        done = self.app.test_cli_runner().invoke(args=[*arguments, "--json"])
+        words = [word.replace("{backup}", self.backup) for word in arguments]
+        done = self.app.test_cli_runner().invoke(args=[*words, "--json"])
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         code = orjson.loads(done.stdout).get("code", "") if done.exit_code else ""
@@ -95,6 +97,11 @@ def _follow(surface: Surface) -> TestResponse | str:
     return str(answer.status_code)
 
 
+def _download(surface: Surface) -> str:
+    with TemporaryDirectory() as folder:
+        return surface.command("backup", "download", "{backup}", "-o", folder)
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -125,6 +132,13 @@ READS: dict[str, Verb] = {
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
     "GET /api/operations/<operation_id>/stream": get(f"/api/operations/{'f' * 16}/stream"),
+    "flask backup list": command("backup", "list"),
+    "flask backup show": command("backup", "show", "{backup}"),
+    "flask backup timeline": command("backup", "timeline"),
+    "flask backup undo (list)": command("backup", "undo", "--list"),
+    "flask backup restore (dry-run)": command("backup", "restore", "--at", "#3", "--dry-run"),
+    "flask operations list": command("operations", "list"),
+    "flask operations watch": command("operations", "watch", "f" * 16),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
 }
@@ -132,6 +146,11 @@ CHANGES: dict[str, Verb] = {
     "POST /api/events/export": post("/api/events/export"),
     "POST /api/events": _post_event,
     "POST /api/backup/create": post("/api/backup/create"),
+    "flask backup create": command("backup", "create"),
+    "flask backup verify": command("backup", "verify", "{backup}"),
+    "flask backup pin": command("backup", "pin", "{backup}"),
+    "flask backup unpin": command("backup", "unpin", "{backup}"),
+    "flask backup download": _download,
     "POST /api/backup/<name>/verify": post("/api/backup/{backup}/verify"),
     "POST /api/backup/<name>/rehearse": post("/api/backup/{backup}/rehearse"),
     "POST /api/backup/rehearse": post("/api/backup/rehearse"),
@@ -144,6 +163,7 @@ CHANGES: dict[str, Verb] = {
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
     "POST /api/notify/test": post("/api/notify/test"),
+    "flask operations cancel": command("operations", "cancel", "f" * 16),
     "flask notify test": command("notify", "test"),
     "flask backup trust": command("backup", "trust", "a" * 64),
     "flask backup trust --remove": command("backup", "trust", "--remove", "a" * 16),
@@ -151,9 +171,12 @@ CHANGES: dict[str, Verb] = {
     f"{RESTORE} (apply restart)": post("/api/backup/restore", {"backupName": "{backup}", "apply": "restart"}),
     RESTORE: post("/api/backup/restore", {"backupName": "{backup}"}),
     "POST /api/backup/undo": post("/api/backup/undo"),
+    "flask backup restore": command("backup", "restore", "{backup}", "--yes"),
+    "flask backup undo": command("backup", "undo", "--yes"),
     f"{RESTORE} (sequence)": post("/api/backup/restore", {"sequence": 3}),
     "DELETE /api/backup/<name> (dryRun)": http("DELETE", "/api/backup/{backup}?dryRun=true"),
     "DELETE /api/backup/<name>": http("DELETE", "/api/backup/{backup}"),
+    "flask backup delete": command("backup", "delete", "{backup}", "--yes"),
     "flask backup trust --renew": command("backup", "trust", "--renew", "--yes"),
     "flask problems accept": command("problems", "accept", "backups_changed", "--yes"),
     "POST /api/problems/<code>/accept": post("/api/problems/rolled_back/accept"),
@@ -184,6 +207,6 @@ def routes(app: Flask) -> Iterator[str]:
 
 def commands(app: Flask) -> Iterator[str]:
     """Every command of the service."""
-    for group in ("backup", "problems", "notify"):
+    for group in ("backup", "operations", "problems", "notify"):
         for name in app.cli.commands[group].commands:  # type: ignore[attr-defined]
             yield f"flask {group} {name}"

@@ -53,14 +53,24 @@ class Spawner:
     """Starts a store for a STORAGE_DIR, and asks the present one who it is or to end.
 
     command: what to run, such as `[sys.executable, "-m", "app.store"]`. service: the service start that the store
-    belongs to. mode: `service`, or `command` for a store without Kafka, scheduler and auto-restore.
+    belongs to. mode: `service`, or `command` for a store without Kafka, scheduler and auto-restore. on_started: called
+    when a store that was started here listens.
     """
 
-    def __init__(self, settings: Settings, command: Sequence[str], *, service: str, mode: str = "service") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        *,
+        service: str,
+        mode: str = "service",
+        on_started: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.service = service
         self.mode = mode
         self._command = list(command)
+        self._on_started = on_started
         self.failure = ""
         """Why the newest store that was started here ended before it listened."""
         self._failures = 0
@@ -176,6 +186,8 @@ class Spawner:
             self._wait_for(child, failure, min(deadline, time.monotonic() + READY_SECONDS))
         finally:
             os.close(failure)
+        if self.listens():
+            self._on_started()
 
     def _start_process(self, failure: int) -> subprocess.Popen[bytes]:
         with environment.handed_over({**self.settings.secrets(), **environment.proxies()}) as secrets:

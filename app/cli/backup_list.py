@@ -1,0 +1,213 @@
+"""`flask backup list`, `show` and `timeline`: what there is, and how far back one can go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+from flask.cli import with_appcontext
+
+from app.backup.schemas import backup_json
+from app.cli import exits, text
+from app.cli.moments import InstantType
+from app.cli.options import json_option, utc_option
+from app.edge import current_store
+from app.streaming import retry_while_store_is_away
+from eventvault import clock
+from eventvault.backups.entry import BackupEntry
+from eventvault.errors import BackupNotFound
+from eventvault.printable import printable
+
+SHOWN = 50
+
+
+@click.command("list")
+@click.option("--all", "all_backups", is_flag=True, help=f"More than the {SHOWN} newest.")
+@click.option("--pinned", is_flag=True, help="Those that are pinned.")
+@click.option("--damaged", is_flag=True, help="Those that are damaged or cannot be read.")
+@click.option("--since", type=InstantType(), help='Those made since then: 2026-11-28, "7 d ago".')
+@click.option("-q", "--quiet", is_flag=True, help="Names only, one a line.")
+@utc_option
+@json_option
+@with_appcontext
+def list_backups(
+    *, all_backups: bool, pinned: bool, damaged: bool, since: int | None, quiet: bool, utc: bool, as_json: bool
+) -> None:
+    """The backups, newest first."""
+    with exits.reporting_errors(as_json=as_json):
+        entries = retry_while_store_is_away(current_store().list_backups)
+        window = _window()
+    chosen = [
+        entry
+        for entry in entries
+        if (entry.pinned or not pinned)
+        and (entry.problem is not None or not damaged)
+        and (since is None or entry.created >= since)
+    ]
+    shown = chosen if all_backups or as_json or quiet else chosen[:SHOWN]
+    if as_json:
+        exits.print_result({"backups": [backup_json(entry) for entry in shown]}, str, as_json=True)
+    elif quiet:
+        click.echo("".join(f"{printable(entry.name)}\n" for entry in shown), nl=False)
+    else:
+        click.echo(_describe(shown, chosen, entries, window, text.Times(utc=utc)))
+
+
+def _describe(
+    shown: list[BackupEntry],
+    chosen: list[BackupEntry],
+    entries: list[BackupEntry],
+    window: dict[str, Any] | None,
+    times: text.Times,
+) -> str:
+    if not entries:
+        return "There is no backup. Make one: flask backup create"
+    rows = [
+        (
+            times.minute(entry.created),
+            "⚑" if entry.pinned else "",
+            text.number(entry.events),
+            text.size(entry.size),
+            _verified(entry),
+            entry.name,
+        )
+        for entry in shown
+    ]
+    header = (f"MADE ({times.zone})", "", "EVENTS", "SIZE", "VERIFIED", "NAME")
+    lines = [text.table(header, rows, right={2, 3}), ""] if rows else []
+    if len(chosen) > len(shown):
+        lines.append(f"{len(chosen) - len(shown):,} more: flask backup list --all")
+    return "\n".join([*lines, _totals(entries), *_go_back(window, times)])
+
+
+def _verified(entry: BackupEntry) -> str:
+    if entry.problem is not None:
+        return "cannot be read" if entry.unreadable else "DAMAGED"
+    if entry.verified is None:
+        return "never"
+    at_once = entry.origin == "created" and abs(entry.verified - entry.created) < 600 * 1_000_000
+    return "when made" if at_once else text.ago(entry.verified)
+
+
+def _totals(entries: list[BackupEntry]) -> str:
+    total = f"{text.counted(len(entries), 'backup')}, {text.size(sum(entry.size for entry in entries))}."
+    if any(entry.pinned for entry in entries):
+        total += " ⚑ pinned."
+    damaged = [entry for entry in entries if entry.problem is not None]
+    if damaged:
+        verb = "is" if len(damaged) == 1 else "are"
+        total += f" {len(damaged):,} {verb} damaged: flask backup show {printable(damaged[0].name)}"
+    return total
+
+
+def _window() -> dict[str, Any] | None:
+    window: dict[str, Any] | None = current_store().status()["window"]
+    return window
+
+
+def _go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
+    if window is None:
+        return []
+    oldest = times.with_zone(clock.parse(window["oldest"]["time"]))
+    return [f"You can go back to any moment since {oldest}."]
+
+
+@click.command("show")
+@click.argument("name")
+@click.option("--manifest", is_flag=True, help="The manifest of the archive, as JSON.")
+@utc_option
+@json_option
+@with_appcontext
+def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
+    """One backup: what it holds, what is known of it, and its manifest."""
+    with exits.reporting_errors(as_json=as_json):
+        store = current_store()
+        found = retry_while_store_is_away(lambda: _entry(name))
+        about = store.backup_manifest(name) if manifest or as_json else {}
+    if as_json:
+        exits.print_result({"backup": backup_json(found), "manifest": about}, str, as_json=True)
+    elif manifest:
+        click.echo(orjson.dumps(about, option=orjson.OPT_INDENT_2).decode())
+    else:
+        pairs = _pairs(found, text.Times(utc=utc))
+        click.echo("\n".join(f"{what:11}  {value}" for what, value in pairs if value))
+
+
+def _entry(name: str) -> BackupEntry:
+    for entry in current_store().list_backups():
+        if entry.name == name:
+            return entry
+    raise BackupNotFound(f"there is no backup {name!r}", hint="flask backup list shows the names")
+
+
+def _pairs(entry: BackupEntry, times: text.Times) -> list[tuple[str, str | None]]:
+    pin = entry.pin
+    pinned = None
+    if pin is not None or entry.pinned:
+        until = f" until {times.second(pin.until)}" if pin is not None and pin.until is not None else ""
+        reason = f": {printable(pin.reason)}" if pin is not None and pin.reason else ""
+        pinned = f"yes{until}{reason}"
+    return [
+        ("name", printable(entry.name)),
+        ("label", printable(entry.label) if entry.label else None),
+        ("made", f"{times.with_zone(entry.created)}, {text.ago(entry.created)}"),
+        (
+            "origin",
+            f"{entry.origin}, {'proven' if entry.origin_proven else 'not proven: a restore replays its events'}",
+        ),
+        ("events", text.number(entry.events)),
+        ("sequence", text.number(entry.sequence)),
+        ("generation", entry.generation),
+        ("size", text.size(entry.size)),
+        ("shares", text.size(entry.shared_bytes) if entry.shared_bytes else None),
+        ("frees", f"{text.size(entry.unique_bytes)}, if it is deleted" if entry.unique_bytes is not None else None),
+        ("verified", _checked(entry, times)),
+        ("pinned", pinned),
+        ("digest", entry.digest),
+        ("sha256", entry.sha256),
+        ("problem", printable(entry.problem) if entry.problem else None),
+        ("file", printable(entry.path)),
+    ]
+
+
+def _checked(entry: BackupEntry, times: text.Times) -> str:
+    if entry.verified is None:
+        return "never"
+    how = {"digests": "its digests", "records": "every record"}.get(entry.checked or "", "")
+    return f"{times.with_zone(entry.verified)}, {how}".rstrip(", ")
+
+
+@click.command("timeline")
+@utc_option
+@json_option
+@with_appcontext
+def timeline(*, utc: bool, as_json: bool) -> None:
+    """How far back you can go, and to what: the generations and the gaps."""
+    exits.run_and_print(
+        lambda: retry_while_store_is_away(current_store().timeline),
+        lambda found: _describe_timeline(found, text.Times(utc=utc)),
+        as_json=as_json,
+    )
+
+
+def _describe_timeline(found: dict[str, Any], times: text.Times) -> str:
+    rows = [
+        (
+            generation["id"],
+            times.second(clock.parse(generation["at"])),
+            generation["reason"],
+            text.number(generation["forkSequence"]),
+            text.number(generation["lastSequence"]),
+            "present" if generation["present"] else "",
+        )
+        for generation in found["generations"]
+    ]
+    header = ("GENERATION", f"BEGAN ({times.zone})", "WHY", "FROM EVENT", "LAST EVENT", "")
+    lines = [text.table(header, rows, right={3, 4}), ""] if rows else []
+    gaps = [_describe_gap(gap) for gap in found["gaps"]]
+    return "\n".join([*lines, *_go_back(found["window"], times), *(gaps or ["No gaps."])])
+
+
+def _describe_gap(gap: dict[str, Any]) -> str:
+    return f"Gap: events #{gap['first']:,} to #{gap['last']:,} of generation {gap['generation']} are gone."

@@ -1,0 +1,256 @@
+"""`flask backup restore` and `undo`: they show what would happen, ask, and show what is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+from flask.cli import with_appcontext
+
+from app.backup.answers import restored_json, undone_json
+from app.backup.undo_schemas import previous_database_json
+from app.cli import exits, text
+from app.cli.moments import MomentType
+from app.cli.options import ask, detach_option, json_option, print_begun, require_answer, utc_option, yes_option
+from app.cli.watching import run_operation
+from app.edge import current_store
+from app.streaming import retry_while_store_is_away
+from eventvault import clock
+from eventvault.errors import NothingToUndo, UndoNotFound
+from eventvault.printable import printable
+from eventvault.restore.values import Moment, PreviousEntry, Restored
+
+_TYPES = 3
+
+
+@click.command("restore")
+@click.argument("name", required=False)
+@click.option("--at", "moment", type=MomentType(), help='An instant, "2 min ago", 19:44:12, "#41202" (a sequence).')
+@click.option("--generation", help="With --at: of a future that was left behind, as `timeline` shows it.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
+@click.option("--apply", type=click.Choice(["now", "restart"]), default="now", help="When. Default: now.")
+@yes_option
+@detach_option
+@utc_option
+@json_option
+@with_appcontext
+def restore(
+    *,
+    name: str | None,
+    moment: Moment | None,
+    generation: str | None,
+    dry_run: bool,
+    apply: str,
+    yes: bool,
+    detach: bool,
+    utc: bool,
+    as_json: bool,
+) -> None:
+    """Go back to the backup NAME, or to a moment. Shows what would happen and asks.
+
+    Posts and reads go on meanwhile. What is left behind is kept: `flask backup undo`.
+
+    Exit: 3 the moment or the backup is not there, 4 another restore runs, 5 the archive is damaged, 7 no space.
+    Nothing was changed by any of them.
+    """
+    target = _target(name, moment, generation)
+    if not dry_run:
+        require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see the plan")
+    times = text.Times(utc=utc)
+    store = current_store()
+    if dry_run or not yes:
+        with exits.reporting_errors(as_json=as_json):
+            plan = retry_while_store_is_away(lambda: store.plan_restore(target))
+        if dry_run:
+            exits.print_result(
+                {"dryRun": True, "plan": plan}, lambda _: _describe_plan(target, plan, times), as_json=as_json
+            )
+            return
+        click.echo(f"{_describe_plan(target, plan, times)}\n", err=True)
+        ask(_question(plan))
+    staged = apply == "restart"
+
+    def begin() -> Restored:
+        if isinstance(target, str):
+            return store.restore(target, staged=staged)
+        return store.restore_moment(target, staged=staged)
+
+    if detach:
+        print_begun(begin, as_json=as_json)
+        return
+    exits.run_and_print(
+        lambda: restored_json(run_operation(store, "Restoring", begin, quiet=as_json)),
+        lambda done: _describe_done(target, done, times),
+        as_json=as_json,
+    )
+
+
+def _target(name: str | None, moment: Moment | None, generation: str | None) -> Moment | str:
+    if (name is None) == (moment is None):
+        raise click.UsageError("name a backup, or give --at with a moment")
+    if moment is None:
+        if generation is not None:
+            raise click.UsageError("--generation goes with --at")
+        return str(name)
+    return moment if generation is None else msgspec.structs.replace(moment, generation=generation)
+
+
+def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times) -> str:
+    behind = plan["eventsLeftBehind"]
+    pairs = [("will be there", f"{text.number(plan['sequence'])} events{_last_at(plan, times)}")]
+    if behind:
+        pairs += [("set aside", text.counted(behind, "event"))]
+        pairs += [("", line) for line in _left_behind(plan, times)]
+    else:
+        pairs += [("set aside", "nothing")]
+    pairs += [
+        ("reads", _sources(plan)),
+        ("takes", _duration(plan)),
+        ("disk", f"{text.size(plan['diskNeeded'])} of {text.size(plan['diskFree'])} free"),
+    ]
+    if not plan["proven"]:
+        pairs.append(("origin", "not proven to be made here: its events are read one by one into a fresh database"))
+    lines = [f"Going back to {_named(target, plan, times)}", ""]
+    lines += [f"  {what:13}  {value}" for what, value in pairs]
+    if behind:
+        lines += ["", f"Nothing is deleted: `flask backup undo` brings the {text.counted(behind, 'event')} back."]
+    return "\n".join(lines)
+
+
+def _named(target: Moment | str, plan: dict[str, Any], times: text.Times) -> str:
+    if isinstance(target, str):
+        return printable(target)
+    if target.instant is not None:
+        return times.with_zone(target.instant)
+    return f"event #{plan['sequence'] or 0:,}"
+
+
+def _last_at(plan: dict[str, Any], times: text.Times) -> str:
+    return f", the last of {times.second(clock.parse(plan['time']))}" if plan["time"] else ""
+
+
+def _left_behind(plan: dict[str, Any], times: text.Times) -> list[str]:
+    first, last = plan["firstLeftBehind"], plan["lastLeftBehind"]
+    lines = [f"first {_event(first, times)}"] if first else []
+    if last and last != first:
+        lines.append(f"last  {_event(last, times)}")
+    types = plan.get("types") or []
+    if types:
+        named = ", ".join(f"{text.number(kind['events'])} {printable(kind['type'])}" for kind in types[:_TYPES])
+        lines.append(named + (", and others" if len(types) > _TYPES else ""))
+    return lines
+
+
+def _event(event: dict[str, Any], times: text.Times) -> str:
+    at = times.second(clock.parse(event["recordedtime"]))
+    return f"#{event['sequence']:,} {printable(str(event['type']))} {at}"
+
+
+def _sources(plan: dict[str, Any]) -> str:
+    segments = len(plan["segments"])
+    parts = [printable(plan["archive"])] if plan["archive"] else []
+    parts += ["the present database"] if plan["presentDatabase"] else []
+    parts += [f"{text.counted(segments, 'segment')} of the journal"] if segments else []
+    return f"{' and '.join(parts) or 'nothing'}, {text.size(plan['bytesToRead'])}"
+
+
+def _duration(plan: dict[str, Any]) -> str:
+    predicted = plan["predictedSeconds"]
+    return (
+        "not known yet" if predicted is None else f"about {text.seconds(predicted)}, by this machine's earlier restores"
+    )
+
+
+def _question(plan: dict[str, Any]) -> str:
+    behind = plan["eventsLeftBehind"]
+    return f"Set {text.counted(behind, 'event')} aside and go back?" if behind else "Go back?"
+
+
+def _describe_done(target: Moment | str, done: dict[str, Any], times: text.Times) -> str:
+    events = text.counted(done["events"], "event")
+    if done["restartRequired"]:
+        return f"{events} are ready. The next start of the service puts them in place: {done['restartCommand']}"
+    first = f"Back at {_reached(target, done, times)}: {events}, in {text.seconds(done['durationMs'] / 1000)}."
+    return "\n".join([first, *map(printable, done["notes"]), *(["  undo: flask backup undo"] if done["undo"] else [])])
+
+
+def _reached(target: Moment | str, done: dict[str, Any], times: text.Times) -> str:
+    if isinstance(target, str):
+        return printable(target)
+    return f"event #{done['events']:,}" if target.instant is None else times.with_zone(target.instant)
+
+
+@click.command("undo")
+@click.argument("name", required=False)
+@click.option("--list", "list_only", is_flag=True, help="List what can be brought back.")
+@yes_option
+@detach_option
+@utc_option
+@json_option
+@with_appcontext
+def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: bool, as_json: bool) -> None:
+    """Take the newest restore back, or bring back the previous database NAME. An undo can be undone."""
+    store, times = current_store(), text.Times(utc=utc)
+    if list_only:
+        exits.run_and_print(
+            lambda: {"undo": [previous_database_json(entry) for entry in retry_while_store_is_away(store.list_undo)]},
+            lambda done: _describe_previous(done["undo"], times),
+            as_json=as_json,
+        )
+        return
+    require_answer(yes=yes, as_json=as_json)
+    if not yes:
+        with exits.reporting_errors(as_json=as_json):
+            previous = _chosen(retry_while_store_is_away(store.list_undo), name)
+        click.echo(_describe_undo(previous, times), err=True)
+        ask(f"Bring back {text.number(previous.events)} events?")
+    if detach:
+        print_begun(lambda: store.undo(name), as_json=as_json)
+        return
+    exits.run_and_print(
+        lambda: undone_json(run_operation(store, "Bringing back", lambda: store.undo(name), quiet=as_json)),
+        _describe_undone,
+        as_json=as_json,
+    )
+
+
+def _chosen(entries: list[PreviousEntry], name: str | None) -> PreviousEntry:
+    if not entries:
+        raise NothingToUndo("no restore was made whose previous database is kept", hint="flask backup list")
+    for entry in entries:
+        if name in (None, entry.name):
+            return entry
+    raise UndoNotFound(f"there is no previous database {name!r}", hint="flask backup undo --list shows the names")
+
+
+def _describe_undo(previous: PreviousEntry, times: text.Times) -> str:
+    what = f"what was there before {times.with_zone(previous.replaced_at)}"
+    replaced = f", when {printable(previous.source)} was restored" if previous.source else ""
+    return f"Bringing back {what}{replaced}\n\n  comes back  {text.number(previous.events)} events\n"
+
+
+def _describe_previous(entries: list[dict[str, Any]], times: text.Times) -> str:
+    if not entries:
+        return "There is nothing to undo."
+    rows = [
+        (
+            times.second(clock.parse(entry["left"])),
+            text.number(entry["events"]),
+            text.size(entry["size"]),
+            entry["name"],
+            entry["source"] or "",
+        )
+        for entry in entries
+    ]
+    header = (f"REPLACED ({times.zone})", "EVENTS", "SIZE", "NAME", "BY A RESTORE OF")
+    return text.table(header, rows, right={1, 2})
+
+
+def _describe_undone(done: dict[str, Any]) -> str:
+    first = f"As it was: {text.counted(done['events'], 'event')}, in {text.seconds(done['durationMs'] / 1000)}."
+    behind = (done["leftBehind"] or {}).get("count")
+    aside = (
+        f" {text.counted(behind, 'event')} posted since {'is' if behind == 1 else 'are'} set aside." if behind else ""
+    )
+    return f"{first}{aside} An undo can be undone."

@@ -1,0 +1,49 @@
+"""Options that several commands have, and questions before what destroys something."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from app.cli import exits
+from app.cli.watching import begin_operation
+from eventvault.errors import InvalidInput
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
+utc_option = click.option("--utc", is_flag=True, help="Show times in UTC instead of the local zone.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+detach_option = click.option("--detach", is_flag=True, help="Begin it, print the id of the operation, and do not wait.")
+
+
+def print_begun(begin: Callable[[], Any], *, as_json: bool) -> None:
+    """Begin an operation and print its id alone."""
+    exits.run_and_print(
+        lambda: {"operation": begin_operation(begin)}, lambda done: str(done["operation"]), as_json=as_json
+    )
+
+
+def can_ask() -> bool:
+    return sys.stdin.isatty()
+
+
+def require_answer(*, yes: bool, as_json: bool, instead: str = "add --yes") -> None:
+    """Exit with `invalid` if the command has to ask and nobody can answer. Call it before anything is done."""
+    if not yes and (as_json or not can_ask()):
+        why = "with --json nothing is asked" if as_json else "nobody can be asked, as standard input is no terminal"
+        error = InvalidInput(f"{why}, and nothing was done", hint=instead)
+        exits.exit_with_error(error, as_json=as_json)
+
+
+def ask(question: str) -> None:
+    """Ask on standard error; anything but yes ends the command."""
+    click.confirm(question, abort=True, err=True)
+
+
+def ask_for(word: str, what: str = "the name") -> None:
+    """Let somebody type a word before something that cannot be undone; anything else ends the command."""
+    if click.prompt(f"There is no undo for this. Type {what} to go on", err=True) != word:
+        click.echo("That is another one; nothing was done.", err=True)
+        raise click.Abort

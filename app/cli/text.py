@@ -1,0 +1,104 @@
+"""What commands print for people: tables, sizes, counts and times. Names, ids and times are never shortened.
+
+Text of clients and disks is escaped, so that it cannot control the terminal.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from eventvault import clock
+from eventvault.printable import printable
+
+_GAP = "  "
+_NARROWEST = 20
+"""The last column gets at least this many characters, however wide the others are."""
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> str:
+    """Return rows in columns as wide as their longest cell. On a terminal the last column is folded at its width.
+
+    right: the columns of numbers, which end below each other.
+    """
+    lines = [header, *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
+    indent = sum(widths) + len(_GAP) * len(widths)
+    room = max(_NARROWEST, shutil.get_terminal_size().columns - indent) if sys.stdout.isatty() else sys.maxsize
+    return "\n".join(_line(line, widths, right, indent, room) for line in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int], indent: int, room: int) -> str:
+    aligned = [
+        cell.rjust(width) if column in right else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
+    ]
+    folded = textwrap.wrap(cells[-1], room, break_on_hyphens=True) or [""]
+    return (_GAP.join([*aligned, folded[0]]) + "".join(f"\n{' ' * indent}{rest}" for rest in folded[1:])).rstrip()
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes in decimal units: `739 kB`, `4.2 MB`."""
+    if count is None:
+        return "-"
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit > 1 and value < 99.95 else f"{value:.0f} {_UNITS[unit]}"
+
+
+def number(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return `1 event`, `1,234 events`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration: `0.8 s`, `38 s`, `4 min`, `2 h`."""
+    if duration < 9.95:
+        return f"{duration:.1f} s"
+    if duration < 120:
+        return f"{duration:.0f} s"
+    return f"{duration / 60:.0f} min" if duration < 7200 else f"{duration / 3600:.0f} h"
+
+
+def ago(instant: int) -> str:
+    """Return how long ago an instant in microseconds was."""
+    passed = max(0.0, (clock.now() - instant) / 1e6)
+    return f"{seconds(passed)} ago" if passed < 48 * 3600 else f"{passed / 86400:.0f} days ago"
+
+
+class Times:
+    """Writes instants, which are in microseconds, in the local time zone or in UTC."""
+
+    def __init__(self, *, utc: bool) -> None:
+        self._zone = UTC if utc else None
+
+    @property
+    def zone(self) -> str:
+        """The name of the zone now, such as `CET`."""
+        return datetime.now(UTC).astimezone(self._zone).strftime("%Z")
+
+    def minute(self, instant: int) -> str:
+        return self._at(instant).strftime("%Y-%m-%d %H:%M")
+
+    def second(self, instant: int) -> str:
+        return self._at(instant).strftime("%Y-%m-%d %H:%M:%S")
+
+    def with_zone(self, instant: int) -> str:
+        """Return an instant alone, with the zone that it is in."""
+        return self._at(instant).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+    def exact(self, instant: int) -> str:
+        """Return an instant that a command takes back: `2026-11-19T21:24:03.606658+01:00`."""
+        return self._at(instant).isoformat()
+
+    def _at(self, instant: int) -> datetime:
+        return clock.from_microseconds(instant).astimezone(self._zone)

@@ -1,0 +1,173 @@
+"""Runs an operation for a command: shows its progress until it ends, and cancels it on Ctrl-C.
+
+Progress goes to standard error: a bar on a terminal, elsewhere a line at the start and one every ten seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from app.cli import text
+from app.cli.exits import INTERRUPTED_STATUS
+from app.streaming import retry_while_store_is_away
+from eventvault import errors
+from eventvault.operations.caller import SHELL, Caller, OperationBegun, calling
+from eventvault.operations.entry import OperationEntry
+from eventvault.operations.operation import Progress
+from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED
+from eventvault.store.ports import methods
+from eventvault.store.ports.store import Store
+
+T = TypeVar("T")
+
+LINE_SECONDS = 10.0
+"""How often a line tells of the progress where there is no terminal."""
+WATCH_SECONDS = 0.5
+
+Show = Callable[[OperationEntry], None]
+
+
+def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bool) -> T:
+    """Begin an operation, watch it to its end, and return what `begin` would have returned. Raises its error.
+
+    doing: what it does, such as `Backing up`. quiet: shows no progress. The first Ctrl-C cancels the operation and
+    exits when it has ended; the second one exits at once and lets it go on.
+    """
+    operation_id = begin_operation(begin)
+    try:
+        entry = watch(store, operation_id, doing, quiet=quiet)
+    except KeyboardInterrupt:
+        _cancel(store, operation_id)
+    return result_of(entry)
+
+
+def watch(store: Store, operation_id: str, doing: str, *, quiet: bool) -> OperationEntry:
+    """Show the progress of an operation until its end, and return it. Raises OperationNotFound."""
+    with _display(doing, quiet=quiet) as show:
+        return _await_end(store, operation_id, show)
+
+
+def begin_operation(begin: Callable[[], Any]) -> str:
+    """Begin an operation, and return its id without waiting for its end."""
+    try:
+        with calling(Caller(SHELL, asynchronous=True)):
+            retry_while_store_is_away(begin)
+    except OperationBegun as begun:
+        return begun.operation_id
+    except KeyboardInterrupt:
+        click.echo("It may have begun: flask operations list shows it.", err=True)
+        sys.exit(INTERRUPTED_STATUS)
+    raise TypeError(f"{begin} is no operation")
+
+
+def _await_end(store: Store, operation_id: str, show: Show) -> OperationEntry:
+    versions = {operation_id: 0}
+    while True:
+        changed = retry_while_store_is_away(lambda: store.watch_operations(versions, WATCH_SECONDS))
+        for entry in changed.values():
+            if entry.state not in (QUEUED, RUNNING):
+                return entry
+            versions[operation_id] = entry.version
+            show(entry)
+
+
+def _cancel(store: Store, operation_id: str) -> NoReturn:
+    """Cancel the operation, wait for its end, and exit. A second Ctrl-C leaves it running."""
+    try:
+        try:
+            retry_while_store_is_away(lambda: store.cancel_operation(operation_id))
+        except errors.OperationDecided as error:
+            click.echo(f"{error.message}; it is carried out", err=True)
+        except errors.OperationEnded:
+            pass
+        entry = _await_end(store, operation_id, lambda _entry: None)
+    except KeyboardInterrupt:
+        click.echo(f"The operation {operation_id} goes on: flask operations watch {operation_id}", err=True)
+        sys.exit(INTERRUPTED_STATUS)
+    if entry.state == SUCCEEDED:
+        click.echo(f"The operation {operation_id} was done before it could be cancelled.", err=True)
+    elif entry.state == CANCELLED:
+        click.echo("Cancelled; nothing was changed.", err=True)
+    else:
+        result_of(entry)
+    sys.exit(INTERRUPTED_STATUS)
+
+
+def result_of(entry: OperationEntry) -> Any:
+    """Return what the operation returned. Raises its error, or OperationCancelled."""
+    if entry.state == SUCCEEDED and entry.result is not None:
+        return msgspec.json.decode(entry.result, type=methods.ALL[entry.method].result_type)
+    if entry.error is not None:
+        raise errors.from_wire(entry.error)
+    if entry.state == INTERRUPTED:
+        raise errors.StoreUnavailable(
+            f"the operation {entry.id} was interrupted: its store ended", hint="nothing is half done; start it again"
+        )
+    raise errors.OperationCancelled(f"the operation {entry.id} was cancelled", hint="nothing was changed")
+
+
+@contextmanager
+def _display(doing: str, *, quiet: bool) -> Iterator[Show]:
+    """Yield what shows an operation that goes on."""
+    if quiet:
+        yield lambda _entry: None
+    elif sys.stderr.isatty():
+        with _bar(doing) as show:
+            yield show
+    else:
+        click.echo(doing.lower(), err=True)
+        yield _Lines(doing.lower()).show
+
+
+class _Lines:
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._written = time.monotonic()
+
+    def show(self, entry: OperationEntry) -> None:
+        if time.monotonic() - self._written >= LINE_SECONDS:
+            self._written = time.monotonic()
+            click.echo(f"{self._doing}: {entry.progress.fraction:.0%}, {_details(entry.progress)}", err=True)
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Show]:
+    # Imported here: only a terminal needs it, and it takes longer to load than a short command runs.
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[details]}"),
+    )
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))
+        task = bar.add_task(doing, total=1.0, details="")
+
+        def show(entry: OperationEntry) -> None:
+            bar.update(task, completed=entry.progress.fraction, details=_details(entry.progress))
+
+        yield show
+
+
+def _details(progress: Progress) -> str:
+    parts = []
+    if progress.bytes_total:
+        parts.append(f"{text.size(progress.bytes_done)} of {text.size(progress.bytes_total)}")
+    if progress.bytes_per_second:
+        parts.append(f"{text.size(round(progress.bytes_per_second))}/s")
+    if progress.step:
+        parts.append(progress.step)
+    if progress.remaining_seconds is not None:
+        parts.append(f"{text.seconds(progress.remaining_seconds)} left")
+    return ", ".join(parts)

@@ -1,0 +1,184 @@
+"""`flask backup …` as processes of their own: with a service, without one, on a terminal, and with Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import processes
+from tests.command_line import Command
+from tests.service import PROJECT, Service, service_environment
+
+PAGE = PROJECT / "docs" / "command-line.md"
+QUICK = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
+_VARIES = [
+    (re.compile(r"\d{4}-\d\d-\d\d[ _]\d\d:?\d\d:?\d\d"), "<time>"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "<minute>"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "<generation>"),
+    (re.compile(r"\b[\d.]+ (bytes|kB|MB|GB|TB)\b"), "<size>"),
+    (re.compile(r"\b[\d.]+ s\b"), "<seconds>"),
+    (re.compile(r"reads +.*"), "reads <whatever is quickest>"),
+    (re.compile(r"about <seconds>, by this machine's earlier restores|not known yet"), "<duration>"),
+    (re.compile(r" +"), " "),
+]
+
+
+def without_what_varies(text: str) -> str:
+    for pattern, name in _VARIES:
+        text = pattern.sub(name, text)
+    return text
+
+
+def transcript() -> Iterator[tuple[str, str]]:
+    """Each command of the page with what it prints."""
+    block = PAGE.read_text().split("```")[1]
+    for part in block.split("\n$ ")[1:]:
+        line, _, printed = part.partition("\n")
+        yield line, printed.strip("\n")
+
+
+def post_orders(running: Service) -> None:
+    running.post("/api/events", [{"type": "order.created", "id": str(number)} for number in range(1, 4)])
+
+
+def test_the_page_shows_what_the_commands_print(
+    service: Callable[..., Service], settings_environment: dict[str, str]
+) -> None:
+    running = service(workers=1, environment=QUICK)
+    post_orders(running)
+    processes.wait_until(
+        lambda: running.get("/api/health").json()["journal"]["lastSequence"] == 3, "the events are not journaled"
+    )
+    for line, printed in transcript():
+        done = subprocess.run(
+            ["sh", "-c", f"{line.replace('flask', f'{sys.executable} -m flask --app wsgi', 1)} 2>&1"],
+            env=service_environment({**settings_environment, "TZ": "UTC"}, 0, "transcript"),
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert without_what_varies(done.stdout.strip("\n")) == without_what_varies(printed), line
+        assert done.returncode == 0, line
+
+
+def test_without_a_service_it_starts_a_store_that_ends(flask: Command, settings_environment: dict[str, str]) -> None:
+    created = flask("backup", "create", "--json")
+    assert created.returncode == 0, created.stderr
+    assert created.stderr == "No service runs: a store was started for this command.\n"
+    name = json.loads(created.stdout)["name"]
+    assert flask("backup", "list", "-q").stdout == f"{name}\n"
+    restored = flask("backup", "restore", name, "--yes")
+    assert restored.returncode == 0, restored.stderr
+    assert f"Back at {name}: 0 events" in restored.stdout
+    assert (Path(settings_environment["BACKUP_DIR"]) / name).exists()
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], screen: int) -> None:
+        self.process = process
+        self.shown = ""
+        self._screen = screen
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 60
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+
+    def end(self) -> int:
+        """Return the exit status, once everything that it shows was read."""
+        deadline = time.monotonic() + 60
+        while self._read():
+            assert time.monotonic() < deadline, self.shown
+        return self.process.wait(60)
+
+    def _read(self) -> bool:
+        if not select.select([self._screen], [], [], 1.0)[0]:
+            return True
+        try:
+            piece = os.read(self._screen, 65536)
+        except OSError:  # the other end is closed
+            return False
+        self.shown += piece.decode(errors="replace").replace("\r\n", "\n")
+        return bool(piece)
+
+
+@contextmanager
+def on_terminal(environment: dict[str, str], *arguments: str) -> Iterator[Terminal]:
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+        env=service_environment({**environment, "TERM": "xterm", "COLUMNS": "88"}, 0, "terminal"),
+        cwd=PROJECT,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        yield Terminal(process, screen)
+    finally:
+        process.kill()
+        process.wait(60)
+        os.close(screen)
+
+
+def test_on_a_terminal_it_asks_and_shows_a_bar(
+    service: Callable[..., Service], settings_environment: dict[str, str]
+) -> None:
+    running = service(workers=1, environment=QUICK)
+    post_orders(running)
+    name = running.post("/api/backup/create").json()["name"]
+    running.post("/api/events", {"type": "order.created", "id": "later"})
+    with on_terminal(settings_environment, "backup", "restore", name) as terminal:
+        terminal.wait_for("Set 1 event aside and go back? [y/N]")
+        assert running.get("/api/health").json()["store"]["events"] == 4
+        terminal.type("y\n")
+        assert terminal.end() == 0, terminal.shown
+    assert "Restoring" in terminal.shown
+    assert f"Back at {name}: 3 events" in terminal.shown
+    assert running.get("/api/health").json()["store"]["events"] == 3
+
+
+def freeze_chore(running: Service, name: str) -> None:
+    """Stop the process of a chore as soon as there is one: it loads its modules first, so it has done nothing yet."""
+
+    def is_stopped() -> bool:
+        for pid, command in running.processes().items():
+            if f"eventvault.chores {name}" in command:
+                os.kill(pid, signal.SIGSTOP)
+                return True
+        return False
+
+    processes.wait_until(is_stopped, f"no process does {name}")
+
+
+def test_ctrl_c_cancels_the_operation(service: Callable[..., Service], settings_environment: dict[str, str]) -> None:
+    running = service(workers=1, environment=QUICK)
+    post_orders(running)
+    with on_terminal(settings_environment, "backup", "create") as terminal:
+        freeze_chore(running, "write_archive")
+        terminal.wait_for("Backing up")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130, terminal.shown
+    assert "Cancelled; nothing was changed." in terminal.shown
+    assert running.get("/api/backup/list").json()["backups"] == []
+    assert running.post("/api/backup/create").status == 200
