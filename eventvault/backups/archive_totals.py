@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,8 @@ FEW_ARCHIVES = 300
 """So many are listed in some milliseconds."""
 PAUSE_PER_SECOND = 19.0
 """Seconds without a listing for each second that one took."""
+UNCHANGED_SECONDS = 20.0
+"""After that, many archives are listed again although nothing tells of a change, such as of one that was written to."""
 WAIT_SECONDS = 0.7
 """The longest that anybody waits: for the first listing, for one of few archives, and after a change that was asked
 for. A client waits a second for health as a whole."""
@@ -66,6 +69,16 @@ class ArchiveTotals(msgspec.Struct, frozen=True, kw_only=True):
     entries: Sequence[BackupEntry] = ()
 
 
+class _Listed(NamedTuple):
+    """began, seconds: when the archives were listed (monotonic), and how long that took. changes, mark: before."""
+
+    totals: ArchiveTotals
+    began: float
+    seconds: float
+    changes: int
+    mark: object
+
+
 class TotalsKeeper:
     """Safe to use from many threads."""
 
@@ -74,10 +87,17 @@ class TotalsKeeper:
         catalogue: Catalogue,
         entries: Callable[[], list[BackupEntry]],
         clock: Callable[[], float] = time.monotonic,
+        mark: Callable[[], object] = lambda: None,
     ) -> None:
-        """entries: returns all archives, as the list shows them."""
-        self._totals = SharedAnswer("archive-totals", lambda: list_totals(catalogue, entries), clock)
+        """entries: returns all archives, as the list shows them. mark: `Catalogue.mark`."""
+        self._catalogue = catalogue
+        self._entries = entries
+        self._clock = clock
+        self._mark = mark
+        self._totals = SharedAnswer("archive-totals", self._list, clock)
         self._is_few = True
+        self._changes = 0
+        self._listed: _Listed | None = None
 
     @property
     def is_listing(self) -> bool:
@@ -85,6 +105,7 @@ class TotalsKeeper:
 
     def invalidate(self) -> None:
         """Something was changed on request: whoever asked for it sees it next."""
+        self._changes += 1
         self._totals.invalidate()
 
     def entries(self) -> Sequence[BackupEntry]:
@@ -99,9 +120,20 @@ class TotalsKeeper:
     def current(self, patience: float = WAIT_SECONDS) -> ArchiveTotals:
         """Return what the newest listing found, or a new one if that costs little. Waits at most `patience` seconds."""
         waits = self._is_few or not self._totals.is_valid or self._totals.age > OLD_SECONDS
-        max_age = 0.0 if self._is_few else PAUSE_PER_SECOND * self._totals.seconds
+        max_age = 0.0 if self._is_few or self._listed is None else PAUSE_PER_SECOND * self._listed.seconds
         totals = self._totals.get(max_age=max_age, patience=patience if waits else 0.0) or ArchiveTotals()
         self._is_few = (totals.count or 0) <= FEW_ARCHIVES
+        return totals
+
+    def _list(self) -> ArchiveTotals:
+        """List the archives, or return the newest list if they are many and nothing tells that they changed."""
+        began, changes, mark, listed = self._clock(), self._changes, self._mark(), self._listed
+        if listed is not None and not self._is_few and mark is not None:
+            is_recent = began - listed.began < UNCHANGED_SECONDS
+            if is_recent and (listed.changes, listed.mark) == (changes, mark):
+                return listed.totals
+        totals = list_totals(self._catalogue, self._entries)
+        self._listed = _Listed(totals, began, self._clock() - began, changes, mark)
         return totals
 
 

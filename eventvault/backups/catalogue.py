@@ -158,6 +158,16 @@ class Catalogue:
         self._list = _List(proof, entries, generations, ordered)
         return list(ordered)
 
+    def mark(self) -> object:
+        """Return what differs once an archive was added or removed, or more is known of one; None if unknown.
+
+        A file that is written to without another name shows only in `entries`.
+        """
+        try:
+            return self._folder.stat().st_mtime_ns, self._records
+        except OSError:
+            return None
+
     def reread(self) -> None:
         """Read the manifest of every archive again, once: in a recovery, what was noted of them does not count.
 

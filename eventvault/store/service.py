@@ -135,7 +135,7 @@ class StoreService(ComposedStore):
             generations=self.bus.generations,
             check_folder=lambda: check_folder(settings),
         )
-        self.totals = TotalsKeeper(self.catalogue, lambda: self.remover.entries())
+        self.totals = TotalsKeeper(self.catalogue, lambda: self.remover.entries(), mark=self.catalogue.mark)
         heads = ArchiveHeads(settings.backup_dir, self.catalogue)
         self.journal = Journal(settings, self.bus, self.catalogue, heads.entries)
         history = RecordedHistory(settings.backup_dir, self.catalogue, heads, self.journal.folder)

@@ -111,6 +111,34 @@ def test_many_archives_are_listed_only_for_a_small_part_of_the_time(monkeypatch:
     assert min(pauses) >= 19 * 2.0
 
 
+def test_many_archives_are_listed_again_once_something_tells_of_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_totals, "FEW_ARCHIVES", 0)
+    now, mark, listed = [0.0], ["a"], []
+
+    def list_them(*_: object) -> archive_totals.ArchiveTotals:
+        listed.append(now[0])
+        now[0] += 0.1
+        return archive_totals.ArchiveTotals(count=10_000)
+
+    monkeypatch.setattr(archive_totals, "list_totals", list_them)
+    totals = archive_totals.TotalsKeeper(None, list, lambda: now[0], lambda: mark[0])  # type: ignore[arg-type]
+
+    def listed_within(seconds: float) -> int:
+        before, end = len(listed), now[0] + seconds
+        while now[0] < end:
+            now[0] += 0.5
+            totals.current()
+            processes.wait_until(lambda: not totals.is_listing, "it is not listed")
+        return len(listed) - before
+
+    assert listed_within(archive_totals.UNCHANGED_SECONDS - 1) == 1
+    assert listed_within(archive_totals.UNCHANGED_SECONDS) == 1
+    mark[0] = "b"
+    assert listed_within(3) == 1
+    totals.invalidate()
+    assert listed_within(3) == 1
+
+
 @pytest.mark.parametrize(
     ("module", "part"),
     [(archive_totals, "list_totals"), (health, "read_last"), (health, "describe_disks"), (health, "_staged_restore")],
