@@ -31,7 +31,15 @@ def started(folder: Path, **environment: str) -> Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = started(tmp_path_factory.mktemp("streams"), DIVIDE_DEADLINES="10", MAX_BODY_BYTES="10000000")
+    running = started(tmp_path_factory.mktemp("streams"), MAX_BODY_BYTES="10000000")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose deadlines are a tenth: a client has three seconds to take a byte."""
+    running = started(tmp_path_factory.mktemp("hasty"), DIVIDE_DEADLINES="10", MAX_BODY_BYTES="10000000")
     yield running
     running.stop()
 
@@ -99,8 +107,8 @@ def test_a_client_of_http_1_0_gets_a_stream_without_chunks(server: Server) -> No
         received.close()
 
 
-def test_a_silent_stream_shows_that_it_lives(server: Server, opened: ExitStack) -> None:
-    stream = opened.enter_context(Following(server.port))
+def test_a_silent_stream_shows_that_it_lives(hasty: Server, opened: ExitStack) -> None:
+    stream = opened.enter_context(Following(hasty.port))
     blocks = stream.blocks()
     assert next(blocks).id == stream.last_id
     assert next(blocks).comment
@@ -128,11 +136,11 @@ def test_a_large_event_arrives_whole(server: Server, opened: ExitStack) -> None:
     assert len(stream.next(1)[0].json()["data"]) == 5_000_000
 
 
-def test_a_client_that_takes_nothing_is_dropped(server: Server, opened: ExitStack) -> None:
-    silent = opened.enter_context(Following(server.port))
+def test_a_client_that_takes_nothing_is_dropped(hasty: Server, opened: ExitStack) -> None:
+    silent = opened.enter_context(Following(hasty.port))
     for _ in range(4):
-        post(server, data="x" * 5_000_000)
-    processes.wait_until(lambda: "took nothing of it" in server.log.read_text(), "it is still waited for")
+        post(hasty, data="x" * 5_000_000)
+    processes.wait_until(lambda: "took nothing of it" in hasty.log.read_text(), "it is still waited for")
     with pytest.raises((ConnectionError, http.client.IncompleteRead)):
         silent.response.read()
 
