@@ -60,11 +60,14 @@ def _describe(result: dict[str, Any]) -> str:
 
 def _first_line(rehearsal: dict[str, Any]) -> str:
     sources = [rehearsal["backup"]] if rehearsal["backup"] else []
-    sources += [f"{rehearsal['segments']} segments"] if rehearsal["segments"] else []
+    count = rehearsal["segments"]
+    sources += [f"{count} segment{'' if count == 1 else 's'} of the journal"] if count else []
     source = " and ".join(sources) or "the journal"
     if rehearsal["problem"] is not None:
         return f"{source} cannot be restored as it should: {rehearsal['problem']['message']}"
     events, compared = rehearsal["events"], rehearsal["compared"]
+    if rehearsal["rpoEvents"] is None:
+        return f"Restored {source} aside: {events:,} events, every record read."
     if compared == events:
         return f"Restored {source} aside: {events:,} events, all equal to those here."
     return f"Restored {source} aside: {events:,} events, every record read, {compared:,} of them equal to those here."

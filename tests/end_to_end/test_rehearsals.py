@@ -46,11 +46,11 @@ def test_a_store_that_is_killed_in_a_rehearsal_leaves_nothing_and_the_next_one_a
     running.post("/api/events", [{"id": str(number), "type": "t"} for number in range(100)])
     running.post("/api/backup/create")
     storage, answers = running.folder("STORAGE_DIR"), list[Reply]()
+    store = running.get("/api/health").json()["store"]["pid"]
     asking = threading.Thread(target=lambda: answers.append(running.post("/api/backup/rehearse")))
 
     asking.start()
     processes.wait_until(lambda: list(storage.glob(".rehearsal-*/*")), "no rehearsal begins")
-    (store,) = running.stores()
     os.kill(store, signal.SIGKILL)
     asking.join(60)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -21,14 +22,18 @@ from eventvault.errors import (
     BackupProtected,
     MomentUnavailable,
     NoSpace,
+    OperationCancelled,
     RehearsalRunning,
     RestoreRunning,
 )
 from eventvault.events.event import recorded_of
+from eventvault.operations.entry import OperationQuery
 from eventvault.rehearsals import rehearse
+from eventvault.rehearsals.elsewhere import rehearse_copy
+from eventvault.rehearsals.risk import Risk
 from eventvault.restore import estimate
 from eventvault.restore.values import Moment
-from eventvault.settings import Settings
+from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
 from tests.eventvault.past.past_moments import ids_at
 from tests.restoring import (
@@ -43,7 +48,7 @@ from tests.restoring import (
     problem_codes,
     put,
 )
-from tests.stores import running_service
+from tests.stores import folders_beneath, running_service
 
 SLOW = {"JOURNAL_INTERVAL": "3600000", "AUTO_BACKUP_ENABLED": "false"}
 
@@ -124,6 +129,42 @@ def test_what_neither_archive_nor_journal_has_yet_would_be_lost(service: StoreSe
 
     assert (result.ok, result.events, result.compared, result.rpo_events) == (True, 3, 3, 3)
     assert (began - oldest) / 1e6 - 0.001 <= (result.rpo_seconds or 0) <= (clock.now() - oldest) / 1e6 + 0.001
+
+
+def test_beside_posts_it_is_never_less_than_what_a_copy_of_that_instant_lacks(
+    settings_with: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A client remembers its posts; backups/ is copied when the rehearsal has found out what would be lost."""
+    acknowledged, copied, stop = 0, list[tuple[int, Path]](), threading.Event()
+    measure = rehearse.risk_of
+
+    def copying(*arguments: Any) -> Risk:
+        before = acknowledged
+        risk = measure(*arguments)
+        with service.journal._turn.held():  # no segment is merged while the folder is copied
+            copy = shutil.copytree(service.settings.backup_dir, tmp_path / f"copy-{len(copied)}")
+        copied.append((before, Path(copy)))
+        return risk
+
+    def post() -> None:
+        nonlocal acknowledged
+        while not stop.is_set():
+            acknowledged = service.append(drafts(1, str(acknowledged))).last_sequence
+
+    monkeypatch.setattr(rehearse, "risk_of", copying)
+    with running_service(settings_with({"JOURNAL_INTERVAL": "50", "AUTO_BACKUP_ENABLED": "false"})) as service:
+        put(service, 1, "a")
+        posting = threading.Thread(target=post)
+        posting.start()
+        try:
+            results = [service.rehearse() for _ in range(3)]
+        finally:
+            stop.set()
+            posting.join(60)
+    elsewhere = load(folders_beneath(tmp_path / "elsewhere"))
+    for result, (remembered, copy) in zip(results, copied, strict=True):
+        assert result.ok
+        assert (result.rpo_events or 0) >= remembered - (rehearse_copy(elsewhere, copy, None).events or 0)
 
 
 def test_a_named_backup_is_restored_alone_so_all_since_then_would_be_lost(service: StoreService) -> None:
@@ -339,6 +380,22 @@ def test_a_real_restore_cancels_it_and_that_is_no_failure(
     assert [type(error) for error in ended] == [RestoreRunning]
     assert service.list_rehearsals() == []
     assert problem_codes(service) == []
+
+
+@pytest.mark.parametrize("at", ["prepare_moment", "check_opening", "compare_events"])
+def test_a_cancelled_operation_leaves_nothing(service: StoreService, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    put(service, 3, "a")
+    service.create_backup()
+
+    with held_rehearsal(service, monkeypatch, at) as ended:
+        (entry,) = service.list_operations(OperationQuery(kinds=["rehearse"]))
+        service.cancel_operation(entry.id)
+
+    assert [type(error) for error in ended] == [OperationCancelled]
+    assert service.get_operation(entry.id).state == "cancelled"
+    assert service.list_rehearsals() == []
+    assert problem_codes(service) == []
+    assert service.rehearse().ok
 
 
 def test_no_rehearsal_begins_beside_a_restore(service: StoreService) -> None:
