@@ -41,11 +41,9 @@ class ClaimedKey:
         self._begun: KeyedAnswer | None = None
         at_request_end(claim.release)
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether an earlier request with the key was answered; what it sent decides whether its answer is given."""
-        answer = self._claim.read()
-        return answer is not None and answer.status > 0
+    def earlier(self) -> KeyedAnswer | None:
+        """Return what an earlier request with the key noted; what it sent decides whether this one repeats it."""
+        return self._claim.read()
 
     def begin(self, content: str) -> Response | None:
         """Return the first answer; None if the request is to be carried out.

@@ -6,8 +6,9 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,15 +45,17 @@ def receive_upload(edge: Edge) -> BackupEntry | Response:
     BackupExists, NoSpace, MalformedInput, TooBusy, or an ArchiveError.
     """
     key = claim_key()
-    if key is not None and key.is_answered:
+    earlier = key.earlier() if key is not None else None
+    if key is not None and earlier is not None and earlier.status:
         return _repeated(edge, key)
     form = _is_form()
-    name_in_query = None if form and "name" not in request.args else _free_name(edge.store, request.args.get("name"))
+    free_name = partial(_free_name, edge.store) if earlier is None else upload_name
+    name_in_query = None if form and "name" not in request.args else free_name(request.args.get("name"))
     release = edge.transfers.acquire()
     try:
         check_unchanged(edge.settings)
         with _temporary(edge.settings.backup_dir) as (path, file):
-            chunks, name = _from_form(name_in_query, edge.store) if form else (_chunks(), name_in_query)
+            chunks, name = _from_form(name_in_query, free_name) if form else (_chunks(), name_in_query)
             size, digest = _write(file, chunks)
             answer = key.begin(content_of_file(name or "", size, digest)) if key is not None else None
             return answer or _adopt(edge.store, path, name or "")
@@ -136,11 +139,11 @@ def _chunks() -> Iterator[bytes]:
         yield chunk
 
 
-def _from_form(name_in_query: str | None, store: Store) -> tuple[Iterator[bytes], str]:
+def _from_form(name_in_query: str | None, free_name: Callable[[str | None], str]) -> tuple[Iterator[bytes], str]:
     """Return the bytes of the field `file` as they arrive, and the archive's name: `?name=`, else the file's own."""
     parts = _Parts(_boundary())
     filename = parts.find_file()
-    return parts.content(), name_in_query or _free_name(store, filename)
+    return parts.content(), name_in_query or free_name(filename)
 
 
 def _boundary() -> bytes:

@@ -23,26 +23,31 @@ from eventvault.settings import Settings
 log = logging.getLogger("BackupManager")
 
 NAMED = "named"
-"""The note of an operation that is about to give the archive its name."""
+"""The note of an operation that is about to give the archive its name: the digests of the archive."""
 
 
 def adopt(settings: Settings, catalogue: Catalogue, chores: Chores, temporary: Path, name: str) -> BackupEntry:
     """See `eventvault.store.ports.backups.Backups.adopt_upload`."""
     names.check_name(name)
     target = settings.backup_dir / name
-    was_adopted = _is_adopted(temporary, target)
-    if was_adopted and catalogue.entry(name).origin == "uploaded":
+    operation = current()
+    noted = operation.notes.get(NAMED)
+    was_adopted = _is_adopted(temporary, target) or (noted is not None and target.exists())
+    if was_adopted and catalogue.entry(name).origin == "uploaded" and noted in (None, _digests(catalogue.entry(name))):
         return catalogue.entry(name)
     if target.exists() and not was_adopted:
         raise _exists(name)
     source = target if was_adopted else temporary
     with _naming(source, name):
         result = chores.run("check_archive", archive=str(source), scratch=str(settings.storage_dir), depth="members")
+    digests = [result["digest"], result["sha256"]]
     if was_adopted:
+        if noted not in (None, digests):
+            raise _exists(name)
         temporary.unlink(missing_ok=True)
         return _enter(catalogue, name, result)
-    current().decided()
-    current().note(NAMED, name)
+    operation.decided()
+    operation.note(NAMED, digests)
     try:
         take_name(temporary, target, replace=False)
     except FileExistsError:
@@ -89,6 +94,10 @@ def manifest_of(path: Path) -> dict[str, Any]:
     except ArchiveError:
         return {}
     return manifest
+
+
+def _digests(entry: BackupEntry) -> list[str | None]:
+    return [entry.digest, entry.sha256]
 
 
 def _exists(name: str) -> BackupExists:

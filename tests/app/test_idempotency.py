@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from eventvault.backups.entry import Created
 from eventvault.errors import NoSpace, TooBusy
-from eventvault.operations.keyed_answers import KeyedAnswers
+from eventvault.operations.keyed_answers import Claim, KeyedAnswers
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 
@@ -228,6 +228,19 @@ def test_a_repeated_upload_is_entered_once(web: FlaskClient, archive: bytes, *, 
 
     assert (first.status_code, again.status_code, again.data) == (201, 201, first.data)
     assert names(web).count("up.tar.gz") == 1
+
+
+def test_an_upload_whose_answer_could_not_be_noted_is_carried_out_again(
+    web: FlaskClient, store: MemoryStore, archive: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Claim, "end", lambda *_: None)  # as if the worker were killed
+        upload(web, archive)
+    asked: list[str] = []
+    monkeypatch.setattr(store, "adopt_upload", lambda _, name: asked.append(name) or store.list_backups()[0])
+
+    assert upload(web, archive).status_code == 201
+    assert asked == ["up.tar.gz"], "the store knows its operation; no look at the name comes before it"
 
 
 @pytest.mark.parametrize(("name", "change"), [("other.tar.gz", b""), ("up.tar.gz", b"\n")])

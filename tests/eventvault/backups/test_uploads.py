@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from eventvault.errors import BackupExists, NoSpace
+from eventvault.operations.operation import Operation, working_on
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.restoring import make_archive
@@ -71,3 +73,34 @@ def test_another_archive_of_the_same_bytes_is_there_already(service: StoreServic
         service.adopt_upload(str(upload), "a.tar.gz")
 
     assert upload.exists()
+
+
+@pytest.mark.parametrize("entered", [True, False])
+def test_a_client_that_sends_its_archive_again_gets_the_entry_of_the_first_one(
+    service: StoreService, upload: Path, *, entered: bool
+) -> None:
+    again, named = upload.with_name(".upload.3c4d.tmp"), upload.with_name("a.tar.gz")
+    shutil.copyfile(upload, again)
+    first = Operation()
+    with working_on(first):
+        service.calls["adopt_upload"](str(upload), "a.tar.gz" if entered else "b.tar.gz")
+    if not entered:  # a store that is killed leaves the name and the note
+        shutil.copyfile(again, named)
+
+    with working_on(Operation(first.id, first.notes)):
+        entry = service.calls["adopt_upload"](str(again), "a.tar.gz")
+
+    assert (entry.name, entry.origin, entry.problem) == ("a.tar.gz", "uploaded", None)
+    assert named.exists()
+
+
+def test_an_upload_that_was_noted_takes_no_name_that_another_archive_has(service: StoreService, upload: Path) -> None:
+    again = upload.with_name(".upload.3c4d.tmp")
+    shutil.copyfile(upload, again)
+    first = Operation()
+    with working_on(first):
+        service.calls["adopt_upload"](str(upload), "b.tar.gz")
+    make_archive(upload.with_name("a.tar.gz"), "other")
+
+    with working_on(Operation(first.id, first.notes)), pytest.raises(BackupExists):
+        service.calls["adopt_upload"](str(again), "a.tar.gz")
