@@ -99,6 +99,9 @@ BEGIN: dict[str, Callable[[Site], tuple[str, Any]]] = {
     "moment": lambda site: ("/api/backup/restore", {"sequence": site.sequence - 10}),
     "undo": lambda site: ("/api/backup/undo", None),
     "copy": lambda site: ("/api/backup/restore", {"backupName": site.backup, "into": "present"}),
+    "rehearse": lambda site: (f"/api/backup/{site.backup}/rehearse", None),
+    "prune": lambda _site: ("/api/backup/prune", None),
+    "export": lambda site: ("/api/events/export", {"filter": {"toSequence": site.sequence}}),
     "upload": lambda site: (f"/api/backup/upload?name={UPLOADED}", site.archive),
 }
 

@@ -94,8 +94,11 @@ class BackupsOwner(Backups):
         return self._catalogue.entry(name).path
 
     def adopt_upload(self, temporary: str, name: str, *, operation: Operation | None = None) -> BackupEntry:
-        path, notes = Path(temporary), {} if operation is None else operation.notes
-        if not path.exists() and uploads.NAMED not in notes and path.name.startswith(data_folders.HANDED_OVER_PREFIX):
+        path = Path(temporary)
+        named = (
+            operation is not None and uploads.NAMED in operation.notes and (self._settings.backup_dir / name).exists()
+        )
+        if not named and not path.exists() and path.name.startswith(data_folders.HANDED_OVER_PREFIX):
             raise Cancelled(
                 f"the upload of {name} was interrupted: its file went with the store that was killed",
                 hint="upload it again",
