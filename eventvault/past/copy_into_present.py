@@ -63,6 +63,7 @@ def copy_events_to_present(query: ScanQuery, store: Present, operation: Operatio
         matched, appended, renamed = matched + len(page.events), appended + new, renamed + changed
         following = page.next
         _report(operation, query, page)
+    operation.decided()
     return CopyResult(matched, appended, matched - appended, renamed, last)
 
 

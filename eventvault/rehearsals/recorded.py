@@ -8,6 +8,7 @@ from typing import Any
 from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.errors import EventVaultError, NoSpace
+from eventvault.operations.operation import current
 from eventvault.problems import Problem
 from eventvault.rehearsals.rehearse import Rehearser
 from eventvault.rehearsals.results import Rehearsal, RehearsalHistory, failures, problem_of
@@ -32,6 +33,7 @@ class RecordedRehearsals:
     def rehearse(self, wanted: Moment | str | None) -> Rehearsal:
         """As `Rehearser.rehearse`, and record the result."""
         result = self._rehearser.rehearse(wanted)
+        current().decided()
         self.no_room = None
         self.counts["succeeded" if result.ok else "failed"] += 1
         self._record(result)
