@@ -101,7 +101,7 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     pairs = [("will be there", f"{text.number(plan['sequence'])} events{_last_at(plan, times)}")]
     if behind:
         pairs += [("set aside", text.counted(behind, "event"))]
-        pairs += [("", line) for line in _left_behind(plan, times)]
+        pairs += [("", line) for line in _describe_replaced(plan, times)]
     else:
         pairs += [("set aside", "nothing")]
     pairs += [
@@ -130,7 +130,7 @@ def _last_at(plan: dict[str, Any], times: text.Times) -> str:
     return f", the last of {times.second(clock.parse(plan['time']))}" if plan["time"] else ""
 
 
-def _left_behind(plan: dict[str, Any], times: text.Times) -> list[str]:
+def _describe_replaced(plan: dict[str, Any], times: text.Times) -> list[str]:
     first, last = plan["firstLeftBehind"], plan["lastLeftBehind"]
     lines = [f"first {_event(first, times)}"] if first else []
     if last and last != first:
@@ -250,7 +250,7 @@ def _describe_previous(entries: list[dict[str, Any]], times: text.Times) -> str:
 def _describe_undone(done: dict[str, Any]) -> str:
     first = f"As it was: {text.counted(done['events'], 'event')}, in {text.seconds(done['durationMs'] / 1000)}."
     behind = (done["leftBehind"] or {}).get("count")
-    aside = (
+    since = (
         f" {text.counted(behind, 'event')} posted since {'is' if behind == 1 else 'are'} set aside." if behind else ""
     )
-    return f"{first}{aside} An undo can be undone."
+    return f"{first}{since} An undo can be undone."
