@@ -223,8 +223,9 @@ def test_an_archive_that_goes_away_just_before_it_is_read_is_not_found(
 
 def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> None:
     make_archive(service.settings.backup_dir / "a.tar.gz")
-    idle = {"running": False, "source": None, "since": None, "staged": None}
-    assert service.status()["jobs"]["restore"] == idle
+    idle = service.status()["jobs"]["restore"]
+    assert idle.pop("running") is False
+    assert set(idle.values()) == {None}
 
     began = clock.now() // 1000 * 1000
     with waiting_chore(service) as reached:
@@ -238,7 +239,7 @@ def test_health_shows_the_restore_that_is_under_way(service: StoreService) -> No
     assert (running["running"], running["source"]) == (True, "a.tar.gz")
     assert began <= clock.parse(running["since"]) <= clock.now()
     assert status["status"] == "ok"
-    assert service.status()["jobs"]["restore"] == idle
+    assert service.status()["jobs"]["restore"] == {"running": False, **idle}
 
 
 def test_the_same_request_that_is_sent_again_is_answered_and_not_done_again(service: StoreService) -> None:
