@@ -81,7 +81,7 @@ _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGF
 """Signals that come from what a process itself does; others come from outside."""
 
 NICENESS = 10
-IDLE_NICENESS = 19
+IDLE_NICENESS = NICENESS + 1
 """With this niceness a process also reads and writes only while nobody else wants the disk (I/O class idle)."""
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 """Machine → number of the system call, which has no function in the C library."""

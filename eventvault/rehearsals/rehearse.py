@@ -1,8 +1,8 @@
 """The route of a rehearsal, in one place: choose → room → build → compare → measure.
 
 A rehearsal takes the road of a real restore as far as the database that would be swapped in, in a scratch folder. Then
-every record is read and compared, and the folder is removed. Nobody waits for it: its processes have the lowest
-priority, and a real restore cancels it.
+every record is read and compared, and the folder is removed. Nobody waits for it: its processes yield the processor as
+those of a restore do, which it must measure, and the disk to everybody. A real restore cancels it.
 """
 
 from __future__ import annotations

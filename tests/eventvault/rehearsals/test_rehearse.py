@@ -447,7 +447,7 @@ def test_predictions_of_restores_learn_from_rehearsals(service: StoreService) ->
     assert service.plan_restore(entry.name)["predictedSeconds"] == pytest.approx(noted.seconds, abs=0.06)
 
 
-def test_its_processes_have_the_lowest_priority(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_processes_leave_the_disk_to_everybody_else(service: StoreService, monkeypatch: pytest.MonkeyPatch) -> None:
     put(service, 3, "a")
     given: list[int] = []
     start = chores.start_process
