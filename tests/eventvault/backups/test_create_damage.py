@@ -187,12 +187,12 @@ def test_the_problem_outlives_the_store(settings: Settings) -> None:
 def test_a_periodic_backup_tells_it_once(settings: Settings, service: StoreService, table: Path) -> None:
     flip_in_place(table, MIDDLE)
 
-    service.schedule._run()
+    service.schedule._run_interval()
 
     assert [problem["code"] for problem in problems(service)] == ["database_damaged"]
     assert re.search(table.name, service.status()["jobs"]["autoBackup"]["lastOutcome"])
     flip_in_place(table, MIDDLE)
-    service.schedule._run()
+    service.schedule._run_interval()
     assert problems(service) == []
 
 
