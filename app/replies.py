@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import islice
-from typing import Any
+from typing import Any, ParamSpec
 
 import orjson
 from flask import Response, request
@@ -20,6 +20,8 @@ from app.shared_answers import Question
 from eventvault import json_text
 from eventvault.errors import InvalidInput
 from eventvault.events.schema import MAX_PROBLEMS, shown_name
+
+Params = ParamSpec("Params")
 
 JSON = "application/json"
 
@@ -136,6 +138,24 @@ def validated(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
             f"the body is not valid: {', '.join(fields)}", hint="`fields` says what is wrong", fields=fields
         ) from None
     return loaded
+
+
+def takes_no_body(view: Callable[Params, Response]) -> Callable[Params, Response]:
+    """Let a view refuse members in the body: ignoring `{"dryRun": true}` would do what the client wanted to try."""
+
+    @wraps(view)
+    def checked(*args: Params.args, **kwargs: Params.kwargs) -> Response:
+        members = list(islice(json_body(), MAX_PROBLEMS))
+        if members:
+            names = [shown_name(name) for name in members]
+            raise InvalidInput(
+                f"the body is not valid: {', '.join(names)}",
+                hint="this address takes no body; GET /openapi.json lists the parameters of each address",
+                fields={name: ["Unknown field."] for name in names},
+            )
+        return view(*args, **kwargs)
+
+    return checked
 
 
 def _first_of(messages: Any) -> Any:

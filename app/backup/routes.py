@@ -39,7 +39,7 @@ from app.backup.upload import receive_upload
 from app.edge import current_edge, current_store, store_for_long_call
 from app.operations.asynchronous import ASYNC, begins_operation
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import JSON, json_body, reply, shared_reply, validated, validated_body
+from app.replies import JSON, json_body, reply, shared_reply, takes_no_body, validated, validated_body
 from app.streaming import NDJSON
 from eventvault.restore.values import Moment
 
@@ -209,6 +209,7 @@ def rehearse() -> Response:
 @blueprint.response(200, RehearsedSchema)
 @accepts_parameters(ASYNC)
 @begins_operation
+@takes_no_body
 def rehearse_backup(name: str) -> Response:
     """As `POST /api/backup/rehearse`, of one archive alone, without the journal."""
     return _rehearsed(name_in_path(name))
@@ -299,6 +300,7 @@ def download_backup(name: str) -> Response:
 @blueprint.doc(summary="Delete a backup")
 @blueprint.arguments(schemas.DeleteQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, {"anyOf": [schemas.DeletedSchema, schemas.DeletionSchema]})
+@takes_no_body
 def delete_backup(asked: dict[str, Any], name: str) -> Response:
     """409 for a pinned backup or the last good one without `?force=true`, and always while it is being read.
 
@@ -321,6 +323,7 @@ def _plan_of_deletion(name: str) -> Response:
 @blueprint.arguments(schemas.VerifyQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, schemas.OneBackupSchema)
 @begins_operation
+@takes_no_body
 def verify_backup(asked: dict[str, Any], name: str) -> Response:
     """Compares a backup that was made and checked here with its digests.
 
@@ -350,5 +353,6 @@ def pin_backup(name: str) -> Response:
 @blueprint.doc(summary="Return a backup to rotation")
 @blueprint.response(200, schemas.OneBackupSchema)
 @accepts_parameters()
+@takes_no_body
 def unpin_backup(name: str) -> Response:
     return reply(one_backup_json(current_store().pin_backup(name_in_path(name), pinned=False)))

@@ -8,7 +8,7 @@ from marshmallow import fields
 
 from app.edge import current_store
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import ReplySchema, reply
+from app.replies import ReplySchema, reply, takes_no_body
 
 blueprint = Blueprint("kafka", __name__, url_prefix="/api/kafka", description="Decisions about the events from Kafka.")
 blueprint.before_request(reject_repeated_parameters)
@@ -24,6 +24,7 @@ class AcceptedLossSchema(ReplySchema):
 @blueprint.doc(summary="Resume a stopped partition")
 @blueprint.response(202, AcceptedLossSchema)
 @accepts_parameters()
+@takes_no_body
 def accept_loss(partition: int) -> Response:
     """Resumes the partition at its current first offset and accepts the loss of the events before it.
 

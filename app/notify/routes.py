@@ -9,7 +9,7 @@ from marshmallow import fields
 
 from app.edge import store_for_long_call
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import ReplySchema, reply
+from app.replies import ReplySchema, reply, takes_no_body
 
 blueprint = Blueprint("notify", __name__, url_prefix="/api/notify", description="Notifications.")
 blueprint.before_request(reject_repeated_parameters)
@@ -34,6 +34,7 @@ class TestedSchema(ReplySchema):
 @blueprint.doc(summary="Send a test notification")
 @blueprint.response(200, TestedSchema)
 @accepts_parameters()
+@takes_no_body
 def send_test() -> Response:
     """Sends a message to each address of `NOTIFY_URLS` and says what became of it, also if it was not delivered.
 

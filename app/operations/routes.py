@@ -12,7 +12,7 @@ from app.edge import current_edge, current_store
 from app.operations.file import file_reply
 from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema, operation_json
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import reply
+from app.replies import reply, takes_no_body
 from app.streaming import NDJSON
 from app.streams.answer import stream_reply
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
@@ -78,6 +78,7 @@ def stream_operation(operation_id: str) -> Response:
 @blueprint.doc(summary="Cancel an operation")
 @blueprint.response(202, OneOperationSchema)
 @accepts_parameters()
+@takes_no_body
 def cancel_operation(operation_id: str) -> Response:
     """It ends as soon as it can, with nothing half done; `state` becomes `cancelled`. May be repeated.
 

@@ -6,12 +6,13 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from app.edge import current_edge
-from app.query import accepts_parameters
+from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import reply
 from app.settings.schemas import SettingsSchema
 from eventvault import settings
 
 blueprint = Blueprint("settings", __name__, url_prefix="/api/settings", description="The settings in force.")
+blueprint.before_request(reject_repeated_parameters)
 
 
 @blueprint.route("", methods=["GET"])

@@ -1,4 +1,4 @@
-"""Query strings: every route refuses unknown and repeated parameters."""
+"""Query strings and bodies: every route refuses unknown parameters and members, and repeated parameters."""
 
 from __future__ import annotations
 
@@ -34,6 +34,34 @@ def test_every_route_refuses_an_unknown_parameter(app: Flask, web: FlaskClient) 
         assert (answer.status_code, answer.json["code"]) == (422, "invalid"), (method, path)
         assert answer.json["fields"]["nonsense"] == ["Unknown field."], (method, path)
         assert answer.json["hint"]
+
+
+def test_every_route_that_changes_something_refuses_an_unknown_member_of_the_body(
+    app: Flask, web: FlaskClient
+) -> None:
+    for method, path in routes(app):
+        if method == "GET" or path.endswith("/upload"):
+            continue
+        answer = web.open(path, method=method, json={"nonsense": 1, "type": "a"})
+        if path == "/api/events":
+            assert answer.status_code == 201  # members of an event are its attributes
+        else:
+            assert (answer.status_code, answer.json["code"]) == (422, "invalid"), (method, path)
+            assert "nonsense" in answer.json["fields"], (method, path)
+            assert answer.json["hint"]
+
+
+@pytest.mark.parametrize("body", ["", " ", "{}"])
+def test_a_route_without_options_takes_an_empty_body(web: FlaskClient, backup: str, body: str) -> None:
+    answer = web.post(f"/api/backup/{backup}/verify", data=body, content_type="application/json")
+    assert answer.status_code == 200
+
+
+def test_a_delete_with_its_options_in_the_body_deletes_nothing(web: FlaskClient, backup: str) -> None:
+    answer = web.delete(f"/api/backup/{backup}?force=true", json={"dryRun": True})
+
+    assert (answer.status_code, answer.json["fields"]) == (422, {"dryRun": ["Unknown field."]})
+    assert [entry["name"] for entry in web.get("/api/backup/list").json["backups"]] == [backup]
 
 
 def test_every_route_refuses_a_repeated_parameter(app: Flask, web: FlaskClient) -> None:
