@@ -173,10 +173,11 @@ def problem_of(result: Rehearsal) -> Problem:
     """Return what health says of a failed rehearsal."""
     assert result.problem is not None, "a rehearsal that failed says why"
     what = result.backup or "the journal"
+    address = f"/api/backup/{result.backup}/rehearse" if result.kind == "backup" else "/api/backup/rehearse"
     return Problem(
         "rehearsal_failed",
         f"the rehearsal of a restore from {what} failed: {result.problem.message}",
-        f"{result.problem.hint}; then rehearse again: POST /api/backup/rehearse",
+        f"{result.problem.hint}; then rehearse again: POST {address}",
         about=result.backup,
         since=result.at,
         details={"code": result.problem.code},

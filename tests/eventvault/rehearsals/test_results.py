@@ -76,3 +76,15 @@ def test_the_problem_names_the_archive_the_code_and_what_to_do() -> None:
     assert "a.tar.gz" in problem.message
     assert "it is damaged" in problem.message
     assert "make another one" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [("backup", "/api/backup/a.tar.gz/rehearse"), ("newest", "/api/backup/rehearse"), ("moment", "/api/backup/rehearse")],
+)
+def test_the_rehearsal_that_the_problem_asks_for_settles_it(kind: Kind, address: str) -> None:
+    failed = result(1, ok=False, kind=kind)
+    again = result(2, kind="backup" if kind == "backup" else "newest")
+
+    assert problem_of(failed).hint.endswith(f"POST {address}")
+    assert failures([again, failed], lambda name: True) == []
