@@ -36,9 +36,7 @@ def test_every_route_refuses_an_unknown_parameter(app: Flask, web: FlaskClient) 
         assert answer.json["hint"]
 
 
-def test_every_route_that_changes_something_refuses_an_unknown_member_of_the_body(
-    app: Flask, web: FlaskClient
-) -> None:
+def test_every_route_that_changes_something_refuses_an_unknown_member_of_the_body(app: Flask, web: FlaskClient) -> None:
     for method, path in routes(app):
         if method == "GET" or path.endswith("/upload"):
             continue

@@ -80,7 +80,11 @@ def test_the_problem_names_the_archive_the_code_and_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "address"),
-    [("backup", "/api/backup/a.tar.gz/rehearse"), ("newest", "/api/backup/rehearse"), ("moment", "/api/backup/rehearse")],
+    [
+        ("backup", "/api/backup/a.tar.gz/rehearse"),
+        ("newest", "/api/backup/rehearse"),
+        ("moment", "/api/backup/rehearse"),
+    ],
 )
 def test_the_rehearsal_that_the_problem_asks_for_settles_it(kind: Kind, address: str) -> None:
     failed = result(1, ok=False, kind=kind)
