@@ -57,7 +57,7 @@ def test_a_422_names_the_fields(web: FlaskClient) -> None:
 def test_an_unexpected_exception_is_logged_and_answered_with_a_reference(
     app: Flask, store: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def explode() -> None:
+    def explode(*_: object, **__: object) -> None:
         raise ZeroDivisionError("the secret inside")
 
     monkeypatch.setattr(store, "list_backups", explode)
@@ -131,7 +131,7 @@ def test_what_the_system_says_to_this_process_is_an_answer_and_no_traceback(
     status: int,
     code: str,
 ) -> None:
-    def fail() -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(store, "list_backups", fail)
