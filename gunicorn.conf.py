@@ -48,6 +48,7 @@ logger_class = _Logger
 
 
 def on_starting(server: Any) -> None:
+    gunicorn_patches.start_next_master_alike(server)
     serving.exit_if_unprotected(_settings, serving.configured_addresses(server.cfg.address))
     serving.exit_if_addresses_are_unknown(_settings)
 

@@ -1,10 +1,11 @@
-"""Two patches of gunicorn: a longer limit for the request line, and its own errors as JSON in the error form.
+"""Patches of gunicorn: a longer request line, its own errors as JSON, and the command of a master after SIGUSR2.
 
 gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ def install() -> None:
     """Apply the patches before the workers are forked. A second call, after SIGHUP, changes nothing."""
     message.MAX_REQUEST_LINE = MAX_REQUEST_LINE
     util.write_error = write_error
+
+
+def start_next_master_alike(arbiter: Any) -> None:
+    """Let SIGUSR2 run the command that started this master.
+
+    gunicorn runs `sys.argv` as a script. After `python -m gunicorn` that is a file in gunicorn's own folder, which then
+    comes first in the path, so `gunicorn/http` hides the module `http` of Python.
+    """
+    arbiter.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
 
 
 def write_error(client: Any, status: int, reason: str, why: str) -> None:

@@ -132,6 +132,21 @@ def test_a_reload_is_noticed_by_no_client(service: Callable[..., Service]) -> No
     check_history(exported(running.port), load.acknowledged)
 
 
+@pytest.mark.parametrize("module", [["gunicorn", "wsgi:app"], ["app"]])
+def test_a_second_master_replaces_the_first(service: Callable[..., Service], module: list[str]) -> None:
+    running = service(command=[sys.executable, "-m", *module], workers=1)
+    assert running.post("/api/events", {"type": "a"}).status == 201
+    running.process.send_signal(signal.SIGUSR2)
+    try:
+        processes.wait_until(lambda: running.log().count(" serves ") == 2, "the second master has no store")
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(60)
+        assert running.post("/api/events", {"type": "b"}).json()["lastSequence"] == 2
+        assert "Traceback" not in running.log()
+    finally:
+        processes.kill({pid: name for pid, name in running.processes().items() if "gunicorn" in name}, signal.SIGTERM)
+
+
 def test_flask_run_serves_and_leaves_nothing(service: Callable[..., Service]) -> None:
     port = free_port()
     running = service(
