@@ -12,6 +12,8 @@ from typing import Any
 _LONE = re.compile("[\ud800-\udfff]")
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories: control characters, surrogates, line and paragraph separators."""
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Unicode's marks of direction, with which a terminal shows the letters of a text in another order."""
 
 
 def is_utf8(text: str) -> bool:
@@ -35,10 +37,14 @@ def has_control_characters(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Return the text on one line: a byte that is not UTF-8 becomes `\xe4`, a line break `\n`."""
+    r"""Return the text on one line: a line break becomes `\n`, a byte that is not UTF-8 `\xe4`, and so on."""
     if text.isprintable():
         return text
-    return "".join(_escape(each) if unicodedata.category(each) in _ESCAPED else each for each in text)
+    return "".join(_escape(each) if _misleads(each) else each for each in text)
+
+
+def _misleads(character: str) -> bool:
+    return character in _REORDERING or unicodedata.category(character) in _ESCAPED
 
 
 def _escape(character: str) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from app.cli import exits
 from app.cli.backup_create import create, verify
 from app.cli.backup_keep import delete, download, pin, unpin
 from app.cli.backup_list import list_backups, show, timeline
 from app.cli.backup_restore import restore, undo
+from app.cli.group import Group
 from app.cli.rehearse import rehearse
 from app.cli.trust import trust
 from app.edge import current_edge
 from eventvault.errors import InvalidInput
 
-group = AppGroup("backup", help="Back up, restore, undo.")
+group = Group("backup", help="Back up, restore, undo.")
 for command in (
     create, list_backups, show, timeline, restore, undo, verify, pin, unpin, delete, download,
     rehearse, trust,

@@ -13,9 +13,11 @@ from flask.cli import with_appcontext
 
 from app.backup.answers import one_backup_json
 from app.cli import exits, text
+from app.cli.group import drop_output
 from app.cli.moments import InstantType
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
 from app.edge import current_store
+from app.error_codes import FAILED
 from app.streaming import retry_while_store_is_away
 from eventvault.archive.locks import shared_lock
 from eventvault.backups.entry import BackupEntry
@@ -140,7 +142,12 @@ def _copy(path: Path, target: Path) -> int:
 
 def _copy_to_output(path: Path) -> None:
     with shared_lock(path) as handle:
-        _copy_bytes(handle, sys.stdout.buffer)
+        try:
+            _copy_bytes(handle, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            drop_output()
+            sys.exit(FAILED)
 
 
 def _copy_bytes(handle: int, file: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -49,9 +50,14 @@ def list_backups(
     if as_json:
         exits.print_result({"backups": [backup_json(entry) for entry in shown]}, str, as_json=True)
     elif quiet:
-        click.echo("".join(f"{printable(entry.name)}\n" for entry in shown), nl=False)
+        click.echo("".join(f"{_as_named(entry.name)}\n" for entry in shown), nl=False)
     else:
         click.echo(_describe(shown, chosen, entries, window, text.Times(utc=utc)))
+
+
+def _as_named(name: str) -> str:
+    """Return a name as another command takes it; a terminal gets it without marks that would rearrange the line."""
+    return printable(name) if sys.stdout.isatty() else name
 
 
 def _describe(

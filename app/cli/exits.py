@@ -59,6 +59,13 @@ def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     sys.exit(exit_status_of(error.code))
 
 
+def exit_with_usage_error(error: click.UsageError) -> NoReturn:
+    """Print what is wrong with the command line as JSON to standard output, and exit as click does."""
+    command = error.ctx.command_path if error.ctx is not None else "flask"
+    click.echo(_json(error_body("invalid", error.format_message(), f"{command} --help shows what it takes")))
+    sys.exit(error.exit_code)
+
+
 def exit_status_of(code: str) -> int:
     """Return the exit status of a command that fails with this code."""
     answer = ANSWERS.get(code)

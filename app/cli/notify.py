@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 import msgspec
-from flask.cli import AppGroup
 
 from app.cli import exits
+from app.cli.group import Group
 from app.edge import current_store
 from app.error_codes import PARTLY
 from app.streaming import retry_while_store_is_away
 
-group = AppGroup("notify", help="Notifications.")
+group = Group("notify", help="Notifications.")
 
 
 @group.command("test")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from app.cli import exits, text
+from app.cli.group import Group
 from app.cli.options import json_option, utc_option
 from app.cli.watching import result_of, watch
 from app.edge import current_store
@@ -18,7 +18,7 @@ from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.operations.records import STATES
 from eventvault.printable import printable
 
-group = AppGroup("operations", help="Long work: what runs, and what ran in the last 30 days.")
+group = Group("operations", help="Long work: what runs, and what ran in the last 30 days.")
 
 SHOWN = 50
 

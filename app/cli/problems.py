@@ -7,15 +7,15 @@ import time
 from typing import Any
 
 import click
-from flask.cli import AppGroup
 
 from app.cli import exits
+from app.cli.group import Group
 from app.edge import current_store
 from app.streaming import retry_while_store_is_away
 from eventvault.errors import InvalidInput, NothingToAccept
 from eventvault.problems import CONSEQUENCES
 
-group = AppGroup("problems", help="Problems, and decisions about them.")
+group = Group("problems", help="Problems, and decisions about them.")
 
 _START_SECONDS = 60.0
 """How long a command waits for a store that starts or restores; then it shows what health says meanwhile."""

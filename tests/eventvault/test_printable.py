@@ -19,6 +19,7 @@ from eventvault.problems import Problem
         ("a\nb\x1b[31m\x7f\u2028", r"a\nb\x1b[31m\x7f\u2028"),
         ("lone \ud800", r"lone \ud800"),
         ("Größe 😀 Gro\u0308ße \u202f", "Größe 😀 Gro\u0308ße \u202f"),
+        ("archive\u202egnp.tar.gz \u2066\u200f", r"archive\u202egnp.tar.gz \u2066\u200f"),
         ("", ""),
     ],
 )

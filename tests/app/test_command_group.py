@@ -1,0 +1,77 @@
+"""What holds for each command: its output is whole or an error, and with `--json` a usage error is an object too."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import error_codes
+from tests.service import PROJECT
+
+PROGRAM = """
+import sys
+import click
+from app.cli.group import Group
+
+group = Group("demo")
+
+@group.command("show", with_appcontext=False)
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True)
+def show(name, as_json):
+    click.echo(name * 100_000)
+
+@group.command("copy", with_appcontext=False)
+def copy():
+    sys.stdout.buffer.write(bytes(100_000))
+    sys.stdout.flush()
+
+group()
+"""
+SMALL = 4096
+
+
+def demo(*arguments: str, output: int | None = subprocess.PIPE, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+        env={"PATH": "/usr/bin:/bin", **more},
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL)),
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["show", "x"], ["show", "x", "--json"], ["copy"]])
+def test_an_output_that_is_not_whole_is_an_error(tmp_path: Path, arguments: list[str], unbuffered: str) -> None:
+    with (tmp_path / "output").open("wb") as output:
+        done = demo(*arguments, output=output.fileno(), PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode not in (0, 120)
+    assert done.stderr.startswith("writing to standard output failed: ")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_full_disk_beneath_the_output_is_no_space() -> None:
+    with Path("/dev/full").open("wb") as output:
+        done = demo("show", "x", output=output.fileno())
+    assert done.returncode == error_codes.NO_SPACE
+    assert done.stderr.startswith("writing to standard output failed: No space left on device\nHINT: ")
+
+
+@pytest.mark.parametrize("arguments", [["show", "--json"], ["nothing", "--json"], ["show", "x", "--json", "--what"]])
+def test_a_wrong_command_line_is_an_object_too(arguments: list[str]) -> None:
+    done = demo(*arguments)
+    assert done.returncode == 2
+    answer = json.loads(done.stdout)
+    assert (answer["success"], answer["code"], done.stderr) == (False, "invalid", "")
+    assert answer["hint"].endswith(" --help shows what it takes")
