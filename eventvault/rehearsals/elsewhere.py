@@ -15,7 +15,7 @@ from eventvault.backups.installation_id import peek_id, read_from_journal
 from eventvault.backups.installation_key import read_key
 from eventvault.backups.trust import TrustList
 from eventvault.damage import as_answer
-from eventvault.errors import BackupsChanged, BackupsUnavailable, InvalidInput
+from eventvault.errors import BackupNotFound, BackupsChanged, BackupsUnavailable, InvalidInput
 from eventvault.files import make_folder
 from eventvault.journal.folder import JournalFolder
 from eventvault.rehearsals.rehearse import Rehearser
@@ -39,6 +39,8 @@ def rehearse_copy(settings: Settings, folder: Path, wanted: Moment | str | None)
     try:
         make_folder(settings.storage_dir)
         return _rehearser(settings).rehearse(wanted)
+    except BackupNotFound as error:
+        raise BackupNotFound(str(error), hint=f"name a folder, and an archive, as `ls {folder}` shows it") from error
     except OSError as error:
         raise as_answer(f"rehearsing from {folder}", error, BackupsUnavailable) from error
 

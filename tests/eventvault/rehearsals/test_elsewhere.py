@@ -80,8 +80,9 @@ def test_an_archive_by_its_name_and_a_moment_too(copy: Path, elsewhere: Settings
     assert rehearse_copy(elsewhere, copy, Moment(sequence=5)).events == 5
     with pytest.raises(MomentUnavailable):
         rehearse_copy(elsewhere, copy, Moment(sequence=8))
-    with pytest.raises(BackupNotFound):
+    with pytest.raises(BackupNotFound) as unknown:
         rehearse_copy(elsewhere, copy, "backup_2024-12-27_120000.tar.gz")
+    assert f"ls {copy}" in unknown.value.hint  # no service can be asked about a copy
 
 
 def damage_small_files(copy: Path) -> None:
