@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
-from eventvault.errors import DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
+from eventvault.errors import Cancelled, DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
 from eventvault.operations.operation import Operation
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.preview import RestorePreview
@@ -20,6 +21,8 @@ from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.ports.restores import Restores
+
+log = logging.getLogger("BackupManager")
 
 DECIDED_SECONDS = 10.0
 """How long a request waits for a restore that is decided, but that a disk keeps from being finished."""
@@ -88,6 +91,8 @@ class RestoresOwner(Restores):
                 self._lifecycle.serve()
             except (NoSpace, TooBusy, DiskFailed) as error:
                 return self._await_decided(operation, _not_open_yet(restored, error))
+            except Cancelled:
+                log.info("the store is stopping; the next one opens what was restored")
         return restored
 
     def _await_decided(self, operation: Operation, error: StoreRestoring) -> Restored:

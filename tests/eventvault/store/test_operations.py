@@ -11,12 +11,13 @@ import pytest
 
 from eventvault.operations.caller import Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry, OperationQuery
+from eventvault.restore.swap.intent import Intent
 from eventvault.settings import Settings
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.server import StoreServer
 from eventvault.store.service import StoreService
 from tests import processes
-from tests.restoring import drafts, make_archive, make_foreign_database
+from tests.restoring import drafts, ids, make_archive, make_foreign_database
 from tests.stores import running_service
 
 
@@ -73,6 +74,33 @@ def test_an_import_and_a_recovery_are_listed(settings_with: Callable[..., Settin
     with running_service(settings) as service:
         assert [(entry.kind, entry.state) for entry in listed(service, kinds=["recover"])] == [("recover", "succeeded")]
         assert not listed(service, kinds=["recover"])[0].cancellable
+
+
+@pytest.mark.parametrize("verb", ["restore", "undo"])
+def test_a_stop_after_the_swap_leaves_an_operation_that_succeeded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2, "before"))
+        backup = service.create_backup().backup.name
+        service.append(drafts(2, "after"))
+        if verb == "undo":
+            service.restore(backup)
+        finisher = service.restorer.finisher
+        finish = finisher.finish_or_defer
+
+        def finish_and_be_told_to_end(intent: Intent) -> None:
+            finish(intent)
+            service.lifecycle.stop()
+
+        monkeypatch.setattr(finisher, "finish_or_defer", finish_and_be_told_to_end)
+        restored = service.undo() if verb == "undo" else service.restore(backup)
+        (entry,) = listed(service, kinds=[verb])[:1]
+        assert (entry.state, entry.error) == ("succeeded", None)
+    with running_service(settings) as service:
+        (entry,) = listed(service, kinds=[verb])[:1]
+        assert entry.state == "succeeded"
+        assert len(ids(service)) == restored.events == (4 if verb == "undo" else 2)
 
 
 def test_a_stop_interrupts_what_waits_for_its_turn(settings: Settings) -> None:
