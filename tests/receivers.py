@@ -17,11 +17,16 @@ from tests.service import free_port
 
 
 class Hook:
-    """A webhook. status: what it answers; None: it reads and hangs until `release` is called."""
+    """A webhook.
+
+    status: what it answers; None: it reads and hangs until `release` is called. location: where it redirects to.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.status: int | None = 200
+        self.location: str | None = None
+        self.authorizations: list[str | None] = []
         self.paths: list[str] = []
         self.messages: list[dict[str, Any]] = []
         self.arrived = threading.Event()
@@ -57,7 +62,10 @@ def hooked() -> Iterator[Hook]:
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             status = hook.receive(self.path, self.rfile.read(length))
+            hook.authorizations.append(self.headers.get("Authorization"))
             self.send_response(status)
+            if hook.location is not None:
+                self.send_header("Location", hook.location)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -39,11 +40,28 @@ def require_answer(*, yes: bool, as_json: bool, instead: str = "add --yes") -> N
 
 def ask(question: str) -> None:
     """Ask on standard error; anything but yes ends the command."""
-    click.confirm(question, abort=True, err=True)
+    with _interrupts_told():
+        if click.confirm(question, err=True):
+            return
+    raise click.Abort
 
 
 def ask_for(word: str, what: str = "the name") -> None:
     """Let somebody type a word before something that cannot be undone; anything else ends the command."""
-    if click.prompt(f"There is no undo for this. Type {what} to go on", err=True) != word:
-        click.echo("That is another one; nothing was done.", err=True)
-        raise click.Abort
+    with _interrupts_told():
+        if click.prompt(f"There is no undo for this. Type {what} to go on", err=True) == word:
+            return
+    click.echo("That is another one; nothing was done.", err=True)
+    raise click.Abort
+
+
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    """Exit as every command does at Ctrl-C; click makes the same of it as of a no."""
+    try:
+        yield
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            click.echo("\nNothing was done.", err=True)
+            sys.exit(exits.INTERRUPTED_STATUS)
+        raise

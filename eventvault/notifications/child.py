@@ -14,9 +14,11 @@ import os
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from eventvault.notify_addresses import redact
 from eventvault.orphans import end_with_parent
@@ -53,7 +55,11 @@ def send(request: Result, results: Results) -> None:
 
     logging.getLogger("apprise").addHandler(Reasons(logging.WARNING))
     asset = apprise.AppriseAsset(
-        app_id="EventVault", app_desc="EventVault", async_mode=False, storage_mode=apprise.PersistentStoreMode.MEMORY
+        app_id="EventVault",
+        app_desc="EventVault",
+        async_mode=False,
+        storage_mode=apprise.PersistentStoreMode.MEMORY,
+        http_redirects=False,  # most turn the POST into a GET, without the message
     )
 
     apprise.Apprise(asset=asset).add("json://localhost")  # loads all plug-ins, before the time of the receivers begins
@@ -85,13 +91,27 @@ def check(request: Result, results: Results) -> None:
 
 def ping(request: Result, results: Results) -> None:
     """request: addresses (one: 0, address), seconds."""
-    from urllib.request import Request, urlopen
+    from urllib.request import urlopen
 
     def ask(address: str) -> str | None:
-        with urlopen(Request(address, headers={"User-Agent": "EventVault"}), timeout=request["seconds"]):
+        with urlopen(_request_for(address), timeout=request["seconds"]):
             return None
 
     _in_parallel(request["addresses"], ask, request["seconds"], results)
+
+
+def _request_for(address: str) -> Any:
+    """Return a request with the user and the password of the address, which urllib takes for a part of the host."""
+    from urllib.request import Request
+
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    asked = Request(urlunsplit(parts._replace(netloc=host)), headers={"User-Agent": "EventVault"})
+    if user:
+        name, _, password = user.partition(":")
+        secret = b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+        asked.add_unredirected_header("Authorization", f"Basic {secret}")  # not for where a redirect leads
+    return asked
 
 
 KINDS: dict[str, Callable[[Result, Results], None]] = {"send": send, "check": check, "ping": ping}

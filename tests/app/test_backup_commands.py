@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result
 
@@ -206,6 +207,20 @@ def test_a_pin_has_a_reason_and_an_end(backup: Backup, archive: str, service: St
     assert backup("unpin", archive).exit_code == 0
     assert not service.list_backups()[0].pinned
     assert backup("pin", "none.tar.gz").exit_code == 3
+
+
+@pytest.mark.parametrize("question", [options.ask, options.ask_for])
+def test_ctrl_c_at_a_question_is_told_from_a_no(
+    question: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.termui, "visible_prompt_func", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        question("Go on?")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.endswith("\nNothing was done.\n")
 
 
 def test_a_delete_asks_for_the_name(backup: Backup, archive: str, service: StoreService, somebody: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -78,6 +79,19 @@ def test_a_receiver_that_refuses_or_hangs_is_named_and_asked_again(
     hook.release()
     processes.wait_until(lambda: not pinger.problems(), "health still says so")
     assert hook.paths
+
+
+@pytest.mark.process
+def test_a_user_and_a_password_are_sent_to_this_address_only(hook: Hook) -> None:
+    with hooked() as moved:
+        moved.status, moved.location = 302, f"http://127.0.0.1:{hook.port}/elsewhere"
+        pinger = Pinger(f"http://us%40er:ge%3Aheim@127.0.0.1:{moved.port}/ping")
+        pinger.start()
+        pinger.succeeded()
+        processes.wait_until(lambda: pinger.counts["sent"], "it asks nothing")
+        pinger.stop()
+        assert moved.authorizations == [f"Basic {b64encode(b'us@er:ge:heim').decode()}"]
+    assert (hook.paths, hook.authorizations) == (["/elsewhere"], [None])
 
 
 @pytest.mark.process

@@ -61,6 +61,14 @@ def test_each_receiver_gets_the_message_and_one_that_hangs_delays_no_other(hook:
     assert (len(hook.messages), len(mailbox.mails)) == (1, 1)
 
 
+def test_a_redirect_that_loses_the_message_is_no_delivery(hook: Hook) -> None:
+    with hooked() as moved:
+        moved.status, moved.location = 302, f"http://127.0.0.1:{hook.port}/geheim"
+        results = Receivers().ask("send", {0: moved.address}, 6.0, **MESSAGE)
+    assert "302" in str(results[0].problem)
+    assert (hook.paths, hook.messages) == ([], [])
+
+
 def test_neither_arguments_nor_environment_show_an_address(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     hook.status = None
     monkeypatch.setenv("NOTIFY_URLS", hook.address)
