@@ -155,7 +155,7 @@ def test_on_a_terminal_it_asks_and_shows_a_bar(
         assert terminal.end() == 0, terminal.shown
     assert "Restoring" in terminal.shown
     assert f"Back at {name}: 3 events" in terminal.shown
-    assert running.get("/api/health").json()["store"]["events"] == 3
+    processes.wait_until(lambda: running.get("/api/health").json()["store"]["events"] == 3, "health shows 4 events")
 
 
 def freeze_chore(running: Service, name: str) -> None:
