@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,18 @@ from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
 
+_COMMANDS = {
+    "GET /api/backup/timeline": "`flask backup timeline`",
+    "GET /api/backup/list": "`flask backup list`",
+    "GET /api/backup/undo": "`flask backup undo --list`",
+    "GET /api/operations": "`flask operations list`",
+    "POST /api/backup/create": "`flask backup create`",
+    "POST /api/backup/undo": "`flask backup undo`",
+    "POST /api/backup/restore": "`flask backup restore`",
+    "POST /api/backup/rehearse": "`flask backup rehearse`",
+    "force=true": "--force",
+}
+"""The core advises by what the API calls it; the same in a command's words."""
 PARTLY_STATUS = 8
 """A part of what was asked for was not done, such as the check of a damaged backup among good ones."""
 INTERRUPTED_STATUS = 130
@@ -52,11 +65,19 @@ def reporting_errors(*, as_json: bool) -> Iterator[None]:
 
 def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     """Print the error, as text to standard error or as JSON to standard output, and exit with its status."""
+    hint = in_commands(error.hint)
     if as_json:
-        click.echo(_json(error_body(error.code, error.message, error.hint, error.details)))
+        click.echo(_json(error_body(error.code, error.message, hint, error.details)))
     else:
-        click.echo(f"{error.message}\nHINT: {error.hint}", err=True)
+        click.echo(f"{error.message}\nHINT: {hint}", err=True)
     sys.exit(exit_status_of(error.code))
+
+
+def in_commands(hint: str) -> str:
+    """Return a hint with commands in place of the requests that do the same."""
+    for request, command in _COMMANDS.items():
+        hint = re.sub(rf"(?<![`\w]){re.escape(request)}(?![\w/<]| \{{)", command, hint)
+    return hint
 
 
 def exit_with_usage_error(error: click.UsageError) -> NoReturn:

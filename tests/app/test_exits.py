@@ -31,6 +31,20 @@ def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("see it; GET /api/backup/timeline shows them all", "see it; `flask backup timeline` shows them all"),
+        ("delete it with force=true", "delete it with --force"),
+        ("GET /api/operations/<id> shows it", "GET /api/operations/<id> shows it"),
+        ('POST /api/backup/restore {"sequence": 3} brings', 'POST /api/backup/restore {"sequence": 3} brings'),
+        ("make room", "make room"),
+    ],
+)
+def test_a_hint_names_commands(hint: str, shown: str) -> None:
+    assert exits.in_commands(hint) == shown
+
+
+@pytest.mark.parametrize(
     ("error", "status", "code"),
     [
         (OSError(errno.EDQUOT, "x"), error_codes.NO_SPACE, "no_space"),
