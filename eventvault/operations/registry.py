@@ -121,6 +121,8 @@ class OperationRegistry:
         self._changed = threading.Condition()
         self._running: dict[str, _Attempt] = {}
         self._ended = Listing()
+        self.outcome_of: Callable[[str], Any] = lambda _: None
+        """The answer of an operation that took effect, or will by the start of the service; else None."""
         self._answers: list[tuple[int, str]] = []
         """When calls that are no operations were answered, and their ids; oldest first."""
         self._awaiting: dict[str, Record] = {}
@@ -208,9 +210,11 @@ class OperationRegistry:
         """
         self._loaded.wait(_LOAD_SECONDS)
         for operation_id, record in list(self._awaiting.items()):
-            if record.asynchronous:
+            if record.asynchronous and self._is_of_this_service(record):
                 with suppress(EventVaultError):
                     resume(operation_id, record)
+                self._interrupt(operation_id)
+            elif not self._is_of_this_service(record):
                 self._interrupt(operation_id)
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping, RESEND_SECONDS)
@@ -421,17 +425,23 @@ class OperationRegistry:
                 self._ended.enter(_summary_of(operation_id, record))
             else:
                 self._awaiting[operation_id] = record
-        if record.kind and (record.service != self._service or not self._service):
+        if record.kind and not self._is_of_this_service(record) and self.outcome_of(operation_id) is None:
             self._interrupt(operation_id)
 
+    def _is_of_this_service(self, record: Record) -> bool:
+        return bool(self._service) and record.service == self._service
+
     def _interrupt(self, operation_id: str) -> None:
-        """Enter as `interrupted` what was not run again."""
+        """Enter as `interrupted` what was not run again, unless it took effect."""
+        answer = self.outcome_of(operation_id)
         with self._changed:
             record = self._awaiting.pop(operation_id, None)
             if record is None:
                 return
-            was_noted = record.state == INTERRUPTED
-            if not was_noted:
+            was_noted = record.state == INTERRUPTED and answer is None
+            if answer is not None:
+                record = _succeeded(record, answer)
+            elif not was_noted:
                 error = lost(operation_id).to_wire()
                 record = msgspec.structs.replace(record, state=INTERRUPTED, ended_at=record.at, error=error)
             self._ended.enter(_summary_of(operation_id, record))
@@ -471,6 +481,21 @@ def _continued(record: Record, earlier: Record) -> Record:
     if not earlier.kind:
         return record
     return msgspec.structs.replace(record, started_at=earlier.started_at, started_by=earlier.started_by)
+
+
+def _succeeded(record: Record, answer: Any) -> Record:
+    """Return the record of an operation that took effect, though its store ended before that was noted."""
+    encoded = msgspec.Raw(msgspec.json.encode(answer))
+    return msgspec.structs.replace(
+        record,
+        ended_at=record.at,
+        state=SUCCEEDED,
+        done=True,
+        answer=encoded,
+        error=None,
+        arguments=_NONE,
+        fraction=1.0,
+    )
 
 
 def _failed(attempt: _Attempt, state: str, error: EventVaultError, now: int) -> Record:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from eventvault import clock, data_folders
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
-from eventvault.errors import DatabaseLocked, OperationCancelled, RestoreRunning
+from eventvault.errors import DatabaseDamaged, DatabaseLocked, OperationCancelled, RestoreRunning
 from eventvault.files import remove_durably
 from eventvault.operations.operation import current
 from eventvault.restore import estimate
@@ -114,6 +114,14 @@ class Restorer:
             return last.restored
         intent = intents.read_intent(self._settings.storage_dir, data_folders.STAGED_RESTORE) if staged else None
         return _as_staged(intent.restored) if intent is not None and intent.operation == operation else None
+
+    def outcome_of(self, operation: str) -> Restored | None:
+        """The answer of a restore that is done, or that the start of the store finishes; else None."""
+        with suppress(DatabaseDamaged, OSError):  # first: it is removed once the newest restore is noted
+            intent = intents.read_intent(self._settings.storage_dir)
+            if intent is not None and intent.operation == operation:
+                return intent.restored
+        return self.answer_of(operation)
 
     def swap_closed(self, intent: Intent) -> None:
         """The last two steps at a start of the service, when nobody has the database open."""

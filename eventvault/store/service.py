@@ -168,6 +168,7 @@ class StoreService(ComposedStore):
             self.verifier.mark_damaged,
         )
         self.restorer.on_begin = self.rehearser.cancel
+        registry.outcome_of = self.restorer.outcome_of
         self.rehearsals = RecordedRehearsals(settings, self.catalogue, self.rehearser)
         self.rehearsal_schedule = RehearsalSchedule(settings, self.rehearsals, registry)
         self.schedule = AutoBackup(settings, self.backups, scheduler)

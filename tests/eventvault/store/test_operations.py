@@ -11,6 +11,7 @@ import pytest
 
 from eventvault.operations.caller import Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry, OperationQuery
+from eventvault.operations.records import Records
 from eventvault.restore.swap.intent import Intent
 from eventvault.settings import Settings
 from eventvault.store.rpc import wire
@@ -74,6 +75,33 @@ def test_an_import_and_a_recovery_are_listed(settings_with: Callable[..., Settin
     with running_service(settings) as service:
         assert [(entry.kind, entry.state) for entry in listed(service, kinds=["recover"])] == [("recover", "succeeded")]
         assert not listed(service, kinds=["recover"])[0].cancellable
+
+
+@pytest.mark.parametrize("verb", ["restore", "undo"])
+def test_a_restore_that_was_swapped_when_the_whole_service_was_killed_succeeds_at_the_next_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    with running_service(settings) as service:
+        service.append(drafts(2, "before"))
+        backup = service.create_backup().backup.name
+        service.append(drafts(2, "after"))
+        if verb == "undo":
+            service.restore(backup)
+        with monkeypatch.context() as patch:
+            swap_closed = service.restorer.swapper.swap_closed
+
+            def swap_and_be_killed(intent: Intent) -> Intent:
+                patch.setattr(Records, "write", lambda *_: None)  # nothing is written any more
+                patch.setattr(service.restorer.finisher, "finish_or_defer", lambda _: None)
+                return swap_closed(intent)
+
+            patch.setattr(service.restorer.swapper, "swap_closed", swap_and_be_killed)
+            restored = service.undo() if verb == "undo" else service.restore(backup)
+    with running_service(settings) as service:
+        processes.wait_until(lambda: listed(service, kinds=[verb])[0].state == "succeeded", "it did not succeed", 30)
+        assert len(ids(service)) == restored.events
+        assert len(listed(service, kinds=[verb])) == 1
+        assert service.undo().events != restored.events
 
 
 @pytest.mark.parametrize("verb", ["restore", "undo"])
