@@ -80,9 +80,16 @@ def parse_lenient(text: str, *, up: bool = False) -> int:
     """Parse an instant as users write it: also with a small `t` or `z`, or a space that was a `+` in a query string.
 
     Digits beyond the microsecond are cut off. up: they are rounded up, so that no event before the instant is counted
-    as after it. A leap second, 23:59:60 in UTC, is the first second of the next day. Raises as `parse` does.
+    as after it. A leap second, 23:59:60 in UTC, is the first second of the next day. Raises as `parse` does, and
+    for an instant that is not in the years 1 to 9999 in UTC: no other could be shown as RFC 3339 writes it.
     """
-    text = text.upper()
+    instant = _parse_lenient(text.upper(), up=up)
+    if not _FIRST <= instant <= _LAST:
+        raise ValueError(f"{text!r} is not in the years 1 to 9999 in UTC")
+    return instant
+
+
+def _parse_lenient(text: str, *, up: bool) -> int:
     lost = _LOST_PLUS.fullmatch(text)
     text = f"{lost[1]}+{lost[2]}" if lost else text
     beyond = bool(up and _BEYOND.search(text))
@@ -93,6 +100,9 @@ def parse_lenient(text: str, *, up: bool = False) -> int:
     if instant // 1_000_000 % _DAY:
         raise ValueError(f"{text!r} is no leap second: the only one is 23:59:60 in UTC")
     return instant + beyond
+
+
+_FIRST, _LAST = parse("0001-01-01T00:00:00Z"), parse("9999-12-31T23:59:59.999999Z")
 
 
 def _seconds_text(seconds: int) -> str:

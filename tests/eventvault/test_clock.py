@@ -98,3 +98,17 @@ def test_now_lies_between_two_readings_of_the_system_clock() -> None:
     before = clock.now()
     assert before <= clock.now()
     assert clock.from_microseconds(before).year >= 2024
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:60Z", "0001-01-01T00:00:00 14:00"]
+)
+def test_an_instant_that_cannot_be_shown_in_utc_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        clock.parse_lenient(text)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59+14:00"])
+def test_the_first_and_the_last_instant_can_be_shown(text: str) -> None:
+    instant = clock.parse_lenient(text)
+    assert clock.parse(clock.format_microseconds(instant)) == instant
