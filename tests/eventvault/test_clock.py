@@ -101,7 +101,8 @@ def test_now_lies_between_two_readings_of_the_system_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:60Z", "0001-01-01T00:00:00 14:00"]
+    "text",
+    ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01", "9999-12-31T23:59:60Z", "0001-01-01T00:00:00 14:00"],
 )
 def test_an_instant_that_cannot_be_shown_in_utc_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="years 1 to 9999"):
