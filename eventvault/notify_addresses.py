@@ -14,6 +14,8 @@ HIDDEN = "…"
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://([^/?#\s]*)([^?#\s]*)(\S*)")
 """Scheme, authority, path, and what follows."""
+_QUOTED = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,31})://[^\s'\"<>]+")
+"""An address in the text of an error."""
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 _WITH_HOST = frozenset({"mailto", "mailtos", "json", "jsons", "xml", "xmls", "form", "forms", "http", "https"})
 """The schemes whose authority ends in the name of a host; with others it may be a token."""
@@ -56,7 +58,11 @@ def mask_all(addresses: Sequence[str]) -> tuple[str, ...]:
 
 
 def redact(text: str, address: str) -> str:
-    """Return what somebody says of an address, without the parts of the address that `mask` hides."""
+    """Return what somebody says of an address, without the parts of the address that `mask` hides.
+
+    Apprise's own way of hiding shows the first and the last character of a password, so no address is left in the text.
+    """
+    text = _QUOTED.sub(rf"\1://{HIDDEN}", text)
     for secret in sorted(_secrets_of(address), key=len, reverse=True):
         text = re.sub(re.escape(secret), HIDDEN, text, flags=re.IGNORECASE)
     return text

@@ -76,3 +76,9 @@ def test_what_a_service_says_is_shown_without_the_parts_of_the_address() -> None
 def test_the_shown_host_stays_in_what_is_said() -> None:
     said = "example.org refused ann: 535 of secret"
     assert redact(said, "mailto://anna:secret@example.org") == "example.org refused ann: 535 of …"
+
+
+def test_an_address_that_apprise_quotes_in_its_own_way_is_hidden_whole() -> None:
+    said = "Could not load E-Mail URL: mailto://u:s...8@1...1:25?to=a...c, try again"
+    shown = redact(said, "mailto://u:secret8@example.org")
+    assert shown == "Could not load E-Mail URL: mailto://… try again"
