@@ -16,7 +16,9 @@ from cronsim import CronSim, CronSimError
 
 from eventvault import clock
 
-CRON_ALLOWED = "off, or the five fields of cron: minute, hour, day of month, month, day of week; a date that comes"
+CRON_ALLOWED = (
+    "off, or the five fields of cron (minute, hour, day of month, month, day of week), with a date that exists"
+)
 ZONE_ALLOWED = "a name of the IANA time zone database, such as UTC or Europe/Berlin"
 MAX_SPANS = 50
 """Beyond this number, the oldest span of a history is forgotten."""

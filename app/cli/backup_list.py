@@ -81,7 +81,7 @@ def _describe(
         for entry in shown
     ]
     header = (f"MADE ({times.zone})", "", "EVENTS", "SIZE", "VERIFIED", "NAME")
-    lines = [text.table(header, rows, right={2, 3}), ""] if rows else []
+    lines = [text.table(header, rows, right={2, 3}), ""] if rows else ["No backup is like that.", ""]
     if len(chosen) > len(shown):
         lines.append(f"{len(chosen) - len(shown):,} more: flask backup list --all")
     return "\n".join([*lines, _totals(entries), *_go_back(window, times)])

@@ -35,7 +35,7 @@ def decode(text: str, field: str = "after") -> Cursor:
     if not re.fullmatch(r"[0-9]{1,19}", digits) or int(digits) > _LARGEST or not (plain or generation):
         raise InvalidInput(
             f"{text[:80]!r} is no cursor",
-            hint="give the `next` of an earlier answer or a sequence number; leave it out to start at the first event",
+            hint="give the `next` of an earlier answer or a sequence number, or leave it out",
             fields={field: ["Not a cursor, and not a sequence number."]},
         )
     return Cursor(int(digits), generation or None)

@@ -103,6 +103,10 @@ def test_list_shows_each_backup_and_how_far_back_one_can_go(
     assert [entry["name"] for entry in answer(backup("list", "--json"))["backups"]] == [archive]
 
 
+def test_where_no_backup_is_asked_for_list_says_so(backup: Backup, archive: str) -> None:
+    assert backup("list", "--pinned").stdout.startswith("No backup is like that.\n\n1 backup, ")
+
+
 def test_without_a_backup_list_says_how_to_make_one(backup: Backup) -> None:
     assert backup("list").stdout == "There is no backup. Make one: flask backup create\n"
 
