@@ -25,6 +25,7 @@ class Group(AppGroup):
             return super().make_context(info_name, args, *rest, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
+        replace_closed_streams()
         write_whole_texts()
         with _usage_errors_reported(ctx.args):
             try:
@@ -34,6 +35,13 @@ class Group(AppGroup):
             except OSError as error:  # the command reports those of its work itself
                 drop_output()
                 exits.exit_with_error(as_answer("writing to standard output", error), as_json=False)
+
+
+def replace_closed_streams() -> None:
+    """Put nothing in place of a stream that the caller closed, which Python has as None: cron and others close some."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
 
 
 def write_whole_texts() -> None:

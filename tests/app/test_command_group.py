@@ -26,6 +26,10 @@ group = Group("demo")
 def show(name, as_json):
     click.echo(name * 100_000)
 
+@group.command("ask", with_appcontext=False)
+def ask():
+    click.echo((sys.stdin.isatty(), sys.stdout.isatty(), sys.stderr.isatty()), err=True)
+
 @group.command("copy", with_appcontext=False)
 def copy():
     sys.stdout.buffer.write(bytes(100_000))
@@ -65,6 +69,22 @@ def test_a_full_disk_beneath_the_output_is_no_space() -> None:
         done = demo("show", "x", output=output.fileno())
     assert done.returncode == error_codes.NO_SPACE
     assert done.stderr.startswith("writing to standard output failed: No space left on device\nHINT: ")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_stops_no_command(closed: str) -> None:
+    command = f'exec "$0" -c "$1" ask {closed}'
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, PROGRAM],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
 @pytest.mark.parametrize("arguments", [["show", "--json"], ["nothing", "--json"], ["show", "x", "--json", "--what"]])
