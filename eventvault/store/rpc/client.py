@@ -74,7 +74,7 @@ class StoreClient(Store):
         if method.marks.kind:
             arguments = (*arguments, present_caller())
         frame = wire.request(method.name, *arguments)
-        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        deadline = time.monotonic() + (self._patience if patience is None else min(patience, self._patience))
         renewed = patience is not None
         sent = False
         while True:
