@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,27 @@ class Group(AppGroup):
                 exits.exit_with_error(as_answer("writing to standard output", error), as_json=False)
 
 
+class _Messages(io.TextIOWrapper):
+    """Standard error: what is said beside the result does not end the work if nobody can write it."""
+
+    def write(self, text: str, /) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
 def replace_closed_streams() -> None:
     """Put nothing in place of a stream that the caller closed, which Python has as None: cron and others close some."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:
+        raw = io.FileIO(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = _Messages(io.BufferedWriter(raw), sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
 
 
 def write_whole_texts() -> None:

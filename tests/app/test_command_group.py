@@ -71,8 +71,8 @@ def test_a_full_disk_beneath_the_output_is_no_space() -> None:
     assert done.stderr.startswith("writing to standard output failed: No space left on device\nHINT: ")
 
 
-@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-"])
-def test_a_stream_that_is_closed_stops_no_command(closed: str) -> None:
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-", "0<&- >&- 2>&-", "2>/dev/full"])
+def test_a_stream_that_is_closed_or_full_stops_no_command(closed: str) -> None:
     command = f'exec "$0" -c "$1" ask {closed}'
     environment = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
