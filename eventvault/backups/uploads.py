@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from eventvault import data_folders
 from eventvault.archive import reader
 from eventvault.backups import names
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveError, BackupExists, EventVaultError
-from eventvault.files import removing_on_failure, take_name
+from eventvault.files import matching, removing_on_failure, take_name
 from eventvault.operations.operation import current
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
+ABANDONED_SECONDS = 3600.0
+"""The process of an upload that got no byte for this long has died."""
 NAMED = "named"
 """The note of an operation that is about to give the archive its name: the digests of the archive."""
 
@@ -102,3 +107,28 @@ def _digests(entry: BackupEntry) -> list[str | None]:
 
 def _exists(name: str) -> BackupExists:
     return BackupExists(f"a backup named {name} already exists", hint="choose another ?name=, or delete that backup")
+
+
+class AbandonedUploads:
+    """Removes, once an hour, the uploads whose processes were killed. check_folder: as for the catalogue."""
+
+    def __init__(self, backup_dir: Path, check_folder: Callable[[], None]) -> None:
+        self._backup_dir = backup_dir
+        self._check_folder = check_folder
+        self._looked = -math.inf
+
+    def each_second(self) -> None:
+        if time.monotonic() - self._looked < ABANDONED_SECONDS:
+            return
+        self._looked = time.monotonic()
+        with suppress(EventVaultError, OSError):  # it is tried again in an hour
+            self._check_folder()
+            for file in matching(self._backup_dir, f"{data_folders.UPLOAD_PREFIX}*{data_folders.TEMPORARY_SUFFIX}"):
+                if is_abandoned(file):
+                    file.unlink(missing_ok=True)
+                    log.info("removed %s, an upload that its process did not finish", file.name)
+
+
+def is_abandoned(upload: Path) -> bool:
+    """Return whether nobody has written to the temporary file of an upload for ABANDONED_SECONDS. Raises OSError."""
+    return time.time() - upload.stat().st_mtime > ABANDONED_SECONDS

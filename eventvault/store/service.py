@@ -25,6 +25,7 @@ from eventvault.backups.schedule import AutoBackup, Scheduler
 from eventvault.backups.scrub import ArchiveScrub
 from eventvault.backups.storage_mount import note_mount
 from eventvault.backups.trust import TrustList
+from eventvault.backups.uploads import AbandonedUploads
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.clock_guard import ClockGuard
@@ -151,6 +152,7 @@ class StoreService(ComposedStore):
         self.moments = MomentBuilder(settings, self.bus, self.locator, self.journal.folder, self.chores)
         self.preview = RestorePreview(settings, self.bus, self.catalogue, self.locator, self.moments)
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
+        self.abandoned_uploads = AbandonedUploads(settings.backup_dir, self.catalogue.check_folder)
         self.remover = ArchiveRemover(
             settings, self.bus, self.catalogue, is_clock_held=lambda: self.clock_guard.held_since is not None
         )
@@ -334,6 +336,7 @@ class StoreService(ComposedStore):
             self.schedule.each_second,
             self.exports.remove_unwanted,
             self.rehearsal_schedule.each_second,
+            self.abandoned_uploads.each_second,
         )
         with contextlib.ExitStack() as work:
             for part in reversed(parts):

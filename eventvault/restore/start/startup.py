@@ -9,12 +9,11 @@ import contextlib
 import logging
 import secrets
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from eventvault import clock, data_folders
-from eventvault.backups import names
+from eventvault.backups import names, uploads
 from eventvault.backups.installation_folder import check_folder, has_lost_backups, is_changed
 from eventvault.backups.storage_mount import check_mounted
 from eventvault.damage import as_answer
@@ -47,9 +46,6 @@ from eventvault.restore.swap.previous import folder_name
 from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
-
-UPLOAD_SECONDS = 3600.0
-"""The process of an upload that got no byte for this long has died."""
 
 
 class Startup:
@@ -271,15 +267,12 @@ class Startup:
 def remove_temporary(backup_dir: Path) -> None:
     """Remove what killed processes wrote half in BACKUP_DIR. Only the owner of the database may call this.
 
-    Another process writes uploads, and may still do so: their files are removed after `UPLOAD_SECONDS` without a write.
+    Another process writes uploads, and may still do so: their files are removed once they are abandoned.
     """
     with contextlib.suppress(OSError):
         for file in matching(backup_dir, f".*{data_folders.TEMPORARY_SUFFIX}"):
             with contextlib.suppress(OSError):
-                if (
-                    not file.name.startswith(data_folders.UPLOAD_PREFIX)
-                    or time.time() - file.stat().st_mtime > UPLOAD_SECONDS
-                ):
+                if not file.name.startswith(data_folders.UPLOAD_PREFIX) or uploads.is_abandoned(file):
                     file.unlink()
 
 

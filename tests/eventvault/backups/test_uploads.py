@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventvault.errors import BackupExists, NoSpace
+from eventvault.backups.uploads import ABANDONED_SECONDS, AbandonedUploads
+from eventvault.errors import BackupExists, BackupsChanged, NoSpace
 from eventvault.operations.operation import Operation, working_on
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -104,3 +106,29 @@ def test_an_upload_that_was_noted_takes_no_name_that_another_archive_has(service
 
     with working_on(Operation(first.id, first.notes)), pytest.raises(BackupExists):
         service.calls["adopt_upload"](str(again), "a.tar.gz")
+
+
+def test_a_store_that_runs_removes_the_upload_of_a_killed_process(tmp_path: Path) -> None:
+    old, young = tmp_path / ".upload.aa.tmp", tmp_path / ".upload.bb.tmp"
+    for path in (old, young):
+        path.touch()
+    then = time.time() - ABANDONED_SECONDS - 60
+    os.utime(old, (then, then))
+
+    AbandonedUploads(tmp_path, lambda: None).each_second()
+
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_no_upload_is_removed_from_a_folder_that_is_not_ours(tmp_path: Path) -> None:
+    upload = tmp_path / ".upload.aa.tmp"
+    upload.touch()
+    os.utime(upload, (0, 0))
+
+    def refuse() -> None:
+        raise BackupsChanged("another installation's", hint="see health")
+
+    AbandonedUploads(tmp_path, refuse).each_second()
+
+    assert upload.exists()

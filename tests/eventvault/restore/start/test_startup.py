@@ -18,10 +18,11 @@ import orjson
 import pytest
 
 from eventvault.archive.source import open_archive
+from eventvault.backups.uploads import ABANDONED_SECONDS
 from eventvault.chores import Chores
 from eventvault.errors import ArchiveDamaged, DatabaseMissing, EventVaultError
 from eventvault.restore.builder import Builder
-from eventvault.restore.start.startup import UPLOAD_SECONDS, remove_temporary
+from eventvault.restore.start.startup import remove_temporary
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests import processes
@@ -432,7 +433,7 @@ def test_an_upload_that_lost_its_process_is_removed_after_a_while(tmp_path: Path
     old, young = tmp_path / ".upload.aa.tmp", tmp_path / ".upload.bb.tmp"
     for path in (old, young):
         path.touch()
-    then = time.time() - UPLOAD_SECONDS - 60
+    then = time.time() - ABANDONED_SECONDS - 60
     os.utime(old, (then, then))
 
     remove_temporary(tmp_path)
