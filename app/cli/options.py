@@ -40,7 +40,7 @@ def require_answer(*, yes: bool, as_json: bool, instead: str = "add --yes") -> N
 
 def ask(question: str) -> None:
     """Ask on standard error; anything but yes ends the command."""
-    with _interrupts_told():
+    with _reporting_interrupts():
         if click.confirm(question, err=True):
             return
     raise click.Abort
@@ -48,7 +48,7 @@ def ask(question: str) -> None:
 
 def ask_for(word: str, what: str = "the name") -> None:
     """Let somebody type a word before something that cannot be undone; anything else ends the command."""
-    with _interrupts_told():
+    with _reporting_interrupts():
         if click.prompt(f"There is no undo for this. Type {what} to go on", err=True) == word:
             return
     click.echo("That is another one; nothing was done.", err=True)
@@ -56,7 +56,7 @@ def ask_for(word: str, what: str = "the name") -> None:
 
 
 @contextmanager
-def _interrupts_told() -> Iterator[None]:
+def _reporting_interrupts() -> Iterator[None]:
     """Exit as every command does at Ctrl-C; click makes the same of it as of a no."""
     try:
         yield
