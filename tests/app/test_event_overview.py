@@ -110,7 +110,7 @@ def test_a_histogram_of_a_moment_and_of_an_earlier_generation(web: FlaskClient, 
 
 
 @pytest.mark.parametrize("query", ["from=2001-01-01T00:00:00Z&to=2001-01-01T00:00:00Z", "from=9999-12-31T23:59:59Z",
-                                   "to=0001-01-01T00:00:00Z", "from=0001-01-01T00:00:00%2B10:00&to=1969-01-01T00:00Z",
+                                   "to=0001-01-01T00:00:00Z", "from=0001-01-01T00:00:00Z&to=1969-01-01T00:00Z",
                                    "type=none"])  # fmt: skip
 def test_a_time_without_events_is_all_zeros(web: FlaskClient, posted: list[dict[str, Any]], query: str) -> None:
     found = histogram(web, f"{query}&buckets=1000")
