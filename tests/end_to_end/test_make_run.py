@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -22,8 +22,13 @@ pytestmark = [
 
 
 @pytest.fixture
-def running(service: Callable[..., Service]) -> Service:
-    return service(workers=1, command=["make", "--no-print-directory", "--assume-old=requirements.txt", "run"])
+def running(service: Callable[..., Service]) -> Iterator[Service]:
+    # Where the tests run under nohup, SIGHUP is ignored, and no shell can trap what was ignored when it began.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield service(workers=1, command=["make", "--no-print-directory", "--assume-old=requirements.txt", "run"])
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def gone(running: Service) -> None:
