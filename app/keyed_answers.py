@@ -42,7 +42,7 @@ class ClaimedKey:
         at_request_end(claim.release)
 
     def earlier(self) -> KeyedAnswer | None:
-        """Return what an earlier request with the key noted; what it sent decides whether this one repeats it."""
+        """Return the note of an earlier request with this key. If both sent the same, this request repeats it."""
         return self._claim.read()
 
     def begin(self, content: str) -> Response | None:

@@ -70,7 +70,7 @@ def _verify(name: str, *, records: bool, quiet: bool) -> dict[str, Any]:
 
 
 def _verify_each(names: list[str], *, records: bool, quiet: bool) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the names of the good ones, and what is wrong with the others; what is no archive's fault is raised."""
+    """Return the names of the good archives, and the errors of the damaged ones. Raises any other error."""
     verified, failed = [], list[dict[str, Any]]()
     for name in names:
         try:

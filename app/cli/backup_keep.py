@@ -13,6 +13,7 @@ from flask.cli import with_appcontext
 
 from app.backup.answers import one_backup_json
 from app.cli import exits, text
+from app.cli.backup_list import entry_named
 from app.cli.group import drop_output
 from app.cli.moments import InstantType
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
@@ -21,7 +22,7 @@ from app.error_codes import FAILED
 from app.streaming import retry_while_store_is_away
 from eventvault.archive.locks import shared_lock
 from eventvault.backups.entry import BackupEntry
-from eventvault.errors import BackupExists, BackupNotFound, InvalidInput
+from eventvault.errors import BackupExists, InvalidInput
 from eventvault.files import durable_file
 from eventvault.printable import printable
 
@@ -77,7 +78,7 @@ def delete(*, name: str, force: bool, yes: bool, as_json: bool) -> None:
     if not yes:
         with exits.reporting_errors(as_json=as_json):
             entries = retry_while_store_is_away(store.list_backups)
-            _show_loss(_named(entries, name), entries)
+            _show_loss(entry_named(entries, name), entries)
         ask_for(name)
 
     def remove() -> dict[str, Any]:
@@ -85,13 +86,6 @@ def delete(*, name: str, force: bool, yes: bool, as_json: bool) -> None:
         return {"name": name}
 
     exits.run_and_print(remove, lambda _: f"{printable(name)} was removed.", as_json=as_json)
-
-
-def _named(entries: list[BackupEntry], name: str) -> BackupEntry:
-    for entry in entries:
-        if entry.name == name:
-            return entry
-    raise BackupNotFound(f"there is no backup {name!r}", hint="flask backup list shows the names")
 
 
 def _show_loss(entry: BackupEntry, entries: list[BackupEntry]) -> None:
@@ -117,7 +111,7 @@ def download(*, name: str, output: str, as_json: bool) -> None:
         raise click.UsageError("with -o - standard output has the archive, so it cannot have the JSON object of --json")
     with exits.reporting_errors(as_json=as_json):
         path = Path(retry_while_store_is_away(lambda: current_store().backup_path(name)))
-        entry = _named(current_store().list_backups(), name)
+        entry = entry_named(current_store().list_backups(), name)
         if output == "-":
             _copy_to_output(path)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -126,10 +127,10 @@ def _go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
 @json_option
 @with_appcontext
 def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
-    """One backup: what it holds, what is known of it, and its manifest."""
+    """One backup: its events, its size, and when it was verified."""
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
-        found = retry_while_store_is_away(lambda: _entry(name))
+        found = entry_named(retry_while_store_is_away(store.list_backups), name)
         about = store.backup_manifest(name) if manifest or as_json else {}
     if as_json:
         exits.print_result({"backup": backup_json(found), "manifest": about}, str, as_json=True)
@@ -140,8 +141,9 @@ def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
         click.echo("\n".join(f"{what:11}  {value}" for what, value in pairs if value))
 
 
-def _entry(name: str) -> BackupEntry:
-    for entry in current_store().list_backups():
+def entry_named(entries: Sequence[BackupEntry], name: str) -> BackupEntry:
+    """Return the backup of that name. Raises BackupNotFound."""
+    for entry in entries:
         if entry.name == name:
             return entry
     raise BackupNotFound(f"there is no backup {name!r}", hint="flask backup list shows the names")

@@ -1,4 +1,4 @@
-"""`flask backup restore` and `undo`: they show what would happen, ask, and show what is done."""
+"""`flask backup restore` and `undo`: each shows its plan, asks for a yes, and shows its progress."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class _Messages(io.TextIOWrapper):
 
 
 def replace_closed_streams() -> None:
-    """Put nothing in place of a stream that the caller closed, which Python has as None: cron and others close some."""
+    """Open `/dev/null` for each standard stream that the caller closed, as cron may do; Python has None for it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
