@@ -6,6 +6,7 @@ The targets apply to the default options; `--help` lists all.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import threading
@@ -63,6 +64,7 @@ def prepare(service: Service, folder: Path, archives: int, restores: int) -> Non
         return count == archives
 
     processes.wait_until(are_all_listed, "the archives are not listed", 600)
+    os.sync()  # else the kernel writes these copies while posts are measured, which wait for the same disk
 
 
 @contextmanager
