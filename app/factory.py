@@ -30,6 +30,7 @@ from app.kafka.routes import blueprint as kafka
 from app.notify.routes import blueprint as notify
 from app.operations.routes import blueprint as operations
 from app.problems.routes import blueprint as problems
+from app.proxies import behind_proxies
 from app.replies import OrjsonProvider, compress
 from app.request_end import RequestEnd
 from app.settings.routes import blueprint as settings_routes
@@ -69,7 +70,9 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
     app.config.update(_CONFIGURATION)
-    app.wsgi_app = SecurityHeaders(RequestEnd(app.wsgi_app))  # type: ignore[method-assign]
+    app.wsgi_app = behind_proxies(  # type: ignore[method-assign]
+        settings.trusted_proxies, SecurityHeaders(RequestEnd(app.wsgi_app))
+    )
     answers = SharedAnswers(shared_seconds, memory=SHARED if store is None else None)
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
     attach(app, Edge(settings, store, answers=answers))

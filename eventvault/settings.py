@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -107,6 +108,10 @@ def _words(text: str) -> tuple[str, ...]:
     if not words or any(re.search(r"\s", word) for word in words):
         raise ValueError(text)
     return words
+
+
+def _proxies(text: str) -> tuple[str, ...]:
+    return tuple(word if word == "unix" else str(ip_network(word)) for word in _words(text))
 
 
 def _notify_urls(text: str) -> tuple[str, ...]:
@@ -275,6 +280,12 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "Names that a `Host` header may have besides the loopback names.",
     ),
     Declaration(
+        "TRUSTED_PROXIES",
+        Kind(_proxies, "addresses, networks such as 10.0.0.0/8, and the word unix, separated by commas"), "",
+        "Proxies that are believed when they name a client's address and scheme, in `X-Forwarded-For` and "
+        "`X-Forwarded-Proto`. `unix`: who connects to a Unix socket.",
+    ),
+    Declaration(
         "NOTIFY_URLS",
         Kind(_notify_urls, "addresses of Apprise, separated by blanks", _show_wrong_addresses), "",
         "Whom to tell of problems and restores, by mail, chat or webhook: see docs/notifications.md.",
@@ -337,6 +348,7 @@ class Settings:
     kafka_jobs_group: str
     allow_unauthenticated: bool
     allowed_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     notify_urls: tuple[str, ...] = field(repr=False)
     ping_url: str | None = field(repr=False)
     log_level: str
@@ -384,7 +396,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
             problems=problems,
         )  # fmt: skip
-    lists = {name: values[name] or () for name in ("allowed_hosts", "notify_urls")}
+    lists = {name: values[name] or () for name in ("allowed_hosts", "trusted_proxies", "notify_urls")}
     return Settings(**{**values, **lists}, from_environment=frozenset(set_there))
 
 
