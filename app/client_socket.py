@@ -19,7 +19,7 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,6 +65,7 @@ class ClientSocket:
 
     request: the present one of gunicorn, None before it is parsed. is_broken: it gave the client up.
     stream: what the worker's writer of streams goes on to send; gunicorn's thread sends nothing more then.
+    may_go_on: returns whether the client may still have what is being sent, or send what is being read.
     """
 
     def __init__(self, connection: socket.socket, waits: Waits) -> None:
@@ -72,6 +73,9 @@ class ClientSocket:
         self.request: Any = None
         self.is_broken = False
         self.stream: Any = None
+        self.may_go_on: Callable[[], bool] = _always
+        self._next_check = 0.0
+        self._answering = False
         self._socket = connection
         self._waits = waits
         self._timeout: float | None = None
@@ -89,6 +93,16 @@ class ClientSocket:
         self._allowance = allowance
         self._patient = patient
         self.request = None
+        self.may_go_on = _always
+
+    def go_on_while(self, may_go_on: Callable[[], bool]) -> None:
+        """Break off the present request while it sends its body or gets its answer, soon after this returns False.
+
+        The beginning of an answer is always sent: it says what came of the request.
+        """
+        self.may_go_on = may_go_on
+        self._next_check = time.monotonic() + _LOOK_SECONDS
+        self._answering = False
 
     def take_ahead(self) -> bytes:
         """Return what was received already and not read by `recv`."""
@@ -128,6 +142,9 @@ class ClientSocket:
             return piece
         while (data := self.receive_now(size)) is None:
             self._wait_to_receive()
+        if not self._may_still_go_on():
+            self.close_after_answer()
+            raise PermissionError(errno.EACCES, "the client may not go on")
         self._allowance = min(self._allowance + len(data) / MIN_BODY_RATE, MAX_SILENCE_SECONDS)
         return data
 
@@ -135,8 +152,11 @@ class ClientSocket:
         """Send all, unless a stream follows. Raises BrokenPipeError if the client takes nothing."""
         if self.stream is not None:
             return
+        if not self._answering:
+            self._answering, self._next_check = True, time.monotonic() + _LOOK_SECONDS
         rest = memoryview(data)
         while rest:
+            self._stop_if_revoked()
             try:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
@@ -195,6 +215,20 @@ class ClientSocket:
                         "a client was disconnected, as it took nothing of its answer for %.0f s", now - progress_at
                     )
                     raise BrokenPipeError(errno.EPIPE, "the client takes nothing of its answer")
+                self._stop_if_revoked()
+
+    def _stop_if_revoked(self) -> None:
+        if not self._may_still_go_on():
+            self.is_broken = True
+            log.info("an answer was broken off, as its client may not have it any more")
+            raise BrokenPipeError(errno.EPIPE, "the client may not have its answer any more")
+
+    def _may_still_go_on(self) -> bool:
+        """Ask `may_go_on` every _LOOK_SECONDS."""
+        if self.may_go_on is _always or time.monotonic() < self._next_check:
+            return True
+        self._next_check = time.monotonic() + _LOOK_SECONDS
+        return self.may_go_on()
 
     def _poll(self, event: int, seconds: float) -> bool:
         """Wait for an event at most so long, and at most until it is time to look again. Returns whether it came."""
@@ -207,3 +241,7 @@ class ClientSocket:
         count = array.array("i", [0])
         fcntl.ioctl(self._socket, termios.TIOCOUTQ, count)
         return count[0]
+
+
+def _always() -> bool:
+    return True

@@ -1,7 +1,7 @@
 """Sends all streams of a worker from one thread, which waits for no client.
 
-A stream ends when its client goes, after STREAM_SECONDS, when the worker stops, or when the client takes no byte for
-TAKE_SECONDS although there is something for it.
+A stream ends when its client goes, after STREAM_SECONDS, when the worker stops, when its client may not go on, as its
+token was revoked, or when the client takes no byte for TAKE_SECONDS although there is something for it.
 """
 
 from __future__ import annotations
@@ -200,7 +200,10 @@ class StreamWriter:
 
     def _look(self, connection: ClientSocket, now: float) -> None:
         stream = self._streams[connection]
-        if stream.is_stuck(connection, now):
+        if not connection.may_go_on():
+            log.info("a stream was ended, as its client may not have it any more")
+            self._finish(connection)
+        elif stream.is_stuck(connection, now):
             log.info("a stream was ended, as its client took nothing of it for %.0f s", now - stream.moved_at)
             connection.is_broken = True
             self._end(connection)

@@ -150,3 +150,69 @@ def test_a_stop_ends_a_wait_that_has_begun(pair: Pair, waits: Waits, what: str) 
         _ = connection.recv(1) if what == "recv" else connection.sendall(b"x" * 50_000_000)
     assert time.monotonic() - began < 15
     timer.join()
+
+
+def test_an_answer_is_broken_off_soon_after_its_client_lost_the_permission(pair: Pair) -> None:
+    connection, client = pair
+    allowed = threading.Event()
+    allowed.set()
+    connection.begin_request(b"", 30, patient=True)
+    connection.go_on_while(allowed.is_set)
+    got = 0
+
+    def read() -> None:
+        nonlocal got
+        while got < 2**20:
+            got += len(client.recv(65536))
+        allowed.clear()  # and from now on the client takes nothing
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with pytest.raises(BrokenPipeError, match="any more"):
+        connection.sendall(b"x" * 50_000_000)
+    reader.join()
+    connection.close()
+    with pytest.raises(ConnectionResetError):
+        read_all(client)
+
+
+def test_an_answer_in_pieces_is_broken_off_too(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    connection, _ = pair
+    connection.begin_request(b"", 30, patient=True)
+    connection.go_on_while(lambda: True)
+    connection.sendall(b"first")
+    connection.sendall(b"second")
+    connection.may_go_on = lambda: False
+    with pytest.raises(BrokenPipeError):
+        connection.sendall(b"third")
+
+
+def test_what_came_of_a_request_is_sent_whatever_became_of_the_permission_meanwhile(pair: Pair) -> None:
+    connection, client = pair
+    connection.begin_request(b"", 30, patient=True)
+    connection.go_on_while(lambda: False)
+    connection.sendall(b"answer")
+    assert client.recv(100) == b"answer"
+
+
+def test_a_body_is_not_read_further_once_its_client_lost_the_permission(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    connection, client = pair
+    connection.begin_request(b"first", 30, patient=True)
+    connection.go_on_while(lambda: False)
+    assert connection.recv(5) == b"first"
+    client.sendall(b"second")
+    with pytest.raises(PermissionError):
+        connection.recv(6)
+
+
+def test_a_permission_is_that_of_one_request(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_socket, "_LOOK_SECONDS", 0.0)
+    connection, client = pair
+    connection.go_on_while(lambda: False)
+    connection.begin_request(b"", 30, patient=True)
+    client.sendall(b"next")
+    assert connection.recv(4) == b"next"

@@ -109,6 +109,20 @@ def test_a_stream_in_chunks_ends_whole(clients: Clients) -> None:
     assert (source.closed, clients.released) == (1, 1)
 
 
+def test_a_stream_ends_whole_once_its_client_may_not_go_on(clients: Clients) -> None:
+    allowed = threading.Event()
+    allowed.set()
+    client, connection = clients.follow(Numbers(b"one"), chunked=True)
+    connection.go_on_while(allowed.is_set)
+    other, _ = clients.follow(still := Numbers())
+    assert read(client, 8) == b"3\r\none\r\n"
+    allowed.clear()
+    clients.wait_for_end(connection)
+    assert read(client, 5) == b"0\r\n\r\n"
+    still.send(b"two")
+    assert read(other, 3) == b"two"
+
+
 def test_a_stream_ends_with_its_source(clients: Clients) -> None:
     source = Numbers(b"one")
     client, connection = clients.follow(source)
