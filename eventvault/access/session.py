@@ -1,0 +1,164 @@
+"""Browser sessions: a cookie and a key in the place of a token, for as long as that token is valid.
+
+The cookie opens downloads and streams; with the key beside it, a session may do what its token may. The file has the
+SHA-256 of each, so whoever reads it cannot use a session. It is outside the event database, so no restore touches it.
+
+Every worker looks whether the file changed, each time that a session is used; those that write it take turns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from operator import attrgetter
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from eventvault import clock, data_folders, file_locks, small_files
+from eventvault.clock import Clock
+from eventvault.errors import TooBusy
+
+SESSION_MICROSECONDS = 12 * 3_600_000_000
+"""How long a session lasts since its last use."""
+MOST_OF_TOKEN = 100
+"""Sessions of one token: a further one takes the place of the one that was not used for the longest time."""
+
+_NOTE_MICROSECONDS = 60_000_000
+"""A use is noted in the file if the noted one is older than this."""
+_LOCK_SECONDS = 5.0
+_TICK_NANOSECONDS = 50_000_000
+_SECRET_BYTES = 32
+_LONGEST_SECRET = 64
+"""Characters of a cookie or key; a longer one is none of ours."""
+
+
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """cookie, key: their SHA-256 in hex. token: the id of the token. began, used: microseconds since the epoch."""
+
+    cookie: str
+    key: str
+    token: str
+    began: int
+    used: int
+
+    def is_live(self, now: int) -> bool:
+        """Return whether it lasts; not if it was used in a future that the clock has left by as much."""
+        return abs(now - self.used) < SESSION_MICROSECONDS
+
+    def has_key(self, key: str) -> bool:
+        return hmac.compare_digest(self.key, _digest(key))
+
+
+class NewSession(NamedTuple):
+    """What a browser gets of a session that was begun."""
+
+    cookie: str
+    key: str
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    sessions: list[Session]
+
+
+class Sessions:
+    """The sessions of an installation. Safe for many threads of many processes. Methods may raise OSError."""
+
+    def __init__(self, storage_dir: Path, now: Clock = clock.now) -> None:
+        self._path = storage_dir / data_folders.SESSIONS
+        self._lock_path = storage_dir / data_folders.SESSIONS_LOCK
+        self._now = now
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] | None = None
+        self._by_cookie: dict[str, Session] = {}
+
+    def begin(self, token: str) -> NewSession:
+        """Begin a session of the token with this id. Raises TooBusy or NoSpace."""
+        new = NewSession(secrets.token_urlsafe(_SECRET_BYTES), secrets.token_urlsafe(_SECRET_BYTES))
+        now = self._now()
+        with self._changing() as sessions:
+            session = Session(_digest(new.cookie), _digest(new.key), token, now, now)
+            for surplus in _of_token(sessions, token)[: 1 - MOST_OF_TOKEN]:
+                del sessions[surplus.cookie]
+            sessions[session.cookie] = session
+        return new
+
+    def find(self, cookie: str) -> Session | None:
+        """Return the session of a cookie, None if it is unknown or over. Whether its token is valid is not checked."""
+        if not cookie or len(cookie) > _LONGEST_SECRET:
+            return None
+        session = self._read().get(_digest(cookie))
+        return session if session is not None and session.is_live(self._now()) else None
+
+    def is_live(self, session: Session) -> bool:
+        """Return whether a session that was found has not ended since."""
+        present = self._read().get(session.cookie)
+        return present is not None and present.is_live(self._now())
+
+    def note_use(self, session: Session) -> None:
+        """Let twelve hours begin anew, unless they did a moment ago, or another process writes just now.
+
+        Raises NoSpace.
+        """
+        now = self._now()
+        if abs(now - session.used) < _NOTE_MICROSECONDS:
+            return
+        with suppress(TooBusy), self._changing(seconds=0.0) as sessions:
+            present = sessions.get(session.cookie)
+            if present is not None:
+                sessions[session.cookie] = msgspec.structs.replace(present, used=now)
+
+    def end(self, session: Session) -> None:
+        """End a session, in all processes. One that has ended already stays so. Raises TooBusy or NoSpace."""
+        with self._changing() as sessions:
+            sessions.pop(session.cookie, None)
+
+    @contextmanager
+    def _changing(self, seconds: float | None = None) -> Iterator[dict[str, Session]]:
+        """Yield the sessions that are live, by their cookies, and write what was made of them."""
+        with file_locks.holding(self._lock_path, _LOCK_SECONDS if seconds is None else seconds) as locked:
+            if not locked:
+                raise TooBusy("another process is writing the list of sessions", hint="try again in a moment")
+            now = self._now()
+            sessions = {cookie: session for cookie, session in self._read().items() if session.is_live(now)}
+            yield sessions
+            small_files.write(self._path, _File(1, list(sessions.values())), mode=0o600)
+
+    def _read(self) -> dict[str, Session]:
+        """Return the sessions as the file has them now, read anew only if it changed."""
+        with self._lock:
+            seen = _identity(self._path)
+            if seen is None or seen != self._seen:
+                file = small_files.read_or_quarantine(self._path, _File)
+                self._by_cookie = {session.cookie: session for session in file.sessions} if file else {}
+                self._seen = seen
+            return self._by_cookie
+
+
+def _of_token(sessions: dict[str, Session], token: str) -> list[Session]:
+    """Return the sessions of a token, the one that was not used for the longest time first."""
+    return sorted((session for session in sessions.values() if session.token == token), key=attrgetter("used"))
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever the file is replaced; None if there is none, or if it is too new to tell.
+
+    A file system may give the next file the same inode and, within a tick of its clock, the same instant.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    is_new = abs(time.time_ns() - status.st_mtime_ns) < _TICK_NANOSECONDS
+    return None if is_new else (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
