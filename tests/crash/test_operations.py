@@ -27,6 +27,7 @@ from tests.filled import fill
 from tests.service import Service
 
 MEGABYTES = 8
+SURPLUS = 4
 UPLOADED = "theirs.tar.gz"
 UNFINISHED = ("queued", "running")
 POINTS = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.soak)]
@@ -86,6 +87,22 @@ class Site:
         processes.wait_until(has_ended, "it does not end", 90)
         return found[0]
 
+    def change(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self.service.request(method, path, body)
+        assert answer.status in (200, 201), answer.body
+        return answer.json()
+
+    def make_surplus(self) -> None:
+        """Make archives that a prune removes: rotation must not take them first."""
+        made = [self._pinned_backup() for _ in range(SURPLUS)]
+        for name in made:
+            self.change("DELETE", f"/api/backup/{name}/pin")
+
+    def _pinned_backup(self) -> str:
+        name: str = self.change("POST", "/api/backup/create", {"label": "surplus"})["name"]
+        self.change("PUT", f"/api/backup/{name}/pin")
+        return name
+
     def restore_everything(self) -> None:
         """Return to a registry with all that the next operation needs."""
         answer = self.service.post("/api/backup/restore", {"backupName": self.backup})
@@ -108,7 +125,7 @@ BEGIN: dict[str, Callable[[Site], tuple[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def site(module_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    environment = {"MAX_BACKUPS": "100000", "AUTO_BACKUP_ENABLED": "false", "KEEP_UNDO": "2"}
+    environment = {"MAX_BACKUPS": "2", "AUTO_BACKUP_ENABLED": "false", "KEEP_UNDO": "2"}
     folder = tmp_path_factory.mktemp("filled")
     database = folder / "storage" / data_folders.DATABASE
     fill(database, MEGABYTES * 10**6)
@@ -122,6 +139,7 @@ def site(module_service: Callable[..., Service], tmp_path_factory: pytest.TempPa
         writers.advance()
         archive = Path(made["backupPath"]).read_bytes()
         site = Site(service, made["name"], archive, made["sequence"], writers)
+        site.change("PUT", f"/api/backup/{site.backup}/pin")
         site.restore_everything()  # so that there is something to undo
         yield site
     finally:
@@ -142,6 +160,13 @@ def leftovers(service: Service) -> list[str]:
     storage = [path.name for path in service.folder("STORAGE_DIR").iterdir() if path.name.startswith(prefixes)]
     backups = [path.name for path in service.folder("BACKUP_DIR").iterdir() if path.name.endswith(".tmp")]
     return storage + backups
+
+
+def begin_with(site: Site, kind: str) -> tuple[set[str], str]:
+    """Make what this kind of operation needs. Returns the archives and the generation before it."""
+    if kind == "prune":
+        site.make_surplus()
+    return names(site), generation(site)
 
 
 def names(site: Site) -> set[str]:
@@ -166,7 +191,12 @@ def check_truth(site: Site, ended: dict[str, Any], before: tuple[set[str], str])
     """What the list says of it is what there is."""
     backups, generation_before = before
     kind, state = ended["kind"], ended["state"]
-    new = names(site) - backups
+    present = names(site)
+    new = present - backups
+    if kind == "prune":
+        removed = set(ended["result"]["removed"]) if state == "succeeded" else set()
+        assert backups - present == removed
+        assert bool(removed) == (state == "succeeded")
     expected: set[str] = set()
     if state == "succeeded" and kind in ("create", "upload"):
         result = ended["result"]
@@ -194,7 +224,7 @@ def test_an_operation_that_is_cancelled_at_any_point_leaves_nothing(
 ) -> None:
     run_to_the_end(site, kind)
     for _ in range(points):
-        before = names(site), generation(site)
+        before = begin_with(site, kind)
         operation_id = site.begin(kind)
         time.sleep(seeded.uniform(0, site.last[kind]))
         answer = site.service.request("DELETE", f"/api/operations/{operation_id}")
@@ -214,7 +244,7 @@ def test_an_operation_whose_store_is_killed_at_any_point_is_carried_on_or_interr
 ) -> None:
     run_to_the_end(site, kind)
     for _ in range(points):
-        before = names(site), generation(site)
+        before = begin_with(site, kind)
         operation_id = site.begin(kind)
         time.sleep(seeded.uniform(0, site.last[kind]))
         os.kill(the_store(site.service), signal.SIGKILL)
@@ -229,7 +259,7 @@ def run_to_the_end(site: Site, kind: str) -> None:
     """Once, to learn how long it takes."""
     if kind in site.last:
         return
-    before = names(site), generation(site)
+    before = begin_with(site, kind)
     began = time.monotonic()
     ended = site.watched_to_its_end(site.begin(kind))
     site.last[kind] = time.monotonic() - began
