@@ -257,6 +257,7 @@ class _Consuming:
         for partition, end in ends.items():
             positions.by_partition[partition].next = end.next
         self._monitor.batch_stored(
+            ends,
             events=len(drafts),
             duplicates=sum(result.duplicate for result in results),
             differing=sum(result.differs for result in results),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,9 +30,15 @@ _SHOWN_POSITIONS = 20
 
 
 class KafkaMonitor:
-    """Safe to use from many threads; no method blocks. monotonic: a clock in seconds, for tests."""
+    """Safe to use from many threads; no method blocks.
 
-    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    monotonic: a clock in seconds, for tests. consumes: False in a store that a command started, which takes no events.
+    """
+
+    def __init__(
+        self, settings: Settings, monotonic: Callable[[], float] = time.monotonic, *, consumes: bool = True
+    ) -> None:
+        self._consumes = consumes
         self.configured = bool(settings.kafka_bootstrap_servers)
         self._topic = settings.kafka_events_topic
         self._servers = settings.kafka_bootstrap_servers
@@ -48,7 +54,8 @@ class KafkaMonitor:
         self._failure_logged_at = float("-inf")
         self._letters_logged_at = float("-inf")
         self._last_error: dict[str, Any] | None = None
-        self._last_message: int | None = None
+        self._last_messages: dict[int, int] = {}
+        """Partition → when a message of it was stored last, by this process."""
         self._partitions: dict[int, dict[str, Any]] = {}
         self._is_lag_known = False
         self._without_letter: tuple[int, list[str]] = (0, [])
@@ -108,9 +115,12 @@ class KafkaMonitor:
         if was is not None:
             log.info("events of the topic %s are consumed again", self._topic)
 
-    def batch_stored(self, *, events: int, duplicates: int, differing: int, dead_letters: int) -> None:
+    def batch_stored(
+        self, partitions: Iterable[int], *, events: int, duplicates: int, differing: int, dead_letters: int
+    ) -> None:
+        """Record what was stored. partitions: those whose messages it was."""
         with self._lock:
-            self._last_message = clock.now()
+            self._last_messages |= dict.fromkeys(partitions, clock.now())
             for name, count in (
                 ("consumed", events), ("duplicates", duplicates), ("differing", differing),
                 ("deadLetters", dead_letters),
@@ -167,7 +177,7 @@ class KafkaMonitor:
 
     def problems(self) -> list[Problem]:
         """Return the problems that go away without a decision."""
-        if not self.configured:
+        if not self.configured or not self._consumes:
             return []
         problems = []
         with self._lock:
@@ -204,15 +214,19 @@ class KafkaMonitor:
             lags = [state["lag"] for state in states.values()]
             return {
                 "configured": True,
+                "consumes": self._consumes,
                 "connected": bool(self._connected),
                 "brokers": [{"id": number, "address": address} for number, address in sorted(self._brokers.items())],
                 "topic": self._topic,
                 "topicExists": bool(self._connected) and not self._topic_missing,
                 "lag": sum(lags) if lags and None not in lags else None,
-                "partitions": [{"partition": number, **state} for number, state in states.items()],
+                "partitions": [
+                    {"partition": number, **state, "lastMessageAt": _instant(self._last_messages.get(number))}
+                    for number, state in states.items()
+                ],
                 "stoppedPartitions": sorted(self._stopped),
                 **self._counts,
-                "lastMessageAt": _instant(self._last_message),
+                "lastMessageAt": _instant(max(self._last_messages.values(), default=None)),
                 "lastError": self._last_error,
             }
 
@@ -221,7 +235,7 @@ class KafkaMonitor:
             problem,
             about=f"{self._topic}/{partition}",
             since=earlier.since if earlier and earlier.code == problem.code else clock.now(),
-            details={"partition": partition},
+            details={**problem.details, "partition": partition},
         )
 
     def _letters_log_due(self) -> bool:

@@ -22,21 +22,27 @@ def accept_loss_hint(partition: int) -> str:
 def check_offset(
     topic: str, partition: int, stored: StoredOffset, topic_info: TopicInfo, low: int, high: int
 ) -> Problem | None:
-    """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets."""
+    """Return why `stored` cannot be continued from, None if it can. low, high: the partition's present offsets.
+
+    The problem's details have `begins`, the present first offset, and `lost`, how many messages before it are gone.
+    """
     where = f"partition {partition} of the topic {topic}"
     if stored.topic_id and topic_info.topic_id and stored.topic_id != topic_info.topic_id:
-        return recreated(topic, partition)
+        return recreated(topic, partition, begins=low)
+    begins = {"begins": low}
     if not (stored.topic_id and topic_info.topic_id) and _differ(stored.cluster_id, topic_info.cluster_id):
         return Problem(
             "kafka_cluster_changed",
             f"{where} is in cluster {topic_info.cluster_id}, its stored offset {stored.next} in {stored.cluster_id}",
             accept_loss_hint(partition),
+            details=begins,
         )
     if stored.next > high:
         return Problem(
             "kafka_topic_truncated",
             f"{where} ends at offset {high}, but was consumed up to {stored.next}",
             accept_loss_hint(partition),
+            details=begins,
         )
     if stored.next < low:
         return Problem(
@@ -44,15 +50,18 @@ def check_offset(
             f"{where} begins at offset {low} now: {low - stored.next} messages from {stored.next} on were removed "
             "before they were consumed",
             accept_loss_hint(partition),
+            details={**begins, "lost": low - stored.next},
         )
     return None
 
 
-def recreated(topic: str, partition: int) -> Problem:
+def recreated(topic: str, partition: int, *, begins: int | None = None) -> Problem:
+    """begins: the first offset of the topic as it is now, if it is known."""
     return Problem(
         "kafka_topic_recreated",
         f"the topic {topic} was recreated: the stored offset of partition {partition} belongs to the old topic",
         accept_loss_hint(partition),
+        details={} if begins is None else {"begins": begins},
     )
 
 

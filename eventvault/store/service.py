@@ -178,7 +178,7 @@ class StoreService(ComposedStore):
         self.backups.outcomes.add(self.notifications.notifier)
         self.schedule.outcomes.add(self.notifications.pinger)
         self._has_schedule = scheduler is not None
-        self.kafka = KafkaMonitor(settings)
+        self.kafka = KafkaMonitor(settings, consumes=with_kafka)
         nonces = Nonces()
         with_kafka = with_kafka and self.kafka.configured
         self._consumers = consumers_of(settings, self.bus, nonces, self.kafka) if with_kafka else []

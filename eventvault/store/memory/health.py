@@ -30,7 +30,7 @@ class MemoryHealth(Health):
                 "lastSequence": len(state.events),
                 "generation": state.generation,
             },
-            "kafka": None,
+            "kafka": {"configured": False},
             "jobs": {"restore": {"running": False, "source": None, "since": None, "staged": staged}},
             "backup": {
                 "available": True,

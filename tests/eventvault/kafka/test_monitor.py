@@ -84,10 +84,11 @@ def test_a_snapshot_adds_up_what_the_partitions_say(monitor: KafkaMonitor) -> No
     monitor.connected({2: "b:9092", 1: "a:9092"})
     states = {0: {"state": "consuming", "next": 4, "lag": 3}, 1: {"state": "consuming", "next": 9, "lag": 4}}
     monitor.partitions(states, {})
-    monitor.batch_stored(events=5, duplicates=2, differing=1, dead_letters=3)
+    monitor.batch_stored([1], events=5, duplicates=2, differing=1, dead_letters=3)
     found = monitor.snapshot()
     assert found["brokers"] == [{"id": 1, "address": "a:9092"}, {"id": 2, "address": "b:9092"}]
     assert (found["lag"], found["consumed"], found["duplicates"], found["deadLetters"]) == (7, 5, 2, 3)
+    assert [state["lastMessageAt"] for state in found["partitions"]] == [None, found["lastMessageAt"]]
     monitor.partitions({**states, 1: {"state": "stopped", "next": 9, "lag": None}}, {1: recreated("events", 1)})
     found = monitor.snapshot()
     assert (found["lag"], found["stoppedPartitions"]) == (None, [1])
@@ -103,7 +104,10 @@ def test_the_lag_is_not_known_once_a_connection_broke_until_brokers_answer(monit
         assert monitor.snapshot()["lag"] == 0
         notice()
         found = monitor.snapshot()
-        assert (found["lag"], found["partitions"]) == (None, [{"partition": 0, **states[0], "lag": None}])
+        assert (found["lag"], found["partitions"]) == (
+            None,
+            [{"partition": 0, **states[0], "lag": None, "lastMessageAt": None}],
+        )
 
 
 def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor: KafkaMonitor) -> None:
@@ -120,3 +124,10 @@ def test_messages_without_a_dead_letter_are_named_until_there_is_a_topic(monitor
 def test_a_store_without_kafka_does_not_load_its_client() -> None:
     program = "import sys, eventvault.kafka.monitor; sys.exit('confluent_kafka' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_store_that_takes_no_events_misses_no_broker(settings_environment: dict[str, str], time: Time) -> None:
+    loaded = replace(settings.load(settings_environment), kafka_bootstrap_servers="broker:9092")
+    monitor = KafkaMonitor(loaded, time, consumes=False)
+    time.now += GRACE_SECONDS
+    assert (codes(monitor), monitor.snapshot()["consumes"]) == ([], False)

@@ -24,3 +24,11 @@ def test_an_offset_that_means_something_else_is_not() -> None:
     assert code(TopicInfo(None, None, 1), 0, 10) == ""
     assert code(TOPIC, 0, 9) == "kafka_topic_truncated"
     assert code(TOPIC, 11, 20) == "kafka_messages_gone"
+
+
+def test_a_problem_has_where_the_partition_begins_now_and_how_many_messages_are_lost() -> None:
+    gone = check_offset("events", 0, STORED, TOPIC, 15, 20)
+    other = check_offset("events", 0, STORED, TopicInfo("C", "U", 1), 3, 20)
+    assert gone is not None
+    assert other is not None
+    assert (gone.details, other.details) == ({"begins": 15, "lost": 5}, {"begins": 3})
