@@ -73,6 +73,15 @@ def lock_range(handle: int, seconds: float, offset: int = 0) -> bool:
             return True
 
 
+def is_range_locked(handle: int, offset: int = 0) -> bool:
+    """Return whether a holder of ours has the lock of `lock_range` on an open lock file. Takes no lock."""
+    if os.fstatvfs(handle).f_flag & os.ST_RDONLY:  # see `lock_range`
+        return _flock_holder(handle) is not None
+    asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+    answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked)
+    return int(_RANGE.unpack(answer)[0]) != fcntl.F_UNLCK
+
+
 def open_lock_file(path: Path) -> int:
     """Open a lock file, which is made if it is missing. What else lies in its place is quarantined. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT
@@ -110,10 +119,16 @@ def holding(path: Path, seconds: float) -> Iterator[bool]:
 
 def holder_of(handle: int) -> str:
     """Name the program that holds a lock on an open file, as far as the kernel shows it to this process."""
+    process = _flock_holder(handle)
+    return f"another program (process {process})" if process else "another program"
+
+
+def _flock_holder(handle: int) -> int | None:
+    """Return the process that holds a `flock` on an open file; None if the kernel shows none."""
     inode = f":{os.fstat(handle).st_ino}"
     with suppress(OSError, ValueError):
         for line in _LOCKS.read_text(encoding="ascii").splitlines():
             kind, _, _, process, file = line.split()[1:6]
             if kind == "FLOCK" and file.endswith(inode) and int(process) > 0:
-                return f"another program (process {process})"
-    return "another program"
+                return int(process)
+    return None

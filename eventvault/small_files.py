@@ -78,9 +78,7 @@ def read(path: Path, kind: type[Content], *, earlier: type[Earlier] | None = Non
     form: type[Content] | type[Earlier] = kind
     line = _CHECKSUM_LINE.match(text)
     if line is not None:
-        text = text[: line.start(1)] + text[line.end(1) :]
-        if hashlib.sha256(text).hexdigest().encode() != line[2]:
-            raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
+        text = _without_checksum(path, text, line)
     elif earlier is not None:
         form = earlier
     else:
@@ -105,6 +103,21 @@ def read_or_quarantine(
         except SmallFileDamaged as error:
             quarantine_or_log(path, error)
             return None
+
+
+def check(path: Path) -> None:
+    """Raise SmallFileDamaged if the file surely is not what was written, whatever it holds; nothing is renamed.
+
+    A file without a checksum line, as EventVault 0.1.0 wrote it, must be JSON. Raises OSError.
+    """
+    text = read_bytes(path)
+    line = _CHECKSUM_LINE.match(text)
+    if line is not None:
+        _without_checksum(path, text, line)
+    try:
+        msgspec.json.decode(text)
+    except _NOT_JSON as error:
+        raise SmallFileDamaged(f"{path} cannot be understood: {error}") from error
 
 
 def write_list(path: Path, items: Iterable[msgspec.Struct]) -> None:
@@ -202,6 +215,14 @@ class QuarantinedFiles:
         with _quarantined_lock:
             self._found |= {path for path in _quarantined if path.parent in self._folders}
         return sorted(path for path in self._found if os.path.lexists(path))
+
+
+def _without_checksum(path: Path, text: bytes, line: re.Match[bytes]) -> bytes:
+    """Return the text without its checksum. Raises SmallFileDamaged if that is wrong."""
+    rest = text[: line.start(1)] + text[line.end(1) :]
+    if hashlib.sha256(rest).hexdigest().encode() != line[2]:
+        raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
+    return rest
 
 
 def _damaged_in(folder: Path) -> list[Path]:

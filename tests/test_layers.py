@@ -29,6 +29,7 @@ VIOLATIONS = {
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "Streams know no route": ("app/streams/messages.py", "app.events.schemas"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
+    "The doctor is asked by nothing of the core": ("eventvault/backup_manager.py", "eventvault.doctor.gather"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
     "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.owners.health"),
     "An owner of a port knows neither the socket nor the process": (

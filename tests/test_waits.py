@@ -30,6 +30,8 @@ OPENS = {
     "eventvault/regular_files.py": "the helper",
     "eventvault/clock_guard.py": "/proc",
     "eventvault/environment.py": "/proc",
+    "eventvault/doctor/folders.py": "/proc",
+    "eventvault/doctor/running_store.py": "/proc",
     "eventvault/progress.py": "/proc",
     "eventvault/chores.py": "/proc",
     "eventvault/file_locks.py": "/proc",

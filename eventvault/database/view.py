@@ -44,7 +44,7 @@ class DatabaseView:
             examination = examine_database(self._database)
             if examination.damaged:
                 raise DatabaseDamaged("; ".join(examination.problems))
-            self._fill(self.folder, examination)
+            self.has_holes = fill_view(self._database, self.folder, examination)
             return open_leveldb(self.folder)
         except BaseException:
             self.remove()
@@ -57,15 +57,19 @@ class DatabaseView:
             for folder in matching(self._parent, f"{self._prefix}*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _fill(self, folder: Path, examination: Examination) -> None:
-        for file in self._database.absolute().iterdir():
-            if file.suffix in (".ldb", ".sst"):
-                if are_distrusted() and copy_readable(file, folder / file.name):
-                    self.has_holes = True
-                else:
-                    (folder / file.name).symlink_to(file)
-        for name in filter(None, ("CURRENT", examination.manifest)):
-            shutil.copyfile(self._database / name, folder / name)
-        for log in examination.logs:  # without its torn end
-            with open_file(self._database / log.name) as source, open_file(folder / log.name, "xb") as copy:
-                copy.write(source.read(log.offset))
+
+def fill_view(database: Path, folder: Path, examination: Examination) -> bool:
+    """Make `folder` a view of an examined database that nobody has open. Returns whether a table has holes in it."""
+    has_holes = False
+    for file in database.absolute().iterdir():
+        if file.suffix in (".ldb", ".sst"):
+            if are_distrusted() and copy_readable(file, folder / file.name):
+                has_holes = True
+            else:
+                (folder / file.name).symlink_to(file)
+    for name in filter(None, ("CURRENT", examination.manifest)):
+        shutil.copyfile(database / name, folder / name)
+    for log in examination.logs:  # without its torn end
+        with open_file(database / log.name) as source, open_file(folder / log.name, "xb") as copy:
+            copy.write(source.read(log.offset))
+    return has_holes

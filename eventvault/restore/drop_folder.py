@@ -166,7 +166,25 @@ class DropFolder:
         if self._hold is not None:
             log.error("%s", self._hold.message)
             return []
-        excluding = [note for note in self._notes if note.code != REFUSED]
+        found, notes = self._examine()
+        excluding, self._notes = self._excluding(), notes
+        if set(notes) != set(excluding):
+            with contextlib.suppress(NoSpace, OSError):
+                self._write(notes)
+        return found
+
+    def peek(self) -> list[Path]:
+        """As `candidates`, for whoever only wants to know: nothing is forgotten or written."""
+        if self._hold is not None or not self._enabled or not os.path.lexists(self._folder):
+            return []
+        return self._examine()[0]
+
+    def _excluding(self) -> list[Note]:
+        return [note for note in self._notes if note.code != REFUSED]
+
+    def _examine(self) -> tuple[list[Path], list[Note]]:
+        """Return the candidates, newest first, and the notes that still count."""
+        excluding = self._excluding()
         notes, candidates, folder = [], [], folder_mark(self._folder)
         for path in self._files():
             try:
@@ -183,11 +201,7 @@ class DropFolder:
         present = {note.file.name for note in notes}
         missing = [note for note in excluding if note.file.name not in present]
         notes += [note for note in missing if self._unreadable or note.folder not in ("", folder)]
-        self._notes = notes
-        if set(notes) != set(excluding):
-            with contextlib.suppress(NoSpace, OSError):
-                self._write(notes)
-        return [path for _, _, path in sorted(candidates, reverse=True)]
+        return [path for _, _, path in sorted(candidates, reverse=True)], notes
 
     def refuse(self, archive: Path, error: EventVaultError) -> None:
         """Note why an archive was not restored; it stays where it is."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from eventvault import file_locks
-from eventvault.file_locks import holder_of, holding, lock_handle
+from eventvault.file_locks import holder_of, holding, is_range_locked, lock_handle, lock_range
 
 HOLDER = """
 import contextlib, fcntl, sys
@@ -124,3 +124,14 @@ def test_a_lock_file_is_made_and_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_a_look_waits_for_about_a_second() -> None:
     assert 0.5 <= file_locks.LOCK_SECONDS <= 2
+
+
+def test_whether_a_lock_file_is_locked_is_found_without_taking_the_lock(path: Path) -> None:
+    with path.open("rb") as look, path.open("r+b") as holder:
+        assert not is_range_locked(look.fileno())
+        assert lock_range(holder.fileno(), 0)
+        assert is_range_locked(look.fileno())
+        assert not is_range_locked(look.fileno(), offset=1)
+    with path.open("rb") as look, path.open("r+b") as other, held_by_another_program(path):
+        assert not is_range_locked(look.fileno())  # a `flock` of anybody
+        assert lock_range(other.fileno(), 0)

@@ -137,3 +137,23 @@ def test_a_secret_is_readable_by_its_owner_only_and_is_never_overwritten(path: P
     with pytest.raises(FileExistsError):
         small_files.write(path, Note(1, {}), replace=False)
     assert small_files.read(path, Note) == NOTE
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{\n "checksum": "sha256:' + b"0" * 64 + b'",\n "format": 1\n}\n']
+)
+def test_a_check_finds_damage_whatever_the_file_is_about_and_renames_nothing(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(content)
+    with pytest.raises(SmallFileDamaged):
+        small_files.check(path)
+    assert [found.name for found in tmp_path.iterdir()] == ["some.json"]
+
+
+def test_a_check_takes_what_was_written_and_what_has_no_checksum(tmp_path: Path) -> None:
+    small_files.write(tmp_path / "new.json", NOTE)
+    (tmp_path / "old.json").write_text('["a list"]')
+    for name in ("new.json", "old.json"):
+        small_files.check(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        small_files.check(tmp_path / "none.json")

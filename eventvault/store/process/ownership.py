@@ -11,15 +11,15 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from eventvault import data_folders, small_files
 from eventvault.errors import EventVaultError
-from eventvault.file_locks import holder_of, lock_handle, lock_range, open_lock_file
+from eventvault.file_locks import holder_of, is_range_locked, lock_handle, lock_range, open_lock_file
 from eventvault.files import make_folder, matching, names_open_file
-from eventvault.regular_files import open_file
+from eventvault.regular_files import NotRegular, open_file, open_handle
 from eventvault.small_files import SmallFileDamaged
 from eventvault.store.process import MASTER_VARIABLE, sockets
 from eventvault.system_errors import lock_holder
@@ -114,6 +114,30 @@ def _kill_holder(handle: int) -> bool:
         finally:
             os.close(process)
     return False
+
+
+class Owner(NamedTuple):
+    """The process that holds `owner.lock`. pid: None if it did not note itself. born: in ticks since the boot."""
+
+    pid: int | None = None
+    born: int | None = None
+
+
+def find_owner(storage_dir: Path) -> Owner | None:
+    """Return who owns the database, None if nobody does. Takes no lock and changes nothing. Raises OSError."""
+    try:
+        handle = open_handle(storage_dir / data_folders.OWNER_LOCK)
+    except (FileNotFoundError, NotADirectoryError, NotRegular, IsADirectoryError):
+        return None
+    try:
+        if not is_range_locked(handle):
+            return None
+        with contextlib.suppress(ValueError):
+            pid, birth = map(int, os.pread(handle, 100, 0).split())
+            return Owner(pid, birth)
+        return Owner()
+    finally:
+        os.close(handle)
 
 
 def master_lives(pid: str | None) -> bool:

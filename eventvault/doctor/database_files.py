@@ -1,0 +1,114 @@
+"""Looks at the files of the database. While no store runs, the events are counted in a view of it, elsewhere.
+
+A running store writes its files at any time, so what looks like damage then counts only if it stays.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from eventvault import data_folders, environment
+from eventvault.database.opening import process_name
+from eventvault.database.view import fill_view
+from eventvault.doctor.database_head import Head
+from eventvault.doctor.facts import Database
+from eventvault.errors import EventVaultError
+from eventvault.files import temporary_folder
+from eventvault.leveldb.dialect import OtherDialect
+from eventvault.leveldb.examine import Examination, examine_database
+from eventvault.leveldb.log import Ending
+from eventvault.leveldb.manifest import BYTEWISE
+from eventvault.restore.swap.in_place import has_files
+from eventvault.settings import PROJECT, Settings
+from eventvault.system_errors import lock_holder, reason_of
+
+HEAD_SECONDS = 8.0
+"""How long the count of the events may take; LevelDB reads the log, which has 32 MB at most."""
+_TRIES = 3
+_PAUSE_SECONDS = 0.1
+
+
+def look_at_database(settings: Settings, *, is_open: bool) -> Database:
+    """Return the state of the files. is_open: a store of ours has the database open. Raises OSError."""
+    folder = settings.database
+    if not has_files(folder):
+        return Database()
+    if not (folder / "CURRENT").exists():
+        return Database(kind="rest")
+    try:
+        examination = _examine(folder, is_open=is_open)
+    except OtherDialect as other:
+        return Database(kind="foreign", unread=other.message)
+    found = Database(
+        kind="ours",
+        tables=examination.tables,
+        torn=0 if is_open else sum(log.size - log.offset for log in examination.logs if log.ending is Ending.TORN),
+        problems=examination.problems,
+    )
+    if is_open or examination.damaged:
+        return found
+    if examination.comparator != BYTEWISE:
+        return msgspec.structs.replace(found, kind="foreign")
+    holder = lock_holder(folder / "LOCK")
+    if holder is not None:
+        return msgspec.structs.replace(found, holder=process_name(holder))
+    return _with_head(found, _head_of(settings, examination), is_marked=(folder / data_folders.DATABASE_MARK).exists())
+
+
+def _examine(folder: Path, *, is_open: bool) -> Examination:
+    for _ in range(_TRIES - 1 if is_open else 0):
+        with suppress(FileNotFoundError):
+            examination = examine_database(folder)
+            if not examination.damaged:
+                return examination
+        time.sleep(_PAUSE_SECONDS)
+    return examine_database(folder)
+
+
+def _with_head(found: Database, head: Head, *, is_marked: bool) -> Database:
+    return msgspec.structs.replace(
+        found,
+        kind="foreign" if head.foreign and not is_marked else "ours",
+        events=head.events, generation=head.generation, last_recorded=head.last_recorded, unread=head.unread,
+        problems=found.problems if head.problem is None else (*found.problems, head.problem),
+    )  # fmt: skip
+
+
+def _head_of(settings: Settings, examination: Examination) -> Head:
+    """Let a child open a view of the database in the temporary folder, and remove the view."""
+    place = temporary_folder()
+    if any(
+        place.is_relative_to(folder) for folder in (settings.storage_dir, settings.backup_dir, settings.restore_dir)
+    ):
+        return Head(unread=f"there is no temporary folder besides {place}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="eventvault-doctor-", dir=place, ignore_cleanup_errors=True) as view:
+            fill_view(settings.database, Path(view), examination)
+            return _ask_child(view)
+    except EventVaultError as error:
+        return Head(unread=error.message)
+    except OSError as error:
+        return Head(unread=reason_of(error))
+
+
+def _ask_child(view: str) -> Head:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "eventvault.doctor.database_head", view],
+            cwd=PROJECT, env=environment.for_child({}), stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            timeout=HEAD_SECONDS,
+        )  # fmt: skip
+        return msgspec.json.decode(done.stdout, type=Head)
+    except subprocess.TimeoutExpired:
+        return Head(unread=f"that takes longer than {HEAD_SECONDS:.0f} s")
+    except msgspec.MsgspecError:
+        reason = signal.strsignal(-done.returncode) if done.returncode < 0 else f"exit status {done.returncode}"
+        return Head(unread=f"LevelDB ended with {reason}: the disk may not read a table")

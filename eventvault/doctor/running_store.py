@@ -1,0 +1,87 @@
+"""Asks the store that runs, by its socket, and who holds the database. No store is started, and none ends by it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+
+from eventvault import clock
+from eventvault.doctor.facts import Lock, StoreAnswer
+from eventvault.errors import EventVaultError, Forbidden
+from eventvault.settings import Settings
+from eventvault.store.process import sockets
+from eventvault.store.process.last_words import read_last_words
+from eventvault.store.process.ownership import find_owner
+from eventvault.store.rpc import wire
+
+ANSWER_SECONDS = 3.0
+"""How long a store has for each answer; health takes a second at most."""
+_SHOWN_LINES = 20
+
+
+def ask_store(settings: Settings) -> StoreAnswer:
+    """Return what the store answers. Raises Forbidden if its socket belongs to another user."""
+    try:
+        connection = sockets.connect(settings.storage_dir, ANSWER_SECONDS)
+    except PermissionError as error:
+        raise Forbidden(
+            f"the socket of the store in {settings.storage_dir} is not for this user",
+            hint="run this as the user of the service",
+        ) from error
+    except TimeoutError:
+        return StoreAnswer(state="silent")
+    except OSError:
+        return StoreAnswer()
+    with closing(connection):
+        wire.set_deadline(connection, ANSWER_SECONDS)
+        try:
+            wire.send(connection, wire.request("hello"))
+            hello = wire.read_reply("hello", wire.receive(connection))
+        except TimeoutError:
+            return StoreAnswer(state="silent")
+        except (OSError, msgspec.MsgspecError, EventVaultError):
+            return StoreAnswer(state="other version")
+        who = StoreAnswer(state="answers", pid=hello.pid, version=hello.version, mode=hello.mode)
+        if hello.protocol != wire.PROTOCOL:
+            return msgspec.structs.replace(who, state="other version")
+        try:
+            wire.send(connection, wire.request("status"))
+            return msgspec.structs.replace(who, status=wire.read_reply("status", wire.receive(connection)))
+        except TimeoutError:
+            return msgspec.structs.replace(who, state="silent")
+        except EventVaultError as error:
+            return msgspec.structs.replace(who, error=error.message)
+        except (OSError, msgspec.MsgspecError) as error:
+            return msgspec.structs.replace(who, error=str(error) or "it ended before it answered")
+
+
+def look_at_lock(settings: Settings) -> Lock:
+    """Return who holds `owner.lock`. Raises OSError."""
+    owner = find_owner(settings.storage_dir)
+    if owner is None:
+        return Lock()
+    return Lock(True, owner.pid, None if not owner.born else _instant_of(owner.born), _is_stopped(owner.pid))
+
+
+def _is_stopped(pid: int | None) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    return False
+
+
+def look_at_last_words(settings: Settings) -> str:
+    """Return the last lines of what the store before this one wrote when it died; empty if it wrote nothing."""
+    lines = read_last_words(settings.storage_dir).decode(errors="replace").splitlines()
+    return "\n".join(lines[:_SHOWN_LINES])
+
+
+def _instant_of(ticks: int) -> int | None:
+    """Return an instant that the kernel counts in ticks since the boot."""
+    with suppress(OSError, ValueError):
+        passed = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return clock.system_now() - round(passed * 1e6)
+    return None
