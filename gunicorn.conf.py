@@ -37,6 +37,7 @@ secure_scheme_headers: dict[str, str] = {}  # else a peer at a Unix socket could
 forwarder_headers = ""  # else a header SCRIPT_NAME of a peer on this machine would move the routes
 http_parser = "python"
 control_socket_disable = True
+access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s "%(a)s"'  # if it is switched on: without queries
 loglevel = _settings.log_level
 
 
@@ -52,6 +53,7 @@ logger_class = _Logger
 def on_starting(server: Any) -> None:
     gunicorn_patches.start_next_master_alike(server)
     serving.exit_if_unprotected(_settings, serving.configured_addresses(server.cfg.address))
+    serving.exit_if_tokens_are_invalid(_settings)
     serving.exit_if_addresses_are_unknown(_settings)
 
 

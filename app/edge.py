@@ -14,6 +14,7 @@ from app.request_end import at_request_end
 from app.shared_answers import SharedAnswers
 from app.streams.feed import EventFeed
 from app.streams.operations import OperationFeed
+from eventvault.access.register import TokenRegister
 from eventvault.errors import TooBusy
 from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
@@ -104,6 +105,7 @@ class Edge:
     event_feed: EventFeed = field(init=False)
     keyed_answers: KeyedAnswers = field(init=False)
     operation_feed: OperationFeed = field(init=False)
+    tokens: TokenRegister = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
     answers: SharedAnswers = field(default_factory=SharedAnswers)
@@ -114,6 +116,7 @@ class Edge:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         object.__setattr__(self, "operation_feed", OperationFeed(self.store))
+        object.__setattr__(self, "tokens", TokenRegister(self.settings))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

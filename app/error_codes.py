@@ -51,6 +51,42 @@ ANSWERS: dict[str, ErrorCode] = {
         "Use a name of the service, or set `ALLOWED_HOSTS` or `ALLOW_UNAUTHENTICATED` as the hint says.",
         403, CONFLICT,
     ),
+    "token_missing": ErrorCode(
+        "The service is closed, and the request has no token.",
+        "GET /api/events needs a token",
+        "Send a [token](access.md): `Authorization: Bearer ev_…`. `flask tokens create` makes one.",
+        401, CONFLICT,
+    ),
+    "token_wrong": ErrorCode(
+        "The token of the request is malformed, unknown, expired or revoked; `error` says which.",
+        "the token 4fQ2mZ8k was revoked",
+        "Send a valid [token](access.md). `flask tokens list` shows those that there are.",
+        401, CONFLICT,
+    ),
+    "scope_missing": ErrorCode(
+        "The token is valid, but none of its scopes allows this.",
+        "the token cron (backup) may not POST /api/backup/restore, which needs admin",
+        "Use a token with the [scope](access.md) that `scope` names.",
+        403, CONFLICT,
+    ),
+    "token_not_found": ErrorCode(
+        "There is no token of this id or name.",
+        "there is no token 4fQ2mZ8k; nothing was changed",
+        "`flask tokens list` shows the tokens.",
+        404, NOT_FOUND,
+    ),
+    "token_exists": ErrorCode(
+        "A valid token has this name.",
+        "there is a token cron; no other one was made",
+        "Choose another name, or replace it: `flask tokens rotate cron`.",
+        409, CONFLICT,
+    ),
+    "tokens_too_new": ErrorCode(
+        "A later version of EventVault wrote the file of the tokens. It was not changed, and its tokens do not count.",
+        "the tokens were not changed: /data/storage/tokens.json was written by a later version of EventVault",
+        "Use that version again.",
+        409, CONFLICT,
+    ),
     "too_large": ErrorCode(
         "The body, the number of events or the address is larger than is taken.",
         "the body is larger than 33554432 bytes",
@@ -541,6 +577,33 @@ PROBLEMS: dict[str, ErrorCode] = {
         "A part of the store made no step for ten seconds, or a disk does not answer.",
         "the journal made no step for 12 s: it waits for /data/backups",
         "Check the disk that the message names. A store that writes nothing for a minute is replaced by itself.",
+    ),
+    "tokens_damaged": ErrorCode(
+        "A copy of the file of the [tokens](access.md) was damaged.",
+        "/data/storage/tokens.json was damaged",
+        "See with `flask tokens list` which tokens there are, then remove the file that ends in `.damaged`.",
+    ),
+    "tokens_foreign": ErrorCode(
+        "The file of the tokens belongs to another installation, so its tokens are not valid here.",
+        "/data/backups/tokens.json does not belong to /data/storage/tokens.json: it has the tokens of another "
+        "installation",
+        "Correct `BACKUP_DIR`, make a token, or take those with `flask backup recover --with-tokens`: "
+        "[access](access.md).",
+    ),
+    "tokens_gone": ErrorCode(
+        "Both copies of the file of the tokens are gone. The service stays closed.",
+        "/data/storage/tokens.json is gone, and so is its copy: no token that was made here is valid",
+        "Bring a copy back, or make a token: `flask tokens create admin --scope admin`.",
+    ),
+    "tokens_unreadable": ErrorCode(
+        "A copy of the file of the tokens cannot be read now.",
+        "/data/backups/tokens.json cannot be read: Permission denied",
+        "Give it to the user of the service.",
+    ),
+    "tokens_file_invalid": ErrorCode(
+        "`API_TOKENS_FILE` has an entry that is not valid, or cannot be read. What it had before counts.",
+        "entry 2 of API_TOKENS_FILE /run/secrets/tokens is not valid",
+        "Correct that file; [access](access.md) shows one.",
     ),
     "trust_damaged": ErrorCode(
         "The list of [what you trust](trust.md) was damaged.", "/data/storage/.trusted.json was damaged",

@@ -48,6 +48,14 @@ _HTTP_CODES = {
 """HTTP status of the framework's or gunicorn's error → (code, hint)."""
 
 
+_CHALLENGES = {
+    "token_missing": "Bearer",
+    "token_wrong": 'Bearer error="invalid_token"',
+    "scope_missing": 'Bearer error="insufficient_scope"',
+}
+"""Code → `WWW-Authenticate` (RFC 6750, section 3)."""
+
+
 class ErrorSchema(ReplySchema):
     success = fields.Boolean(required=True, metadata={"example": False})
     code = fields.String(required=True, metadata={"example": "backup_not_found"})
@@ -92,6 +100,8 @@ def core_error_response(error: EventVaultError) -> Response:
     response = reply(error_body(error.code, error.message, error.hint, error.details), answer.status)
     if answer.retry_after is not None:
         response.headers["Retry-After"] = str(answer.retry_after)
+    if error.code in _CHALLENGES:
+        response.headers["WWW-Authenticate"] = _CHALLENGES[error.code]
     return response
 
 

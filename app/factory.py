@@ -12,7 +12,8 @@ from flask import Flask, Response, request
 from flask.cli import ScriptInfo
 
 from app import errors, idempotency, keyed_answers, metrics, serving
-from app.access import AccessRules
+from app.access.check import FrontDoor
+from app.access.documented import describe as describe_access
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.backup import group as backup_commands
@@ -20,6 +21,7 @@ from app.cli.notify import group as notify_commands
 from app.cli.operations import group as operation_commands
 from app.cli.owner import become_owner
 from app.cli.problems import group as problem_commands
+from app.cli.tokens import group as token_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach, note_answered_change
@@ -37,6 +39,7 @@ from app.settings.routes import blueprint as settings_routes
 from app.shared_answers import SHARED_SECONDS, SharedAnswers
 from app.store import COMMAND
 from app.streaming import take_slot_for_long_answer
+from app.tokens.routes import blueprint as tokens
 from app.worker_memory import SHARED
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
@@ -75,8 +78,11 @@ def create_app(
     )
     answers = SharedAnswers(shared_seconds, memory=SHARED if store is None else None)
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
-    attach(app, Edge(settings, store, answers=answers))
-    _register(app, AccessRules(settings))
+    edge = Edge(settings, store, answers=answers)
+    attach(app, edge)
+    front_door = FrontDoor(settings, edge.tokens)
+    _register(app, front_door)
+    front_door.learn_routes(app)
     return app
 
 
@@ -99,6 +105,7 @@ def _check_settings_of_run(settings: Settings) -> None:
         return
     if host := context.params.get("host"):
         serving.exit_if_unprotected(settings, [host])
+    serving.exit_if_tokens_are_invalid(settings)
     serving.exit_if_addresses_are_unknown(settings)
 
 
@@ -132,11 +139,11 @@ def _initialized(settings: Settings) -> Store:
     return BackupManager(settings, command=COMMAND).initialize()
 
 
-def _register(app: Flask, access_rules: AccessRules) -> None:
+def _register(app: Flask, front_door: FrontDoor) -> None:
     @app.before_request
     def begin() -> None:
         metrics.record_arrival(request.environ)
-        access_rules.check(request.environ)
+        front_door.check()
 
     @app.get("/")
     def index() -> Response:
@@ -154,8 +161,10 @@ def _register(app: Flask, access_rules: AccessRules) -> None:
     app.cli.add_command(problem_commands)
     app.cli.add_command(notify_commands)
     app.cli.add_command(operation_commands)
+    app.cli.add_command(token_commands)
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes):
+    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes, tokens):
         api.register_blueprint(blueprint)
     idempotency.describe(api.spec)
+    describe_access(api.spec)

@@ -9,21 +9,23 @@ from collections.abc import Iterable
 from apispec import APISpec
 from flask import Response, request
 
+from app.access import present_credential
 from app.error_codes import ANSWERS
 from app.errors import core_error_response
 from app.replies import JSON
 from eventvault.errors import EventVaultError, InvalidInput
 from eventvault.keyed_request import KeyedRequest
+from eventvault.operations.caller import OPEN
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
 METHODS = frozenset({"POST", "PUT", "DELETE"})
 """Those that take a key."""
+TAKE_NO_KEY = ("/api/tokens",)
+"""Addresses that begin so take none: their answers have secrets, which are kept nowhere."""
 
 _KEY = re.compile(r"[!-+\--~]+")
 """Printable ASCII without a comma: with that a server joins two headers of the same name."""
-_CLIENT = "open"
-"""Whose keys they are: without tokens all clients are one."""
 _NOT_FINAL = (401, 429)
 """Statuses below 500 that say nothing about the request."""
 
@@ -35,9 +37,9 @@ def describe(spec: APISpec) -> None:
     spec.components.parameter("IdempotencyKey", "header", {
         "name": HEADER, "required": False, "description": description, "schema": shape,
     })  # fmt: skip
-    for methods in spec.to_dict()["paths"].values():
+    for path, methods in spec.to_dict()["paths"].items():
         for method in METHODS:
-            if method.lower() in methods:
+            if method.lower() in methods and not path.startswith(TAKE_NO_KEY):
                 parameters = methods[method.lower()].setdefault("parameters", [])
                 parameters.append({"$ref": "#/components/parameters/IdempotencyKey"})
 
@@ -59,21 +61,25 @@ def content_of_body(body: bytes) -> str:
 
 
 def request_id() -> bytes | None:
-    """Return what stands for the present request's client, method, path and key; None without a key."""
+    """Return what stands for the present request's token, method, path and key; None without a key.
+
+    Without tokens all clients are one.
+    """
     key = key_of_request()
     if key is None:
         return None
-    name = (_CLIENT, request.method, request.path.rstrip("/"), key)
+    name = (present_credential().token_id or OPEN, request.method, request.path.rstrip("/"), key)
     return _digest(part.encode() for part in name).digest()[:16]
 
 
-def refuse_key() -> None:
-    """Raise InvalidInput if the present request has a key: its answer is streamed, so it cannot be given again."""
+def refuse_key(
+    why: str = "a streamed answer cannot be given again",
+    hint: str = "send it without the header; it changes nothing and can be repeated",
+) -> None:
+    """Raise InvalidInput if the present request has a key, as its answer is not noted."""
     if HEADER in request.headers:
         raise InvalidInput(
-            f"a streamed answer cannot be given again, so the request takes no {HEADER}",
-            hint="send it without the header; it changes nothing and can be repeated",
-            fields={HEADER: ["Not together with a streamed answer."]},
+            f"{why}, so the request takes no {HEADER}", hint=hint, fields={HEADER: ["Not with this request."]}
         )
 
 

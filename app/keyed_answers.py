@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 
 from app.bodies import hold_body
 from app.edge import current_edge
-from app.idempotency import METHODS, content_of_body, is_final_status, request_id
+from app.idempotency import METHODS, TAKE_NO_KEY, content_of_body, is_final_status, refuse_key, request_id
 from app.request_end import at_request_end
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.errors import NoSpace, OutcomeUnknown
@@ -108,6 +108,9 @@ def _go_on_without(error: Exception) -> None:
 
 def _begin() -> Response | None:
     if request.method not in METHODS or request.endpoint is None or request.endpoint in _CLAIMED_BY_VIEW:
+        return None
+    if request.path.startswith(TAKE_NO_KEY):
+        refuse_key("its answer is not kept", "send it without the header")
         return None
     key = claim_key()
     if key is None:

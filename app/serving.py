@@ -19,14 +19,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from app.access import is_loopback
+from app.access.origin import is_loopback
 from eventvault import environment, file_modes, folder_abilities, logs
+from eventvault.access.changes import TokenChanges
+from eventvault.access.configured import ConfiguredTokens
+from eventvault.access.problems import token_problems
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
 from eventvault.regular_files import open_file, raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
+FIRST_TOKEN = "flask tokens create admin --scope admin"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
 _LOCK = "lock"
@@ -166,14 +170,24 @@ def socket_addresses(sockets: Iterable[socket.socket]) -> list[str]:
 def exit_if_unprotected(settings: Settings, hosts: Iterable[str]) -> None:
     """Exit 78 if other machines could reach the service without authentication."""
     opened = [host or "every address" for host in hosts if not _is_loopback_only(host)]
-    if not opened or settings.allow_unauthenticated:
+    if not opened or settings.allow_unauthenticated or TokenChanges(settings).is_closed():
         return
     print_lines(
         f"it would listen on {', '.join(opened)} without authentication: "
         "whoever reaches it may read, restore and delete everything",
-        "listen on a loopback address (HOST=127.0.0.1), or set ALLOW_UNAUTHENTICATED=true",
+        f"make a token, which closes the service: {FIRST_TOKEN}",
+        "or listen on a loopback address (HOST=127.0.0.1), or set ALLOW_UNAUTHENTICATED=true",
     )
     raise SystemExit(INVALID_SETTINGS_STATUS)
+
+
+def exit_if_tokens_are_invalid(settings: Settings) -> None:
+    """Exit 78 if API_TOKENS_FILE has what is no token."""
+    try:
+        ConfiguredTokens(settings).read()
+    except InvalidSettings as error:
+        print_lines(error.message, error.hint)
+        raise SystemExit(INVALID_SETTINGS_STATUS) from None
 
 
 def exit_if_addresses_are_unknown(settings: Settings) -> None:
@@ -199,9 +213,14 @@ def _is_loopback_only(host: str) -> bool:
 
 
 def warn_who_has_access(settings: Settings, hosts: Iterable[str], warn: Callable[[str], None]) -> None:
-    """Log at each start who can use the service, because there are no tokens."""
-    reach = sorted(set(hosts))
-    if all(is_loopback(host) for host in reach):
+    """Log at each start who can use the service, unless it is closed and somebody has a valid token."""
+    tokens, reach = TokenChanges(settings), sorted(set(hosts))
+    for problem in token_problems(settings):
+        warn(f"{problem.message}; {problem.hint}")
+    if tokens.is_closed():
+        if not tokens.has_valid():
+            warn(f"EventVault is closed, and no token is valid. This makes one: {FIRST_TOKEN}")
+    elif all(is_loopback(host) for host in reach):
         warn("EventVault is open: without tokens, every program of this machine may read and restore everything")
     elif settings.allow_unauthenticated:
         warn(

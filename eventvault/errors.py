@@ -64,6 +64,40 @@ class Forbidden(EventVaultError):
     code = "forbidden"
 
 
+class TokenMissing(EventVaultError):
+    """The request needs a token and has none."""
+
+    code = "token_missing"
+
+
+class TokenWrong(EventVaultError):
+    """The token of the request is malformed, unknown, expired or revoked."""
+
+    code = "token_wrong"
+
+
+class ScopeMissing(EventVaultError):
+    """The token of the request is valid but may not do this; `scope` (in details) is what it needs."""
+
+    code = "scope_missing"
+
+
+class TokenNotFound(EventVaultError):
+    code = "token_not_found"
+
+
+class TokenExists(EventVaultError):
+    """A valid token has this name."""
+
+    code = "token_exists"
+
+
+class TokensTooNew(EventVaultError):
+    """A later version of EventVault wrote the file of the tokens; it was not changed."""
+
+    code = "tokens_too_new"
+
+
 class TooBusy(EventVaultError):
     """This process serves as many long requests as it can, or the machine has too little memory or descriptors."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from eventvault import data_folders, notify_addresses
+from eventvault import data_folders, notify_addresses, token_text
 from eventvault.errors import InvalidSettings
 from eventvault.files import make_folder
 from eventvault.printable import is_utf8, printable
@@ -123,6 +123,26 @@ def _notify_urls(text: str) -> tuple[str, ...]:
 def _show_wrong_addresses(text: str) -> str:
     wrong = [address for address in text.split() if not notify_addresses.is_address(address)]
     return repr(" ".join(map(notify_addresses.mask, wrong)))
+
+
+def _tokens(text: str) -> tuple[str, ...]:
+    token_text.parse_setting(text)
+    return tuple(re.split(r"[,\s]+", text.strip()))
+
+
+def _show_wrong_token(text: str) -> str:
+    """Name the entry that is not valid by its place: whoever pastes a token by mistake shall not find it in a log."""
+    try:
+        token_text.parse_setting(text)
+    except ValueError as error:
+        return f"{notify_addresses.HIDDEN} (entry {error})"
+    return notify_addresses.HIDDEN
+
+
+def _file(text: str) -> Path:
+    """Return the path of a file as it is: a link in it may lead elsewhere later."""
+    _path(text)
+    return PROJECT / Path(text).expanduser()
 
 
 def _web_address(text: str) -> str:
@@ -272,8 +292,19 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
     Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
     Declaration(
+        "API_TOKENS", Kind(_tokens, token_text.SETTING_ALLOWED, _show_wrong_token), "",
+        "Tokens besides those that `flask tokens create` makes, by their SHA-256: see docs/access.md.",
+        secret=True,
+    ),
+    Declaration(
+        "API_TOKENS_FILE", Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py"), "",
+        "A file that has tokens as `API_TOKENS` has them, one a line, such as a container's secret. If it is missing, "
+        "the service starts closed.",
+    ),
+    Declaration(
         "ALLOW_UNAUTHENTICATED", _BOOLEAN, "false",
-        "Allow an address that is not loopback, although any client there can read and restore everything.",
+        "Without tokens, allow an address that is not loopback, although any client there can read and restore "
+        "everything. Once a token was made, this changes nothing.",
     ),
     Declaration(
         "ALLOWED_HOSTS", Kind(_words, "host names separated by commas; * allows any"), "",
@@ -346,6 +377,8 @@ class Settings:
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
+    api_tokens: tuple[str, ...] = field(repr=False)
+    api_tokens_file: Path | None
     allow_unauthenticated: bool
     allowed_hosts: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
@@ -396,7 +429,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
             problems=problems,
         )  # fmt: skip
-    lists = {name: values[name] or () for name in ("allowed_hosts", "trusted_proxies", "notify_urls")}
+    lists = {name: values[name] or () for name in ("api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls")}
     return Settings(**{**values, **lists}, from_environment=frozenset(set_there))
 
 

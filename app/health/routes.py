@@ -5,12 +5,14 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
+from app.access import present_credential
 from app.errors import core_error_response
 from app.health.schemas import HealthSchema, StateSchema
-from app.health.status import health_body
+from app.health.status import health_body, state_of
 from app.replies import body_reply, reply
 from app.store_status import current_status
 from eventvault.errors import EventVaultError, StoreRestoring, StoreUnavailable
+from eventvault.scopes import READ
 
 blueprint = Blueprint("health", __name__, url_prefix="/api/health", description="The state of the service.")
 
@@ -22,8 +24,11 @@ blueprint = Blueprint("health", __name__, url_prefix="/api/health", description=
 def health() -> Response:
     """Always answers 200. `status` is `ok`, `degraded` or `restoring`; `problems` lists the reasons for `degraded`.
 
-    With `If-None-Match` it answers 304 if nothing is different.
+    With `If-None-Match` it answers 304 if nothing is different. Where tokens are needed, a request without one that may
+    `read` gets `status` only.
     """
+    if not present_credential().may(READ):
+        return reply({"success": True, "status": state_of(current_status())})
     return body_reply(current_status().once(health_body))
 
 

@@ -27,6 +27,17 @@ def health_body(status: Status) -> Body:
     return Body(orjson.dumps(described))
 
 
+def state_of(status: Status) -> str:
+    """Return what `/api/health` answers without a token: `ok`, `degraded` or `restoring`."""
+    try:
+        state: str = status.get()["status"]
+    except StoreRestoring:
+        return "restoring"
+    except EventVaultError:
+        return "degraded"
+    return state
+
+
 def _without_store(error: EventVaultError, away: ProblemTimes) -> dict[str, Any]:
     restoring = isinstance(error, StoreRestoring)
     problems = away.dated([Problem(error.code, error.message, error.hint)])

@@ -12,7 +12,7 @@ from app.edge import current_store
 from app.operations.schemas import operation_json
 from app.replies import reply
 from eventvault.errors import InvalidInput
-from eventvault.operations.caller import OPEN, Caller, OperationBegun, calling
+from eventvault.operations.caller import Caller, OperationBegun, calling, present_caller
 
 Params = ParamSpec("Params")
 
@@ -31,7 +31,7 @@ def begins_operation(view: Callable[Params, Response]) -> Callable[Params, Respo
         preferred = _prefers_async()
         asynchronous = _asked() if ASYNC in request.args else preferred
         try:
-            with calling(Caller(OPEN, asynchronous=asynchronous)):
+            with calling(Caller(present_caller().started_by, asynchronous=asynchronous)):
                 return view(*args, **kwargs)
         except OperationBegun as begun:
             accepted = accepted_reply(begun.operation_id)

@@ -8,6 +8,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from app.access import present_credential
 from app.edge import current_edge, current_store
 from app.operations.file import file_reply
 from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema, operation_json
@@ -17,7 +18,8 @@ from app.streaming import NDJSON
 from app.streams.answer import stream_reply
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
 from app.streams.operations import OperationSource
-from eventvault.operations.entry import OperationQuery
+from eventvault.operations.entry import OperationEntry, OperationQuery, unknown_operation
+from eventvault.scopes import READ
 
 blueprint = Blueprint(
     "operations", __name__, url_prefix="/api/operations", description="Long work: backups, restores, checks."
@@ -25,13 +27,36 @@ blueprint = Blueprint(
 blueprint.before_request(reject_repeated_parameters)
 
 
+def _only_of() -> str | None:
+    """Return whose operations alone the request may see; None: all."""
+    credential = present_credential()
+    return None if credential.may(READ) else credential.name
+
+
+def _visible(operation_id: str) -> OperationEntry:
+    """Return an operation. Raises OperationNotFound, also for one that the request may not see."""
+    entry, only_of = current_store().get_operation(operation_id), _only_of()
+    if only_of not in (None, entry.started_by):
+        raise unknown_operation(operation_id)
+    return entry
+
+
 @blueprint.route("", methods=["GET"])
 @blueprint.doc(summary="List the operations of the last 30 days, newest first")
 @blueprint.arguments(OperationQuerySchema, location="query", unknown=RAISE)
 @blueprint.response(200, OperationListSchema)
 def list_operations(asked: dict[str, Any]) -> Response:
-    """Whoever began them: a client, the schedule, a start or the command line. Answers during a start too."""
-    query = OperationQuery(states=asked["state"], kinds=asked["kind"], limit=asked["limit"], before=asked.get("before"))
+    """Whoever began them: a client, the schedule, a start or the command line. Answers during a start too.
+
+    A token that may not `read` sees those that it began.
+    """
+    query = OperationQuery(
+        states=asked["state"],
+        kinds=asked["kind"],
+        limit=asked["limit"],
+        before=asked.get("before"),
+        started_by=_only_of(),
+    )
     operations = current_store().list_operations(query)
     return reply({"success": True, "operations": [operation_json(operation) for operation in operations]})
 
@@ -42,7 +67,7 @@ def list_operations(asked: dict[str, Any]) -> Response:
 @accepts_parameters()
 def get_operation(operation_id: str) -> Response:
     """404 for one that is unknown, or that ended more than 30 days or 10,000 operations ago."""
-    return reply({"success": True, "operation": operation_json(current_store().get_operation(operation_id))})
+    return reply({"success": True, "operation": operation_json(_visible(operation_id))})
 
 
 @blueprint.route("/<string:operation_id>/file", methods=["GET"])
@@ -57,7 +82,7 @@ def get_file(operation_id: str) -> Response:
 
     404 if the operation is no export that has succeeded within a day.
     """
-    return file_reply(current_edge(), current_store().get_operation(operation_id))
+    return file_reply(current_edge(), _visible(operation_id))
 
 
 @blueprint.route("/<string:operation_id>/stream", methods=["GET"])
@@ -68,7 +93,7 @@ def get_file(operation_id: str) -> Response:
 def stream_operation(operation_id: str) -> Response:
     """Sends the operation as it is, and again with each change, as `operation`. The stream ends with the operation."""
     edge = current_edge()
-    entry = edge.store.get_operation(operation_id)
+    entry = _visible(operation_id)
     if entry.ended_at is not None and request.headers.get("Last-Event-ID") == entry.state:
         return Response(status=204)  # a browser does not come back then
     return stream_reply(lambda: (b"", OperationSource(edge.operation_feed, entry, operation_json)))

@@ -35,6 +35,7 @@ LOSSES = {
     data_folders.ARCHIVED_TABLES: "the next backup reads every table",
     data_folders.JOURNAL_RECORD: "a new one was made from the database",
     data_folders.SHARED_RUNS: "archives count as if they shared nothing on the disk",
+    data_folders.TOKENS: "the other copy took its place; if there was none, no token that was made before is valid",
     data_folders.TRUSTED: "only this installation's own archives are trusted",
     data_folders.INITIALIZE_LOCK: _NEW_FILE,
     data_folders.SPAWN_LOCK: _NEW_FILE,
@@ -50,6 +51,7 @@ LOSSES = {
 _CODES = {
     data_folders.CATALOGUE: "catalogue_damaged",
     data_folders.SHARED_RUNS: "shared_runs_damaged",
+    data_folders.TOKENS: "tokens_damaged",
     data_folders.TRUSTED: "trust_damaged",
 } | dict.fromkeys(
     [data_folders.INSTALLATION, data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY],
@@ -58,6 +60,7 @@ _CODES = {
 _HINTS = {
     data_folders.ANNOTATIONS: "pin the archives again whose pin shall have a reason or an end; the damaged file may "
     "still show them. Then remove it",
+    data_folders.TOKENS: "see which tokens there are with `flask tokens list`, then remove the damaged file",
     data_folders.TRUSTED: "trust the other keys and archives again with `flask backup trust`, then remove the damaged "
     "file",
 }

@@ -34,6 +34,11 @@ def present_caller() -> Caller:
     return _caller.get()
 
 
+def use(caller: Caller) -> None:
+    """Let what this thread does from now on be this caller's: each request that a thread serves says whose it is."""
+    _caller.set(caller)
+
+
 @contextmanager
 def calling(caller: Caller) -> Iterator[None]:
     """Let the operations that are begun in this context be this caller's."""

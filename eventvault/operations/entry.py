@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault.errors import Cancelled
+from eventvault.errors import Cancelled, OperationNotFound
 from eventvault.operations.operation import Operation, Progress
 from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED, Record
 
@@ -38,12 +38,20 @@ class OperationEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """before: the id of the last operation of the page before."""
+    """before: the id of the last operation of the page before. started_by: only those that it began; None: all."""
 
     states: list[str] = []
     kinds: list[str] = []
     limit: int = PAGE
     before: str | None = None
+    started_by: str | None = None
+
+
+def unknown_operation(operation_id: str) -> OperationNotFound:
+    return OperationNotFound(
+        f"there is no operation {operation_id[:80]!r}",
+        hint="GET /api/operations lists those of the last 30 days, at most 10,000; earlier ones are gone",
+    )
 
 
 def entry_of(operation_id: str, record: Record) -> OperationEntry:

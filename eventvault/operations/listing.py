@@ -23,6 +23,7 @@ class Summary(NamedTuple):
     id: str
     kind: str
     state: str
+    started_by: str
 
 
 class Listing:
@@ -58,6 +59,7 @@ class Listing:
             if (bound is None or summary[:2] < bound)
             and (not query.states or summary.state in query.states)
             and (not query.kinds or summary.kind in query.kinds)
+            and query.started_by in (None, summary.started_by)
         )
         return list(islice(found, query.limit))
 

@@ -43,6 +43,7 @@ from eventvault.operations.entry import (
     entry_of,
     lost,
     running_entry,
+    unknown_operation,
 )
 from eventvault.operations.listing import Listing, Summary
 from eventvault.operations.operation import Operation, working_on
@@ -105,7 +106,7 @@ class _Attempt:
     @property
     def summary(self) -> Summary:
         state = QUEUED if self.operation.is_queued else RUNNING
-        return Summary(self.record.started_at, self.operation.id, self.record.kind, state)
+        return Summary(self.record.started_at, self.operation.id, self.record.kind, state, self.record.started_by)
 
 
 class OperationRegistry:
@@ -234,10 +235,7 @@ class OperationRegistry:
             self._loaded.wait(_LOAD_SECONDS)
             return self.get(operation_id)
         if record is None or not record.kind:
-            raise OperationNotFound(
-                f"there is no operation {operation_id[:80]!r}",
-                hint="GET /api/operations lists those of the last 30 days, at most 10,000; earlier ones are gone",
-            )
+            raise unknown_operation(operation_id)
         return entry_of(operation_id, record)
 
     def state_of(self, operation_id: str) -> str:
@@ -450,7 +448,7 @@ class OperationRegistry:
 
     def _alive(self) -> list[Summary]:
         running = [attempt.summary for attempt in self._running.values() if attempt.record.kind]
-        return [*running, *(Summary(r.started_at, key, r.kind, QUEUED) for key, r in self._awaiting.items())]
+        return [*running, *(_summary_of(key, record)._replace(state=QUEUED) for key, record in self._awaiting.items())]
 
     def _version_of(self, operation_id: str) -> int:
         attempt = self._running.get(operation_id)
@@ -473,7 +471,7 @@ class OperationRegistry:
 
 
 def _summary_of(operation_id: str, record: Record) -> Summary:
-    return Summary(record.started_at, operation_id, record.kind, record.state)
+    return Summary(record.started_at, operation_id, record.kind, record.state, record.started_by)
 
 
 def _continued(record: Record, earlier: Record) -> Record:

@@ -158,11 +158,15 @@ def test_settings_survive_the_way_into_another_process(tmp_path: Path) -> None:
 
 
 def test_a_secret_setting_is_neither_in_what_children_get_nor_in_what_is_logged() -> None:
-    found = settings.load({"NOTIFY_URLS": "ntfy://geheim json://x/geheim", "PING_URL": "https://hc-ping.com/geheim"})
+    ping, digest = "https://hc-ping.com/geheim", "0" * 64
+    urls, tokens = "ntfy://geheim json://x/geheim", f"ci:read:sha256={digest} cd:read+backup:sha256={digest}"
+    found = settings.load({"NOTIFY_URLS": urls, "PING_URL": ping, "API_TOKENS": tokens.replace(" ", ", ")})
     assert found.notify_urls == ("ntfy://geheim", "json://x/geheim")
-    assert found.secrets() == {"NOTIFY_URLS": "ntfy://geheim json://x/geheim", "PING_URL": found.ping_url}
+    assert found.secrets() == {"API_TOKENS": tokens, "NOTIFY_URLS": urls, "PING_URL": ping}
     assert tuple(found.secrets()) == settings.SECRETS
-    assert "geheim" not in f"{found!r}{found}{found.to_environment()}"
+    shown = f"{found!r}{found}{found.to_environment()}"
+    assert "geheim" not in shown
+    assert digest not in shown
 
 
 @pytest.mark.parametrize(
@@ -173,6 +177,8 @@ def test_a_secret_setting_is_neither_in_what_children_get_nor_in_what_is_logged(
         ("PING_URL", "ftp://example.org/geheim", "'ftp://…'"),
         ("PING_URL", "hc-ping.com/geheim", "'…'"),
         ("PING_URL", "https:///geheim", "'https://…'"),
+        ("API_TOKENS", "geheim", "… (entry 1)"),
+        ("API_TOKENS", f"ci:read:sha256={'0' * 64},ci:read:geheim", "… (entry 2)"),
     ],
 )
 def test_a_bad_secret_is_named_with_its_setting_and_without_the_secret(name: str, value: str, shown: str) -> None:

@@ -26,13 +26,15 @@ from eventvault import clock
 class Surface:
     """A service in some state, as its users reach it.
 
-    backup: the name of an archive that the verbs are about. upload: the bytes of one of another installation.
+    backup: the name of an archive that the verbs are about. upload: the bytes of one of another installation. token:
+    what was made, with its id.
     """
 
     app: Flask
     backup: str
     upload: bytes
     posted: int = field(default=0)
+    token: tuple[str, str] = field(default=("", "0" * 8))
 
     @property
     def web(self) -> FlaskClient:
@@ -102,6 +104,18 @@ def _download(surface: Surface) -> str:
         return surface.command("backup", "download", "{backup}", "-o", folder)
 
 
+def _make_token(surface: Surface) -> TestResponse:
+    answer = surface.web.post("/api/tokens", json={"name": "made", "scope": "admin"})
+    if answer.status_code == 201:
+        surface.token = (answer.json["token"], answer.json["id"])
+    return answer
+
+
+def _revoke_token(surface: Surface) -> TestResponse:
+    text, token_id = surface.token
+    return surface.web.delete(f"/api/tokens/{token_id}", headers={"Authorization": f"Bearer {text}"} if text else {})
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -128,6 +142,7 @@ READS: dict[str, Verb] = {
     "POST /api/backup/prune (dryRun)": post("/api/backup/prune", {"dryRun": True}),
     f"{RESTORE} (into export)": post("/api/backup/restore", {"sequence": 3, "into": "export"}),
     "GET /api/settings": get("/api/settings"),
+    "GET /api/tokens": get("/api/tokens"),
     "GET /api/operations": get("/api/operations"),
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
@@ -141,6 +156,7 @@ READS: dict[str, Verb] = {
     "flask operations watch": command("operations", "watch", "f" * 16),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
+    "flask tokens list": command("tokens", "list"),
 }
 CHANGES: dict[str, Verb] = {
     "POST /api/events/export": post("/api/events/export"),
@@ -180,6 +196,13 @@ CHANGES: dict[str, Verb] = {
     "flask backup trust --renew": command("backup", "trust", "--renew", "--yes"),
     "flask problems accept": command("problems", "accept", "backups_changed", "--yes"),
     "POST /api/problems/<code>/accept": post("/api/problems/rolled_back/accept"),
+    # The first token closes the service, so these come last.
+    "POST /api/tokens": _make_token,
+    "DELETE /api/tokens/<token_id>": _revoke_token,
+    "flask tokens create": command("tokens", "create", "cron", "--scope", "backup"),
+    "flask tokens rotate": command("tokens", "rotate", "cron"),
+    "flask tokens revoke": command("tokens", "revoke", "0" * 8),
+    "flask tokens disable": command("tokens", "disable", "--yes"),
 }
 VERBS = READS | CHANGES
 WITHOUT_STATE = {"GET /", "GET /openapi.json", "GET /docs", "GET /docs/static/<filename>"}
@@ -207,6 +230,6 @@ def routes(app: Flask) -> Iterator[str]:
 
 def commands(app: Flask) -> Iterator[str]:
     """Every command of the service."""
-    for group in ("backup", "operations", "problems", "notify"):
+    for group in ("backup", "operations", "problems", "notify", "tokens"):
         for name in app.cli.commands[group].commands:  # type: ignore[attr-defined]
             yield f"flask {group} {name}"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventvault import clock, data_folders, progress
+from eventvault.access.problems import token_problems
 from eventvault.backups.archive_totals import ArchiveTotals, TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
@@ -171,6 +172,7 @@ def _examine(parts: HealthOwner) -> _Examined:
         problems=[
             *parts.restorer.finisher.drop_folder.problems,
             *parts.file_problems.problems(),
+            *token_problems(parts.settings),
             *staged_problems,
             *totals.problems,
             *parts.remover.problems(),

@@ -11,7 +11,13 @@ from eventvault.operations.listing import Listing, Summary
 
 def summaries(count: int) -> list[Summary]:
     return [
-        Summary(at // 2, f"{at:016x}", ["create", "verify"][at % 2], ["succeeded", "failed", "running"][at % 3])
+        Summary(
+            at // 2,
+            f"{at:016x}",
+            ["create", "verify"][at % 2],
+            ["succeeded", "failed", "running"][at % 3],
+            ["schedule", "cron", "cron", "shell"][at % 4],
+        )
         for at in range(count)
     ]
 
@@ -44,6 +50,14 @@ def test_states_and_kinds_choose_what_is_listed() -> None:
     assert ids(listing.matching(OperationQuery(states=["failed", "running"], kinds=["create"]), [])) == [10, 8, 4, 2]
 
 
+def test_those_that_one_client_began_are_listed_page_by_page() -> None:
+    listing, alive = listing_of(summaries(12)), [Summary(9, "f" * 16, "create", "running", "cron")]
+    first = listing.matching(OperationQuery(started_by="cron", limit=3), alive)
+    assert ids(first) == [int("f" * 16, 16), 10, 9]
+    query = OperationQuery(started_by="cron", limit=3, before=first[-1].id)
+    assert ids(listing.matching(query, alive)) == [6, 5, 2]
+
+
 def test_a_bound_that_is_no_operation_is_refused() -> None:
     with pytest.raises(InvalidInput, match="there is no operation"):
         listing_of(summaries(2)).matching(OperationQuery(before="f" * 16), [])
@@ -51,7 +65,7 @@ def test_a_bound_that_is_no_operation_is_refused() -> None:
 
 def test_an_operation_that_is_entered_again_is_there_once() -> None:
     listing = listing_of(summaries(3))
-    listing.enter(Summary(9, f"{1:016x}", "create", "succeeded"))
+    listing.enter(Summary(9, f"{1:016x}", "create", "succeeded", "cron"))
     assert ids(listing.matching(OperationQuery(), [])) == [1, 2, 0]
     listing.remove(f"{2:016x}")
     assert ids(listing.matching(OperationQuery(), [])) == [1, 0]

@@ -1,4 +1,4 @@
-"""Decides which requests are served: without tokens, only those of programs and pages on this machine.
+"""Decides by origin which requests are served: without tokens, only those of programs and pages on this machine.
 
 A foreign `Host` is DNS rebinding. A foreign `Origin` or `Sec-Fetch-Site` is a web page that posts to localhost. A peer
 on another machine means that the service listens where it should not. Each gets a 403.
@@ -48,8 +48,11 @@ def split_host(host: str) -> tuple[str, str]:
     return name.rstrip(".").lower(), port
 
 
-class AccessRules:
-    """The access rules that follow from the settings. `check` runs before every request, so it must be cheap."""
+class OriginRules:
+    """The rules that follow from the settings. They are asked before every request, so they must be cheap.
+
+    environ: as in WSGI. closed: tokens are needed, so another machine may ask.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._open_to_all = settings.allow_unauthenticated
@@ -57,14 +60,13 @@ class AccessRules:
         self._hosts = {split_host(host)[0] for host in (settings.host, *settings.allowed_hosts)}
         self._accepted_hosts: set[str] = set()
 
-    def check(self, environ: Mapping[str, str]) -> None:
-        """Raise Forbidden if the request may not be served. environ: as in WSGI."""
-        self._check_peer(environ.get("REMOTE_ADDR") or "")
+    def check(self, environ: Mapping[str, str], *, closed: bool) -> None:
+        """Raise Forbidden if the machine, the site or the page that sent the request may not."""
+        if not closed:
+            self._check_peer(environ.get("REMOTE_ADDR") or "")
         host = environ.get("HTTP_HOST")
         if host is None and environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
             raise MalformedInput("the request has no Host header", hint="send one, as HTTP/1.1 demands")
-        if host is not None and host not in self._accepted_hosts:
-            self._check_host(host)
         site = environ.get("HTTP_SEC_FETCH_SITE", "none")
         if site not in _SAME_ORIGIN and not _may_come_from(site, environ):
             raise Forbidden("a page of another site sent this request", hint="open the page that this service serves")
@@ -72,17 +74,24 @@ class AccessRules:
         if origin is not None:
             self._check_origin(origin, host or "")
 
+    def check_host(self, environ: Mapping[str, str], *, closed: bool) -> None:
+        """Raise Forbidden for a foreign `Host`. A request with a token needs no check: no page can send one unseen."""
+        host = environ.get("HTTP_HOST")
+        if host is not None and host not in self._accepted_hosts:
+            self._check_host(host, closed=closed)
+
     def _check_peer(self, peer: str) -> None:
         if self._open_to_all or peer in ("", "127.0.0.1", "::1") or is_loopback(peer):
             return
         raise Forbidden(
             f"requests from {peer} are not served: without tokens the service answers only its own machine",
-            hint="set ALLOW_UNAUTHENTICATED=true to serve everybody who can reach the service",
+            hint="make a token (flask tokens create admin --scope admin), or set ALLOW_UNAUTHENTICATED=true to serve "
+            "everybody who can reach the service",
         )
 
-    def _check_host(self, host: str) -> None:
+    def _check_host(self, host: str, *, closed: bool) -> None:
         name, _ = split_host(host)
-        numeric = self._open_to_all and _parse_address(name) is not None
+        numeric = (self._open_to_all or closed) and _parse_address(name) is not None
         allowed = self._any_host or is_loopback(name) or name in self._hosts or numeric
         if not allowed or _HOST.fullmatch(host) is None:
             raise Forbidden(

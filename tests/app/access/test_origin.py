@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.access import is_loopback
+from app.access.origin import is_loopback
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
 

@@ -1,0 +1,110 @@
+"""The check at the front door: before anything else of a request, its origin, its token, and what the token may do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from flask import Flask, request
+
+from app.access import CREDENTIAL
+from app.access.origin import OriginRules
+from app.access.table import ANY_TOKEN, Need, need_of
+from app.bodies import hold_body
+from eventvault import json_text, scopes
+from eventvault.access.credential import EVERYBODY, NOBODY, Credential
+from eventvault.access.register import TokenRegister
+from eventvault.access.uses import TokenUses
+from eventvault.errors import MalformedInput, ScopeMissing, TokenMissing, TokenWrong
+from eventvault.operations import caller
+from eventvault.settings import Settings
+from eventvault.token_text import holds_token
+
+_BEARER = re.compile(r"Bearer +([!-+\--~]+) *", re.IGNORECASE | re.ASCII)
+"""One token: a server joins two headers of the same name with a comma."""
+_QUERY_NAMES = re.compile(r"(?:^|[&;])(?:access_token|api_token|auth_token|bearer|token)=", re.IGNORECASE)
+
+
+class FrontDoor:
+    """Checks each request to an application. install: after the application has all its routes."""
+
+    def __init__(self, settings: Settings, register: TokenRegister) -> None:
+        self._rules = OriginRules(settings)
+        self._register = register
+        self._uses = TokenUses(settings.storage_dir)
+        self._needs: dict[tuple[str | None, str], Need] = {}
+
+    def learn_routes(self, app: Flask) -> None:
+        """Note what each route of the application needs."""
+        for rule in app.url_map.iter_rules():
+            for method in rule.methods or ():
+                self._needs[rule.endpoint, method] = need_of(method, rule.rule)
+
+    def check(self) -> None:
+        """Let the present request pass with its credential, or raise why it may not."""
+        environ = request.environ
+        if environ.get("QUERY_STRING"):
+            _refuse_token_in_query(environ["QUERY_STRING"])
+        closed = self._register.present().closed
+        self._rules.check(environ, closed=closed)
+        credential = self._credential(environ) if closed else EVERYBODY
+        if credential.token_id is None:
+            self._rules.check_host(environ, closed=closed)
+        else:
+            self._uses.note(credential.token_id)
+        environ[CREDENTIAL] = credential
+        caller.use(credential.caller)
+
+    def _credential(self, environ: Mapping[str, Any]) -> Credential:
+        """Return whom the request acts as. Raises TokenMissing, TokenWrong or ScopeMissing."""
+        need = ANY_TOKEN if request.endpoint is None else self._needs[request.endpoint, request.method]
+        if need.is_public:
+            return NOBODY
+        credential = self._presented(environ)
+        if credential is None:
+            if need.is_optional:
+                return NOBODY
+            raise TokenMissing(f"{request.method} {request.path} needs a token", hint=_HOW)
+        if not (need.is_optional or need.scopes & credential.included or _only_reads(need, credential)):
+            raise _scope_missing(need, credential)
+        return credential
+
+    def _presented(self, environ: Mapping[str, Any]) -> Credential | None:
+        """Return whose token the request has, None if it has none. Raises TokenWrong."""
+        header = environ.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return None
+        found = _BEARER.fullmatch(header)
+        if found is None:
+            raise TokenWrong("the Authorization header is malformed", hint=_HOW)
+        return self._register.credential_of(found[1])
+
+
+def _only_reads(need: Need, credential: Credential) -> bool:
+    """Return whether the body asks for what `read` is enough for, and the credential has it."""
+    if not need.reads or not credential.may(scopes.READ):
+        return False
+    return need.only_reads(json_text.parse_object(hold_body(), request.content_type))
+
+
+def _scope_missing(need: Need, credential: Credential) -> ScopeMissing:
+    needed = " or ".join(scope for scope in scopes.SCOPES if scope in need.scopes)
+    return ScopeMissing(
+        f"the token {credential.name} ({scopes.text_of(credential.scopes)}) may not {request.method} {request.path}, "
+        f"which needs {needed}",
+        hint=f"use a token with this scope: flask tokens create NAME --scope {needed.partition(' ')[0]}",
+        scope=needed,
+    )
+
+
+def _refuse_token_in_query(query: str) -> None:
+    if _QUERY_NAMES.search(query) or holds_token(unquote_plus(query)):
+        raise MalformedInput(
+            "the address has a token, and addresses end up in logs; the request was not looked at",
+            hint="send it as a header, Authorization: Bearer ev_…, and replace it: flask tokens rotate NAME --now",
+        )
+
+
+_HOW = "send one as a header, Authorization: Bearer ev_…; `flask tokens create NAME --scope SCOPE` makes one"

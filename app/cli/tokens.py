@@ -1,0 +1,149 @@
+"""`flask tokens`: makes, lists, replaces and revokes tokens, while the service runs and while it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from app.cli import exits, text
+from app.cli.group import Group
+from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
+from app.edge import current_edge
+from app.tokens.answers import made_json, revoked_json
+from eventvault import clock, scopes
+from eventvault.access.changes import TokenChanges
+from eventvault.operations.caller import SHELL
+
+group = Group("tokens", help="Who may use the service.")
+_SHOWN_ONCE = "This token is not shown again."
+_READS_ALL = "A download holds every event."
+
+
+def _changes() -> TokenChanges:
+    return TokenChanges(current_edge().settings)
+
+
+@group.command("create")
+@click.argument("name")
+@click.option("--scope", required=True, help=f"One or more of {', '.join(scopes.SCOPES)}, joined by +.")
+@click.option("--expires", metavar="SPAN", help="When it ends: 12h, 90d, 8w, or an instant. Default: never.")
+@json_option
+@utc_option
+def create(*, name: str, scope: str, expires: str | None, as_json: bool, utc: bool) -> None:
+    """Make a token, and print it once on standard output. It is valid within a second.
+
+    From the first one on, the service is closed: each request needs a token.
+    """
+    with exits.reporting_errors(as_json=as_json):
+        was_closed = _changes().is_closed()
+        made = made_json(_changes().create(name, scope, by=SHELL, expires=expires))
+    closing = [] if was_closed else ["The service is closed from now on: each request needs a token."]
+    reads_all = [] if "backup" not in made["scope"].split("+") else [_READS_ALL]
+    _print_made(made, [_what_it_may(made, text.Times(utc=utc)), *closing, *reads_all], as_json=as_json)
+
+
+@group.command("rotate")
+@click.argument("name")
+@click.option("--now", "at_once", is_flag=True, help="End the old one at once, as when it has leaked.")
+@json_option
+def rotate(*, name: str, at_once: bool, as_json: bool) -> None:
+    """Make a new token in the place of NAME, which works for another hour."""
+    with exits.reporting_errors(as_json=as_json):
+        made = made_json(_changes().rotate(name, by=SHELL, at_once=at_once))
+    old = made["previous"]["id"]
+    ends = (
+        f"The old one, {old}, is revoked."
+        if at_once
+        else f"The old one works for another hour: flask tokens revoke {old} ends it now."
+    )
+    _print_made(made, [ends], as_json=as_json)
+
+
+@group.command("list")
+@json_option
+@utc_option
+def list_tokens(*, as_json: bool, utc: bool) -> None:
+    """Show the tokens that were not revoked, without the tokens themselves."""
+    exits.run_and_print(
+        lambda: {"tokens": _changes().list_tokens()},
+        lambda done: _table(done["tokens"], text.Times(utc=utc)),
+        as_json=as_json,
+    )
+
+
+@group.command("revoke")
+@click.argument("token_id", metavar="ID")
+@json_option
+def revoke(*, token_id: str, as_json: bool) -> None:
+    """End a token for good: within a second nothing of it is served. ID is as `list` shows it."""
+    exits.run_and_print(
+        lambda: revoked_json(_changes().revoke(token_id, by=SHELL)),
+        lambda done: (
+            f"{done['name']} ({done['id']}) is revoked: no request and no open stream of it is served from now on."
+        ),
+        as_json=as_json,
+    )
+
+
+@group.command("disable")
+@yes_option
+@json_option
+def disable(*, yes: bool, as_json: bool) -> None:
+    """Revoke all tokens and open the service to everybody who reaches it."""
+    require_answer(yes=yes, as_json=as_json)
+    settings = current_edge().settings
+    if not yes:
+        tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
+        click.echo(
+            f"This opens EventVault to everybody who reaches {settings.host}:{settings.port}. "
+            f"{tokens} {'is' if tokens.startswith('1 ') else 'are'} revoked.",
+            err=True,
+        )
+        ask_for("open", "open")
+    exits.run_and_print(
+        lambda: {"revoked": [revoked_json(each) for each in _changes().disable(by=SHELL)]},
+        lambda done: f"EventVault is open. {text.counted(len(done['revoked']), 'token')} revoked.",
+        as_json=as_json,
+    )
+
+
+def _print_made(made: dict[str, Any], notes: list[str], *, as_json: bool) -> None:
+    """Print the token alone on standard output, and all else on standard error."""
+    exits.print_result(made, lambda done: str(done["token"]), as_json=as_json)
+    problem = made.get("copyProblem")
+    copies = [f"The copy in BACKUP_DIR is not written yet: {problem}"] if problem else []
+    if not as_json:
+        first, *others = notes
+        click.echo("\n".join([first, " ".join([*others, _SHOWN_ONCE]), *copies]), err=True)
+
+
+def _what_it_may(made: dict[str, Any], times: text.Times) -> str:
+    granted = [scope for scope in scopes.SCOPES if scope in scopes.parse(made["scope"])]
+    may = ", and ".join(scopes.MEANINGS[scope] for scope in granted)
+    until = "" if made["expires"] is None else f" until {times.second(clock.parse(made['expires']))[:10]}"
+    return f"{made['name']} may {may}{until}."
+
+
+def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
+    if not tokens:
+        return "There is no token. The first one closes the service: flask tokens create admin --scope admin"
+    rows = [
+        (
+            token["id"],
+            token["name"],
+            token["scope"],
+            _day(token["expires"], times, "never") + (" (over)" if token["expired"] else ""),
+            _day(token["lastUsed"], times, "never"),
+            token["from"],
+        )
+        for token in tokens
+    ]
+    return text.table(("ID", "NAME", "SCOPE", "EXPIRES", "LAST USED", "FROM"), rows)
+
+
+def _day(instant: str | None, times: text.Times, otherwise: str) -> str:
+    if instant is None:
+        return otherwise
+    day = times.second(clock.parse(instant))[:10]
+    return "today" if day == times.second(clock.now())[:10] else day

@@ -1,0 +1,1 @@
+"""`/api/tokens`: who may use the service. It works whether a store answers or not."""

@@ -1,0 +1,66 @@
+"""The routes of `/api/tokens`."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from app.access import present_credential
+from app.edge import current_edge
+from app.query import accepts_parameters, reject_repeated_parameters
+from app.replies import JSON, reply, takes_no_body, validated_body
+from app.tokens.answers import made_json, revoked_json
+from app.tokens.schemas import MadeTokenSchema, RevokedTokenSchema, TokenListSchema, TokenRequestSchema
+from eventvault.access.changes import TokenChanges
+
+blueprint = Blueprint("tokens", __name__, url_prefix="/api/tokens", description="Who may use the service.")
+blueprint.before_request(reject_repeated_parameters)
+
+_request = TokenRequestSchema()
+
+
+def _changes() -> TokenChanges:
+    return TokenChanges(current_edge().settings)
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.doc(summary="List the tokens")
+@blueprint.response(200, TokenListSchema)
+@accepts_parameters()
+def list_tokens() -> Response:
+    """Those that were made here, oldest first, then those of `API_TOKENS`. Of none the token itself is known."""
+    return reply({"success": True, "tokens": _changes().list_tokens()})
+
+
+@blueprint.route("", methods=["POST"])
+@blueprint.doc(
+    summary="Make or replace a token",
+    requestBody={"required": True, "content": {JSON: {"schema": TokenRequestSchema}}},
+)
+@blueprint.response(201, MadeTokenSchema)
+@accepts_parameters(body=True)
+def make_token() -> Response:
+    """Answers with the token, once: only its SHA-256 is stored. 409 if a valid token has the name.
+
+    With `rotate`, a new token takes the place of the newest one of that name, with its scope and its life in full; the
+    old one ends in an hour, or at once with `now`. It takes no `Idempotency-Key`, as answers to those are kept.
+    """
+    asked, by = validated_body(_request), present_credential().name
+    if "rotate" in asked:
+        made = _changes().rotate(asked["rotate"], by=by, at_once=asked["now"])
+    else:
+        made = _changes().create(asked["name"], asked["scope"], by=by, expires=asked["expires"])
+    current_edge().tokens.look_again()
+    return reply({"success": True, **made_json(made)}, 201)
+
+
+@blueprint.route("/<string:token_id>", methods=["DELETE"])
+@blueprint.doc(summary="Revoke a token")
+@blueprint.response(200, RevokedTokenSchema)
+@accepts_parameters()
+@takes_no_body
+def revoke_token(token_id: str) -> Response:
+    """No worker serves it any more within a second, and no restore makes it valid again. May be repeated."""
+    revoked = _changes().revoke(token_id, by=present_credential().name)
+    current_edge().tokens.look_again()
+    return reply({"success": True, **revoked_json(revoked)})

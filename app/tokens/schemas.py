@@ -1,0 +1,84 @@
+"""The schemas of `/api/tokens`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validates_schema
+
+from app.replies import ReplySchema
+from eventvault import scopes, token_text
+
+_SCOPE = "One or more of " + ", ".join(f"`{scope}`" for scope in scopes.SCOPES) + ", joined by `+`."
+
+
+class TokenRequestSchema(Schema):
+    """Either a new token with `name` and `scope`, or `rotate`: the name of the token to replace."""
+
+    name = fields.String(metadata={"description": f"{token_text.NAME_ALLOWED}.", "example": "cron"})
+    scope = fields.String(metadata={"description": _SCOPE, "example": "backup"})
+    expires = fields.String(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "A span such as `12h`, `90d` or `8w`, or an instant; never by default."},
+    )
+    rotate = fields.String(metadata={"description": "The name of the token to replace. It ends in an hour."})
+    now = fields.Boolean(load_default=False, metadata={"description": "With `rotate`: the old token ends at once."})
+
+    @validates_schema
+    def _one_of_both(self, asked: dict[str, Any], **_: Any) -> None:
+        if "rotate" in asked:
+            others = [name for name in ("name", "scope") if name in asked] + ["expires"] * bool(asked.get("expires"))
+            problems = {name: ["Not together with `rotate`."] for name in others}
+        else:
+            problems = {name: ["Missing."] for name in ("name", "scope") if name not in asked}
+            if asked.get("now"):
+                problems["now"] = ["Only together with `rotate`."]
+        if problems:
+            raise ValidationError(problems)
+
+
+class TokenSchema(ReplySchema):
+    id = fields.String(required=True, metadata={"example": "4fQ2mZ8k"})
+    name = fields.String(required=True)
+    scope = fields.String(required=True, metadata={"example": "read+backup"})
+    created = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+    expires = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+    from_ = fields.String(
+        data_key="from",
+        required=True,
+        metadata={"description": "`shell`, the name of the token that made it, or `API_TOKENS`."},
+    )
+
+
+class ListedTokenSchema(TokenSchema):
+    expired = fields.Boolean(required=True)
+    lastUsed = fields.String(  # noqa: N815
+        required=True, allow_none=True, metadata={"format": "date-time", "description": "Up to a minute."}
+    )
+
+
+class TokenListSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    tokens = fields.List(fields.Nested(ListedTokenSchema), required=True)
+
+
+class PreviousTokenSchema(ReplySchema):
+    id = fields.String(required=True)
+    expires = fields.String(required=True, metadata={"format": "date-time"})
+
+
+class MadeTokenSchema(TokenSchema):
+    success = fields.Boolean(required=True)
+    token = fields.String(required=True, metadata={"description": "The token itself. It is shown only here."})
+    previous = fields.Nested(PreviousTokenSchema, metadata={"description": "With `rotate`: the token that ends."})
+    copyProblem = fields.String(  # noqa: N815
+        metadata={"description": "Why the copy in `BACKUP_DIR` could not be written; it is tried again."}
+    )
+
+
+class RevokedTokenSchema(ReplySchema):
+    success = fields.Boolean(required=True)
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+    revoked = fields.String(required=True, metadata={"format": "date-time"})

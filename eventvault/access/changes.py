@@ -1,0 +1,259 @@
+"""Makes, replaces and revokes tokens, whether a store runs or not: for the command line and for the HTTP service."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from eventvault import clock, scopes, token_text
+from eventvault.access.configured import ConfiguredTokens
+from eventvault.access.joining import Joined
+from eventvault.access.token_file import Condition, Revoked, Token, TokenFile
+from eventvault.access.token_files import TokenFiles
+from eventvault.access.uses import TokenUses
+from eventvault.clock import Clock
+from eventvault.errors import InvalidInput, InvalidSettings, NothingToRecover, TokenExists, TokenNotFound
+from eventvault.settings import Settings
+
+ROTATION_MICROSECONDS = 3_600_000_000
+"""How long a token stays valid after it was replaced."""
+MAX_TOKENS = 1000
+LONGEST_LIFE = 100 * 366 * 86_400_000_000
+
+_SPAN = re.compile(r"([1-9][0-9]{0,5})(m|h|d|w)")
+_UNITS = {"m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 7 * 86_400_000_000}
+_OF_SETTINGS = "API_TOKENS"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A token that was made. text: shown once. unwritten: why the copy in BACKUP_DIR could not be written.
+
+    previous: the token in whose place it comes, with the time at which that one ends.
+    """
+
+    text: str
+    token: Token
+    previous: Token | None = None
+    unwritten: str | None = None
+
+
+class TokenChanges:
+    """by: who changes the tokens. Methods raise EventVaultError; then nothing was changed."""
+
+    def __init__(self, settings: Settings, now: Clock = clock.now) -> None:
+        self._files = TokenFiles(settings)
+        self._configured = ConfiguredTokens(settings)
+        self._uses = TokenUses(settings.storage_dir)
+        self._now = now
+
+    def list_tokens(self) -> list[dict[str, Any]]:
+        """Return the tokens as the API shows them: those made here, oldest first, then those of the settings."""
+        content, now = self._files.read().content, self._now()
+        revoked = {} if content is None else {each.id: each for each in content.revoked}
+        configured, _ = self._configured.read_or_keep()
+        tokens = [] if content is None else content.tokens
+        return [
+            *(self._describe(token, now) for token in tokens),
+            *(
+                self._row(token.id, token.name, scopes.text_of(token.scopes), _OF_SETTINGS)
+                for token in configured
+                if token.id not in revoked
+            ),
+        ]
+
+    def is_closed(self) -> bool:
+        return self._files.read().closed or self._configured.is_set
+
+    def has_valid(self) -> bool:
+        """Return whether any token is valid now."""
+        return any(not token["expired"] for token in self.list_tokens())
+
+    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> Made:
+        """Make a token. expires: a span such as `90d`, or an instant; None: never.
+
+        Raises InvalidInput, or TokenExists if a valid token has the name.
+        """
+        now = self._now()
+        fields = _fields_of(name, scope, expires, now)
+        if fields:
+            raise InvalidInput(f"the token is not valid: {', '.join(fields)}", hint="`fields` says why", fields=fields)
+        with self._files.changing() as joined:
+            content = self._begun(joined)
+            if any(token.name == name and _is_live(token, now) for token in content.tokens):
+                raise TokenExists(
+                    f"there is a token {name}; no other one was made",
+                    hint=f"choose another name, or replace it: flask tokens rotate {name}",
+                )
+            text = token_text.new_token()
+            token = _token(text, name, scopes.text_of(scopes.parse(scope)), now, by, expiry_of(expires, now))
+            unwritten = self._write(content, [*content.tokens, token], content.revoked)
+        return Made(text, token, unwritten=unwritten)
+
+    def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
+        """Make a token in the place of the newest of this name, which stays valid for an hour, or ends at once.
+
+        The new one has its scopes, and its life in full. Raises TokenNotFound.
+        """
+        now = self._now()
+        with self._files.changing() as joined:
+            content = self._begun(joined)
+            old = self._newest(content, name)
+            ends = min(old.expires or LONGEST_LIFE + now, now + ROTATION_MICROSECONDS)
+            expires = None if old.expires is None else now + (old.expires - old.created)
+            text = token_text.new_token()
+            token = _token(text, name, old.scope, now, by, expires)
+            previous = msgspec.structs.replace(old, expires=now if at_once else ends)
+            others = [each for each in content.tokens if each.id != old.id]
+            if at_once:
+                ended = [each for each in content.tokens if each.name == name]
+                others = [each for each in content.tokens if each.name != name]
+                revoked = [*content.revoked, *(Revoked(each.id, each.name, now, by) for each in ended)]
+                unwritten = self._write(content, [*others, token], revoked)
+            else:
+                unwritten = self._write(content, [*others, previous, token], content.revoked)
+        return Made(text, token, previous, unwritten)
+
+    def revoke(self, token_id: str, *, by: str) -> Revoked:
+        """Revoke a token, one of the settings too. One that was revoked stays so. Raises TokenNotFound."""
+        with self._files.changing() as joined:
+            content = self._begun(joined)
+            earlier = next((each for each in content.revoked if each.id == token_id), None)
+            if earlier is not None:
+                return earlier
+            revoked = Revoked(token_id, self._name_of(content, token_id), self._now(), by)
+            self._write(
+                content, [token for token in content.tokens if token.id != token_id], [*content.revoked, revoked]
+            )
+        return revoked
+
+    def disable(self, *, by: str) -> list[Revoked]:
+        """Revoke all tokens and open the service. Raises InvalidSettings if the settings keep it closed."""
+        if self._configured.is_set:
+            raise InvalidSettings(
+                "API_TOKENS or API_TOKENS_FILE is set, which keeps the service closed; nothing was changed",
+                hint="unset both, restart the service, and disable tokens then",
+            )
+        with self._files.changing() as joined:
+            content, now = self._begun(joined), self._now()
+            ended = [Revoked(token.id, token.name, now, by) for token in content.tokens]
+            self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
+        return ended
+
+    def adopt_backups(self) -> int:
+        """Take the tokens in BACKUP_DIR, whichever installation made them. Returns how many are valid.
+
+        Raises NothingToRecover if there are none.
+        """
+        with self._files.changing():
+            copy = self._files.read_backups()
+            if copy.content is None or copy.condition not in (Condition.GOOD, Condition.FOREIGN):
+                raise NothingToRecover(
+                    f"{copy.path} has no tokens that could be taken{f': {copy.why}' if copy.why else ''}",
+                    hint="make a token: flask tokens create admin --scope admin",
+                )
+            self._write(copy.content, copy.content.tokens, copy.content.revoked)
+        return sum(_is_live(token, self._now()) for token in copy.content.tokens)
+
+    def foreign_tokens(self) -> bool:
+        """Return whether BACKUP_DIR has tokens of another installation."""
+        return self._files.read_backups().condition is Condition.FOREIGN
+
+    def _begun(self, joined: Joined) -> TokenFile:
+        """Return what counts, or the beginning of a new register, closed in any case."""
+        if joined.content is None:
+            return TokenFile(secrets.token_hex(8), 0, True, [], [])
+        return msgspec.structs.replace(joined.content, closed=True)
+
+    def _write(self, content: TokenFile, tokens: list[Token], revoked: list[Revoked]) -> str | None:
+        if len(tokens) > MAX_TOKENS:
+            raise InvalidInput(
+                f"there are {MAX_TOKENS} tokens already; nothing was changed", hint="revoke those that nobody uses"
+            )
+        return self._files.write(
+            msgspec.structs.replace(content, counter=content.counter + 1, tokens=tokens, revoked=revoked)
+        )
+
+    def _newest(self, content: TokenFile, name: str) -> Token:
+        found = [token for token in content.tokens if token.name == name]
+        if found:
+            return max(found, key=lambda token: (token.created, token.id))
+        if any(token.name == name for token in self._configured.read_or_keep()[0]):
+            raise InvalidInput(
+                f"the token {name} comes from API_TOKENS or API_TOKENS_FILE; nothing was changed",
+                hint="put the SHA-256 of a new one there, and revoke this one",
+            )
+        raise TokenNotFound(f"there is no token {name[:80]}; nothing was changed", hint=_LIST)
+
+    def _name_of(self, content: TokenFile, token_id: str) -> str:
+        names = {token.id: token.name for token in self._configured.read_or_keep()[0]}
+        names |= {token.id: token.name for token in content.tokens}
+        if token_id in names:
+            return names[token_id]
+        raise TokenNotFound(f"there is no token {token_id[:80]}; nothing was changed", hint=_LIST)
+
+    def _describe(self, token: Token, now: int) -> dict[str, Any]:
+        row = self._row(token.id, token.name, token.scope, token.by)
+        row["created"] = clock.format_milliseconds(token.created)
+        row["expires"] = None if token.expires is None else clock.format_milliseconds(token.expires)
+        row["expired"] = not _is_live(token, now)
+        return row
+
+    def _row(self, token_id: str, name: str, scope: str, source: str) -> dict[str, Any]:
+        used = self._uses.last_use(token_id)
+        return {
+            "id": token_id,
+            "name": name,
+            "scope": scope,
+            "created": None,
+            "expires": None,
+            "expired": False,
+            "lastUsed": None if used is None else clock.format_milliseconds(used),
+            "from": source,
+        }
+
+
+def _token(text: str, name: str, scope: str, now: int, by: str, expires: int | None) -> Token:
+    token_id = token_text.id_of(text)
+    assert token_id is not None, "a new token has an id"
+    return Token(token_id, name, scope, token_text.digest_of(text).hex(), now, by, expires)
+
+
+def _is_live(token: Token, now: int) -> bool:
+    return token.expires is None or token.expires > now
+
+
+def expiry_of(text: str | None, now: int) -> int | None:
+    """Return the instant that a span such as `90d`, or an instant, means; None for none. Raises ValueError."""
+    if text is None:
+        return None
+    span = _SPAN.fullmatch(text.strip().lower())
+    instant = now + int(span[1]) * _UNITS[span[2]] if span else clock.parse_lenient(text)
+    if not now < instant <= now + LONGEST_LIFE:
+        raise ValueError(text)
+    return instant
+
+
+def _fields_of(name: str, scope: str, expires: str | None, now: int) -> dict[str, list[str]]:
+    """Return what is wrong with a token that is to be made."""
+    fields = {}
+    if not token_text.is_name(name):
+        fields["name"] = [f"Allowed: {token_text.NAME_ALLOWED}."]
+    checks: dict[str, tuple[Callable[[], Any], str]] = {
+        "scope": (lambda: scopes.parse(scope), f"Allowed: {', '.join(scopes.SCOPES)}, or several joined by '+'."),
+        "expires": (lambda: expiry_of(expires, now), "Allowed: a span such as 12h, 90d or 8w, or a future instant."),
+    }
+    for field, (check, allowed) in checks.items():
+        try:
+            check()
+        except ValueError:
+            fields[field] = [allowed]
+    return fields
+
+
+_LIST = "`flask tokens list` shows the tokens, GET /api/tokens too"

@@ -1,0 +1,36 @@
+"""Who a request or a command acts as, and with which scopes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from eventvault import scopes as names
+from eventvault.operations.caller import OPEN, SHELL, Caller
+
+
+@dataclass(frozen=True)
+class Credential:
+    """name: of the token, or of what acts without one. token_id: None without a token.
+
+    included: the scopes with all that they include. caller: as the operations name it.
+    """
+
+    name: str
+    token_id: str | None
+    scopes: frozenset[str]
+    included: frozenset[str] = field(init=False, repr=False, compare=False)
+    caller: Caller = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "included", names.included_in(self.scopes))
+        object.__setattr__(self, "caller", Caller(self.name))
+
+    def may(self, scope: str) -> bool:
+        return scope in self.included
+
+
+EVERYBODY = Credential(OPEN, None, frozenset({names.ADMIN}))
+"""Whoever reaches a service that is open, as no token was ever made."""
+COMMAND_LINE = Credential(SHELL, None, frozenset({names.ADMIN}))
+NOBODY = Credential("nobody", None, frozenset())
+"""A request without a token, where one is needed for most."""

@@ -1,0 +1,117 @@
+"""Joins the two copies of `tokens.json`: what counts is decided by pure functions of what was read.
+
+The higher counter counts. Revocations of both are joined, so an old copy that was put back makes no revoked token valid
+again; and a token that only the other copy has was made while this one could not be written, so it counts too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from eventvault.access.token_file import Condition, Copy, Revoked, Token, TokenFile
+
+_DOUBTFUL = frozenset({Condition.DAMAGED, Condition.NEWER, Condition.FOREIGN})
+
+
+class Doubt(NamedTuple):
+    """What health says of the files. condition: ABSENT if both are gone. message: a sentence."""
+
+    condition: Condition
+    message: str
+
+
+@dataclass(frozen=True)
+class Joined:
+    """content: what both copies say; None if no token was ever made here.
+
+    has_newer: a later version wrote one of them. marked: STORAGE_DIR has the mark that a token was made. behind: the
+    copies that lack something of the content.
+    """
+
+    content: TokenFile | None = None
+    closed: bool = False
+    doubts: tuple[Doubt, ...] = ()
+    has_newer: bool = False
+    marked: bool = False
+    behind: tuple[Copy, ...] = field(default=(), compare=False)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Return whether something is to be written, so that the loss of one folder loses nothing."""
+        return bool(self.behind) or (self.content is not None and self.content.closed and not self.marked)
+
+
+def join(in_storage: Copy, in_backups: Copy, *, marked: bool) -> Joined:
+    """marked: STORAGE_DIR has the mark that a token was made.
+
+    The file in STORAGE_DIR decides whether the service is closed. Without it, a copy that is damaged or of another
+    installation keeps it closed, and so does a file of a later version in any case.
+    """
+    in_backups = _of_same_register(in_storage, in_backups)
+    copies = (in_storage, in_backups)
+    has_newer = any(copy.condition is Condition.NEWER for copy in copies)
+    good = [] if has_newer else [copy.good for copy in copies if copy.good is not None]
+    content = join_contents(good) if good else None
+    doubtful = [copy for copy in copies if copy.condition in _DOUBTFUL]
+    is_gone = content is None and marked and in_storage.condition is Condition.ABSENT
+    gone = (gone_at(in_storage.path),) if is_gone else ()
+    return Joined(
+        content,
+        closed=marked
+        or has_newer
+        or (content is not None and content.closed)
+        or (in_storage.good is None and (bool(in_storage.why) or bool(doubtful))),
+        doubts=(*(Doubt(copy.condition, copy.why) for copy in copies if copy.why), *gone),
+        has_newer=has_newer,
+        marked=marked,
+        behind=tuple(copy for copy in copies if content is not None and _is_behind(copy, content)),
+    )
+
+
+def gone_at(path: Path) -> Doubt:
+    return Doubt(Condition.ABSENT, f"{path} is gone, and so is its copy: no token that was made here is valid")
+
+
+def join_contents(contents: list[TokenFile]) -> TokenFile:
+    """Return what files of one register say together."""
+    contents = sorted(contents, key=lambda content: content.counter, reverse=True)
+    revoked: dict[str, Revoked] = {}
+    tokens: dict[str, Token] = {}
+    for content in contents:
+        revoked = {each.id: each for each in content.revoked} | revoked
+        tokens = {token.id: token for token in content.tokens} | tokens
+    return msgspec.structs.replace(
+        contents[0],
+        tokens=sorted((token for token in tokens.values() if token.id not in revoked), key=_age),
+        revoked=sorted(revoked.values(), key=lambda each: (each.at, each.id)),
+        seal="",
+    )
+
+
+def _age(token: Token) -> tuple[int, str]:
+    return token.created, token.id
+
+
+def _of_same_register(in_storage: Copy, in_backups: Copy) -> Copy:
+    """Return the copy in BACKUP_DIR, compared with the file in STORAGE_DIR.
+
+    It is foreign if it follows from another first file. One of ours that was sealed before the key of the installation
+    was renewed counts as missing.
+    """
+    ours, copy = in_storage.good, in_backups.content
+    if ours is None or copy is None:
+        return in_backups
+    if ours.register == copy.register:
+        return in_backups if in_backups.good else Copy(in_backups.path, Condition.ABSENT)
+    why = f"{in_backups.path} does not belong to {in_storage.path}: it has the tokens of another installation"
+    return Copy(in_backups.path, Condition.FOREIGN, copy, why)
+
+
+def _is_behind(copy: Copy, content: TokenFile) -> bool:
+    if copy.condition in (Condition.ABSENT, Condition.DAMAGED):
+        return True
+    return copy.good is not None and msgspec.structs.replace(copy.good, seal="") != content

@@ -1,0 +1,235 @@
+"""The tokens that count now: those of `tokens.json` and of the settings, looked at again once a second.
+
+A request reads what was found, so it costs a lookup of a digest. BACKUP_DIR is looked at by a thread of its own, as its
+disk may not answer: that delays no request.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from eventvault import clock, scopes, token_text
+from eventvault.access.configured import ConfiguredTokens
+from eventvault.access.credential import Credential
+from eventvault.access.joining import Joined, gone_at, join
+from eventvault.access.token_file import Condition, Copy, TokenFile
+from eventvault.access.token_files import TokenFiles
+from eventvault.clock import Clock
+from eventvault.errors import EventVaultError, TokenWrong
+from eventvault.settings import Settings
+from eventvault.token_text import ConfiguredToken, digest_of
+
+log = logging.getLogger("eventvault.access")
+
+LOOK_SECONDS = 0.5
+"""How old what is known of STORAGE_DIR may be."""
+BACKUPS_SECONDS = 5.0
+"""The same for BACKUP_DIR, where files change only by other hands."""
+FIRST_SECONDS = 5.0
+"""How long the first request waits for BACKUP_DIR."""
+SETTLE_SECONDS = 60.0
+"""How long after an attempt to write a copy that is behind the next one may come."""
+LONGEST_TOKEN = 256
+"""Characters. Tokens of API_TOKENS may have another form than ours."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """expires: microseconds, or None."""
+
+    credential: Credential
+    expires: int | None = None
+
+
+@dataclass(frozen=True)
+class Present:
+    """What counts now. configured: the tokens of the settings. file_problem: why API_TOKENS_FILE does not count."""
+
+    joined: Joined
+    configured: tuple[ConfiguredToken, ...] = ()
+    closed: bool = False
+    file_problem: str = ""
+    entries: dict[bytes, _Entry] = field(default_factory=dict, repr=False)
+    revoked: frozenset[str] = frozenset()
+
+    def has_valid(self, now: int) -> bool:
+        return any(entry.expires is None or entry.expires > now for entry in self.entries.values())
+
+    def credential_of(self, token: str, now: int) -> Credential:
+        """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
+        if len(token) > LONGEST_TOKEN:
+            raise TokenWrong("the token is longer than any token", hint=_HINT)
+        entry = self.entries.get(digest_of(token))
+        if entry is None:
+            raise self._wrong(token)
+        if entry.expires is not None and entry.expires <= now:
+            when = clock.format_milliseconds(entry.expires)
+            raise TokenWrong(f"the token {entry.credential.token_id} expired at {when}", hint=_HINT)
+        return entry.credential
+
+    def is_live(self, token_id: str, now: int) -> bool:
+        """Return whether the token of this id is valid."""
+        return any(
+            entry.credential.token_id == token_id and (entry.expires is None or entry.expires > now)
+            for entry in self.entries.values()
+        )
+
+    def _wrong(self, token: str) -> TokenWrong:
+        token_id = token_text.id_of(token)
+        if token_id is None:
+            return TokenWrong("the token is malformed", hint=_HINT)
+        if not token_text.is_whole(token):
+            return TokenWrong("the token has a typing error: its checksum is wrong", hint=_HINT)
+        state = "was revoked" if token_id in self.revoked else "is not known here"
+        return TokenWrong(f"the token {token_id} {state}", hint=_HINT)
+
+
+_HINT = "send a valid one: `flask tokens list` shows those that there are, `flask tokens create` makes one"
+
+
+def combine(joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_configured: bool, problem: str) -> Present:
+    """Return what counts, from what files and settings say. is_configured: a setting names tokens or a file of them."""
+    content = joined.content
+    revoked = frozenset() if content is None else frozenset(each.id for each in content.revoked)
+    entries = {} if content is None else _entries(content)
+    for token in configured:
+        if token.id not in revoked:
+            entries[token.digest] = _Entry(Credential(token.name, token.id, token.scopes))
+    return Present(joined, configured, joined.closed or is_configured, problem, entries, revoked)
+
+
+def _entries(content: TokenFile) -> dict[bytes, _Entry]:
+    entries = {}
+    for token in content.tokens:
+        try:
+            granted = scopes.parse(token.scope)
+        except ValueError:  # of another version
+            continue
+        entries[bytes.fromhex(token.digest)] = _Entry(Credential(token.name, token.id, granted), token.expires)
+    return entries
+
+
+class TokenRegister:
+    """Safe for many threads, and for a process that forks before its first use."""
+
+    def __init__(self, settings: Settings, now: Clock = clock.now) -> None:
+        self._files = TokenFiles(settings)
+        self._configured = ConfiguredTokens(settings)
+        self._now = now
+        self._in_backups = Copy(self._files.in_backups, Condition.ABSENT)
+        self._seen: object = None
+        self._present = _UNKNOWN
+        self._next_settling = 0.0
+        self._storage_looks = Looks(self._look_at_storage, every=LOOK_SECONDS, patience=LOOK_SECONDS)
+        self._backups_looks = Looks(self._look_at_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
+
+    def present(self) -> Present:
+        """Return what counts now. It is at most a second old, unless STORAGE_DIR does not answer."""
+        self._backups_looks.refresh()
+        self._storage_looks.refresh()
+        return self._present
+
+    def credential_of(self, token: str) -> Credential:
+        """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
+        return self.present().credential_of(token, self._now())
+
+    def is_live(self, token_id: str) -> bool:
+        """Return whether the token of this id is valid."""
+        return self.present().is_live(token_id, self._now())
+
+    def look_again(self) -> None:
+        """Let the next request see what this process changed."""
+        self._storage_looks.expire()
+
+    def _look_at_storage(self) -> None:
+        seen = (self._files.identity(), self._in_backups, self._configured.identity())
+        if seen == self._seen:
+            return
+        joined = join(self._files.read_storage(), self._in_backups, marked=self._files.is_marked())
+        configured, problem = self._configured.read_or_keep()
+        self._present = self._after(combine(joined, configured, is_configured=self._configured.is_set, problem=problem))
+        self._seen = seen
+
+    def _look_at_backups(self) -> None:
+        self._in_backups = self._files.read_backups()
+        if self._present.joined.is_unsettled and time.monotonic() >= self._next_settling:
+            self._next_settling = time.monotonic() + SETTLE_SECONDS
+            try:
+                self._files.settle()
+            except EventVaultError as error:
+                log.warning("a copy of the tokens is not written: %s", error)
+
+    def _after(self, found: Present) -> Present:
+        """Return what was found, but stay closed if files vanish while the service runs."""
+        is_gone = self._present.closed and self._present is not _UNKNOWN and found.joined.content is None
+        if found.closed or not is_gone:
+            return found
+        doubts = (*found.joined.doubts, gone_at(self._files.in_storage))
+        return replace(found, closed=True, joined=replace(found.joined, closed=True, doubts=doubts))
+
+
+class Looks:
+    """Looks at files in a thread, one at a time, so that a disk that does not answer holds no request for long.
+
+    every: seconds that a look counts. patience: how long `refresh` waits for a look that runs; first: for the first.
+    """
+
+    def __init__(self, look: Callable[[], None], *, every: float, patience: float, first: float | None = None) -> None:
+        self._look = look
+        self._every = every
+        self._patience = patience
+        self._first = patience if first is None else first
+        self._counts_until = -math.inf
+        self._running: _Running | None = None
+        self._lock = threading.Lock()
+
+    def refresh(self) -> None:
+        """Look again if the newest look counts no more, and wait for it; what was known before counts meanwhile."""
+        if time.monotonic() < self._counts_until:
+            return
+        with self._lock:
+            running = self._running
+            if running is None:
+                is_first = self._counts_until == -math.inf
+                running = self._running = _Running(time.monotonic() + (self._first if is_first else self._patience))
+                begins = True
+            else:
+                begins = False
+        if begins:
+            self._begin(running)
+        running.ended.wait(max(0.0, running.awaited_until - time.monotonic()))
+
+    def expire(self) -> None:
+        """Let the next `refresh` look again."""
+        self._counts_until = min(self._counts_until, 0.0)
+
+    def _begin(self, running: _Running) -> None:
+        try:
+            threading.Thread(target=self._run, args=(running,), name="tokens", daemon=True).start()
+        except RuntimeError:  # no thread can be started now
+            self._run(running)
+
+    def _run(self, running: _Running) -> None:
+        began = time.monotonic()
+        try:
+            self._look()
+        except Exception:
+            log.exception("looking at the tokens failed; what was known before counts")
+        self._counts_until = began + self._every
+        self._running = None
+        running.ended.set()
+
+
+class _Running:
+    def __init__(self, awaited_until: float) -> None:
+        self.awaited_until = awaited_until
+        self.ended = threading.Event()
+
+
+_UNKNOWN = Present(Joined(closed=True), closed=True)
+"""Before the first look: nothing is valid."""

@@ -1,0 +1,128 @@
+"""The file that remembers the tokens, `tokens.json`: its form, its seal, and one look at a copy of it.
+
+STORAGE_DIR has it, and BACKUP_DIR has a copy. The seal is an HMAC by the installation's key, so a copy of another
+installation is told from our own. A token is in it by its SHA-256 only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from eventvault import small_files
+from eventvault.small_files import SmallFileDamaged
+
+FORMAT = 1
+_SEALED = b"eventvault tokens\n"
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A token that was made here. digest: SHA-256 in hex. scope: as `scopes.parse` reads it.
+
+    created, expires: microseconds. by: who made it, `shell` or the name of a token.
+    """
+
+    id: str
+    name: str
+    scope: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    created: int
+    by: str
+    expires: int | None = None
+
+
+class Revoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token that is valid no more, whatever an old file says. at: microseconds."""
+
+    id: str
+    name: str
+    at: int
+    by: str
+
+
+class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """register: an id that all files have which followed from one first file. counter: grows with each change.
+
+    closed: False after `flask tokens disable`. seal: in hex, of all other members.
+    """
+
+    register: str
+    counter: int
+    closed: bool
+    tokens: list[Token]
+    revoked: list[Revoked]
+    seal: str = ""
+    format: Literal[1] = 1
+
+
+class Condition(Enum):
+    GOOD = "good"
+    ABSENT = "absent"
+    DAMAGED = "damaged"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What is in the place of one of the two files. why: a sentence if it is neither good nor absent.
+
+    content: also of a foreign one.
+    """
+
+    path: Path
+    condition: Condition
+    content: TokenFile | None = None
+    why: str = ""
+
+    @property
+    def good(self) -> TokenFile | None:
+        return self.content if self.condition is Condition.GOOD else None
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def read_copy(path: Path, keys: list[bytes] | None) -> Copy:
+    """Look at one file. keys: those whose seal counts; None: any seal, as no key can be read. Never raises."""
+    try:
+        content = small_files.read(path, TokenFile)
+    except FileNotFoundError:
+        return Copy(path, Condition.ABSENT)
+    except NotADirectoryError:
+        return Copy(path, Condition.ABSENT)
+    except SmallFileDamaged as error:
+        if is_newer(path):
+            return Copy(path, Condition.NEWER, why=f"{path} was written by a later version of EventVault")
+        return Copy(path, Condition.DAMAGED, why=str(error))
+    except OSError as error:
+        return Copy(path, Condition.UNREADABLE, why=f"{path} cannot be read: {error.strerror or error}")
+    if keys is not None and not any(hmac.compare_digest(content.seal, _seal(content, key)) for key in keys):
+        return Copy(path, Condition.FOREIGN, content, f"{path} is not sealed with the key of this installation")
+    return Copy(path, Condition.GOOD, content)
+
+
+def is_newer(path: Path) -> bool:
+    """Return whether a later version wrote the file: its checksum is right, and its version is above ours."""
+    try:
+        return small_files.read(path, _Version).format > FORMAT
+    except (SmallFileDamaged, OSError):
+        return False
+
+
+def write_copy(path: Path, content: TokenFile, key: bytes) -> None:
+    """Seal the content and write it durably, for this user alone. Raises NoSpace or OSError."""
+    small_files.write(path, msgspec.structs.replace(content, seal=_seal(content, key)), mode=0o600)
+
+
+def _seal(content: TokenFile, key: bytes) -> str:
+    plain = msgspec.json.encode(msgspec.structs.replace(content, seal=""))
+    return hmac.digest(key, _SEALED + plain, hashlib.sha256).hex()

@@ -1,0 +1,114 @@
+"""`flask tokens`, in this process: what it prints where, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from eventvault import token_text
+from eventvault.access.changes import TokenChanges
+from eventvault.settings import Settings
+
+
+@pytest.fixture
+def run(app: Flask):  # type: ignore[no-untyped-def]
+    def invoke(*arguments: str, text: str | None = None) -> Result:
+        return app.test_cli_runner().invoke(args=["tokens", *arguments], input=text)
+
+    return invoke
+
+
+def test_create_prints_the_token_alone_on_standard_output(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    done = run("create", "cron", "--scope", "backup", "--expires", "365d", "--utc")
+    assert done.exit_code == 0
+    assert token_text.is_whole(done.stdout.removesuffix("\n"))
+    (token,) = TokenChanges(settings).list_tokens()
+    assert done.stderr == (
+        f"cron may create, verify, rehearse, list, download and pin backups until {token['expires'][:10]}.\n"
+        "The service is closed from now on: each request needs a token. A download holds every event. "
+        "This token is not shown again.\n"
+    )
+    second = run("create", "grafana", "--scope", "metrics")
+    assert second.stderr == "grafana may read /metrics.\nThis token is not shown again.\n"
+
+
+def test_list_shows_each_token(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    assert "There is no token" in run("list").stdout
+    made = TokenChanges(settings).create("cron", "backup+read", by="shell", expires="2099-11-28T12:00:00Z")
+    done = run("list", "--utc")
+    assert done.stdout.splitlines() == [
+        "ID        NAME  SCOPE        EXPIRES     LAST USED  FROM",
+        f"{made.token.id}  cron  read+backup  2099-11-28  never      shell",
+    ]
+    assert json.loads(run("list", "--json").stdout)["tokens"][0]["name"] == "cron"
+
+
+def test_rotate_says_how_long_the_old_one_works(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    made = TokenChanges(settings).create("cron", "backup", by="shell")
+    done = run("rotate", "cron")
+    assert token_text.is_whole(done.stdout.removesuffix("\n"))
+    assert done.stderr == (
+        f"The old one works for another hour: flask tokens revoke {made.token.id} ends it now.\n"
+        "This token is not shown again.\n"
+    )
+    done = run("rotate", "cron", "--now")
+    assert "is revoked." in done.stderr
+    assert len(TokenChanges(settings).list_tokens()) == 1
+
+
+def test_revoke_ends_a_token(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    token_id = TokenChanges(settings).create("cron", "backup", by="shell").token.id
+    done = run("revoke", token_id)
+    assert done.stdout == (
+        f"cron ({token_id}) is revoked: no request and no open stream of it is served from now on.\n"
+    )
+    assert run("revoke", token_id).exit_code == 0
+
+
+def test_disable_asks_for_a_word(run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    changes = TokenChanges(settings)
+    changes.create("cron", "backup", by="shell")
+    done = run("disable")
+    assert (done.exit_code, changes.is_closed()) == (5, True)
+    assert "add --yes" in done.stderr
+    monkeypatch.setattr("app.cli.options.can_ask", lambda: True)
+    done = run("disable", text="yes\n")
+    assert (done.exit_code, changes.is_closed()) == (1, True)
+    done = run("disable", text="open\n")
+    assert (done.exit_code, changes.is_closed()) == (0, False)
+    assert "This opens EventVault to everybody who reaches 127.0.0.1:5050. 1 token is revoked." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (("create", "cron", "--scope", "root"), 5, "invalid"),
+        (("create", "a b", "--scope", "read"), 5, "invalid"),
+        (("create", "cron", "--scope", "read", "--expires", "soon"), 5, "invalid"),
+        (("create", "taken", "--scope", "read"), 4, "token_exists"),
+        (("rotate", "nothing"), 3, "token_not_found"),
+        (("revoke", "00000000"), 3, "token_not_found"),
+        (("disable",), 5, "invalid"),
+        (("create", "cron"), 2, "invalid"),
+    ],
+)
+def test_what_fails_ends_with_the_status_of_its_code(  # type: ignore[no-untyped-def]
+    run, settings: Settings, arguments: tuple[str, ...], status: int, code: str
+) -> None:
+    TokenChanges(settings).create("taken", "read", by="shell")
+    done = run(*arguments, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["code"]) == (status, code)
+    assert len(TokenChanges(settings).list_tokens()) == 1
+
+
+def test_no_token_is_printed_where_it_could_not_be_written(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    settings.storage_dir.rmdir() if settings.storage_dir.exists() else None
+    Path(settings.storage_dir).parent.mkdir(parents=True, exist_ok=True)
+    settings.storage_dir.write_text("a file in its place")
+    done = run("create", "cron", "--scope", "read")
+    assert done.exit_code not in (0, 2)
+    assert done.stdout == ""

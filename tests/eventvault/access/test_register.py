@@ -1,0 +1,162 @@
+"""What a worker knows of the tokens: it looks again by itself, and a disk that does not answer holds nothing up."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from eventvault import data_folders, token_text
+from eventvault.access import register as module
+from eventvault.access.changes import TokenChanges
+from eventvault.access.register import Looks, TokenRegister
+from eventvault.access.uses import TokenUses
+from eventvault.errors import TokenWrong
+from eventvault.settings import Settings, load
+from tests import processes
+
+
+@pytest.fixture
+def settings(settings_environment: dict[str, str]) -> Settings:
+    return load(settings_environment)
+
+
+def is_valid(register: TokenRegister, text: str) -> bool:
+    try:
+        register.credential_of(text)
+    except TokenWrong:
+        return False
+    return True
+
+
+def test_without_tokens_the_service_is_open(settings: Settings) -> None:
+    assert not TokenRegister(settings).present().closed
+
+
+def test_a_new_token_and_a_revocation_hold_within_a_second(settings: Settings) -> None:
+    assert module.LOOK_SECONDS < 1
+    register, changes = TokenRegister(settings), TokenChanges(settings)
+    assert not register.present().closed
+    made = changes.create("cron", "read", by="shell")
+    processes.wait_until(lambda: is_valid(register, made.text), "the token is not valid", 5)
+    assert register.present().closed
+    changes.revoke(made.token.id, by="shell")
+    processes.wait_until(lambda: not is_valid(register, made.text), "the token is valid still", 5)
+    assert register.present().closed
+
+
+def test_an_idle_worker_serves_no_revoked_token_at_its_next_request(settings: Settings) -> None:
+    changes = TokenChanges(settings)
+    made = changes.create("cron", "read", by="shell")
+    register = TokenRegister(settings)
+    assert is_valid(register, made.text)
+    changes.revoke(made.token.id, by="shell")
+    register.look_again()
+    assert not is_valid(register, made.text)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: "", "malformed"),
+        (lambda text: "Bearer", "malformed"),
+        (lambda text: text[:-1], "malformed"),
+        (lambda text: text + "x", "malformed"),
+        (lambda text: "x" * 1000, "longer than any token"),
+        (lambda text: text[:20] + ("a" if text[20] != "a" else "b") + text[21:], "typing error"),
+        (lambda text: token_text.new_token(), "is not known here"),
+    ],
+)
+def test_a_wrong_token_is_refused_with_the_reason(settings: Settings, change, why: str) -> None:  # type: ignore[no-untyped-def]
+    made = TokenChanges(settings).create("cron", "read", by="shell")
+    with pytest.raises(TokenWrong, match=why) as raised:
+        TokenRegister(settings).credential_of(change(made.text))
+    assert made.text not in raised.value.message + raised.value.hint
+
+
+def test_files_that_vanish_under_a_running_service_do_not_open_it(settings: Settings) -> None:
+    changes, register = TokenChanges(settings), TokenRegister(settings)
+    made = changes.create("cron", "read", by="shell")
+    assert is_valid(register, made.text)
+    for folder in (settings.storage_dir, settings.backup_dir):
+        (folder / data_folders.TOKENS).unlink()
+    (settings.storage_dir / data_folders.TOKENS_MARK).unlink()
+    register._backups_looks.expire()
+    register.present()
+    processes.wait_until(lambda: register._in_backups.content is None, "the copy is still known", 5)
+    register.look_again()
+    assert register.present().closed
+
+
+def test_the_copy_that_lacks_something_is_written_by_a_worker(settings: Settings) -> None:
+    made = TokenChanges(settings).create("cron", "read", by="shell")
+    copy = settings.backup_dir / data_folders.TOKENS
+    copy.unlink()
+    register = TokenRegister(settings)
+    assert is_valid(register, made.text)
+    register._backups_looks.expire()
+    register.present()
+    processes.wait_until(copy.exists, "the copy was not written", 5)
+
+
+def test_the_file_of_api_tokens_is_read_again_when_it_changes(
+    settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "secrets" / "tokens"
+    settings = load({**settings_environment, "API_TOKENS_FILE": str(path)})
+    register, text = TokenRegister(settings), token_text.new_token()
+    assert register.present().closed, "a file that is missing closes the service"
+    path.parent.mkdir()
+    real = tmp_path / "elsewhere"
+    real.write_text(f"# made by hand\nci:read:sha256={token_text.digest_of(text).hex()}\n")
+    path.symlink_to(real)
+    register.look_again()
+    assert is_valid(register, text)
+    real.write_text("nonsense\n")
+    register.look_again()
+    assert is_valid(register, text), "what the file had before counts"
+    assert "entry 1 of API_TOKENS_FILE" in register.present().file_problem
+    real.write_text("")
+    register.look_again()
+    assert not is_valid(register, text)
+    assert register.present().closed
+
+
+def test_a_look_that_hangs_holds_requests_up_once_and_not_for_long() -> None:
+    hangs, looked = threading.Event(), []
+    begun = threading.Event()
+
+    def look() -> None:
+        looked.append(1)
+        begun.set()
+        hangs.wait(30)
+
+    looks = Looks(look, every=0.0, patience=0.05)
+    looks.refresh()
+    assert begun.wait(5)
+    for _ in range(20):
+        looks.refresh()
+    assert len(looked) == 1, "a second thread began to look while the first one hangs"
+    hangs.set()
+
+
+def test_a_look_that_fails_leaves_what_was_known(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = TokenChanges(settings).create("cron", "read", by="shell")
+    register = TokenRegister(settings)
+    assert is_valid(register, made.text)
+
+    def fail() -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(register._files, "identity", fail)
+    register.look_again()
+    assert is_valid(register, made.text)
+
+
+def test_the_last_use_of_a_token_is_noted(settings: Settings) -> None:
+    changes, uses = TokenChanges(settings), TokenUses(settings.storage_dir)
+    made = changes.create("cron", "read", by="shell")
+    assert changes.list_tokens()[0]["lastUsed"] is None
+    uses.note(made.token.id)
+    processes.wait_until(lambda: changes.list_tokens()[0]["lastUsed"] is not None, "the use is not noted", 5)
