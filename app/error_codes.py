@@ -487,6 +487,40 @@ PROXY: dict[str, ErrorCode] = {
 }  # fmt: skip
 """The errors of `deploy/nginx.conf`."""
 
+REMOTE: dict[str, ErrorCode] = {
+    "service_unreachable": ErrorCode(
+        "No EventVault answers at the address, the connection broke off, or a proxy before it cannot reach it.",
+        "no EventVault answers at https://vault.example: Connection refused",
+        "See whether the service runs, and whether `--url` or `EVENTVAULT_URL` is its address.",
+        exit_status=TRY_AGAIN,
+    ),
+    "certificate_refused": ErrorCode(
+        "The certificate of the service is not trusted, or is that of another name. Nothing was sent.",
+        "the certificate of https://vault.example is not trusted: unable to get local issuer certificate",
+        "Name the file of its authority with `--ca-file` or `SSL_CERT_FILE`, or correct the address.",
+        exit_status=INVALID,
+    ),
+    "redirected": ErrorCode(
+        "The address leads to another one. A token follows no redirect.",
+        "http://vault.example sends to https://vault.example/, and no redirect is followed",
+        "If that is the service, give it as `--url` or `EVENTVAULT_URL`.",
+        exit_status=INVALID,
+    ),
+    "answer_unreadable": ErrorCode(
+        "The answer is none of EventVault's, or lacks a member that this version of the command needs.",
+        "the answer to GET /api/backup/list is not what this command expects: Object missing required field `name`",
+        "See whether the address is that of an EventVault, and whether both are of one version.",
+        exit_status=FAILED,
+    ),
+    "not_over_url": ErrorCode(
+        "The command works on the folders of the service.",
+        "a new key of the installation works only on the machine of the service",
+        "Run it there, without `--url`.",
+        exit_status=2,
+    ),
+}
+"""The errors of a command with `--url`, besides those that the service answers."""
+
 _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
 _KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
 

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY, ErrorCode
+from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY, REMOTE, ErrorCode
 from eventvault.files import write_durably
 from eventvault.settings import PROJECT
 
@@ -48,6 +48,8 @@ _SECTIONS = {
     "Answers": ("", ANSWERS),
     "Answers of the HTTP server": ("Requests that do not reach the API.\n", FRAMEWORK),
     "Answers of nginx": ("With the configuration in `deploy/nginx.conf`.\n", PROXY),
+    "Commands from another machine": ("Of commands with `--url`, beside those that the service answers.\n",
+                                      REMOTE),
     "Problems of health": ("Besides these, `problems` has the codes above. [Problems](problems.md) says which can be "
                            "accepted.\n", PROBLEMS),
 }  # fmt: skip

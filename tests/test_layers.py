@@ -28,6 +28,7 @@ VIOLATIONS = {
     "The edge opens no database itself": ("app/query.py", "plyvel"),
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "Streams know no route": ("app/streams/messages.py", "app.events.schemas"),
+    "Commands over HTTP need nothing of this machine": ("app/cli/remote/lines.py", "app.replies"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "The doctor is asked by nothing of the core": ("eventvault/backup_manager.py", "eventvault.doctor.gather"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from app import errors_docs
-from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY
+from app.error_codes import ANSWERS, FRAMEWORK, PROBLEMS, PROXY, REMOTE
 from app.errors import error_body_for_status
 from eventvault import errors
 from eventvault.errors import EventVaultError
 from eventvault.settings import PROJECT
 
-DECLARED = ANSWERS | FRAMEWORK | PROXY | PROBLEMS
+DECLARED = ANSWERS | FRAMEWORK | PROXY | REMOTE | PROBLEMS
 STRUCTURES = {"Problem": 0, "Note": 1}
 """What has a code as one of its arguments, and which."""
 
@@ -84,6 +84,21 @@ def test_the_codes_of_the_framework_are_declared_and_no_others() -> None:
 
 def test_the_codes_of_nginx_are_declared_and_no_others() -> None:
     assert set(PROXY) == of_nginx() - of_the_core() - of_the_framework()
+
+
+def of_commands_over_http() -> set[str]:
+    tree = ast.parse((PROJECT / "app" / "cli" / "remote" / "errors.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "RemoteError"]
+    return {
+        text.value
+        for call in calls
+        for text in ast.walk(call.args[0])
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    }
+
+
+def test_the_codes_of_commands_over_http_are_declared_and_no_others() -> None:
+    assert set(REMOTE) == of_commands_over_http() - of_the_framework() - of_the_core()
 
 
 def test_the_codes_of_health_are_declared_and_no_others() -> None:

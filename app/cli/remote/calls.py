@@ -1,0 +1,235 @@
+"""One table: the method of a port → the request that stands for it, and what its answer means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from app.cli.remote import answers, errors
+from app.cli.remote.answers import Reader
+from app.cli.remote.transport import KEY, NDJSON, Request, get, post, with_bytes, with_json
+from eventvault import clock
+from eventvault.database.values import HistogramQuery, ScanQuery, TypesQuery
+from eventvault.errors import BackupNotFound, EventVaultError, OperationNotFound, ProblemNotFound
+from eventvault.events import cursor
+from eventvault.events.event import EventDraft, without_filled_time
+from eventvault.keyed_request import KeyedRequest
+from eventvault.operations.entry import OperationQuery
+from eventvault.restore.values import Moment
+
+_PART = re.compile(r"(?!\.+\Z)[^/]+")
+"""What one part of a path can be: a client or a proxy resolves those of dots alone."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """request: gets the arguments of the method by their names."""
+
+    request: Callable[..., Request]
+    read: Reader
+
+
+def of_backup(name: str, *rest: str) -> str:
+    return "/".join(["/api/backup", _in_path(name, BackupNotFound, "backup"), *rest])
+
+
+def of_operation(operation_id: str) -> str:
+    return f"/api/operations/{_in_path(operation_id, OperationNotFound, 'operation')}"
+
+
+def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:
+    """Return a text as one part of a path. Raises `missing` for one that a path cannot have as its part."""
+    if _PART.fullmatch(text) is None:
+        raise missing(f"there is no {what} {text!r}", hint="GET /api/backup/list and GET /api/operations list them")
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def instant(microseconds: int | None) -> str | None:
+    return None if microseconds is None else clock.format_microseconds(microseconds)
+
+
+def _pin(name: str, pinned: bool, reason: str | None, until: int | None) -> Request:
+    if not pinned:
+        return with_json("DELETE", of_backup(name, "pin"))
+    return with_json("PUT", of_backup(name, "pin"), {"reason": reason, "until": instant(until)})
+
+
+def moment_members(moment: Moment | str) -> dict[str, Any]:
+    """Return the members of a body that name an archive or a moment."""
+    if isinstance(moment, str):
+        return {"backupName": moment}
+    members = {
+        "backupName": moment.archive,
+        "pointInTime": instant(moment.instant),
+        "sequence": moment.sequence,
+        "generation": moment.generation,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _restore(target: Moment | str, *, staged: bool) -> Request:
+    apply = {"apply": "restart"} if staged else {}
+    return post("/api/backup/restore", {**moment_members(target), **apply})
+
+
+def _rehearse(target: Moment | str | None) -> Request:
+    if isinstance(target, str):
+        return post(of_backup(target, "rehearse"))
+    return post("/api/backup/rehearse", {} if target is None else moment_members(target))
+
+
+def event_filter(query: ScanQuery) -> dict[str, Any]:
+    """Return the filter of a part of the past, as `into` and exports take it."""
+    members = {
+        "type": query.type,
+        "subject": query.subject,
+        "source": query.source,
+        "from": instant(query.recorded_from),
+        "to": instant(query.recorded_to),
+        "fromSequence": query.after + 1 if query.after else None,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+ARCHIVE = "archive:"
+"""In a `PastView` of an archive, what stands before its name in place of a generation."""
+
+
+def past_members(query: ScanQuery) -> dict[str, Any]:
+    """Return the members that name the moment of a query, and its filter."""
+    wanted = event_filter(query)
+    if query.generation is not None and query.generation.startswith(ARCHIVE):
+        if query.upto is not None:
+            wanted["toSequence"] = query.upto
+        return {"backupName": query.generation.removeprefix(ARCHIVE), "filter": wanted}
+    return {**moment_members(Moment(sequence=query.upto, generation=query.generation)), "filter": wanted}
+
+
+def page_of(query: ScanQuery) -> Request:
+    """Return the request for a page of the present, or of a lineage up to its fork."""
+
+    def position(sequence: int | None) -> str | None:
+        if sequence is None or query.generation is None:
+            return None if sequence is None else str(sequence)
+        return cursor.encode(query.generation, sequence)
+
+    before = query.before
+    if query.upto is not None:
+        before = query.upto + 1 if before is None else min(before, query.upto + 1)
+    return get(
+        "/api/events",
+        after=position(query.after) if query.after or (query.generation and before is None) else None,
+        before=position(before),
+        order="newest" if query.newest_first else None,
+        limit=query.limit,
+        type=query.type,
+        subject=query.subject,
+        source=query.source,
+        from_=instant(query.recorded_from),
+        to=instant(query.recorded_to),
+    )
+
+
+def _append(drafts: Sequence[EventDraft], request: KeyedRequest | None) -> Request:
+    """A `time` that was filled in stays at home: the service fills it in, and a repeated event is then the same."""
+    bodies = (without_filled_time(draft.body) if "time" in draft.filled else draft.body for draft in drafts)
+    posted = with_bytes(Request("POST", "/api/events"), b"\n".join(bodies), NDJSON)
+    return posted if request is None else posted.with_headers(**{KEY: request.id.hex()})
+
+
+def _histogram(query: HistogramQuery) -> Request:
+    if query.upto is not None:
+        raise errors.not_over_http("a histogram up to a sequence")
+    return get(
+        "/api/events/histogram",
+        buckets=query.buckets,
+        from_=instant(query.recorded_from),
+        to=instant(query.recorded_to),
+        type=query.type,
+        generation=query.generation,
+    )
+
+
+def _types(query: TypesQuery) -> Request:
+    after = cursor.encode(query.generation, query.after) if query.generation is not None else query.after
+    return get("/api/events/types", after=after, upto=query.upto, limit=query.limit)
+
+
+def _operations(query: OperationQuery) -> Request:
+    return get(
+        "/api/operations",
+        state=",".join(query.states) or None,
+        kind=",".join(query.kinds) or None,
+        limit=query.limit,
+        before=query.before,
+    )
+
+
+CALLS: dict[str, Call] = {
+    "append": Call(_append, answers.appended),
+    "get": Call(
+        lambda event_id, source, recorded_to: get("/api/events", id=event_id, source=source, asOf=instant(recorded_to)),
+        answers.one_event,
+    ),
+    "histogram": Call(_histogram, answers.histogram),
+    "event_types": Call(_types, answers.event_types),
+    "create_backup": Call(
+        lambda label: post("/api/backup/create", {} if label is None else {"label": label}), answers.created
+    ),
+    "list_backups": Call(lambda limit, before: get("/api/backup/list", limit=limit, before=before), answers.backups),
+    "backup_entry": Call(lambda name: get(of_backup(name)), answers.one_backup),
+    "backup_manifest": Call(lambda name: get(of_backup(name)), answers.member("manifest")),
+    "verify_backup": Call(
+        lambda name, records: post(of_backup(name, "verify"), query={"records": records}), answers.one_backup
+    ),
+    "delete_backup": Call(
+        lambda name, force: with_json("DELETE", of_backup(name), query={"force": force}), answers.nothing
+    ),
+    "plan_deletion": Call(lambda name: get(of_backup(name), dryRun="delete"), answers.member("plan")),
+    "pin_backup": Call(_pin, answers.one_backup),
+    "plan_prune": Call(lambda: post("/api/backup/prune", {"dryRun": True}), answers.member("plan")),
+    "prune_backups": Call(lambda: post("/api/backup/prune"), answers.pruned),
+    "restore": Call(lambda name, staged: _restore(name, staged=staged), answers.restored),
+    "restore_moment": Call(lambda moment, staged: _restore(moment, staged=staged), answers.restored),
+    "undo": Call(lambda name: post("/api/backup/undo", {} if name is None else {"name": name}), answers.restored),
+    "list_undo": Call(lambda: get("/api/backup/undo"), answers.previous),
+    "plan_restore": Call(
+        lambda target: post("/api/backup/restore", {**moment_members(target), "dryRun": True}),
+        answers.member("plan"),
+    ),
+    "timeline": Call(lambda buckets: get("/api/backup/timeline", buckets=buckets), answers.whole),
+    "rehearse": Call(_rehearse, answers.rehearsed),
+    "list_rehearsals": Call(lambda: get("/api/backup/rehearsals"), answers.rehearsals),
+    "copy_events_to_present": Call(
+        lambda query: post("/api/backup/restore", {"into": "present", **past_members(query)}), answers.copied
+    ),
+    "accept_loss": Call(lambda partition: post(f"/api/kafka/partitions/{partition}/accept-loss"), answers.nothing),
+    "accept_problem": Call(
+        lambda code, about: post(
+            f"/api/problems/{_in_path(code, ProblemNotFound, 'problem')}/accept",
+            {} if about is None else {"about": about},
+        ),
+        answers.accepted,
+    ),
+    "send_test_notification": Call(lambda: post("/api/notify/test"), answers.deliveries),
+    "list_operations": Call(_operations, answers.operations),
+    "get_operation": Call(lambda operation_id: get(of_operation(operation_id)), answers.one_operation),
+    "cancel_operation": Call(
+        lambda operation_id: with_json("DELETE", of_operation(operation_id)), answers.one_operation
+    ),
+    "status": Call(lambda: get("/api/health"), answers.health),
+}
+"""The methods that are one request. `app.cli.remote.store` has the others."""
+
+NOT_OVER_HTTP = {
+    "backup_path": "the path of an archive",
+    "export_path": "the path of an export",
+    "export_events": "an export into a file of the service",
+    "check_export": "an export into a file of the service",
+    "last_common": "the comparison of two generations",
+    "renew_key": "a new key of the installation",
+}
+"""The methods that no request stands for → what they would be."""
