@@ -112,6 +112,24 @@ ANSWERS: dict[str, ErrorCode] = {
         "`GET /api/events` lists the events. With `asOf` the event may have been recorded later.",
         404, NOT_FOUND,
     ),
+    "event_differs": ErrorCode(
+        "An event of this source and id is there, with other content. An import rejects such a line.",
+        "an event of this source and id is there, with other content",
+        "Compare both. If this is another event, give it an id of its own.",
+        409, CONFLICT,
+    ),
+    "import_running": ErrorCode(
+        "Another process does the import of this name.",
+        "another process does the import 1f0c2a9b1d3e5f67, and nothing was imported",
+        "Wait until it has ended, or give the import another `--name`.",
+        409, CONFLICT,
+    ),
+    "output_exists": ErrorCode(
+        "The file that a command was to write is there already.",
+        "paid.ndjson.gz exists, and nothing was written",
+        "Name another file, or remove that one.",
+        409, CONFLICT,
+    ),
     "export_not_found": ErrorCode(
         "The operation has no file: only an export has one, once it has succeeded, for a day.",
         "the operation 4f0c2a9b1d3e5f67 has no file",

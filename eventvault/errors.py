@@ -114,6 +114,24 @@ class EventNotFound(EventVaultError):
     code = "event_not_found"
 
 
+class EventDiffers(EventVaultError):
+    """An event of this identity is there, with other content; it was not changed."""
+
+    code = "event_differs"
+
+
+class ImportRunning(EventVaultError):
+    """Another process does the import of this name."""
+
+    code = "import_running"
+
+
+class OutputExists(EventVaultError):
+    """The file that a command was to write is there already; it was not changed."""
+
+    code = "output_exists"
+
+
 class BackupNotFound(EventVaultError):
     code = "backup_not_found"
 

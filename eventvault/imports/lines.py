@@ -1,0 +1,99 @@
+"""Splits a text into lines, whatever ends them: `\\n`, `\\r\\n` or `\\r`. A line that is too long is not held."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from eventvault.errors import EventVaultError, MalformedInput, TooLarge
+from eventvault.imports.record import SHOWN_BYTES, Record
+from eventvault.imports.source import UTF8_MARK
+
+_ENDS = (b"\n", b"\r")
+_BLANK = b" \t\r\n"
+
+
+class Line(NamedTuple):
+    """text: with its end; of a line that is too long, its beginning. size: of the whole. digest: of one too long."""
+
+    number: int
+    text: bytes
+    size: int
+    digest: str = ""
+
+
+def split(chunks: Iterable[bytes], longest: int) -> Iterator[Line]:
+    """Yield the lines. longest: lines with more bytes are not held."""
+    number, begun = 0, _Begun(longest)
+    held = b""
+    for chunk in chunks:
+        chunk = held + chunk if held else chunk
+        held = b"\r" if chunk.endswith(b"\r") else b""  # a `\n` may follow
+        for text in (chunk[:-1] if held else chunk).splitlines(keepends=True):
+            if not text.endswith(_ENDS):
+                begun.add(text)
+                continue
+            number += 1
+            if begun.size or len(text) > longest:
+                begun.add(text)
+                yield begun.end(number)
+            else:
+                yield Line(number, text, len(text))
+    if held:
+        begun.add(held)
+    if begun.size:
+        yield begun.end(number + 1)
+
+
+class _Begun:
+    """A line of which the end is not known yet."""
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._clear()
+
+    def _clear(self) -> None:
+        self.size = 0
+        self._parts: list[bytes] = []
+        self._digest = hashlib.sha256()
+
+    def add(self, part: bytes) -> None:
+        was_too_long = self.size > self._longest
+        self.size += len(part)
+        if was_too_long:
+            self._digest.update(part)
+            return
+        self._parts.append(part)
+        if self.size > self._longest:
+            text = b"".join(self._parts)
+            self._digest.update(text)
+            self._parts = [text[:SHOWN_BYTES]]
+
+    def end(self, number: int) -> Line:
+        digest = self._digest.hexdigest() if self.size > self._longest else ""
+        line = Line(number, b"".join(self._parts), self.size, digest)
+        self._clear()
+        return line
+
+
+def records_of_lines(lines: Iterable[Line], longest: int, broken: Callable[[], str | None]) -> Iterator[Record]:
+    """Yield a record for each line that is not blank. broken: why the text ended too early, once it has ended."""
+    for number, text, size, digest in lines:
+        json = text.removeprefix(UTF8_MARK).strip(_BLANK)
+        if digest:
+            yield Record(number, number, text, b"", too_long("line", size, longest), digest=digest)
+        elif not text.endswith(_ENDS) and broken():
+            yield Record(number, number, text, b"", cut_off("line", broken()), incomplete=True)
+        elif json:
+            yield Record(number, number, text, json)
+
+
+def too_long(what: str, size: int, longest: int) -> EventVaultError:
+    return TooLarge(
+        f"the {what} has {size:,} bytes, at most {longest:,} are taken", hint="raise MAX_BODY_BYTES, or split it"
+    )
+
+
+def cut_off(what: str, why: str | None) -> EventVaultError:
+    return MalformedInput(f"the input breaks off in this {what}: {why}", hint="import it again once the file is whole")

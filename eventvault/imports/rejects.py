@@ -1,0 +1,168 @@
+"""Records that were rejected: counted by their kinds, and written as JSON lines so that they can be corrected.
+
+{"line": 48112, "code": "malformed", "error": "…", "text": "…"}
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import orjson
+
+from eventvault.errors import EventVaultError, OutputExists
+from eventvault.imports.record import Record
+from eventvault.regular_files import open_file
+
+MAX_KINDS = 20
+"""Kinds of rejects that are counted one by one."""
+_PIECE = 2**18
+_VARIES = re.compile(r"\d[\d,]*|'[^']*'")
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """record: that was rejected. code, error: why."""
+
+    record: Record
+    code: str
+    error: str
+
+
+class Kind(msgspec.Struct):
+    """Rejects with the same reason. line: the first of them. count: how many."""
+
+    line: int
+    code: str
+    error: str
+    count: int = 0
+
+
+class Tally:
+    """Counts rejects by their kinds, of which the first MAX_KINDS are remembered."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kinds: dict[tuple[str, str], Kind] = {}
+
+    def add(self, rejected: Sequence[Rejected]) -> None:
+        for each in rejected:
+            self.count += 1
+            key = (each.code, _VARIES.sub("", each.error))
+            if key not in self._kinds and len(self._kinds) == MAX_KINDS:
+                continue
+            kind = self._kinds.setdefault(key, Kind(each.record.line, each.code, each.error))
+            kind.count += 1
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return list(self._kinds.values())
+
+
+def rejected(record: Record, error: EventVaultError) -> Rejected:
+    return Rejected(record, error.code, error.message)
+
+
+class RejectsFile:
+    """The file of rejects.
+
+    size: of what counts: a run that was killed may have written more. digest: the SHA-256 of that.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self.size = 0
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    @classmethod
+    def create(cls, path: Path) -> RejectsFile:
+        """Open a file of its own, which must not be there, or be empty. Raises OutputExists or OSError."""
+        file = open_file(path, "a+b")
+        if os.fstat(file.fileno()).st_size:
+            file.close()
+            raise _exists(path, "is not of this import")
+        return cls(path, file)
+
+    @classmethod
+    def resume(cls, path: Path, size: int, digest: str, *, is_whole: bool) -> RejectsFile | None:
+        """Open the file of an earlier run. Returns None if it is not there.
+
+        size, digest: of what counts in it. is_whole: nothing follows that. Raises OutputExists if somebody has changed
+        it, or OSError.
+        """
+        try:
+            file = open_file(path, "r+b")
+        except FileNotFoundError:
+            return None
+        resumed = cls(path, file)
+        while resumed.size < size and (piece := file.read(min(_PIECE, size - resumed.size))):
+            resumed._count(piece)
+        if resumed.size < size or resumed.digest != digest or (is_whole and file.read(1)):
+            file.close()
+            raise _exists(path, "was changed since this import wrote it")
+        file.truncate(size)
+        file.seek(size)
+        return resumed
+
+    def restart(self) -> None:
+        """Empty the file."""
+        self._file.truncate(0)
+        self._file.seek(0)
+        self.size, self._digest = 0, hashlib.sha256()
+
+    def write(self, rejected: Sequence[Rejected]) -> None:
+        """Write rejects that count."""
+        for each in rejected:
+            self._count(self.write_uncounted(each))
+
+    def write_uncounted(self, each: Rejected) -> bytes:
+        """Write a reject that a later import may find whole. Returns what was written."""
+        line = _line(each)
+        self._file.write(line)
+        return line
+
+    def _count(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self._digest.update(piece)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _exists(path: Path, why: str) -> OutputExists:
+    return OutputExists(
+        f"{path} exists and {why}; nothing was imported",
+        hint="name another file with --rejects, or remove that one",
+    )
+
+
+def _line(each: Rejected) -> bytes:
+    place = {"line": each.record.line}
+    if each.record.line != each.record.number:
+        place["number"] = each.record.number
+    return orjson.dumps({**place, "code": each.code, "error": each.error, **_text(each.record)}) + b"\n"
+
+
+def _text(record: Record) -> dict[str, Any]:
+    text = record.text.rstrip(b"\r\n")
+    cut = {"cut": True} if record.digest else {}
+    try:
+        return {"text": text.decode(), **cut}
+    except UnicodeDecodeError as error:
+        if record.digest and error.start > len(text) - 4:  # the text was cut within a character
+            return {"text": text[: error.start].decode(), **cut}
+        return {"base64": base64.b64encode(text).decode(), **cut}
