@@ -39,6 +39,13 @@ class ReplySchema(Schema):
         unknown = INCLUDE
 
 
+class RequestSchema(Schema):
+    """The base of schemas for bodies. A member that is not named is refused, and the OpenAPI document says so."""
+
+    class Meta:
+        unknown = RAISE
+
+
 class OrjsonProvider(JSONProvider):
     """Flask's JSON by orjson. Members keep their order."""
 

@@ -7,8 +7,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import RestoredSchema, check_name
-from app.events.schemas import GENERATION_ID, InstantField
-from app.replies import ReplySchema
+from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
 from eventvault.restore.moments.marks import MOST_BUCKETS
 from eventvault.restore.values import Moment
@@ -16,7 +16,7 @@ from eventvault.restore.values import Moment
 _TARGETS = ("backupName", "pointInTime", "sequence")
 
 
-class RestoreSchema(Schema):
+class RestoreSchema(RequestSchema):
     backupName = fields.String(  # noqa: N815
         validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
     )
@@ -27,8 +27,7 @@ class RestoreSchema(Schema):
             "example": "2024-12-27T12:34:56.789Z",
         }
     )
-    sequence = fields.Integer(
-        strict=True,
+    sequence = WholeNumberField(
         validate=validate.Range(0, LARGEST),
         metadata={"description": "Alternative: restore the events up to this sequence number."},
     )
@@ -53,6 +52,14 @@ class RestoreSchema(Schema):
             raise ValidationError({target: [f"Give one of {', '.join(_TARGETS)}."] for target in wrong})
         if "generation" in body and targets == ["backupName"]:
             raise ValidationError({"generation": ["Only together with pointInTime or sequence."]})
+
+
+_ONE_TARGET = {
+    "oneOf": [{"required": [target]} for target in _TARGETS],
+    "not": {"required": ["backupName", "generation"]},
+}
+RESTORE_BODY = {"allOf": [RestoreSchema, _ONE_TARGET]}
+"""The body in the OpenAPI document, with what `_require_one_target` checks."""
 
 
 def restore_target(body: dict[str, Any]) -> Moment | str:

@@ -7,23 +7,29 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from app.backup.schemas import check_name
-from app.events.schemas import GENERATION_ID, InstantField
-from app.replies import ReplySchema
+from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
 
-_MOMENT = (
-    "An instant with an offset, a sequence number, the name of an archive, or `now`. Prefix an instant or a sequence "
-    "number with `<generation>@`; the prefix alone means the end of that generation."
+_INSTANT = (
+    r"[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](\.[0-9]+)?([Zz]|[+ -][0-2][0-9]:[0-5][0-9])"
 )
+_MOMENT = {
+    "description": (
+        "An instant with an offset, a sequence number, the name of an archive, or `now`. Prefix an instant or a "
+        "sequence number with `<generation>@`; the prefix alone means the end of that generation."
+    ),
+    "pattern": rf"^(now|([0-9a-f]{{16}}@)?([0-9]{{1,18}}|{_INSTANT})|[0-9a-f]{{16}}@|[^/]+\.tar\.gz(\.age)?)$",
+}
 _SEQUENCE = validate.Range(0, LARGEST)
 
 
 class DiffQuerySchema(Schema):
-    one = fields.String(data_key="from", required=True, metadata={"description": _MOMENT, "example": "42"})
-    other = fields.String(data_key="to", load_default="now", metadata={"description": _MOMENT})
+    one = fields.String(data_key="from", required=True, metadata={**_MOMENT, "example": "42"})
+    other = fields.String(data_key="to", load_default="now", metadata=_MOMENT)
 
 
-class EventFilterSchema(Schema):
+class EventFilterSchema(RequestSchema):
     """Selects events. An event must meet all conditions."""
 
     type = fields.String()
@@ -33,11 +39,11 @@ class EventFilterSchema(Schema):
         up=True, data_key="from", metadata={"format": "date-time", "description": "Inclusive."}
     )
     recorded_to = InstantField(data_key="to", metadata={"format": "date-time", "description": "Inclusive."})
-    fromSequence = fields.Integer(strict=True, validate=validate.Range(1, LARGEST))  # noqa: N815
-    toSequence = fields.Integer(strict=True, validate=_SEQUENCE)  # noqa: N815
+    fromSequence = WholeNumberField(validate=validate.Range(1, LARGEST))  # noqa: N815
+    toSequence = WholeNumberField(validate=_SEQUENCE)  # noqa: N815
 
 
-class SelectiveRestoreSchema(Schema):
+class SelectiveRestoreSchema(RequestSchema):
     """Selects events of a past moment: of an archive, an instant, a sequence number, or the end of a generation."""
 
     into = fields.String(required=True, validate=validate.OneOf(["present", "export"]))
@@ -45,7 +51,7 @@ class SelectiveRestoreSchema(Schema):
         validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
     )
     point_in_time = InstantField(data_key="pointInTime", metadata={"format": "date-time"})
-    sequence = fields.Integer(strict=True, validate=_SEQUENCE)
+    sequence = WholeNumberField(validate=_SEQUENCE)
     generation = fields.String(
         validate=GENERATION_ID, metadata={"description": "The generation to read. Default: the current lineage."}
     )
@@ -58,6 +64,18 @@ class SelectiveRestoreSchema(Schema):
             raise ValidationError("Only one of backupName, pointInTime and sequence.", "into")
         if not moments and "generation" not in data:
             raise ValidationError("Needs one of backupName, pointInTime, sequence and generation.", "into")
+
+
+_MOMENTS = ("backupName", "pointInTime", "sequence")
+_ONE_MOMENT = {
+    "oneOf": [
+        *({"required": [moment]} for moment in _MOMENTS),
+        {"required": ["generation"], "not": {"anyOf": [{"required": [moment]} for moment in _MOMENTS]}},
+    ],
+    "not": {"required": ["backupName", "generation"]},
+}
+SELECTIVE_RESTORE_BODY = {"allOf": [SelectiveRestoreSchema, _ONE_MOMENT]}
+"""The body in the OpenAPI document, with what `_check_moment` checks."""
 
 
 class CopyResultSchema(ReplySchema):

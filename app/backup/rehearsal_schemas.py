@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import ValidationError, fields, validate, validates_schema
 
-from app.events.schemas import GENERATION_ID, InstantField
-from app.replies import ReplySchema
+from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
+from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
 from eventvault.restore.values import Moment
 
 
-class RehearseSchema(Schema):
+class RehearseSchema(RequestSchema):
     pointInTime = InstantField(  # noqa: N815
         metadata={
             "format": "date-time",
@@ -20,8 +20,7 @@ class RehearseSchema(Schema):
             "example": "2024-12-27T12:34:56.789Z",
         }
     )
-    sequence = fields.Integer(
-        strict=True,
+    sequence = WholeNumberField(
         validate=validate.Range(0, LARGEST),
         metadata={"description": "Alternative: of the events up to this sequence number."},
     )
@@ -37,6 +36,14 @@ class RehearseSchema(Schema):
             raise ValidationError({name: ["Give pointInTime or sequence."] for name in sorted(moments)})
         if "generation" in body and not moments:
             raise ValidationError({"generation": ["Only together with pointInTime or sequence."]})
+
+
+_MOST_ONE_MOMENT = {
+    "anyOf": [{"not": {"required": ["generation"]}}, {"required": ["pointInTime"]}, {"required": ["sequence"]}],
+    "not": {"required": ["pointInTime", "sequence"]},
+}
+REHEARSE_BODY = {"allOf": [RehearseSchema, _MOST_ONE_MOMENT]}
+"""The body in the OpenAPI document, with what `_require_one_moment` checks."""
 
 
 def moment_of(body: dict[str, Any]) -> Moment | None:

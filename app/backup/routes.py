@@ -19,6 +19,7 @@ from app.backup.answers import (
 )
 from app.backup.download import download
 from app.backup.moment_schemas import (
+    RESTORE_BODY,
     RestoreAnswerSchema,
     RestoreSchema,
     TimelineQuerySchema,
@@ -26,8 +27,8 @@ from app.backup.moment_schemas import (
     restore_target,
 )
 from app.backup.past import diff_reply, selective_restore_reply
-from app.backup.past_schemas import CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
-from app.backup.rehearsal_schemas import RehearsalListSchema, RehearsedSchema, RehearseSchema, moment_of
+from app.backup.past_schemas import SELECTIVE_RESTORE_BODY, CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
+from app.backup.rehearsal_schemas import REHEARSE_BODY, RehearsalListSchema, RehearsedSchema, RehearseSchema, moment_of
 from app.backup.schemas import backup_json, name_in_path
 from app.backup.undo_schemas import (
     UndoListSchema,
@@ -63,7 +64,7 @@ _UPLOAD = {
 _NAME_QUERY = {"in": "query", "name": "name", "schema": {"type": "string"}, "description": "The archive's name."}
 
 
-def _body(schema: type, *, required: bool) -> dict[str, Any]:
+def _body(schema: type | dict[str, Any], *, required: bool) -> dict[str, Any]:
     return {"required": required, "content": {JSON: {"schema": schema}}}
 
 
@@ -104,7 +105,7 @@ def _page_of_backups(limit: int | None, before: str | None) -> dict[str, Any]:
 @blueprint.route("/restore", methods=["POST"])
 @blueprint.doc(
     summary="Restore a backup, or part of the past",
-    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RestoreSchema, SelectiveRestoreSchema]}}}},
+    requestBody={"required": True, "content": {JSON: {"schema": {"anyOf": [RESTORE_BODY, SELECTIVE_RESTORE_BODY]}}}},
     responses={
         "200": {
             "description": "What was restored; with `into`: `export` the events, one per line.",
@@ -190,7 +191,7 @@ def list_undo() -> Response:
 
 
 @blueprint.route("/rehearse", methods=["POST"])
-@blueprint.doc(summary="Rehearse a restore", requestBody=_body(RehearseSchema, required=False))
+@blueprint.doc(summary="Rehearse a restore", requestBody=_body(REHEARSE_BODY, required=False))
 @blueprint.response(200, RehearsedSchema)
 @accepts_parameters(ASYNC, body=True)
 @begins_operation

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from app.events.schemas import InstantField
-from app.replies import ReplySchema
+from app.replies import ReplySchema, RequestSchema
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry
@@ -15,6 +15,10 @@ from eventvault.errors import InvalidInput
 
 MOST_LISTED = 1000
 """Backups on one page of the list."""
+
+
+NAME = r"^[^./\\\u0000-\u001f\u007f-\u009f\u2028\u2029][^/\\\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+"""What the name of a file in `backups/` looks like, for the OpenAPI document: `eventvault.backups.names` decides."""
 
 
 def check_name(name: str) -> str:
@@ -164,11 +168,11 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
     }
 
 
-class CreateSchema(Schema):
+class CreateSchema(RequestSchema):
     label = fields.String(allow_none=True, validate=validate.Length(max=1000), metadata={"example": "manual-backup"})
 
 
-class PinRequestSchema(Schema):
+class PinRequestSchema(RequestSchema):
     reason = fields.String(
         load_default=None, allow_none=True, validate=validate.Length(max=1000), metadata={"example": "audit 2026"}
     )
@@ -188,7 +192,7 @@ class StrictBoolean(fields.Boolean):
         return value
 
 
-class PruneSchema(Schema):
+class PruneSchema(RequestSchema):
     dryRun = StrictBoolean(  # noqa: N815
         load_default=False, metadata={"description": "Remove nothing, and answer with `plan`."}
     )
@@ -260,7 +264,10 @@ class ListQuerySchema(Schema):
     )
     before = fields.String(
         validate=check_name,
-        metadata={"description": "Only backups that stand after this one in the list: `next` of the page before."},
+        metadata={
+            "pattern": NAME,
+            "description": "Only backups that stand after this one in the list: `next` of the page before.",
+        },
     )
 
 

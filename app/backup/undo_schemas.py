@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from app.backup.schemas import RestoredSchema
-from app.replies import ReplySchema
+from app.replies import ReplySchema, RequestSchema
 from eventvault import clock
 from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 
-class UndoSchema(Schema):
+class UndoSchema(RequestSchema):
     name = fields.String(
         allow_none=True,
         metadata={

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Response
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 
 from app.backup.past_schemas import EventFilterSchema
 from app.edge import store_for_long_call
 from app.events.reading import query_at
 from app.events.schemas import GENERATION_ID, InstantField
-from app.replies import ReplySchema, reply
+from app.replies import ReplySchema, RequestSchema, reply
 from eventvault import clock
 from eventvault.past.values import Exported
 from eventvault.restore.values import Moment
 
 
-class ExportSchema(Schema):
+class ExportSchema(RequestSchema):
     """Selects the events to export: by default all that are there."""
 
     filter = fields.Nested(EventFilterSchema, allow_none=True)
@@ -34,6 +34,12 @@ class ExportSchema(Schema):
     def _check_generation(self, data: dict[str, Any], **_: Any) -> None:
         if "generation" in data and "as_of" not in data:
             raise ValidationError("Only together with asOf.", "generation")
+
+
+EXPORT_BODY = {
+    "allOf": [ExportSchema, {"anyOf": [{"not": {"required": ["generation"]}}, {"required": ["asOf"]}]}],
+}
+"""The body in the OpenAPI document, with what `_check_generation` checks."""
 
 
 class ExportedSchema(ReplySchema):

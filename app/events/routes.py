@@ -10,7 +10,7 @@ from marshmallow import RAISE
 
 from app.edge import current_store, store_for_long_call
 from app.events.appending import append_events
-from app.events.exporting import ExportedSchema, ExportSchema, write_export
+from app.events.exporting import EXPORT_BODY, ExportedSchema, ExportSchema, write_export
 from app.events.following import stream_events_reply
 from app.events.overview import histogram_reply, types_reply
 from app.events.reading import EXPORT_PAGE, export_reply, page_reply, page_request_of
@@ -32,6 +32,7 @@ from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, validated_body
 from app.streaming import NDJSON
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
+from app.streams.messages import MESSAGE
 from eventvault.restore.values import Moment
 
 blueprint = Blueprint(
@@ -97,13 +98,13 @@ def export_events(asked: dict[str, Any]) -> Response:
         {
             "in": "header",
             "name": "Last-Event-ID",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": "^([0-9a-f]{16}:[0-9]{1,18})?$"},
             "description": "The `id` of the last message, from which a client goes on that comes back.",
         }
     ],
 )
 @blueprint.arguments(StreamQuerySchema, location="query", unknown=RAISE)
-@blueprint.response(200, {"type": "string"}, content_type=EVENT_STREAM, description="Server-sent events.")
+@blueprint.response(200, MESSAGE, content_type=EVENT_STREAM, description="Server-sent events.")
 def stream_events(asked: dict[str, Any]) -> Response:
     """Sends each event once it is on disk, as `event`, and a restore as `restore`.
 
@@ -136,7 +137,7 @@ def get_types(asked: dict[str, Any]) -> Response:
 @blueprint.route("/export", methods=["POST"])
 @blueprint.doc(
     summary="Export events into a file",
-    requestBody={"required": False, "content": {JSON: {"schema": ExportSchema}}},
+    requestBody={"required": False, "content": {JSON: {"schema": EXPORT_BODY}}},
 )
 @blueprint.response(200, ExportedSchema)
 @accepts_parameters(ASYNC, body=True)

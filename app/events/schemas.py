@@ -12,7 +12,22 @@ from app.replies import ReplySchema
 from eventvault import clock
 from eventvault.events.event import LONGEST_TEXT
 
-GENERATION_ID = validate.Regexp(re.compile(r"[0-9a-f]{16}\Z"), error="Not the id of a generation.")
+GENERATION_ID = validate.Regexp(re.compile(r"^[0-9a-f]{16}$(?!\n)"), error="Not the id of a generation.")
+
+
+class WholeNumberField(fields.Integer):
+    """Takes JSON's integers, among which JSON Schema counts `1.0`, and no text that may mean one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(strict=True, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **options: Any) -> Any:
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        return super()._deserialize(whole, attr, data, **options)
+
+
+CURSOR = r"^([0-9]{1,18}|c[A-Za-z0-9_-]{8,})$"
+"""What a cursor looks like, for the OpenAPI document: `eventvault.events.cursor` decides."""
 
 
 class InstantField(fields.String):
@@ -44,7 +59,9 @@ class RangeQuerySchema(Schema):
 
 
 class StreamQuerySchema(RangeQuerySchema):
-    after = fields.String(metadata={"description": "The `next` of an earlier answer, or a sequence number."})
+    after = fields.String(
+        metadata={"pattern": CURSOR, "description": "The `next` of an earlier answer, or a sequence number."}
+    )
     subject = fields.String()
     source = fields.String()
 
@@ -69,7 +86,10 @@ class FilterQuerySchema(StreamQuerySchema):
 
 class ListQuerySchema(FilterQuerySchema):
     before = fields.String(
-        metadata={"description": "Events below this: the `next` of an answer with the newest first, or a sequence."}
+        metadata={
+            "pattern": CURSOR,
+            "description": "Events below this: the `next` of an answer with the newest first, or a sequence.",
+        }
     )
     order = fields.String(load_default="oldest", validate=validate.OneOf(["oldest", "newest"]))
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
@@ -98,7 +118,9 @@ class HistogramQuerySchema(RangeQuerySchema):
 
 
 class TypesQuerySchema(Schema):
-    after = fields.String(metadata={"description": "Count events behind this: a sequence number, or a cursor."})
+    after = fields.String(
+        metadata={"pattern": CURSOR, "description": "Count events behind this: a sequence number, or a cursor."}
+    )
     upto = fields.Integer(
         validate=validate.Range(0, 2**63 - 2), metadata={"description": "Count events up to this sequence number."}
     )

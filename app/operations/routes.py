@@ -17,6 +17,7 @@ from app.replies import reply, takes_no_body
 from app.streaming import NDJSON
 from app.streams.answer import stream_reply
 from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
+from app.streams.messages import MESSAGE
 from app.streams.operations import OperationSource
 from eventvault.operations.entry import OperationEntry, OperationQuery, unknown_operation
 from eventvault.scopes import READ
@@ -87,7 +88,7 @@ def get_file(operation_id: str) -> Response:
 
 @blueprint.route("/<string:operation_id>/stream", methods=["GET"])
 @blueprint.doc(summary="Follow an operation")
-@blueprint.response(200, {"type": "string"}, content_type=EVENT_STREAM, description="Server-sent events.")
+@blueprint.response(200, MESSAGE, content_type=EVENT_STREAM, description="Server-sent events.")
 @blueprint.alt_response(204, description="It has ended, and the client was sent its end before.", success=True)
 @accepts_parameters()
 def stream_operation(operation_id: str) -> Response:

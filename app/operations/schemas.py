@@ -23,7 +23,10 @@ class OneOfEachField(fields.String):
     """Words separated by commas, each one of those that are allowed."""
 
     def __init__(self, allowed: tuple[str, ...], **options: Any) -> None:
-        super().__init__(load_default=(), metadata={"description": f"One or more of {', '.join(allowed)}"}, **options)
+        described = f"One or more of {', '.join(allowed)}, separated by commas."
+        one = f"({'|'.join(allowed)})"
+        metadata = {"description": described, "pattern": f"^{one}(,{one})*$"}
+        super().__init__(load_default=(), metadata=metadata, **options)
         self._allowed = allowed
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_: Any) -> Any:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from flask import Response
 from flask_smorest import Blueprint
-from marshmallow import Schema, fields
+from marshmallow import fields
 
 from app.edge import current_store
 from app.query import accepts_parameters, reject_repeated_parameters
-from app.replies import JSON, ReplySchema, reply, validated_body
+from app.replies import JSON, ReplySchema, RequestSchema, reply, validated_body
 from eventvault.problems import CONSEQUENCES
 
 blueprint = Blueprint("problems", __name__, url_prefix="/api/problems", description="Problems that need a decision.")
 blueprint.before_request(reject_repeated_parameters)
 
 
-class AcceptSchema(Schema):
+class AcceptSchema(RequestSchema):
     about = fields.String(
         allow_none=True,
         metadata={

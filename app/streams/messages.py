@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from eventvault.database.values import Head
 
+MESSAGE = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
+"""The form of a message, for the OpenAPI document."""
 CONTENT_TYPE = "text/event-stream"
 RETRY = b"retry: 2000\n\n"
 """Milliseconds after which a browser comes back to a stream that ended."""

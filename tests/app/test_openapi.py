@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,31 +65,78 @@ def test_every_error_is_documented_in_the_error_form(web: FlaskClient) -> None:
 
 
 def check(case: schemathesis.Case) -> None:
+    """Send a request, and apply every check that schemathesis has."""
     plain = {"Accept-Encoding": "identity"}  # over WSGI, schemathesis does not inflate what it asks for
-    case.call_and_validate(headers=plain | TOKEN, excluded_checks=[positive_data_acceptance])
+    headers = plain | TOKEN
+    answer = case.call(headers=headers)
+    excluded = [positive_data_acceptance] if may_be_refused(case, answer) else []
+    case.validate_response(answer, headers=headers, excluded_checks=excluded)
 
 
 TOKEN: dict[str, str] = {}
 """The header of an administrator: one of the requests makes a token, which closes the service."""
 
 
-SETTINGS = hypothesis.settings(
-    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+def may_be_refused(case: schemathesis.Case, answer: schemathesis.Response) -> bool:
+    """Return whether the service may refuse a request for what no schema can say of it."""
+    query = case.query or {}
+    return (
+        case.operation.label == "POST /api/backup/upload"  # of what is no archive
+        or any(reason in answer.content for reason in OF_WHAT_IS_THERE)
+        # OpenAPI has no rule for two parameters of a query.
+        or ("generation" in query and ("asOf" not in query or "id" in query))
+        or {"from", "to"} <= query.keys()
+    )
+
+
+OF_WHAT_IS_THERE = (
+    b'"code":"idempotency_key_reused"',
+    b'"code":"moment_unavailable"',
+    b"Not together with a streamed answer.",  # a header that the body forbids
+    b"No backup has this name.",
+    b"Not the id of an operation.",
+    b"Not an instant, a sequence or an archive's name.",  # the 30th of February
+    b"Not a cursor, and not a sequence number.",  # a cursor is opaque: its pattern says no more than its letters
 )
+"""What is in the answers that depend on more than the request's own form."""
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
-def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, subtests: pytest.Subtests) -> None:
-    """The requests are generated here: at the collection, every test process would do it."""
+def send_all(schema: BaseSchema, subtests: pytest.Subtests, settings: hypothesis.settings, seed: int = 0) -> None:
+    """Send generated requests to each endpoint.
+
+    They are generated here: at the collection, every test process would do it.
+    """
     load_all_checks()
     operations = []
-    for made in get_all_tests(schema=schema, test_func=check, settings=SETTINGS, given_kwargs=None):
+    for made in get_all_tests(schema=schema, test_func=check, settings=settings, given_kwargs=None):
         operation, run = made.ok()
         operations.append(operation.label)
         with subtests.test(operation.label):
-            run()
+            (run if settings.derandomize else hypothesis.seed(seed)(run))()
     assert len(operations) > 20
+
+
+QUICK = hypothesis.settings(
+    max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+IGNORED = pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload media types")
+
+
+@pytest.mark.slow
+@IGNORED
+def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, subtests: pytest.Subtests) -> None:
+    send_all(schema, subtests, QUICK)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@IGNORED
+def test_any_number_of_generated_requests_is_answered_as_documented(
+    schema: BaseSchema, subtests: pytest.Subtests
+) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=400), seed)
 
 
 def test_each_request_that_changes_something_takes_a_key(web: FlaskClient) -> None:
