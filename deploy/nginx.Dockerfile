@@ -3,4 +3,4 @@ FROM nginx:1.28-alpine
 COPY deploy/nginx.conf /etc/nginx/nginx.conf
 RUN chmod 0644 /etc/nginx/nginx.conf
 USER nginx
-EXPOSE 5050
+EXPOSE 5050 5443

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.command_line",
     "tests.kafka_broker",
     "tests.nginx",
+    "tests.upstream",
     "tests.mounts",
 ]
 

@@ -57,25 +57,31 @@ def own_registry(page: str, temporary: Path) -> dict[str, str]:
     return dict(each.split("=", 1) for each in settings)
 
 
-def run_page(page: str, port: int) -> None:
-    """Run every example of the page. Raises AssertionError for one that fails or answers otherwise than is shown."""
+def run_page(page: str, port: int, *, tls: int = 0, **environment: str) -> None:
+    """Run every example of the page. Raises AssertionError for one that fails or answers otherwise than is shown.
+
+    port: what localhost:5050 stands for. tls: the same for localhost:5443. environment: further variables.
+    """
     if shutil.which("jq") is None:
         pytest.skip("there is no jq, which the page uses")
     there = examples(page)
     assert there
-    for example, answer in zip(there, _answers(there, port), strict=True):
+    for example, answer in zip(there, _answers(there, port, tls, environment), strict=True):
         compare(example.shown, answer, example.command)
 
 
-def _answers(there: list[Example], port: int) -> list[str]:
+def _answers(there: list[Example], port: int, tls: int, environment: dict[str, str]) -> list[str]:
     """What the last line of each example printed."""
     script = ["set -euo pipefail", 'curl() { command curl --fail-with-body --show-error --max-time 60 "$@"; }']
     for example in there:
         *before, last = example.command.replace("\\\n", " ").strip().splitlines()
         script += [*(f"{line}" if "=" in line.split(" ")[0] else f"{line} > /dev/null" for line in before), last]
         script.append(f"printf '\\n%s\\n' '{_MARK}'")
-    text = "\n".join(script).replace("localhost:5050", f"127.0.0.1:{port}")
-    ran = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=240, check=False)
+    text = (
+        "\n".join(script).replace("localhost:5050", f"127.0.0.1:{port}").replace("localhost:5443", f"localhost:{tls}")
+    )
+    variables = {**os.environ, **environment}
+    ran = subprocess.run(["bash", "-c", text], env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
     return ran.stdout.split(_MARK)[:-1]
 
