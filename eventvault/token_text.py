@@ -28,7 +28,7 @@ _TOKEN = re.compile(_FORM)
 _INSIDE = re.compile(rf"(?<![0-9A-Za-z]){_FORM}(?![0-9A-Za-z])")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SETTING = re.compile(rf"({_NAME.pattern}):([a-z+]+):sha256=([0-9A-Fa-f]{{64}})")
-_RESERVED = frozenset({"open", "shell", "schedule", "start", "nobody", "api_tokens"})
+RESERVED = frozenset({"open", "shell", "schedule", "start", "nobody", "api_tokens"})
 """Who acts without a token, so no token has such a name."""
 NAME_ALLOWED = "1 to 64 letters, digits, '.', '_' and '-', not open, shell, schedule, start or nobody"
 SETTING_ALLOWED = (
@@ -78,7 +78,7 @@ def holds_token(text: str) -> bool:
 
 def is_name(name: str) -> bool:
     """Return whether a token may have this name."""
-    return _NAME.fullmatch(name) is not None and name.lower() not in _RESERVED
+    return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
 
 
 def parse_setting(text: str) -> tuple[ConfiguredToken, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from app.backup.schemas import RestoredSchema, check_name
+from app.backup.schemas import NAME, RestoredSchema, check_name
 from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
 from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
@@ -18,7 +18,7 @@ _TARGETS = ("backupName", "pointInTime", "sequence")
 
 class RestoreSchema(RequestSchema):
     backupName = fields.String(  # noqa: N815
-        validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
+        validate=check_name, metadata={"pattern": NAME, "example": "backup_2024-12-27_120000.tar.gz"}
     )
     pointInTime = InstantField(  # noqa: N815
         metadata={

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from app.backup.schemas import check_name
+from app.backup.schemas import NAME, check_name
 from app.events.schemas import GENERATION_ID, InstantField, WholeNumberField
 from app.replies import ReplySchema, RequestSchema
 from eventvault.past.moment_text import LARGEST
@@ -48,7 +48,7 @@ class SelectiveRestoreSchema(RequestSchema):
 
     into = fields.String(required=True, validate=validate.OneOf(["present", "export"]))
     backupName = fields.String(  # noqa: N815
-        validate=check_name, metadata={"example": "backup_2024-12-27_120000.tar.gz"}
+        validate=check_name, metadata={"pattern": NAME, "example": "backup_2024-12-27_120000.tar.gz"}
     )
     point_in_time = InstantField(data_key="pointInTime", metadata={"format": "date-time"})
     sequence = WholeNumberField(validate=_SEQUENCE)

@@ -10,7 +10,7 @@ from app.edge import current_edge
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, reply, takes_no_body, validated_body
 from app.tokens.answers import made_json, revoked_json
-from app.tokens.schemas import MadeTokenSchema, RevokedTokenSchema, TokenListSchema, TokenRequestSchema
+from app.tokens.schemas import TOKEN_BODY, MadeTokenSchema, RevokedTokenSchema, TokenListSchema, TokenRequestSchema
 from eventvault.access.changes import TokenChanges
 
 blueprint = Blueprint("tokens", __name__, url_prefix="/api/tokens", description="Who may use the service.")
@@ -35,7 +35,7 @@ def list_tokens() -> Response:
 @blueprint.route("", methods=["POST"])
 @blueprint.doc(
     summary="Make or replace a token",
-    requestBody={"required": True, "content": {JSON: {"schema": TokenRequestSchema}}},
+    requestBody={"required": True, "content": {JSON: {"schema": TOKEN_BODY}}},
 )
 @blueprint.response(201, MadeTokenSchema)
 @accepts_parameters(body=True)

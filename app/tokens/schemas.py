@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 
-from app.replies import ReplySchema
+from app.replies import ReplySchema, RequestSchema
 from eventvault import scopes, token_text
 
 _SCOPE = "One or more of " + ", ".join(f"`{scope}`" for scope in scopes.SCOPES) + ", joined by `+`."
 
+_NAME = {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
+_SCOPES = f"^({'|'.join(scopes.SCOPES)})(\\+({'|'.join(scopes.SCOPES)}))*$"
 
-class TokenRequestSchema(Schema):
+
+class TokenRequestSchema(RequestSchema):
     """Either a new token with `name` and `scope`, or `rotate`: the name of the token to replace."""
 
-    name = fields.String(metadata={"description": f"{token_text.NAME_ALLOWED}.", "example": "cron"})
-    scope = fields.String(metadata={"description": _SCOPE, "example": "backup"})
+    name = fields.String(metadata={**_NAME, "description": f"{token_text.NAME_ALLOWED}.", "example": "cron"})
+    scope = fields.String(metadata={"pattern": _SCOPES, "description": _SCOPE, "example": "backup"})
     expires = fields.String(
         load_default=None,
         allow_none=True,
-        metadata={"description": "A span such as `12h`, `90d` or `8w`, or an instant; never by default."},
+        metadata={
+            "pattern": r"^([1-9][0-9]*[hdwHDW]|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:.]{8,}.*)$",
+            "description": "A span such as `12h`, `90d` or `8w`, or an instant; never by default.",
+        },
     )
-    rotate = fields.String(metadata={"description": "The name of the token to replace. It ends in an hour."})
+    rotate = fields.String(metadata={**_NAME, "description": "The name of the token to replace. It ends in an hour."})
     now = fields.Boolean(load_default=False, metadata={"description": "With `rotate`: the old token ends at once."})
 
     @validates_schema
@@ -36,6 +42,24 @@ class TokenRequestSchema(Schema):
                 problems["now"] = ["Only together with `rotate`."]
         if problems:
             raise ValidationError(problems)
+
+
+_EITHER = {
+    "oneOf": [
+        {
+            "required": ["name", "scope"],
+            "not": {"required": ["rotate"]},
+            "properties": {"now": {"const": False}, "name": {"not": {"enum": sorted(token_text.RESERVED)}}},
+        },
+        {
+            "required": ["rotate"],
+            "not": {"anyOf": [{"required": ["name"]}, {"required": ["scope"]}]},
+            "properties": {"expires": {"type": "null"}},
+        },
+    ]
+}
+TOKEN_BODY = {"allOf": [TokenRequestSchema, _EITHER]}
+"""The body in the OpenAPI document, with what `_one_of_both` checks."""
 
 
 class TokenSchema(ReplySchema):

@@ -94,6 +94,7 @@ OF_WHAT_IS_THERE = (
     b'"code":"moment_unavailable"',
     b"Not together with a streamed answer.",  # a header that the body forbids
     b"No backup has this name.",
+    b"Allowed: a span such as 12h, 90d or 8w, or a future instant.",
     b"Not the id of an operation.",
     b"Not an instant, a sequence or an archive's name.",  # the 30th of February
     b"Not a cursor, and not a sequence number.",  # a cursor is opaque: its pattern says no more than its letters
