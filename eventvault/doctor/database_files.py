@@ -30,7 +30,7 @@ from eventvault.restore.swap.in_place import has_files
 from eventvault.settings import PROJECT, Settings
 from eventvault.system_errors import lock_holder, reason_of
 
-HEAD_SECONDS = 8.0
+HEAD_SECONDS = 7.0
 """How long the count of the events may take; LevelDB reads the log, which has 32 MB at most."""
 _TRIES = 3
 _PAUSE_SECONDS = 0.1

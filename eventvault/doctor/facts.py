@@ -119,6 +119,14 @@ class Clock(msgspec.Struct, frozen=True):
     ahead: int | None = None
 
 
+class Access(msgspec.Struct, frozen=True):
+    """closed: every request needs a token. valid: how many tokens are. problems: of their files."""
+
+    closed: bool = False
+    valid: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that was gathered. A part is None if it was not looked at; `unanswered` names those that took too
     long, `failed` has why others could not be.
@@ -139,6 +147,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     start: Start | None = None
     rehearsal: dict[str, Any] | None = None
     clock: Clock | None = None
+    access: Access | None = None
     brokers: dict[str, str | None] = {}
     sizes: dict[str, int] = {}
     last_words: str = ""

@@ -45,6 +45,12 @@ def look_at_folder(settings: Settings, setting: str) -> Folder:
     )  # fmt: skip
 
 
+def hanging_folder(settings: Settings, setting: str) -> Folder:
+    """Return what can be said of a folder whose disk does not answer."""
+    path = str(getattr(settings, setting.lower()))
+    return Folder(setting=setting, path=path, exists=True, problem="its disk does not answer")
+
+
 def size_of(folder: Path) -> int:
     """Return the bytes of all files below a folder; what cannot be read or vanishes meanwhile counts nothing."""
     total = 0

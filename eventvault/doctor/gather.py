@@ -2,91 +2,137 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from eventvault import clock, small_files
 from eventvault import settings as all_settings
+from eventvault.access.changes import TokenChanges
+from eventvault.access.problems import token_problems
 from eventvault.clock_guard import ClockGuard
 from eventvault.doctor import folders, running_store
 from eventvault.doctor.backups_on_disk import look_at_backups
 from eventvault.doctor.database_files import look_at_database
-from eventvault.doctor.facts import Clock, Facts, StoreAnswer
+from eventvault.doctor.facts import Access, Clock, Facts, StoreAnswer
 from eventvault.doctor.next_start import look_at_next_start
 from eventvault.errors import EventVaultError, Forbidden, InvalidSettings
 from eventvault.rehearsals.results import RehearsalHistory
-from eventvault.settings import Settings
+from eventvault.settings import PROJECT, Settings
 from eventvault.system_errors import reason_of
 
-GATHER_SECONDS = 12.0
+GATHER_SECONDS = 10.0
 """How long everything may take together; what has not ended then is named as not answering."""
+PROBE_SECONDS = 2.0
+"""How long a disk has to say whether a folder is there."""
+HANGING_SECONDS = 5.0
+"""How long everything may take if a disk does not answer: what needs that disk will not end."""
 USER_SECONDS = 3.0
 BROKER_SECONDS = 2.0
 _FEW_BROKERS = 5
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> tuple[Settings | None, tuple[str, ...]]:
-    """Return the settings, and what in them is not allowed. A setting that is not allowed counts as unset.
+class Found(NamedTuple):
+    """The settings, and what in them is not allowed; such a setting counts as unset.
 
-    There are none if a folder is not known.
+    settings: None if a folder is not known. hanging: the settings of folders whose disk does not answer.
     """
+
+    settings: Settings | None
+    problems: tuple[str, ...] = ()
+    hanging: tuple[str, ...] = ()
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Found:
+    """Read the settings; neither a wrong one nor a disk that does not answer ends that."""
     variables = dict(os.environ if environment is None else environment)
+    paths = {setting: _path_of(setting, variables) for setting in folders.SETTINGS}
+    hanging = _hanging(paths)
+    variables |= {setting: f"/proc/self/{setting.lower()}" for setting in hanging}  # to resolve the other would wait
+    found = _load(variables)
+    if found.settings is None:
+        return found._replace(hanging=hanging)
+    replaced: dict[str, Any] = {setting.lower(): paths[setting] for setting in hanging}
+    return Found(dataclasses.replace(found.settings, **replaced), found.problems, hanging)
+
+
+def _load(variables: dict[str, str]) -> Found:
     try:
-        return all_settings.load(variables), ()
+        return Found(all_settings.load(variables))
     except InvalidSettings as error:
         problems = tuple(error.details["problems"])
     wrong = {problem.split()[0] for problem in problems}
     if wrong & set(folders.SETTINGS):
-        return None, problems
+        return Found(None, problems)
     try:
-        return all_settings.load({name: text for name, text in variables.items() if name not in wrong}), problems
+        return Found(all_settings.load({name: text for name, text in variables.items() if name not in wrong}), problems)
     except InvalidSettings:
-        return None, problems
+        return Found(None, problems)
 
 
-def gather(
-    settings: Settings,
-    problems: tuple[str, ...] = (),
-    *,
-    check_user: Callable[[], None] = lambda: None,
-    seconds: float = GATHER_SECONDS,
-) -> Facts:
+def _path_of(setting: str, variables: Mapping[str, str]) -> Path:
+    """Return the absolute path that a setting names, without a look at the disk."""
+    default = next(each.default for each in all_settings.DECLARATIONS if each.name == setting)
+    path = Path(variables.get(setting, "").strip() or default)
+    with suppress(RuntimeError):  # the home of an unknown user: the setting is not allowed
+        path = path.expanduser()
+    return PROJECT / path
+
+
+def _hanging(paths: Mapping[str, Path]) -> tuple[str, ...]:
+    parts = _Parts(time.monotonic() + PROBE_SECONDS)
+    for setting, path in paths.items():
+        parts.begin(setting, partial(os.path.lexists, path / "."))
+    for setting in paths:
+        parts.end(setting)
+    return tuple(parts.unanswered)
+
+
+def gather(found: Found, *, check_user: Callable[[], None] = lambda: None, seconds: float = GATHER_SECONDS) -> Facts:
     """Return the facts of an installation.
 
-    problems: of the settings. check_user: comes first; it may become the user who may look, and raises Forbidden, which
-    ends this, if nobody may. seconds: for everything together.
+    found: its settings, as `load_settings` returns them. check_user: comes first; it may become the user who may look,
+    and raises Forbidden, which ends this, if nobody may. seconds: for everything together, less if a disk hangs.
     """
+    settings = found.settings
+    if settings is None:
+        return Facts(at=clock.system_now(), settings_problems=found.problems)
     for setting in folders.SETTINGS:
         small_files.leave_untouched(getattr(settings, setting.lower()))
-    parts = _Parts(time.monotonic() + seconds)
-    parts.begin("user", check_user)
-    parts.end("user", USER_SECONDS)
+    parts = _Parts(time.monotonic() + (min(seconds, HANGING_SECONDS) if found.hanging else seconds))
+    if "BACKUP_DIR" not in found.hanging:
+        parts.begin("user", check_user)
+        parts.end("user", USER_SECONDS)
     parts.begin("store", lambda: running_store.ask_store(settings))
     parts.begin("lock", lambda: running_store.look_at_lock(settings))
     for setting in folders.SETTINGS:
-        parts.begin(setting, partial(folders.look_at_folder, settings, setting))
+        look = folders.hanging_folder if setting in found.hanging else folders.look_at_folder
+        parts.begin(setting, partial(look, settings, setting))
     parts.begin("backups", lambda: look_at_backups(settings))
     parts.begin("start", lambda: look_at_next_start(settings))
     parts.begin("rehearsal", lambda: _newest_rehearsal(settings))
     parts.begin("clock", lambda: _look_at_clock(settings))
+    parts.begin("access", lambda: _look_at_access(settings))
     parts.begin("brokers", lambda: _look_at_brokers(settings))
     parts.begin("last_words", lambda: running_store.look_at_last_words(settings))
     parts.begin("sizes", lambda: _sizes(settings))
     store, lock = parts.end("store") or StoreAnswer(), parts.end("lock")
     is_open = store.state != "none" or (lock is not None and lock.held)
     parts.begin("database", lambda: look_at_database(settings, is_open=is_open))
-    found = {name: parts.end(name) for name in ("database", "backups", "start", "rehearsal", "clock")}
+    facts = {name: parts.end(name) for name in ("database", "backups", "start", "rehearsal", "clock", "access")}
     return Facts(
-        at=clock.system_now(), settings=settings, settings_problems=problems, store=store, lock=lock,
+        at=clock.system_now(), settings=settings, settings_problems=found.problems, store=store, lock=lock,
         folders=tuple(filter(None, map(parts.end, folders.SETTINGS))), brokers=parts.end("brokers") or {},
         last_words=parts.end("last_words") or "", sizes=parts.end("sizes") or {}, unanswered=tuple(parts.unanswered),
-        failed=parts.failed, **found,
+        failed=parts.failed, **facts,
     )  # fmt: skip
 
 
@@ -148,6 +194,12 @@ def _look_at_clock(settings: Settings) -> Clock:
     now = clock.system_now()
     drift = (now - before) - (time.monotonic_ns() - monotonic) // 1000
     return Clock(now, abs(drift) < 1_000_000, guard.lead if guard.held_since is not None else None)
+
+
+def _look_at_access(settings: Settings) -> Access:
+    tokens = TokenChanges(settings)
+    valid = sum(not token["expired"] for token in tokens.list_tokens())
+    return Access(tokens.is_closed(), valid, tuple(token_problems(settings)))
 
 
 def _look_at_brokers(settings: Settings) -> dict[str, str | None]:

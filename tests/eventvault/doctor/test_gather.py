@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import plyvel
@@ -15,10 +17,11 @@ import pytest
 from eventvault import data_folders
 from eventvault.doctor import gather as module
 from eventvault.doctor.facts import Backups, Database, Facts, Start
-from eventvault.doctor.gather import gather, load_settings
+from eventvault.doctor.gather import Found, gather, load_settings
 from eventvault.errors import Forbidden
 from eventvault.settings import Settings, load
-from tests.mounts import read_only
+from tests import processes
+from tests.mounts import CannotMount, mount, read_only
 from tests.restoring import drafts, flip, make_archive, make_foreign_database
 from tests.stores import folders_beneath, running_service
 
@@ -72,7 +75,7 @@ def folder(made: Path, tmp_path: Path) -> Path:
 def look(folder: Path, **more: str) -> Facts:
     """Gather, and make sure that nothing was changed."""
     before = everything_in(folder)
-    facts = gather(settings_of(folder, **more), seconds=60)
+    facts = gather(Found(settings_of(folder, **more)), seconds=60)
     assert everything_in(folder) == before
     assert facts.unanswered == ()
     assert facts.failed == {}
@@ -227,7 +230,11 @@ def test_a_segment_that_is_gone_leaves_a_gap(folder: Path) -> None:
     assert backups_of(look(folder)).gaps == ((8, 9),)
 
 
-PLACES = ("storage/clock.json", "storage/owner.lock", "backups/.catalogue.json", "restore/x.tar.gz", "backups/y.tar.gz")
+PLACES = (
+    *("storage/clock.json", "storage/owner.lock", "storage/last_words.txt", "storage/store.sock"),
+    *("storage/tokens.json", "backups/.catalogue.json", "backups/.installation.key", "backups/y.tar.gz"),
+    "restore/x.tar.gz",
+)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -246,7 +253,7 @@ def test_a_pipe_in_the_database_is_not_waited_for(folder: Path, name: str) -> No
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     before = everything_in(folder)
-    facts = gather(settings_of(folder), seconds=60)
+    facts = gather(Found(settings_of(folder)), seconds=60)
     assert everything_in(folder) == before
     assert facts.unanswered == ()
     assert [f"{path} is a pipe"] == [name for found in facts.folders for name in found.odd]
@@ -281,7 +288,7 @@ def test_where_there_is_no_temporary_folder_the_events_are_not_counted(
 def test_another_program_that_has_the_database_open_is_named(folder: Path) -> None:
     database = folder / "storage" / data_folders.DATABASE
     with plyvel.DB(str(database)):
-        found = database_of(gather(settings_of(folder), seconds=60))
+        found = database_of(gather(Found(settings_of(folder)), seconds=60))
     assert found.holder == f"the process {os.getpid()}"
 
 
@@ -291,7 +298,7 @@ def test_what_does_not_answer_in_time_is_named_and_the_rest_is_there(
     end = threading.Event()
     monkeypatch.setattr(module, "look_at_backups", lambda settings: end.wait(60))
     began = time.monotonic()
-    facts = gather(settings_of(folder), seconds=2.0)
+    facts = gather(Found(settings_of(folder)), seconds=2.0)
     end.set()
     assert time.monotonic() - began < 30
     assert (facts.unanswered, facts.backups) == (("backups",), None)
@@ -303,7 +310,7 @@ def test_another_user_is_refused(folder: Path) -> None:
         raise Forbidden("not yours", hint="sudo")
 
     with pytest.raises(Forbidden):
-        gather(settings_of(folder), check_user=refuse)
+        gather(Found(settings_of(folder)), check_user=refuse)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +320,45 @@ def test_another_user_is_refused(folder: Path) -> None:
 def test_a_setting_that_is_not_allowed_does_not_hide_the_rest(
     wrong: dict[str, str], is_known: bool, tmp_path: Path
 ) -> None:
-    settings, problems = load_settings({**folders_beneath(tmp_path), "STORAGE_DIR": "storage", **wrong})
+    settings, problems, _ = load_settings({**folders_beneath(tmp_path), "STORAGE_DIR": "storage", **wrong})
     assert (settings is not None) is is_known
     assert len(problems) == len(wrong)
     assert all(problem.split()[0] in {*wrong, "STORAGE_DIR"} for problem in problems)
+
+
+def servers_of(disk: Path) -> list[int]:
+    """The processes that serve a file system of the tests."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            command = processes.command_line(int(process.name))
+            found += [int(process.name)] if "limited_file_system" in command and str(disk) in command else []
+    return found
+
+
+@pytest.mark.root
+def test_a_disk_that_hangs_is_named_within_seconds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(module, "HANGING_SECONDS", 3.0)
+    (folder / "disk").mkdir()
+    try:
+        with mount("linkless", folder / "disk") as disk:
+            shutil.copytree(folder / "backups", disk / "backups")
+            (server,) = servers_of(disk)
+            os.kill(server, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                found = load_settings({**folders_beneath(folder), "BACKUP_DIR": str(disk / "backups")})
+                facts = gather(found, seconds=60)
+                took = time.monotonic() - began
+            finally:
+                os.kill(server, signal.SIGCONT)
+    except CannotMount as reason:
+        pytest.skip(str(reason))
+    assert found.hanging == ("BACKUP_DIR",)
+    assert took < 30
+    backups = facts.folder("BACKUP_DIR")
+    assert backups is not None
+    assert backups.problem == "its disk does not answer"
+    assert "backups" in facts.unanswered
+    assert database_of(facts).events == 7
