@@ -60,14 +60,14 @@ class Present:
     def has_valid(self, now: int) -> bool:
         return any(entry.expires is None or entry.expires > now for entry in self.entries.values())
 
-    def credential_of(self, token: str, now: int) -> Credential:
+    def credential_of(self, token: str, now: Clock) -> Credential:
         """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
         if len(token) > LONGEST_TOKEN:
             raise TokenWrong("the token is longer than any token", hint=_HINT)
         entry = self.entries.get(digest_of(token))
         if entry is None:
             raise self._wrong(token)
-        if entry.expires is not None and entry.expires <= now:
+        if entry.expires is not None and entry.expires <= now():
             when = clock.format_milliseconds(entry.expires)
             raise TokenWrong(f"the token {entry.credential.token_id} expired at {when}", hint=_HINT)
         return entry.credential
@@ -130,13 +130,16 @@ class TokenRegister:
 
     def present(self) -> Present:
         """Return what counts now. It is at most a second old, unless STORAGE_DIR does not answer."""
-        self._backups_looks.refresh()
-        self._storage_looks.refresh()
+        now = time.monotonic()
+        if now >= self._backups_looks.counts_until:
+            self._backups_looks.refresh()
+        if now >= self._storage_looks.counts_until:
+            self._storage_looks.refresh()
         return self._present
 
     def credential_of(self, token: str) -> Credential:
         """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
-        return self.present().credential_of(token, self._now())
+        return self.present().credential_of(token, self._now)
 
     def is_live(self, token_id: str) -> bool:
         """Return whether the token of this id is valid."""
@@ -177,6 +180,7 @@ class Looks:
     """Looks at files in a thread, one at a time, so that a disk that does not answer holds no request for long.
 
     every: seconds that a look counts. patience: how long `refresh` waits for a look that runs; first: for the first.
+    counts_until: the end of that time, in monotonic seconds.
     """
 
     def __init__(self, look: Callable[[], None], *, every: float, patience: float, first: float | None = None) -> None:
@@ -184,18 +188,18 @@ class Looks:
         self._every = every
         self._patience = patience
         self._first = patience if first is None else first
-        self._counts_until = -math.inf
+        self.counts_until = -math.inf
         self._running: _Running | None = None
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
         """Look again if the newest look counts no more, and wait for it; what was known before counts meanwhile."""
-        if time.monotonic() < self._counts_until:
+        if time.monotonic() < self.counts_until:
             return
         with self._lock:
             running = self._running
             if running is None:
-                is_first = self._counts_until == -math.inf
+                is_first = self.counts_until == -math.inf
                 running = self._running = _Running(time.monotonic() + (self._first if is_first else self._patience))
                 begins = True
             else:
@@ -206,7 +210,7 @@ class Looks:
 
     def expire(self) -> None:
         """Let the next `refresh` look again."""
-        self._counts_until = min(self._counts_until, 0.0)
+        self.counts_until = min(self.counts_until, 0.0)
 
     def _begin(self, running: _Running) -> None:
         try:
@@ -220,7 +224,7 @@ class Looks:
             self._look()
         except Exception:
             log.exception("looking at the tokens failed; what was known before counts")
-        self._counts_until = began + self._every
+        self.counts_until = began + self._every
         self._running = None
         running.ended.set()
 

@@ -5,31 +5,46 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app import serving
+from eventvault.access.changes import TokenChanges
 from eventvault.settings import load
 
+Refused = Callable[..., bool]
 
-def refused(hosts: list[str], **environment: str) -> bool:
-    try:
-        serving.exit_if_unprotected(load(environment), hosts)
-    except SystemExit as ended:
-        return ended.code == 78
-    return False
+
+@pytest.fixture
+def refused(settings_environment: dict[str, str]) -> Refused:
+    def ends(hosts: list[str], **environment: str) -> bool:
+        try:
+            serving.exit_if_unprotected(load({**settings_environment, **environment}), hosts)
+        except SystemExit as ended:
+            return ended.code == 78
+        return False
+
+    return ends
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "10.1.2.3"])
-def test_an_address_that_other_machines_reach_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_that_other_machines_reach_is_refused(
+    refused: Refused, host: str, settings_environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert refused(["127.0.0.1", host])
-    assert "ALLOW_UNAUTHENTICATED=true" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert "flask tokens create admin --scope admin" in refusal
+    assert "ALLOW_UNAUTHENTICATED=true" in refusal
     assert not refused(["127.0.0.1", host], ALLOW_UNAUTHENTICATED="true")
+    assert not refused(["127.0.0.1", host], API_TOKENS_FILE="/nowhere/tokens")
+    TokenChanges(load(settings_environment)).create("admin", "admin", by="shell")
+    assert not refused(["127.0.0.1", host])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.9"])
-def test_loopback_is_not_refused(host: str) -> None:
+def test_loopback_is_not_refused(refused: Refused, host: str) -> None:
     assert not refused([host])
     assert not refused([])
 
@@ -43,12 +58,36 @@ def test_sockets_become_the_hosts_they_listen_on(tmp_path: Path) -> None:
         assert serving.socket_addresses([tcp, unix]) == ["127.0.0.1"]
 
 
-def test_a_start_warns_who_has_access() -> None:
-    said: list[str] = []
-    serving.warn_who_has_access(load({}), ["127.0.0.1"], said.append)
-    serving.warn_who_has_access(load({"ALLOW_UNAUTHENTICATED": "true"}), ["0.0.0.0"], said.append)
-    assert "this machine" in said[0]
-    assert "0.0.0.0" in said[1]
+def test_a_start_warns_who_has_access(settings_environment: dict[str, str]) -> None:
+    def warnings(host: str, **environment: str) -> list[str]:
+        found: list[str] = []
+        serving.warn_who_has_access(load({**settings_environment, **environment}), [host], found.append)
+        return found
+
+    changes = TokenChanges(load(settings_environment))
+    assert "this machine" in warnings("127.0.0.1")[0]
+    assert "0.0.0.0" in warnings("0.0.0.0", ALLOW_UNAUTHENTICATED="true")[0]
+    (closed,) = warnings("0.0.0.0", API_TOKENS_FILE="/nowhere/tokens")
+    assert "no token is valid. This makes one: flask tokens create admin --scope admin" in closed
+    made = changes.create("admin", "admin", by="shell")
+    assert warnings("0.0.0.0", ALLOW_UNAUTHENTICATED="true") == []
+    changes.revoke(made.token.id, by="shell")
+    assert "no token is valid" in warnings("127.0.0.1")[0]
+    (load(settings_environment).backup_dir / "tokens.json").write_text("{")
+    assert any("tokens.json is damaged" in warning for warning in warnings("127.0.0.1"))
+
+
+def test_tokens_that_are_not_valid_stop_a_start(
+    settings_environment: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tokens"
+    settings = load({**settings_environment, "API_TOKENS_FILE": str(path)})
+    serving.exit_if_tokens_are_invalid(settings)  # a file that is missing does not
+    path.write_text("ci:everything:sha256=x")
+    with pytest.raises(SystemExit) as ended:
+        serving.exit_if_tokens_are_invalid(settings)
+    assert ended.value.code == 78
+    assert "entry 1 of API_TOKENS_FILE" in capsys.readouterr().err
 
 
 def test_every_bad_setting_is_printed_and_the_exit_is_78(

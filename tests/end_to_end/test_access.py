@@ -97,31 +97,24 @@ def test_tokens_of_the_environment_outlive_every_process_and_are_in_no_environme
 
 
 def test_an_open_address_needs_a_token_and_the_refusal_names_the_command(
-    service: Callable[..., Service], flask: Command
+    service: Callable[..., Service], flask: Command, tmp_path: Path
 ) -> None:
     refused = service(workers=1, environment={**QUIET, "HOST": "0.0.0.0"}, wait=False)
     assert refused.process.wait(60) == 78
     assert "flask tokens create admin --scope admin" in refused.log()
 
-    made = flask("tokens", "create", "admin", "--scope", "admin")
-    assert made.returncode == 0, made.stderr
-    token = made.stdout.removesuffix("\n")
-    running = service(workers=1, environment={**QUIET, "HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "true"})
-    assert_closed(running, token)
-    assert "is open" not in running.log()
-    assert token not in running.log()
-
-
-def test_a_service_without_a_valid_token_starts_closed_and_says_how_to_get_in(
-    service: Callable[..., Service], flask: Command, tmp_path: Path
-) -> None:
-    environment = {**QUIET, "HOST": "0.0.0.0", "API_TOKENS_FILE": str(tmp_path / "missing")}
-    running = service(workers=1, environment=environment)
+    environment = {**QUIET, "HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED": "true"}
+    running = service(workers=1, environment=environment | {"API_TOKENS_FILE": str(tmp_path / "missing")})
     assert running.get("/api/health").json() == {"success": True, "status": "ok"}
     assert running.get("/api/events").status == 401
     assert "no token is valid. This makes one: flask tokens create admin --scope admin" in running.log()
-    token = flask("tokens", "create", "admin", "--scope", "admin").stdout.removesuffix("\n")
+    assert "is open" not in running.log()
+    made = flask("tokens", "create", "admin", "--scope", "admin")
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.removesuffix("\n")
     processes.wait_until(lambda: running.get("/api/events", headers=bearer(token)).status == 200, "it is not valid", 5)
+    assert_closed(running, token)
+    assert token not in running.log()
 
 
 @pytest.mark.parametrize(
