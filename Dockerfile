@@ -25,13 +25,16 @@ RUN if [ "$(uname -m)" != x86_64 ]; then \
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /usr/src/app
 COPY deploy/entrypoint /usr/local/bin/eventvault-entrypoint
-COPY wsgi.py gunicorn.conf.py ./
+COPY wsgi.py gunicorn.conf.py pyproject.toml ./
 COPY eventvault eventvault
 COPY app app
 COPY worker worker
-# A checkout with umask 077 has files that only root could read in the image.
+# A checkout with umask 077 has files that only root could read in the image. The project itself is installed for its
+# commands, `eventvault` and `flask`.
 RUN chmod 0755 /usr/local/bin/eventvault-entrypoint \
-    && chmod -R u=rwX,go=rX eventvault app worker wsgi.py gunicorn.conf.py \
+    && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps --no-build-isolation \
+        --editable . \
+    && chmod -R u=rwX,go=rX eventvault app worker wsgi.py gunicorn.conf.py pyproject.toml \
     && /opt/venv/bin/python -m compileall -q eventvault app worker wsgi.py \
     && install --directory --owner eventvault --group eventvault storage backups restore
 

@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal soak docs lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-command-line soak docs lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -21,7 +21,7 @@ help:
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
-	@echo '                  bench-health, bench-streams, bench-rehearsal: one of them'
+	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-command-line: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and the caches of the checks'
@@ -58,7 +58,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal
+bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-command-line
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -79,6 +79,9 @@ bench-streams: $(VENV)/dev.installed
 bench-rehearsal: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_rehearsal $(BENCH_OPTIONS)
 
+bench-command-line: $(VENV)/dev.installed
+	@exec $(BIN)/python -m benchmarks.bench_command_line $(BENCH_OPTIONS)
+
 bench-journal: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_journal $(BENCH_OPTIONS)
 
@@ -97,16 +100,16 @@ upgrade:
 system-packages:
 	@scripts/system-packages nginx caddy openssl chromium bsdtar:libarchive-tools pigz jq java:default-jre-headless mvn:maven \
 		mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3 \
-		b3sum busybox 7z:p7zip-full promtool:prometheus "cc:gcc libc6-dev"
+		b3sum busybox zsh fish 7z:p7zip-full promtool:prometheus "cc:gcc libc6-dev"
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache tests/target
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/runtime.installed: requirements.txt
+$(VENV)/runtime.installed: requirements.txt pyproject.toml
 	@scripts/install $(VENV) requirements.txt
 	@touch $@
 
-$(VENV)/dev.installed: requirements-dev.txt
+$(VENV)/dev.installed: requirements-dev.txt pyproject.toml
 	@scripts/install $(VENV) requirements-dev.txt
 	@touch $@ $(VENV)/runtime.installed

@@ -6,7 +6,9 @@ that is not declared here, or the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eventvault.settings import INVALID_SETTINGS_STATUS
 
@@ -307,7 +309,7 @@ ANSWERS: dict[str, ErrorCode] = {
     "database_missing": ErrorCode(
         "There is no database, but there are archives or a journal of it.",
         "/data/storage/event_registry_db is gone, and /data/backups holds 3 archives and a journal of it",
-        "Recover it with `flask --app wsgi backup recover` or `AUTO_RECOVER=true`, or start anew with "
+        "Recover it with `flask backup recover` or `AUTO_RECOVER=true`, or start anew with "
         "`AUTO_RECOVER=empty`.",
         503, NOT_FOUND, 30,
     ),
@@ -742,3 +744,8 @@ PROBLEMS: dict[str, ErrorCode] = {
     ),
 }  # fmt: skip
 """The problems of health that no answer has as its code."""
+
+
+def error_body(code: str, error: str, hint: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an error as the API and `--json` have it."""
+    return {"success": False, "code": code, "error": error, "hint": hint, **(details or {})}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, Response, request
@@ -18,7 +17,7 @@ from flask_smorest import Api
 from marshmallow import fields
 from werkzeug.exceptions import HTTPException
 
-from app.error_codes import ANSWERS
+from app.error_codes import ANSWERS, error_body
 from app.replies import ReplySchema, reply
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
@@ -81,10 +80,6 @@ def install(app: Flask) -> None:
     for kind in SYSTEM_ERRORS:
         app.register_error_handler(kind, system_error_response)
     app.register_error_handler(Exception, unexpected_error_response)
-
-
-def error_body(code: str, error: str, hint: str, details: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"success": False, "code": code, "error": error, "hint": hint, **(details or {})}
 
 
 def error_body_for_status(status: int, message: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import sys
 
 import click
@@ -16,12 +14,8 @@ from app.access.check import FrontDoor
 from app.access.documented import describe as describe_access
 from app.backup.routes import blueprint as backup
 from app.cli import exits
-from app.cli.backup import group as backup_commands
-from app.cli.notify import group as notify_commands
-from app.cli.operations import group as operation_commands
+from app.cli.commands import COMMANDS, command
 from app.cli.owner import become_owner
-from app.cli.problems import group as problem_commands
-from app.cli.tokens import group as token_commands
 from app.converters import BackupNameConverter, EventIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach, note_answered_change
@@ -116,17 +110,11 @@ def _is_command() -> bool:
 
 
 def _for_command(settings: Settings) -> Store:
-    """Return a client that starts a store only on its first call, so that `--help` starts nothing."""
-    from eventvault.store.process.spawn import Spawner
+    """Return a client that starts a store only on its first call, so that `flask routes` starts none."""
+    from app.cli.connection import spawner_for_commands
     from eventvault.store.rpc.client import StoreClient
 
-    service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
-    spawner = Spawner(settings, COMMAND, service=service, mode="command", on_started=_tell_of_store)
-    return StoreClient.over(spawner)
-
-
-def _tell_of_store() -> None:
-    click.echo("No service runs: a store was started for this command.", err=True)
+    return StoreClient.over(spawner_for_commands(settings))
 
 
 def _initialized(settings: Settings) -> Store:
@@ -157,11 +145,8 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     app.after_request(compress)
     app.after_request(note_answered_change)
     app.register_blueprint(docs)
-    app.cli.add_command(backup_commands)
-    app.cli.add_command(problem_commands)
-    app.cli.add_command(notify_commands)
-    app.cli.add_command(operation_commands)
-    app.cli.add_command(token_commands)
+    for name in COMMANDS:  # for an environment in which the project itself is not installed
+        app.cli.add_command(command(name))
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes, tokens):

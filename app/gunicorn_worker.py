@@ -288,7 +288,7 @@ class Worker(ThreadWorker):
     # Ending connections
 
     def _refuse(self, conn: Connection, status: int, reason: str, code: str, error: str, hint: str) -> None:
-        from app.errors import error_body  # workers have it loaded; the master must not load Flask
+        from app.error_codes import error_body  # workers have it loaded; the master must not load Flask
 
         headers = ["Retry-After: 5"] if status == 503 else []
         conn.sock.send_now(gunicorn_patches.error_answer(status, reason, error_body(code, error, hint), *headers))

@@ -27,7 +27,7 @@ from eventvault.access.problems import token_problems
 from eventvault.errors import InvalidSettings
 from eventvault.events.cloudevents_http import REPEATED
 from eventvault.regular_files import open_file, raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
+from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
 FIRST_TOKEN = "flask tokens create admin --scope admin"
@@ -49,10 +49,7 @@ def load_settings(prepare: Callable[[Settings], None] = lambda _: None) -> Setti
     prepare(settings)
     raise_limit()
     file_modes.restrict_new_files(settings)
-    make_folders(settings)
-    folder_abilities.check_storage(settings)
-    folder_abilities.clear_lock_paths(settings)
-    folder_abilities.ensure_temporary_folder(settings)
+    folder_abilities.prepare_folders(settings)
     return settings
 
 

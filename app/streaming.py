@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 from urllib.parse import quote
 
 from flask import Response, request
 
 from app.edge import LONG_ANSWER_BYTES, current_edge
 from app.errors import core_error_response
-from eventvault.errors import StoreRestoring, StoreUnavailable, TooBusy
+from eventvault.errors import TooBusy
 
 NDJSON = "application/x-ndjson"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+")
-
-_RETRY_SECONDS = 60.0
-"""Seconds that a started answer waits for an unavailable store, because its status is already sent."""
-
-T = TypeVar("T")
 
 
 def ndjson_response(lines: Iterator[bytes], release: Callable[[], None], name: str) -> Response:
@@ -61,15 +54,3 @@ def take_slot_for_long_answer(response: Response) -> Response:
     except TooBusy as error:
         return core_error_response(error)
     return response
-
-
-def retry_while_store_is_away(call: Callable[[], T]) -> T:
-    """Return the result of `call`, and repeat it while the store is unavailable or restoring."""
-    deadline = time.monotonic() + _RETRY_SECONDS
-    while True:
-        try:
-            return call()
-        except (StoreUnavailable, StoreRestoring):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)

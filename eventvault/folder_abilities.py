@@ -19,13 +19,21 @@ from pathlib import Path
 from eventvault import data_folders, small_files
 from eventvault.errors import InvalidSettings
 from eventvault.regular_files import open_file
-from eventvault.settings import Settings
+from eventvault.settings import Settings, make_folders
 from eventvault.small_files import SmallFileDamaged
 
 _UNSUPPORTED = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK, errno.ENXIO}
 )
 """Other errors, such as a full disk, say nothing about what a folder can do."""
+
+
+def prepare_folders(settings: Settings) -> None:
+    """Make the data folders, and see that a store can run in them. Raises InvalidSettings."""
+    make_folders(settings)
+    check_storage(settings)
+    clear_lock_paths(settings)
+    ensure_temporary_folder(settings)
 
 
 def check_storage(settings: Settings) -> None:

@@ -1,28 +1,53 @@
-"""The command line for a test: `flask --app wsgi …` as a process of its own."""
+"""The command line for a test: in this process on a store of the test, or as a process of its own."""
 
 from __future__ import annotations
 
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+from click.testing import CliRunner, Result
 
+from app.cli.connection import Connection
+from app.cli.root import root
+from eventvault.settings import Settings
+from eventvault.store.ports.store import Store
 from tests import processes
 from tests.service import PROJECT, service_environment
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+EVENTVAULT = (sys.executable, "-m", "app.cli")
+FLASK = (sys.executable, "-m", "flask", "--app", "wsgi")
+
+
+def in_process(settings: Settings, store: Store, *, called: str = "flask") -> Callable[..., Result]:
+    """Return what runs a command on that store, as if it was called by that name."""
+
+    def run(*arguments: str, **more: object) -> Result:
+        return CliRunner().invoke(root(), list(arguments), obj=Connection(settings, store), prog_name=called, **more)
+
+    return run
 
 
 @pytest.fixture
 def flask(settings_environment: dict[str, str]) -> Command:
     """Call it to run `flask --app wsgi …` to its end; nothing of it may be left."""
+    return _running(FLASK, settings_environment)
 
+
+@pytest.fixture
+def eventvault(settings_environment: dict[str, str]) -> Command:
+    """As `flask`, for `eventvault …`."""
+    return _running(EVENTVAULT, settings_environment)
+
+
+def _running(program: Sequence[str], settings_environment: dict[str, str]) -> Command:
     def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         mark = secrets.token_hex(8)
         done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+            [*program, *arguments],
             env=service_environment({**settings_environment, **environment}, 0, mark),
             cwd=PROJECT,
             input=given,

@@ -31,6 +31,7 @@ VIOLATIONS = {
     "Commands over HTTP need nothing of this machine": ("app/cli/remote/lines.py", "app.replies"),
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "The doctor is asked by nothing of the core": ("eventvault/backup_manager.py", "eventvault.doctor.gather"),
+    "The command line builds no application": ("app/cli/text.py", "flask"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
     "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.owners.health"),
     "An owner of a port knows neither the socket nor the process": (

@@ -15,7 +15,8 @@ from app.edge import current_edge, current_store, store_for_long_call
 from app.events.reading import export_reply, query_at
 from app.idempotency import refuse_key
 from app.replies import reply
-from app.streaming import ndjson_response, retry_while_store_is_away
+from app.store_retry import retry_while_store_is_away
+from app.streaming import ndjson_response
 from eventvault.database.values import ScanQuery
 from eventvault.past.moment_text import moment_of
 from eventvault.past.values import DiffPage, DiffQuery

@@ -10,8 +10,10 @@ from marshmallow import RAISE
 
 from app.backup import schemas
 from app.backup.answers import (
+    backup_json,
     created_json,
     one_backup_json,
+    previous_database_json,
     pruned_json,
     rehearsed_json,
     restored_json,
@@ -29,13 +31,8 @@ from app.backup.moment_schemas import (
 from app.backup.past import diff_reply, selective_restore_reply
 from app.backup.past_schemas import SELECTIVE_RESTORE_BODY, CopyResultSchema, DiffQuerySchema, SelectiveRestoreSchema
 from app.backup.rehearsal_schemas import REHEARSE_BODY, RehearsalListSchema, RehearsedSchema, RehearseSchema, moment_of
-from app.backup.schemas import backup_json, name_in_path
-from app.backup.undo_schemas import (
-    UndoListSchema,
-    UndoneSchema,
-    UndoSchema,
-    previous_database_json,
-)
+from app.backup.schemas import name_in_path
+from app.backup.undo_schemas import UndoListSchema, UndoneSchema, UndoSchema
 from app.backup.upload import receive_upload
 from app.edge import current_edge, current_store, store_for_long_call
 from app.operations.asynchronous import ASYNC, begins_operation

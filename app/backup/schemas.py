@@ -8,9 +8,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from app.events.schemas import InstantField
 from app.replies import ReplySchema, RequestSchema
-from eventvault import clock
 from eventvault.backups import names
-from eventvault.backups.entry import BackupEntry
 from eventvault.errors import InvalidInput
 
 MOST_LISTED = 1000
@@ -50,16 +48,6 @@ def upload_name(name: str | None) -> str:
             fields={"name": ["Missing."]},
         )
     return names.check_name(name_in_path(name, "choose another file name that ends in .tar.gz"))
-
-
-def megabytes(size: int) -> str:
-    """Return a size in units of 2^20 bytes, with two decimals."""
-    return f"{size / 2**20:.2f}"
-
-
-def timestamp(instant: int | None) -> str | None:
-    """Return an instant, in microseconds since the epoch, as ISO 8601 with milliseconds and Z."""
-    return None if instant is None else clock.format_milliseconds(instant)
 
 
 class PinSchema(ReplySchema):
@@ -133,39 +121,6 @@ class BackupSchema(ReplySchema):
                 metadata={"description": "The rules that keep it; empty if the next backup, or a prune, removes it."},
             )
         }
-
-
-def backup_json(entry: BackupEntry) -> dict[str, Any]:
-    """Return the members of BackupSchema. By hand, as a list may have 10,000 of them: marshmallow takes 2 s for it."""
-    return {
-        "name": entry.name,
-        "path": entry.path,
-        "size": entry.size,
-        "sizeMB": megabytes(entry.size),
-        "created": clock.format_milliseconds(entry.created),
-        "label": entry.label,
-        "events": entry.events,
-        "sequence": entry.sequence,
-        "generation": entry.generation,
-        "verified": timestamp(entry.verified),
-        "checked": entry.checked,
-        "pinned": entry.pinned,
-        "rehearsal": entry.rehearsal,
-        "pin": None if entry.pin is None else {"reason": entry.pin.reason, "until": timestamp(entry.pin.until)},
-        "keptBy": list(entry.retained_by),
-        "encrypted": entry.encrypted,
-        "offsite": entry.offsite,
-        "digest": entry.digest,
-        "sha256": entry.sha256,
-        "origin": entry.origin,
-        "trigger": entry.trigger,
-        "durationMs": entry.duration,
-        "proven": entry.origin_proven,
-        "addedBytes": entry.added_bytes,
-        "sharedBytes": entry.shared_bytes,
-        "uniqueBytes": entry.unique_bytes,
-        "problem": entry.problem,
-    }
 
 
 class CreateSchema(RequestSchema):

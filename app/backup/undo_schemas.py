@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from marshmallow import fields
 
 from app.backup.schemas import RestoredSchema
 from app.replies import ReplySchema, RequestSchema
-from eventvault import clock
-from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
 
 
 class UndoSchema(RequestSchema):
@@ -56,22 +52,3 @@ class PreviousDatabaseSchema(ReplySchema):
 class UndoListSchema(ReplySchema):
     success = fields.Boolean(required=True)
     undo = fields.List(fields.Nested(PreviousDatabaseSchema), required=True)
-
-
-def previous_database_json(entry: PreviousEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "generation": entry.generation,
-        "events": entry.events,
-        "left": clock.format_milliseconds(entry.replaced_at),
-        "source": entry.source,
-        "size": entry.size,
-    }
-
-
-def undo_json(undo: UndoTarget | None) -> dict[str, Any] | None:
-    return None if undo is None else {"name": undo.name, "generation": undo.generation, "events": undo.events}
-
-
-def replaced_events_json(events: ReplacedEvents | None) -> dict[str, Any] | None:
-    return None if events is None else {"count": events.count, "first": events.first, "last": events.last}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -17,19 +15,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, File, MultipartDecoder, NeedData
 
 from app.backup.schemas import upload_name
+from app.backup.upload_file import handed_over, temporary
 from app.bodies import CHUNK, read_some
 from app.edge import Edge
 from app.idempotency import content_of_file
 from app.keyed_answers import ClaimedKey, claim_key
-from eventvault import data_folders, json_text
+from eventvault import json_text
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation_folder import check_unchanged
-from eventvault.errors import BackupExists, BackupNotFound, EventVaultError, MalformedInput
-from eventvault.files import make_folder
+from eventvault.errors import BackupExists, BackupNotFound, MalformedInput
 from eventvault.operations.caller import present_caller
-from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
-from eventvault.system_errors import reporting_no_space
 
 _FORM = "multipart/form-data"
 _FIELD = "file"
@@ -54,7 +50,7 @@ def receive_upload(edge: Edge) -> BackupEntry | Response:
     release = edge.transfers.acquire()
     try:
         check_unchanged(edge.settings)
-        with _temporary(edge.settings.backup_dir) as (path, file):
+        with temporary(edge.settings.backup_dir) as (path, file):
             chunks, name = _from_form(name_in_query, free_name) if form else (_chunks(), name_in_query)
             size, digest = _write(file, chunks)
             answer = key.begin(content_of_file(name or "", size, digest)) if key is not None else None
@@ -94,28 +90,12 @@ def _free_name(store: Store, name: str | None) -> str:
     raise BackupExists(f"the backup {free!r} exists already", hint="choose another name with ?name=")
 
 
-@contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    make_folder(folder)
-    path = folder / f"{data_folders.UPLOAD_PREFIX}{secrets.token_hex(8)}{data_folders.TEMPORARY_SUFFIX}"
-    try:
-        with reporting_no_space(f"taking an upload into {folder}"), open_file(path, "xb") as file:
-            yield path, file
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def _adopt(store: Store, path: Path, name: str) -> BackupEntry:
     """Have the store check and enter the file. It gets the file for good if the client does not wait."""
     if not present_caller().asynchronous:
         return store.adopt_upload(str(path), name)
-    handed_over = path.with_name(path.name.replace(data_folders.UPLOAD_PREFIX, data_folders.HANDED_OVER_PREFIX))
-    path.rename(handed_over)
-    try:
-        return store.adopt_upload(str(handed_over), name)
-    except EventVaultError:
-        handed_over.unlink(missing_ok=True)
-        raise
+    with handed_over(path) as file:
+        return store.adopt_upload(str(file), name)
 
 
 def _write(file: BinaryIO | None, chunks: Iterator[bytes]) -> tuple[int, bytes]:

@@ -1,5 +1,21 @@
-"""The command line, `flask --app wsgi …`: one module per group, and one per longer command.
+"""The command line, `eventvault …` and `flask …`: one module per group, and one per longer command.
 
-A command asks the running store, or starts one without Kafka, scheduler and automatic restore. It never starts a
-service. With `--json`, standard output holds one JSON object and nothing else, errors included.
+It builds no application: `app.cli.commands` is the table of commands, and each is imported once it is called. A command
+asks the running store, or starts one without Kafka, scheduler and automatic restore. It never starts a service. It
+reaches the store and the settings through `app.cli.connection` alone. With `--json`, standard output holds one JSON
+object and nothing else, errors included.
 """
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line as `eventvault`."""
+    try:
+        from app.cli.root import root
+
+        root().main(prog_name="eventvault")
+    except KeyboardInterrupt:  # before or behind the command
+        sys.exit(130)

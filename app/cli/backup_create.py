@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from app.backup.answers import created_json, one_backup_json
 from app.cli import exits, text
+from app.cli.backup_names import BackupName
+from app.cli.connection import current_store
 from app.cli.options import detach_option, json_option, print_begun
 from app.cli.watching import run_operation
-from app.edge import current_store
 from eventvault.errors import ArchiveError
 
 
@@ -19,7 +19,6 @@ from eventvault.errors import ArchiveError
 @click.argument("label", required=False)
 @detach_option
 @json_option
-@with_appcontext
 def create(*, label: str | None, detach: bool, as_json: bool) -> None:
     """Back up now, with a LABEL if you like. Posts and reads go on meanwhile."""
     store = current_store()
@@ -39,11 +38,10 @@ def _describe_created(created: dict[str, Any]) -> str:
 
 
 @click.command("verify")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=BackupName())
 @click.option("--all", "all_backups", is_flag=True, help="Verify all backups.")
 @click.option("--records", is_flag=True, help="Read every record, even of a backup that was made here.")
 @json_option
-@with_appcontext
 def verify(*, names: tuple[str, ...], all_backups: bool, records: bool, as_json: bool) -> None:
     """Read backups to the last byte, and say what is damaged and where.
 

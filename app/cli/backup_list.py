@@ -1,4 +1,4 @@
-"""`flask backup list`, `show` and `timeline`: what there is, and how far back one can go."""
+"""`flask backup list` and `show`: what there is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 import orjson
-from flask.cli import with_appcontext
 
-from app.backup.schemas import backup_json
+from app.backup.answers import backup_json
 from app.cli import exits, text
+from app.cli.backup_names import BackupName
+from app.cli.connection import current_store
 from app.cli.moments import InstantType
 from app.cli.options import json_option, utc_option
-from app.edge import current_store
-from app.streaming import retry_while_store_is_away
+from app.cli.program import program
+from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import BackupNotFound
@@ -32,7 +33,6 @@ SHOWN = 50
 @click.option("-q", "--quiet", is_flag=True, help="Names only, one a line.")
 @utc_option
 @json_option
-@with_appcontext
 def list_backups(
     *, all_backups: bool, pinned: bool, damaged: bool, since: int | None, quiet: bool, utc: bool, as_json: bool
 ) -> None:
@@ -69,11 +69,11 @@ def _describe(
     times: text.Times,
 ) -> str:
     if not entries:
-        return "There is no backup. Make one: flask backup create"
+        return f"There is no backup. Make one: {program()} backup create"
     rows = [
         (
             times.minute(entry.created),
-            "⚑" if entry.pinned else "",
+            text.sign("⚑", "*") if entry.pinned else "",
             text.number(entry.events),
             text.size(entry.size),
             _verified(entry),
@@ -84,8 +84,8 @@ def _describe(
     header = (f"MADE ({times.zone})", "", "EVENTS", "SIZE", "VERIFIED", "NAME")
     lines = [text.table(header, rows, right={2, 3}), ""] if rows else ["No backup is like that.", ""]
     if len(chosen) > len(shown):
-        lines.append(f"{len(chosen) - len(shown):,} more: flask backup list --all")
-    return "\n".join([*lines, _totals(entries), *_go_back(window, times)])
+        lines.append(f"{len(chosen) - len(shown):,} more: {program()} backup list --all")
+    return "\n".join([*lines, _totals(entries), *go_back(window, times)])
 
 
 def _verified(entry: BackupEntry) -> str:
@@ -100,20 +100,20 @@ def _verified(entry: BackupEntry) -> str:
 def _totals(entries: list[BackupEntry]) -> str:
     total = f"{text.counted(len(entries), 'backup')}, {text.size(sum(entry.size for entry in entries))}."
     if any(entry.pinned for entry in entries):
-        total += " ⚑ pinned."
+        total += f" {text.sign('⚑', '*')} pinned."
     damaged = [entry for entry in entries if entry.problem is not None]
     if damaged:
         verb = "is" if len(damaged) == 1 else "are"
-        total += f" {len(damaged):,} {verb} damaged: flask backup show {printable(damaged[0].name)}"
+        total += f" {len(damaged):,} {verb} damaged: {program()} backup show {printable(damaged[0].name)}"
     return total
 
 
 def _window() -> dict[str, Any] | None:
-    window: dict[str, Any] | None = current_store().status()["window"]
+    window: dict[str, Any] | None = current_store().status().get("window")
     return window
 
 
-def _go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
+def go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
     if window is None:
         return []
     oldest = times.with_zone(clock.parse(window["oldest"]["time"]))
@@ -121,11 +121,10 @@ def _go_back(window: dict[str, Any] | None, times: text.Times) -> list[str]:
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", type=BackupName())
 @click.option("--manifest", is_flag=True, help="The manifest of the archive, as JSON.")
 @utc_option
 @json_option
-@with_appcontext
 def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
     """One backup: its events, its size, and when it was verified."""
     with exits.reporting_errors(as_json=as_json):
@@ -135,7 +134,7 @@ def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
     if as_json:
         exits.print_result({"backup": backup_json(found), "manifest": about}, str, as_json=True)
     elif manifest:
-        click.echo(orjson.dumps(about, option=orjson.OPT_INDENT_2).decode())
+        click.echo(exits.json_text(about, orjson.OPT_INDENT_2))
     else:
         pairs = _pairs(found, text.Times(utc=utc))
         click.echo("\n".join(f"{what:11}  {value}" for what, value in pairs if value))
@@ -184,38 +183,3 @@ def _checked(entry: BackupEntry, times: text.Times) -> str:
         return "never"
     how = {"digests": "its digests", "records": "every record"}.get(entry.checked or "", "")
     return f"{times.with_zone(entry.verified)}, {how}".rstrip(", ")
-
-
-@click.command("timeline")
-@utc_option
-@json_option
-@with_appcontext
-def timeline(*, utc: bool, as_json: bool) -> None:
-    """How far back you can go, and to what: the generations and the gaps."""
-    exits.run_and_print(
-        lambda: retry_while_store_is_away(current_store().timeline),
-        lambda found: _describe_timeline(found, text.Times(utc=utc)),
-        as_json=as_json,
-    )
-
-
-def _describe_timeline(found: dict[str, Any], times: text.Times) -> str:
-    rows = [
-        (
-            generation["id"],
-            times.second(clock.parse(generation["at"])),
-            generation["reason"],
-            text.number(generation["forkSequence"]),
-            text.number(generation["lastSequence"]),
-            "present" if generation["present"] else "",
-        )
-        for generation in found["generations"]
-    ]
-    header = ("GENERATION", f"BEGAN ({times.zone})", "WHY", "FROM EVENT", "LAST EVENT", "")
-    lines = [text.table(header, rows, right={3, 4}), ""] if rows else []
-    gaps = [_describe_gap(gap) for gap in found["gaps"]]
-    return "\n".join([*lines, *_go_back(found["window"], times), *(gaps or ["No gaps."])])
-
-
-def _describe_gap(gap: dict[str, Any]) -> str:
-    return f"Gap: events #{gap['first']:,} to #{gap['last']:,} of generation {gap['generation']} are gone."

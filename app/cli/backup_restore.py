@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 import msgspec
-from flask.cli import with_appcontext
 
-from app.backup.answers import restored_json, undone_json
-from app.backup.undo_schemas import previous_database_json
+from app.backup.answers import previous_database_json, restored_json, undone_json
 from app.cli import exits, text
+from app.cli.backup_names import BackupName
+from app.cli.connection import current_store
 from app.cli.moments import MomentType
 from app.cli.options import ask, detach_option, json_option, print_begun, require_answer, utc_option, yes_option
+from app.cli.program import program
 from app.cli.watching import run_operation
-from app.edge import current_store
-from app.streaming import retry_while_store_is_away
+from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.errors import NothingToUndo, UndoNotFound
 from eventvault.printable import printable
@@ -25,7 +25,7 @@ _TYPES = 3
 
 
 @click.command("restore")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=BackupName())
 @click.option("--at", "moment", type=MomentType(), help='An instant, "2 min ago", 19:44:12, "#41202" (a sequence).')
 @click.option("--generation", help="With --at: of a future that was left behind, as `timeline` shows it.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
@@ -34,7 +34,6 @@ _TYPES = 3
 @detach_option
 @utc_option
 @json_option
-@with_appcontext
 def restore(
     *,
     name: str | None,
@@ -114,7 +113,7 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
     lines = [f"Going back to {_named(target, plan, times)}", ""]
     lines += [f"  {what:13}  {value}" for what, value in pairs]
     if behind:
-        lines += ["", f"Nothing is deleted: `flask backup undo` brings the {text.counted(behind, 'event')} back."]
+        lines += ["", f"Nothing is deleted: `{program()} backup undo` brings the {text.counted(behind, 'event')} back."]
     return "\n".join(lines)
 
 
@@ -172,7 +171,9 @@ def _describe_done(target: Moment | str, done: dict[str, Any], times: text.Times
     if done["restartRequired"]:
         return f"{events} are ready. The next start of the service puts them in place: {done['restartCommand']}"
     first = f"Back at {_reached(target, done, times)}: {events}, in {text.seconds(done['durationMs'] / 1000)}."
-    return "\n".join([first, *map(printable, done["notes"]), *(["  undo: flask backup undo"] if done["undo"] else [])])
+    return "\n".join(
+        [first, *map(printable, done["notes"]), *([f"  undo: {program()} backup undo"] if done["undo"] else [])]
+    )
 
 
 def _reached(target: Moment | str, done: dict[str, Any], times: text.Times) -> str:
@@ -188,7 +189,6 @@ def _reached(target: Moment | str, done: dict[str, Any], times: text.Times) -> s
 @detach_option
 @utc_option
 @json_option
-@with_appcontext
 def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: bool, as_json: bool) -> None:
     """Take the newest restore back, or bring back the previous database NAME. An undo can be undone."""
     store, times = current_store(), text.Times(utc=utc)
@@ -238,12 +238,12 @@ def _describe_previous(entries: list[dict[str, Any]], times: text.Times) -> str:
             times.second(clock.parse(entry["left"])),
             text.number(entry["events"]),
             text.size(entry["size"]),
+            f"restore of {entry['source']}" if entry["source"] else "restore",
             entry["name"],
-            entry["source"] or "",
         )
         for entry in entries
     ]
-    header = (f"REPLACED ({times.zone})", "EVENTS", "SIZE", "NAME", "BY A RESTORE OF")
+    header = (f"LEFT ({times.zone})", "EVENTS", "SIZE", "BY", "NAME")
     return text.table(header, rows, right={1, 2})
 
 

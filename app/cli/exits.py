@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import click
 import orjson
 
-from app.error_codes import ANSWERS, FAILED
-from app.errors import error_body
+from app.cli.program import in_words_of_program, program
+from app.error_codes import ANSWERS, FAILED, error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
@@ -32,6 +32,21 @@ _COMMANDS = {
     "force=true": "--force",
 }
 """The core advises by what the API calls it; the same in a command's words."""
+STATUSES = {
+    0: ("done", "also: there was nothing to do, and it says so"),
+    1: ("failed", "a fault of EventVault; something is wrong that was looked for; or the answer to a question was no"),
+    2: ("usage", "the command line itself is wrong"),
+    3: ("not there", "the backup, event, job, moment or previous database"),
+    4: ("conflict", "it exists, is protected, a restore runs, a service runs, or it is forbidden"),
+    5: ("not valid", "a damaged or alien archive, bad input, a question that nobody can answer"),
+    6: ("try again", "the store, a disk or Kafka does not answer or is busy, or somebody else cancelled it"),
+    7: ("no space", "the disk is full"),
+    8: ("partly", "some of it was not done: damaged backups among good ones, rejected lines of an import"),
+    78: ("settings", "a setting is not allowed, or what the command is about is not configured"),
+    130: ("Ctrl-C", "nothing is half done"),
+}
+"""The exit statuses of all commands, each with its name and when it comes."""
+_UNESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 PARTLY_STATUS = 8
 """A part of what was asked for was not done, such as the check of a damaged backup among good ones."""
 INTERRUPTED_STATUS = 130
@@ -48,7 +63,7 @@ def run_and_print(
 
 
 def print_result(done: dict[str, Any], describe: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
-    click.echo(_json({"success": True, **done}) if as_json else describe(done))
+    click.echo(json_text({"success": True, **done}) if as_json else describe(done))
 
 
 @contextmanager
@@ -65,11 +80,11 @@ def reporting_errors(*, as_json: bool) -> Iterator[None]:
 
 def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     """Print the error, as text to standard error or as JSON to standard output, and exit with its status."""
-    hint = in_commands(error.hint)
+    message, hint = in_words_of_program(error.message), in_words_of_program(in_commands(error.hint))
     if as_json:
-        click.echo(_json(error_body(error.code, error.message, hint, error.details)))
+        click.echo(json_text(error_body(error.code, message, hint, error.details)))
     else:
-        click.echo(f"{error.message}\nHINT: {hint}", err=True)
+        click.echo(f"{message}\nHINT: {hint}", err=True)
     sys.exit(exit_status_of(error.code))
 
 
@@ -82,8 +97,8 @@ def in_commands(hint: str) -> str:
 
 def exit_with_usage_error(error: click.UsageError) -> NoReturn:
     """Print what is wrong with the command line as JSON to standard output, and exit as click does."""
-    command = error.ctx.command_path if error.ctx is not None else "flask"
-    click.echo(_json(error_body("invalid", error.format_message(), f"{command} --help shows what it takes")))
+    command = error.ctx.command_path if error.ctx is not None else program()
+    click.echo(json_text(error_body("invalid", error.format_message(), f"{command} --help shows what it takes")))
     sys.exit(error.exit_code)
 
 
@@ -93,5 +108,7 @@ def exit_status_of(code: str) -> int:
     return FAILED if answer is None or answer.exit_status is None else answer.exit_status
 
 
-def _json(payload: dict[str, Any]) -> str:
-    return orjson.dumps(payload, default=str).decode()
+def json_text(payload: dict[str, Any], option: int | None = None) -> str:
+    """Return an object as JSON in which nothing can control a terminal: orjson escapes only what JSON has to."""
+    text = orjson.dumps(payload, default=str, option=option).decode()
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -5,36 +5,136 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
-from flask.cli import AppGroup
 
-from app.cli import exits
-from eventvault.damage import as_answer
+JSON, UTC = "eventvault.json", "eventvault.utc"
+"""In the meta of click's context: whether `--json` and `--utc` were given before the command."""
+_CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_GAP = "  "
 
 
-class Group(AppGroup):
+def is_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
+    """Return whether `--json` was given, before or behind the command."""
+    return "--json" in arguments or bool(context is not None and context.meta.get(JSON))
+
+
+class _Reporting(click.Command):
     """With `--json` a wrong command line is an object too, and an output that cannot be written whole is an error."""
 
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        with _usage_errors_reported(list(args)):
-            return super().make_context(info_name, args, *rest, **more)
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        settings = {**_CONTEXT, **(attributes.pop("context_settings", None) or {})}
+        super().__init__(name, context_settings=settings, **attributes)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _usage_errors_reported(as_json=is_json(parent, args)):
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         replace_closed_streams()
         write_whole_texts()
-        with _usage_errors_reported(ctx.args):
+        with _usage_errors_reported(as_json=is_json(ctx, ctx.args)):
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:
                 raise  # click ends the command without a word: whoever reads has seen enough
             except OSError as error:  # the command reports those of its work itself
-                drop_output()
-                exits.exit_with_error(as_answer("writing to standard output", error), as_json=False)
+                _exit_unwritten(error)
+            except KeyboardInterrupt:
+                _exit_interrupted()
+
+
+class Command(_Reporting):
+    """A command that is in no group, such as `doctor`."""
+
+
+class Deferred(click.Command):
+    """A command whose module is imported once somebody calls it or asks for its help.
+
+    where: `module:attribute`. summary: its line in the help of its group.
+    """
+
+    def __init__(self, name: str, where: str, summary: str, *, hidden: bool = False) -> None:
+        super().__init__(name, help=summary, hidden=hidden, add_help_option=False)
+        self._where = where
+
+    def loaded(self) -> click.Command:
+        module, _, attribute = self._where.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return self.loaded().make_context(info_name, args, parent, **extra)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return self.help or ""
+
+
+class Group(_Reporting, click.Group):
+    """A group of commands; `--json` and `--utc` may stand before the command as well as behind it."""
+
+    def __init__(
+        self, name: str | None = None, commands: Mapping[str, click.Command] | None = None, **attributes: Any
+    ) -> None:
+        params = [*(attributes.pop("params", None) or []), *_options_for_all()]
+        super().__init__(name, commands=dict(commands or {}), params=params, **attributes)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = self.summaries()
+        formatter.write_paragraph()
+        for line in in_two_columns(rows, formatter.width) or in_one_column(rows):
+            formatter.write(f"  {line}\n")
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Return the name and the summary of each command that help shows."""
+        return [(name, each.get_short_help_str(200)) for name, each in self.commands.items() if not each.hidden]
+
+
+def _options_for_all() -> list[click.Parameter]:
+    return [
+        _option_for_all("--json", JSON, "One JSON object instead of text."),
+        _option_for_all("--utc", UTC, "Times in UTC instead of the local zone."),
+    ]
+
+
+def _option_for_all(name: str, key: str, what: str) -> click.Option:
+    def note(context: click.Context, _: click.Parameter, is_set: bool) -> None:
+        if is_set:
+            context.meta[key] = True
+
+    return click.Option([name], is_flag=True, expose_value=False, callback=note, help=what)
+
+
+def in_one_column(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"{name:{width}}{_GAP}{summary}".rstrip() for name, summary in rows]
+
+
+def in_two_columns(rows: Sequence[tuple[str, str]], room: int) -> list[str]:
+    """Return the rows two by two; an empty list if there is no room for that."""
+    lines = in_one_column(rows)
+    first, second = lines[::2], lines[1::2]
+    width = max(map(len, first), default=0)
+    if len(lines) < 4 or 2 + width + len(_GAP) + max(map(len, second)) > room:
+        return []
+    pairs = zip(first, [*second, ""], strict=False)
+    return [f"{one:{width}}{_GAP}{other}".rstrip() for one, other in pairs]
 
 
 class _Messages(io.TextIOWrapper):
@@ -63,8 +163,12 @@ def replace_closed_streams() -> None:
 def write_whole_texts() -> None:
     """Put a buffer before standard output where `PYTHONUNBUFFERED` took it away.
 
-    Without one, Python drops what the system does not take at once, such as the end of a text on a full disk.
+    Without one, Python drops what the system does not take at once, such as the end of a text on a full disk. What the
+    encoding of a stream lacks is escaped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
         sys.stdout = open(sys.stdout.fileno(), "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
@@ -76,11 +180,28 @@ def drop_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
+def _exit_unwritten(error: OSError) -> NoReturn:
+    from app.cli import exits  # here, as help and completion do without it
+    from eventvault.damage import as_answer
+
+    drop_output()
+    exits.exit_with_error(as_answer("writing to standard output", error), as_json=False)
+
+
+def _exit_interrupted() -> NoReturn:
+    from app.cli import exits
+
+    click.echo("", err=True)
+    sys.exit(exits.INTERRUPTED_STATUS)
+
+
 @contextmanager
-def _usage_errors_reported(arguments: Sequence[str]) -> Iterator[None]:
+def _usage_errors_reported(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        if "--json" not in arguments:
+        if not as_json:
             raise
+        from app.cli import exits
+
         exits.exit_with_usage_error(error)

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from app.cli import exits
+from app.cli.connection import current_store
 from app.cli.group import Group
-from app.edge import current_store
 from app.error_codes import PARTLY
-from app.streaming import retry_while_store_is_away
+from app.store_retry import retry_while_store_is_away
 
 group = Group("notify", help="Notifications.")
 

@@ -7,20 +7,33 @@ from typing import Any
 import click
 
 from app.cli import exits, text
-from app.cli.group import Group
+from app.cli.connection import current_store
+from app.cli.group import UTC, Group, is_json
+from app.cli.operation_ids import whole_id
 from app.cli.options import json_option, utc_option
 from app.cli.watching import result_of, watch
-from app.edge import current_store
-from app.operations.schemas import KINDS, operation_json
-from app.streaming import retry_while_store_is_away
+from app.operations.answers import KINDS, operation_json
+from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.operations.entry import OperationEntry, OperationQuery
-from eventvault.operations.records import STATES
+from eventvault.operations.records import RUNNING, STATES
 from eventvault.printable import printable
 
-group = Group("operations", help="Long work: what runs, and what ran in the last 30 days.")
-
 SHOWN = 50
+
+
+@click.pass_context
+def _list_alone(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        _list(OperationQuery(limit=SHOWN), utc=bool(context.meta.get(UTC)), as_json=is_json(context, ()))
+
+
+group = Group(
+    "operations",
+    help="Long work: what runs, and what ran in the last 30 days. Alone it lists the newest.",
+    invoke_without_command=True,
+    callback=_list_alone,
+)
 
 
 @group.command("list")
@@ -31,7 +44,10 @@ SHOWN = 50
 @json_option
 def list_operations(*, states: tuple[str, ...], kinds: tuple[str, ...], limit: int, utc: bool, as_json: bool) -> None:
     """The operations, newest first."""
-    query = OperationQuery(states=list(states), kinds=list(kinds), limit=limit)
+    _list(OperationQuery(states=list(states), kinds=list(kinds), limit=limit), utc=utc, as_json=as_json)
+
+
+def _list(query: OperationQuery, *, utc: bool, as_json: bool) -> None:
     with exits.reporting_errors(as_json=as_json):
         entries = retry_while_store_is_away(lambda: current_store().list_operations(query))
     exits.print_result(
@@ -44,29 +60,36 @@ def list_operations(*, states: tuple[str, ...], kinds: tuple[str, ...], limit: i
 def _describe(entries: list[OperationEntry], times: text.Times) -> str:
     if not entries:
         return "No operation."
-    rows = [
-        (
-            entry.id,
-            entry.kind,
-            entry.state,
-            f"{entry.progress.fraction:.0%}",
-            printable(entry.started_by),
-            times.second(entry.started_at),
-            "" if entry.error is None else str(entry.error["message"]),
-        )
-        for entry in entries
-    ]
-    return text.table(("ID", "KIND", "STATE", "DONE", "BY", f"SINCE ({times.zone})", "ERROR"), rows, right={3})
+    header = ("ID", "KIND", "STATE", "PROGRESS", "SPEED", "LEFT", "BY", f"SINCE ({times.zone})", "ERROR")
+    return text.table(header, [_row(entry, times) for entry in entries], right={3, 4, 5})
+
+
+def _row(entry: OperationEntry, times: text.Times) -> tuple[str, ...]:
+    progress, runs = entry.progress, entry.state == RUNNING
+    speed = f"{text.size(round(progress.bytes_per_second))}/s" if runs and progress.bytes_per_second else ""
+    remaining = text.seconds(progress.remaining_seconds) if runs and progress.remaining_seconds is not None else ""
+    return (
+        entry.id,
+        entry.kind,
+        entry.state,
+        f"{progress.fraction:.0%}",
+        speed,
+        remaining,
+        printable(entry.started_by),
+        times.second(entry.started_at),
+        "" if entry.error is None else str(entry.error["message"]),
+    )
 
 
 @group.command("watch")
-@click.argument("operation_id", metavar="ID")
+@click.argument("typed", metavar="ID")
 @json_option
-def watch_operation(*, operation_id: str, as_json: bool) -> None:
+def watch_operation(*, typed: str, as_json: bool) -> None:
     """Show the progress of an operation until it ends. Ctrl-C leaves it running."""
 
     def work() -> dict[str, Any]:
         store = current_store()
+        operation_id = whole_id(store, typed)
         entry = watch(store, operation_id, f"Watching {printable(operation_id)}", quiet=as_json)
         result_of(entry)
         return {"operation": operation_json(entry)}
@@ -74,21 +97,23 @@ def watch_operation(*, operation_id: str, as_json: bool) -> None:
     try:
         exits.run_and_print(work, _describe_end, as_json=as_json)
     except KeyboardInterrupt:
-        click.echo(f"The operation {printable(operation_id)} goes on.", err=True)
+        click.echo(f"The operation {printable(typed)} goes on.", err=True)
         raise SystemExit(exits.INTERRUPTED_STATUS) from None
 
 
 @group.command("cancel")
-@click.argument("operation_id", metavar="ID")
+@click.argument("typed", metavar="ID")
 @json_option
-def cancel(*, operation_id: str, as_json: bool) -> None:
+def cancel(*, typed: str, as_json: bool) -> None:
     """Have an operation end with nothing half done. Exit: 4 once it has ended, or once a swap is decided."""
+
+    def work() -> dict[str, Any]:
+        store = current_store()
+        operation_id = whole_id(store, typed)
+        return {"operation": operation_json(retry_while_store_is_away(lambda: store.cancel_operation(operation_id)))}
+
     exits.run_and_print(
-        lambda: {
-            "operation": operation_json(
-                retry_while_store_is_away(lambda: current_store().cancel_operation(operation_id))
-            )
-        },
+        work,
         lambda done: f"{done['operation']['kind']} {done['operation']['id']} ends as soon as it can.",
         as_json=as_json,
     )

@@ -10,11 +10,22 @@ from typing import Any
 import click
 
 from app.cli import exits
+from app.cli.group import JSON, UTC
 from app.cli.watching import begin_operation
 from eventvault.errors import InvalidInput
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
-utc_option = click.option("--utc", is_flag=True, help="Show times in UTC instead of the local zone.")
+
+def _or_before(key: str) -> Callable[[click.Context, click.Parameter, bool], bool]:
+    """The flag also holds if it stands before the command: `flask backup --json list`."""
+    return lambda context, _, is_set: is_set or bool(context.meta.get(key))
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_or_before(JSON), help="Print one JSON object, also for errors."
+)
+utc_option = click.option(
+    "--utc", is_flag=True, callback=_or_before(UTC), help="Show times in UTC instead of the local zone."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 detach_option = click.option("--detach", is_flag=True, help="Begin it, print the id of the operation, and do not wait.")
 

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from app.cli import exits
+from app.cli.connection import current_store
 from app.cli.group import Group
-from app.edge import current_store
-from app.streaming import retry_while_store_is_away
+from app.cli.program import program
+from app.store_retry import retry_while_store_is_away
 from eventvault.errors import InvalidInput, NothingToAccept
 from eventvault.problems import CONSEQUENCES
 
@@ -107,5 +108,5 @@ def _text(problem: dict[str, Any]) -> str:
     if problem.get("acceptable"):
         name = _name(problem)
         about = f" --about {name}" if name is not None else ""
-        lines[-1] += f", or: flask problems accept {problem['code']}{about}"
+        lines[-1] += f", or: {program()} problems accept {problem['code']}{about}"
     return "\n".join(lines)

@@ -8,8 +8,13 @@ import secrets
 import time
 from typing import Any
 
+import click
+
+from app.cli import exits
+from app.cli.connection import current_settings
+from app.cli.options import json_option, yes_option
 from app.store import COMMAND
-from app.streaming import retry_while_store_is_away
+from app.store_retry import retry_while_store_is_away
 from eventvault import errors
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
@@ -102,3 +107,29 @@ def _running() -> errors.ServiceRunning:
         "a service is running on these folders; nothing was changed",
         hint="stop the service, recover, and start it again; or start it with AUTO_RECOVER=true",
     )
+
+
+@click.command("recover")
+@yes_option
+@json_option
+def recover(*, yes: bool, as_json: bool) -> None:
+    """Recover a lost STORAGE_DIR from BACKUP_DIR, up to the last journaled event.
+
+    The service must not run. An existing database is never changed.
+    """
+    if as_json and not yes:
+        error = errors.InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
+        exits.exit_with_error(error, as_json=True)
+    with exits.reporting_errors(as_json=as_json):
+        settings = current_settings()
+        command = RecoverCommand(settings)
+        sources = command.require_sources()
+    if not yes:
+        click.confirm(f"Recover {settings.database} from {sources}?", abort=True, err=True)
+    exits.run_and_print(command.run, _describe, as_json=as_json)
+
+
+def _describe(recovered: dict[str, Any]) -> str:
+    first = f"{recovered['events']} events were recovered from {recovered['source']} in {recovered['durationMs']} ms."
+    last = f"Start the service now. The next event gets sequence number {recovered['events'] + 1}."
+    return "\n".join([first, *recovered["notes"], last])

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from app.cli import exits
-from app.edge import current_edge, current_store
-from app.streaming import retry_while_store_is_away
+from app.cli.backup_names import BackupName
+from app.cli.connection import current_settings, current_store
+from app.store_retry import retry_while_store_is_away
 
 
 @click.command("rehearse")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=BackupName())
 @click.option(
     "--from",
     "folder",
@@ -24,7 +24,6 @@ from app.streaming import retry_while_store_is_away
     help="A copy of backups/, of any installation. It is only read, and no store is needed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
-@with_appcontext
 def rehearse(*, name: str | None, folder: Path | None, as_json: bool) -> None:
     """Restore aside, compare every event, measure, and throw away what was restored.
 
@@ -42,7 +41,7 @@ def _rehearsed(name: str | None, folder: Path | None) -> dict[str, Any]:
         return retry_while_store_is_away(lambda: current_store().rehearse(name)).describe()
     from eventvault.rehearsals.elsewhere import rehearse_copy  # late: gunicorn's workers load this module
 
-    return rehearse_copy(current_edge().settings, folder, name).describe()
+    return rehearse_copy(current_settings(), folder, name).describe()
 
 
 def _describe(result: dict[str, Any]) -> str:

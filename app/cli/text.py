@@ -41,6 +41,15 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int], i
     return (_GAP.join([*aligned, folded[0]]) + "".join(f"\n{' ' * indent}{rest}" for rest in folded[1:])).rstrip()
 
 
+def sign(sign: str, plain: str) -> str:
+    """Return the sign, or what stands for it where standard output takes no UTF-8."""
+    try:
+        sign.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeError, LookupError):
+        return plain
+    return sign
+
+
 def size(count: int | None) -> str:
     """Return a number of bytes in decimal units: `739 kB`, `4.2 MB`."""
     if count is None:

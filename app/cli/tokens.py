@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from app.cli import exits, text
+from app.cli.connection import current_settings
 from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
-from app.edge import current_edge
 from app.tokens.answers import made_json, revoked_json
 from eventvault import clock, scopes
 from eventvault.access.changes import TokenChanges
@@ -21,7 +21,7 @@ _READS_ALL = "A download holds every event."
 
 
 def _changes() -> TokenChanges:
-    return TokenChanges(current_edge().settings)
+    return TokenChanges(current_settings())
 
 
 @group.command("create")
@@ -92,7 +92,7 @@ def revoke(*, token_id: str, as_json: bool) -> None:
 def disable(*, yes: bool, as_json: bool) -> None:
     """Revoke all tokens and open the service to everybody who reaches it."""
     require_answer(yes=yes, as_json=as_json)
-    settings = current_edge().settings
+    settings = current_settings()
     if not yes:
         tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
         click.echo(

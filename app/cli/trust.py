@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from app.cli import exits
-from app.edge import current_edge, current_store
-from app.streaming import retry_while_store_is_away
+from app.cli.connection import current_settings, current_store
+from app.cli.program import program
+from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.trust import Trusted, TrustList
@@ -30,7 +30,7 @@ _RENEWING = (
 
 class TrustCommand:
     def __init__(self) -> None:
-        self._settings = current_edge().settings
+        self._settings = current_settings()
         self._list = TrustList(self._settings)
 
     def add(self, what: str) -> dict[str, Any]:
@@ -98,7 +98,6 @@ class TrustCommand:
 @click.option("--renew", is_flag=True, help="Make a new key for this installation, if others may have the present one.")
 @click.option("--yes", is_flag=True, help="Do not ask before --renew.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
-@with_appcontext
 def trust(
     *, key_or_archive: str | None, listing: bool, remove: str | None, renew: bool, yes: bool, as_json: bool
 ) -> None:
@@ -165,7 +164,7 @@ def _describe_added(result: dict[str, Any]) -> str:
     if added["kind"] == "archive":
         text = text.replace("they are", "it is")
     keys = f"{others} other key is" if others == 1 else f"{others} other keys are"
-    return f"{text} ({keys} trusted: flask backup trust --list)" if others else text
+    return f"{text} ({keys} trusted: {program()} backup trust --list)" if others else text
 
 
 def _describe_list(result: dict[str, Any]) -> str:

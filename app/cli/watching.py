@@ -5,6 +5,7 @@ Progress goes to standard error: a bar on a terminal, elsewhere a line at the st
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import msgspec
 
 from app.cli import text
 from app.cli.exits import INTERRUPTED_STATUS
-from app.streaming import retry_while_store_is_away
+from app.cli.program import program
+from app.store_retry import retry_while_store_is_away
 from eventvault import errors
 from eventvault.operations.caller import SHELL, Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry
@@ -30,8 +32,10 @@ T = TypeVar("T")
 LINE_SECONDS = 10.0
 """How often a line tells of the progress where there is no terminal."""
 WATCH_SECONDS = 0.5
+_DUMB = (None, "", "dumb", "unknown")
+"""Values of TERM of a terminal on which nothing can be drawn."""
 
-Show = Callable[[OperationEntry], None]
+Show = Callable[[Progress], None]
 
 
 def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bool) -> T:
@@ -50,7 +54,7 @@ def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bo
 
 def watch(store: Store, operation_id: str, doing: str, *, quiet: bool) -> OperationEntry:
     """Show the progress of an operation until its end, and return it. Raises OperationNotFound."""
-    with _display(doing, quiet=quiet) as show:
+    with display(doing, quiet=quiet) as show:
         return _await_end(store, operation_id, show)
 
 
@@ -62,7 +66,7 @@ def begin_operation(begin: Callable[[], Any]) -> str:
     except OperationBegun as begun:
         return begun.operation_id
     except KeyboardInterrupt:
-        click.echo("It may have begun: flask operations list shows it.", err=True)
+        click.echo(f"It may have begun: {program()} operations shows it.", err=True)
         sys.exit(INTERRUPTED_STATUS)
     raise TypeError(f"{begin} is no operation")
 
@@ -75,7 +79,7 @@ def _await_end(store: Store, operation_id: str, show: Show) -> OperationEntry:
             if entry.state not in (QUEUED, RUNNING):
                 return entry
             versions[operation_id] = entry.version
-            show(entry)
+            show(entry.progress)
 
 
 def _cancel(store: Store, operation_id: str) -> NoReturn:
@@ -87,9 +91,9 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
             click.echo(f"{error.message}; it is carried out", err=True)
         except errors.OperationEnded:
             pass
-        entry = _await_end(store, operation_id, lambda _entry: None)
+        entry = _await_end(store, operation_id, lambda _progress: None)
     except KeyboardInterrupt:
-        click.echo(f"The operation {operation_id} goes on: flask operations watch {operation_id}", err=True)
+        click.echo(f"The operation {operation_id} goes on: {program()} operations watch {operation_id}", err=True)
         sys.exit(INTERRUPTED_STATUS)
     if entry.state == SUCCEEDED:
         click.echo(f"The operation {operation_id} was done before it could be cancelled.", err=True)
@@ -114,11 +118,11 @@ def result_of(entry: OperationEntry) -> Any:
 
 
 @contextmanager
-def _display(doing: str, *, quiet: bool) -> Iterator[Show]:
-    """Yield what shows an operation that goes on."""
+def display(doing: str, *, quiet: bool) -> Iterator[Show]:
+    """Yield what shows the progress of work that goes on. doing: what it does, such as `Backing up`."""
     if quiet:
-        yield lambda _entry: None
-    elif sys.stderr.isatty():
+        yield lambda _progress: None
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in _DUMB:
         with _bar(doing) as show:
             yield show
     else:
@@ -131,10 +135,10 @@ class _Lines:
         self._doing = doing
         self._written = time.monotonic()
 
-    def show(self, entry: OperationEntry) -> None:
+    def show(self, progress: Progress) -> None:
         if time.monotonic() - self._written >= LINE_SECONDS:
             self._written = time.monotonic()
-            click.echo(f"{self._doing}: {entry.progress.fraction:.0%}, {_details(entry.progress)}", err=True)
+            click.echo(f"{self._doing}: {progress.fraction:.0%}, {_details(progress)}", err=True)
 
 
 @contextmanager
@@ -145,17 +149,17 @@ def _bar(doing: str) -> Iterator[Show]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[details]}"),
+        TextColumn("{task.fields[details]}", markup=False),
     )
     with ExitStack() as stack:
         bar = stack.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))
         task = bar.add_task(doing, total=1.0, details="")
 
-        def show(entry: OperationEntry) -> None:
-            bar.update(task, completed=entry.progress.fraction, details=_details(entry.progress))
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.fraction, details=_details(progress))
 
         yield show
 

@@ -10,11 +10,10 @@ from marshmallow import ValidationError, fields, validates_schema
 
 from app.backup.past_schemas import EventFilterSchema
 from app.edge import store_for_long_call
+from app.events.answers import exported_json
 from app.events.reading import query_at
 from app.events.schemas import GENERATION_ID, InstantField
 from app.replies import ReplySchema, RequestSchema, reply
-from eventvault import clock
-from eventvault.past.values import Exported
 from eventvault.restore.values import Moment
 
 
@@ -62,18 +61,3 @@ def write_export(asked: Mapping[str, Any]) -> Response:
     with store_for_long_call() as store:
         store.check_export(query)
         return reply(exported_json(store.export_events(query)))
-
-
-def exported_json(exported: Exported) -> dict[str, Any]:
-    return {
-        "success": True,
-        "operation": exported.operation,
-        "file": f"/api/operations/{exported.operation}/file",
-        "events": exported.events,
-        "lastSequence": exported.sequence,
-        "generation": exported.generation,
-        "bytes": exported.lines,
-        "size": exported.size,
-        "sha256": exported.sha256,
-        "until": clock.format_milliseconds(exported.until),
-    }

@@ -13,7 +13,8 @@ from flask import Response
 
 from app.edge import current_edge, current_store, store_for_long_call
 from app.replies import JSON
-from app.streaming import ndjson_response, retry_while_store_is_away
+from app.store_retry import retry_while_store_is_away
+from app.streaming import ndjson_response
 from eventvault.database.values import Page, ScanQuery
 from eventvault.errors import GenerationSuperseded, InvalidInput
 from eventvault.events import cursor

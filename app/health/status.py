@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from app.backup.schemas import backup_json, megabytes, timestamp
+from app.backup.answers import backup_json, megabytes, timestamp
 from app.edge import current_edge
 from app.replies import Body
 from app.store_status import Status

@@ -9,7 +9,7 @@ from typing import ParamSpec
 from flask import Response, request
 
 from app.edge import current_store
-from app.operations.schemas import operation_json
+from app.operations.answers import operation_json
 from app.replies import reply
 from eventvault.errors import InvalidInput
 from eventvault.operations.caller import Caller, OperationBegun, calling, present_caller

@@ -16,7 +16,7 @@ from app.backup.answers import (
     restored_json,
     undone_json,
 )
-from app.events.exporting import exported_json
+from app.events.answers import exported_json
 from eventvault.store.ports import methods
 
 ANSWERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {

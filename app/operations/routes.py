@@ -10,8 +10,9 @@ from marshmallow import RAISE
 
 from app.access import present_credential
 from app.edge import current_edge, current_store
+from app.operations.answers import operation_json
 from app.operations.file import file_reply
-from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema, operation_json
+from app.operations.schemas import OneOperationSchema, OperationListSchema, OperationQuerySchema
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import reply, takes_no_body
 from app.streaming import NDJSON

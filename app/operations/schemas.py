@@ -6,17 +6,10 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from app.errors import error_body
-from app.operations.results import result_json
+from app.operations.answers import KINDS
 from app.replies import ReplySchema
-from eventvault import clock
-from eventvault.operations.entry import MAX_PAGE, PAGE, OperationEntry
+from eventvault.operations.entry import MAX_PAGE, PAGE
 from eventvault.operations.records import STATES
-
-KINDS = (
-    "create", "restore", "undo", "verify", "rehearse", "prune", "upload", "copy", "export", "import", "recover",
-    "startup",
-)  # fmt: skip
 
 
 class OneOfEachField(fields.String):
@@ -78,31 +71,3 @@ class OneOperationSchema(ReplySchema):
 class OperationListSchema(ReplySchema):
     success = fields.Boolean(required=True)
     operations = fields.List(fields.Nested(OperationSchema), required=True)
-
-
-def operation_json(entry: OperationEntry) -> dict[str, Any]:
-    progress = entry.progress
-    return {
-        "id": entry.id,
-        "kind": entry.kind,
-        "state": entry.state,
-        "startedBy": entry.started_by,
-        "startedAt": clock.format_milliseconds(entry.started_at),
-        "endedAt": None if entry.ended_at is None else clock.format_milliseconds(entry.ended_at),
-        "progress": round(progress.fraction, 4),
-        "step": progress.step,
-        "bytesDone": progress.bytes_done,
-        "bytesTotal": progress.bytes_total,
-        "bytesPerSecond": progress.bytes_per_second,
-        "remainingSeconds": progress.remaining_seconds,
-        "cancellable": entry.cancellable,
-        "cancelRequested": entry.cancel_requested,
-        "result": None if entry.result is None else result_json(entry.method, entry.result),
-        "error": None if entry.error is None else _error(entry.error),
-    }
-
-
-def _error(wire: dict[str, Any]) -> dict[str, Any]:
-    body = error_body(wire["code"], wire["message"], wire["hint"], wire.get("details"))
-    del body["success"]
-    return body

@@ -25,7 +25,7 @@ from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
 from eventvault.notifications.receivers import check_addresses
 from eventvault.regular_files import raise_limit
-from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load, make_folders
+from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE
 from eventvault.store.process.ending import end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
@@ -67,10 +67,7 @@ def main() -> int:
     raise_limit()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
-        make_folders(settings)
-        folder_abilities.check_storage(settings)
-        folder_abilities.clear_lock_paths(settings)
-        folder_abilities.ensure_temporary_folder(settings)
+        folder_abilities.prepare_folders(settings)
         if arguments.mode == "standalone":
             check_addresses(settings)
         lock = OwnerLock(settings.storage_dir)

@@ -50,8 +50,8 @@ def check_mounted(settings: Settings) -> None:
     raise DatabaseMissing(
         f"{settings.database} is missing, and so is the disk that was mounted at {noted}: nothing is recovered or "
         "begun anew beneath it",
-        hint="mount that disk and restart the service. If it is gone for good, recover here with flask --app wsgi "
-        f"backup recover, or remove {_path(settings)} to start as AUTO_RECOVER says",
+        hint="mount that disk and restart the service. If it is gone for good, recover here with flask backup "
+        f"recover, or remove {_path(settings)} to start as AUTO_RECOVER says",
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.backup.schemas import megabytes
+from app.backup.answers import megabytes
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 

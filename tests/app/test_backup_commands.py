@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,13 @@ import click
 import pytest
 from click.testing import Result
 
-from app.cli import options
-from app.factory import create_app
+from app.cli import options, text, watching
 from eventvault.database.values import ScanQuery
+from eventvault.errors import DatabaseDamaged
+from eventvault.operations.entry import OperationQuery
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.command_line import in_process
 from tests.restoring import drafts, flip
 from tests.stores import running_service
 
@@ -32,12 +37,7 @@ def service(settings: Settings) -> Iterator[StoreService]:
 @pytest.fixture
 def backup(settings: Settings, service: StoreService) -> Backup:
     """Runs `flask backup …` on that store."""
-    runner = create_app(settings, service).test_cli_runner()
-
-    def run(*arguments: str, **more: Any) -> Result:
-        return runner.invoke(args=["backup", *arguments], **more)
-
-    return run
+    return partial(in_process(settings, service), "backup")
 
 
 @pytest.fixture
@@ -103,6 +103,20 @@ def test_list_shows_each_backup_and_how_far_back_one_can_go(
     assert [entry["name"] for entry in answer(backup("list", "--json"))["backups"]] == [archive]
 
 
+def test_a_second_ctrl_c_ends_the_command_alone_and_the_operation_is_named(
+    backup: Backup, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "_await_end", interrupt)
+    monkeypatch.setattr(service, "cancel_operation", lambda _: None)
+    done = backup("create")
+    (operation,) = service.list_operations(OperationQuery())
+    assert done.exit_code == 130
+    assert f"The operation {operation.id} goes on: flask operations watch {operation.id}\n" in done.stderr
+
+
 def test_where_no_backup_is_asked_for_list_says_so(backup: Backup, archive: str) -> None:
     assert backup("list", "--pinned").stdout.startswith("No backup is like that.\n\n1 backup, ")
 
@@ -123,8 +137,9 @@ def test_show_tells_what_a_backup_holds(backup: Backup, archive: str) -> None:
 def test_timeline_shows_the_generations(backup: Backup, archive: str, service: StoreService) -> None:
     service.restore(archive)
     lines = backup("timeline").stdout.splitlines()
-    assert [line.split()[-1] for line in lines[1:3]][1] == "present"
-    assert lines[-1] == "No gaps."
+    header = next(number for number, line in enumerate(lines) if line.startswith("GENERATION"))
+    assert [line.split()[-1] == "present" for line in lines[header + 1 : header + 3]] == [False, True]
+    assert re.fullmatch(r"No gaps\. At risk now: \d+(\.\d)? s\.", lines[-1])
     assert len(answer(backup("timeline", "--json"))["generations"]) == 2
 
 
@@ -170,7 +185,10 @@ def test_undo_brings_back_what_a_restore_replaced(
 ) -> None:
     service.restore(archive)
     service.append(drafts(1, "since"))
-    assert "BY A RESTORE OF" in backup("undo", "--list").stdout
+    listed = backup("undo", "--list").stdout.splitlines()
+    assert [word for word in listed[0].split() if not word.startswith("(")] == ["LEFT", "EVENTS", "SIZE", "BY", "NAME"]
+    assert listed[1].split()[-1].startswith("previous-")
+    assert f"restore of {archive}" in listed[1]
 
     done = backup("undo", input="y\n")
 
@@ -259,6 +277,135 @@ def test_a_download_is_a_copy_and_replaces_no_file(
     assert backup("download", archive, "-o", "-").stdout_bytes == content
     missing = backup("download", archive, "-o", str(tmp_path / "gone" / "a.tar.gz"))
     assert (missing.exit_code, "there is no folder" in missing.stderr) == (5, True)
+
+
+def upload(backup: Backup, archive: str, service: StoreService, folder: Path) -> Path:
+    """Copy the archive out, and remove it from the backups."""
+    copy = folder / archive
+    shutil.copy(service.backup_path(archive), copy)
+    service.create_backup("another")
+    service.delete_backup(archive)
+    return copy
+
+
+def test_an_upload_is_checked_and_taken_in(
+    backup: Backup, archive: str, service: StoreService, settings: Settings, tmp_path: Path
+) -> None:
+    copy = upload(backup, archive, service, tmp_path)
+
+    done = backup("upload", str(copy))
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{archive} was taken in: 3 events, ")
+    assert service.backup_entry(archive).origin == "uploaded"
+    assert answer(backup("upload", str(copy), "--json"), 4)["code"] == "backup_exists"
+    named = answer(backup("upload", "-", "--name", "again.tar.gz", "--json", input=copy.read_bytes()))
+    assert named["backup"]["name"] == "again.tar.gz"
+    assert backup("upload", "-").exit_code == 2
+    assert backup("upload", str(tmp_path / "gone.tar.gz")).exit_code == 5
+    assert backup("upload", str(copy), "--name", "../up.tar.gz").exit_code == 5
+    assert [path.name for path in settings.backup_dir.iterdir() if "upload" in path.name] == []
+
+
+def test_an_upload_that_is_damaged_leaves_nothing(
+    backup: Backup, archive: str, service: StoreService, settings: Settings, tmp_path: Path
+) -> None:
+    copy = upload(backup, archive, service, tmp_path)
+    flip(copy, -200)
+    before = sorted(path.name for path in settings.backup_dir.iterdir())
+    assert answer(backup("upload", str(copy), "--json"), 5)["code"].startswith("archive_")
+    assert sorted(path.name for path in settings.backup_dir.iterdir()) == before
+
+
+@pytest.fixture
+def rotating(settings: Settings, settings_with: Callable[..., Settings]) -> Iterator[tuple[StoreService, list[str]]]:
+    """A store and the names of its backups, oldest first: no rule keeps the first one, and the second one is pinned."""
+    with running_service(settings) as service:
+        names = [service.create_backup(label).backup.name for label in ("first", "second", "third")]
+        service.pin_backup(names[1], pinned=True, reason="audit")
+    with running_service(settings_with({"MAX_BACKUPS": "1"})) as service:
+        yield service, names
+
+
+def test_a_prune_shows_which_rule_keeps_a_backup_and_removes_the_others(
+    settings: Settings, rotating: tuple[StoreService, list[str]]
+) -> None:
+    service, (first, second, third) = rotating
+    prune = partial(in_process(settings, service), "backup", "prune")
+
+    shown = prune("--dry-run", "--utc").stdout.splitlines()
+
+    assert shown[0].split() == ["KEEP", "MADE", "(UTC)", "RULE", "NAME"]
+    assert [line.split()[0] for line in shown[1:4]] == ["yes", "yes", "no"]
+    assert [line.split()[-1] for line in shown[1:4]] == [third, second, first]
+    assert 'pinned: "audit"' in shown[2]
+    assert shown[5].startswith("1 goes, ")
+    only = prune("--dry-run", "--only-removed").stdout
+    assert (first in only, second in only, third in only) == (True, False, False)
+    assert answer(prune("--dry-run", "--json"))["plan"]["remove"][0]["name"] == first
+    assert len(service.list_backups()) == 3
+
+    done = prune("--yes")
+
+    assert done.stdout.startswith(f"{first}\n1 backup removed, ")
+    assert [entry.name for entry in service.list_backups()] == [third, second]
+    assert prune("--yes").stdout == "Nothing was removed: a rule keeps each backup.\n"
+    assert "Nothing goes: a rule keeps each backup." in prune("--dry-run").stdout
+
+
+def test_a_prune_asks(settings: Settings, rotating: tuple[StoreService, list[str]], somebody: None) -> None:
+    service, names = rotating
+    prune = partial(in_process(settings, service), "backup", "prune")
+    assert prune(input="n\n").exit_code == 1
+    assert len(service.list_backups()) == 3
+    assert "Remove 1 backup for good?" in prune(input="y\n").stderr
+    assert [entry.name for entry in service.list_backups()] == names[:0:-1]
+    assert "Nothing goes" in prune().stderr
+
+
+def test_timeline_draws_the_events_and_the_backups(
+    backup: Backup, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars, marks, times = backup("timeline").stdout.splitlines()[1:4]
+    assert (max(bars), marks.count("●"), marks[-8:]) == ("█", 2, "● backup")
+    assert (len(marks.split("  ")[0]), times.split()[-1]) == (72, "now")
+    monkeypatch.setattr(text, "sign", lambda _, plain: plain)
+    plain = backup("timeline").stdout.splitlines()
+    highest = plain[1].index("#")
+    assert [line[highest] for line in plain[1:9]] == ["#"] * 8
+    assert plain[9].endswith("  o backup")
+    of_none = answer(backup("timeline", "--type", "none", "--since", "2 h ago", "--json"))
+    assert sum(of_none["histogram"]["counts"]) == 0
+
+
+def test_timeline_tells_what_can_be_restored_where_no_event_can_be_read(
+    backup: Backup, archive: str, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise DatabaseDamaged("the database is damaged", hint="restore")
+
+    monkeypatch.setattr(service, "histogram", fail)
+    lines = backup("timeline").stdout.splitlines()
+    assert lines[0] == "The events cannot be counted now: the database is damaged"
+    assert lines[2].startswith("GENERATION")
+    assert answer(backup("timeline", "--json"))["histogram"]["code"] == "database_damaged"
+
+
+def test_an_operation_is_named_by_the_beginning_of_its_id(
+    backup: Backup, service: StoreService, settings: Settings
+) -> None:
+    operations = partial(in_process(settings, service), "operations")
+    assert operations().stdout == "No operation.\n"
+    operation = backup("create", "--detach").stdout.strip()
+    assert operations("watch", operation[:6]).stdout.startswith(f"create {operation} succeeded, ")
+    header, line = operations().stdout.splitlines()
+    assert header.split()[:7] == ["ID", "KIND", "STATE", "PROGRESS", "SPEED", "LEFT", "BY"]
+    assert line.split()[:4] == [operation, "create", "succeeded", "100%"]
+    assert operations("--json").stdout == operations("list", "--json").stdout
+    assert operations("cancel", operation[:6]).exit_code == 4
+    assert operations("watch", "zz").exit_code == 3
+    backup("create")
+    assert operations("cancel", "").exit_code == 5
 
 
 @pytest.mark.parametrize(

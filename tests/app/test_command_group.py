@@ -20,17 +20,17 @@ from app.cli.group import Group
 
 group = Group("demo")
 
-@group.command("show", with_appcontext=False)
+@group.command("show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True)
 def show(name, as_json):
     click.echo(name * 100_000)
 
-@group.command("ask", with_appcontext=False)
+@group.command("ask")
 def ask():
     click.echo((sys.stdin.isatty(), sys.stdout.isatty(), sys.stderr.isatty()), err=True)
 
-@group.command("copy", with_appcontext=False)
+@group.command("copy")
 def copy():
     sys.stdout.buffer.write(bytes(100_000))
     sys.stdout.flush()

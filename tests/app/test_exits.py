@@ -44,6 +44,14 @@ def test_a_hint_names_commands(hint: str, shown: str) -> None:
     assert exits.in_commands(hint) == shown
 
 
+def test_json_has_nothing_that_controls_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    label = "a\x1b[31m\x9b31m\u202eb\u2066\u2028\x7f é ⚑ \U0001f600"
+    exits.print_result({"label": label}, str, as_json=True)
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["label"] == label
+    assert all(character.isprintable() for character in shown.rstrip("\n"))
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import orjson
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
+from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
+from tests.command_line import in_process
 
 TAKES, REFUSES = "mailto://…@example.org", "ntfy://…"
 
@@ -36,21 +39,22 @@ def test_where_nobody_is_to_be_notified_that_is_said(web: FlaskClient) -> None:
 
 
 def test_the_command_shows_each_address_and_exits_8_if_one_refuses(
-    app: Flask, receivers: dict[str, str | None]
+    settings: Settings, store: MemoryStore, receivers: dict[str, str | None]
 ) -> None:
-    done = app.test_cli_runner().invoke(args=["notify", "test"])
+    notify = partial(in_process(settings, store), "notify", "test")
+    done = notify()
     assert done.output.splitlines() == [
         "mailto://…@example.org  delivered in 0.0 s",
         "ntfy://…                not delivered: 403 Forbidden",
     ]
     assert done.exit_code == 8
-    as_json = app.test_cli_runner().invoke(args=["notify", "test", "--json"])
+    as_json = notify("--json")
     assert orjson.loads(as_json.stdout)["deliveries"][1]["problem"] == "403 Forbidden"
     assert as_json.exit_code == 8
     receivers[REFUSES] = None
-    assert app.test_cli_runner().invoke(args=["notify", "test"]).exit_code == 0
+    assert notify().exit_code == 0
 
 
-def test_the_command_without_addresses_is_an_invalid_setting(app: Flask) -> None:
-    done = app.test_cli_runner().invoke(args=["notify", "test", "--json"])
+def test_the_command_without_addresses_is_an_invalid_setting(settings: Settings, store: MemoryStore) -> None:
+    done = in_process(settings, store)("notify", "test", "--json")
     assert (done.exit_code, orjson.loads(done.stdout)["code"]) == (78, "notify_not_configured")

@@ -11,7 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.backup.schemas import BackupSchema, backup_json
+from app.backup.answers import backup_json
+from app.backup.schemas import BackupSchema
 from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from flask import Flask
 
 from eventvault import token_text
 from eventvault.access.changes import TokenChanges
 from eventvault.settings import Settings
+from eventvault.store.memory.store import MemoryStore
+from tests.command_line import in_process
 
 
 @pytest.fixture
-def run(app: Flask):  # type: ignore[no-untyped-def]
+def run(settings: Settings, store: MemoryStore):  # type: ignore[no-untyped-def]
     def invoke(*arguments: str, text: str | None = None) -> Result:
-        return app.test_cli_runner().invoke(args=["tokens", *arguments], input=text)
+        return in_process(settings, store)("tokens", *arguments, input=text)
 
     return invoke
 

@@ -8,13 +8,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
-from app.factory import create_app
 from eventvault import data_folders
 from eventvault.backups import trust as trust_module
 from eventvault.backups.heads import ArchiveHeads
@@ -23,6 +23,7 @@ from eventvault.backups.trust import TrustList
 from eventvault.errors import BackupsUnavailable
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
+from tests.command_line import in_process
 from tests.restoring import drafts, flip, forge_archive, ids, make_foreign_archive, unreadable
 from tests.stores import running_service
 
@@ -55,12 +56,7 @@ def theirs(elsewhere: Settings, settings: Settings, service: StoreService) -> st
 
 @pytest.fixture
 def trust(settings: Settings, service: StoreService) -> Trust:
-    runner = create_app(settings, service).test_cli_runner()
-
-    def run(*arguments: str, **more: Any) -> Result:
-        return runner.invoke(args=["backup", "trust", *arguments], **more)
-
-    return run
+    return partial(in_process(settings, service), "backup", "trust")
 
 
 def told(result: Result) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests import processes
-from tests.command_line import Command
+from tests.command_line import EVENTVAULT, FLASK, Command
 from tests.service import PROJECT, Service, service_environment
 
 PAGE = PROJECT / "docs" / "command-line.md"
@@ -29,6 +30,10 @@ _VARIES = [
     (re.compile(r"\b[\d.]+ s\b"), "<seconds>"),
     (re.compile(r"reads +.*"), "reads <whatever is quickest>"),
     (re.compile(r"about <seconds>, by this machine's earlier restores|not known yet"), "<duration>"),
+    (re.compile(r"up to [\d,]+ in"), "up to <count> in"),
+    (re.compile(r"[ ▁▂▃▄▅▆▇█]*[▁▂▃▄▅▆▇█]"), "<bars>"),
+    (re.compile(r"[●─]{2,}"), "<backups>"),
+    (re.compile(r"^.* now$", re.MULTILINE), "<times>"),
     (re.compile(r" +"), " "),
 ]
 
@@ -61,7 +66,7 @@ def test_the_page_shows_what_the_commands_print(
     )
     for line, printed in transcript():
         done = subprocess.run(
-            ["sh", "-c", f"{line.replace('flask', f'{sys.executable} -m flask --app wsgi', 1)} 2>&1"],
+            ["sh", "-c", f"{line.replace('flask', ' '.join(FLASK), 1)} 2>&1"],
             env=service_environment({**settings_environment, "TZ": "UTC"}, 0, "transcript"),
             cwd=PROJECT,
             capture_output=True,
@@ -124,7 +129,7 @@ class Terminal:
 def on_terminal(environment: dict[str, str], *arguments: str) -> Iterator[Terminal]:
     screen, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
+        [*FLASK, *arguments],
         env=service_environment({**environment, "TERM": "xterm", "COLUMNS": "88"}, 0, "terminal"),
         cwd=PROJECT,
         stdin=terminal,
@@ -156,6 +161,26 @@ def test_on_a_terminal_it_asks_and_shows_a_bar(
     assert "Restoring" in terminal.shown
     assert f"Back at {name}: 3 events" in terminal.shown
     processes.wait_until(lambda: running.get("/api/health").json()["store"]["events"] == 3, "health shows 4 events")
+
+
+@pytest.mark.parametrize("called", [EVENTVAULT, FLASK], ids=["eventvault", "flask"])
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(
+    service: Callable[..., Service], settings_environment: dict[str, str], called: tuple[str, ...]
+) -> None:
+    running = service(workers=1, environment=QUICK)
+    running.post("/api/backup/create")
+    for words in ("backup list", "backup show $(@ backup list -q)", "operations", "--help"):
+        line = words.replace("@", " ".join(called))
+        done = subprocess.run(
+            ["sh", "-c", f"{' '.join(called)} {line} | true; {' '.join(called)} {line} | head -c 1"],
+            env=service_environment(settings_environment, 0, "pipe"),
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.stderr == "", words
 
 
 def freeze_chore(running: Service, name: str) -> None:

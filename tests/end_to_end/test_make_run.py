@@ -14,6 +14,7 @@ from tests.processes import wait_until
 from tests.service import PROJECT, STOPPED_WITHIN, Service
 
 MADE = PROJECT / ".venv" / "runtime.installed"
+INSTALLED = ["--assume-old=requirements.txt", "--assume-old=pyproject.toml"]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("make") is None, reason="there is no make"),
@@ -26,7 +27,7 @@ def running(service: Callable[..., Service]) -> Iterator[Service]:
     # Where the tests run under nohup, SIGHUP is ignored, and no shell can trap what was ignored when it began.
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        yield service(workers=1, command=["make", "--no-print-directory", "--assume-old=requirements.txt", "run"])
+        yield service(workers=1, command=["make", "--no-print-directory", *INSTALLED, "run"])
     finally:
         signal.signal(signal.SIGHUP, before)
 

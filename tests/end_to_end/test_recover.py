@@ -136,7 +136,7 @@ def test_it_refuses_while_a_service_runs(flask: Command, lost: str, service: Cal
 
     assert done.returncode == error_codes.CONFLICT
     assert json.loads(done.stdout)["code"] == "service_running"
-    assert "flask --app wsgi backup recover" in running.get("/api/health").json()["problems"][0]["hint"]
+    assert "flask backup recover" in running.get("/api/health").json()["problems"][0]["hint"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["routes"]])
@@ -159,7 +159,7 @@ def test_a_loss_that_nobody_accepted_is_refused_until_somebody_does(
     refused = flask("backup", "recover", "--yes")
     assert refused.returncode == error_codes.NOT_FOUND
     assert "had events up to 3" in refused.stderr
-    assert "flask --app wsgi problems accept recovery_incomplete" in refused.stderr
+    assert "flask problems accept recovery_incomplete" in refused.stderr
     listed = json.loads(flask("problems", "list", "--json").stdout)["problems"]
     assert "recovery_incomplete" in [problem["code"] for problem in listed if problem["acceptable"]]
 

@@ -152,7 +152,7 @@ def wait_for_problem(client: StoreClient, code: str, about: str | None = None) -
 
 def shorten_waits(given: Given) -> None:
     """Let requests and commands wait less for a store; how long they wait is not what the table is about."""
-    given.monkeypatch.setattr("app.streaming._RETRY_SECONDS", AWAY_SECONDS)
+    given.monkeypatch.setattr("app.store_retry._RETRY_SECONDS", AWAY_SECONDS)
     given.monkeypatch.setattr("app.cli.problems._START_SECONDS", AWAY_SECONDS)
     given.monkeypatch.setattr("eventvault.store.rpc.client.PATIENCE_SECONDS", AWAY_SECONDS)
 

@@ -68,7 +68,7 @@ def test_the_table_has_each_state_and_each_verb_that_there_is(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with STATES["store away"](Given(installation, tmp_path, monkeypatch)) as surface:
-        there = {*routes(surface.app), *commands(surface.app)} - WITHOUT_STATE
+        there = {*routes(surface.app), *commands()} - WITHOUT_STATE
     named = {verb.partition(" (")[0] for verb in VERBS}
     assert there - named == set()
     table = errors_docs.read_table()

@@ -11,15 +11,21 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import click
 import orjson
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.cli.group import Deferred
+from app.cli.root import root
+from app.edge import Edge
 from eventvault import clock
+from tests.command_line import in_process
 
 
 @dataclass
@@ -43,7 +49,8 @@ class Surface:
     def command(self, *arguments: str) -> str:
         """Run a command with `--json`, and return its cell: the exit status, and the code of an error."""
         words = [word.replace("{backup}", self.backup) for word in arguments]
-        done = self.app.test_cli_runner().invoke(args=[*words, "--json"])
+        edge: Edge = self.app.extensions["eventvault"]
+        done = in_process(edge.settings, edge.store)(*words, "--json")
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         code = orjson.loads(done.stdout).get("code", "") if done.exit_code else ""
@@ -116,6 +123,13 @@ def _revoke_token(surface: Surface) -> TestResponse:
     return surface.web.delete(f"/api/tokens/{token_id}", headers={"Authorization": f"Bearer {text}"} if text else {})
 
 
+def _upload_by_command(surface: Surface) -> str:
+    with TemporaryDirectory() as folder:
+        archive = Path(folder) / "sent.tar.gz"
+        archive.write_bytes(surface.upload)
+        return surface.command("backup", "upload", str(archive))
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -153,6 +167,7 @@ READS: dict[str, Verb] = {
     "flask backup undo (list)": command("backup", "undo", "--list"),
     "flask backup restore (dry-run)": command("backup", "restore", "--at", "#3", "--dry-run"),
     "flask operations list": command("operations", "list"),
+    "flask backup prune (dry-run)": command("backup", "prune", "--dry-run"),
     "flask operations watch": command("operations", "watch", "f" * 16),
     "flask problems list": command("problems", "list"),
     "flask backup trust --list": command("backup", "trust", "--list"),
@@ -175,6 +190,8 @@ CHANGES: dict[str, Verb] = {
     "DELETE /api/backup/<name>/pin": http("DELETE", "/api/backup/{backup}/pin"),
     "POST /api/backup/prune": post("/api/backup/prune"),
     "POST /api/backup/upload": _upload,
+    "flask backup prune": command("backup", "prune", "--yes"),
+    "flask backup upload": _upload_by_command,
     "DELETE /api/operations/<operation_id>": http("DELETE", f"/api/operations/{'f' * 16}"),
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
@@ -228,8 +245,9 @@ def routes(app: Flask) -> Iterator[str]:
             yield f"{method} {path}"
 
 
-def commands(app: Flask) -> Iterator[str]:
-    """Every command of the service."""
-    for group in ("backup", "operations", "problems", "notify", "tokens"):
-        for name in app.cli.commands[group].commands:  # type: ignore[attr-defined]
-            yield f"flask {group} {name}"
+def commands() -> Iterator[str]:
+    """Every command that asks the store; `completion` and `help` do not."""
+    for name, each in root().commands.items():
+        found = each.loaded() if isinstance(each, Deferred) else each
+        verbs = [f" {verb}" for verb in found.commands] if isinstance(found, click.Group) else [""]
+        yield from (f"flask {name}{verb}" for verb in verbs if name not in ("completion", "help"))

@@ -45,7 +45,7 @@ log = logging.getLogger("BackupManager")
 INCOMPLETE = "recovery_incomplete"
 _COMPLETE_HINT = (
     "put what is missing back into BACKUP_DIR, and the service recovers by itself; or do without it: accept it with "
-    f"POST /api/problems/{INCOMPLETE}/accept or flask --app wsgi problems accept {INCOMPLETE}, and recover again, "
+    f"POST /api/problems/{INCOMPLETE}/accept or flask problems accept {INCOMPLETE}, and recover again, "
     "unless AUTO_RECOVER=true does so"
 )
 

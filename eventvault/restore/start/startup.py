@@ -197,7 +197,7 @@ class Startup:
             rest = " but for a rest without CURRENT" if database.exists() else ""
             raise DatabaseMissing(
                 f"{database} is gone{rest}, and {self._settings.backup_dir} holds {sources} of it",
-                hint="stop the service and recover everything with flask --app wsgi backup recover, set "
+                hint="stop the service and recover everything with flask backup recover, set "
                 "AUTO_RECOVER=true, which does so at the start, or AUTO_RECOVER=empty to start anew, or restore an "
                 "archive with POST /api/backup/restore",
             )

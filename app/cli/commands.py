@@ -1,0 +1,96 @@
+"""The one table of commands: `eventvault` and the entry points `flask.commands` of pyproject.toml are made from it.
+
+Nothing that a command needs is imported here: `--help`, and the shell at each Tab, ask this table alone. A group has an
+entry for each of its commands, or is an entry itself: `Entry("app.cli.tokens:group", "Tokens.")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli.group import Deferred, Group
+
+
+@dataclass(frozen=True)
+class Entry:
+    """where: `module:attribute` of the command. summary: its line in help."""
+
+    where: str
+    summary: str
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A group. summary: its line in help. verbs: its commands, in the order of help."""
+
+    summary: str
+    verbs: dict[str, Entry]
+
+
+COMMANDS: dict[str, Noun | Entry] = {
+    "backup": Noun(
+        "Back up, restore, undo.",
+        {
+            "create": Entry("app.cli.backup_create:create", "Back up now."),
+            "list": Entry("app.cli.backup_list:list_backups", "The backups, newest first."),
+            "restore": Entry("app.cli.backup_restore:restore", "Go back to a backup or any moment."),
+            "show": Entry("app.cli.backup_list:show", "One backup and its manifest."),
+            "undo": Entry("app.cli.backup_restore:undo", "Take a restore back."),
+            "timeline": Entry("app.cli.timeline:timeline", "How far back you can go, and to what."),
+            "verify": Entry("app.cli.backup_create:verify", "Read backups to the last byte."),
+            "rehearse": Entry("app.cli.rehearse:rehearse", "Restore aside, measure, throw away."),
+            "pin": Entry("app.cli.backup_keep:pin", "Keep from rotation. (unpin)"),
+            "unpin": Entry("app.cli.backup_keep:unpin", "Return to rotation.", hidden=True),
+            "prune": Entry("app.cli.backup_prune:prune", "What rotation keeps and removes, and why."),
+            "download": Entry("app.cli.backup_copy:download", "Copy a backup out."),
+            "upload": Entry("app.cli.backup_copy:upload", "Take a backup in."),
+            "delete": Entry("app.cli.backup_keep:delete", "Remove one backup, for good."),
+            "recover": Entry("app.cli.recover:recover", "Bring back a lost STORAGE_DIR."),
+            "trust": Entry("app.cli.trust:trust", "Restore another's archives as they are."),
+        },
+    ),
+    "operations": Entry("app.cli.operations:group", "What runs at the moment."),
+    "tokens": Entry("app.cli.tokens:group", "Who may use the service."),
+    "problems": Entry("app.cli.problems:group", "Problems, and decisions about them."),
+    "notify": Entry("app.cli.notify:group", "Notifications."),
+    "completion": Entry("app.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
+    "help": Entry("app.cli.help:show_help", "Help on a command, or on `exits`."),
+}
+"""Name → group or command, in the order of help. Whoever adds one adds it to pyproject.toml too; a test compares."""
+
+
+def command(name: str) -> click.Command:
+    """Return the group or the command of that name."""
+    entry = COMMANDS[name]
+    if isinstance(entry, Entry):
+        return _deferred(name, entry)
+    return Group(name, {verb: _deferred(verb, each) for verb, each in entry.verbs.items()}, help=entry.summary)
+
+
+def _deferred(name: str, entry: Entry) -> Deferred:
+    return Deferred(name, entry.where, entry.summary, hidden=entry.hidden)
+
+
+def _missing(name: str) -> click.Command:
+    """Stands for a command of an installed version that this checkout does not have, so that others work."""
+
+    def fail(**_: object) -> None:
+        raise click.UsageError(f"this version has no command {name}; `make run` installs what it has")
+
+    words = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name, callback=fail, params=[words], hidden=True, context_settings={"ignore_unknown_options": True}
+    )
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> click.Command:
+        """The entry points name the commands as attributes of this module."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return command(name) if name in COMMANDS else _missing(name)

@@ -1,0 +1,181 @@
+"""What a command works with: the settings, and the store of the running service or one of its own.
+
+Commands reach both through this module alone, so that they work alike wherever the store is.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from app.cli.owner import become_owner
+from app.cli.program import program
+from app.store_retry import retry_while_store_is_away
+from eventvault import data_folders, environment, file_modes, folder_abilities
+from eventvault.errors import Forbidden, ServiceRunning
+from eventvault.settings import SECRETS, Settings, load
+from eventvault.store.ports.store import Store
+from eventvault.store.process.spawn import Spawner
+from eventvault.store.rpc import wire
+from eventvault.store.rpc.client import StoreClient
+
+_KEY = "eventvault.connection"
+_END_SECONDS = 20.0
+_COPY_BYTES = 2**20
+
+
+def current_store() -> Store:
+    """Return the store. Raises InvalidSettings, Forbidden, or ServiceRunning for a store of another version."""
+    return present().store
+
+
+def current_settings() -> Settings:
+    """Return the settings, for a command that works on the folders itself. Raises InvalidSettings or Forbidden."""
+    return present().prepared
+
+
+def present() -> Connection:
+    """Return the connection of the command that runs; the same one however often it is asked for."""
+    context = click.get_current_context()
+    connection = context.find_object(Connection) or context.meta.get(_KEY)
+    if connection is None:
+        connection = context.meta[_KEY] = Connection()
+    return connection
+
+
+class Connection:
+    """Reads the settings and reaches the store when a command first asks for them, so that `--help` does neither.
+
+    settings, store: instead of those of the environment.
+    """
+
+    def __init__(self, settings: Settings | None = None, store: Store | None = None) -> None:
+        if settings is not None:
+            self.settings = self.prepared = settings
+        if store is not None:
+            self.store = store
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. From then on secrets are not in the environment that /proc shows of this process."""
+        settings = load()
+        environment.hide(SECRETS)
+        become_owner(settings)
+        _check_user(settings)
+        file_modes.restrict_new_files(settings)
+        folder_abilities.ensure_temporary_folder(settings)
+        return settings
+
+    @cached_property
+    def prepared(self) -> Settings:
+        """The settings, once their folders were made and found good."""
+        folder_abilities.prepare_folders(self.settings)
+        return self.settings
+
+    @cached_property
+    def store(self) -> Store:
+        spawner = spawner_for_commands(self.settings)
+        hello = spawner.hello()
+        if hello is None:
+            spawner.settings = self.prepared
+        elif hello.protocol != wire.PROTOCOL:
+            _end_other_version(spawner, hello)
+        return StoreClient.over(spawner)
+
+    @contextmanager
+    def open_backup(self, name: str) -> Iterator[BinaryIO]:
+        """Open an archive for reading; rotation does not remove it meanwhile. Raises BackupNotFound."""
+        from eventvault.archive.locks import shared_lock
+
+        path = Path(retry_while_store_is_away(lambda: self.store.backup_path(name)))
+        with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file:
+            yield file
+
+    @contextmanager
+    def sent(self, source: BinaryIO) -> Iterator[str]:
+        """Copy an archive to where the store takes it; yields the path for `adopt_upload`. Raises NoSpace.
+
+        If the store does not take it, nothing of it stays.
+        """
+        from app.backup import upload_file
+        from eventvault.backups.installation_folder import check_unchanged
+
+        folder = self.prepared.backup_dir
+        check_unchanged(self.prepared)
+        with upload_file.temporary(folder) as (path, file):
+            shutil.copyfileobj(source, file, _COPY_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+            with upload_file.handed_over(path) as handed_over:
+                yield str(handed_over)
+
+
+def spawner_for_commands(settings: Settings) -> Spawner:
+    """Return what starts a store for commands on the first call, if no store runs then."""
+    from app.store import COMMAND
+
+    service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
+    return Spawner(settings, COMMAND, service=service, mode="command", on_started=_tell_of_store)
+
+
+def _tell_of_store() -> None:
+    click.echo("No service runs: a store was started for this command.", err=True)
+
+
+def _end_other_version(spawner: Spawner, hello: wire.Hello) -> None:
+    """End a store that commands of another version started. Raises ServiceRunning for that of a service."""
+    if hello.mode == "command":
+        spawner.end("")
+        spawner.wait_until_gone(_END_SECONDS)
+        return
+    raise ServiceRunning(
+        f"the store that runs is of EventVault {hello.version or 'another version'}, which this command cannot ask; "
+        "nothing was changed",
+        hint="restart the service, so that both are of one version",
+    )
+
+
+def _check_user(settings: Settings) -> None:
+    """Raise Forbidden if the store belongs to another user, who alone may ask it."""
+    owner = _other_owner(settings.storage_dir)
+    if owner is None:
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"'#{owner}'"
+    raise Forbidden(
+        f"{settings.storage_dir} belongs to user {name}, and only that user may ask its store; nothing was changed",
+        hint=f"sudo -u {name} {program()} …, or in a container: docker-compose exec app {program()} …",
+    )
+
+
+def _other_owner(storage: Path) -> int | None:
+    """Return the user whom the folder, or the socket in it, belongs to, if that is why it cannot be used."""
+    for path, needed in ((storage, os.R_OK | os.X_OK), (storage / data_folders.SOCKET, os.R_OK | os.W_OK)):
+        try:
+            status = path.stat()
+        except PermissionError:
+            return _first_visible(path).st_uid
+        except OSError:
+            return None
+        if status.st_uid != os.geteuid() and not os.access(path, needed):
+            return status.st_uid
+    return None
+
+
+def _first_visible(path: Path) -> os.stat_result:
+    """Return the status of the nearest folder above that this user may see."""
+    for folder in path.parents:
+        with suppress(PermissionError):
+            return folder.stat()
+    return Path("/").stat()
