@@ -18,6 +18,7 @@ if _HERE not in sys.path:
     sys.path.insert(0, _HERE)
 
 from app import gunicorn_patches, serving, signals  # noqa: E402  # importable only with the folder of this file in the path
+from eventvault import token_text  # noqa: E402
 
 _settings = serving.load_settings_or_exit()
 serving.prepare_service()
@@ -73,7 +74,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    worker.log.debug("%s %s", req.method, req.path)
+    worker.log.debug("%s %s", req.method, token_text.masked(req.path))
     req.headers = serving.join_repeated_event_headers(req.headers)
 
 

@@ -1,6 +1,7 @@
 """Patches of gunicorn: a longer request line, its own errors as JSON, and the command of a master after SIGUSR2.
 
-gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML.
+gunicorn limits the request line to 8,190 bytes or not at all, and it answers its own errors with HTML. In its log and
+its answers it quotes what is malformed, which may be a token or the data of an event.
 """
 
 from __future__ import annotations
@@ -11,19 +12,35 @@ from typing import Any
 
 import orjson
 from gunicorn import util
-from gunicorn.http import message
+from gunicorn.http import errors, message
 
 MAX_REQUEST_LINE = 2**17
 """Bytes. `id`, `source`, `type` and `subject` have up to 2,048 characters each, percent-encoded up to 12 bytes each."""
 
-_MAX_REASON_LENGTH = 500
-"""Characters of gunicorn's reason, which may quote the whole malformed request."""
+_WITHOUT_QUOTES = {
+    errors.NoMoreData: "it ends early",
+    errors.InvalidRequestLine: "malformed",
+    errors.InvalidRequestMethod: "malformed",
+    errors.InvalidHTTPVersion: "not supported",
+    errors.InvalidHeader: "a header is malformed",
+    errors.InvalidHeaderName: "the name of a header is malformed",
+    errors.ObsoleteFolding: "a header is folded, which HTTP forbids",
+    errors.ExpectationFailed: "only 100-continue may be expected",
+    errors.UnsupportedTransferCoding: "the transfer coding is not supported",
+    errors.InvalidChunkSize: "the size of a chunk is malformed",
+    errors.ChunkMissingTerminator: "a chunk does not end where its size says",
+    errors.InvalidProxyLine: "the PROXY line is malformed",
+    errors.InvalidH2CPreface: "the HTTP/2 connection preface is malformed",
+}
+"""gunicorn's errors that quote the request, and what they say in the place of it."""
 
 
 def install() -> None:
     """Apply the patches before the workers are forked. A second call, after SIGHUP, changes nothing."""
     message.MAX_REQUEST_LINE = MAX_REQUEST_LINE
     util.write_error = write_error
+    for kind, text in _WITHOUT_QUOTES.items():
+        kind.__str__ = lambda _, text=text: text
 
 
 def start_next_master_alike(arbiter: Any) -> None:
@@ -39,7 +56,7 @@ def write_error(client: Any, status: int, reason: str, why: str) -> None:
     """Replace `gunicorn.util.write_error`. why: gunicorn's reason, empty for an error inside the service."""
     from app.errors import error_body_for_status  # workers have it loaded; the master must not load Flask
 
-    message = f"the request cannot be read: {why[:_MAX_REASON_LENGTH]}" if why else reason.lower()
+    message = f"the request cannot be read: {why}" if why else reason.lower()
     util.write_nonblock(client, error_answer(status, reason, error_body_for_status(status, message)))
 
 

@@ -30,7 +30,7 @@ from eventvault.regular_files import open_file, raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE, SERVICE_VARIABLE
 
-FIRST_TOKEN = "flask tokens create admin --scope admin"
+FIRST_TOKEN = f"{os.environ.get('EVENTVAULT_FLASK', 'flask')} tokens create admin --scope admin"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX = "eventvault-metrics-"
 _LOCK = "lock"

@@ -76,9 +76,14 @@ def holds_token(text: str) -> bool:
     return any(is_whole(found[0]) for found in _INSIDE.finditer(text))
 
 
+def masked(text: str) -> str:
+    """Return a text without what looks like a token, for a log."""
+    return _INSIDE.sub(f"{PREFIX}…", text)
+
+
 def is_name(name: str) -> bool:
-    """Return whether a token may have this name."""
-    return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED
+    """Return whether a token may have this name. A token is no name: names are in files, logs and answers."""
+    return _NAME.fullmatch(name) is not None and name.lower() not in RESERVED and not holds_token(name)
 
 
 def parse_setting(text: str) -> tuple[ConfiguredToken, ...]:

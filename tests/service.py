@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests import processes
+from tests.leaks import secrets_in
 from tests.stores import folders_beneath
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -175,7 +176,7 @@ def services(folders: Mapping[str, str], log_folder: Path) -> Iterator[Callable[
 
     workers: how many. environment: further settings. command: what to run, and arguments: what to put behind it. port:
     where to listen (default: a free one). wait: until the store answers. At the end every service is stopped, and it is
-    an error when a process of it, or its port, is still there.
+    an error when a process of it, or its port, is still there, or when a token or a cookie is in its log.
     """
     started: list[Service] = []
 
@@ -221,4 +222,5 @@ def _stop(one: Service) -> list[str]:
             probe.bind(("127.0.0.1", one.port))
         except OSError as error:
             return [f"port {one.port} is not free: {error}"]
-    return []
+    leaked = secrets_in(one.log_file.read_bytes())
+    return [f"the log has secrets: {leaked}"] if leaked else []

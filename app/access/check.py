@@ -20,7 +20,7 @@ from eventvault.access.uses import TokenUses
 from eventvault.errors import MalformedInput, ScopeMissing, TokenMissing, TokenWrong
 from eventvault.operations import caller
 from eventvault.settings import Settings
-from eventvault.token_text import holds_token
+from eventvault.token_text import PREFIX, holds_token
 
 _BEARER = re.compile(r"Bearer +([!-+\--~]+) *", re.IGNORECASE | re.ASCII)
 """One token: a server joins two headers of the same name with a comma."""
@@ -45,8 +45,7 @@ class FrontDoor:
     def check(self) -> None:
         """Let the present request pass with its credential, or raise why it may not."""
         environ = request.environ
-        if environ.get("QUERY_STRING"):
-            _refuse_token_in_query(environ["QUERY_STRING"])
+        _refuse_token_in_address(environ["PATH_INFO"], environ.get("QUERY_STRING"))
         closed = self._register.present().closed
         self._rules.check(environ, closed=closed)
         credential = self._credential(environ) if closed else EVERYBODY
@@ -99,8 +98,9 @@ def _scope_missing(need: Need, credential: Credential) -> ScopeMissing:
     )
 
 
-def _refuse_token_in_query(query: str) -> None:
-    if _QUERY_NAMES.search(query) or holds_token(unquote_plus(query)):
+def _refuse_token_in_address(path: str, query: str | None) -> None:
+    in_query = query and (_QUERY_NAMES.search(query) or holds_token(unquote_plus(query)))
+    if in_query or (PREFIX in path and holds_token(path)):
         raise MalformedInput(
             "the address has a token, and addresses end up in logs; the request was not looked at",
             hint="send it as a header, Authorization: Bearer ev_…, and replace it: flask tokens rotate NAME --now",

@@ -253,6 +253,7 @@ def test_errors_of_gunicorn_itself_have_the_error_form(server: Server, sent: byt
     assert b"Content-Type: application/json" in head
     assert (answer["success"], answer["code"]) == (False, code)
     assert all(answer[name] for name in ("error", "hint"))
+    assert not any(word in answer["error"] for word in ("no HTTP", "Bad Name", "more", "odd"))  # nothing is quoted
 
 
 def test_a_downloaded_archive_can_be_uploaded_again(server: Server) -> None:

@@ -82,6 +82,14 @@ def test_a_token_in_a_query_is_refused_and_not_logged(
     assert secret not in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/api/events/{}", "/{}", "/api/tokens/{}"])
+def test_a_token_in_a_path_is_refused_and_not_repeated(web: FlaskClient, path: str) -> None:
+    token = token_text.new_token()
+    answer = web.get(path.format(token))
+    assert answer.status_code == 400
+    assert token not in answer.text
+
+
 def test_a_query_that_only_looks_like_a_token_is_served(web: FlaskClient) -> None:
     wrong = token_text.new_token()[:-1] + "0"
     address = f"/api/events?type=ev_12345678_{'x' * 38}&subject={'a' if token_text.is_whole(wrong) else wrong}"
