@@ -24,8 +24,13 @@ GUIDE = {
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+    found: dict[str, Any] = yaml.safe_load(interpolated((PROJECT / "docker-compose.yml").read_text()))
     return found
+
+
+def interpolated(text: str, **environment: str) -> str:
+    """Return the text as compose reads it with these variables in `.env`."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: environment.get(match[1], match[2]), text)
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +83,24 @@ def test_a_lost_volume_is_recovered_from_the_backups(compose: dict[str, Any]) ->
 
 def test_only_nginx_is_published_and_on_loopback_only(compose: dict[str, Any]) -> None:
     published = {name: each["ports"] for name, each in compose["services"].items() if "ports" in each}
-    assert published == {"nginx": ["127.0.0.1:5050:5050"]}
+    assert published == {"nginx": ["127.0.0.1:5050:5050", "127.0.0.1:5443:5443"]}
     assert not any(each.get("network_mode") for each in compose["services"].values())
 
 
-def test_the_reason_for_unauthenticated_access_is_beside_the_setting() -> None:
-    text = (PROJECT / "docker-compose.yml").read_text()
-    before = text[: text.index('ALLOW_UNAUTHENTICATED: "true"')].rstrip().splitlines()[-1]
-    assert before.strip().startswith("#"), before
+def test_only_tls_can_be_opened_to_other_machines() -> None:
+    text = interpolated((PROJECT / "docker-compose.yml").read_text(), TLS_ADDRESS="0.0.0.0")
+    assert yaml.safe_load(text)["services"]["nginx"]["ports"] == ["127.0.0.1:5050:5050", "0.0.0.0:5443:5443"]
+
+
+def test_nobody_gets_in_without_a_token(compose: dict[str, Any]) -> None:
+    assert settings.load(compose["services"]["app"]["environment"]).allow_unauthenticated is False
+
+
+def test_no_secret_is_in_the_definition_of_a_container(compose: dict[str, Any]) -> None:
+    """`docker inspect` shows whatever is in the environment."""
+    secret = {each.name for each in settings.DECLARATIONS if each.secret}
+    for service in compose["services"].values():
+        assert not secret & set(service.get("environment", {}))
 
 
 def test_the_database_lies_in_a_named_volume_and_the_archives_on_the_host(compose: dict[str, Any]) -> None:
@@ -123,7 +138,7 @@ def test_kafka_is_the_official_image_without_zookeeper_and_of_the_version_that_i
 def test_nginx_runs_with_the_configuration_that_is_tested(compose: dict[str, Any]) -> None:
     nginx = compose["services"]["nginx"]
     assert nginx["build"] == {"context": ".", "dockerfile": "deploy/nginx.Dockerfile"}
-    assert "volumes" not in nginx
+    assert nginx["volumes"] == ["./certificates:/etc/nginx/certificates:ro"]
     assert ("COPY", "deploy/nginx.conf /etc/nginx/nginx.conf") in instructions("deploy/nginx.Dockerfile")
 
 
@@ -195,7 +210,9 @@ def test_a_build_fetches_nothing_that_it_does_not_need(path: str) -> None:
 def test_the_build_takes_a_package_index(compose: dict[str, Any], dockerfile: list[tuple[str, str]]) -> None:
     arguments_of = {rest.partition("=")[0] for rest in arguments(dockerfile, "ARG")}
     assert arguments_of == {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"}
-    assert compose["services"]["app"]["build"]["args"] == {name: f"${{{name}:-}}" for name in arguments_of}
+    assert set(compose["services"]["app"]["build"]["args"]) == arguments_of
+    text = (PROJECT / "docker-compose.yml").read_text()
+    assert all(f"{name}: ${{{name}:-}}\n" in text for name in arguments_of)
     names = [name for name, _ in last_stage(dockerfile)]
     assert "ARG" not in names, "an address with a password must not stay in the image"
 
@@ -278,10 +295,17 @@ class TestEntrypoint:
             (tmp_path / name / "entry").write_text("x")
         return {setting: str(tmp_path / name) for setting, name in names.items()}
 
-    def run(self, folders: dict[str, str], *, path: str = "", command: str = "id -u; id -g") -> list[str]:
+    def run(
+        self,
+        folders: dict[str, str],
+        *,
+        path: str = "",
+        command: str = "id -u; id -g",
+        script: Path = PROJECT / "deploy" / "entrypoint",
+    ) -> list[str]:
         environment = {**os.environ, **folders, "PATH": f"{path}:{os.environ['PATH']}"}
         outcome = subprocess.run(
-            [PROJECT / "deploy" / "entrypoint", "sh", "-c", command],
+            [script, "sh", "-c", command],
             env=environment, capture_output=True, text=True, check=True, cwd="/",
         )  # fmt: skip
         return outcome.stdout.split()
@@ -317,6 +341,22 @@ class TestEntrypoint:
         os.chown(folders["BACKUP_DIR"], 12345, 12345)
         self.run(folders)
         assert (tmp_path / "secret").stat().st_uid == 0
+
+    def test_a_docker_secret_becomes_the_setting_of_its_name_and_nothing_else_does(
+        self, folders: dict[str, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "secrets").mkdir()
+        (tmp_path / "secrets" / "PING_URL").write_text("https://user:a b$c@example.com/ping\n")
+        (tmp_path / "secrets" / "PATH").write_text("/nowhere")
+        script = tmp_path / "entrypoint"
+        script.write_text(
+            (PROJECT / "deploy" / "entrypoint").read_text().replace("/run/secrets", f"{tmp_path}/secrets")
+        )
+        script.chmod(0o755)
+        if os.getuid() == 0:
+            os.chown(folders["BACKUP_DIR"], 12345, 12346)
+        shown = 'printf "%s|%s" "$PING_URL" "${NOTIFY_URLS-unset}"'
+        assert " ".join(self.run(folders, command=shown, script=script)) == "https://user:a b$c@example.com/ping|unset"
 
     def test_the_command_is_run_with_its_arguments_and_its_status_is_handed_on(self, folders: dict[str, str]) -> None:
         if os.getuid() == 0:
