@@ -18,6 +18,9 @@ from eventvault.operations.caller import SHELL
 group = Group("tokens", help="Who may use the service.")
 _SHOWN_ONCE = "This token is not shown again."
 _READS_ALL = "A download holds every event."
+_NONE_IS_VALID = (
+    "No token is valid any more, and the service stays closed: flask tokens create admin --scope admin makes one."
+)
 
 
 def _changes() -> TokenChanges:
@@ -84,6 +87,8 @@ def revoke(*, token_id: str, as_json: bool) -> None:
         ),
         as_json=as_json,
     )
+    if not as_json and not _changes().has_valid():
+        click.echo(_NONE_IS_VALID, err=True)
 
 
 @group.command("disable")
@@ -133,8 +138,8 @@ def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
             token["id"],
             token["name"],
             token["scope"],
-            _day(token["expires"], times, "never") + (" (over)" if token["expired"] else ""),
-            _day(token["lastUsed"], times, "never"),
+            _end(token, times),
+            _day(token["lastUsed"], times),
             token["from"],
         )
         for token in tokens
@@ -142,8 +147,17 @@ def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
     return text.table(("ID", "NAME", "SCOPE", "EXPIRES", "LAST USED", "FROM"), rows)
 
 
-def _day(instant: str | None, times: text.Times, otherwise: str) -> str:
+def _end(token: dict[str, Any], times: text.Times) -> str:
+    if token["expires"] is None:
+        return "never"
+    if token["expired"]:
+        return "is over"
+    day = _day(token["expires"], times)
+    return f"today {times.minute(clock.parse(token['expires']))[11:]}" if day == "today" else day
+
+
+def _day(instant: str | None, times: text.Times) -> str:
     if instant is None:
-        return otherwise
-    day = times.second(clock.parse(instant))[:10]
-    return "today" if day == times.second(clock.now())[:10] else day
+        return "never"
+    day = times.minute(clock.parse(instant))[:10]
+    return "today" if day == times.minute(clock.now())[:10] else day

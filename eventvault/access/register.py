@@ -235,5 +235,7 @@ class _Running:
         self.ended = threading.Event()
 
 
+_NOW_CLOSED = "the service is closed from now on, as there are tokens: each request needs one"
+_NOW_OPEN = "the service is open from now on, as tokens were disabled"
 _UNKNOWN = Present(Joined(closed=True), closed=True)
 """Before the first look: nothing is valid."""

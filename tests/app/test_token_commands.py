@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from click.testing import Result
 
 from eventvault import token_text
 from eventvault.access.changes import TokenChanges
-from eventvault.settings import Settings
+from eventvault.access.register import TokenRegister
+from eventvault.settings import PROJECT, Settings, load
 from eventvault.store.memory.store import MemoryStore
 from tests.command_line import in_process
 
@@ -113,3 +116,24 @@ def test_no_token_is_printed_where_it_could_not_be_written(run, settings: Settin
     done = run("create", "cron", "--scope", "read")
     assert done.exit_code not in (0, 2)
     assert done.stdout == ""
+
+
+def test_the_page_shows_commands_that_work(run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("app.cli.options.can_ask", lambda: True)
+    page = (PROJECT / "docs" / "access.md").read_text()
+    lines = re.findall(r"^(?:    |\| `)flask --app wsgi tokens ([^`\n]*)", page, re.MULTILINE)
+    assert len(lines) == 7
+    for line in lines:
+        known = TokenChanges(settings).list_tokens()
+        done = run(*line.replace("4fQ2mZ8k", known[-1]["id"] if known else "").split(), text="open\n")
+        assert done.exit_code == 0, (line, done.stderr)
+    assert not TokenChanges(settings).is_closed(), "the last one opens the service"
+
+
+def test_the_page_makes_a_token_for_the_environment(settings_environment: dict[str, str], tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "access.md").read_text()
+    (script,) = re.findall(r"^    (token=.*\n    printf .*)$", page, re.MULTILINE)
+    script = script.replace("\n    ", "\n") + '\nprintf %s "$token"'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    settings = load({**settings_environment, "API_TOKENS_FILE": str(tmp_path / "tokens")})
+    assert TokenRegister(settings).credential_of(done.stdout).name == "ci"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +19,7 @@ from eventvault.access.changes import TokenChanges
 from eventvault.settings import load
 from tests import processes
 from tests.command_line import Command
-from tests.service import Service
+from tests.service import PROJECT, Service
 
 QUIET = {"AUTO_BACKUP_ENABLED": "false", "JOURNAL_INTERVAL": "100"}
 
@@ -114,7 +117,24 @@ def test_an_open_address_needs_a_token_and_the_refusal_names_the_command(
     token = made.stdout.removesuffix("\n")
     processes.wait_until(lambda: running.get("/api/events", headers=bearer(token)).status == 200, "it is not valid", 5)
     assert_closed(running, token)
+    run_page(running, token)
     assert token not in running.log()
+
+
+def run_page(running: Service, token: str) -> None:
+    """Run the curl lines of docs/access.md, whose answers are JSON that says success."""
+    token_id = token.split("_")[1]
+    environment = {**os.environ, "TOKEN": token, "ADMIN": f"Authorization: Bearer {token}"}
+    lines = re.findall(r"^    (curl .*)$", (PROJECT / "docs" / "access.md").read_text(), re.MULTILINE)
+    assert len(lines) == 5
+    for line in lines:
+        address = line.replace("localhost:5050", f"localhost:{running.port}").replace("4fQ2mZ8k", token_id)
+        done = subprocess.run(
+            ["sh", "-c", f"{address} --silent --show-error --fail-with-body"],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert json.loads(done.stdout)["success"], line
 
 
 @pytest.mark.parametrize(
