@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from app.cli import exits
+from app.cli import exits, text
 from app.cli.connection import current_settings
 from app.cli.options import json_option, yes_option
 from app.store import COMMAND
 from app.store_retry import retry_while_store_is_away
 from eventvault import errors
+from eventvault.access.changes import TokenChanges
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.installation import installation_of
 from eventvault.backups.storage_mount import note_mount
@@ -27,6 +28,10 @@ from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 
 _POLL_SECONDS = 0.05
+_FOREIGN_TOKENS = (
+    "BACKUP_DIR has tokens of another installation, which are not valid here; --with-tokens would have taken them: see "
+    "docs/access.md."
+)
 _END_SECONDS = 20.0
 
 
@@ -57,8 +62,17 @@ class RecoverCommand:
             )
         return sources
 
-    def run(self) -> dict[str, Any]:
-        """Recover, and return the same as `lastRestore` of health. If it raises, there is still no database."""
+    def run(self, *, with_tokens: bool = False) -> dict[str, Any]:
+        """Recover, and return the same as `lastRestore` of health. If it raises, there is still no database.
+
+        with_tokens: then take the tokens in BACKUP_DIR, whichever installation made them.
+        """
+        if with_tokens:
+            TokenChanges(self._settings).require_adoptable()
+        restored = self._recover()
+        return {**restored, "notes": [*restored["notes"], *self._take_tokens(with_tokens=with_tokens)]}
+
+    def _recover(self) -> dict[str, Any]:
         note_mount(self._settings)
         client = StoreClient.over(self._spawner)
         try:
@@ -69,6 +83,17 @@ class RecoverCommand:
             client.close()
             if self._spawner.end(self._spawner.service):
                 self._spawner.wait_until_gone(_END_SECONDS)
+
+    def _take_tokens(self, *, with_tokens: bool) -> list[str]:
+        """Return notes on the tokens in BACKUP_DIR. A failure is one of them: the database is recovered already."""
+        tokens = TokenChanges(self._settings)
+        if not with_tokens:
+            return [_FOREIGN_TOKENS] if tokens.foreign_tokens() else []
+        try:
+            count = text.counted(tokens.adopt_backups(), "valid token")
+        except errors.EventVaultError as error:
+            return [f"the tokens in BACKUP_DIR were not taken: {error.message}"]
+        return [f"{count} {'was' if count.startswith('1 ') else 'were'} taken from BACKUP_DIR."]
 
     def _find_sources(self) -> RecoverySources:
         backups = self._settings.backup_dir
@@ -110,12 +135,15 @@ def _running() -> errors.ServiceRunning:
 
 
 @click.command("recover")
+@click.option(
+    "--with-tokens", is_flag=True, help="Take the tokens in BACKUP_DIR too if another installation made them."
+)
 @yes_option
 @json_option
-def recover(*, yes: bool, as_json: bool) -> None:
+def recover(*, with_tokens: bool, yes: bool, as_json: bool) -> None:
     """Recover a lost STORAGE_DIR from BACKUP_DIR, up to the last journaled event.
 
-    The service must not run. An existing database is never changed.
+    The service must not run. An existing database is never changed. The tokens of this installation stay as they are.
     """
     if as_json and not yes:
         error = errors.InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
@@ -126,7 +154,7 @@ def recover(*, yes: bool, as_json: bool) -> None:
         sources = command.require_sources()
     if not yes:
         click.confirm(f"Recover {settings.database} from {sources}?", abort=True, err=True)
-    exits.run_and_print(command.run, _describe, as_json=as_json)
+    exits.run_and_print(lambda: command.run(with_tokens=with_tokens), _describe, as_json=as_json)
 
 
 def _describe(recovered: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -10,14 +11,17 @@ from app.cli import exits, text
 from app.cli.connection import current_settings
 from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
+from app.cli.program import in_words_of_program
 from app.tokens.answers import made_json, revoked_json
 from eventvault import clock, scopes
 from eventvault.access.changes import TokenChanges
+from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL
 
 group = Group("tokens", help="Who may use the service.")
 _SHOWN_ONCE = "This token is not shown again."
 _READS_ALL = "A download holds every event."
+_NO_TOKEN = "There is no token. The first one closes the service: flask tokens create admin --scope admin"
 _NONE_IS_VALID = (
     "No token is valid any more, and the service stays closed: flask tokens create admin --scope admin makes one."
 )
@@ -58,7 +62,7 @@ def rotate(*, name: str, at_once: bool, as_json: bool) -> None:
     ends = (
         f"The old one, {old}, is revoked."
         if at_once
-        else f"The old one works for another hour: flask tokens revoke {old} ends it now."
+        else in_words_of_program(f"The old one works for another hour: flask tokens revoke {old} ends it now.")
     )
     _print_made(made, [ends], as_json=as_json)
 
@@ -87,8 +91,9 @@ def revoke(*, token_id: str, as_json: bool) -> None:
         ),
         as_json=as_json,
     )
-    if not as_json and not _changes().has_valid():
-        click.echo(_NONE_IS_VALID, err=True)
+    with suppress(EventVaultError):  # over HTTP the token that ended may have been the command's own
+        if not as_json and all(token["expired"] for token in _changes().list_tokens()):
+            click.echo(in_words_of_program(_NONE_IS_VALID), err=True)
 
 
 @group.command("disable")
@@ -132,7 +137,7 @@ def _what_it_may(made: dict[str, Any], times: text.Times) -> str:
 
 def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
     if not tokens:
-        return "There is no token. The first one closes the service: flask tokens create admin --scope admin"
+        return in_words_of_program(_NO_TOKEN)
     rows = [
         (
             token["id"],

@@ -145,20 +145,22 @@ class TokenChanges:
             self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
         return ended
 
-    def adopt_backups(self) -> int:
-        """Take the tokens in BACKUP_DIR, whichever installation made them. Returns how many are valid.
+    def require_adoptable(self) -> TokenFile:
+        """Return the tokens in BACKUP_DIR, whichever installation made them. Raises NothingToRecover if none are."""
+        copy = self._files.read_backups()
+        if copy.content is None or copy.condition not in (Condition.GOOD, Condition.FOREIGN):
+            raise NothingToRecover(
+                f"{copy.path} has no tokens that could be taken{f': {copy.why}' if copy.why else ''}",
+                hint="make a token: flask tokens create admin --scope admin",
+            )
+        return copy.content
 
-        Raises NothingToRecover if there are none.
-        """
+    def adopt_backups(self) -> int:
+        """Take the tokens in BACKUP_DIR in place of all others. Returns how many are valid. Raises NothingToRecover."""
         with self._files.changing():
-            copy = self._files.read_backups()
-            if copy.content is None or copy.condition not in (Condition.GOOD, Condition.FOREIGN):
-                raise NothingToRecover(
-                    f"{copy.path} has no tokens that could be taken{f': {copy.why}' if copy.why else ''}",
-                    hint="make a token: flask tokens create admin --scope admin",
-                )
-            self._write(copy.content, copy.content.tokens, copy.content.revoked)
-        return sum(_is_live(token, self._now()) for token in copy.content.tokens)
+            content = self.require_adoptable()
+            self._write(content, content.tokens, content.revoked)
+        return sum(_is_live(token, self._now()) for token in content.tokens)
 
     def foreign_tokens(self) -> bool:
         """Return whether BACKUP_DIR has tokens of another installation."""

@@ -121,7 +121,7 @@ def test_no_token_is_printed_where_it_could_not_be_written(run, settings: Settin
 def test_the_page_shows_commands_that_work(run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("app.cli.options.can_ask", lambda: True)
     page = (PROJECT / "docs" / "access.md").read_text()
-    lines = re.findall(r"^(?:    |\| `)flask --app wsgi tokens ([^`\n]*)", page, re.MULTILINE)
+    lines = re.findall(r"^(?:    |\| `)flask tokens ([^`\n]*)", page, re.MULTILINE)
     assert len(lines) == 7
     for line in lines:
         known = TokenChanges(settings).list_tokens()

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from app import error_codes
-from eventvault.settings import INVALID_SETTINGS_STATUS
+from eventvault.access.changes import TokenChanges
+from eventvault.access.register import TokenRegister
+from eventvault.errors import TokenWrong
+from eventvault.settings import INVALID_SETTINGS_STATUS, load
 from tests import processes
 from tests.command_line import Command
 from tests.service import Service
@@ -75,6 +78,29 @@ def test_it_says_what_it_did_without(flask: Command, lost: str, settings_environ
     assert "3 events were recovered from the journal" in done.stdout
     assert "done without: " in done.stdout
     assert lost in done.stdout
+
+
+def test_tokens_of_another_installation_are_taken_on_request_only(
+    flask: Command, lost: str, settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    theirs = load({name: str(tmp_path / "theirs" / name) for name in ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")})
+    token = TokenChanges(theirs).create("theirs", "admin", by="shell").text
+    ours = load(settings_environment)
+    shutil.copy(theirs.backup_dir / "tokens.json", ours.backup_dir)
+    done = flask("backup", "recover", "--yes")
+    assert (done.returncode, "--with-tokens would have taken them" in done.stdout) == (0, True)
+    with pytest.raises(TokenWrong):
+        TokenRegister(ours).credential_of(token)
+
+    shutil.rmtree(ours.storage_dir)
+    done = flask("backup", "recover", "--yes", "--with-tokens")
+    assert (done.returncode, "1 valid token was taken from BACKUP_DIR" in done.stdout) == (0, True)
+    assert TokenRegister(ours).credential_of(token).name == "theirs"
+    shutil.rmtree(ours.storage_dir)
+    (ours.backup_dir / "tokens.json").write_text("{")
+    done = flask("backup", "recover", "--yes", "--with-tokens")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert not ours.database.exists()
 
 
 def test_it_asks_first(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
