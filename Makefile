@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-command-line soak docs lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line soak docs lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -21,7 +21,7 @@ help:
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
-	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-command-line: one of them'
+	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and the caches of the checks'
@@ -58,7 +58,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-command-line
+bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -78,6 +78,9 @@ bench-streams: $(VENV)/dev.installed
 
 bench-rehearsal: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_rehearsal $(BENCH_OPTIONS)
+
+bench-import: $(VENV)/dev.installed
+	@exec $(BIN)/python -m benchmarks.bench_import $(BENCH_OPTIONS)
 
 bench-command-line: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_command_line $(BENCH_OPTIONS)

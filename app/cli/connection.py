@@ -91,6 +91,16 @@ class Connection:
             _end_other_version(spawner, hello)
         return StoreClient.over(spawner)
 
+    @property
+    def imports_folder(self) -> Path:
+        """Where imports note how far they came."""
+        return self.prepared.storage_dir / data_folders.IMPORTS
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How large an event may be."""
+        return self.settings.max_body_bytes
+
     @contextmanager
     def open_backup(self, name: str) -> Iterator[BinaryIO]:
         """Open an archive for reading; rotation does not remove it meanwhile. Raises BackupNotFound."""
@@ -117,6 +127,12 @@ class Connection:
             os.fsync(file.fileno())
             with upload_file.handed_over(path) as handed_over:
                 yield str(handed_over)
+
+
+def user_state_folder() -> Path:
+    """Return where commands note something on a machine that has no STORAGE_DIR: of the user who runs them."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "eventvault"
 
 
 def spawner_for_commands(settings: Settings) -> Spawner:

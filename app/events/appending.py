@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from flask import Request, Response
 
 from app.bodies import read_body
 from app.edge import current_edge, current_store
+from app.events.answers import appended_json
 from app.events.schemas import problem_fields
 from app.idempotency import is_final, keyed_request, refusal_of, refusal_reply
 from app.replies import reply
@@ -94,24 +93,5 @@ def _require_valid(posted: cloudevents_http.PostedEvents) -> None:
 
 
 def _reply(ids: list[str], results: list[Appended], last_sequence: int) -> Response:
-    duplicates = sum(result.duplicate for result in results)
-    body: dict[str, Any] = {
-        "success": True,
-        "accepted": len(results) - duplicates,
-        "duplicates": duplicates,
-        "lastSequence": last_sequence,
-        "results": [_result(event_id, result) for event_id, result in zip(ids, results, strict=True)],
-    }
-    return reply(body, 201 if duplicates < len(results) else 200)
-
-
-def _result(event_id: str, result: Appended) -> dict[str, Any]:
-    body = {
-        "id": event_id,
-        "sequence": result.sequence,
-        "recordedtime": clock.format_microseconds(result.recorded),
-        "duplicate": result.duplicate,
-    }
-    if result.differs:
-        body["differs"] = True
-    return body
+    body = appended_json(ids, results, last_sequence)
+    return reply(body, 201 if body["duplicates"] < len(results) else 200)
