@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.shared_answers import SHARED_SECONDS  # here, so that the memory of all workers is there before the fork
-
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def create_app(
-    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float = SHARED_SECONDS
+    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float | None = None
 ) -> Flask:
     """Return the application; see `app.factory.create_app`."""
     # Imported here because gunicorn's master imports this package for `app.serving`. Workers must load the rest after

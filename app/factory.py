@@ -51,13 +51,13 @@ _CONFIGURATION = {
 
 
 def create_app(
-    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float = SHARED_SECONDS
+    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float | None = None
 ) -> Flask:
     """Return the application.
 
     settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
-    shared_seconds: how long one answer counts for all who ask for it.
+    shared_seconds: how long one answer counts for all who ask for it; default: SHARED_SECONDS.
     """
     settings = settings or _settings()
     _check_settings_of_run(settings)
@@ -70,7 +70,8 @@ def create_app(
     app.wsgi_app = behind_proxies(  # type: ignore[method-assign]
         settings.trusted_proxies, SecurityHeaders(RequestEnd(app.wsgi_app))
     )
-    answers = SharedAnswers(shared_seconds, memory=SHARED if store is None else None)
+    memory = SHARED if store is None else None
+    answers = SharedAnswers(SHARED_SECONDS if shared_seconds is None else shared_seconds, memory=memory)
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
     edge = Edge(settings, store, answers=answers)
     attach(app, edge)

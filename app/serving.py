@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
+import app.worker_memory  # noqa: F401  # the memory of all workers has to be there before the fork
 from app.access.origin import is_loopback
 from eventvault import environment, file_modes, folder_abilities, logs
 from eventvault.access.changes import TokenChanges

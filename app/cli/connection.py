@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from app.cli.owner import become_owner
 from app.cli.program import program
 from app.store_retry import retry_while_store_is_away
-from eventvault import data_folders, environment, file_modes, folder_abilities
+from eventvault import data_folders
 from eventvault.errors import Forbidden, ServiceRunning
-from eventvault.settings import SECRETS, Settings, load
-from eventvault.store.ports.store import Store
-from eventvault.store.process.spawn import Spawner
-from eventvault.store.rpc import wire
-from eventvault.store.rpc.client import StoreClient
+
+if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their options alone
+    from eventvault.settings import Settings
+    from eventvault.store.ports.store import Store
+    from eventvault.store.process.spawn import Spawner
+    from eventvault.store.rpc.wire import Hello
 
 _KEY = "eventvault.connection"
 _END_SECONDS = 20.0
@@ -67,6 +67,10 @@ class Connection:
     @cached_property
     def settings(self) -> Settings:
         """The settings. From then on secrets are not in the environment that /proc shows of this process."""
+        from app.cli.owner import become_owner
+        from eventvault import environment, file_modes, folder_abilities
+        from eventvault.settings import SECRETS, load
+
         settings = load()
         environment.hide(SECRETS)
         become_owner(settings)
@@ -78,11 +82,16 @@ class Connection:
     @cached_property
     def prepared(self) -> Settings:
         """The settings, once their folders were made and found good."""
+        from eventvault import folder_abilities
+
         folder_abilities.prepare_folders(self.settings)
         return self.settings
 
     @cached_property
     def store(self) -> Store:
+        from eventvault.store.rpc import wire
+        from eventvault.store.rpc.client import StoreClient
+
         spawner = spawner_for_commands(self.settings)
         hello = spawner.hello()
         if hello is None:
@@ -138,6 +147,7 @@ def user_state_folder() -> Path:
 def spawner_for_commands(settings: Settings) -> Spawner:
     """Return what starts a store for commands on the first call, if no store runs then."""
     from app.store import COMMAND
+    from eventvault.store.process.spawn import Spawner
 
     service = f"command-{os.getpid()}-{secrets.token_hex(4)}"
     return Spawner(settings, COMMAND, service=service, mode="command", on_started=_tell_of_store)
@@ -147,7 +157,7 @@ def _tell_of_store() -> None:
     click.echo("No service runs: a store was started for this command.", err=True)
 
 
-def _end_other_version(spawner: Spawner, hello: wire.Hello) -> None:
+def _end_other_version(spawner: Spawner, hello: Hello) -> None:
     """End a store that commands of another version started. Raises ServiceRunning for that of a service."""
     if hello.mode == "command":
         spawner.end("")

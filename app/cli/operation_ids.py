@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from app.store_retry import retry_while_store_is_away
 from eventvault.errors import InvalidInput, OperationNotFound
 from eventvault.operations.entry import MAX_PAGE, OperationQuery
-from eventvault.store.ports.store import Store
+
+if TYPE_CHECKING:
+    from eventvault.store.ports.store import Store
 
 _LENGTH = 16
 _SHOWN = 5

@@ -11,7 +11,6 @@ import click
 
 from app.cli import exits
 from app.cli.group import JSON, UTC
-from app.cli.watching import begin_operation
 from eventvault.errors import InvalidInput
 
 
@@ -32,6 +31,8 @@ detach_option = click.option("--detach", is_flag=True, help="Begin it, print the
 
 def print_begun(begin: Callable[[], Any], *, as_json: bool) -> None:
     """Begin an operation and print its id alone."""
+    from app.cli.watching import begin_operation  # here, as most commands that have options begin none
+
     exits.run_and_print(
         lambda: {"operation": begin_operation(begin)}, lambda done: str(done["operation"]), as_json=as_json
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +17,9 @@ from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.database.values import EventHistogram, HistogramQuery
 from eventvault.errors import EventVaultError
-from eventvault.store.ports.store import Store
+
+if TYPE_CHECKING:
+    from eventvault.store.ports.store import Store
 
 _COLUMNS = 72
 _DAY = 86_400_000_000

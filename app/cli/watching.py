@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -24,8 +24,9 @@ from eventvault.operations.caller import SHELL, Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.operation import Progress
 from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED
-from eventvault.store.ports import methods
-from eventvault.store.ports.store import Store
+
+if TYPE_CHECKING:
+    from eventvault.store.ports.store import Store
 
 T = TypeVar("T")
 
@@ -106,6 +107,8 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
 
 def result_of(entry: OperationEntry) -> Any:
     """Return what the operation returned. Raises its error, or OperationCancelled."""
+    from eventvault.store.ports import methods
+
     if entry.state == SUCCEEDED and entry.result is not None:
         return msgspec.json.decode(entry.result, type=methods.ALL[entry.method].result_type)
     if entry.error is not None:
