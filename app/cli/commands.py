@@ -66,10 +66,12 @@ COMMANDS: dict[str, Noun | Entry] = {
             "diff": Entry("app.cli.events_diff:diff", "What differs between two moments."),
         },
     ),
+    "kafka": Entry("app.cli.kafka:group", "Lag, stopped partitions."),
     "operations": Entry("app.cli.operations:group", "What runs at the moment."),
     "tokens": Entry("app.cli.tokens:group", "Who may use the service."),
     "problems": Entry("app.cli.problems:group", "Problems, and decisions about them."),
     "notify": Entry("app.cli.notify:group", "Notifications."),
+    "doctor": Entry("app.cli.doctor:doctor", "Check everything."),
     "completion": Entry("app.cli.completion:completion", "Print the completion script for bash, zsh or fish."),
     "help": Entry("app.cli.help:show_help", "Help on a command, or on `exits`."),
 }

@@ -52,6 +52,12 @@ def present() -> Connection:
     return connection
 
 
+def settings_of_caller() -> Settings | None:
+    """Return the settings that a caller in this process chose; None if they are those of the environment."""
+    connection = click.get_current_context().find_object(Connection)
+    return None if connection is None else connection.__dict__.get("settings")
+
+
 class Connection:
     """Reads the settings and reaches the store when a command first asks for them, so that `--help` does neither.
 
@@ -74,7 +80,7 @@ class Connection:
         settings = load()
         environment.hide(SECRETS)
         become_owner(settings)
-        _check_user(settings)
+        check_user(settings)
         file_modes.restrict_new_files(settings)
         folder_abilities.ensure_temporary_folder(settings)
         return settings
@@ -170,7 +176,7 @@ def _end_other_version(spawner: Spawner, hello: Hello) -> None:
     )
 
 
-def _check_user(settings: Settings) -> None:
+def check_user(settings: Settings) -> None:
     """Raise Forbidden if the store belongs to another user, who alone may ask it."""
     owner = _other_owner(settings.storage_dir)
     if owner is None:

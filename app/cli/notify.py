@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import click
@@ -15,6 +18,9 @@ from app.error_codes import PARTLY
 from app.store_retry import retry_while_store_is_away
 
 group = Group("notify", help="Notifications.")
+
+_STATUS = re.compile(r"(?:\berror=|^)([45][0-9]{2})\b")
+"""How Apprise says with which HTTP status a receiver answered that does not take the message."""
 
 
 @group.command("test")
@@ -41,4 +47,9 @@ def _describe(sent: dict[str, Any]) -> str:
 def _outcome(delivery: dict[str, Any]) -> str:
     if delivery["delivered"]:
         return f"delivered in {delivery['seconds']:.1f} s"
-    return f"not delivered: {delivery['problem']}"
+    refused = _STATUS.search(delivery["problem"])
+    if refused is None:
+        return f"not delivered: {delivery['problem']}"
+    with suppress(ValueError):
+        return f"refused: {refused[1]} {HTTPStatus(int(refused[1])).phrase}"
+    return f"refused: {refused[1]}"

@@ -58,10 +58,10 @@ def ask(question: str) -> None:
     raise click.Abort
 
 
-def ask_for(word: str, what: str = "the name") -> None:
+def ask_for(word: str, what: str = "the name", *, lead: str = "There is no undo for this. ") -> None:
     """Let somebody type a word before something that cannot be undone; anything else ends the command."""
     with _reporting_interrupts():
-        if click.prompt(f"There is no undo for this. Type {what} to go on", err=True) == word:
+        if click.prompt(f"{lead}Type {what} to go on", err=True) == word:
             return
     click.echo("That is another one; nothing was done.", err=True)
     raise click.Abort

@@ -28,17 +28,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collec
     lines = [header, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
     indent = sum(widths) + len(_GAP) * len(widths)
+    return "\n".join(_line(line, widths, right, indent) for line in lines)
+
+
+def folded(sentence: str, indent: int) -> list[str]:
+    """Return the lines of a text that begins in the column `indent`: on a terminal it is folded at its width."""
     room = max(_NARROWEST, shutil.get_terminal_size().columns - indent) if sys.stdout.isatty() else sys.maxsize
-    return "\n".join(_line(line, widths, right, indent, room) for line in lines)
+    return textwrap.wrap(printable(sentence), room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int], indent: int, room: int) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int], indent: int) -> str:
     aligned = [
         cell.rjust(width) if column in right else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
     ]
-    folded = textwrap.wrap(cells[-1], room, break_on_hyphens=True) or [""]
-    return (_GAP.join([*aligned, folded[0]]) + "".join(f"\n{' ' * indent}{rest}" for rest in folded[1:])).rstrip()
+    first, *others = folded(cells[-1], indent)
+    return (_GAP.join([*aligned, first]) + "".join(f"\n{' ' * indent}{rest}" for rest in others)).rstrip()
 
 
 def sign(sign: str, plain: str) -> str:
@@ -100,6 +105,11 @@ class Times:
 
     def second(self, instant: int) -> str:
         return self._at(instant).strftime("%Y-%m-%d %H:%M:%S")
+
+    def of_day(self, instant: int, now: int) -> str:
+        """Return the time of an instant of today, such as `21:27`, and else its minute."""
+        there = self._at(instant)
+        return there.strftime("%H:%M") if there.date() == self._at(now).date() else self.minute(instant)
 
     def with_zone(self, instant: int) -> str:
         """Return an instant alone, with the zone that it is in."""

@@ -45,7 +45,7 @@ def test_the_command_shows_each_address_and_exits_8_if_one_refuses(
     done = notify()
     assert done.output.splitlines() == [
         "mailto://…@example.org  delivered in 0.0 s",
-        "ntfy://…                not delivered: 403 Forbidden",
+        "ntfy://…                refused: 403 Forbidden",
     ]
     assert done.exit_code == 8
     as_json = notify("--json")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.command_line import Command
 from tests.kafka_broker import Kafka
 from tests.processes import wait_until
 from tests.service import Service
@@ -48,3 +49,49 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
     until(9, [], "what the new topic has does not come")
     assert running.get("/api/health").json()["status"] == "ok"
     assert running.post(address).status == 409
+
+
+@pytest.mark.kafka
+def test_the_command_line_says_what_is_lost_and_goes_on_without_it(
+    kafka: Kafka, service: Callable[..., Service], eventvault: Command
+) -> None:
+    topic = kafka.topic(partitions=2)
+    with_kafka = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "KAFKA_EVENTS_TOPIC": topic}
+    name = f"{topic}/1"
+
+    def until(running: Service, stored: int) -> None:
+        def there() -> bool:
+            return bool(running.get("/api/health").json()["store"]["events"] == stored)
+
+        wait_until(there, "the events do not come", PATIENCE_SECONDS)
+
+    kafka.send(topic, events(1, 3), partition=1)
+    first = service(workers=1, environment=with_kafka)
+    until(first, 3)
+    shown = eventvault("kafka", "status", **with_kafka)
+    assert shown.returncode == 0, shown.stderr
+    assert f"Topic {topic}, 2 partitions, 0 messages behind." in shown.stdout
+    assert re.search(r"^1 +consuming +3 +0 +[\d.]+ s ago$", shown.stdout, re.MULTILINE), shown.stdout
+    assert eventvault("kafka", "accept", name, "--yes", **with_kafka).returncode == 4
+    first.stop()
+    kafka.send(topic, events(4, 9), partition=1)
+    kafka.remove_before(topic, 7, partition=1)
+
+    assert eventvault("kafka", "status", **with_kafka).returncode == 6
+    second = service(workers=1, environment=with_kafka)
+    wait_until(
+        lambda: second.get("/api/health").json()["kafka"]["stoppedPartitions"] == [1], "nothing stops", PATIENCE_SECONDS
+    )
+    stopped = eventvault("kafka", "status", **with_kafka).stdout
+    assert re.search(r"^1 +STOPPED +3 +– +–$", stopped, re.MULTILINE), stopped
+    assert "the topic begins at 7 now: 4 messages before it are gone" in stopped
+    assert stopped.endswith(f"HINT: go on without them: eventvault kafka accept {name}\n")
+    checks = json.loads(eventvault("doctor", "--json", **with_kafka).stdout)["checks"]
+    assert [check["mend"] for check in checks if check["state"] == "wrong"] == [
+        f"bring the topic back as it was, or go on without: eventvault kafka accept {name}"
+    ]
+
+    accepted = eventvault("kafka", "accept", name, "--yes", **with_kafka)
+    assert (accepted.returncode, accepted.stdout) == (0, "Partition 1 goes on at 7.\n"), accepted.stderr
+    until(second, 5)
+    assert second.get("/api/health").json()["status"] == "ok"

@@ -170,6 +170,8 @@ READS: dict[str, Verb] = {
     "flask backup prune (dry-run)": command("backup", "prune", "--dry-run"),
     "flask operations watch": command("operations", "watch", "f" * 16),
     "flask problems list": command("problems", "list"),
+    "flask kafka status": command("kafka", "status"),
+    "flask doctor": command("doctor"),
     "flask backup trust --list": command("backup", "trust", "--list"),
     "flask tokens list": command("tokens", "list"),
 }
@@ -198,6 +200,7 @@ CHANGES: dict[str, Verb] = {
     "POST /api/notify/test": post("/api/notify/test"),
     "flask operations cancel": command("operations", "cancel", "f" * 16),
     "flask notify test": command("notify", "test"),
+    "flask kafka accept": command("kafka", "accept", "events/0", "--yes"),
     "flask backup trust": command("backup", "trust", "a" * 64),
     "flask backup trust --remove": command("backup", "trust", "--remove", "a" * 16),
     "flask backup recover": command("backup", "recover", "--yes"),

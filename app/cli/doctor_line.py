@@ -1,0 +1,33 @@
+"""A line of `flask doctor`: what one check found, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.cli.doctor_mends import State
+
+
+@dataclass(frozen=True)
+class Line:
+    """name: of the check. found: one sentence. mend: a command or a sentence; None if there is nothing to do."""
+
+    name: str
+    state: State
+    found: str
+    mend: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "state": self.state, "found": self.found, "mend": self.mend}
+
+
+def ok(name: str, found: str) -> Line:
+    return Line(name, "ok", found)
+
+
+def warn(name: str, found: str, mend: str) -> Line:
+    return Line(name, "warn", found, mend)
+
+
+def wrong(name: str, found: str, mend: str) -> Line:
+    return Line(name, "wrong", found, mend)

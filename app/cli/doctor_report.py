@@ -1,0 +1,78 @@
+"""What `flask doctor --json` prints: what a support request should carry. It has no payload, no token, no password."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from app.cli.doctor_checks import changed_settings, problems_of
+from app.cli.doctor_line import Line
+from app.cli.doctor_mends import mend_of
+from eventvault import __version__, clock
+from eventvault.doctor.facts import Backups, Database, Facts, Folder
+
+_LIBRARIES = ("flask", "gunicorn", "plyvel", "msgspec", "confluent-kafka")
+_OF_PROBLEM = ("code", "message", "hint", "about", "since", "acceptable")
+
+
+def report(facts: Facts, lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the report as plain data."""
+    return {
+        "checks": [line.describe() for line in lines],
+        "problems": [_problem(problem) for problem in problems_of(facts)],
+        "at": clock.format_milliseconds(facts.at),
+        "versions": _versions(),
+        "service": {
+            "state": facts.store.state,
+            "mode": facts.store.mode,
+            "version": facts.store.version,
+            "store": None if facts.status is None else facts.status["store"]["state"],
+        },
+        "settings": [{name: each[name] for name in ("name", "value", "default")} for each in changed_settings(facts)],
+        "folders": [_folder(facts, folder) for folder in facts.folders],
+        "sizes": _sizes(facts),
+        "lastWords": facts.last_words.splitlines(),
+    }
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {**{name: problem.get(name) for name in _OF_PROBLEM}, "mend": mend_of(problem)}
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {
+        "eventvault": __version__, "python": platform.python_version(), "system": platform.platform(),
+    }  # fmt: skip
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _folder(facts: Facts, folder: Folder) -> dict[str, Any]:
+    return {
+        "setting": folder.setting,
+        "exists": folder.exists,
+        "writable": folder.writable,
+        "bytes": facts.sizes.get(folder.setting),
+        "free": folder.free,
+        "total": folder.total,
+        "fileSystem": None if folder.file_system is None else folder.file_system.kind,
+        "readOnly": None if folder.file_system is None else folder.file_system.read_only,
+    }
+
+
+def _sizes(facts: Facts) -> dict[str, int | None]:
+    backups, database = facts.backups or Backups(), facts.database or Database()
+    store = (facts.status or {}).get("store") or {}
+    return {
+        "events": store.get("events", database.events),
+        "tables": database.tables,
+        "archives": backups.archives,
+        "archiveBytes": backups.size,
+        "segments": backups.segments,
+    }

@@ -1,0 +1,171 @@
+"""`flask kafka`: how far the events topic was taken, and stopped partitions that go on without what is lost."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from app.cli import exits, text
+from app.cli.connection import current_store
+from app.cli.group import Group
+from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
+from app.error_codes import TRY_AGAIN
+from app.store_retry import retry_while_store_is_away
+from eventvault import clock
+from eventvault.errors import InvalidInput, KafkaNotConfigured, PartitionNotStopped, StoreUnavailable
+from eventvault.problems import CONSEQUENCES
+
+group = Group("kafka", help="Lag, stopped partitions.")
+
+CONTINUE_SECONDS = 20.0
+"""How long `accept` waits until the partition goes on; it does so by itself later if no broker answers."""
+_POLL_SECONDS = 0.2
+_PARTITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/([0-9]{1,10})")
+
+Problem = Mapping[str, Any]
+
+
+@group.command("status")
+@json_option
+def status(*, as_json: bool) -> None:
+    """How far each partition was taken. Exit: 6 if no broker answers, or if no service runs."""
+    with exits.reporting_errors(as_json=as_json):
+        kafka, problems = _state()
+        if not kafka["consumes"]:
+            raise _no_service()
+    exits.print_result({"kafka": kafka}, lambda _: _describe(kafka, _stops(problems)), as_json=as_json)
+    if not kafka["connected"]:
+        raise SystemExit(TRY_AGAIN)
+
+
+@group.command("accept")
+@click.argument("partition", metavar="TOPIC/N")
+@yes_option
+@utc_option
+@json_option
+def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
+    """Let a stopped partition go on without the messages that are lost. Exit: 4 if it is not stopped."""
+    require_answer(yes=yes, as_json=as_json)
+    with exits.reporting_errors(as_json=as_json):
+        kafka, problems = _state()
+        number = _number_of(partition, kafka)
+        problem = _stops(problems).get(number)
+        if problem is None:
+            raise PartitionNotStopped(
+                f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows those that are"
+            )
+    if not yes:
+        click.echo(_describe_loss(partition, kafka, problem, text.Times(utc=utc)), err=True)
+        ask_for(partition, partition, lead="")
+    exits.run_and_print(lambda: _accept(partition, number, problem), _describe_accepted, as_json=as_json)
+
+
+def _accept(name: str, number: int, problem: Problem) -> dict[str, Any]:
+    retry_while_store_is_away(lambda: current_store().accept_loss(number))
+    deadline = time.monotonic() + CONTINUE_SECONDS
+    while (is_stopped := number in _state()[0]["stoppedPartitions"]) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    begins = (problem.get("details") or {}).get("begins")
+    return {"topic": name.rpartition("/")[0], "partition": number, "continues": not is_stopped, "offset": begins}
+
+
+def _state() -> tuple[dict[str, Any], list[Problem]]:
+    """Return the part of health that is about Kafka, and the problems. Raises KafkaNotConfigured."""
+    found = retry_while_store_is_away(current_store().status)
+    if not found["kafka"]["configured"]:
+        raise KafkaNotConfigured("Kafka is not configured", hint="set KAFKA_BOOTSTRAP_SERVERS, and restart the service")
+    return found["kafka"], found["problems"]
+
+
+def _no_service() -> StoreUnavailable:
+    return StoreUnavailable("no service runs, so no events are taken from Kafka", hint="start the service")
+
+
+def _number_of(name: str, kafka: Mapping[str, Any]) -> int:
+    """Return the number of a partition by its name. Raises InvalidInput if it is none of the events topic."""
+    match = _PARTITION.fullmatch(name)
+    if match is None or match[1] != kafka["topic"]:
+        hint = f"name it as `flask kafka status` does: {kafka['topic']}/0"
+        raise InvalidInput(f"{name} is no partition of the topic {kafka['topic']}; nothing was changed", hint=hint)
+    return int(match[2])
+
+
+def _stops(problems: list[Problem]) -> dict[int, Problem]:
+    """Return why partitions are stopped, by their numbers."""
+    return {
+        problem["details"]["partition"]: problem
+        for problem in problems
+        if problem["code"].startswith("kafka_") and "partition" in (problem.get("details") or {})
+    }
+
+
+def _describe(kafka: Mapping[str, Any], stops: Mapping[int, Problem]) -> str:
+    rows: list[tuple[str, ...]] = []
+    for each in kafka["partitions"]:
+        number = each["partition"]
+        lag = "–" if each["lag"] is None else text.number(each["lag"])
+        state = each["state"].upper() if each["state"] == "stopped" else each["state"]
+        last = "–" if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
+        rows.append((str(number), state, text.number(each["next"]), lag, last))
+    header = ("PARTITION", "STATE", "NEXT OFFSET", "BEHIND", "LAST MESSAGE")
+    lines = text.table(header, rows, right={2, 3}).split("\n") if rows else []
+    described = [_headline(kafka), *lines[:1]]
+    for each, line in zip(kafka["partitions"], lines[1:], strict=True):
+        problem = stops.get(each["partition"])
+        described += [line] if problem is None else [line, f"{' ' * 11}{_reason(problem)}"]
+    shown = [each["partition"] for each in kafka["partitions"] if each["partition"] in stops]
+    hints = [f"HINT: go on without them: flask kafka accept {kafka['topic']}/{number}" for number in shown]
+    return "\n".join([*described, *hints])
+
+
+def _headline(kafka: Mapping[str, Any]) -> str:
+    if not kafka["connected"]:
+        reason = f": {kafka['lastError']['message']}" if kafka["lastError"] is not None else ""
+        return f"No broker answers{reason}. It is tried again by itself."
+    brokers = ", ".join(broker["address"] for broker in kafka["brokers"])
+    partitions = text.counted(len(kafka["partitions"]), "partition")
+    there = (
+        f"Topic {kafka['topic']}, {partitions}" if kafka["topicExists"] else f"The topic {kafka['topic']} is missing"
+    )
+    behind = sum(each["lag"] or 0 for each in kafka["partitions"])
+    return f"{brokers} answers. {there}, {text.counted(behind, 'message')} behind."
+
+
+def _reason(problem: Problem) -> str:
+    details = problem["details"]
+    if "lost" not in details:
+        return str(problem["message"])
+    lost = text.counted(details["lost"], "message")
+    return f"the topic begins at {details['begins']:,} now: {lost} before it {_are(details['lost'])} gone"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _describe_loss(name: str, kafka: Mapping[str, Any], problem: Problem, times: text.Times) -> str:
+    details = problem["details"]
+    if "lost" not in details:
+        return f"{problem['message']}.\nIf you accept this, {CONSEQUENCES[problem['code']]}."
+    first, last, lost = details["begins"] - details["lost"], details["begins"] - 1, details["lost"]
+    last_message = next(
+        each["lastMessageAt"] for each in kafka["partitions"] if each["partition"] == details["partition"]
+    )
+    after = (
+        f", after {times.second(clock.parse(last_message))} {times.zone}, the last one taken"
+        if last_message is not None
+        else ""
+    )
+    messages = text.counted(lost, "message")
+    return f"{messages} of {name} {_are(lost)} lost for good: offsets {first:,} to {last:,}{after}."
+
+
+def _describe_accepted(done: dict[str, Any]) -> str:
+    where = f" at {done['offset']:,}" if done["offset"] is not None else " at its present beginning"
+    if done["continues"]:
+        return f"Partition {done['partition']} goes on{where}."
+    return f"Partition {done['partition']} goes on{where}, as soon as a broker answers."

@@ -1,0 +1,128 @@
+"""`flask kafka status` and `accept`, on a double of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import Result
+
+from app.cli import kafka, options
+from eventvault import clock
+from eventvault.problems import Problem
+from eventvault.settings import Settings
+from eventvault.store.memory.store import MemoryStore
+from tests.command_line import in_process
+
+Kafka = Callable[..., Result]
+
+
+def gone(partition: int = 2) -> Problem:
+    details = {"partition": partition, "begins": 425_424, "lost": 1_204}
+    return Problem("kafka_messages_gone", "they are gone", "accept it", about=f"events/{partition}", details=details)
+
+
+def partition(number: int, state: str, following: int | None, lag: int | None, seconds: float | None) -> dict[str, Any]:
+    last = None if seconds is None else clock.format_milliseconds(clock.now() - round(seconds * 1e6))
+    return {"partition": number, "state": state, "next": following, "lag": lag, "lastMessageAt": last}
+
+
+@pytest.fixture
+def state(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The part of the status about Kafka: partition 2 is stopped."""
+    found: dict[str, Any] = {
+        "configured": True, "consumes": True, "connected": True, "topic": "events", "topicExists": True,
+        "brokers": [{"id": 1, "address": "kafka:9092"}], "lag": None, "stoppedPartitions": [2], "lastError": None,
+        "partitions": [
+            partition(0, "consuming", 431_205, 0, 3.0), partition(1, "consuming", 428_877, 184, 38.0),
+            partition(2, "stopped", 424_220, None, 7_200.0),
+        ],
+    }  # fmt: skip
+    plain = store.status
+    store.kafka_control.stopped_partitions.add(2)
+    store.problems.waiting = [gone()]
+
+    def status() -> dict[str, Any]:
+        return {**plain(), "kafka": {**found, "stoppedPartitions": sorted(store.kafka_control.stopped_partitions)}}
+
+    monkeypatch.setattr(store, "status", status)
+    return found
+
+
+@pytest.fixture
+def flask(settings: Settings, store: MemoryStore) -> Kafka:
+    return partial(in_process(settings, store), "kafka")
+
+
+@pytest.mark.usefixtures("state")
+def test_the_status_shows_each_partition_and_why_one_is_stopped(flask: Kafka) -> None:
+    done = flask("status")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "kafka:9092 answers. Topic events, 3 partitions, 184 messages behind.",
+        "PARTITION  STATE      NEXT OFFSET  BEHIND  LAST MESSAGE",
+        "0          consuming      431,205       0  3.0 s ago",
+        "1          consuming      428,877     184  38 s ago",
+        "2          STOPPED        424,220       –  2 h ago",
+        "           the topic begins at 425,424 now: 1,204 messages before it are gone",
+        "HINT: go on without them: flask kafka accept events/2",
+    ]
+    as_json = orjson.loads(flask("status", "--json").stdout)
+    assert as_json["kafka"]["partitions"][1]["lag"] == 184
+
+
+def test_without_a_broker_and_without_a_service_it_exits_6(flask: Kafka, state: dict[str, Any]) -> None:
+    state |= {"connected": False, "lastError": {"message": "refused", "at": None}, "partitions": []}
+    away = flask("status")
+    assert (away.exit_code, away.stdout) == (6, "No broker answers: refused. It is tried again by itself.\n")
+    state["consumes"] = False
+    none = flask("status", "--json")
+    assert (none.exit_code, orjson.loads(none.stdout)["code"]) == (6, "store_unavailable")
+
+
+def test_without_kafka_it_is_a_setting_that_lacks(flask: Kafka) -> None:
+    for arguments in (("status",), ("accept", "events/0", "--yes")):
+        done = flask(*arguments, "--json")
+        assert (done.exit_code, orjson.loads(done.stdout)["code"]) == (78, "kafka_not_configured")
+
+
+@pytest.mark.usefixtures("state")
+def test_a_loss_is_accepted_by_typing_the_name(
+    flask: Kafka, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "can_ask", lambda: True)
+    other = flask("accept", "events/2", input="events/1\n")
+    assert other.exit_code == 1
+    assert store.kafka_control.stopped_partitions == {2}
+    done = flask("accept", "events/2", input="events/2\n")
+    assert done.exit_code == 0, done.output
+    assert "1,204 messages of events/2 are lost for good: offsets 424,220 to 425,423, after " in done.stderr
+    assert "Type events/2 to go on" in done.stderr
+    assert done.stdout.endswith("Partition 2 goes on at 425,424.\n")
+    assert store.kafka_control.stopped_partitions == set()
+
+
+@pytest.mark.usefixtures("state")
+def test_nothing_is_accepted_without_an_answer_or_of_another_partition(flask: Kafka, store: MemoryStore) -> None:
+    assert flask("accept", "events/2").exit_code == 5
+    assert flask("accept", "events/2", "--json").exit_code == 5
+    assert flask("accept", "events/1", "--yes").exit_code == 4
+    for name in ("2", "other/2", "events/two", "events/"):
+        assert flask("accept", name, "--yes").exit_code == 5
+    assert store.kafka_control.stopped_partitions == {2}
+    done = flask("accept", "events/2", "--yes", "--json")
+    assert orjson.loads(done.stdout) == {
+        "success": True, "topic": "events", "partition": 2, "continues": True, "offset": 425_424,
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("state")
+def test_a_partition_that_does_not_go_on_yet_is_told_so(
+    flask: Kafka, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "CONTINUE_SECONDS", 0.0)
+    monkeypatch.setattr(store, "accept_loss", lambda number: None)
+    assert flask("accept", "events/2", "--yes").stdout.endswith("goes on at 425,424, as soon as a broker answers.\n")
