@@ -67,10 +67,11 @@ def test_a_store_of_another_version_that_a_command_started_is_ended(
 
 PROGRAM = """
 import os
+import app.cli.owner, eventvault.environment, eventvault.file_modes, eventvault.folder_abilities
 from app.cli.connection import Connection
 from eventvault.errors import EventVaultError
 
-os.setgroups([])
+os.setgroups([])  # all modules are loaded: the other user may not be able to read the project
 os.setgid(12345)
 os.setuid(12345)
 try:
