@@ -17,7 +17,7 @@ help:
 	@echo 'make worker       run the Kafka job worker'
 	@echo 'make test         run every check and every test'
 	@echo 'make test-fast    run the checks and the short tests without real processes, within a minute'
-	@echo 'make lint         run ruff and mypy'
+	@echo 'make lint         run ruff, mypy and bandit'
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
@@ -50,6 +50,7 @@ lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive eventvault app worker scripts gunicorn.conf.py wsgi.py
 
 format: $(VENV)/dev.installed
 	@$(BIN)/ruff check --fix .

@@ -18,7 +18,8 @@ def main(options: list[str]) -> None:
     environment = dict(os.environ)
     if not environment.get("WEB_CONCURRENCY", "").strip():
         environment.pop("WEB_CONCURRENCY", None)
-    os.execve(sys.executable, [sys.executable, "-m", "gunicorn", *options], environment)
+    # The options are those of whoever starts the service.
+    os.execve(sys.executable, [sys.executable, "-m", "gunicorn", *options], environment)  # nosec B606
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def work_of(process: int) -> tuple[int, ...]:
 
 def start_process(name: str, niceness: int) -> subprocess.Popen[bytes]:
     """The child that will do the chore `name`; it waits for its arguments."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
         [
             sys.executable,
             "-m",

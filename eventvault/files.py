@@ -136,7 +136,7 @@ def temporary_folder() -> Path:
     """Return the system's temporary folder. Python looks for one that works, which must not fail when a disk does."""
     with suppress(OSError):
         return Path(tempfile.gettempdir())
-    return Path("/tmp")
+    return Path("/tmp")  # nosec B108  # the name of the folder alone; files in it are made by tempfile
 
 
 def matching(folder: Path, pattern: str = "*") -> list[Path]:

@@ -9,6 +9,7 @@ import errno
 import os
 
 from eventvault.errors import InvalidSettings
+from eventvault.files import temporary_folder
 from eventvault.settings import Settings
 
 
@@ -32,4 +33,4 @@ def become_owner(settings: Settings) -> None:
         problem = f"this command runs as root and cannot become user {owner.st_uid}, the owner of BACKUP_DIR"
         hint = f"run it as that user: docker-compose exec --user {owner.st_uid}:{owner.st_gid} app flask …"
         raise InvalidSettings(problem, hint=hint, problems=[problem]) from error
-    os.environ["HOME"] = "/tmp"
+    os.environ["HOME"] = str(temporary_folder())

@@ -101,7 +101,7 @@ def _head_of(settings: Settings, examination: Examination) -> Head:
 
 def _ask_child(view: str) -> Head:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603  # no shell, and no word of a client
             [sys.executable, "-m", "eventvault.doctor.database_head", view],
             cwd=PROJECT, env=environment.for_child({}), stdin=subprocess.DEVNULL, capture_output=True, check=False,
             timeout=HEAD_SECONDS,

@@ -42,7 +42,7 @@ class SegmentScrub:
         before, default = ({}, now - READ_INTERVAL_SECONDS) if self._last_read is None else (self._last_read, now)
         last_read = self._last_read = {segment.path: before.get(segment.path, default) for segment in present}
         # Ties are broken at random, so that a store that restarts often does not begin with the same segments.
-        oldest = min(present, key=lambda segment: (last_read[segment.path], random.random()), default=None)
+        oldest = min(present, key=lambda segment: (last_read[segment.path], random.random()), default=None)  # nosec B311
         if oldest is None or last_read[oldest.path] > now - READ_INTERVAL_SECONDS:
             return None
         last_read[oldest.path] = now

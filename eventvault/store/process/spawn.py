@@ -196,7 +196,7 @@ class Spawner:
                 FAILURE_VARIABLE: str(failure),
                 environment.SECRETS_VARIABLE: str(secrets),
             }
-            return subprocess.Popen(
+            return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
                 [*self._command, "--service", self.service, "--mode", self.mode],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
