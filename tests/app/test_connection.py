@@ -67,7 +67,7 @@ def test_a_store_of_another_version_that_a_command_started_is_ended(
 
 PROGRAM = """
 import os
-import app.cli.owner, eventvault.environment, eventvault.file_modes, eventvault.folder_abilities
+import app.cli.owner, eventvault.file_modes, eventvault.folder_abilities, eventvault.store.rpc.client
 from app.cli.connection import Connection
 from eventvault.errors import EventVaultError
 
