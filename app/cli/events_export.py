@@ -14,9 +14,9 @@ from app.cli import exits, text
 from app.cli.connection import current_store
 from app.cli.event_pages import EventFilter, as_of_option, event_pages, filter_options, read_ahead, resolve
 from app.cli.event_text import flush, json_line, write
-from app.cli.options import json_option
+from app.cli.options import json_option, require_file_place
 from app.cli.watching import display
-from eventvault.errors import InvalidInput, OutputExists
+from eventvault.errors import OutputExists
 from eventvault.files import durable_file
 from eventvault.imports.zstandard import zstd
 from eventvault.operations.operation import Progress
@@ -56,7 +56,7 @@ def export(*, output: str, as_of: Moment | None, overwrite: bool, as_json: bool,
         if output == STANDARD_OUTPUT:
             _to_standard_output(view, wanted)
             return
-        path = Path(output)
+        path = Path(output).resolve() if Path(output).is_symlink() else Path(output)
         _require_place(path, overwrite=overwrite)
         done = _to_file(path, view, wanted, replace=overwrite, quiet=as_json)
     exits.print_result(done, _describe, as_json=as_json)
@@ -72,10 +72,7 @@ def _to_standard_output(view: PastView, wanted: EventFilter) -> None:
 
 def _require_place(path: Path, *, overwrite: bool) -> None:
     """Raise InvalidInput or OutputExists before anything is read."""
-    if not path.parent.is_dir():
-        raise InvalidInput(f"there is no folder {path.parent}; nothing was written", hint="make it, or name another")
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder; nothing was written", hint="name a file in it with -o")
+    require_file_place(path, "nothing was written")
     if path.exists() and not overwrite:
         raise _exists(path)
 

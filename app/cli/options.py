@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,6 +37,15 @@ def print_begun(begin: Callable[[], Any], *, as_json: bool) -> None:
     exits.run_and_print(
         lambda: {"operation": begin_operation(begin)}, lambda done: str(done["operation"]), as_json=as_json
     )
+
+
+def require_file_place(path: Path, otherwise: str) -> None:
+    """Raise InvalidInput unless a file can be written there. otherwise: what was not done."""
+    if not path.parent.is_dir():
+        raise InvalidInput(f"there is no folder {path.parent}; {otherwise}", hint="make it, or name another")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise InvalidInput(f"{path} is {what}; {otherwise}", hint="name a file")
 
 
 def can_ask() -> bool:

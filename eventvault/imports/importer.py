@@ -26,7 +26,7 @@ from eventvault.imports.reading import Form
 from eventvault.imports.record import Record
 from eventvault.imports.rejects import Kind, Rejected, RejectsFile, Tally
 
-BATCH_RECORDS = 2000
+BATCH_RECORDS = 5000
 BATCH_BYTES = 4 * 2**20
 NOTE_SECONDS = 1.0
 """How often the note is written, at most."""

@@ -176,6 +176,8 @@ def test_a_dry_run_shows_three_events_and_imports_nothing(events: Events, servic
         (["import", "missing"], 5), (["import", "."], 5), (["import", "a", "--map", "x"], 5),
         (["import", "a", "--map", "@missing"], 5), (["import", "a", "--delimiter", "ab"], 2),
         (["import", "a", "--name", "\x1b"], 2), (["import", "a", "--rejects", "a"], 4), (["import", "noise"], 5),
+        (["import", "a", "--rejects", "/dev/null"], 5), (["import", "a", "--rejects", "x/y"], 5),
+        (["export", "-o", "/dev/null", "--overwrite"], 5),
         (["get", "none"], 3), (["export", "-o", "a"], 4), (["export", "-o", "."], 5), (["export", "-o", "x/y"], 5),
         (["export", "--as-of", "#99"], 3), (["diff", "#99", "now"], 3), (["diff", "x", "now"], 2),
         (["diff", "none.tar.gz", "now"], 3), (["post", "a", "--data", "{"], 5), (["post", "a", "--data", "@none"], 5),
