@@ -83,8 +83,9 @@ def _describe_line(line: Line) -> list[str]:
     found, *more = text.folded(line.found, len(head))
     rows = [head + found, *(indent + rest for rest in more)]
     if line.mend is not None:
-        first, *others = text.folded(line.mend, len(head) + 2)
-        rows += [f"{indent}→ {first}", *(f"{indent}  {rest}" for rest in others)]
+        arrow = text.sign("→", "->")
+        first, *others = text.folded(line.mend, len(head) + len(arrow) + 1)
+        rows += [f"{indent}{arrow} {first}", *(f"{indent}{' ' * len(arrow)} {rest}" for rest in others)]
     return rows
 
 

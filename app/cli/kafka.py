@@ -13,6 +13,7 @@ from app.cli import exits, text
 from app.cli.connection import current_store
 from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
+from app.cli.program import in_words_of_program
 from app.error_codes import TRY_AGAIN
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
@@ -37,7 +38,9 @@ def status(*, as_json: bool) -> None:
         kafka, problems = _state()
         if not kafka["consumes"]:
             raise _no_service()
-    exits.print_result({"kafka": kafka}, lambda _: _describe(kafka, _stops(problems)), as_json=as_json)
+    exits.print_result(
+        {"kafka": kafka}, lambda _: in_words_of_program(_describe(kafka, _stops(problems))), as_json=as_json
+    )
     if not kafka["connected"]:
         raise SystemExit(TRY_AGAIN)
 
@@ -105,11 +108,12 @@ def _stops(problems: list[Problem]) -> dict[int, Problem]:
 
 def _describe(kafka: Mapping[str, Any], stops: Mapping[int, Problem]) -> str:
     rows: list[tuple[str, ...]] = []
+    nothing = text.sign("–", "-")
     for each in kafka["partitions"]:
         number = each["partition"]
-        lag = "–" if each["lag"] is None else text.number(each["lag"])
+        lag = nothing if each["lag"] is None else text.number(each["lag"])
         state = each["state"].upper() if each["state"] == "stopped" else each["state"]
-        last = "–" if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
+        last = nothing if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
         rows.append((str(number), state, text.number(each["next"]), lag, last))
     header = ("PARTITION", "STATE", "NEXT OFFSET", "BEHIND", "LAST MESSAGE")
     lines = text.table(header, rows, right={2, 3}).split("\n") if rows else []

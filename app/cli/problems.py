@@ -98,7 +98,7 @@ def _describe(problems: list[dict[str, Any]], times: text.Times) -> str:
         mend, *others = text.folded(mend_of(problem), indent + 2)
         lines.append(f"{problem['code']:{widths[0]}}  {day:{widths[1]}}  {what}")
         lines += [" " * indent + rest for rest in more]
-        lines += [f"{' ' * indent}→ {mend}", *(f"{' ' * indent}  {rest}" for rest in others)]
+        lines += [f"{' ' * indent}{text.sign('→', '>')} {mend}", *(f"{' ' * indent}  {rest}" for rest in others)]
     return "\n".join(lines)
 
 
@@ -106,6 +106,6 @@ def _since(problem: dict[str, Any], times: text.Times) -> str:
     """Return `today 9:12`, or the day and the time."""
     since = problem.get("since")
     if since is None:
-        return "–"
+        return text.sign("–", "-")
     shown = times.of_day(clock.parse(since), clock.now())
     return f"today {shown}" if len(shown) == len("21:27") else shown
