@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.cli.doctor_mends import State
+from app.cli.program import in_words_of_program
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Line:
     mend: str | None = None
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "state": self.state, "found": self.found, "mend": self.mend}
+        mend = None if self.mend is None else in_words_of_program(self.mend)
+        return {"name": self.name, "state": self.state, "found": self.found, "mend": mend}
 
 
 def ok(name: str, found: str) -> Line:

@@ -10,6 +10,7 @@ from typing import Any
 from app.cli.doctor_checks import changed_settings, problems_of
 from app.cli.doctor_line import Line
 from app.cli.doctor_mends import mend_of
+from app.cli.program import in_words_of_program
 from eventvault import __version__, clock
 from eventvault.doctor.facts import Backups, Database, Facts, Folder
 
@@ -38,7 +39,7 @@ def report(facts: Facts, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _problem(problem: Any) -> dict[str, Any]:
-    return {**{name: problem.get(name) for name in _OF_PROBLEM}, "mend": mend_of(problem)}
+    return {**{name: problem.get(name) for name in _OF_PROBLEM}, "mend": in_words_of_program(mend_of(problem))}
 
 
 def _versions() -> dict[str, str | None]:

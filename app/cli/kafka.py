@@ -113,8 +113,9 @@ def _describe(kafka: Mapping[str, Any], stops: Mapping[int, Problem]) -> str:
         number = each["partition"]
         lag = nothing if each["lag"] is None else text.number(each["lag"])
         state = each["state"].upper() if each["state"] == "stopped" else each["state"]
+        following = nothing if each["next"] is None else text.number(each["next"])
         last = nothing if each["lastMessageAt"] is None else text.ago(clock.parse(each["lastMessageAt"]))
-        rows.append((str(number), state, text.number(each["next"]), lag, last))
+        rows.append((str(number), state, following, lag, last))
     header = ("PARTITION", "STATE", "NEXT OFFSET", "BEHIND", "LAST MESSAGE")
     lines = text.table(header, rows, right={2, 3}).split("\n") if rows else []
     described = [_headline(kafka), *lines[:1]]
@@ -135,8 +136,9 @@ def _headline(kafka: Mapping[str, Any]) -> str:
     there = (
         f"Topic {kafka['topic']}, {partitions}" if kafka["topicExists"] else f"The topic {kafka['topic']} is missing"
     )
-    behind = sum(each["lag"] or 0 for each in kafka["partitions"])
-    return f"{brokers} answers. {there}, {text.counted(behind, 'message')} behind."
+    lags = [each["lag"] for each in kafka["partitions"] if each["lag"] is not None]
+    behind = f", {text.counted(sum(lags), 'message')} behind" if lags else ""
+    return f"{brokers} answers. {there}{behind}."
 
 
 def _reason(problem: Problem) -> str:

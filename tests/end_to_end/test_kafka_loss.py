@@ -51,6 +51,12 @@ def test_the_loss_of_a_recreated_topic_is_accepted_as_the_hint_says(
     assert running.post(address).status == 409
 
 
+def is_taken(running: Service, number: int, following: int) -> bool:
+    """Whether health says that a partition was taken up to this offset, and that nothing follows."""
+    partitions = running.get("/api/health").json()["kafka"]["partitions"]
+    return any((each["partition"], each["next"], each["lag"]) == (number, following, 0) for each in partitions)
+
+
 @pytest.mark.kafka
 def test_the_command_line_says_what_is_lost_and_goes_on_without_it(
     kafka: Kafka, service: Callable[..., Service], eventvault: Command
@@ -68,6 +74,7 @@ def test_the_command_line_says_what_is_lost_and_goes_on_without_it(
     kafka.send(topic, events(1, 3), partition=1)
     first = service(workers=1, environment=with_kafka)
     until(first, 3)
+    wait_until(lambda: is_taken(first, 1, 3), "how far the partition was taken is not said", PATIENCE_SECONDS)
     shown = eventvault("kafka", "status", **with_kafka)
     assert shown.returncode == 0, shown.stderr
     assert f"Topic {topic}, 2 partitions, 0 messages behind." in shown.stdout
