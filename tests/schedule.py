@@ -16,6 +16,8 @@ import pytest
 TESTS = Path(__file__).parent
 PROCESS_FOLDERS = ("crash", "end_to_end", "browser")
 """All tests in these folders run real processes."""
+SOAK_SECONDS = 6 * 3600
+"""How long the long form of a series may take, if it does not say itself."""
 PROCESS_FIXTURES = frozenset({"kafka", "private_kafka", "nginx", "serve", "store_client"})
 """All tests that use one of these fixtures run real processes."""
 
@@ -32,6 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         if _runs_processes(item):
             item.add_marker("process")
+        if item.get_closest_marker("soak") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SOAK_SECONDS))
     yield
     items.sort(key=_rank)
 
