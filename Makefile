@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line soak docs lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line soak docs vendor lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
 	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
+	@echo 'make vendor       copy the dashboard'"'"'s packages from npm, after a change of scripts/ui-packages'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and the caches of the checks'
 
@@ -93,6 +94,9 @@ docs: $(VENV)/runtime.installed
 	@$(BIN)/python -m eventvault.settings_docs
 	@$(BIN)/python -m app.errors_docs
 	@$(BIN)/python scripts/source_map.py
+
+vendor: $(VENV)/runtime.installed
+	@$(BIN)/python scripts/vendor_ui.py
 
 lock: $(VENV)/dev.installed
 	$(LOCK) $(LOCK_OPTIONS) --output-file requirements.txt requirements.in

@@ -6,7 +6,7 @@ import logging
 import sys
 
 import click
-from flask import Flask, Response, request
+from flask import Flask, request
 from flask.cli import ScriptInfo
 
 from app import errors, idempotency, keyed_answers, metrics, serving
@@ -34,6 +34,7 @@ from app.shared_answers import SHARED_SECONDS, SharedAnswers
 from app.store import COMMAND
 from app.streaming import take_slot_for_long_answer
 from app.tokens.routes import blueprint as tokens
+from app.ui.routes import blueprint as dashboard
 from app.worker_memory import SHARED
 from eventvault import __version__
 from eventvault.errors import InvalidSettings
@@ -134,10 +135,6 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
         metrics.record_arrival(request.environ)
         front_door.check()
 
-    @app.get("/")
-    def index() -> Response:
-        return Response(status=302, headers={"Location": "/docs"})
-
     errors.install(app)
     keyed_answers.install(app)
     metrics.install(app)
@@ -146,6 +143,7 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     app.after_request(compress)
     app.after_request(note_answered_change)
     app.register_blueprint(docs)
+    app.register_blueprint(dashboard)
     for name in COMMANDS:  # for an environment in which the project itself is not installed
         app.cli.add_command(command(name))
     api = errors.EdgeApi(app)

@@ -46,6 +46,7 @@ _BACKUP, _READ_OR_BACKUP = _any_of(BACKUP), _any_of(READ, BACKUP)
 
 NEEDS: dict[str, Need] = {
     "GET /": PUBLIC,
+    "GET /ui/<version>/<name>": PUBLIC,
     "GET /docs": PUBLIC,
     "GET /docs/static/<filename>": PUBLIC,
     "GET /openapi.json": PUBLIC,

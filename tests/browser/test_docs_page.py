@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
@@ -16,8 +12,7 @@ from werkzeug.serving import make_server
 from app import create_app
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+from tests.browser.conftest import Visit
 
 pytestmark = pytest.mark.browser
 
@@ -33,38 +28,14 @@ def address(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[st
     server.server_close()
 
 
-@pytest.fixture
-def page() -> Iterator[Any]:
-    missing = [what for what, there in (("playwright", find_spec("playwright")), (CHROMIUM, Path(CHROMIUM).exists()))
-               if not there]  # fmt: skip
-    if missing and os.environ.get("CI") == "true":
-        pytest.fail(f"{' and '.join(missing)} must be there where CI=true")
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} is not installed")
-    from playwright.sync_api import sync_playwright
+def test_the_docs_show_the_api_and_ask_nobody_else(address: str, visit: Callable[..., Visit]) -> None:
+    docs = visit()
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_page()
-        browser.close()
+    docs.page.goto(f"{address}/docs")
+    docs.page.get_by_text("Back up now").first.wait_for(timeout=60_000)
 
-
-def test_the_docs_show_the_api_and_ask_nobody_else(address: str, page: Any) -> None:
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-
-    page.goto(f"{address}/docs")
-    page.get_by_text("Back up now").first.wait_for(timeout=60_000)
-
-    assert page.get_by_text("Append one event or several").count() > 0
-    assert [url for url in asked if not url.startswith((address, "data:"))] == []
-    assert said == []
-    assert page.evaluate("document.querySelector('rapi-doc').shadowRoot.textContent").count("/api/backup/restore")
-
-
-def test_the_front_page_leads_to_the_docs(address: str, page: Any) -> None:
-    page.goto(address)
-    assert page.url == f"{address}/docs"
+    assert docs.page.get_by_text("Append one event or several").count() > 0
+    assert [url for url in docs.asked if not url.startswith((address, "data:"))] == []
+    assert docs.said == []
+    shown = docs.page.evaluate("document.querySelector('rapi-doc').shadowRoot.textContent")
+    assert shown.count("/api/backup/restore")

@@ -225,7 +225,13 @@ CHANGES: dict[str, Verb] = {
     "flask tokens disable": command("tokens", "disable", "--yes"),
 }
 VERBS = READS | CHANGES
-WITHOUT_STATE = {"GET /", "GET /openapi.json", "GET /docs", "GET /docs/static/<filename>"}
+WITHOUT_STATE = {
+    "GET /",
+    "GET /ui/<version>/<name>",
+    "GET /openapi.json",
+    "GET /docs",
+    "GET /docs/static/<filename>",
+}
 """They answer from the program alone."""
 
 

@@ -1,0 +1,1 @@
+"""The dashboard at `/`: its files, as the browser gets them. There is no build step."""

@@ -1,0 +1,74 @@
+"""The files of the dashboard in memory, compressed once, under a path that changes with any of them.
+
+The version in the path is a digest of all files. So a browser may store a file for ever, and a page never mixes the
+files of two releases.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+STATIC = Path(__file__).with_name("static")
+INDEX = "index.html"
+PLACE = "/ui/VERSION/"
+"""How the files name the folder that they are served from."""
+_TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
+_TEXT = ("text/", "image/svg+xml")
+
+
+class StaticFile(NamedTuple):
+    """content, compressed: the bytes, plain and as gzip. tag: their ETag, without quotes."""
+
+    content: bytes
+    compressed: bytes
+    content_type: str
+    tag: str
+
+
+class Dashboard(NamedTuple):
+    """version: of all files together. page: the HTML. files: all others by their path below the version."""
+
+    version: str
+    page: StaticFile
+    files: Mapping[str, StaticFile]
+
+
+def load(folder: Path = STATIC) -> Dashboard:
+    """Read the dashboard's files from `folder`."""
+    contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _files_of(folder)}
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    version = digest.hexdigest()[:12]
+    files = {name: _static_file(name, content) for name, content in contents.items()}
+    page = _static_file(INDEX, _page(contents.pop(INDEX).decode(), version, contents).encode())
+    return Dashboard(version, page, {name: files[name] for name in contents})
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _page(text: str, version: str, names: Mapping[str, bytes]) -> str:
+    """Name the modules, so that the browser asks for all at once instead of for one after the other."""
+    modules = [name for name in names if Path(name).suffix in (".js", ".mjs") and _is_module(names[name])]
+    links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules)
+    return text.replace("<!-- modules -->", links).replace(PLACE, f"/ui/{version}/")
+
+
+def _is_module(content: bytes) -> bool:
+    return b"export " in content or b"export{" in content
+
+
+def _static_file(name: str, content: bytes) -> StaticFile:
+    kind = _TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    content_type = f"{kind}; charset=utf-8" if kind.startswith(_TEXT) else kind
+    return StaticFile(
+        content, gzip.compress(content, 9, mtime=0), content_type, hashlib.sha256(content).hexdigest()[:32]
+    )

@@ -1,0 +1,37 @@
+// What the page says of a problem in its own words. The service's hints name requests and commands, which a page has not.
+
+const TITLES = {
+  backup_damaged: "A backup is damaged",
+  backup_late: "A backup is late",
+  backup_unreadable: "A backup cannot be read",
+  backups_changed: "The backup folder belongs to another installation",
+  backups_unavailable: "The backup folder cannot be read",
+  clock_ahead: "The clock is ahead",
+  clock_behind: "The clock is behind",
+  disk_full_soon: "The disk will be full soon",
+  journal_damaged: "A part of the journal is damaged",
+  journal_failed: "The journal cannot be written",
+  kafka_unreachable: "Kafka does not answer",
+  no_space: "The disk is full",
+  notify_failing: "Notifications do not arrive",
+  read_only: "The database can only be read",
+  rehearsal_failed: "A tried restore failed",
+  rolled_back: "The database lost events that the journal has",
+  stuck: "The store does not go on",
+  write_failed: "A write did not reach the disk",
+};
+
+// A title for each code that the page knows; else the service's words.
+export function titleOf(problem) {
+  const words = problem.message || problem.code;
+  return TITLES[problem.code] || words[0].toUpperCase() + words.slice(1);
+}
+
+// Where the page can help: {label, address}, or null.
+export function stepFor(problem) {
+  const about = problem.about || {};
+  if (about.kind === "backup") return { label: "Show it", address: "#/backups?show=damaged" };
+  if (problem.code.startsWith("kafka")) return { label: "Kafka", address: "#/kafka" };
+  if (problem.code.startsWith("rehearsal")) return { label: "Rehearsals", address: "#/operations" };
+  return null;
+}

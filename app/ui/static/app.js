@@ -1,0 +1,101 @@
+// The frame: which page is shown, whether the data is safe, and the news.
+import { render } from "./vendor/preact.mjs";
+import { useEffect, useErrorBoundary, useRef, useState } from "./vendor/hooks.mjs";
+import { Icon, News, html } from "./parts.js";
+import { Backups } from "./backups/page.js";
+import { Events } from "./events/page.js";
+import { Kafka } from "./operations/kafka.js";
+import { Operations } from "./operations/page.js";
+import { Overview } from "./overview/page.js";
+import { isDark, onPreferenceChange, setTheme } from "./preferences.js";
+import { useRoute } from "./route.js";
+import { SIGN, WORD, safety } from "./safety.js";
+import { useLook } from "./service.js";
+import { Settings } from "./settings/page.js";
+import { SignIn } from "./sign_in.js";
+
+const PAGES = [
+  { name: "overview", title: "Overview", Page: Overview },
+  { name: "backups", title: "Backups", Page: Backups },
+  { name: "events", title: "Events", Page: Events },
+  { name: "operations", title: "Operations", Page: Operations },
+  { name: "kafka", title: "Kafka", Page: Kafka },
+  { name: "settings", title: "Settings", Page: Settings },
+];
+const HEALTH_EVERY = 2000; // milliseconds
+
+const focusOn = (selector) => (event) => {
+  event.preventDefault(); // the address stays that of the page
+  document.querySelector(selector)?.focus();
+};
+
+// Without a token, health says its status alone.
+const asksForToken = (health) => health.error?.status === 401 || (!!health.data && !health.data.store && !health.error);
+
+function App() {
+  const { page, query } = useRoute();
+  const health = useLook("/api/health", HEALTH_EVERY);
+  const [, update] = useState({});
+  useEffect(() => onPreferenceChange(() => update({})), []);
+  const closed = asksForToken(health);
+  const isAway = !!health.error && !closed;
+  const state = !closed && (health.data || isAway) ? safety(health.data || {}, { away: isAway, at: health.at }) : null;
+  const { title, name, Page } = PAGES.find((each) => each.name === page) || PAGES[0];
+  const main = usePageTitle(title, name, state);
+  return html`<a class="skip" href="#main" onClick=${focusOn("main h1")}>Skip to the content</a>
+    ${name === "overview" && health.data?.store?.lastSequence
+      ? html`<a class="skip" href="#past" onClick=${focusOn(".tl-handle")}>Skip to the timeline</a>` : null}
+    <${Top} present=${name} state=${state} />
+    <main id="main" ref=${main} class=${`page-${name}`}>
+      ${isAway && name !== "overview" && html`<${Away} />`}
+      ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isAway} />` : html`<${Looking} />`}
+    </main>
+    <footer><p>EventVault · <a href="/docs">API</a> · <a href="/metrics">Metrics</a></p></footer>
+    <${News} />`;
+}
+
+// A fault of a page is said in its place: what is around it goes on.
+function Shown({ Page, ...rest }) {
+  const [error, reset] = useErrorBoundary((fault) => console.error(fault));
+  if (!error) return html`<${Page} ...${rest} />`;
+  return html`<h1 tabindex="-1">This page has a fault</h1><p>The service is not touched by it. ${error.message}</p>
+    <div class="actions start"><button type="button" class="button plain" onClick=${reset}><span>Show it again</span></button></div>`;
+}
+
+// The tab's title says the state where it is not "Safe". A new page moves the focus to its title.
+function usePageTitle(title, name, state) {
+  const main = useRef(null);
+  const before = useRef(name);
+  useEffect(() => {
+    const word = state && state.tone !== "good" ? `${WORD[state.tone]} · ` : "";
+    document.title = `${word}${title} · EventVault`;
+    if (before.current === name) return;
+    before.current = name;
+    main.current.querySelector("h1")?.focus();
+    scrollTo(0, 0);
+  });
+  return main;
+}
+
+function Top({ present, state }) {
+  return html`<header class="top">
+    <a class="brand" href="#/overview"><img src=${new URL("icon.svg", import.meta.url).pathname} alt="" width="26" height="26" /><span>EventVault</span></a>
+    <nav aria-label="Pages"><ul>${PAGES.map(({ name, title }) => html`
+      <li><a href=${`#/${name}`} aria-current=${name === present ? "page" : undefined}><${Icon} name=${name} /><span>${title}</span></a></li>`)}</ul></nav>
+    <div class="top-right">
+      ${state && html`<a class=${`pill ${state.tone}`} href="#/overview" title=${state.headline}>
+        <${Icon} name=${SIGN[state.tone]} size=${16} /><span role="status">${WORD[state.tone]}</span></a>`}
+      <button type="button" class="icon-button" aria-label="Switch between light and dark" onClick=${() => setTheme(isDark() ? "light" : "dark")}>
+        <${Icon} name=${isDark() ? "sun" : "moon"} /></button>
+    </div></header>`;
+}
+
+const Away = () => html`<div class="card note away" role="alert"><${Icon} name="stop" />
+  <p><strong>EventVault does not answer.</strong> What is shown is what was known before. This page tries again every 2 seconds.</p></div>`;
+
+const Looking = () => html`<section class="hero" aria-busy="true"><span class="hero-sign"></span>
+  <div><h1 class="skeleton-text">Looking…</h1></div></section>`;
+
+const root = document.getElementById("app");
+root.textContent = "";
+render(html`<${App} />`, root);

@@ -1,0 +1,46 @@
+// What the newest restore did, for a day, with the way back beside it.
+import { useState } from "../vendor/hooks.mjs";
+import { now } from "../clock.js";
+import * as f from "../format.js";
+import { Button, Confirm, Icon, When, html, tell } from "../parts.js";
+import { refresh, runOperation, useLook } from "../service.js";
+
+const DAY = 86400000; // milliseconds
+const TITLES = { backup: "Restored", moment: "Restored", undo: "Undone", recovered: "Recovered after the loss of STORAGE_DIR" };
+
+export function LastRestore({ health, away }) {
+  const last = health.lastRestore;
+  const undo = useLook(last ? "/api/backup/undo" : null, 30000);
+  const [isOpen, setOpen] = useState(false);
+  if (!last || now() - Date.parse(last.at) > DAY || health.jobs?.restore?.running) return null;
+  const since = Math.max(0, (health.store?.lastSequence ?? last.events) - last.events);
+  const previous = undo.data?.undo?.[0];
+  return html`<section class="restored" aria-label="The last restore"><${Icon} name="undo" />
+    <div><p class="strong">${TITLES[last.kind] || "Restored"} <${When} at=${last.at} />${targetOf(last)}: ${f.count(last.events, "event")} in ${f.duration(last.durationMs / 1000)}.</p>
+      <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${storedOf(previous)}</p></div>
+    ${previous && html`<${Button} icon="undo" needs="admin" disabled=${away} onClick=${() => setOpen(true)}>${last.kind === "undo" ? "Redo…" : "Undo…"}<//>`}
+    ${isOpen && html`<${UndoDialog} previous=${previous} since=${since} onClose=${() => setOpen(false)} />`}</section>`;
+}
+
+const targetOf = (last) => (last.kind === "moment" && last.moment ? html`, to <${When} at=${last.moment.time} absolute />` : "");
+
+function storedOf(previous) {
+  if (!previous) return "What was there before is not stored any more.";
+  const events = previous.events === null ? "" : `${f.count(previous.events, "event")}, `;
+  return `What was there before is stored: ${events}${f.bytes(previous.size)}.`;
+}
+
+export function UndoDialog({ previous, since, onClose }) {
+  const events = previous.events === null ? "it" : f.count(previous.events, "event");
+  const undo = async (onProgress) => {
+    const done = await runOperation("POST", "/api/backup/undo", { name: previous.name }, onProgress);
+    refresh();
+    const behind = done.leftBehind?.count ?? 0;
+    tell(`As it was: ${f.count(done.events, "event")}. ${f.count(behind, "event")} set aside in turn.`);
+  };
+  return html`<${Confirm} title="Bring back what was there before?" verb=${`Bring back ${events}`} what="Bringing it back" onClose=${onClose} onDone=${undo}>
+    <dl class="plan-numbers">
+      <div><dt>events come back</dt><dd>${previous.events === null ? "all" : f.number(previous.events)}</dd></div>
+      <div class=${since ? "strong" : ""}><dt>posted since are set aside</dt><dd>${f.number(since)}</dd></div></dl>
+    <p>Nothing is deleted: an undo can be undone.</p><//>`;
+}

@@ -1,0 +1,225 @@
+// The parts that every page is made of.
+import { useEffect, useId, useRef, useState } from "./vendor/hooks.mjs";
+import * as clock from "./clock.js";
+import * as f from "./format.js";
+import { html } from "./html.js";
+import { Icon } from "./icons.js";
+import { may } from "./session.js";
+
+export { html, Icon };
+
+// A moment: how long ago where it is read, exact where it is pointed at, and always for machines.
+export function When({ at, absolute = false, seconds = true }) {
+  if (!at) return html`<span class="quiet">never</span>`;
+  const when = new Date(at);
+  if (Number.isNaN(when.getTime())) return html`<${Written} text=${at} />`;
+  const shown = absolute ? f.time(when, { seconds }) : f.ago(when);
+  return html`<time datetime=${when.toISOString()} title=${f.exact(when)}>${shown}</time>`;
+}
+
+// What users wrote: in its own direction, never as markup, folded anywhere.
+export const Written = ({ text }) => html`<bdi class="written">${text}</bdi>`;
+
+// needs: the scope that a token must have for it. Where this session's has not, the button says so.
+export const Button = ({ kind = "plain", icon, children, busy, disabled, needs, ...rest }) => html`
+  <button type="button" class=${`button ${kind}`} disabled=${disabled || busy || isForbidden(needs)} title=${whyNot(needs)}
+      aria-busy=${busy ? "true" : undefined} ...${rest}>
+    ${icon && html`<${Icon} name=${icon} />`}<span>${children}</span>
+  </button>`;
+
+export const isForbidden = (scope) => !!scope && !may(scope);
+export const whyNot = (scope) => (isForbidden(scope) ? `This token may not do that: it needs the scope ${scope}` : undefined);
+
+export const Link = ({ kind = "plain", icon, children, ...rest }) => html`
+  <a class=${`button ${kind}`} ...${rest}>${icon && html`<${Icon} name=${icon} />`}<span>${children}</span></a>`;
+
+// The browser's own dialog: focus stays inside, Escape closes it, nothing behind it can be reached.
+export function Dialog({ title, onClose, children, wide }) {
+  const ref = useRef(null);
+  const id = useId();
+  useEffect(() => {
+    const dialog = ref.current;
+    const before = document.activeElement;
+    dialog.showModal();
+    (dialog.querySelector("[data-first]") || dialog.querySelector("h2")).focus();
+    return () => {
+      if (dialog.open) dialog.close();
+      before?.focus?.();
+    };
+  }, []);
+  const cancel = (event) => {
+    event.preventDefault();
+    onClose();
+  };
+  const pressed = (event) => {
+    if (event.target === ref.current) onClose();
+  };
+  return html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id} onCancel=${cancel} onPointerDown=${pressed}>
+    <div class="dialog-body"><h2 id=${id} tabindex="-1">${title}</h2>${children}</div>
+  </dialog>`;
+}
+
+// A question before a change. onDone: does it, and gets a function to be called with the operation at each progress.
+// typed: a text to be typed, where nothing brings back what the change takes away.
+export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what }) {
+  const [text, setText] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [operation, setOperation] = useState(null);
+  const [error, setError] = useState(null);
+  const id = useId();
+  const send = async (event) => {
+    event.preventDefault();
+    setBusy(true);
+    setError(null);
+    try {
+      await onDone(setOperation);
+      onClose();
+    } catch (problem) {
+      setError(problem);
+      setBusy(false);
+    }
+  };
+  return html`<${Dialog} title=${title} onClose=${onClose}>
+    <form onSubmit=${send}>
+      ${children}
+      ${typed && html`<p class="field"><label for=${id}>There is no undo for this. Type <code>${typed}</code> to go on.</label>
+        <input id=${id} value=${text} autocomplete="off" spellcheck=${false} onInput=${(event) => setText(event.target.value)} /></p>`}
+      ${busy && html`<${Working} what=${what} operation=${operation} />`}
+      ${error && html`<${Problem} error=${error} />`}
+      <div class="actions">
+        <button type="button" class="button plain" data-first onClick=${onClose}><span>${busy ? "Close" : "Cancel"}</span></button>
+        <button type="submit" class=${`button ${danger ? "danger" : "primary"}`} disabled=${busy || (typed && text !== typed)}>
+          <span>${verb}</span></button>
+      </div>
+    </form>
+  <//>`;
+}
+
+// Work under way. operation: from the API; null until it is known.
+export function Working({ what, operation }) {
+  const [began] = useState(clock.now);
+  const [, tick] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => tick((n) => n + 1), 250);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = (clock.now() - began) / 1000;
+  return html`<div class="working" role="status">
+    <div class="working-line"><span>${what}…</span><span class="quiet">${operation ? progressOf(operation) : f.duration(seconds)}</span></div>
+    <${Bar} share=${operation?.progress || undefined} label=${what} />
+    <p class="quiet small">You may close this: it goes on without it.</p>
+  </div>`;
+}
+
+// "62 %, 412 MB/s, 2 s left"
+export function progressOf(operation) {
+  const { progress, bytesPerSecond, remainingSeconds } = operation;
+  return [
+    f.percent(progress || 0),
+    bytesPerSecond ? `${f.bytes(bytesPerSecond)}/s` : null,
+    remainingSeconds === null || remainingSeconds === undefined ? null : `${f.duration(Math.ceil(remainingSeconds))} left`,
+  ].filter(Boolean).join(", ");
+}
+
+// share: from 0 to 1; undefined where nobody knows how much there is to do.
+export function Bar({ share, label }) {
+  const isKnown = share !== undefined && share !== null;
+  return html`<div class=${`bar ${isKnown ? "" : "unknown"}`} role="progressbar" aria-label=${label} aria-valuemin="0" aria-valuemax="100"
+      aria-valuenow=${isKnown ? Math.round(share * 100) : undefined}>
+    <div class="bar-fill" style=${isKnown ? { width: `${share * 100}%` } : {}}></div></div>`;
+}
+
+// An error in the service's words: what happened, then what to do.
+export function Problem({ error, children }) {
+  const fields = Object.entries(error.body?.fields || {});
+  return html`<div class="problem" role="alert"><${Icon} name="stop" />
+    <div><p class="strong"><${Written} text=${f.sentence(error.message)} /></p>
+      ${error.hint && html`<p><${Written} text=${f.sentence(error.hint)} /></p>`}
+      ${fields.map(([field, why]) => html`<p class="small"><code>${field}</code>: <${Written} text=${[].concat(why).join(" ")} /></p>`)}
+      ${children}</div></div>`;
+}
+
+export const Empty = ({ icon = "events", title, children }) => html`
+  <div class="empty"><${Icon} name=${icon} size=${28} /><p class="strong">${title}</p><div class="quiet">${children}</div></div>`;
+
+export function Fact({ name, tone = "", children, more }) {
+  return html`<div class=${`fact ${tone}`}><dt>${name}</dt><dd>${children}</dd>${more && html`<dd class="fact-more">${more}</dd>`}</div>`;
+}
+
+// Actions behind a button: Escape, a click elsewhere and a choice close it.
+export function Menu({ label, children }) {
+  const ref = useRef(null);
+  useEffect(() => {
+    const close = (event) => {
+      const menu = ref.current;
+      if (!menu?.open) return;
+      if (event.type === "keydown" && event.key === "Escape") {
+        menu.open = false;
+        menu.querySelector("summary").focus();
+      }
+      if (event.type === "pointerdown" && !menu.contains(event.target)) menu.open = false;
+    };
+    document.addEventListener("pointerdown", close);
+    document.addEventListener("keydown", close);
+    return () => {
+      document.removeEventListener("pointerdown", close);
+      document.removeEventListener("keydown", close);
+    };
+  }, []);
+  const chosen = (event) => {
+    if (event.target.closest(".menu-list button, .menu-list a")) ref.current.open = false;
+  };
+  return html`<details class="menu" ref=${ref} onClick=${chosen}>
+    <summary aria-label=${label} title=${label}><${Icon} name="more" /></summary><div class="menu-list">${children}</div></details>`;
+}
+
+// A group of buttons of which one is chosen. choices: [value, label] pairs.
+export const Segmented = ({ label, choices, value, onChoose }) => html`
+  <div class="segmented" role="group" aria-label=${label}>${choices.map(([choice, name, disabled]) => html`
+    <button type="button" aria-pressed=${choice === value ? "true" : "false"} disabled=${disabled}
+      onClick=${() => onChoose(choice)}>${name}</button>`)}</div>`;
+
+// --- News: said once, to be seen and heard.
+
+let showNews = () => {};
+let news = [];
+
+export function tell(text, { tone = "good" } = {}) {
+  const item = { id: crypto.randomUUID?.() || String(Math.random()), text, tone };
+  news = [...news.slice(-2), item];
+  showNews({});
+  if (tone === "good") setTimeout(() => dismiss(item.id), 8000);
+}
+
+export const tellError = (error) => tell(`${f.sentence(error.message)} ${f.sentence(error.hint)}`, { tone: "bad" });
+
+function dismiss(id) {
+  news = news.filter((item) => item.id !== id);
+  showNews({});
+}
+
+export function News() {
+  const [, update] = useState({});
+  useEffect(() => {
+    showNews = update;
+  }, []);
+  return html`<div class="toasts" role="status" aria-live="polite">${news.map((item) => html`
+    <div class=${`toast ${item.tone}`} key=${item.id}><${Icon} name=${item.tone === "good" ? "check" : "warn"} />
+      <span><${Written} text=${item.text} /></span>
+      <button type="button" class="icon-button" aria-label="Dismiss" onClick=${() => dismiss(item.id)}>
+        <${Icon} name="close" size=${16} /></button></div>`)}</div>`;
+}
+
+export function Copy({ text, label = "Copy" }) {
+  const [done, setDone] = useState(false);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone(true);
+      setTimeout(() => setDone(false), 1500);
+    } catch {
+      // The browser may forbid it; the text can be selected.
+    }
+  };
+  return html`<button type="button" class="link" onClick=${copy}>${done ? "Copied" : label}</button>`;
+}

@@ -1,0 +1,43 @@
+// Settings: the colours and the zone of this browser, then those of the service, which are read-only here.
+import * as f from "../format.js";
+import { Button, Problem, Segmented, Written, html, tellError } from "../parts.js";
+import { setTheme, setZone, theme, zone } from "../preferences.js";
+import { signOut, useLook } from "../service.js";
+import { sessionName } from "../session.js";
+import { Tokens } from "./tokens.js";
+
+export function Settings({ away }) {
+  const look = useLook("/api/settings");
+  const settings = look.data?.settings;
+  return html`<header class="page-head"><div><h1 tabindex="-1">Settings</h1><p class="quiet">Those of the service come from its environment, and hold until it is started anew.</p></div></header>
+    <section class="card" aria-labelledby="browser"><h2 id="browser">This browser</h2>
+      <div class="preferences"><div><span class="quiet">Colours</span><${Segmented} label="Colours" choices=${[["system", "As the system"], ["light", "Light"], ["dark", "Dark"]]} value=${theme()} onChoose=${setTheme} /></div>
+        <div><span class="quiet">Times</span><${Segmented} label="Times" choices=${[["local", "Local"], ["utc", "UTC"]]} value=${zone()} onChoose=${setZone} /></div>
+        ${sessionName() && html`<div><span class="quiet">Signed in</span><p>as <strong><${Written} text=${sessionName()} /></strong> <${Button} kind="small" onClick=${leave}>Sign out<//></p></div>`}</div></section>
+    <${Tokens} away=${away} />
+    ${look.error && !settings && html`<${Problem} error=${look.error} />`}
+    ${!settings && !look.error && html`<section class="card skeleton" aria-busy="true" aria-label="The settings are coming"></section>`}
+    ${settings && html`<section class="card flush settings"><h2>The service</h2><${Table} settings=${settings} /></section>`}`;
+}
+
+const leave = () => signOut().catch(tellError);
+
+const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
+
+const Table = ({ settings }) => html`<table role="table"><caption class="hidden">Settings in force</caption>
+  <thead role="rowgroup"><tr role="row"><${Column}>Setting<//><${Column}>Value<//><${Column}>From<//></tr></thead>
+  <tbody role="rowgroup">${settings.map((setting) => html`<tr role="row" key=${setting.name}>
+    <td role="cell" class="name"><code>${setting.name}</code><span class="sub">${setting.meaning}</span></td>
+    <td role="cell"><strong><${Written} text=${valueOf(setting)} /></strong>${wordsOf(setting)}</td>
+    <td role="cell">${setting.source === "default" ? html`<span class="quiet">default</span>` : "environment"}</td></tr>`)}</tbody></table>`;
+
+const valueOf = ({ value }) => (value === null || value === "" ? "not set" : typeof value === "object" ? JSON.stringify(value) : String(value));
+
+// The value with its unit in words.
+function wordsOf({ value, unit }) {
+  const amount = Number(value);
+  if (value === null || value === "" || Number.isNaN(amount)) return null;
+  if (unit === "ms") return html`<span class="sub">${f.duration(amount / 1000)}</span>`;
+  if (unit === "bytes") return html`<span class="sub">${f.bytes(amount)}</span>`;
+  return null;
+}
