@@ -19,6 +19,7 @@ from app.error_codes import ANSWERS, FAILED, error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
+from eventvault.printable import printable
 
 _COMMANDS = {
     "GET /api/backup/timeline": "`flask backup timeline`",
@@ -63,7 +64,12 @@ def run_and_print(
 
 
 def print_result(done: dict[str, Any], describe: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
-    click.echo(json_text({"success": True, **done}) if as_json else describe(done))
+    """Print what was done. Names and labels in it cannot control the terminal, whatever `describe` makes of them."""
+    click.echo(json_text({"success": True, **done}) if as_json else printable_lines(describe(done)))
+
+
+def printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def root() -> Root:
             ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
         )
     ]
-    what = "An event registry that cannot be lost. Same commands: flask backup, flask operations, …"
+    what = "An event registry that cannot be lost. Same commands: flask backup, flask events, …"
     return Root(EVENTVAULT, {name: command(name) for name in COMMANDS}, help=what, params=options)
 
 

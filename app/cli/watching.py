@@ -24,6 +24,7 @@ from eventvault.operations.caller import SHELL, Caller, OperationBegun, calling
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.operation import Progress
 from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED
+from eventvault.printable import printable
 
 if TYPE_CHECKING:
     from eventvault.store.ports.store import Store
@@ -123,14 +124,16 @@ def result_of(entry: OperationEntry) -> Any:
 @contextmanager
 def display(doing: str, *, quiet: bool) -> Iterator[Show]:
     """Yield what shows the progress of work that goes on. doing: what it does, such as `Backing up`."""
+    doing = printable(doing)
     if quiet:
         yield lambda _progress: None
     elif sys.stderr.isatty() and os.environ.get("TERM") not in _DUMB:
         with _bar(doing) as show:
             yield show
     else:
-        click.echo(doing.lower(), err=True)
-        yield _Lines(doing.lower()).show
+        begun = doing[:1].lower() + doing[1:]
+        click.echo(begun, err=True)
+        yield _Lines(begun).show
 
 
 class _Lines:

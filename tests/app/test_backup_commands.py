@@ -117,6 +117,31 @@ def test_a_second_ctrl_c_ends_the_command_alone_and_the_operation_is_named(
     assert f"The operation {operation.id} goes on: flask operations watch {operation.id}\n" in done.stderr
 
 
+HOSTILE = "Evil \u202e[red]x[bold] $(id) %s.tar.gz"
+
+
+def test_a_hostile_name_is_shown_as_it_is_and_controls_nothing(
+    backup: Backup, archive: str, service: StoreService, settings: Settings, tmp_path: Path, somebody: None
+) -> None:
+    shutil.copy(service.backup_path(archive), settings.backup_dir / HOSTILE)
+    shown = HOSTILE.replace("\u202e", "\\u202e")
+    service.pin_backup(HOSTILE, pinned=True, reason="\x1b[31mred\x9b31m\u2066[bold]")
+    commands = [
+        ("list",), ("show", HOSTILE), ("verify", HOSTILE), ("prune", "--dry-run"), ("restore", HOSTILE, "--dry-run"),
+        ("download", HOSTILE, "-o", str(tmp_path / "copy.tar.gz")), ("unpin", HOSTILE), ("list", "--json"),
+    ]  # fmt: skip
+    for words in commands:
+        done = backup(*words)
+        assert done.exit_code == 0, done.output
+        assert all(line.isprintable() for line in done.output.splitlines()), words
+    assert shown in backup("list").stdout
+    assert f"verifying {shown}\n" in backup("verify", HOSTILE).stderr
+    asked = backup("delete", HOSTILE, input="no\n").output
+    assert shown in asked
+    assert all(line.isprintable() for line in asked.splitlines())
+    assert [each["name"] for each in answer(backup("list", "--json"))["backups"]][-1] in (HOSTILE, archive)
+
+
 def test_where_no_backup_is_asked_for_list_says_so(backup: Backup, archive: str) -> None:
     assert backup("list", "--pinned").stdout.startswith("No backup is like that.\n\n1 backup, ")
 

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests import processes
 from tests.command_line import EVENTVAULT, FLASK, Command
 from tests.service import PROJECT, Service, service_environment
@@ -163,24 +161,22 @@ def test_on_a_terminal_it_asks_and_shows_a_bar(
     processes.wait_until(lambda: running.get("/api/health").json()["store"]["events"] == 3, "health shows 4 events")
 
 
-@pytest.mark.parametrize("called", [EVENTVAULT, FLASK], ids=["eventvault", "flask"])
 def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(
-    service: Callable[..., Service], settings_environment: dict[str, str], called: tuple[str, ...]
+    service: Callable[..., Service], settings_environment: dict[str, str]
 ) -> None:
     running = service(workers=1, environment=QUICK)
     running.post("/api/backup/create")
-    for words in ("backup list", "backup show $(@ backup list -q)", "operations", "--help"):
-        line = words.replace("@", " ".join(called))
-        done = subprocess.run(
-            ["sh", "-c", f"{' '.join(called)} {line} | true; {' '.join(called)} {line} | head -c 1"],
-            env=service_environment(settings_environment, 0, "pipe"),
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.stderr == "", words
+    called = " ".join(EVENTVAULT)
+    done = subprocess.run(
+        ["sh", "-c", f"{called} backup list | true; {called} operations --json | true; {called} --help | head -c 1"],
+        env=service_environment(settings_environment, 0, "pipe"),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("U", "")
 
 
 def freeze_chore(running: Service, name: str) -> None:

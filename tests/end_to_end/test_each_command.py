@@ -69,6 +69,7 @@ def test_each_command_works(run: Run, tmp_path: Path) -> None:
     assert f"Back at {name}: 0 events" in run("backup", "restore", name, "--yes").stdout
     assert "previous-" in run("backup", "undo", "--list").stdout
     assert "As it was: 0 events" in run("backup", "undo", "--yes").stdout
+    assert "both share" in run("backup", "diff", "now", "now", "--summary").stdout
     copy = tmp_path / "copy.tar.gz"
     assert str(copy) in run("backup", "download", name, "-o", str(copy)).stdout
     assert run("backup", "upload", str(copy)).stdout.startswith("copy.tar.gz was taken in: 0 events")
