@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from eventvault import settings
+from eventvault.access.proxies import TrustedProxies
 
 PROJECT = settings.PROJECT
 GUIDE = {
@@ -94,6 +95,12 @@ def test_only_tls_can_be_opened_to_other_machines() -> None:
 
 def test_nobody_gets_in_without_a_token(compose: dict[str, Any]) -> None:
     assert settings.load(compose["services"]["app"]["environment"]).allow_unauthenticated is False
+
+
+@pytest.mark.parametrize("address", ["172.18.0.4", "192.168.16.3", "10.1.2.3"])
+def test_the_address_that_nginx_saw_counts_for_the_service(compose: dict[str, Any], address: str) -> None:
+    names = settings.load(compose["services"]["app"]["environment"]).trusted_proxies
+    assert TrustedProxies(names).client(address, "203.0.113.7", "https") == ("203.0.113.7", "https")
 
 
 def test_no_secret_is_in_the_definition_of_a_container(compose: dict[str, Any]) -> None:
