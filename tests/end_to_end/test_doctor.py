@@ -159,7 +159,6 @@ def test_without_the_service_no_store_is_started_and_it_says_what_a_start_would_
     assert "→ eventvault backup recover\n" in lost.stdout
     assert not (Path(settings_environment["STORAGE_DIR"]) / data_folders.DATABASE).exists()
     assert eventvault("backup", "recover", "--yes", **QUICK).returncode == 0
-    assert eventvault("doctor", **QUICK).returncode == 0
 
 
 def test_how_the_last_store_died_is_shown_where_it_could_say_it(
