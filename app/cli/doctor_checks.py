@@ -200,7 +200,9 @@ def _newest_event(facts: Facts) -> int | None:
 
 
 def check_kafka(facts: Facts, times: Times) -> list[Line]:
-    servers = facts.settings.kafka_bootstrap_servers if facts.settings is not None else None
+    if facts.settings is None:
+        return []
+    servers = facts.settings.kafka_bootstrap_servers
     if not servers:
         return [ok("kafka", "not used")]
     kafka = (facts.status or {}).get("kafka") or {}
@@ -214,11 +216,7 @@ def check_kafka(facts: Facts, times: Times) -> list[Line]:
     if away and len(away) == len(facts.brokers):
         reasons = "; ".join(f"{server}: {reason}" for server, reason in away.items())
         return [warn("kafka", f"no broker can be reached: {reasons}", "start it, or correct KAFKA_BOOTSTRAP_SERVERS")]
-    return [ok("kafka", f"{servers} can be reached; a service takes the events of {_topic(facts)}")]
-
-
-def _topic(facts: Facts) -> str:
-    return "the topic" if facts.settings is None else facts.settings.kafka_events_topic
+    return [ok("kafka", f"{servers} can be reached; a service takes the events of {facts.settings.kafka_events_topic}")]
 
 
 def _nothing(facts: Facts, times: Times) -> list[Line]:

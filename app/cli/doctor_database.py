@@ -13,6 +13,7 @@ from eventvault import clock
 from eventvault.doctor.facts import Backups, Database, Facts
 
 _RESTORE = str(MENDS["database_damaged"].text)
+_KEEP = "nothing here has its events: copy the folder before you try anything, and look for an older copy of backups/"
 
 
 def check_database(facts: Facts, times: Times) -> list[Line]:
@@ -20,7 +21,8 @@ def check_database(facts: Facts, times: Times) -> list[Line]:
     if database is None:
         return []
     if database.problems:
-        return [wrong("database", f"damaged: {problem}", _RESTORE) for problem in database.problems]
+        mend = _RESTORE if _can_restore(facts.backups) else _KEEP
+        return [wrong("database", f"damaged: {problem}", mend) for problem in database.problems]
     if facts.status is not None:
         return _of_store(facts.status["store"])
     if facts.store.state != "none":
@@ -34,6 +36,10 @@ def check_database(facts: Facts, times: Times) -> list[Line]:
         found = f"{database.holder} has it open, and is no store of EventVault"
         return [wrong("database", found, "end that process, and do not delete LOCK")]
     return _closed(database, facts.backups or Backups())
+
+
+def _can_restore(backups: Backups | None) -> bool:
+    return backups is None or backups.unread is not None or bool(backups.archives or backups.segments)
 
 
 def _of_store(store: dict[str, Any]) -> list[Line]:

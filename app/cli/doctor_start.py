@@ -21,6 +21,8 @@ def check_start(facts: Facts) -> list[Line]:
     backups = facts.backups or Backups()
     if _is_lost(facts) and backups.sources and not facts.start.restores and not facts.start.staged:
         return _recovery(facts.settings, backups)
+    if facts.database is not None and (facts.database.problems or facts.database.holder is not None):
+        return []  # the line of the database says it
     steps = [*_restores(facts.start), _opening(facts)]
     return [ok("start", f"a start {', then '.join(steps)}")]
 

@@ -223,6 +223,9 @@ def without_service(**more: Any) -> Facts:
         (lambda: without_service(database=Database(kind="foreign")), "database", ("warn", "another program wrote it")),
         (lambda: without_service(database=Database(kind="ours", problems=("table 000005 is missing",))), "database",
          ("wrong", "damaged: table 000005 is missing")),
+        (lambda: without_service(database=Database(kind="ours", problems=("table 000005 is missing",))), "start", None),
+        (lambda: without_service(database=Database(kind="ours", holder="the process 7")), "start", None),
+        (lambda: Facts(at=NOW, settings_problems=("BACKUP_DIR is …",)), "kafka", None),
         (lambda: without_service(database=Database(kind="ours", events=42517, torn=20)), "database",
          ("ok", "42,517 events, LevelDB's log ends in 20 torn bytes, which a start cuts off and keeps")),
         (lambda: without_service(database=Database(kind="ours", events=42500)), "database",
@@ -279,3 +282,13 @@ def test_the_door_is_what_settings_and_tokens_say(
 ) -> None:
     settings = dataclasses.replace(SETTINGS, host=host, **more)
     assert [(each.state, each.found) for each in lines_of(facts(settings=settings, access=access), "access")] == [line]
+
+
+def test_a_damaged_database_of_which_nothing_else_is_there_is_not_to_be_restored() -> None:
+    damaged = Database(kind="ours", problems=("table 000005 is missing",))
+    mends = [
+        [line.mend for line in lines_of(without_service(database=damaged, **more), "database")]
+        for more in ({}, {"backups": Backups()})
+    ]
+    assert "flask backup restore" in str(mends[0])
+    assert "restore" not in str(mends[1])
