@@ -116,7 +116,7 @@ def _run(source: ImportFile, rejects: Path | None, *, quiet: bool) -> Imported:
             _Present(current_store()),
             notes,
             source,
-            None if rejects is None else rejects.absolute(),
+            None if rejects is None else rejects.resolve(),
             lambda events: show(_progress(source, events, max(time.monotonic() - began, 0.001))),
         )
         try:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ import orjson
 from eventvault.errors import EventVaultError, OutputExists
 from eventvault.imports.record import Record
 from eventvault.regular_files import open_file
+from eventvault.system_errors import reporting_no_space
 
 MAX_KINDS = 20
 """Kinds of rejects that are counted one by one."""
@@ -126,9 +128,10 @@ class RejectsFile:
             self._count(self.write_uncounted(each))
 
     def write_uncounted(self, each: Rejected) -> bytes:
-        """Write a reject that a later import may find whole. Returns what was written."""
+        """Write a reject that a later import may find whole. Returns what was written. Raises NoSpace or OSError."""
         line = _line(each)
-        self._file.write(line)
+        with reporting_no_space(f"writing {self.path}"):
+            self._file.write(line)
         return line
 
     def _count(self, piece: bytes) -> None:
@@ -136,11 +139,14 @@ class RejectsFile:
         self._digest.update(piece)
 
     def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Raises NoSpace or OSError."""
+        with reporting_no_space(f"writing {self.path}"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what counts was synced before
+            self._file.close()
 
 
 def _exists(path: Path, why: str) -> OutputExists:

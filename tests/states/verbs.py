@@ -17,10 +17,12 @@ from typing import Any
 
 import click
 import orjson
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.cli import events_import
 from app.cli.group import Deferred
 from app.cli.root import root
 from app.edge import Edge
@@ -130,6 +132,19 @@ def _upload_by_command(surface: Surface) -> str:
         return surface.command("backup", "upload", str(archive))
 
 
+def _import(surface: Surface) -> str:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events_import, "_AGAIN_SECONDS", (0.0,))
+        file = Path(folder) / "events.ndjson"
+        file.write_bytes(b'{"type":"imported","id":"imported"}\n')
+        return surface.command("events", "import", str(file))
+
+
+def _export(surface: Surface) -> str:
+    with TemporaryDirectory() as folder:
+        return surface.command("events", "export", "-o", f"{folder}/events.ndjson.gz")
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -166,6 +181,12 @@ READS: dict[str, Verb] = {
     "flask backup timeline": command("backup", "timeline"),
     "flask backup undo (list)": command("backup", "undo", "--list"),
     "flask backup restore (dry-run)": command("backup", "restore", "--at", "#3", "--dry-run"),
+    "flask backup diff": command("backup", "diff", "#2", "#4", "--summary"),
+    "flask events export": _export,
+    "flask events tail": command("events", "tail", "-n", "2"),
+    "flask events count": command("events", "count", "--by", "type"),
+    "flask events get": command("events", "get", "live-0"),
+    "flask events diff": command("events", "diff", "#2", "#4"),
     "flask operations list": command("operations", "list"),
     "flask backup prune (dry-run)": command("backup", "prune", "--dry-run"),
     "flask operations watch": command("operations", "watch", "f" * 16),
@@ -178,6 +199,8 @@ READS: dict[str, Verb] = {
 CHANGES: dict[str, Verb] = {
     "POST /api/events/export": post("/api/events/export"),
     "POST /api/events": _post_event,
+    "flask events post": command("events", "post", "posted", "--id", "posted-by-command"),
+    "flask events import": _import,
     "POST /api/backup/create": post("/api/backup/create"),
     "flask backup create": command("backup", "create"),
     "flask backup verify": command("backup", "verify", "{backup}"),

@@ -17,6 +17,7 @@ from eventvault.imports.importer import Imported, Importer, digest_of
 from eventvault.imports.notes import Notes
 from eventvault.imports.reading import Form, read_records
 from eventvault.imports.record import Record
+from eventvault.imports.rejects import Rejected, RejectsFile
 from eventvault.imports.source import Source
 from eventvault.store.memory.store import MemoryStore
 
@@ -230,6 +231,20 @@ def test_a_file_of_rejects_that_was_corrected_in_place_is_not_overwritten(run: R
         with pytest.raises(OutputExists, match="was changed"):
             run(b"{\n" + content, rejects)
         assert rejects.read_bytes() == changed
+
+
+def test_a_full_disk_for_rejects_ends_the_import_and_names_the_file(
+    run: Run, store: MemoryStore, tmp_path: Path
+) -> None:
+    rejects = tmp_path / "rejects"
+    rejects.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="is a link"):
+        run(b"{\n", rejects)
+    file = RejectsFile(rejects, Path("/dev/full").open("r+b", buffering=0))  # noqa: SIM115
+    with pytest.raises(NoSpace, match=r"writing .*rejects failed"):
+        file.write([Rejected(Record(1, 1, b"{\n", b""), "malformed", "no JSON")])
+    file.close()
+    assert data(store) == []
 
 
 def test_rejects_that_are_wanted_only_later_have_all_lines_read_again(run: Run, tmp_path: Path) -> None:
