@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -17,7 +19,7 @@ from app.cli.program import program
 from app.cli.watching import run_operation
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
-from eventvault.errors import NothingToUndo, UndoNotFound
+from eventvault.errors import MomentUnavailable, NothingToUndo, UndoNotFound
 from eventvault.printable import printable
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 
@@ -59,7 +61,7 @@ def restore(
     times = text.Times(utc=utc)
     store = current_store()
     if dry_run or not yes:
-        with exits.reporting_errors(as_json=as_json):
+        with exits.reporting_errors(as_json=as_json), _offering_nearest(target, times):
             plan = retry_while_store_is_away(lambda: store.plan_restore(target))
         if dry_run:
             exits.print_result(
@@ -78,11 +80,27 @@ def restore(
     if detach:
         print_begun(begin, as_json=as_json)
         return
-    exits.run_and_print(
-        lambda: restored_json(run_operation(store, "Restoring", begin, quiet=as_json)),
-        lambda done: _describe_done(target, done, times),
-        as_json=as_json,
-    )
+
+    def work() -> dict[str, Any]:
+        with _offering_nearest(target, times):
+            return restored_json(run_operation(store, "Restoring", begin, quiet=as_json))
+
+    exits.run_and_print(work, lambda done: _describe_done(target, done, times), as_json=as_json)
+
+
+@contextmanager
+def _offering_nearest(target: Moment | str, times: text.Times) -> Iterator[None]:
+    """Let the hint of a moment that is not there be the command for the nearest one that is."""
+    try:
+        yield
+    except MomentUnavailable as error:
+        nearest = [each for each in error.details.get("nearest", ()) if each.get("time")]
+        if not nearest or isinstance(target, str):
+            raise
+        generation = f"{target.generation}@" if target.generation else ""
+        instant = times.exact(clock.parse(nearest[-1]["time"]))
+        hint = f"the nearest moment: {program()} backup restore --at {generation}{instant}"
+        raise MomentUnavailable(error.message, hint=hint, **error.details) from error
 
 
 def _target(name: str | None, moment: Moment | None, generation: str | None) -> Moment | str:

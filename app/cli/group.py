@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import click
 
+from eventvault.errors import EventVaultError
+
 JSON, UTC = "eventvault.json", "eventvault.utc"
 """In the meta of click's context: whether `--json` and `--utc` were given before the command."""
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -21,7 +23,8 @@ _GAP = "  "
 
 def is_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
     """Return whether `--json` was given, before or behind the command."""
-    return "--json" in arguments or bool(context is not None and context.meta.get(JSON))
+    is_set = context is not None and (context.meta.get(JSON) or context.params.get("as_json"))
+    return "--json" in arguments or bool(is_set)
 
 
 class _Reporting(click.Command):
@@ -40,9 +43,12 @@ class _Reporting(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         replace_closed_streams()
         write_whole_texts()
-        with _usage_errors_reported(as_json=is_json(ctx, ctx.args)):
+        as_json = is_json(ctx, ctx.args)
+        with _usage_errors_reported(as_json=as_json):
             try:
                 return super().invoke(ctx)
+            except EventVaultError as error:  # settings or a store that cannot be used
+                _exit_with_error(error, as_json=as_json)
             except BrokenPipeError:
                 raise  # click ends the command without a word: whoever reads has seen enough
             except OSError as error:  # the command reports those of its work itself
@@ -180,12 +186,17 @@ def drop_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _exit_unwritten(error: OSError) -> NoReturn:
+def _exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     from app.cli import exits  # here, as help and completion do without it
+
+    exits.exit_with_error(error, as_json=as_json)
+
+
+def _exit_unwritten(error: OSError) -> NoReturn:
     from eventvault.damage import as_answer
 
     drop_output()
-    exits.exit_with_error(as_answer("writing to standard output", error), as_json=False)
+    _exit_with_error(as_answer("writing to standard output", error), as_json=False)
 
 
 def _exit_interrupted() -> NoReturn:

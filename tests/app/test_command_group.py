@@ -30,6 +30,16 @@ def show(name, as_json):
 def ask():
     click.echo((sys.stdin.isatty(), sys.stdout.isatty(), sys.stderr.isatty()), err=True)
 
+@group.command("fail")
+@click.option("--json", "as_json", is_flag=True)
+def fail(as_json):
+    from eventvault.errors import Forbidden
+    raise Forbidden("it is not allowed", hint="ask")
+
+@group.command("stop")
+def stop():
+    raise KeyboardInterrupt
+
 @group.command("copy")
 def copy():
     sys.stdout.buffer.write(bytes(100_000))
@@ -94,3 +104,14 @@ def test_a_wrong_command_line_is_an_object_too(arguments: list[str]) -> None:
     answer = json.loads(done.stdout)
     assert (answer["success"], answer["code"], done.stderr) == (False, "invalid", "")
     assert answer["hint"].endswith(" --help shows what it takes")
+
+
+def test_an_error_that_no_command_expects_is_reported_all_the_same() -> None:
+    done = demo("fail")
+    assert (done.returncode, done.stderr) == (error_codes.CONFLICT, "it is not allowed\nHINT: ask\n")
+    as_json = demo("fail", "--json")
+    assert (as_json.returncode, json.loads(as_json.stdout)["code"]) == (error_codes.CONFLICT, "forbidden")
+
+
+def test_ctrl_c_is_130_wherever_it_comes() -> None:
+    assert demo("stop").returncode == 130

@@ -93,4 +93,5 @@ def test_a_setting_that_is_not_allowed_is_said_in_both_forms(run: Run) -> None:
     for program in ("flask", "eventvault"):
         as_json = run(program, "backup", "list", "--json", PORT="none")
         assert (as_json.returncode, json.loads(as_json.stdout)["code"]) == (78, "invalid_settings")
-        assert "PORT" in run(program, "backup", "list", PORT="none").stderr
+        said = run(program, "backup", "create", PORT="none")
+        assert (said.returncode, "PORT" in said.stderr, "Traceback" in said.stderr) == (78, True, False)
