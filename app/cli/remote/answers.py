@@ -59,7 +59,7 @@ def nothing(_: bytes) -> None:
     """Read an answer that says no more than that it was done."""
 
 
-def _instant(text: str | None) -> int | None:
+def instant_of(text: str | None) -> int | None:
     return None if text is None else clock.parse_lenient(text)
 
 
@@ -111,10 +111,10 @@ def _entry(backup: _Backup) -> BackupEntry:
         events=backup.events,
         sequence=backup.sequence,
         generation=backup.generation,
-        verified=_instant(backup.verified),
+        verified=instant_of(backup.verified),
         checked=backup.checked,
         pinned=backup.pinned,
-        pin=None if backup.pin is None else Pin(backup.pin.reason, _instant(backup.pin.until)),
+        pin=None if backup.pin is None else Pin(backup.pin.reason, instant_of(backup.pin.until)),
         retained_by=backup.retained_by,
         rehearsal=backup.rehearsal,
         encrypted=backup.encrypted,
@@ -306,7 +306,9 @@ def _rehearsal(result: _Rehearsal) -> Rehearsal:
         kind=result.kind,
         backup=result.backup,
         segments=result.segments,
-        moment=None if reached is None else ReachedMoment(reached.sequence, reached.generation, _instant(reached.time)),
+        moment=None
+        if reached is None
+        else ReachedMoment(reached.sequence, reached.generation, instant_of(reached.time)),
         events=result.events,
         rto=result.rto,
         rpo_seconds=result.rpo_seconds,
@@ -505,7 +507,7 @@ def _operation(answer: _Operation) -> OperationEntry:
         state=answer.state,
         started_by=answer.started_by,
         started_at=clock.parse_lenient(answer.started_at),
-        ended_at=_instant(answer.ended_at),
+        ended_at=instant_of(answer.ended_at),
         progress=Progress(
             answer.progress,
             answer.step,

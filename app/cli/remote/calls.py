@@ -13,7 +13,7 @@ from app.cli.remote.answers import Reader
 from app.cli.remote.transport import KEY, NDJSON, Request, get, post, with_bytes, with_json
 from eventvault import clock
 from eventvault.database.values import HistogramQuery, ScanQuery, TypesQuery
-from eventvault.errors import BackupNotFound, EventVaultError, OperationNotFound, ProblemNotFound
+from eventvault.errors import BackupNotFound, EventVaultError, OperationNotFound, ProblemNotFound, TokenNotFound
 from eventvault.events import cursor
 from eventvault.events.event import EventDraft, without_filled_time
 from eventvault.keyed_request import KeyedRequest
@@ -38,6 +38,10 @@ def of_backup(name: str, *rest: str) -> str:
 
 def of_operation(operation_id: str) -> str:
     return f"/api/operations/{_in_path(operation_id, OperationNotFound, 'operation')}"
+
+
+def of_token(token_id: str) -> str:
+    return f"/api/tokens/{_in_path(token_id, TokenNotFound, 'token')}"
 
 
 def _in_path(text: str, missing: type[EventVaultError], what: str) -> str:

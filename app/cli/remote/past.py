@@ -12,7 +12,7 @@ import msgspec
 from app.cli.remote import errors
 from app.cli.remote.calls import ARCHIVE, past_members
 from app.cli.remote.lines import read_lines
-from app.cli.remote.transport import Request, Transport, get, post, reading
+from app.cli.remote.transport import Request, Transport, get, post, without_key
 from eventvault.database.values import Page, ScanQuery
 from eventvault.events.event import sequence_of
 from eventvault.past.values import DiffPage, DiffQuery, PastView
@@ -80,7 +80,7 @@ class PastPages:
     def _events(self, query: ScanQuery) -> Iterator[bytes]:
         def of(after: int) -> Request:
             members = past_members(msgspec.structs.replace(query, after=after))
-            return reading(post("/api/backup/restore", {"into": "export", **members}))
+            return without_key(post("/api/backup/restore", {"into": "export", **members}), repeatable=True)
 
         return read_lines(self._transport, of(query.after), lambda last: of(_sequence_of(last)))
 

@@ -48,7 +48,7 @@ KEY = "Idempotency-Key"
 class Request:
     """path: below the address. body: begins the body anew for each attempt. keyed: it is sent with a key.
 
-    reads_only: it changes nothing, whatever its method is.
+    repeatable: sent twice it does no more than sent once, also without a key.
     """
 
     method: str
@@ -58,14 +58,14 @@ class Request:
     length: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = True
-    reads_only: bool = False
+    repeatable: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
 
     @property
     def changes(self) -> bool:
-        return self.method != "GET" and not self.reads_only
+        return self.method != "GET" and not self.repeatable
 
     @property
     def may_be_repeated(self) -> bool:
@@ -107,9 +107,9 @@ def with_bytes(request: Request, body: bytes, content_type: str) -> Request:
     return dataclasses.replace(with_type, body=pieces, length=len(body))
 
 
-def reading(request: Request) -> Request:
-    """Return a request that changes nothing: it may be repeated, and as its answer may be streamed, it has no key."""
-    return dataclasses.replace(request, keyed=False, reads_only=True)
+def without_key(request: Request, *, repeatable: bool = False) -> Request:
+    """Return a request whose answer the service does not keep, as it is streamed or holds a token."""
+    return dataclasses.replace(request, keyed=False, repeatable=repeatable)
 
 
 class _TryAgain(Exception):

@@ -1,0 +1,94 @@
+"""The tokens of a service on another machine, as `eventvault.access.changes` has those of this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from app.cli.remote import errors
+from app.cli.remote.answers import instant_of, reads
+from app.cli.remote.calls import of_token
+from app.cli.remote.store import RemoteStore
+from app.cli.remote.transport import get, post, with_json, without_key
+from eventvault.access.changes import Made
+from eventvault.access.token_file import Revoked, Token
+
+_PATH = "/api/tokens"
+
+
+class _Previous(msgspec.Struct):
+    id: str
+    expires: str | None = None
+
+
+class _Made(msgspec.Struct, rename="camel"):
+    token: str
+    id: str
+    name: str
+    scope: str
+    created: str | None = None
+    expires: str | None = None
+    made_by: str = msgspec.field(name="from", default="")
+    previous: _Previous | None = None
+    copy_problem: str | None = None
+
+
+class _Revoked(msgspec.Struct):
+    id: str
+    name: str
+    revoked: str | None = None
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[dict[str, Any]]
+
+
+def _made(answer: _Made) -> Made:
+    token = Token(
+        id=answer.id,
+        name=answer.name,
+        scope=answer.scope,
+        digest="",
+        created=instant_of(answer.created) or 0,
+        by=answer.made_by,
+        expires=instant_of(answer.expires),
+    )
+    old = answer.previous
+    previous = None if old is None else msgspec.structs.replace(token, id=old.id, expires=instant_of(old.expires))
+    return Made(answer.token, token, previous, answer.copy_problem)
+
+
+class RemoteTokens:
+    """The service notes by whom a token is made: the name of the one that asks for it."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self._store = store
+
+    def list_tokens(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._store.read(get(_PATH), reads(_Tokens, lambda answer: answer.tokens))
+        return found
+
+    def is_closed(self) -> bool:
+        return bool(self.list_tokens())
+
+    def create(self, name: str, scope: str, *, by: str, expires: str | None = None) -> Made:
+        return self._make({"name": name, "scope": scope, "expires": expires})
+
+    def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
+        return self._make({"rotate": name, "now": at_once})
+
+    def revoke(self, token_id: str, *, by: str) -> Revoked:
+        request = without_key(with_json("DELETE", of_token(token_id)), repeatable=True)
+        revoked: Revoked = self._store.read(
+            request, reads(_Revoked, lambda done: Revoked(done.id, done.name, instant_of(done.revoked) or 0, by))
+        )
+        return revoked
+
+    def disable(self, *, by: str) -> list[Revoked]:
+        """Raise RemoteError: whoever opens a service has to reach its machine."""
+        raise errors.not_over_http("opening the service to everybody")
+
+    def _make(self, members: dict[str, Any]) -> Made:
+        made: Made = self._store.read(without_key(post(_PATH, members)), reads(_Made, _made))
+        return made
