@@ -48,7 +48,7 @@ _SECTIONS = {
     "Answers": ("", ANSWERS),
     "Answers of the HTTP server": ("Requests that do not reach the API.\n", FRAMEWORK),
     "Answers of nginx": ("With the configuration in `deploy/nginx.conf`.\n", PROXY),
-    "Commands from another machine": ("Of commands with `--url`, beside those that the service answers.\n",
+    "Commands from another machine": ("Of commands [with `--url`](remote.md), beside those that the service answers.\n",
                                       REMOTE),
     "Problems of health": ("Besides these, `problems` has the codes above. [Problems](problems.md) says which can be "
                            "accepted.\n", PROBLEMS),

@@ -72,7 +72,7 @@ def _serve(listener: socket.socket, answers: Sequence[bytes | Send], server: Scr
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection, contextlib.suppress(OSError):
+        try:
             connection.settimeout(30)
             asked = _read_request(connection)
             server.requests.append(asked)
@@ -81,9 +81,18 @@ def _serve(listener: socket.socket, answers: Sequence[bytes | Send], server: Scr
                 connection.sendall(scene)
             else:
                 scene(connection)
-            connection.shutdown(socket.SHUT_WR)
-            while connection.recv(65536):  # else unread bytes make a reset of the end
-                pass
+        except OSError:
+            connection.close()
+        else:
+            threading.Thread(target=_end, args=(connection,), daemon=True).start()
+
+
+def _end(connection: socket.socket) -> None:
+    """End an answer, and read what the client may send still: else its end of the connection would be reset."""
+    with connection, contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
 
 
 def _read_request(connection: socket.socket) -> Asked:

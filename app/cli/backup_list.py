@@ -53,7 +53,7 @@ def list_backups(
     elif quiet:
         click.echo("".join(f"{_as_named(entry.name)}\n" for entry in shown), nl=False)
     else:
-        click.echo(_describe(shown, chosen, entries, window, text.Times(utc=utc)))
+        click.echo(text.safe(_describe(shown, chosen, entries, window, text.Times(utc=utc))))
 
 
 def _as_named(name: str) -> str:
@@ -137,7 +137,7 @@ def show(*, name: str, manifest: bool, utc: bool, as_json: bool) -> None:
         click.echo(exits.json_text(about, orjson.OPT_INDENT_2))
     else:
         pairs = _pairs(found, text.Times(utc=utc))
-        click.echo("\n".join(f"{what:11}  {value}" for what, value in pairs if value))
+        click.echo(text.safe("\n".join(f"{what:11}  {value}" for what, value in pairs if value)))
 
 
 def entry_named(entries: Sequence[BackupEntry], name: str) -> BackupEntry:

@@ -49,7 +49,7 @@ def prune(*, dry_run: bool, only_removed: bool, yes: bool, detach: bool, utc: bo
             shown = {"dryRun": True, "plan": plan}
             exits.print_result(shown, lambda _: _describe_plan(plan, times, only_removed), as_json=as_json)
             return
-        click.echo(f"{_describe_plan(plan, times, only_removed)}\n", err=True)
+        click.echo(text.safe(f"{_describe_plan(plan, times, only_removed)}\n"), err=True)
         if not plan["remove"]:
             return
         ask(f"Remove {text.counted(len(plan['remove']), 'backup')} for good?")

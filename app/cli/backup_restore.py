@@ -68,7 +68,7 @@ def restore(
                 {"dryRun": True, "plan": plan}, lambda _: _describe_plan(target, plan, times), as_json=as_json
             )
             return
-        click.echo(f"{_describe_plan(target, plan, times)}\n", err=True)
+        click.echo(text.safe(f"{_describe_plan(target, plan, times)}\n"), err=True)
         ask(_question(plan))
     staged = apply == "restart"
 
@@ -221,7 +221,7 @@ def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: boo
     if not yes:
         with exits.reporting_errors(as_json=as_json):
             previous = _chosen(retry_while_store_is_away(store.list_undo), name)
-        click.echo(_describe_undo(previous, times), err=True)
+        click.echo(text.safe(_describe_undo(previous, times)), err=True)
         ask(f"Bring back {text.number(previous.events)} events?")
     if detach:
         print_begun(lambda: store.undo(name), as_json=as_json)

@@ -5,6 +5,7 @@ The names come from `BACKUP_DIR` and its catalogue, without a store. Nothing is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from heapq import nlargest
 from pathlib import Path
@@ -57,9 +58,11 @@ def completion(*, shell: str) -> None:
 
 
 def backup_items(incomplete: str) -> list[CompletionItem[str]]:
-    """Return the newest names that begin so, each with what the catalogue knows of it."""
+    """Return the newest names that begin so, each with what the catalogue knows of it; those of this machine only."""
     from eventvault.settings import load
 
+    if os.environ.get("EVENTVAULT_URL"):
+        return []
     try:
         folder = load().backup_dir
         known = _known(folder / data_folders.CATALOGUE)

@@ -9,20 +9,23 @@ import os
 import pwd
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from app.cli.group import CA_FILE, INSECURE, URL
 from app.cli.program import program
 from app.store_retry import retry_while_store_is_away
 from eventvault import data_folders
 from eventvault.errors import Forbidden, ServiceRunning
 
 if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their options alone
+    from app.cli.remote.service import RemoteService
+    from eventvault.access.changes import TokenChanges
     from eventvault.settings import Settings
     from eventvault.store.ports.store import Store
     from eventvault.store.process.spawn import Spawner
@@ -43,19 +46,38 @@ def current_settings() -> Settings:
     return present().prepared
 
 
-def present() -> Connection:
-    """Return the connection of the command that runs; the same one however often it is asked for."""
-    context = click.get_current_context()
+def present(context: click.Context | None = None) -> Connection | RemoteService:
+    """Return the connection of the command that runs; the same one however often it is asked for.
+
+    Raises UsageError for an address that is none.
+    """
+    context = context or click.get_current_context()
     connection = context.find_object(Connection) or context.meta.get(_KEY)
     if connection is None:
-        connection = context.meta[_KEY] = Connection()
+        connection = context.meta[_KEY] = _made(context.meta)
+        context.find_root().call_on_close(connection.close)
     return connection
 
 
 def settings_of_caller() -> Settings | None:
-    """Return the settings that a caller in this process chose; None if they are those of the environment."""
-    connection = click.get_current_context().find_object(Connection)
-    return None if connection is None else connection.__dict__.get("settings")
+    """Return the settings that a caller in this process chose; None if they are those of the environment.
+
+    Raises UsageError if the service is on another machine.
+    """
+    connection = present()
+    return connection.__dict__.get("settings") if connection.is_here else connection.settings
+
+
+def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
+    """chosen: what stands with `--url` and its companions, by their keys."""
+    url = chosen.get(URL, os.environ.get("EVENTVAULT_URL", "")).strip()
+    if not url:
+        return Connection()
+    from app.cli.remote.service import RemoteService
+
+    authority = chosen.get(CA_FILE)
+    insecure = bool(chosen.get(INSECURE))
+    return RemoteService(url, insecure=insecure, authority=None if authority is None else Path(authority))
 
 
 class Connection:
@@ -63,6 +85,11 @@ class Connection:
 
     settings, store: instead of those of the environment.
     """
+
+    is_here = True
+
+    def close(self) -> None:
+        """The end of the command: connections to a store of this machine end with the process."""
 
     def __init__(self, settings: Settings | None = None, store: Store | None = None) -> None:
         if settings is not None:
@@ -115,6 +142,12 @@ class Connection:
     def max_body_bytes(self) -> int:
         """How large an event may be."""
         return self.settings.max_body_bytes
+
+    @property
+    def tokens(self) -> TokenChanges:
+        from eventvault.access.changes import TokenChanges
+
+        return TokenChanges(self.prepared)
 
     @contextmanager
     def open_backup(self, name: str) -> Iterator[BinaryIO]:

@@ -14,12 +14,12 @@ from typing import Any, NoReturn
 import click
 import orjson
 
+from app.cli import text
 from app.cli.program import in_words_of_program, program
 from app.error_codes import ANSWERS, FAILED, error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
-from eventvault.printable import printable
 
 _COMMANDS = {
     "GET /api/backup/timeline": "`flask backup timeline`",
@@ -65,11 +65,7 @@ def run_and_print(
 
 def print_result(done: dict[str, Any], describe: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
     """Print what was done. Names and labels in it cannot control the terminal, whatever `describe` makes of them."""
-    click.echo(json_text({"success": True, **done}) if as_json else printable_lines(describe(done)))
-
-
-def printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+    click.echo(json_text({"success": True, **done}) if as_json else text.safe(describe(done)))
 
 
 @contextmanager
@@ -91,7 +87,7 @@ def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
         click.echo(json_text(error_body(error.code, message, hint, error.details)))
     else:
         click.echo(f"{message}\nHINT: {hint}", err=True)
-    sys.exit(exit_status_of(error.code))
+    sys.exit(getattr(error, "exit_status", None) or exit_status_of(error.code))
 
 
 def in_commands(hint: str) -> str:
@@ -116,5 +112,5 @@ def exit_status_of(code: str) -> int:
 
 def json_text(payload: dict[str, Any], option: int | None = None) -> str:
     """Return an object as JSON in which nothing can control a terminal: orjson escapes only what JSON has to."""
-    text = orjson.dumps(payload, default=str, option=option).decode()
-    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    encoded = orjson.dumps(payload, default=str, option=option).decode()
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded)

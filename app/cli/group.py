@@ -17,6 +17,8 @@ from eventvault.errors import EventVaultError
 
 JSON, UTC = "eventvault.json", "eventvault.utc"
 """In the meta of click's context: whether `--json` and `--utc` were given before the command."""
+URL, INSECURE, CA_FILE = "eventvault.url", "eventvault.insecure", "eventvault.ca_file"
+"""In the same place: what was given with `--url`, `--insecure` and `--ca-file`, before or behind the command."""
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _GAP = "  "
 
@@ -55,6 +57,8 @@ class _Reporting(click.Command):
                 _exit_unwritten(error)
             except KeyboardInterrupt:
                 _exit_interrupted()
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+                _exit_unreadable(ctx, error)
 
 
 class Command(_Reporting):
@@ -74,7 +78,7 @@ class Deferred(click.Command):
     def loaded(self) -> click.Command:
         module, _, attribute = self._where.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return taking_address(command)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -93,6 +97,9 @@ class Group(_Reporting, click.Group):
     ) -> None:
         params = [*(attributes.pop("params", None) or []), *_options_for_all()]
         super().__init__(name, commands=dict(commands or {}), params=params, **attributes)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        super().add_command(taking_address(cmd), name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -114,17 +121,33 @@ class Group(_Reporting, click.Group):
 
 def _options_for_all() -> list[click.Parameter]:
     return [
-        _option_for_all("--json", JSON, "One JSON object instead of text."),
-        _option_for_all("--utc", UTC, "Times in UTC instead of the local zone."),
+        _option_for_all("--json", JSON, "One JSON object instead of text.", is_flag=True),
+        _option_for_all("--utc", UTC, "Times in UTC instead of the local zone.", is_flag=True),
+        *_address_options(hidden=False),
     ]
 
 
-def _option_for_all(name: str, key: str, what: str) -> click.Option:
-    def note(context: click.Context, _: click.Parameter, is_set: bool) -> None:
-        if is_set:
-            context.meta[key] = True
+def _address_options(*, hidden: bool) -> list[click.Parameter]:
+    return [
+        _option_for_all("--url", URL, "Of a service on another machine; also EVENTVAULT_URL.", hidden=hidden),
+        _option_for_all("--insecure", INSECURE, "Allow plain HTTP to it.", is_flag=True, hidden=hidden),
+        _option_for_all("--ca-file", CA_FILE, "Whose certificates are trusted.", metavar="FILE", hidden=hidden),
+    ]
 
-    return click.Option([name], is_flag=True, expose_value=False, callback=note, help=what)
+
+def taking_address(command: click.Command) -> click.Command:
+    """Return a command that takes `--url` and what belongs to it also behind its name."""
+    if not isinstance(command, Deferred | Group) and all(option.name != "url" for option in command.params):
+        command.params.extend(_address_options(hidden=True))
+    return command
+
+
+def _option_for_all(name: str, key: str, what: str, **options: Any) -> click.Option:
+    def note(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:
+            context.meta[key] = value
+
+    return click.Option([name], expose_value=False, callback=note, help=what, **options)
 
 
 def in_one_column(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -204,6 +227,18 @@ def _exit_interrupted() -> NoReturn:
 
     click.echo("", err=True)
     sys.exit(exits.INTERRUPTED_STATUS)
+
+
+def _exit_unreadable(context: click.Context, error: Exception) -> None:
+    """Say that the answer of another machine lacks what the command prints. Raises the error of a store of this one."""
+    from app.cli.connection import present
+
+    if present(context).is_here:
+        raise error
+    from app.cli import exits
+    from app.cli.remote.errors import unreadable
+
+    exits.exit_with_error(unreadable("the command", repr(error)), as_json=is_json(context, context.args))
 
 
 @contextmanager

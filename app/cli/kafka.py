@@ -62,7 +62,7 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
                 f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows those that are"
             )
     if not yes:
-        click.echo(_describe_loss(partition, kafka, problem, text.Times(utc=utc)), err=True)
+        click.echo(text.safe(_describe_loss(partition, kafka, problem, text.Times(utc=utc))), err=True)
         ask_for(partition, partition, lead="")
     exits.run_and_print(lambda: _accept(partition, number, problem), _describe_accepted, as_json=as_json)
 

@@ -54,7 +54,7 @@ def _confirm(code: str, about: str | None) -> None:
     """Show what would be accepted, and ask. An invalid choice is left to the store, which says why."""
     for problem in _problems():
         if problem["code"] == code and about in (None, about_of(problem)) and problem.get("acceptable"):
-            click.echo(f"{problem['message']}\nIf you accept this, {CONSEQUENCES[code]}.", err=True)
+            click.echo(text.safe(f"{problem['message']}\nIf you accept this, {CONSEQUENCES[code]}."), err=True)
             ask("Accept it?")
             return
     current_store().accept_problem(code, about)

@@ -145,11 +145,12 @@ def recover(*, with_tokens: bool, yes: bool, as_json: bool) -> None:
 
     The service must not run. An existing database is never changed. The tokens of this installation stay as they are.
     """
+    with exits.reporting_errors(as_json=as_json):
+        settings = current_settings()
     if as_json and not yes:
         error = errors.InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
         exits.exit_with_error(error, as_json=True)
     with exits.reporting_errors(as_json=as_json):
-        settings = current_settings()
         command = RecoverCommand(settings)
         sources = command.require_sources()
     if not yes:

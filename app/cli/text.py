@@ -55,6 +55,11 @@ def sign(sign: str, plain: str) -> str:
     return sign
 
 
+def safe(lines: str) -> str:
+    """Return a text of several lines in which nothing can control a terminal, whatever a service sent."""
+    return "\n".join(map(printable, lines.split("\n")))
+
+
 def size(count: int | None) -> str:
     """Return a number of bytes in decimal units: `739 kB`, `4.2 MB`."""
     if count is None:

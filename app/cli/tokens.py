@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli import exits, text
-from app.cli.connection import current_settings
+from app.cli import connection, exits, text
 from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
 from app.cli.program import in_words_of_program
 from app.tokens.answers import made_json, revoked_json
 from eventvault import clock, scopes
-from eventvault.access.changes import TokenChanges
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL
+
+if TYPE_CHECKING:
+    from app.cli.remote.tokens import RemoteTokens
+    from eventvault.access.changes import TokenChanges
 
 group = Group("tokens", help="Who may use the service.")
 _SHOWN_ONCE = "This token is not shown again."
@@ -27,8 +29,8 @@ _NONE_IS_VALID = (
 )
 
 
-def _changes() -> TokenChanges:
-    return TokenChanges(current_settings())
+def _changes() -> TokenChanges | RemoteTokens:
+    return connection.present().tokens
 
 
 @group.command("create")
@@ -102,7 +104,7 @@ def revoke(*, token_id: str, as_json: bool) -> None:
 def disable(*, yes: bool, as_json: bool) -> None:
     """Revoke all tokens and open the service to everybody who reaches it."""
     require_answer(yes=yes, as_json=as_json)
-    settings = current_settings()
+    settings = connection.current_settings()
     if not yes:
         tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
         click.echo(
@@ -125,7 +127,7 @@ def _print_made(made: dict[str, Any], notes: list[str], *, as_json: bool) -> Non
     copies = [f"The copy in BACKUP_DIR is not written yet: {problem}"] if problem else []
     if not as_json:
         first, *others = notes
-        click.echo("\n".join([first, " ".join([*others, _SHOWN_ONCE]), *copies]), err=True)
+        click.echo(text.safe("\n".join([first, " ".join([*others, _SHOWN_ONCE]), *copies])), err=True)
 
 
 def _what_it_may(made: dict[str, Any], times: text.Times) -> str:

@@ -108,9 +108,9 @@ def trust(
     """
     if sum([key_or_archive is not None, listing, remove is not None, renew]) != 1:
         raise click.UsageError("give either a key or an archive, or one of --list, --remove and --renew")
+    command = TrustCommand()
     if renew and not yes:
         _ask(as_json)
-    command = TrustCommand()
     work: Callable[[], dict[str, Any]]
     if key_or_archive is not None:
         work, describe = (lambda: command.add(key_or_archive)), _describe_added

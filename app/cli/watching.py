@@ -177,7 +177,7 @@ def _details(progress: Progress) -> str:
     if progress.bytes_per_second:
         parts.append(f"{text.size(round(progress.bytes_per_second))}/s")
     if progress.step:
-        parts.append(progress.step)
+        parts.append(printable(progress.step))
     if progress.remaining_seconds is not None:
         parts.append(f"{text.seconds(progress.remaining_seconds)} left")
     return ", ".join(parts)

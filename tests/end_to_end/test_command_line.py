@@ -124,10 +124,10 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(environment: dict[str, str], *arguments: str) -> Iterator[Terminal]:
+def on_terminal(environment: dict[str, str], *arguments: str, called: tuple[str, ...] = FLASK) -> Iterator[Terminal]:
     screen, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*FLASK, *arguments],
+        [*called, *arguments],
         env=service_environment({**environment, "TERM": "xterm", "COLUMNS": "88"}, 0, "terminal"),
         cwd=PROJECT,
         stdin=terminal,

@@ -1,0 +1,93 @@
+"""What a command works with if the service is on another machine; `app.cli.connection` has the same for this one."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, NoReturn, cast
+
+import click
+
+from app.cli.remote.address import parse, tls_of, token_of
+from app.cli.remote.store import RemoteStore
+from app.cli.remote.tokens import RemoteTokens
+from app.cli.remote.transport import Transport
+
+_COPY_BYTES = 2**20
+LARGEST_BODY = 32 * 2**20
+"""The default of MAX_BODY_BYTES."""
+
+
+class RemoteService:
+    """authority: a file of certificates to check that of the service by; None: those of the system."""
+
+    is_here = False
+
+    def __init__(self, url: str, *, insecure: bool, authority: Path | None) -> None:
+        self._address = parse(url, insecure=insecure)
+        self._authority = authority
+
+    def close(self) -> None:
+        if "store" in vars(self):
+            self.store.close()
+
+    @cached_property
+    def store(self) -> RemoteStore:
+        """The store. Raises UsageError for a token or an authority that cannot be used."""
+        return RemoteStore.over(Transport(self._address, token_of(), tls_of(self._address, self._authority)))
+
+    @property
+    def tokens(self) -> RemoteTokens:
+        return RemoteTokens(self.store)
+
+    @property
+    def imports_folder(self) -> Path:
+        """Where imports note how far they came: in the user's own folder for such things."""
+        state = os.environ.get("XDG_STATE_HOME", "")
+        return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "eventvault" / "imports"
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How large an event may be, where the service does not allow less."""
+        return LARGEST_BODY
+
+    @property
+    def settings(self) -> NoReturn:
+        """Raise UsageError: the settings and folders are those of the other machine."""
+        path = click.get_current_context().command_path.partition(" ")[2]
+        raise click.UsageError(
+            f"{path} works on the folders of the service: run it on its machine, without --url and EVENTVAULT_URL"
+        )
+
+    prepared = settings
+
+    @contextmanager
+    def open_backup(self, name: str) -> Iterator[BinaryIO]:
+        """Open an archive for reading. Raises BackupNotFound."""
+        with self.store.download(name) as content:
+            yield cast(BinaryIO, content)
+
+    @contextmanager
+    def sent(self, source: BinaryIO) -> Iterator[str]:
+        """Yield the path of an archive for `adopt_upload`, which sends it. What is no file is copied into one first."""
+        if _is_file(source):
+            yield str(source.name)
+            return
+        with tempfile.NamedTemporaryFile(prefix="eventvault-upload-") as file:
+            shutil.copyfileobj(source, file, _COPY_BYTES)
+            file.flush()
+            yield file.name
+
+
+def _is_file(source: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(Path(source.name).stat().st_mode)
+    except (AttributeError, TypeError, OSError, io.UnsupportedOperation):
+        return False
