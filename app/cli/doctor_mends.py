@@ -60,6 +60,14 @@ def _of_stopped(problem: Problem) -> str:
     return f"bring the topic back as it was, or go on without: {accept}"
 
 
+def _of_tokens(problem: Problem) -> str:
+    """Of a damaged file of tokens; one that was renamed is there until somebody removes it."""
+    name = about_of(problem)
+    if name is not None and DAMAGED_SUFFIX in name:
+        return f"flask tokens list shows which there are; then remove {name}"
+    return f"check that disk; a good copy takes its place, and without one: {_MAKE_TOKEN}"
+
+
 _DISK = "check that disk, its mount and its permissions; then it works again by itself"
 _WAIT = "wait: it is tried again by itself; if it stays, the log of the service says more"
 _DAMAGED = "flask backup timeline shows what can be restored; then: flask backup restore"
@@ -124,7 +132,7 @@ MENDS: dict[str, Mend] = {
     "clock_ahead": Mend("clock", "set the clock right"),
     "clock_behind": Mend("clock", "set the clock right: events get the newest event's time until it has passed that"),
     "notify_failing": Mend("notify", "flask notify test"),
-    "tokens_damaged": Mend("access", f"check that disk; a good copy takes its place, and without one: {_MAKE_TOKEN}"),
+    "tokens_damaged": Mend("access", _of_tokens),
     "tokens_foreign": Mend("access", f"correct BACKUP_DIR if it is the wrong one; else: {_MAKE_TOKEN}"),
     "tokens_gone": Mend("access", f"bring a copy of tokens.json back; else: {_MAKE_TOKEN}"),
     "tokens_too_new": Mend("access", "use the version of EventVault that wrote it"),

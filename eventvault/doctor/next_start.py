@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from eventvault import data_folders, small_files
-from eventvault.backups.file_problems import FileProblems
+from eventvault.backups.file_problems import LOSSES, FileProblems
 from eventvault.backups.installation_folder import FolderSource
 from eventvault.backups.storage_mount import check_mounted
 from eventvault.doctor.facts import Start
@@ -25,15 +25,10 @@ from eventvault.system_errors import reason_of
 T = TypeVar("T")
 
 _SMALL_FILES = (
-    *(data_folders.SERVICES, data_folders.LAST_RESTORE, data_folders.CLOCK, data_folders.RESTORE_SPEEDS),
-    *(data_folders.REHEARSALS, data_folders.REHEARSAL_SCHEDULE, data_folders.ARCHIVED_TABLES, data_folders.PROBLEMS),
-    *(data_folders.INTERVAL_SCHEDULE, data_folders.CRON_SCHEDULE, data_folders.NOTIFICATIONS),
-    *(data_folders.PREVIOUS_DATABASES, data_folders.TRUSTED, data_folders.RESTORE_MEMORY, data_folders.CATALOGUE),
-    *(data_folders.ANNOTATIONS, data_folders.SHARED_RUNS, f"{data_folders.JOURNAL}/{data_folders.JOURNAL_RECORD}"),
-    *(data_folders.CHECKED_INSTALLATION, data_folders.INSTALLATION_KEY, data_folders.INSTALLATION_FOLDER),
-    data_folders.INSTALLATION_STORAGE,
+    *sorted(name for name in LOSSES if name.endswith(".json") and not name.startswith(data_folders.TOKENS)),
+    *(data_folders.INSTALLATION_KEY, f"{data_folders.JOURNAL}/{data_folders.JOURNAL_RECORD}"),
 )
-"""The files with a checksum, wherever they lie."""
+"""The files with a checksum, wherever they lie. `eventvault.access.problems` looks at those of the tokens."""
 
 
 def look_at_next_start(settings: Settings) -> Start:
