@@ -69,8 +69,11 @@ class BackupHealthSchema(ReplySchema):
 class HealthSchema(ReplySchema):
     success = fields.Boolean(required=True)
     status = fields.String(required=True, metadata={"enum": ["ok", "degraded", "restoring"]})
-    problems = fields.List(fields.Nested(ProblemSchema), required=True)
-    backup = fields.Nested(BackupHealthSchema, required=True)
+    problems = fields.List(
+        fields.Nested(ProblemSchema),
+        metadata={"description": "It and all below only where no token is needed, or with one that may `read`."},
+    )
+    backup = fields.Nested(BackupHealthSchema)
     store = fields.Dict(allow_none=True)
     kafka = fields.Dict(allow_none=True)
     journal = fields.Dict(allow_none=True)

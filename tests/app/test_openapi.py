@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck
 from schemathesis.checks import load_all_checks
 from schemathesis.pytest.lazy import get_all_tests
 from schemathesis.schemas import BaseSchema
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import positive_data_acceptance, unsupported_method
 
 from app import create_app
 from app.edge import Edge, Slots, attach
@@ -65,11 +65,21 @@ def test_every_error_is_documented_in_the_error_form(web: FlaskClient) -> None:
 
 
 def check(case: schemathesis.Case) -> None:
-    """Send a request, and apply every check that schemathesis has."""
+    """Send a request of an administrator, and apply every check that schemathesis has."""
+    send_and_check(case, TOKEN)
+
+
+def check_without_token(case: schemathesis.Case) -> None:
+    send_and_check(case, {})
+
+
+def send_and_check(case: schemathesis.Case, token: dict[str, str]) -> None:
     plain = {"Accept-Encoding": "identity"}  # over WSGI, schemathesis does not inflate what it asks for
-    headers = plain | TOKEN
+    headers = plain | token
     answer = case.call(headers=headers)
     excluded = [positive_data_acceptance] if may_be_refused(case, answer) else []
+    if not token:
+        excluded.append(unsupported_method)  # 401: without a token nothing is said of what a path can do
     case.validate_response(answer, headers=headers, excluded_checks=excluded)
 
 
@@ -92,7 +102,7 @@ def may_be_refused(case: schemathesis.Case, answer: schemathesis.Response) -> bo
 OF_WHAT_IS_THERE = (
     b'"code":"idempotency_key_reused"',
     b'"code":"moment_unavailable"',
-    b"Not together with a streamed answer.",  # a header that the body forbids
+    b"takes no Idempotency-Key",  # a header that the body forbids
     b"No backup has this name.",
     b"Allowed: a span such as 12h, 90d or 8w, or a future instant.",
     b"Not the id of an operation.",
@@ -102,14 +112,20 @@ OF_WHAT_IS_THERE = (
 """What is in the answers that depend on more than the request's own form."""
 
 
-def send_all(schema: BaseSchema, subtests: pytest.Subtests, settings: hypothesis.settings, seed: int = 0) -> None:
+def send_all(
+    schema: BaseSchema,
+    subtests: pytest.Subtests,
+    settings: hypothesis.settings,
+    seed: int = 0,
+    test: Callable[[schemathesis.Case], None] = check,
+) -> None:
     """Send generated requests to each endpoint.
 
     They are generated here: at the collection, every test process would do it.
     """
     load_all_checks()
     operations = []
-    for made in get_all_tests(schema=schema, test_func=check, settings=settings, given_kwargs=None):
+    for made in get_all_tests(schema=schema, test_func=test, settings=settings, given_kwargs=None):
         operation, run = made.ok()
         operations.append(operation.label)
         with subtests.test(operation.label):
@@ -129,15 +145,22 @@ def test_every_generated_request_is_answered_as_documented(schema: BaseSchema, s
     send_all(schema, subtests, QUICK)
 
 
+@pytest.mark.slow
+@IGNORED
+def test_every_request_without_a_token_is_answered_as_documented(schema: BaseSchema, subtests: pytest.Subtests) -> None:
+    send_all(schema, subtests, hypothesis.settings(QUICK, max_examples=3), test=check_without_token)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("test", [check, check_without_token])
 @IGNORED
 def test_any_number_of_generated_requests_is_answered_as_documented(
-    schema: BaseSchema, subtests: pytest.Subtests
+    schema: BaseSchema, subtests: pytest.Subtests, test: Callable[[schemathesis.Case], None]
 ) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
-    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=400), seed)
+    send_all(schema, subtests, hypothesis.settings(QUICK, derandomize=False, max_examples=400), seed, test)
 
 
 def test_each_request_that_changes_something_takes_a_key(web: FlaskClient) -> None:

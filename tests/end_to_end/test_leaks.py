@@ -158,6 +158,7 @@ def ask_for_the_rest(client: Client) -> None:
     for path in ("/", "/docs", "/openapi.json", "/metrics", "/api/health", "/api/health/live", "/api/health/ready"):
         client.ask("GET", path)
     client.done("GET", "/api/settings")
+    client.ask("GET", "/api/audit")
     client.ask("POST", "/api/kafka/partitions/0/accept-loss")
     client.ask("POST", "/api/problems/rolled_back/accept")
     client.ask("POST", "/api/notify/test")
@@ -175,6 +176,26 @@ def use_tokens(client: Client, marks: dict[str, str]) -> None:
     client.ask("DELETE", f"/api/tokens/{marks['token']}")
     client.done("DELETE", f"/api/tokens/{made['id']}")
     Client(client.service, client.port, made["token"]).ask("GET", "/api/backup/list")
+
+
+def use_session(client: Client, marks: dict[str, str]) -> None:
+    """Sign in as a page does, with the token and with wrong ones, and use the cookie with and without its key."""
+    for wrong in (marks["unknown token"], marks["payload"], 1):
+        client.ask("POST", "/api/session", {"token": wrong})
+    begun = client.ask("POST", "/api/session", {"token": marks["token"]})
+    if begun.status == 404:
+        return
+    marks["key"] = begun.json()["key"]
+    marks["cookie"] = re.search(r"__Host-ev=([^;]+)", begun.headers["set-cookie"])[1]
+    browser = Client(client.service, client.port, None)
+    for key in ({}, {"X_EventVault_Session": marks["key"]}, {"X_EventVault_Session": "wrong"}):
+        for path in ("/api/events", "/api/events/export", "/api/backup/list"):
+            browser.ask("GET", path, Cookie=f"__Host-ev={marks['cookie']}", **key)
+    session = {"Cookie": f"__Host-ev={marks['cookie']}", "X_EventVault_Session": marks["key"]}
+    browser.ask("DELETE", "/api/session", **session)
+    browser.ask("GET", "/api/events", **session)
+    client.errors += browser.errors
+    client.paths |= browser.paths
 
 
 def send_raw(port: int, request: bytes) -> bytes:
@@ -286,6 +307,7 @@ def use_service(running: Service, front: Front, marks: dict[str, str]) -> list[C
     read_events(direct, payload)
     use_backups(direct, payload)
     use_tokens(direct, marks)
+    use_session(direct, marks)
     ask_for_the_rest(direct)
     strangers = [Client(running, port, unknown) for port in (running.port, front.plain)]
     for client in (*strangers, direct, proxied):
