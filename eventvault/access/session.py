@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,9 +74,8 @@ class Sessions:
         self._path = storage_dir / data_folders.SESSIONS
         self._lock_path = storage_dir / data_folders.SESSIONS_LOCK
         self._now = now
-        self._lock = threading.Lock()
-        self._seen: tuple[int, ...] | None = None
-        self._by_cookie: dict[str, Session] = {}
+        self._known: tuple[tuple[int, ...] | None, dict[str, Session]] = None, {}
+        """The sessions, and which file they are from."""
 
     def begin(self, token: str) -> NewSession:
         """Begin a session of the token with this id. Raises TooBusy or NoSpace."""
@@ -133,13 +131,13 @@ class Sessions:
 
     def _read(self) -> dict[str, Session]:
         """Return the sessions as the file has them now, read anew only if it changed."""
-        with self._lock:
-            seen = _identity(self._path)
-            if seen is None or seen != self._seen:
-                file = small_files.read_or_quarantine(self._path, _File)
-                self._by_cookie = {session.cookie: session for session in file.sessions} if file else {}
-                self._seen = seen
-            return self._by_cookie
+        identity = _identity(self._path)
+        known, by_cookie = self._known
+        if identity is None or identity != known:
+            file = small_files.read_or_quarantine(self._path, _File)
+            by_cookie = {session.cookie: session for session in file.sessions} if file else {}
+            self._known = identity, by_cookie
+        return by_cookie
 
 
 def _of_token(sessions: dict[str, Session], token: str) -> list[Session]:

@@ -59,7 +59,7 @@ class Throttle:
             if now < slot.blocked_until:
                 return -((now - slot.blocked_until) // _SECOND)
             slot.note(now)
-            self._write(digest, slot)
+            self._note(digest, slot)
         return 0
 
     def _digest(self, address: str) -> bytes:
@@ -70,7 +70,7 @@ class Throttle:
         first = int.from_bytes(digest[:4], "little") % self._sets * _WAYS
         oldest: _Slot | None = None
         for place in range(first * _SLOT.size, (first + _WAYS) * _SLOT.size, _SLOT.size):
-            owner, slot = self._read(place)
+            owner, slot = self._slot_at(place)
             if owner == digest:
                 return slot
             if oldest is None or slot.last_instant() < oldest.last_instant():
@@ -78,14 +78,14 @@ class Throttle:
         assert oldest is not None
         return _Slot(oldest.place)
 
-    def _read(self, place: int) -> tuple[bytes, _Slot]:
+    def _slot_at(self, place: int) -> tuple[bytes, _Slot]:
         content = self._memory[place : place + _SLOT.size]
         owner, until, length, *wrong, checksum = _SLOT.unpack(content)
         if checksum != zlib.crc32(content[:_CHECKSUM_AT]):
             return b"", _Slot(place)
         return owner, _Slot(place, until, length, wrong)
 
-    def _write(self, digest: bytes, slot: _Slot) -> None:
+    def _note(self, digest: bytes, slot: _Slot) -> None:
         content = _SLOT.pack(digest, slot.blocked_until, slot.block, *slot.wrong, 0)[:_CHECKSUM_AT]
         self._memory[slot.place : slot.place + _SLOT.size] = content + zlib.crc32(content).to_bytes(4, "little")
 
