@@ -28,6 +28,8 @@ log = logging.getLogger("eventvault.access")
 
 LOOK_SECONDS = 0.5
 """How old what is known of STORAGE_DIR may be."""
+NEW_SECONDS = 0.01
+"""How often a token that is not known makes it look at once, however many wrong ones come."""
 BACKUPS_SECONDS = 5.0
 """The same for BACKUP_DIR, where files change only by other hands."""
 FIRST_SECONDS = 5.0
@@ -72,12 +74,12 @@ class Present:
             raise TokenWrong(f"the token {entry.credential.token_id} expired at {when}", hint=_HINT)
         return entry.credential
 
-    def is_live(self, token_id: str, now: int) -> bool:
-        """Return whether the token of this id is valid."""
-        return any(
-            entry.credential.token_id == token_id and (entry.expires is None or entry.expires > now)
-            for entry in self.entries.values()
-        )
+    def credential_of_id(self, token_id: str, now: int) -> Credential | None:
+        """Return whose token has this id, None if it is not valid."""
+        for entry in self.entries.values():
+            if entry.credential.token_id == token_id and (entry.expires is None or entry.expires > now):
+                return entry.credential
+        return None
 
     def _wrong(self, token: str) -> TokenWrong:
         token_id = token_text.id_of(token)
@@ -125,6 +127,7 @@ class TokenRegister:
         self._seen: object = None
         self._present = _UNKNOWN
         self._next_settling = 0.0
+        self._next_look_for_new = 0.0
         self._storage_looks = Looks(self._look_at_storage, every=LOOK_SECONDS, patience=LOOK_SECONDS)
         self._backups_looks = Looks(self._look_at_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
 
@@ -139,11 +142,32 @@ class TokenRegister:
 
     def credential_of(self, token: str) -> Credential:
         """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
+        try:
+            return self.present().credential_of(token, self._now)
+        except TokenWrong:
+            if not self._look_for_new():
+                raise
         return self.present().credential_of(token, self._now)
 
+    def credential_of_id(self, token_id: str) -> Credential | None:
+        """Return whose token has this id, None if it is not valid."""
+        found = self.present().credential_of_id(token_id, self._now())
+        if found is None and self._look_for_new():
+            found = self.present().credential_of_id(token_id, self._now())
+        return found
+
     def is_live(self, token_id: str) -> bool:
-        """Return whether the token of this id is valid."""
-        return self.present().is_live(token_id, self._now())
+        """Return whether the token of this id, which was valid, still is."""
+        return self.present().credential_of_id(token_id, self._now()) is not None
+
+    def _look_for_new(self) -> bool:
+        """Look again, as another process may have made the token just now. False if that was done a moment ago."""
+        now = time.monotonic()
+        if now < self._next_look_for_new:
+            return False
+        self._next_look_for_new = now + NEW_SECONDS
+        self.look_again()
+        return True
 
     def look_again(self) -> None:
         """Let the next request see what this process changed."""

@@ -160,3 +160,29 @@ def test_the_last_use_of_a_token_is_noted(settings: Settings) -> None:
     assert changes.list_tokens()[0]["lastUsed"] is None
     uses.note(made.token.id)
     processes.wait_until(lambda: changes.list_tokens()[0]["lastUsed"] is not None, "the use is not noted", 5)
+
+
+def test_a_token_that_another_process_made_just_now_counts_at_once(settings: Settings) -> None:
+    register = TokenRegister(settings)
+    TokenChanges(settings).create("first", "read", by="shell")
+    with pytest.raises(TokenWrong):
+        register.credential_of("unknown")
+    register._next_look_for_new = 0.0
+    made = TokenChanges(settings).create("second", "read", by="shell")
+    assert register.credential_of(made.text).name == "second"
+    register._next_look_for_new = 0.0
+    third = TokenChanges(settings).create("third", "read", by="shell")
+    assert register.credential_of_id(third.token.id) is not None
+
+
+def test_wrong_tokens_make_it_look_a_hundred_times_a_second_at_most(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = TokenRegister(settings)
+    looks = []
+    monkeypatch.setattr(register, "look_again", lambda: looks.append(1))
+    monkeypatch.setattr(module, "NEW_SECONDS", 1000.0)
+    for _ in range(1000):
+        with pytest.raises(TokenWrong):
+            register.credential_of("unknown")
+    assert len(looks) == 1
