@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 
 from flask import Flask, Response, current_app, request
 
+from app.access.cookies import BrowserSessions
+from app.access.sign_ins import SignIns
 from app.budget import Budget
 from app.request_end import at_request_end
 from app.shared_answers import SharedAnswers
 from app.streams.feed import EventFeed
 from app.streams.operations import OperationFeed
 from eventvault.access.register import TokenRegister
+from eventvault.access.session import Sessions
+from eventvault.access.throttle import Throttle
 from eventvault.errors import TooBusy
 from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
@@ -106,9 +110,12 @@ class Edge:
     keyed_answers: KeyedAnswers = field(init=False)
     operation_feed: OperationFeed = field(init=False)
     tokens: TokenRegister = field(init=False)
+    sign_ins: SignIns = field(init=False)
+    sessions: BrowserSessions = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
     answers: SharedAnswers = field(default_factory=SharedAnswers)
+    throttle: Throttle = field(default_factory=Throttle)
     away: ProblemTimes = field(default_factory=ProblemTimes)
     """Since when the store has not answered."""
 
@@ -117,6 +124,9 @@ class Edge:
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         object.__setattr__(self, "operation_feed", OperationFeed(self.store))
         object.__setattr__(self, "tokens", TokenRegister(self.settings))
+        object.__setattr__(self, "sign_ins", SignIns(self.tokens, self.throttle))
+        sessions = BrowserSessions(Sessions(self.settings.storage_dir), self.tokens)
+        object.__setattr__(self, "sessions", sessions)
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

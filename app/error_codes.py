@@ -107,6 +107,38 @@ ANSWERS: dict[str, ErrorCode] = {
         "`fields` says what is wrong. Nothing was changed.",
         422, INVALID,
     ),
+    # Sessions of browsers.
+    "too_many_wrong_tokens": ErrorCode(
+        "Ten wrong tokens came from this address within a minute, and this one is wrong too.",
+        "the token 4fQ2mZ8k is not known here; too many wrong ones came from this address",
+        "Wait as long as `Retry-After` says. A right token passes at once ([wrong tokens](sessions.md#wrong-tokens)).",
+        429, TRY_AGAIN, 60,
+    ),
+    "session_ended": ErrorCode(
+        "The cookie is that of no session, or of one that is over.",
+        "the session is over: it was not used for 12 hours, was ended, or its token is not valid any more",
+        "[Sign in](sessions.md) again.",
+        401, CONFLICT,
+    ),
+    "session_key_missing": ErrorCode(
+        "The request has the cookie of a session, but not its key.",
+        "GET /api/backup/list needs the key of the session too",
+        "Send the key that `POST /api/session` answered, as `X-EventVault-Session`, or [sign in](sessions.md) again.",
+        401, CONFLICT,
+    ),
+    "session_not_found": ErrorCode(
+        "The request is not that of a session.",
+        "no session was ended: the request has none",
+        "Send the session's cookie and its key. A token needs no session; `flask tokens revoke` ends it.",
+        404, NOT_FOUND,
+    ),
+    "tls_needed": ErrorCode(
+        "Signing in over plain HTTP, under a name that is not of this machine.",
+        "signing in at vault.example needs TLS: a browser would send the session's cookie over TLS only",
+        "Open the page by https, or as localhost (behind a [proxy](proxies.md): it must be in "
+        "`TRUSTED_PROXIES` and set `X-Forwarded-Proto`).",
+        422, INVALID,
+    ),
     # Events.
     "event_not_found": ErrorCode(
         "No event has this id.",

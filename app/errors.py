@@ -51,6 +51,8 @@ _CHALLENGES = {
     "token_missing": "Bearer",
     "token_wrong": 'Bearer error="invalid_token"',
     "scope_missing": 'Bearer error="insufficient_scope"',
+    "session_ended": "Bearer",
+    "session_key_missing": "Bearer",
 }
 """Code → `WWW-Authenticate` (RFC 6750, section 3)."""
 
@@ -93,8 +95,9 @@ def core_error_response(error: EventVaultError) -> Response:
     if answer.status is None or answer.status == 500:
         return unexpected_error_response(error)
     response = reply(error_body(error.code, error.message, error.hint, error.details), answer.status)
-    if answer.retry_after is not None:
-        response.headers["Retry-After"] = str(answer.retry_after)
+    retry_after = error.details.get("retryAfter", answer.retry_after)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
     if error.code in _CHALLENGES:
         response.headers["WWW-Authenticate"] = _CHALLENGES[error.code]
     return response

@@ -29,14 +29,16 @@ from app.problems.routes import blueprint as problems
 from app.proxies import behind_proxies
 from app.replies import OrjsonProvider, compress
 from app.request_end import RequestEnd
+from app.session.routes import blueprint as session
 from app.settings.routes import blueprint as settings_routes
 from app.shared_answers import SHARED_SECONDS, SharedAnswers
 from app.store import COMMAND
 from app.streaming import take_slot_for_long_answer
 from app.tokens.routes import blueprint as tokens
 from app.ui.routes import blueprint as dashboard
-from app.worker_memory import SHARED
+from app.worker_memory import SHARED, THROTTLE
 from eventvault import __version__
+from eventvault.access.throttle import Throttle
 from eventvault.errors import InvalidSettings
 from eventvault.events.schema import JSON_SCHEMA
 from eventvault.settings import Settings
@@ -73,10 +75,11 @@ def create_app(
     )
     memory = SHARED if store is None else None
     answers = SharedAnswers(SHARED_SECONDS if shared_seconds is None else shared_seconds, memory=memory)
+    throttle = THROTTLE if store is None else Throttle()
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
-    edge = Edge(settings, store, answers=answers)
+    edge = Edge(settings, store, answers=answers, throttle=throttle)
     attach(app, edge)
-    front_door = FrontDoor(settings, edge.tokens)
+    front_door = FrontDoor(settings, edge.tokens, edge.sign_ins, edge.sessions)
     _register(app, front_door)
     front_door.learn_routes(app)
     return app
@@ -148,7 +151,7 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
         app.cli.add_command(command(name))
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes, tokens):
+    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes, tokens, session):
         api.register_blueprint(blueprint)
     idempotency.describe(api.spec)
     describe_access(api.spec)

@@ -21,7 +21,7 @@ HEADER = "Idempotency-Key"
 LONGEST_KEY = 255
 METHODS = frozenset({"POST", "PUT", "DELETE"})
 """Those that take a key."""
-TAKE_NO_KEY = ("/api/tokens",)
+TAKE_NO_KEY = ("/api/tokens", "/api/session")
 """Addresses that begin so take none: their answers have secrets, which are kept nowhere."""
 
 _KEY = re.compile(r"[!-+\--~]+")

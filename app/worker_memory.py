@@ -1,4 +1,4 @@
-"""Memory that all workers of the service share: when something was changed last, and the newest shared answers.
+"""Memory that all workers share: when something was changed last, the newest shared answers, and wrong tokens.
 
 gunicorn's master imports this module before it forks. Nothing is locked, as a worker may be killed at any time: what
 two workers write at once fails its checksum, and counts as not there.
@@ -12,6 +12,8 @@ import struct
 import zlib
 from collections.abc import Hashable
 from typing import NamedTuple
+
+from eventvault.access.throttle import Throttle
 
 EVENTS, OTHERS = 0, 1
 """What was changed: events, or something else."""
@@ -82,3 +84,4 @@ def _checksum(digest: bytes, held: Held) -> int:
 
 
 SHARED = WorkerMemory()
+THROTTLE = Throttle()

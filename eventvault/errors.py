@@ -104,6 +104,36 @@ class TooBusy(EventVaultError):
     code = "too_busy"
 
 
+class TooManyWrongTokens(EventVaultError):
+    """The token of the request is wrong, as were too many before it. retryAfter (in details): seconds to wait."""
+
+    code = "too_many_wrong_tokens"
+
+
+class SessionEnded(EventVaultError):
+    """The cookie of the request is that of no session, or of one that is over."""
+
+    code = "session_ended"
+
+
+class SessionKeyMissing(EventVaultError):
+    """The request has the cookie of a session without its key, which is needed for all but downloads and streams."""
+
+    code = "session_key_missing"
+
+
+class SessionNotFound(EventVaultError):
+    """The request is not that of a session, so there is none to end."""
+
+    code = "session_not_found"
+
+
+class TlsNeeded(EventVaultError):
+    """A browser would not keep the cookie of a session, as the page came over plain HTTP."""
+
+    code = "tls_needed"
+
+
 class ExportNotFound(EventVaultError):
     """The operation has no file: it is no export, has not succeeded, or a day has passed."""
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
 from flask import Flask, request
 
 from app.access import CREDENTIAL
+from app.access.cookies import BrowserSessions, session_of_request
 from app.access.origin import OriginRules
+from app.access.permission import end_without
+from app.access.sign_ins import SignIns
 from app.access.table import ANY_TOKEN, Need, need_of
 from app.bodies import hold_body
 from eventvault import json_text, scopes
 from eventvault.access.credential import EVERYBODY, NOBODY, Credential
 from eventvault.access.register import TokenRegister
 from eventvault.access.uses import TokenUses
-from eventvault.errors import MalformedInput, ScopeMissing, TokenMissing, TokenWrong
+from eventvault.errors import MalformedInput, ScopeMissing, SessionEnded, SessionKeyMissing, TokenMissing, TokenWrong
 from eventvault.operations import caller
 from eventvault.settings import Settings
 from eventvault.token_text import PREFIX, holds_token
@@ -30,9 +34,13 @@ _QUERY_NAMES = re.compile(r"(?:^|[&;])(?:access_token|api_token|auth_token|beare
 class FrontDoor:
     """Checks each request to an application. install: after the application has all its routes."""
 
-    def __init__(self, settings: Settings, register: TokenRegister) -> None:
+    def __init__(
+        self, settings: Settings, register: TokenRegister, sign_ins: SignIns, sessions: BrowserSessions
+    ) -> None:
         self._rules = OriginRules(settings)
         self._register = register
+        self._sign_ins = sign_ins
+        self._sessions = sessions
         self._uses = TokenUses(settings.storage_dir)
         self._needs: dict[tuple[str | None, str], Need] = {}
 
@@ -53,6 +61,7 @@ class FrontDoor:
             self._rules.check_host(environ, closed=closed)
         else:
             self._uses.note(credential.token_id)
+        end_without(self._permission_of(credential))
         environ[CREDENTIAL] = credential
         caller.use(credential.caller)
 
@@ -61,7 +70,7 @@ class FrontDoor:
         need = ANY_TOKEN if request.endpoint is None else self._needs[request.endpoint, request.method]
         if need.is_public:
             return NOBODY
-        credential = self._presented(environ)
+        credential = self._presented(environ, need)
         if credential is None:
             if need.is_optional:
                 return NOBODY
@@ -70,15 +79,39 @@ class FrontDoor:
             raise _scope_missing(need, credential)
         return credential
 
-    def _presented(self, environ: Mapping[str, Any]) -> Credential | None:
-        """Return whose token the request has, None if it has none. Raises TokenWrong."""
+    def _presented(self, environ: Mapping[str, Any], need: Need) -> Credential | None:
+        """Return whose token or session the request has, None if it has none.
+
+        Raises TokenWrong, TooManyWrongTokens, SessionEnded, SessionKeyMissing or Forbidden.
+        """
         header = environ.get("HTTP_AUTHORIZATION")
         if header is None:
-            return None
+            return self._of_session(need)
+        address = environ.get("REMOTE_ADDR") or ""
         found = _BEARER.fullmatch(header)
         if found is None:
-            raise TokenWrong("the Authorization header is malformed", hint=_HOW)
-        return self._register.credential_of(found[1])
+            raise self._sign_ins.refusal(TokenWrong("the Authorization header is malformed", hint=_HOW), address)
+        return self._sign_ins.credential_of(found[1], address)
+
+    def _of_session(self, need: Need) -> Credential | None:
+        try:
+            signed_in = self._sessions.signed_in(need)
+        except (SessionEnded, SessionKeyMissing):
+            if need.is_optional:
+                return None
+            raise
+        return None if signed_in is None else signed_in.credential
+
+    def _permission_of(self, credential: Credential) -> Callable[[], bool] | None:
+        """Return what says whether a request may still get its answer; None if it may in any case."""
+        if credential is NOBODY:
+            return None
+        if credential.token_id is None:
+            return lambda: not self._register.present().closed
+        session = session_of_request()
+        if session is None:
+            return partial(self._register.is_live, credential.token_id)
+        return partial(self._sessions.is_live, session)
 
 
 def _only_reads(need: Need, credential: Credential) -> bool:

@@ -18,12 +18,14 @@ class Need:
     """What a route needs: one of these scopes.
 
     is_public: nothing; a token is not even looked at. is_optional: it answers less without a token. reads: members of
-    the body with which the request only reads, so that `read` is enough.
+    the body with which the request only reads, so that `read` is enough. opens_by_cookie: the cookie of a browser's
+    session is enough, as a link or an EventSource sends no header.
     """
 
     scopes: frozenset[str] = frozenset()
     is_public: bool = False
     is_optional: bool = False
+    opens_by_cookie: bool = False
     reads: tuple[tuple[str, Any], ...] = ()
 
     def only_reads(self, body: Mapping[str, Any]) -> bool:
@@ -43,6 +45,8 @@ STATE_WITHOUT_TOKEN = Need(is_optional=True)
 ANY_TOKEN = _any_of(READ, WRITE, BACKUP, METRICS, ADMIN)
 _READ, _WRITE, _ADMIN, _METRICS = _any_of(READ), _any_of(WRITE), _any_of(ADMIN), _any_of(METRICS)
 _BACKUP, _READ_OR_BACKUP = _any_of(BACKUP), _any_of(READ, BACKUP)
+_FOLLOW = Need(frozenset({READ}), opens_by_cookie=True)
+_FOLLOW_OR_BACKUP = Need(frozenset({READ, BACKUP}), opens_by_cookie=True)
 
 NEEDS: dict[str, Need] = {
     "GET /": PUBLIC,
@@ -57,21 +61,21 @@ NEEDS: dict[str, Need] = {
     "GET /api/settings": _READ,
     "GET /api/events": _READ,
     "GET /api/events/<event_id>": _READ,
-    "GET /api/events/export": _READ,
+    "GET /api/events/export": _FOLLOW,
     "POST /api/events/export": _READ,
-    "GET /api/events/stream": _READ,
+    "GET /api/events/stream": _FOLLOW,
     "GET /api/events/histogram": _READ,
     "GET /api/events/types": _READ,
     "POST /api/events": _WRITE,
     "GET /api/operations": _READ_OR_BACKUP,
     "GET /api/operations/<operation_id>": _READ_OR_BACKUP,
-    "GET /api/operations/<operation_id>/file": _READ_OR_BACKUP,
-    "GET /api/operations/<operation_id>/stream": _READ_OR_BACKUP,
+    "GET /api/operations/<operation_id>/file": _FOLLOW_OR_BACKUP,
+    "GET /api/operations/<operation_id>/stream": _FOLLOW_OR_BACKUP,
     "DELETE /api/operations/<operation_id>": _ADMIN,
     "GET /api/backup/list": _READ_OR_BACKUP,
     "GET /api/backup/export-metadata": _READ_OR_BACKUP,
     "GET /api/backup/<name>": _READ_OR_BACKUP,
-    "GET /api/backup/<name>/download": _READ_OR_BACKUP,
+    "GET /api/backup/<name>/download": _FOLLOW_OR_BACKUP,
     "GET /api/backup/rehearsals": _READ_OR_BACKUP,
     "GET /api/backup/timeline": _READ,
     "GET /api/backup/diff": _READ,
@@ -93,6 +97,8 @@ NEEDS: dict[str, Need] = {
     "GET /api/tokens": _ADMIN,
     "POST /api/tokens": _ADMIN,
     "DELETE /api/tokens/<token_id>": _ADMIN,
+    "POST /api/session": PUBLIC,
+    "DELETE /api/session": ANY_TOKEN,
 }
 """Method and route → what it needs. HEAD needs what GET needs, OPTIONS any token."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from flask import Response, request
 
 from app import metrics
+from app.access.permission import permission_of_request
 from app.client_socket import ClientSocket
 from app.edge import current_edge
 from app.request_end import at_request_end
@@ -19,6 +20,9 @@ from app.streams import writer
 from app.streams.messages import CONTENT_TYPE, RETRY
 from app.streams.source import Source
 from app.streams.writer import Stream
+
+_LOOK_SECONDS = 0.5
+"""How often a thread that sends a stream looks whether its client may still have it."""
 
 
 def stream_reply(begin: Callable[[], tuple[bytes, Source]]) -> Response:
@@ -83,6 +87,7 @@ class _Own:
         self._source = source
         self._release = release
         self._is_closed = False
+        self._may_go_on = permission_of_request()
 
     def parts(self, first: bytes) -> Iterator[bytes]:
         yield first
@@ -90,11 +95,12 @@ class _Own:
         now = time.monotonic()
         ends, comment_at = now + writer.STREAM_SECONDS, now + writer.COMMENT_SECONDS
         self._source.start(woken.set)
-        while time.monotonic() < ends and not self._source.ended:
+        while time.monotonic() < ends and not self._source.ended and self._may_go_on():
             woken.clear()
             piece = self._source.take()
-            if not piece and not woken.wait(max(0.0, min(comment_at, ends) - time.monotonic())):
-                piece = self._source.comment()
+            if not piece:
+                woken.wait(max(0.0, min(comment_at, ends, time.monotonic() + _LOOK_SECONDS) - time.monotonic()))
+                piece = self._source.comment() if time.monotonic() >= comment_at else b""
             if piece:
                 comment_at = time.monotonic() + writer.COMMENT_SECONDS
                 yield piece

@@ -119,7 +119,3 @@ def address_group(address: str) -> bytes:
     if parsed is None:
         return b""
     return parsed.packed[:8] if isinstance(parsed, IPv6Address) else parsed.packed
-
-
-SHARED = Throttle()
-"""That of all workers of a service: gunicorn's master imports this module before it forks."""

@@ -35,6 +35,7 @@ LOSSES = {
     data_folders.ARCHIVED_TABLES: "the next backup reads every table",
     data_folders.JOURNAL_RECORD: "a new one was made from the database",
     data_folders.SHARED_RUNS: "archives count as if they shared nothing on the disk",
+    data_folders.SESSIONS: "everybody who was signed in signs in again",
     data_folders.TOKENS: "the other copy took its place; if there was none, no token that was made before is valid",
     data_folders.TRUSTED: "only this installation's own archives are trusted",
     data_folders.INITIALIZE_LOCK: _NEW_FILE,

@@ -35,7 +35,7 @@ class Surface:
     """A service in some state, as its users reach it.
 
     backup: the name of an archive that the verbs are about. upload: the bytes of one of another installation. token:
-    what was made, with its id.
+    what was made, with its id. session: the headers of one that was begun with it.
     """
 
     app: Flask
@@ -43,6 +43,7 @@ class Surface:
     upload: bytes
     posted: int = field(default=0)
     token: tuple[str, str] = field(default=("", "0" * 8))
+    session: dict[str, str] = field(default_factory=dict)
 
     @property
     def web(self) -> FlaskClient:
@@ -145,6 +146,18 @@ def _export(surface: Surface) -> str:
         return surface.command("events", "export", "-o", f"{folder}/events.ndjson.gz")
 
 
+def _sign_in(surface: Surface) -> TestResponse:
+    answer = surface.web.post("/api/session", json={"token": surface.token[0] or "wrong"})
+    if answer.status_code == 200:
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        surface.session = {"Cookie": cookie, "X-EventVault-Session": answer.json["key"]}
+    return answer
+
+
+def _sign_out(surface: Surface) -> TestResponse:
+    return surface.app.test_client(use_cookies=False).delete("/api/session", headers=surface.session)
+
+
 RESTORE = "POST /api/backup/restore"
 READS: dict[str, Verb] = {
     "GET /api/health/live": get("/api/health/live"),
@@ -241,6 +254,8 @@ CHANGES: dict[str, Verb] = {
     "POST /api/problems/<code>/accept": post("/api/problems/rolled_back/accept"),
     # The first token closes the service, so these come last.
     "POST /api/tokens": _make_token,
+    "POST /api/session": _sign_in,
+    "DELETE /api/session": _sign_out,
     "DELETE /api/tokens/<token_id>": _revoke_token,
     "flask tokens create": command("tokens", "create", "cron", "--scope", "backup"),
     "flask tokens rotate": command("tokens", "rotate", "cron"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +25,16 @@ from tests.stores import folders_beneath
 SCOPES = ("metrics", "backup", "read", "write", "admin")
 REFUSED = ("none", "malformed", "wrong", "expired", "revoked")
 COLUMNS = (*REFUSED, *SCOPES)
+COOKIES = ("cookie", "cookie and key", "cookie, cross-site", "cookie, stale", "cookie, revoked")
+"""Of a session of an `admin` token; with the key, of a `read` token."""
+BY_COOKIE = {
+    "GET /api/events/export", "GET /api/events/stream", "GET /api/backup/<name>/download",
+    "GET /api/operations/<operation_id>/file", "GET /api/operations/<operation_id>/stream",
+}  # fmt: skip
 
 TABLE = """
 metrics read write admin: GET /metrics
+metrics backup read write admin: DELETE /api/session
 read write admin: GET /api/settings
 read write admin: GET /api/events
 read write admin: GET /api/events/<event_id>
@@ -58,25 +67,37 @@ backup admin: DELETE /api/backup/<name>/pin
 MAY = {name: set(scopes.split()) for scopes, name in (line.split(": ") for line in TABLE.strip().splitlines())}
 WITHOUT_TOKEN = {
     "GET /", "GET /ui/<version>/<name>", "GET /docs", "GET /docs/static/<filename>", "GET /openapi.json",
-    "GET /api/health/live", "GET /api/health/ready",
+    "GET /api/health/live", "GET /api/health/ready", "POST /api/session",
 }  # fmt: skip
 LESS_WITHOUT_TOKEN = {"GET /api/health"}
 
 
 class Closed:
-    """A service that is closed, with a token for each column of the table."""
+    """A service that is closed, with a token or a session for each column of the table.
+
+    Each request comes from an address of its own, as one with many wrong tokens would be answered with 429.
+    """
 
     def __init__(self, app: Flask, tokens: dict[str, str | None]) -> None:
         self.app = app
         self.tokens = tokens
+        self.sessions: dict[str, dict[str, str]] = {}
+        self._addresses = itertools.count(int(ipaddress.IPv4Address("10.0.0.1")))
 
     def send(self, name: str, column: str, **more: Any) -> TestResponse:
         """Send a request that no view accepts for another reason than its token, where that is possible."""
         method, _, rule = name.partition(" ")
-        token = self.tokens[column]
+        token = self.tokens.get(column)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        web: FlaskClient = self.app.test_client()
+        headers |= self.sessions.get(column, {})
+        web: FlaskClient = self.app.test_client(use_cookies=False)
+        more.setdefault("environ_base", {"REMOTE_ADDR": str(ipaddress.IPv4Address(next(self._addresses)))})
         return web.open(path_of(rule), method=method, headers={**headers, **more.pop("headers", {})}, **more)
+
+    def sign_in(self, token: str) -> dict[str, str]:
+        """The headers of a session."""
+        answer = self.send("POST /api/session", "none", json={"token": token})
+        return {"Cookie": answer.headers["Set-Cookie"].partition(";")[0], "X-EventVault-Session": answer.json["key"]}
 
 
 def path_of(rule: str) -> str:
@@ -108,9 +129,22 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     for scope in SCOPES:
         tokens[scope] = changes.create(scope, scope, by="shell").text
     app = create_app(settings, MemoryStore(settings.backup_dir), shared_seconds=0.0)
+    service = Closed(app, tokens)
+    revoked_later = changes.create("revoked-later", "admin", by="shell")
+    admin, reader = (service.sign_in(str(tokens[scope])) for scope in ("admin", "read"))
+    alone = {"Cookie": admin["Cookie"]}
+    service.sessions = {
+        "cookie": alone,
+        "cookie and key": reader,
+        "cookie, cross-site": {**admin, "Sec-Fetch-Site": "cross-site"},
+        "cookie, stale": {**admin, "Cookie": "__Host-ev=of-a-session-that-is-over"},
+        "cookie, revoked": service.sign_in(revoked_later.text),
+    }
+    changes.revoke(revoked_later.token.id, by="shell")
+    app.extensions["eventvault"].tokens.look_again()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "STREAM_SECONDS", 0.05)
-        yield Closed(app, tokens)
+        yield service
 
 
 def routes(app: Flask) -> set[str]:
@@ -152,6 +186,28 @@ def test_endpoints_and_tokens(closed: Closed, name: str, column: str) -> None:
     else:
         assert (answer.status_code, answer.json["code"]) == (403, "scope_missing")
         assert set(answer.json["scope"].split(" or ")) <= MAY.get(name, {"admin"})
+
+
+@pytest.mark.parametrize("column", COOKIES)
+@pytest.mark.parametrize("name", sorted(NEEDS.keys() - {"DELETE /api/session"}))
+def test_endpoints_and_cookies(closed: Closed, name: str, column: str) -> None:
+    answer = closed.send(name, column, buffered=True)
+    if column == "cookie, cross-site":
+        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+    elif name in WITHOUT_TOKEN:
+        assert answer.status_code not in (401, 403)
+    elif name in LESS_WITHOUT_TOKEN:
+        assert answer.status_code == 200
+        assert ("store" in answer.json) is (column == "cookie and key")
+    elif column == "cookie and key":
+        assert (answer.status_code == 403) is ("read" not in MAY.get(name, {"admin"}))
+        assert answer.status_code != 401
+    elif column == "cookie":
+        assert (answer.status_code == 401) is (name not in BY_COOKIE)
+        assert answer.status_code != 401 or answer.json["code"] == "session_key_missing"
+    else:
+        assert (answer.status_code, answer.json["code"]) == (401, "session_ended")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("column", COLUMNS)
