@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
-from flask import Flask, request
+from flask import Flask, Request, request
 
 from app.access import CREDENTIAL
 from app.access.cookies import BrowserSessions, session_of_request
@@ -17,9 +17,9 @@ from app.access.permission import end_without
 from app.access.sign_ins import SignIns
 from app.access.table import ANY_TOKEN, Need, need_of
 from app.bodies import hold_body
-from eventvault import json_text, scopes
+from eventvault import clock, json_text, scopes
 from eventvault.access.credential import EVERYBODY, NOBODY, Credential
-from eventvault.access.register import TokenRegister
+from eventvault.access.register import Present, TokenRegister
 from eventvault.access.uses import TokenUses
 from eventvault.errors import MalformedInput, ScopeMissing, SessionEnded, SessionKeyMissing, TokenMissing, TokenWrong
 from eventvault.operations import caller
@@ -29,6 +29,18 @@ from eventvault.token_text import PREFIX, holds_token
 _BEARER = re.compile(r"Bearer +([!-+\--~]+) *", re.IGNORECASE | re.ASCII)
 """One token: a server joins two headers of the same name with a comma."""
 _QUERY_NAMES = re.compile(r"(?:^|[&;])(?:access_token|api_token|auth_token|bearer|token)=", re.IGNORECASE)
+
+
+MOST_PASSED = 1000
+"""Tokens and routes that are remembered at a time."""
+
+
+class _Passed:
+    """Header, endpoint and method of requests whose token passed while this was what counts → their credentials."""
+
+    def __init__(self, of: Present | None) -> None:
+        self.of = of
+        self.credentials: dict[tuple[str, str | None, str], Credential] = {}
 
 
 class FrontDoor:
@@ -43,6 +55,7 @@ class FrontDoor:
         self._sessions = sessions
         self._uses = TokenUses(settings.storage_dir)
         self._needs: dict[tuple[str | None, str], Need] = {}
+        self._passed = _Passed(None)
 
     def learn_routes(self, app: Flask) -> None:
         """Note what each route of the application needs."""
@@ -52,32 +65,54 @@ class FrontDoor:
 
     def check(self) -> None:
         """Let the present request pass with its credential, or raise why it may not."""
-        environ = request.environ
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy would cost each time
+        environ = asked.environ
         _refuse_token_in_address(environ["PATH_INFO"], environ.get("QUERY_STRING"))
-        closed = self._register.present().closed
-        self._rules.check(environ, closed=closed)
-        credential = self._credential(environ) if closed else EVERYBODY
+        present = self._register.present()
+        self._rules.check(environ, closed=present.closed)
+        credential = self._credential(asked, present) if present.closed else EVERYBODY
         if credential.token_id is None:
-            self._rules.check_host(environ, closed=closed)
+            self._rules.check_host(environ, closed=present.closed)
         else:
             self._uses.note(credential.token_id)
         end_without(self._permission_of(credential))
         environ[CREDENTIAL] = credential
         caller.use(credential.caller)
 
-    def _credential(self, environ: Mapping[str, Any]) -> Credential:
-        """Return whom the request acts as. Raises TokenMissing, TokenWrong or ScopeMissing."""
+    def _credential(self, asked: Request, present: Present) -> Credential:
+        """Return whom the request acts as, quickly if its token passed before and nothing has changed since."""
+        header = asked.environ.get("HTTP_AUTHORIZATION")
+        if header is None:
+            return self._examined(asked.environ)[0]
+        passed = self._passed
+        if passed.of is not present:
+            passed = self._passed = _Passed(present)
+        key = (header, asked.endpoint, asked.method)
+        credential = passed.credentials.get(key)
+        if credential is not None and not credential.has_expired(clock.now):
+            return credential
+        credential, by_scope = self._examined(asked.environ)
+        if by_scope and len(passed.credentials) < MOST_PASSED:
+            passed.credentials[key] = credential
+        return credential
+
+    def _examined(self, environ: Mapping[str, Any]) -> tuple[Credential, bool]:
+        """Return whom the request acts as, and whether a scope alone decided that. Raises what `_presented` raises.
+
+        Raises TokenMissing or ScopeMissing too.
+        """
         need = ANY_TOKEN if request.endpoint is None else self._needs[request.endpoint, request.method]
         if need.is_public:
-            return NOBODY
+            return NOBODY, False
         credential = self._presented(environ, need)
         if credential is None:
             if need.is_optional:
-                return NOBODY
+                return NOBODY, False
             raise TokenMissing(f"{request.method} {request.path} needs a token", hint=_HOW)
-        if not (need.is_optional or need.scopes & credential.included or _only_reads(need, credential)):
+        by_scope = bool(need.scopes & credential.included)
+        if not (by_scope or need.is_optional or _only_reads(need, credential)):
             raise _scope_missing(need, credential)
-        return credential
+        return credential, by_scope
 
     def _presented(self, environ: Mapping[str, Any], need: Need) -> Credential | None:
         """Return whose token or session the request has, None if it has none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from eventvault import scopes as names
+from eventvault.clock import Clock
 from eventvault.operations.caller import OPEN, SHELL, Caller
 
 
@@ -12,12 +13,14 @@ from eventvault.operations.caller import OPEN, SHELL, Caller
 class Credential:
     """name: of the token, or of what acts without one. token_id: None without a token.
 
-    included: the scopes with all that they include. caller: as the operations name it.
+    expires: when the token ends, in microseconds; None: never. included: the scopes with all that they include. caller:
+    as the operations name it.
     """
 
     name: str
     token_id: str | None
     scopes: frozenset[str]
+    expires: int | None = None
     included: frozenset[str] = field(init=False, repr=False, compare=False)
     caller: Caller = field(init=False, repr=False, compare=False)
 
@@ -27,6 +30,10 @@ class Credential:
 
     def may(self, scope: str) -> bool:
         return scope in self.included
+
+    def has_expired(self, now: Clock) -> bool:
+        """Return whether its token is over; the clock is asked only where it ends at all."""
+        return self.expires is not None and self.expires <= now()
 
 
 EVERYBODY = Credential(OPEN, None, frozenset({names.ADMIN}))

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from eventvault import clock, scopes, token_text
@@ -41,14 +42,6 @@ LONGEST_TOKEN = 256
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """expires: microseconds, or None."""
-
-    credential: Credential
-    expires: int | None = None
-
-
-@dataclass(frozen=True)
 class Present:
     """What counts now. configured: the tokens of the settings. file_problem: why API_TOKENS_FILE does not count."""
 
@@ -56,29 +49,26 @@ class Present:
     configured: tuple[ConfiguredToken, ...] = ()
     closed: bool = False
     file_problem: str = ""
-    entries: dict[bytes, _Entry] = field(default_factory=dict, repr=False)
+    credentials: dict[bytes, Credential] = field(default_factory=dict, repr=False)
     revoked: frozenset[str] = frozenset()
-
-    def has_valid(self, now: int) -> bool:
-        return any(entry.expires is None or entry.expires > now for entry in self.entries.values())
 
     def credential_of(self, token: str, now: Clock) -> Credential:
         """Return whose token this is. Raises TokenWrong, whose message says why it is not valid."""
         if len(token) > LONGEST_TOKEN:
             raise TokenWrong("the token is longer than any token", hint=_HINT)
-        entry = self.entries.get(digest_of(token))
-        if entry is None:
+        credential = self.credentials.get(digest_of(token))
+        if credential is None:
             raise self._wrong(token)
-        if entry.expires is not None and entry.expires <= now():
-            when = clock.format_milliseconds(entry.expires)
-            raise TokenWrong(f"the token {entry.credential.token_id} expired at {when}", hint=_HINT)
-        return entry.credential
+        if credential.has_expired(now):
+            when = clock.format_milliseconds(credential.expires or 0)
+            raise TokenWrong(f"the token {credential.token_id} expired at {when}", hint=_HINT)
+        return credential
 
-    def credential_of_id(self, token_id: str, now: int) -> Credential | None:
+    def credential_of_id(self, token_id: str, now: Clock) -> Credential | None:
         """Return whose token has this id, None if it is not valid."""
-        for entry in self.entries.values():
-            if entry.credential.token_id == token_id and (entry.expires is None or entry.expires > now):
-                return entry.credential
+        for credential in self.credentials.values():
+            if credential.token_id == token_id and not credential.has_expired(now):
+                return credential
         return None
 
     def _wrong(self, token: str) -> TokenWrong:
@@ -98,22 +88,20 @@ def combine(joined: Joined, configured: tuple[ConfiguredToken, ...], *, is_confi
     """Return what counts, from what files and settings say. is_configured: a setting names tokens or a file of them."""
     content = joined.content
     revoked = frozenset() if content is None else frozenset(each.id for each in content.revoked)
-    entries = {} if content is None else _entries(content)
+    credentials = {} if content is None else _credentials(content)
     for token in configured:
         if token.id not in revoked:
-            entries[token.digest] = _Entry(Credential(token.name, token.id, token.scopes))
-    return Present(joined, configured, joined.closed or is_configured, problem, entries, revoked)
+            credentials[token.digest] = Credential(token.name, token.id, token.scopes)
+    return Present(joined, configured, joined.closed or is_configured, problem, credentials, revoked)
 
 
-def _entries(content: TokenFile) -> dict[bytes, _Entry]:
-    entries = {}
+def _credentials(content: TokenFile) -> dict[bytes, Credential]:
+    credentials = {}
     for token in content.tokens:
-        try:
+        with suppress(ValueError):  # a scope of another version
             granted = scopes.parse(token.scope)
-        except ValueError:  # of another version
-            continue
-        entries[bytes.fromhex(token.digest)] = _Entry(Credential(token.name, token.id, granted), token.expires)
-    return entries
+            credentials[bytes.fromhex(token.digest)] = Credential(token.name, token.id, granted, token.expires)
+    return credentials
 
 
 class TokenRegister:
@@ -151,14 +139,14 @@ class TokenRegister:
 
     def credential_of_id(self, token_id: str) -> Credential | None:
         """Return whose token has this id, None if it is not valid."""
-        found = self.present().credential_of_id(token_id, self._now())
+        found = self.present().credential_of_id(token_id, self._now)
         if found is None and self._look_for_new():
-            found = self.present().credential_of_id(token_id, self._now())
+            found = self.present().credential_of_id(token_id, self._now)
         return found
 
     def is_live(self, token_id: str) -> bool:
         """Return whether the token of this id, which was valid, still is."""
-        return self.present().credential_of_id(token_id, self._now()) is not None
+        return self.present().credential_of_id(token_id, self._now) is not None
 
     def _look_for_new(self) -> bool:
         """Look again, as another process may have made the token just now. False if that was done a moment ago."""
