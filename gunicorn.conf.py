@@ -71,6 +71,7 @@ def child_exit(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     signals.exit_soon_on_interrupt(worker)
     serving.connect_worker_to_store()
+    serving.look_at_tokens(worker.wsgi)
 
 
 def pre_request(worker: Any, req: Any) -> None:

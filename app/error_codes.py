@@ -687,7 +687,8 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Give it to the user of the service.",
     ),
     "tokens_file_invalid": ErrorCode(
-        "`API_TOKENS_FILE` has an entry that is not valid, or cannot be read. What it had before counts.",
+        "`API_TOKENS_FILE` has an entry that is not valid, or cannot be read. Each worker goes on with what it read "
+        "before.",
         "entry 2 of API_TOKENS_FILE /run/secrets/tokens is not valid",
         "Correct that file; [access](access.md) shows one.",
     ),

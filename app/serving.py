@@ -234,6 +234,13 @@ def connect_worker_to_store() -> None:
     lifeline.start_all(parent=int(os.environ.get(MASTER_VARIABLE) or os.getppid()))
 
 
+def look_at_tokens(app: Any) -> None:
+    """Read the tokens before the first request. app: a worker's; nothing happens if it could not be loaded."""
+    edge = getattr(app, "extensions", {}).get("eventvault")
+    if edge is not None:
+        edge.tokens.present()
+
+
 def end_store_of_service(settings: Settings) -> None:
     """Ask the store of this start to end at once, because the master ends."""
     from eventvault.store.process import lifeline

@@ -46,8 +46,7 @@ class ConfiguredToken(NamedTuple):
 
     @property
     def id(self) -> str:
-        """An id made from the digest, as the text of the token, which has one, is not known."""
-        return _base62(int.from_bytes(self.digest[:8], "big"), ID_LENGTH)
+        return id_of_digest(self.digest)
 
 
 def new_token() -> str:
@@ -58,6 +57,11 @@ def new_token() -> str:
 
 def digest_of(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def id_of_digest(digest: bytes) -> str:
+    """Return the id of a token of the settings, which need not have the form of ours."""
+    return _base62(int.from_bytes(digest[:8], "big"), ID_LENGTH)
 
 
 def id_of(token: str) -> str | None:

@@ -30,14 +30,14 @@ class ConfiguredTokens:
         return *self._of_setting, *self._read_file()
 
     def read_or_keep(self) -> tuple[tuple[ConfiguredToken, ...], str]:
-        """Return the tokens, and why the file is not valid; then what it had before counts."""
+        """Return the tokens, and why the file is not valid; then what this process read before counts."""
         problem = ""
         try:
             self._of_file = self._read_file()
         except InvalidSettings as error:
             problem = error.message
             if problem != self._problem:
-                log.warning("%s; what it had before counts", problem)
+                log.warning("%s; what this process read there before counts", problem)
         self._problem = problem
         return (*self._of_setting, *self._of_file), problem
 

@@ -72,10 +72,11 @@ class Present:
         return None
 
     def _wrong(self, token: str) -> TokenWrong:
-        token_id = token_text.id_of(token)
+        configured_id = token_text.id_of_digest(digest_of(token))
+        token_id = configured_id if configured_id in self.revoked else token_text.id_of(token)
         if token_id is None:
-            return TokenWrong("the token is malformed", hint=_HINT)
-        if not token_text.is_whole(token):
+            return TokenWrong("the token is malformed, and none of API_TOKENS", hint=_HINT)
+        if token_id != configured_id and not token_text.is_whole(token):
             return TokenWrong("the token has a typing error: its checksum is wrong", hint=_HINT)
         state = "was revoked" if token_id in self.revoked else "is not known here"
         return TokenWrong(f"the token {token_id} {state}", hint=_HINT)
