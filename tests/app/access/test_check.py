@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import create_app
+from app import create_app, serving
 from app.access import present_credential
 from eventvault import token_text
 from eventvault.access.changes import TokenChanges
@@ -185,3 +186,16 @@ def test_a_request_that_is_refused_leaves_no_credential_for_the_next(app: Flask,
 
 def _name() -> str:
     return present_credential().name
+
+
+def test_a_worker_reads_the_tokens_when_it_starts(
+    settings_environment: dict[str, str], store: MemoryStore, tmp_path: Path
+) -> None:
+    path, text = tmp_path / "tokens", "whatever"
+    path.write_text(f"ci:read:sha256={token_text.digest_of(text).hex()}")
+    app = create_app(load({**settings_environment, "API_TOKENS_FILE": str(path)}), store)
+    serving.look_at_tokens(app)
+    path.write_text("nonsense")
+    app.extensions["eventvault"].tokens.look_again()
+    assert app.test_client().get("/api/events", headers=bearer(text)).status_code == 200
+    serving.look_at_tokens(None)  # where the application could not be loaded
