@@ -192,6 +192,8 @@ def _distance(seconds: float) -> str:
 
 
 def _newest_event(facts: Facts) -> int | None:
+    if facts.status is not None and not facts.status["store"]["events"]:
+        return None
     window = (facts.status or {}).get("window") or {}
     time = (window.get("newest") or {}).get("time")
     if time is not None:

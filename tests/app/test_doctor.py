@@ -235,6 +235,8 @@ def without_service(**more: Any) -> Facts:
         (lambda: without_service(backups=Backups(unread="Permission denied")), "backups",
          ("wrong", "they cannot be read: Permission denied")),
         (lambda: facts(backups=Backups()), "backups", ("warn", "there is none yet")),
+        (lambda: facts(status={**STATUS, "store": {"state": "serving", "events": 0}}), "clock",
+         ("ok", "no event yet; runs forward")),
         (lambda: facts(unanswered=("backups",), backups=None), "backups",
          ("wrong", "it could not be looked at in time: a disk does not answer, or has very many files")),
         (lambda: without_service(clock=Clock(NOW, True, 86_400_000_000)), "clock",
