@@ -212,8 +212,6 @@ READS: dict[str, Verb] = {
 CHANGES: dict[str, Verb] = {
     "POST /api/events/export": post("/api/events/export"),
     "POST /api/events": _post_event,
-    "flask events post": command("events", "post", "posted", "--id", "posted-by-command"),
-    "flask events import": _import,
     "POST /api/backup/create": post("/api/backup/create"),
     "flask backup create": command("backup", "create"),
     "flask backup verify": command("backup", "verify", "{backup}"),
@@ -246,6 +244,8 @@ CHANGES: dict[str, Verb] = {
     "flask backup restore": command("backup", "restore", "{backup}", "--yes"),
     "flask backup undo": command("backup", "undo", "--yes"),
     f"{RESTORE} (sequence)": post("/api/backup/restore", {"sequence": 3}),
+    "flask events post": command("events", "post", "posted", "--id", "posted-by-command"),
+    "flask events import": _import,
     "DELETE /api/backup/<name> (dryRun)": http("DELETE", "/api/backup/{backup}?dryRun=true"),
     "DELETE /api/backup/<name>": http("DELETE", "/api/backup/{backup}"),
     "flask backup delete": command("backup", "delete", "{backup}", "--yes"),
