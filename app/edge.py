@@ -19,6 +19,7 @@ from app.streams.operations import OperationFeed
 from eventvault.access.register import TokenRegister
 from eventvault.access.session import Sessions
 from eventvault.access.throttle import Throttle
+from eventvault.audit.deeds import Deeds, deeds_through
 from eventvault.errors import TooBusy
 from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
@@ -112,6 +113,7 @@ class Edge:
     tokens: TokenRegister = field(init=False)
     sign_ins: SignIns = field(init=False)
     sessions: BrowserSessions = field(init=False)
+    deeds: Deeds = field(init=False)
     bodies: Budget = field(init=False)
     parsing: Budget = field(init=False)
     answers: SharedAnswers = field(default_factory=SharedAnswers)
@@ -127,6 +129,7 @@ class Edge:
         object.__setattr__(self, "sign_ins", SignIns(self.tokens, self.throttle))
         sessions = BrowserSessions(Sessions(self.settings.storage_dir), self.tokens)
         object.__setattr__(self, "sessions", sessions)
+        object.__setattr__(self, "deeds", deeds_through(self.store.note_deed, self.settings.storage_dir))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))

@@ -215,6 +215,13 @@ ANSWERS: dict[str, ErrorCode] = {
         "Do what the hint says to that folder. It is used again by itself.",
         503, TRY_AGAIN, 5,
     ),
+    "audit_broken": ErrorCode(
+        "A line of the [audit](audit.md) was changed, removed, moved or cut off.",
+        "the audit is not as it was written: line 12, audit-2026-01.jsonl:12, was changed: its digest is not the "
+        "`previous` of line 13",
+        "Compare it with a copy of `BACKUP_DIR` from another place, and find out who can write there.",
+        409, FAILED,
+    ),
     "archive_damaged": ErrorCode(
         "The bytes of the archive have changed: a checksum, a length or a record is wrong.",
         "reading /data/backups/a.tar.gz failed at byte 81920: the checksum of a member is wrong",
@@ -613,6 +620,11 @@ PROBLEMS: dict[str, ErrorCode] = {
         "Files in `BACKUP_DIR` have names that no backup can have, so they are not listed.",
         "files in BACKUP_DIR are no backups because of their names: 'back\\xffup.tar.gz' is not UTF-8",
         "Rename them, or move them away.",
+    ),
+    "audit_waits": ErrorCode(
+        "Lines of the [audit](audit.md) wait in `STORAGE_DIR`, as `BACKUP_DIR` cannot be written.",
+        "lines of the audit wait in STORAGE_DIR: No space left on device: /data/backups/audit",
+        "Do what the hint says to that folder. The lines are written by themselves then; what is done goes on.",
     ),
     "notify_failing": ErrorCode(
         "An address of `NOTIFY_URLS`, or `PING_URL`, takes no message. Nobody is notified of this.",

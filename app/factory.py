@@ -12,6 +12,7 @@ from flask.cli import ScriptInfo
 from app import errors, idempotency, keyed_answers, metrics, serving
 from app.access.check import FrontDoor
 from app.access.documented import describe as describe_access
+from app.audit.routes import blueprint as audit
 from app.backup.routes import blueprint as backup
 from app.cli import exits
 from app.cli.commands import COMMANDS, command
@@ -151,7 +152,9 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
         app.cli.add_command(command(name))
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
-    for blueprint in (events, backup, operations, kafka, problems, notify, health, settings_routes, tokens, session):
+    for blueprint in (
+        events, backup, operations, kafka, problems, notify, audit, health, settings_routes, tokens, session,
+    ):  # fmt: skip
         api.register_blueprint(blueprint)
     idempotency.describe(api.spec)
     describe_access(api.spec)

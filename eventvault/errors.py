@@ -176,6 +176,12 @@ class BackupsUnavailable(EventVaultError):
     code = "backups_unavailable"
 
 
+class AuditBroken(EventVaultError):
+    """A line of the audit was changed, removed, moved or cut off."""
+
+    code = "audit_broken"
+
+
 class BackupsChanged(EventVaultError):
     """The folder of the archives belongs to another installation; nothing was written there."""
 

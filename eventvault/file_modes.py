@@ -18,7 +18,9 @@ from eventvault.settings import Settings
 
 log = logging.getLogger("BackupManager")
 
-_SECRETS = (data_folders.INSTALLATION_KEY, data_folders.TRUSTED)
+_SECRETS = (
+    data_folders.INSTALLATION_KEY, data_folders.TRUSTED, data_folders.AUDIT_NOTE, data_folders.AUDIT_WAITING,
+)  # fmt: skip
 """How names in STORAGE_DIR begin that the group may not read. It may read the copy of the key in BACKUP_DIR."""
 _LOCK_SUFFIX = ".lock"
 """Whoever may read a file can hold an flock on it."""
@@ -54,7 +56,9 @@ def _mend(path: Path, settings: Settings) -> None:
     if status.st_uid != os.geteuid() or not (is_folder or is_file):
         return
     private = path.name.endswith(_LOCK_SUFFIX) or path.name.startswith(_SECRETS)
-    private = private and path.parent == settings.storage_dir
+    private = (
+        private and path.parent == settings.storage_dir
+    ) or path.parent == settings.backup_dir / data_folders.AUDIT
     group = 0 if private or not settings.file_group_read else 0o050 if is_folder else 0o040
     mode = stat.S_IMODE(status.st_mode)
     wanted = mode & ~0o077 | group
@@ -72,6 +76,7 @@ def _paths(settings: Settings, *, backups: bool) -> Iterator[Path]:
     with suppress(OSError):
         yield from (path for path in settings.backup_dir.iterdir() if _is_ours(path))
     yield from _tree(settings.backup_dir / data_folders.JOURNAL)
+    yield from _tree(settings.backup_dir / data_folders.AUDIT)
 
 
 def _is_ours(path: Path) -> bool:

@@ -94,6 +94,7 @@ NEEDS: dict[str, Need] = {
     "POST /api/kafka/partitions/<partition>/accept-loss": _ADMIN,
     "POST /api/problems/<code>/accept": _ADMIN,
     "POST /api/notify/test": _ADMIN,
+    "GET /api/audit": _ADMIN,
     "GET /api/tokens": _ADMIN,
     "POST /api/tokens": _ADMIN,
     "DELETE /api/tokens/<token_id>": _ADMIN,

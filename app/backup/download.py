@@ -14,6 +14,7 @@ from typing import BinaryIO
 from flask import Response, request
 from werkzeug.wsgi import FileWrapper
 
+from app.deeds import audit_download
 from app.edge import Edge
 from app.request_end import at_request_end
 from app.streaming import attachment
@@ -40,7 +41,7 @@ def download(edge: Edge, name: str) -> Response:
         entry = _entry(edge, name)
         if entry is not None and not names_open_file(Path(entry.path), handle):
             entry = None  # another file has the name by now
-        return _reply(file, name, entry, resources.close)
+        return audit_download(_reply(file, name, entry, resources.close), name)
     except BaseException:
         resources.close()
         raise

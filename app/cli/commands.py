@@ -69,6 +69,7 @@ COMMANDS: dict[str, Noun | Entry] = {
     "kafka": Entry("app.cli.kafka:group", "Lag, stopped partitions."),
     "operations": Entry("app.cli.operations:group", "What runs at the moment."),
     "tokens": Entry("app.cli.tokens:group", "Who may use the service."),
+    "audit": Entry("app.cli.audit:group", "What was done, and who did it."),
     "problems": Entry("app.cli.problems:group", "Problems, and decisions about them."),
     "notify": Entry("app.cli.notify:group", "Notifications."),
     "doctor": Entry("app.cli.doctor:doctor", "Check everything."),

@@ -153,9 +153,12 @@ class Connection:
     def open_backup(self, name: str) -> Iterator[BinaryIO]:
         """Open an archive for reading; rotation does not remove it meanwhile. Raises BackupNotFound."""
         from eventvault.archive.locks import shared_lock
+        from eventvault.backups.audited import deeds_of
+        from eventvault.operations.caller import SHELL
 
         path = Path(retry_while_store_is_away(lambda: self.store.backup_path(name)))
-        with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file:
+        deeds = deeds_of(self.prepared)
+        with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file, deeds.doing("download", SHELL, name):
             yield file
 
     @contextmanager

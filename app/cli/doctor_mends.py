@@ -102,6 +102,7 @@ MENDS: dict[str, Mend] = {
     "backup_name_invalid": Mend("backups", "rename these files, or move them out of BACKUP_DIR"),
     "backups_too_large": Mend("backups", "unpin or delete some (flask backup list), or raise MAX_BACKUP_BYTES"),
     "backups_changed": Mend("backups", _of_backup_folder),
+    "audit_waits": Mend("backups", "let the service write BACKUP_DIR/audit: mount its disk, free some space"),
     "backups_unavailable": Mend("backups", "let the user of the service read and write BACKUP_DIR; mount its disk"),
     "archive_damaged": Mend("backups", _NEW_BACKUP),
     "archive_incomplete": Mend("backups", _NEW_BACKUP),

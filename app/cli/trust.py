@@ -16,8 +16,10 @@ from app.cli.program import program
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.backups import names
+from eventvault.backups.audited import deeds_of
 from eventvault.backups.trust import Trusted, TrustList
 from eventvault.errors import ArchiveAlien, BackupNotFound, InvalidInput
+from eventvault.operations.caller import SHELL
 from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
 
@@ -32,9 +34,16 @@ class TrustCommand:
     def __init__(self) -> None:
         self._settings = current_settings()
         self._list = TrustList(self._settings)
+        self._deeds = deeds_of(self._settings)
 
     def add(self, what: str) -> dict[str, Any]:
         """Trust a key's file, an archive in BACKUP_DIR or elsewhere, or a digest."""
+        with self._deeds.doing("trust", SHELL, what, details={"trusted": True}) as deed:
+            result = self._add(what)
+            deed.results = dict(result)
+            return result
+
+    def _add(self, what: str) -> dict[str, Any]:
         path = self._locate(what)
         added: Trusted | None
         if path is None and _CHECKSUM.fullmatch(what):
@@ -57,7 +66,8 @@ class TrustCommand:
         return {"trusted": [_described(entry) for entry in self._list.entries()]}
 
     def remove(self, prefix: str) -> dict[str, Any]:
-        return {"removed": _described(self._list.remove(prefix))}
+        with self._deeds.doing("trust", SHELL, prefix, details={"trusted": False}):
+            return {"removed": _described(self._list.remove(prefix))}
 
     def renew(self) -> dict[str, Any]:
         """Have the store make a new key for this installation."""

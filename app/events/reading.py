@@ -11,6 +11,7 @@ import msgspec
 import orjson
 from flask import Response
 
+from app.deeds import audit_export
 from app.edge import current_edge, current_store, store_for_long_call
 from app.replies import JSON
 from app.store_retry import retry_while_store_is_away
@@ -172,7 +173,7 @@ def export_reply(query: ScanQuery) -> Response:
     try:
         store = current_store()
         first = store.scan(query)
-        return ndjson_response(_lines(store, query, first), release, "events.ndjson")
+        return audit_export(ndjson_response(_lines(store, query, first), release, "events.ndjson"), query)
     except BaseException:
         release()
         raise

@@ -13,6 +13,7 @@ from isal import isal_zlib
 from werkzeug.wsgi import FileWrapper
 
 from app.backup.download import CHUNK, wants_one_range
+from app.deeds import audit_download
 from app.edge import Edge
 from app.request_end import at_request_end
 from app.streaming import NDJSON, attachment
@@ -37,7 +38,7 @@ def file_reply(edge: Edge, operation: OperationEntry) -> Response:
     at_request_end(resources.close)
     try:
         file = resources.enter_context(open_file(Path(edge.store.export_path(operation.id))))
-        return _reply(file, _exported(operation), resources.close)
+        return audit_download(_reply(file, _exported(operation), resources.close), f"operation {operation.id}")
     except BaseException:
         resources.close()
         raise

@@ -129,8 +129,9 @@ class BackupMaker:
                      same or "the registry was created")  # fmt: skip
             return None
         on_begin()
-        with self._operations.internal("create", "create_backup", SCHEDULE) as operation:
+        with self._operations.internal("create", "create_backup", SCHEDULE, deed="create") as operation:
             operation.result = created = self.create(operation=operation, trigger="schedule")
+            operation.outcome["backup"] = created.backup.name
         return created
 
     @property

@@ -11,6 +11,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.archive.locks import exclusive_lock
+from eventvault.audit.deeds import Deeds
 from eventvault.backups import retention
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
@@ -18,6 +19,7 @@ from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.shared_size import SharedSize
 from eventvault.database.bus import EventBus
 from eventvault.errors import BackupNotFound, BackupProtected, EventVaultError
+from eventvault.operations.caller import SCHEDULE
 from eventvault.problems import Problem
 from eventvault.progress import Turn
 from eventvault.settings import Settings
@@ -26,6 +28,9 @@ log = logging.getLogger("BackupManager")
 
 LOCK_PATIENCE_SECONDS = 0.5
 """How long a removal waits for a reader of the archive. Reading its manifest takes less."""
+ROTATE = "rotate"
+MAX_NAMES = 100
+"""How many archives the audit names that one rotation removes."""
 BATCH = 100
 """How many archives are removed in one change of the catalogue."""
 
@@ -51,12 +56,14 @@ class ArchiveRemover:
         bus: EventBus,
         catalogue: Catalogue,
         is_clock_held: Callable[[], bool] = lambda: False,
+        deeds: Deeds | None = None,
     ) -> None:
         self._settings = settings
         self._rules = retention.rules_of(settings)
         self._bus = bus
         self._catalogue = catalogue
         self._is_clock_held = is_clock_held
+        self._deeds = deeds or Deeds()
         self._turn = Turn("removal of archives")
         """Held while archives are removed, so that one removal does not take another one for a reader."""
         self._labelled = _Labelled([], None, [], 0)
@@ -78,7 +85,12 @@ class ArchiveRemover:
         """Remove the archives that no rule keeps. Returns their names."""
         with self._turn.held():
             plan = self._plan(self._catalogue.entries(), self._is_busy, just_made)
-            return [name for batch in self._remove_planned(plan) for name in batch]
+            if not plan.removed:
+                return []
+            with self._deeds.doing(ROTATE, SCHEDULE, details={"planned": len(plan.removed)}) as deed:
+                removed = [name for batch in self._remove_planned(plan) for name in batch]
+                deed.results["removed"] = removed[:MAX_NAMES]
+                return removed
 
     def remove_planned(self, plan: RetentionPlan) -> Iterator[list[str]]:
         """Remove the archives that go by the plan, step by step. Yields the names that each step removed.

@@ -59,6 +59,8 @@ class Operation:
         self.is_decided = False
         self.result: Any = None
         """What the list shows as the result of an operation that the store does by itself."""
+        self.outcome: dict[str, Any] = {}
+        """What the audit says of its end, if the store does it by itself."""
         self.version = 0
         """Grows with each change, for those who watch."""
         self._save = save

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from eventvault import clock
+from eventvault.audit.deeds import Deeds
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import (
     Cancelled,
@@ -124,6 +125,8 @@ class OperationRegistry:
         self._ended = Listing()
         self.outcome_of: Callable[[str], Any] = lambda _: None
         """The answer of an operation that took effect, or will by the start of the service; else None."""
+        self.deeds = Deeds()
+        """Notes what is done, for the audit."""
         self._answers: list[tuple[int, str]] = []
         """When calls that are no operations were answered, and their ids; oldest first."""
         self._awaiting: dict[str, Record] = {}
@@ -162,15 +165,25 @@ class OperationRegistry:
             raise TooBusy("no thread is free for the operation", hint="try again in a moment") from error
 
     @contextmanager
-    def internal(self, kind: str, method: str, started_by: str, operation_id: str | None = None) -> Iterator[Operation]:
+    def internal(
+        self,
+        kind: str,
+        method: str,
+        started_by: str,
+        operation_id: str | None = None,
+        *,
+        deed: str = "",
+        about: str = "",
+    ) -> Iterator[Operation]:
         """List what the store does by itself in this context, once it makes a step; its `result` may be set.
 
-        operation_id: of an earlier attempt, which this one replaces in the list.
+        operation_id: of an earlier attempt, which this one replaces in the list. deed, about: what it is for the audit.
         """
         call = Call(method, Any, kind, operation_id or secrets.token_hex(8), caller=Caller(started_by))
         attempt, _ = self._join(call)
+        noting = self._noting(call, attempt, deed, about, is_repeated=operation_id is not None)
         try:
-            with working_on(attempt.operation):
+            with working_on(attempt.operation), noting:
                 yield attempt.operation
         except BaseException as error:
             self._note_failure(call, attempt, error)
@@ -180,6 +193,14 @@ class OperationRegistry:
                 self._note_success(call, attempt, attempt.operation.result)
         finally:
             self._leave(call, attempt)
+
+    def _noting(
+        self, call: Call, attempt: _Attempt, deed: str, about: str, *, is_repeated: bool
+    ) -> AbstractContextManager[object]:
+        if not deed:
+            return nullcontext()
+        who, operation = call.caller.started_by, attempt.operation
+        return self.deeds.trying(deed, who, about or None, operation.id, operation.outcome, is_repeated=is_repeated)
 
     def stop(self) -> None:
         """Take nothing new, and interrupt what runs; wait until it has ended, at most STOP_SECONDS."""
@@ -243,6 +264,15 @@ class OperationRegistry:
         with suppress(OperationNotFound):
             return self.get(operation_id).state
         return ""
+
+    def last_state(self, operation_id: str) -> str:
+        """Return the state of any call that changes something; empty if nothing is known of it."""
+        if operation_id in self._running:
+            return RUNNING
+        record = self._records.read(operation_id) if _ID.match(operation_id) else None
+        if record is None or record.kind:
+            return self.state_of(operation_id)
+        return SUCCEEDED if record.done else INTERRUPTED
 
     def page(self, query: OperationQuery) -> list[OperationEntry]:
         """The operations that match, newest first. Raises InvalidInput if `before` names none."""

@@ -52,7 +52,7 @@ def _bound(method: methods.Method, owners: tuple[object, ...]) -> Callable[..., 
 def _forwarding(method: methods.Method) -> Callable[..., Any]:
     @functools.wraps(method.function)
     def call(self: ComposedStore, *arguments: Any, **named: Any) -> Any:
-        if method.marks.kind and "operation" not in named:  # else the caller has a handle of its own
+        if method.marks.has_caller and "operation" not in named:  # else the caller has a handle of its own
             return self.dispatch.answer_here(method.name, method.ordered(arguments, named))
         return self.calls[method.name](*arguments, **named)
 

@@ -15,6 +15,7 @@ from eventvault.operations.caller import Caller, OperationBegun, present_caller
 from eventvault.operations.operation import Operation
 from eventvault.operations.records import Record
 from eventvault.operations.registry import Call, OperationRegistry
+from eventvault.store import deeds
 from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
 
@@ -45,13 +46,13 @@ class Dispatch:
             count = len(method.argument_names)
             if not method.marks.changes:
                 return self._call(name, arguments)
-            caller = arguments[count + 1] if method.marks.kind else Caller()
+            caller = arguments[count + 1] if method.marks.has_caller else Caller()
             return self._change(method, arguments[:count], arguments[count].hex(), caller)
 
     def answer_here(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Answer a call from this process, by the present caller."""
         method = methods.ALL[name]
-        if not method.marks.kind:
+        if not method.marks.has_caller:
             return self._call(name, arguments)
         return self._change(method, arguments, secrets.token_hex(8), present_caller())
 
@@ -74,18 +75,18 @@ class Dispatch:
         return self._endpoints[name].call(*positional, **named)
 
     def _change(self, method: Method, arguments: tuple[Any, ...], operation_id: str, caller: Caller) -> Any:
-        if caller.asynchronous:
+        if caller.asynchronous and method.marks.kind:
             self._begin(method, arguments, operation_id, caller)
             raise OperationBegun(operation_id)
         call = Call(method.name, method.result_type, method.marks.kind, operation_id, caller=caller)
-        return self._registry.run(call, self._work(method, arguments))
+        return self._registry.run(call, self._work(method, arguments, caller))
 
     def _begin(self, method: Method, arguments: tuple[Any, ...], operation_id: str, caller: Caller) -> None:
         encoded = msgspec.json.encode(arguments)
         call = Call(method.name, method.result_type, method.marks.kind, operation_id, encoded, caller)
-        self._registry.begin(call, self._work(method, arguments))
+        self._registry.begin(call, self._work(method, arguments, caller))
 
-    def _work(self, method: Method, arguments: tuple[Any, ...]) -> Callable[[Operation], Any]:
+    def _work(self, method: Method, arguments: tuple[Any, ...], caller: Caller) -> Callable[[Operation], Any]:
         endpoint = self._endpoints[method.name]
         positional, named = method.named(arguments)
 
@@ -93,4 +94,13 @@ class Dispatch:
             more = {"operation": operation} if endpoint.wants_operation else {}
             return endpoint.call(*positional, **named, **more)
 
-        return work
+        def deed(operation: Operation) -> Any:
+            about = deeds.describe(method, arguments)
+            with self._registry.deeds.doing(
+                method.marks.deed, caller.started_by, about.target, operation=operation.id, details=about.details
+            ) as doing:
+                answer = work(operation)
+                doing.results = deeds.describe_answer(method.name, answer)
+                return answer
+
+        return deed if method.marks.deed else work

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from functools import partial
 
 from eventvault import data_folders, record_size
+from eventvault.audit.deeds import Deeds
 from eventvault.backups.archive_totals import TotalsKeeper
+from eventvault.backups.audited import audit_of
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
 from eventvault.backups.heads import ArchiveHeads
@@ -67,8 +69,10 @@ from eventvault.restore.start.startup import Startup
 from eventvault.restore.swap.previous import PreviousDatabases, list_previous
 from eventvault.restore.table_repair import TableRepair
 from eventvault.settings import Settings
+from eventvault.store.audited import AuditOfStore
 from eventvault.store.composed import ComposedStore
 from eventvault.store.lifecycle import Lifecycle
+from eventvault.store.owners.audit import AuditOwner
 from eventvault.store.owners.backups import BackupsOwner
 from eventvault.store.owners.event_log import EventLogOwner
 from eventvault.store.owners.health import SHARED_SECONDS, HealthOwner
@@ -126,6 +130,11 @@ class StoreService(ComposedStore):
         record_size.use(settings.max_body_bytes)
         self.chores = Chores()
         registry = self._registry = OperationRegistry(settings.storage_dir, service=service)
+        self.audit = audit_of(settings)
+        registry.deeds = Deeds(self.audit.write)
+        self._audited = AuditOfStore(
+            settings, self.audit, registry, service_starts=service_starts, is_service=scheduler is not None
+        )
         self.previous = PreviousDatabases(settings.storage_dir)
         self.past = PastDatabasePool(settings.storage_dir, self.previous)
         self.catalogue = Catalogue(
@@ -154,7 +163,7 @@ class StoreService(ComposedStore):
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
         self.abandoned_uploads = AbandonedUploads(settings.backup_dir, self.catalogue.check_folder)
         self.remover = ArchiveRemover(
-            settings, self.bus, self.catalogue, is_clock_held=lambda: self.clock_guard.held_since is not None
+            settings, self.bus, self.catalogue, lambda: self.clock_guard.held_since is not None, registry.deeds
         )
         self.backups = BackupMaker(
             settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
@@ -199,6 +208,7 @@ class StoreService(ComposedStore):
         )
         self.event_log = EventLogOwner(self.lifecycle, self.bus, self.past, nonces)
         self.exports = Exports(settings.storage_dir, self.event_log, registry.state_of, self.clock_guard.now)
+        self._audit_owner = AuditOwner(self.audit)
         kafka_control, health = KafkaControlOwner(self.lifecycle, self.kafka, self._consumers), self._health_owner()
         self.open_problems.add_source(kafka_control)
         self.open_problems.add_source(self.clock_watch)
@@ -216,6 +226,7 @@ class StoreService(ComposedStore):
             ProblemsOwner(self.lifecycle, self.open_problems, health.status),
             NotificationsOwner(self.notifications),
             OperationsOwner(registry),
+            self._audit_owner,
             health,
         )
         self.after_changes(health.invalidate)
@@ -266,6 +277,7 @@ class StoreService(ComposedStore):
             notifications=self.notifications,
             rehearsals=self.rehearsals,
             rehearsal_schedule=self.rehearsal_schedule,
+            audit=self.audit,
             await_start=self.lifecycle.await_start,
             operations=self._registry,
             shared=self._health_shared,
@@ -273,6 +285,7 @@ class StoreService(ComposedStore):
 
     def initialize(self) -> None:
         """Start the store. If that fails, `status` says why, and the start is retried."""
+        self._audited.begin_start()
         threading.Thread(target=self.operations.load, name="operations", daemon=True).start()
         if self._service_starts:
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
@@ -296,6 +309,7 @@ class StoreService(ComposedStore):
 
     def stop(self) -> None:
         """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
+        stopping = self._audited.begin_stop()
         self.lifecycle.stop()
         self.bus.heads.end()
         self.schedule.stop()
@@ -308,6 +322,10 @@ class StoreService(ComposedStore):
         self.table_repair.stop()
         _stop_within_deadline(partial(self.bus.stop, STOP_SECONDS))
         _stop_within_deadline(self.journal.stop)
+        self._audit_owner.stop()
+        if stopping is not None:
+            stopping.end()
+        self.audit.stop()
 
     def _prepare(self) -> None:
         self._startup.run(service_starts=self._service_starts)
@@ -318,6 +336,8 @@ class StoreService(ComposedStore):
             self.bus.init(self._consumers)
         except DatabaseDamaged as error:
             raise DatabaseDamaged(error.message, hint=self._history.describe_recovery() or error.hint) from error
+        registry = self.bus.registry
+        self._audited.end_start(None if registry is None else registry.last_sequence)
 
     def _check_opened(self, registry: EventRegistry, before: Head | None) -> None:
         """Called before anything is appended: a store that takes over must not restore from `restore/` over it."""
@@ -337,6 +357,8 @@ class StoreService(ComposedStore):
             self.exports.remove_unwanted,
             self.rehearsal_schedule.each_second,
             self.abandoned_uploads.each_second,
+            self.audit.each_second,
+            self._audit_owner.each_second,
         )
         with contextlib.ExitStack() as work:
             for part in reversed(parts):
@@ -365,7 +387,14 @@ class StoreService(ComposedStore):
         self.scrub.start()
         if self._has_schedule:
             self.rehearsal_schedule.start()
-        threading.Thread(target=self.operations.carry_on, args=(self.dispatch.carry_on,), daemon=True).start()
+        threading.Thread(target=self._carry_on, name="carry on", daemon=True).start()
+
+    def _carry_on(self) -> None:
+        """Carry on what an earlier store did not end, and write in the audit what became of it."""
+        if self._service_starts:
+            self._audited.end_interrupted()
+        self.operations.carry_on(self.dispatch.carry_on)
+        self._audited.end_interrupted()
 
 
 def _stop_within_deadline(stop: Callable[[], None]) -> None:

@@ -56,6 +56,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/kafka/partitions/{partition}/accept-loss", "/api/notify/test", "/api/problems/{code}/accept",
         "/api/operations", "/api/operations/{operation_id}", "/api/operations/{operation_id}/file", "/api/settings",
         "/api/session",
+        "/api/audit",
         "/api/operations/{operation_id}/stream", "/api/tokens", "/api/tokens/{token_id}",
     } == set(document["paths"])  # fmt: skip
 

@@ -11,6 +11,7 @@ from tests.pages import own_registry, run_page
 from tests.service import Service
 
 PAGES = [
+    "docs/audit.md",
     "docs/histogram.md",
     "docs/exports.md",
     "docs/idempotency.md",

@@ -27,6 +27,9 @@ def modes(*folders: Path) -> dict[str, int]:
     return {str(path.relative_to(folders[0].parent)): mode_of(path) for path in paths if not path.is_symlink()}
 
 
+SECRET = (f"storage/{data_folders.INSTALLATION_KEY}", f"storage/{data_folders.AUDIT_NOTE}")
+
+
 @pytest.fixture(params=["false", "true"])
 def either(request: pytest.FixtureRequest, settings_with: Callable[..., Settings]) -> Settings:
     return settings_with({"FILE_GROUP_READ": request.param})
@@ -53,12 +56,13 @@ def test_a_start_mends_the_modes_of_all_that_was_made(written: Settings) -> None
 
     group = 0o040 if written.file_group_read else 0
     for name, mode in modes(*folders).items():
-        secret = name == f"storage/{data_folders.INSTALLATION_KEY}"
+        secret = name in SECRET or name.startswith("backups/audit/")
         if (written.storage_dir.parent / name).is_dir():
             assert mode == 0o700 | (0o050 if group else 0), name
         elif not secret:
             assert mode & 0o077 == group, name
-    assert mode_of(written.storage_dir / data_folders.INSTALLATION_KEY) == 0o600
+        else:
+            assert mode == 0o600, name
     assert mode_of(written.backup_dir / data_folders.INSTALLATION_KEY) == 0o600 | group
 
 

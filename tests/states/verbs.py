@@ -185,6 +185,7 @@ READS: dict[str, Verb] = {
     f"{RESTORE} (into export)": post("/api/backup/restore", {"sequence": 3, "into": "export"}),
     "GET /api/settings": get("/api/settings"),
     "GET /api/tokens": get("/api/tokens"),
+    "GET /api/audit": get("/api/audit"),
     "GET /api/operations": get("/api/operations"),
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
@@ -206,6 +207,8 @@ READS: dict[str, Verb] = {
     "flask problems list": command("problems", "list"),
     "flask kafka status": command("kafka", "status"),
     "flask doctor": command("doctor"),
+    "flask audit show": command("audit", "show"),
+    "flask audit verify": command("audit", "verify"),
     "flask backup trust --list": command("backup", "trust", "--list"),
     "flask tokens list": command("tokens", "list"),
 }

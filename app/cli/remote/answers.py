@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from eventvault import clock
+from eventvault.audit.lines import Line
+from eventvault.audit.reading import AuditPage
 from eventvault.backups import names
 from eventvault.backups.entry import BackupEntry, Check, Created, Pin, Trigger
 from eventvault.database.values import AppendResult, EventHistogram, EventTypes, Page, TypeCount
@@ -545,7 +547,7 @@ one_operation = reads(_OneOperation, lambda answer: _operation(answer.operation)
 operations = reads(_Operations, lambda answer: [_operation(each) for each in answer.operations])
 
 
-# Decisions and notifications
+# Decisions, notifications and the audit
 
 
 class _Accepted(_Answer):
@@ -558,8 +560,14 @@ class _Deliveries(_Answer):
     deliveries: list[Delivery]
 
 
+class _Audit(_Answer):
+    lines: list[Line]
+    last_line: int
+
+
 accepted = reads(_Accepted, lambda done: Problem(done.code, done.message, "", about=done.about))
 deliveries = reads(_Deliveries, lambda answer: answer.deliveries)
+audit = reads(_Audit, lambda answer: AuditPage(answer.lines, answer.last_line))
 
 
 # Health

@@ -224,6 +224,7 @@ CALLS: dict[str, Call] = {
     "cancel_operation": Call(
         lambda operation_id: with_json("DELETE", of_operation(operation_id)), answers.one_operation
     ),
+    "read_audit": Call(lambda after, limit: get("/api/audit", after=after, limit=limit), answers.audit),
     "status": Call(lambda: get("/api/health"), answers.health),
 }
 """The methods that are one request. `app.cli.remote.store` has the others."""
@@ -235,5 +236,7 @@ NOT_OVER_HTTP = {
     "check_export": "an export into a file of the service",
     "last_common": "the comparison of two generations",
     "renew_key": "a new key of the installation",
+    "note_deed": "an entry of the audit",
+    "count_refused_sign_ins": "a count of refused sign-ins",
 }
 """The methods that no request stands for → what they would be."""

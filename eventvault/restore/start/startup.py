@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventvault import clock, data_folders
+from eventvault.audit.deeds import Deed
 from eventvault.backups import names, uploads
 from eventvault.backups.installation_folder import check_folder, has_lost_backups, is_changed
 from eventvault.backups.storage_mount import check_mounted
@@ -69,6 +70,8 @@ class Startup:
         self._drop_folder = restorer.finisher.drop_folder
         self._cleaned = False
         self._promoted = False
+        self._applied: Deed | None = None
+        """The restore that was staged for this start, until it is applied."""
         self._restored_dropped = False
 
     def run(self, *, service_starts: bool) -> None:
@@ -84,11 +87,10 @@ class Startup:
             make_folder(folder)
         check_mounted(self._settings)
         check_syncs_folders(self._settings.storage_dir)
-        self._restorer.finisher.finish_pending()
+        self._finish_pending()
         if service_starts and not self._promoted:
-            carry_over.promote_staged(self._settings.storage_dir)
-            self._promoted = True
-            self._restorer.finisher.finish_pending()
+            self._promote_staged()
+            self._finish_pending()
         if not self._cleaned and self._restorer.running is None:  # what is being built is no leftover
             self._cleaned = True
             intents.remove_leftovers(self._settings.storage_dir)
@@ -102,6 +104,24 @@ class Startup:
             self._restore_dropped()
         self._ensure_database()
 
+    def _promote_staged(self) -> None:
+        staged = carry_over.promote_staged(self._settings.storage_dir)
+        self._promoted = True
+        if staged is not None:
+            self._applied = self._operations.deeds.begin(
+                "restore",
+                self._started_by,
+                staged.restored.source,
+                operation=staged.operation,
+                details={"staged": True},
+            )
+
+    def _finish_pending(self) -> None:
+        self._restorer.finisher.finish_pending()
+        applied, self._applied = self._applied, None
+        if applied is not None:
+            applied.end()
+
     def _restore_dropped(self) -> None:
         """Restore the newest good archive in `restore/`.
 
@@ -113,10 +133,11 @@ class Startup:
         for position, archive in enumerate(candidates):
             log.info("restoring %s", archive)
             try:
-                with self._listed("startup") as operation:
+                with self._listed("startup", "restore", archive.name) as operation:
                     head = builder.read_head()
                     intent = builder.build(ArchiveSource(archive), head, operation.id, drop_file=archive)
                     operation.result = {"backupName": archive.name, "events": intent.restored.events}
+                    operation.outcome["events"] = intent.restored.events
             except (ArchiveIncomplete, ArchiveUnreadable) as error:
                 self._drop_folder.refuse(archive, error)
                 return
@@ -132,10 +153,12 @@ class Startup:
             return
 
     @contextlib.contextmanager
-    def _listed(self, kind: str) -> Iterator[Operation]:
+    def _listed(self, kind: str, deed: str = "", about: str = "") -> Iterator[Operation]:
         """Show the work of this context in the list of operations. It cannot be cancelled: nothing else can start."""
         operation_id = self._operation_ids.get(kind)
-        with self._operations.internal(kind, kind, self._started_by, operation_id) as operation:
+        with self._operations.internal(
+            kind, kind, self._started_by, operation_id, deed=deed or kind, about=about
+        ) as operation:
             operation.decided()
             yield operation
 

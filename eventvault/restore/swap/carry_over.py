@@ -101,18 +101,19 @@ def carry_offsets(storage_dir: Path, intent: Intent, registry: EventRegistry) ->
     return intent
 
 
-def promote_staged(storage_dir: Path) -> None:
-    """At a start of the service: turn the restore that was staged with `"apply": "restart"` into the intent.
+def promote_staged(storage_dir: Path) -> Intent | None:
+    """At a start of the service: turn the restore that was staged with `"apply": "restart"` into the intent, if any.
 
     An intent that exists is never overwritten: it must be finished before. Another restore may have replaced the same
     generation since, so the name for the previous database may be in use.
     """
     staged = intents.read_intent(storage_dir, data_folders.STAGED_RESTORE)
     if staged is None or (storage_dir / data_folders.INTENT).exists():
-        return
+        return None
     if (storage_dir / staged.previous_name).exists():
         intents.write_intent(storage_dir, undo.with_free_name(storage_dir, staged), data_folders.STAGED_RESTORE)
     rename_durably(storage_dir / data_folders.STAGED_RESTORE, storage_dir / data_folders.INTENT)
+    return staged
 
 
 def carry_over_at_start(storage_dir: Path, database: Path, intent: Intent) -> Intent:

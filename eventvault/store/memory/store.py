@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventvault import clock
+from eventvault.audit.deeds import Deeds
 from eventvault.operations.registry import OperationRegistry
 from eventvault.past.exports import Exports
 from eventvault.store.composed import ComposedStore
+from eventvault.store.memory.audit import MemoryAudit
 from eventvault.store.memory.backups import MemoryBackups
 from eventvault.store.memory.event_log import MemoryEventLog
 from eventvault.store.memory.health import MemoryHealth
@@ -31,6 +33,8 @@ class MemoryStore(ComposedStore):
         self.notifications = MemoryNotifications()
         event_log = MemoryEventLog(self.state)
         registry = OperationRegistry(None, now)
+        audit = MemoryAudit()
+        registry.deeds = Deeds(audit.note_deed)
         super().__init__(
             registry,
             event_log,
@@ -42,5 +46,6 @@ class MemoryStore(ComposedStore):
             self.problems,
             self.notifications,
             OperationsOwner(registry),
+            audit,
             MemoryHealth(self.state, self.problems),
         )

@@ -16,6 +16,7 @@ import msgspec
 
 from eventvault import clock, data_folders, progress
 from eventvault.access.problems import token_problems
+from eventvault.audit.log import AuditLog
 from eventvault.backups.archive_totals import ArchiveTotals, TotalsKeeper
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.create import BackupMaker
@@ -96,6 +97,7 @@ class HealthOwner(Health):
         notifications: NotificationService,
         rehearsals: RecordedRehearsals,
         rehearsal_schedule: RehearsalSchedule,
+        audit: AuditLog,
         await_start: Callable[[float], object],
         operations: OperationRegistry,
         shared: float = SHARED_SECONDS,
@@ -118,6 +120,7 @@ class HealthOwner(Health):
         self.notifications = notifications
         self.rehearsals = rehearsals
         self.rehearsal_schedule = rehearsal_schedule
+        self.audit = audit
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
         self.totals = totals
@@ -243,6 +246,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         *parts.kafka.problems(),
         *parts.clock_watch.problems(),
         *parts.notifications.problems(),
+        *parts.audit.problems(),
     ]
 
 

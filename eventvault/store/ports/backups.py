@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from eventvault.backups.entry import BackupEntry, Created
-from eventvault.store.ports.markers import changes, operation
+from eventvault.store.ports.markers import audited, changes, operation
 
 
 class Backups(Protocol):
     @changes
     @operation("create")
+    @audited("create")
     def create_backup(self, label: str | None = None) -> Created:
         """Back up now; every event acknowledged before the call is inside. Raises NoSpace."""
 
@@ -32,6 +33,7 @@ class Backups(Protocol):
 
     @changes
     @operation("upload")
+    @audited("upload")
     def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
         """Check the archive `temporary` (a synced file in `BACKUP_DIR`) and enter it as `name`.
 
@@ -50,6 +52,7 @@ class Backups(Protocol):
         """
 
     @changes
+    @audited("delete")
     def delete_backup(self, name: str, *, force: bool = False) -> None:
         """Remove an archive.
 
@@ -64,6 +67,7 @@ class Backups(Protocol):
         """
 
     @changes
+    @audited("pin")
     def pin_backup(
         self, name: str, *, pinned: bool, reason: str | None = None, until: int | None = None
     ) -> BackupEntry:
@@ -77,6 +81,7 @@ class Backups(Protocol):
 
     @changes
     @operation("prune")
+    @audited("prune")
     def prune_backups(self) -> dict[str, Any]:
         """Remove the archives that no rule keeps: `plan`, `removed` (names) and `freedBytes`.
 
@@ -84,6 +89,7 @@ class Backups(Protocol):
         """
 
     @changes
+    @audited("trust")
     def renew_key(self) -> int:
         """Make a new key for this installation; the old one proves nothing any more.
 

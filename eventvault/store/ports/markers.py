@@ -1,4 +1,4 @@
-"""The marks of a port's methods, for what a signature cannot say: changes, operation, deadline, of one connection."""
+"""The marks of a port's methods, for what a signature cannot say: changes, operation, audited, deadline, connection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ class Marks:
 
     changes: bool = False
     kind: str = ""
+    deed: str = ""
     deadline: float | None = None
     of_connection: bool = False
+
+    @property
+    def has_caller(self) -> bool:
+        """Whether each call says who makes it."""
+        return bool(self.kind or self.deed)
 
 
 def changes(function: Function) -> Function:
@@ -31,6 +37,14 @@ def operation(kind: str) -> Callable[[Function], Function]:
     store calls the method again, with the notes of the first call, if the caller does not wait.
     """
     return lambda function: _marked(function, kind=kind)
+
+
+def audited(deed: str) -> Callable[[Function], Function]:
+    """The method, which `changes` something, is a deed: the audit has who began it and what came of it.
+
+    `eventvault.store.deeds` says what of its arguments and its answer.
+    """
+    return lambda function: _marked(function, deed=deed)
 
 
 def deadline(seconds: float) -> Callable[[Function], Function]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from eventvault.database.values import ScanQuery
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, Exported, PastView
 from eventvault.restore.values import Moment
-from eventvault.store.ports.markers import changes, operation
+from eventvault.store.ports.markers import audited, changes, operation
 
 
 class PastReader(Protocol):
@@ -26,6 +26,7 @@ class PastReader(Protocol):
 
     @changes
     @operation("copy")
+    @audited("copy")
     def copy_events_to_present(self, query: ScanQuery) -> CopyResult:
         """Append the events that `query` (with `upto`) finds in the past; those that are there already stay as is.
 
@@ -37,6 +38,7 @@ class PastReader(Protocol):
 
     @changes
     @operation("export")
+    @audited("export")
     def export_events(self, query: ScanQuery) -> Exported:
         """Write the events that `query` (with `upto`) finds into a file of the store's own, which is there for a day.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.problems import Problem
-from eventvault.store.ports.markers import changes
+from eventvault.store.ports.markers import audited, changes
 
 
 class Problems(Protocol):
     @changes
+    @audited("accept")
     def accept_problem(self, code: str, about: str | None = None) -> Problem:
         """Accept a problem that health names as `acceptable`, and return it. about: needed if several have the code.
 

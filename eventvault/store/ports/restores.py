@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from eventvault.restore.values import Moment, PreviousEntry, Restored
-from eventvault.store.ports.markers import changes, operation
+from eventvault.store.ports.markers import audited, changes, operation
 
 
 class Restores(Protocol):
     @changes
     @operation("restore")
+    @audited("restore")
     def restore(self, name: str, *, staged: bool = False) -> Restored:
         """Restore the archive `name`; applied when this returns, or with `staged` at the next start of the service.
 
@@ -19,11 +20,13 @@ class Restores(Protocol):
 
     @changes
     @operation("restore")
+    @audited("restore")
     def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
         """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can."""
 
     @changes
     @operation("undo")
+    @audited("undo")
     def undo(self, name: str | None = None) -> Restored:
         """Bring back the previous database of the newest restore, or the one called `name`; can be undone itself.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from eventvault.store.ports.audit import Audit
 from eventvault.store.ports.backups import Backups
 from eventvault.store.ports.event_log import EventLog
 from eventvault.store.ports.health import Health
@@ -31,6 +32,7 @@ class Store(
     Problems,
     Notifications,
     Operations,
+    Audit,
     Health,
     Protocol,
 ):

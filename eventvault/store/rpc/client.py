@@ -71,7 +71,7 @@ class StoreClient(Store):
         patience = method.marks.deadline
         if method.marks.changes:
             arguments = (*arguments, bytes.fromhex(take_operation_id()) or self._operation_ids.next())
-        if method.marks.kind:
+        if method.marks.has_caller:
             arguments = (*arguments, present_caller())
         frame = wire.request(method.name, *arguments)
         deadline = time.monotonic() + (self._patience if patience is None else min(patience, self._patience))

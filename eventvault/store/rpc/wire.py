@@ -3,7 +3,7 @@
 A request is `[method, arguments]`, its reply `[true, result]` or `[false, error]`; one reply per request, in order,
 on each connection. The types come from the annotations of the ports, and both ends read only what fits them. The last
 argument of a method that changes something is the operation id: 8 bytes that the client makes once for each call. That
-of an operation is followed by its Caller; one that does not wait gets the reply `[null, operation id]`.
+of an operation or of a deed is followed by its Caller; one that does not wait gets the reply `[null, operation id]`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventvault.operations.caller import Caller, OperationBegun
 from eventvault.store.ports import methods
 from eventvault.store.ports.methods import Method
 
-PROTOCOL = 7
+PROTOCOL = 8
 """The version of all requests and replies but `hello`, `ping` and `end`; both ends must have the same one."""
 
 FRAME_BYTES = 2**30
@@ -71,7 +71,7 @@ _error = msgspec.msgpack.Decoder(dict[str, Any])
 
 def _argument_types(method: Method) -> Any:
     operation_id = (bytes,) if method.marks.changes else ()
-    caller = (Caller,) if method.marks.kind else ()
+    caller = (Caller,) if method.marks.has_caller else ()
     return GenericAlias(tuple, (*method.argument_types, *operation_id, *caller))
 
 

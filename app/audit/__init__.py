@@ -1,0 +1,1 @@
+"""`/api/audit`: who did what and what came of it. Reads the lines; nothing over HTTP changes one."""

@@ -1,0 +1,64 @@
+"""Deeds of this process that the audit has: downloads and exports that it sends, until they end or break off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from flask import Response, request
+
+from app.edge import current_edge
+from eventvault.audit.lines import DONE, INTERRUPTED
+from eventvault.database.values import ScanQuery
+from eventvault.operations.caller import present_caller
+from eventvault.store.audited import DOWNLOAD, EXPORT, STREAMED
+
+
+def audit_download(response: Response, target: str) -> Response:
+    """Have the audit note the download of a file, or of a range of it; but not an answer without its bytes."""
+    if request.method != "GET" or response.status_code not in (200, 206):
+        return response
+    wanted = response.headers.get("Content-Range")
+    return _audit(response, DOWNLOAD, target, {} if wanted is None else {"range": wanted})
+
+
+def audit_export(response: Response, query: ScanQuery) -> Response:
+    """Have the audit note an export that is sent while it is read."""
+    if request.method not in ("GET", "POST"):
+        return response
+    upto = "now" if query.upto is None else f"#{query.upto}"
+    return _audit(response, EXPORT, f"#{query.after + 1} to {upto}", {STREAMED: True})
+
+
+def _audit(response: Response, action: str, target: str, details: dict[str, Any]) -> Response:
+    deed = current_edge().deeds.begin(action, present_caller().started_by, target, details=details)
+    sent = _Counted(cast(Iterable[bytes], response.response))
+    response.response = sent
+    length = response.content_length
+
+    def end() -> None:
+        is_whole = sent.has_ended if length is None else sent.count == length
+        deed.end(DONE if is_whole else INTERRUPTED, bytes=sent.count)
+
+    response.call_on_close(end)
+    return response
+
+
+class _Counted:
+    """Counts the bytes of an answer while they are sent."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.count = 0
+        self.has_ended = False
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+            self.count += len(piece)
+        self.has_ended = True
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()

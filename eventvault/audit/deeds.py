@@ -1,0 +1,180 @@
+"""A deed and its two entries: one before it is done, one with its result."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventvault import data_folders
+from eventvault.audit.lines import BEGUN, CANCELLED, DONE, ENDED, FAILED, INTERRUPTED, NOTED, Entry, entry_now
+from eventvault.audit.waiting import WaitingEntries
+from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.errors import Cancelled, EventVaultError, OperationCancelled, StoreStopping
+
+log = logging.getLogger("BackupManager")
+
+Write = Callable[[Entry], None]
+"""Writes an entry. Never raises, and takes no longer than a deed may wait."""
+
+
+class Outcome(NamedTuple):
+    """The result of a deed that failed, and the code of the error: its message may quote what a client sent."""
+
+    result: str
+    code: str
+
+
+class Deed:
+    """A deed that was begun. results: what its last entry shall say besides the result."""
+
+    def __init__(self, write: Write, begun: Entry) -> None:
+        self.begun = begun
+        self.results: dict[str, Any] = {}
+        self._write = write
+
+    def fail(self, error: BaseException) -> None:
+        outcome = outcome_of(error)
+        self.end(outcome.result, code=outcome.code)
+
+    def end(self, result: str = DONE, **details: Any) -> None:
+        """Write the entry of its end."""
+        about = self.begun
+        self._write(
+            entry_now(
+                operation=about.operation,
+                state=ENDED,
+                action=about.action,
+                who=about.who,
+                target=about.target,
+                result=result,
+                details={**self.results, **details},
+            )
+        )
+
+
+class Deeds:
+    """Begins deeds. write: where their entries go."""
+
+    def __init__(self, write: Write = lambda _: None) -> None:
+        self.write = write
+        self._tries: dict[str, Outcome] = {}
+        """Operation → what its newest try came to, of those that are tried again until they succeed."""
+
+    def begin(
+        self,
+        action: str,
+        who: str,
+        target: str | None = None,
+        *,
+        operation: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Deed:
+        """Write that a deed is about to be done; it is on a disk when this returns."""
+        begun = _entry(BEGUN, action, who, target, operation, details)
+        self.write(begun)
+        return Deed(self.write, begun)
+
+    def note(self, action: str, who: str, target: str | None = None, *, result: str = DONE, **details: Any) -> None:
+        """Write what happened without taking time."""
+        self.write(msgspec.structs.replace(_entry(NOTED, action, who, target, "", details), result=result))
+
+    @contextmanager
+    def doing(
+        self,
+        action: str,
+        who: str,
+        target: str | None = None,
+        *,
+        operation: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Iterator[Deed]:
+        """Do a deed in this context. An error that ends it is its result."""
+        deed = self.begin(action, who, target, operation=operation, details=details)
+        try:
+            yield deed
+        except BaseException as error:
+            deed.fail(error)
+            raise
+        else:
+            deed.end()
+
+    @contextmanager
+    def trying(
+        self,
+        action: str,
+        who: str,
+        target: str | None,
+        operation: str,
+        results: dict[str, Any],
+        *,
+        is_repeated: bool,
+    ) -> Iterator[Deed]:
+        """As `doing`; with is_repeated for one that is tried again until it succeeds: tries that end alike count once.
+
+        results: becomes `Deed.results`.
+        """
+        before = self._tries.get(operation)
+        begun = _entry(BEGUN, action, who, target, operation, None)
+        if before is None:
+            self.write(begun)
+        deed = Deed(self.write, begun)
+        deed.results = results
+        try:
+            yield deed
+        except BaseException as error:
+            if outcome_of(error) != before:
+                deed.fail(error)
+            if is_repeated:
+                self._tries[operation] = outcome_of(error)
+            raise
+        else:
+            self._tries.pop(operation, None)
+            deed.end()
+
+
+def deeds_through(note: Write, storage_dir: Path) -> Deeds:
+    """Return what a process without the audit begins deeds by. note: hands an entry to the store; it may raise.
+
+    If no store answers, the entry waits in STORAGE_DIR for the next one.
+    """
+    waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING)
+
+    def write(entry: Entry) -> None:
+        try:
+            note(entry)
+        except EventVaultError:
+            try:
+                waiting.append(entry)
+            except (EventVaultError, *SYSTEM_ERRORS) as error:
+                log.warning("the audit lacks %s of %s by %s: %s", entry.state, entry.action, entry.who, error)
+
+    return Deeds(write)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, OperationCancelled):
+        return Outcome(CANCELLED, error.code)
+    if isinstance(error, Cancelled | StoreStopping):
+        return Outcome(INTERRUPTED, error.code)
+    if isinstance(error, SYSTEM_ERRORS):
+        error = as_answer("it", error)
+    return Outcome(FAILED, error.code if isinstance(error, EventVaultError) else EventVaultError.code)
+
+
+def _entry(
+    state: str, action: str, who: str, target: str | None, operation: str, details: Mapping[str, Any] | None
+) -> Entry:
+    return entry_now(
+        operation=operation or secrets.token_hex(8),
+        state=state,
+        action=action,
+        who=who,
+        target=target,
+        details=dict(details or {}),
+    )

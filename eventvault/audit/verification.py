@@ -1,0 +1,148 @@
+"""Verifies the audit: that no line was changed, removed, moved or cut off. It needs no service and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from eventvault import data_folders
+from eventvault.audit.chain import BROKEN, TORN, Note, files_of, read_note
+from eventvault.audit.lines import AUDIT, NOTHING, Line, decode_line, digest_of
+from eventvault.audit.waiting import WaitingEntries
+from eventvault.regular_files import open_file
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """bad: names the first line that is not as it was written; None if all are.
+
+    lines, files: how many there are. noted: how many STORAGE_DIR says there are; None if it says nothing, so that lines
+    that are cut off do not show. waiting: entries that BACKUP_DIR does not have yet. torn: the last line was not
+    written to its end; the next start completes it.
+    """
+
+    lines: int
+    files: int
+    noted: int | None
+    waiting: int
+    bad: str | None = None
+    torn: bool = False
+
+
+class _Place(NamedTuple):
+    """A line as it is in its file. row: counted from 1."""
+
+    path: Path
+    row: int
+    raw: bytes
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.row}"
+
+
+class _Bad(Exception):
+    pass
+
+
+def verify(storage_dir: Path, backup_dir: Path) -> Verified:
+    """Raises OSError if it cannot be read."""
+    note = read_note(storage_dir / data_folders.AUDIT_NOTE)  # first: a service may append meanwhile
+    paths = files_of(backup_dir / data_folders.AUDIT)
+    waiting = WaitingEntries(storage_dir / data_folders.AUDIT_WAITING).count()
+    walk = _Walk(note)
+    bad = None
+    try:
+        for place in _places(paths):
+            walk.take(place)
+        walk.end()
+    except _Bad as error:
+        bad = str(error)
+    return Verified(walk.lines, len(paths), None if note is None else note.lines, waiting, bad, walk.torn is not None)
+
+
+def _places(paths: list[Path]) -> Iterator[_Place]:
+    for path in paths:
+        with open_file(path) as file:
+            for row, raw in enumerate(file, 1):
+                yield _Place(path, row, raw)
+
+
+class _Walk:
+    """Goes through the lines in their order. note: of the end of the chain, None if there is none."""
+
+    def __init__(self, note: Note | None) -> None:
+        self.lines = 0
+        self.torn: _Place | None = None
+        """The last line, if it has no end."""
+        self._note = note
+        self._digest = NOTHING
+        self._before: _Place | None = None
+        self._garbled: _Place | None = None
+        """The line before, if it is none: a kill tore it, and the next line says so, or somebody changed it."""
+
+    def take(self, place: _Place) -> None:
+        if self.torn is not None:
+            raise _Bad(f"{self.torn} is not a line of the audit")
+        if not place.raw.endswith(b"\n"):
+            self.torn = place
+            return
+        line = decode_line(place.raw)
+        if line is None:
+            self._pass_over(place)
+        else:
+            self._check(line, place)
+            self.lines = line.line
+        self._digest, self._before = digest_of(place.raw), place
+        self._compare_with_note(place)
+
+    def end(self) -> None:
+        if self._garbled is not None:
+            raise _Bad(f"{self._garbled} is not a line of the audit: it was changed")
+        if self._note is not None and self.lines < self._note.lines:
+            missing = _numbers(self.lines + 1, self._note.lines)
+            where = f"behind {self._before}" if self._before is not None else "all of them"
+            raise _Bad(f"{missing} cut off, {where}: STORAGE_DIR counts {self._note.lines} lines")
+
+    def _pass_over(self, place: _Place) -> None:
+        if self._garbled is not None:
+            raise _Bad(f"{self._garbled} is not a line of the audit: it was changed")
+        self._garbled = place
+        self.lines += 1
+
+    def _check(self, line: Line, place: _Place) -> None:
+        garbled, self._garbled = self._garbled, None
+        if garbled is not None and (
+            line.previous != self._digest or line.line != self.lines + 1 or not _names(line, TORN)
+        ):
+            raise _Bad(f"{garbled} is not a line of the audit: it was changed")
+        if _names(line, BROKEN):
+            raise _Bad(f"{_describe_broken(line)} ({place} says so)")
+        if line.line > self.lines + 1:
+            raise _Bad(f"{_numbers(self.lines + 1, line.line - 1)} missing before {place}")
+        if line.line <= self.lines:
+            raise _Bad(f"line {line.line}, {place}, is not in its place: it follows line {self.lines}")
+        if line.previous != self._digest:
+            before = f"line {self.lines}, {self._before}, was changed" if self._before else f"{place} was changed"
+            raise _Bad(f"{before}: its digest is not the `previous` of line {line.line}")
+
+    def _compare_with_note(self, place: _Place) -> None:
+        if self._note is not None and self.lines == self._note.lines and self._digest != self._note.digest:
+            raise _Bad(f"line {self.lines}, {place}, was changed: STORAGE_DIR has another digest of it")
+
+
+def _names(line: Line, what: str) -> bool:
+    return line.action == AUDIT and what in line.details
+
+
+def _describe_broken(line: Line) -> str:
+    about = line.details[BROKEN]
+    expected, found = about["expected"]["lines"], about["found"]["lines"]
+    if found < expected:
+        return f"{_numbers(found + 1, expected)} missing"
+    return f"a line up to line {expected} was changed"
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"line {first} is" if first == last else f"lines {first} to {last} are"

@@ -1,0 +1,98 @@
+"""Entries that BACKUP_DIR does not have yet: `STORAGE_DIR/audit_waiting.jsonl`, to which any process may append."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventvault.audit.lines import Entry
+from eventvault.errors import TooBusy
+from eventvault.file_locks import lock_range
+from eventvault.files import names_open_file, read_at, take_name, write_at
+from eventvault.regular_files import open_file, open_handle, read_file
+
+LOCK_SECONDS = 1.0
+_ATTEMPTS = 10
+
+
+class WaitingEntries:
+    """Safe for many processes: each holds a lock of the file while it changes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, entry: Entry) -> None:
+        """Append an entry durably. Raises TooBusy or OSError."""
+        with self._locked(os.O_RDWR | os.O_CREAT) as handle:
+            size = os.fstat(handle).st_size
+            is_torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            write_at(handle, (b"\n" if is_torn else b"") + msgspec.json.encode(entry) + b"\n", size)
+            os.fsync(handle)
+
+    def size(self) -> int:
+        """Return how many bytes wait; 0 if that cannot be found out now."""
+        try:
+            return self._path.lstat().st_size
+        except OSError:
+            return 0
+
+    def count(self) -> int:
+        """Return how many entries wait, without a lock. Raises OSError."""
+        try:
+            return len([raw for raw in read_file(self._path).splitlines() if _decode(raw) is not None])
+        except FileNotFoundError:
+            return 0
+
+    def read(self, max_bytes: int = 2**22) -> tuple[list[Entry], int]:
+        """Return the oldest entries, and the offset behind them, for `drop`. Raises TooBusy or OSError.
+
+        What is no entry, as a killed process wrote half of it, is passed over: its deed was not begun.
+        """
+        try:
+            with self._locked(os.O_RDWR) as handle:
+                content = read_at(handle, 0, max_bytes)
+                whole = len(content) < max_bytes
+        except FileNotFoundError:
+            return [], 0
+        end = len(content) if whole else content.rfind(b"\n") + 1
+        return [entry for raw in content[:end].splitlines() if (entry := _decode(raw)) is not None], end
+
+    def drop(self, end: int) -> None:
+        """Forget the entries up to this offset, which are in BACKUP_DIR now. Raises TooBusy or OSError."""
+        with self._locked(os.O_RDWR) as handle:
+            rest = read_at(handle, end, max(0, os.fstat(handle).st_size - end))
+            if not rest:
+                os.ftruncate(handle, 0)
+                return
+            temporary = self._path.with_name(f".{self._path.name}.tmp")
+            with open_file(temporary, "wb", permissions=0o600) as file:
+                file.write(rest)
+                file.flush()
+                os.fsync(file.fileno())
+            take_name(temporary, self._path)
+
+    @contextmanager
+    def _locked(self, flags: int) -> Iterator[int]:
+        """Yield the open file under its lock. One that was replaced while this waited is opened anew."""
+        for _ in range(_ATTEMPTS):
+            handle = open_handle(self._path, flags, 0o600)
+            try:
+                if not lock_range(handle, LOCK_SECONDS):
+                    break
+                if names_open_file(self._path, handle):
+                    yield handle
+                    return
+            finally:
+                os.close(handle)
+        raise TooBusy(f"another process holds {self._path}", hint="try again in a moment")
+
+
+def _decode(raw: bytes) -> Entry | None:
+    try:
+        return msgspec.json.decode(raw, type=Entry)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return None

@@ -1,0 +1,26 @@
+"""The port to the audit: what was done, who did it, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventvault.audit.lines import Entry
+from eventvault.audit.reading import PAGE, AuditPage
+from eventvault.store.ports.markers import deadline
+
+NOTE_SECONDS = 5.0
+
+
+class Audit(Protocol):
+    @deadline(NOTE_SECONDS)
+    def note_deed(self, entry: Entry) -> None:
+        """Write an entry of a deed that another process does, such as a download; on a disk when this returns.
+
+        A disk that fails delays it for some seconds at most, and is no error.
+        """
+
+    def count_refused_sign_ins(self, count: int, address: str) -> None:
+        """So many sign-ins were refused that came from there; written as a sum, once a minute at most."""
+
+    def read_audit(self, *, after: int = 0, limit: int = PAGE) -> AuditPage:
+        """The lines behind line `after`, oldest first, at most MAX_PAGE. Raises BackupsUnavailable."""

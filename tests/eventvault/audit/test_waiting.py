@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from eventvault.audit.waiting import WaitingEntries
+from tests.eventvault.audit.audits import entry
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit_waiting.jsonl"
+
+
+def test_what_one_process_appends_another_one_reads(path: Path) -> None:
+    for number in range(3):
+        WaitingEntries(path).append(entry(number))
+    waiting = WaitingEntries(path)
+    entries, end = waiting.read()
+    assert entries == [entry(number) for number in range(3)]
+    waiting.drop(end)
+    assert (waiting.read(), waiting.count(), waiting.size()) == (([], 0), 0, 0)
+
+
+def test_nothing_waits_where_nothing_was_appended(path: Path) -> None:
+    assert (WaitingEntries(path).read(), WaitingEntries(path).size()) == (([], 0), 0)
+    assert not path.exists()
+
+
+def test_what_is_appended_meanwhile_stays(path: Path) -> None:
+    waiting = WaitingEntries(path)
+    waiting.append(entry(1))
+    _, end = waiting.read()
+    waiting.append(entry(2))
+    waiting.drop(end)
+    assert waiting.read()[0] == [entry(2)]
+
+
+def test_a_torn_entry_spoils_no_other(path: Path) -> None:
+    waiting = WaitingEntries(path)
+    waiting.append(entry(1))
+    path.write_bytes(path.read_bytes() + b'{"at":"2026')
+    waiting.append(entry(2))
+    assert waiting.read()[0] == [entry(1), entry(2)]
+
+
+def test_many_are_read_in_parts(path: Path) -> None:
+    waiting = WaitingEntries(path)
+    for number in range(20):
+        waiting.append(entry(number))
+    found = []
+    while waiting.size():
+        entries, end = waiting.read(1000)
+        found += entries
+        waiting.drop(end)
+    assert found == [entry(number) for number in range(20)]
+
+
+def test_none_is_lost_while_many_append_and_one_takes(path: Path) -> None:
+    waiting = WaitingEntries(path)
+
+    def append(first: int) -> None:
+        for number in range(first, first + 30):
+            WaitingEntries(path).append(entry(number))
+
+    threads = [threading.Thread(target=append, args=(first,)) for first in (0, 100, 200)]
+    for thread in threads:
+        thread.start()
+    found = []
+    while any(thread.is_alive() for thread in threads) or waiting.size():
+        entries, end = waiting.read()
+        found += entries
+        if end:
+            waiting.drop(end)
+    assert len({each.operation for each in found}) == len(found) == 90
+
+
+def test_only_the_owner_may_read_it(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        waiting = WaitingEntries(path)
+        waiting.append(entry(1))
+        _, end = waiting.read()
+        waiting.append(entry(2))
+        waiting.drop(end)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
