@@ -31,7 +31,17 @@ def install_line() -> list[str]:
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prefix = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", *install_line(), "--prefix", str(prefix), "--editable", str(PROJECT)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        *install_line(),
+        "--ignore-installed",
+        "--prefix",
+        str(prefix),
+        "--editable",
+        str(PROJECT),
+    ]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return prefix
