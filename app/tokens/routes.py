@@ -50,7 +50,7 @@ def make_token() -> Response:
         made = _changes().rotate(asked["rotate"], by=by, at_once=asked["now"])
     else:
         made = _changes().create(asked["name"], asked["scope"], by=by, expires=asked["expires"])
-    current_edge().tokens.look_again()
+    current_edge().tokens.look_now()
     return reply({"success": True, **made_json(made)}, 201)
 
 
@@ -62,5 +62,5 @@ def make_token() -> Response:
 def revoke_token(token_id: str) -> Response:
     """No worker serves it any more within a second, and no restore makes it valid again. May be repeated."""
     revoked = _changes().revoke(token_id, by=present_credential().name)
-    current_edge().tokens.look_again()
+    current_edge().tokens.look_now()
     return reply({"success": True, **revoked_json(revoked)})

@@ -6,6 +6,7 @@ disk may not answer: that delays no request.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -34,7 +35,9 @@ NEW_SECONDS = 0.01
 BACKUPS_SECONDS = 5.0
 """The same for BACKUP_DIR, where files change only by other hands."""
 FIRST_SECONDS = 5.0
-"""How long the first request waits for BACKUP_DIR."""
+"""How long the first request waits for both folders."""
+PATIENCE_SECONDS = 2.0
+"""How long a request waits for a look at STORAGE_DIR; what was known before counts then."""
 SETTLE_SECONDS = 60.0
 """How long after an attempt to write a copy that is behind the next one may come."""
 LONGEST_TOKEN = 256
@@ -114,10 +117,15 @@ class TokenRegister:
         self._now = now
         self._in_backups = Copy(self._files.in_backups, Condition.ABSENT)
         self._seen: object = None
+        self._looks = itertools.count()
+        self._newest_look = 0
+        self._lock = threading.Lock()
         self._present = _UNKNOWN
         self._next_settling = 0.0
         self._next_look_for_new = 0.0
-        self._storage_looks = Looks(self._look_at_storage, every=LOOK_SECONDS, patience=LOOK_SECONDS)
+        self._storage_looks = Looks(
+            self._look_at_storage, every=LOOK_SECONDS, patience=PATIENCE_SECONDS, first=FIRST_SECONDS
+        )
         self._backups_looks = Looks(self._look_at_backups, every=BACKUPS_SECONDS, patience=0.0, first=FIRST_SECONDS)
 
     def present(self) -> Present:
@@ -159,17 +167,29 @@ class TokenRegister:
         return True
 
     def look_again(self) -> None:
-        """Let the next request see what this process changed."""
+        """Let the next request look for what another process changed."""
         self._storage_looks.expire()
 
+    def look_now(self) -> None:
+        """See what this process has just changed; its files answered a moment ago."""
+        self._look_at_storage()
+
     def _look_at_storage(self) -> None:
+        number = next(self._looks)
         seen = (self._files.identity(), self._in_backups, self._configured.identity())
         if seen == self._seen:
             return
         joined = join(self._files.read_storage(), self._in_backups, marked=self._files.is_marked())
         configured, problem = self._configured.read_or_keep()
-        self._present = self._after(combine(joined, configured, is_configured=self._configured.is_set, problem=problem))
-        self._seen = seen
+        found = combine(joined, configured, is_configured=self._configured.is_set, problem=problem)
+        with self._lock:
+            if number < self._newest_look:  # a look that began later has ended before this one
+                return
+            self._newest_look = number
+            before, self._present = self._present, self._after(found)
+            self._seen = seen
+        if before is not _UNKNOWN and before.closed != self._present.closed:
+            log.warning(_NOW_CLOSED if self._present.closed else _NOW_OPEN)
 
     def _look_at_backups(self) -> None:
         self._in_backups = self._files.read_backups()
@@ -202,27 +222,31 @@ class Looks:
         self._patience = patience
         self._first = patience if first is None else first
         self.counts_until = -math.inf
+        self._expired = -math.inf
         self._running: _Running | None = None
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
         """Look again if the newest look counts no more, and wait for it; what was known before counts meanwhile."""
+        if not self._await_look() and time.monotonic() >= self.counts_until:
+            self._await_look()  # the one that ended began before `expire`
+
+    def _await_look(self) -> bool:
+        """Wait for the look that runs, or for a new one. Returns whether this began it, or gave up waiting."""
         if time.monotonic() < self.counts_until:
-            return
+            return True
         with self._lock:
-            running = self._running
+            running, begins = self._running, self._running is None
             if running is None:
                 is_first = self.counts_until == -math.inf
                 running = self._running = _Running(time.monotonic() + (self._first if is_first else self._patience))
-                begins = True
-            else:
-                begins = False
         if begins:
             self._begin(running)
-        running.ended.wait(max(0.0, running.awaited_until - time.monotonic()))
+        return not running.ended.wait(max(0.0, running.awaited_until - time.monotonic())) or begins
 
     def expire(self) -> None:
-        """Let the next `refresh` look again."""
+        """Let the next `refresh` look again, whatever a look finds that runs now."""
+        self._expired = time.monotonic()
         self.counts_until = min(self.counts_until, 0.0)
 
     def _begin(self, running: _Running) -> None:
@@ -237,7 +261,7 @@ class Looks:
             self._look()
         except Exception:
             log.exception("looking at the tokens failed; what was known before counts")
-        self.counts_until = began + self._every
+        self.counts_until = began + self._every if began >= self._expired else 0.0
         self._running = None
         running.ended.set()
 

@@ -141,6 +141,25 @@ def test_a_look_that_hangs_holds_requests_up_once_and_not_for_long() -> None:
     hangs.set()
 
 
+def test_a_look_that_began_before_a_change_does_not_count_after_it() -> None:
+    goes_on, began, looked = threading.Event(), threading.Event(), list[int]()
+
+    def look() -> None:
+        looked.append(1)
+        began.set()
+        assert goes_on.wait(30)
+
+    looks = Looks(look, every=60.0, patience=0.01)
+    looks.refresh()
+    assert began.wait(5)
+    looks.expire()
+    goes_on.set()
+    processes.wait_until(lambda: looks._running is None, "the look did not end", 5)
+    looks.refresh()
+    processes.wait_until(lambda: looks.counts_until > 0, "it did not look again", 5)
+    assert len(looked) == 2
+
+
 def test_a_look_that_fails_leaves_what_was_known(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     made = TokenChanges(settings).create("cron", "read", by="shell")
     register = TokenRegister(settings)
