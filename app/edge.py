@@ -126,7 +126,7 @@ class Edge:
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         object.__setattr__(self, "operation_feed", OperationFeed(self.store))
         object.__setattr__(self, "tokens", TokenRegister(self.settings))
-        object.__setattr__(self, "sign_ins", SignIns(self.tokens, self.throttle))
+        object.__setattr__(self, "sign_ins", SignIns(self.tokens, self.throttle, self.store))
         sessions = BrowserSessions(Sessions(self.settings.storage_dir), self.tokens)
         object.__setattr__(self, "sessions", sessions)
         object.__setattr__(self, "deeds", deeds_through(self.store.note_deed, self.settings.storage_dir))

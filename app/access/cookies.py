@@ -70,12 +70,11 @@ class BrowserSessions:
             self._sessions.end(before)
         return new
 
-    def end(self) -> bool:
-        """End the session of the present request. Returns whether it has one. Raises TooBusy or NoSpace."""
+    def end(self) -> None:
+        """End the session of the present request, if it has one. Raises TooBusy or NoSpace."""
         session = session_of_request()
         if session is not None:
             self._sessions.end(session)
-        return session is not None
 
     def is_live(self, session: Session) -> bool:
         return self._tokens.is_live(session.token) and self._sessions.is_live(session)

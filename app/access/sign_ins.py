@@ -9,6 +9,7 @@ from eventvault.access.refusals import RefusalCounter, Refusals
 from eventvault.access.register import TokenRegister
 from eventvault.access.throttle import Throttle
 from eventvault.errors import TokenWrong, TooManyWrongTokens
+from eventvault.store.ports.store import Store
 
 log = logging.getLogger("eventvault.access")
 
@@ -16,10 +17,11 @@ log = logging.getLogger("eventvault.access")
 class SignIns:
     """Safe for many threads. throttle: that of all workers."""
 
-    def __init__(self, tokens: TokenRegister, throttle: Throttle) -> None:
+    def __init__(self, tokens: TokenRegister, throttle: Throttle, store: Store) -> None:
         self._tokens = tokens
         self._throttle = throttle
-        self._refusals = RefusalCounter(_tell)
+        self._store = store
+        self._refusals = RefusalCounter(self._tell)
 
     def credential_of(self, token: str, address: str) -> Credential:
         """Return whose token this is. Raises TokenWrong, or TooManyWrongTokens after too many from this address."""
@@ -40,9 +42,12 @@ class SignIns:
             retryAfter=seconds,
         )
 
-
-def _tell(refusals: Refusals) -> None:
-    log.warning(
-        "%d wrong tokens were refused, %d of them with 429, from %s",
-        refusals.count, refusals.blocked, ", ".join(address or "a Unix socket" for address in refusals.addresses),
-    )  # fmt: skip
+    def _tell(self, refusals: Refusals) -> None:
+        log.warning(
+            "%d wrong tokens were refused, %d of them with 429, from %s",
+            refusals.count, refusals.blocked, ", ".join(address or "a Unix socket" for address in refusals.addresses),
+        )  # fmt: skip
+        counts = dict(refusals.addresses)
+        others = refusals.count - sum(counts.values())
+        for address, count in (counts | ({"others": others} if others else {})).items():
+            self._store.count_refused_sign_ins(count, address)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from app.access.cookies import COOKIE
+from app.access import present_credential
+from app.access.cookies import COOKIE, session_of_request
 from app.access.origin import is_loopback, split_host
 from app.edge import current_edge
 from app.idempotency import refuse_key
@@ -16,6 +17,9 @@ from eventvault.errors import SessionNotFound, TlsNeeded
 
 blueprint = Blueprint("session", __name__, url_prefix="/api/session", description="Sessions of browsers.")
 blueprint.before_request(reject_repeated_parameters)
+
+DEED = "session"
+"""The `action` of the audit; its `target` is `begin` or `end`."""
 
 _sign_in = SignInSchema()
 
@@ -43,7 +47,8 @@ def sign_in() -> Response:
     refuse_key("a session is begun anew by each request", "send it without the header")
     edge, token = current_edge(), validated_body(_sign_in)["token"]
     credential = edge.sign_ins.credential_of(token, request.remote_addr or "")
-    cookie, key = edge.sessions.begin(credential)
+    with edge.deeds.doing(DEED, credential.name, "begin"):
+        cookie, key = edge.sessions.begin(credential)
     response = reply({"success": True, "key": key, "name": credential.name, "scopes": sorted(credential.scopes)})
     response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="Strict")
     return response
@@ -57,10 +62,12 @@ def sign_in() -> Response:
 def sign_out() -> Response:
     """Ends the session of the cookie and the key, in all workers at once, and its streams and downloads."""
     refuse_key("a session ends however often the request is sent", "send it without the header")
-    if not current_edge().sessions.end():
+    if session_of_request() is None:
         raise SessionNotFound(
             "no session was ended: the request has none", hint="send the cookie and the key of a session"
         )
+    with current_edge().deeds.doing(DEED, present_credential().name, "end"):
+        current_edge().sessions.end()
     response = reply({"success": True})
     response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
     return response

@@ -16,6 +16,7 @@ from eventvault import clock
 from eventvault.access.changes import TokenChanges
 from eventvault.settings import Settings, load
 from eventvault.store.memory.store import MemoryStore
+from tests import processes
 
 HOUR = 3_600_000_000
 READER = "the-token-of-the-reader"
@@ -327,3 +328,23 @@ def clock_at(app: Flask, monkeypatch: pytest.MonkeyPatch, now: int) -> None:
     edge = app.extensions["eventvault"]
     monkeypatch.setattr(edge.tokens, "_now", lambda: now)
     monkeypatch.setattr(edge.sessions._sessions, "_now", lambda: now)
+
+
+def test_the_audit_has_who_signed_in_and_out_and_no_secret(page: Page, store: MemoryStore) -> None:
+    assert page.ask("/api/session", "DELETE") == 200
+    lines = [line for line in store.read_audit().lines if line.action == "session"]
+    deeds = [("begin", "begun"), ("begin", "ended"), ("end", "begun"), ("end", "ended")]
+    assert [(line.target, line.state) for line in lines] == deeds
+    assert {line.who for line in lines} == {"reader"}
+    assert page.key not in str(lines)
+
+
+def test_wrong_tokens_are_counted_in_the_store(
+    browser: FlaskClient, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, str]] = []
+    monkeypatch.setattr(store, "count_refused_sign_ins", lambda count, address: counted.append((count, address)))
+    for _ in range(3):
+        browser.post("/api/session", json={"token": "wrong"})
+    processes.wait_until(lambda: sum(count for count, _ in counted) == 3, "not all were counted")
+    assert {address for _, address in counted} == {"127.0.0.1"}
