@@ -111,6 +111,7 @@ def backup_json(entry: BackupEntry) -> dict[str, Any]:
         "sharedBytes": entry.shared_bytes,
         "uniqueBytes": entry.unique_bytes,
         "problem": entry.problem,
+        "unreadable": entry.unreadable,
     }
 
 

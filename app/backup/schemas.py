@@ -112,6 +112,9 @@ class BackupSchema(ReplySchema):
         required=True, allow_none=True, metadata={"description": "The result of its newest rehearsal."}
     )
     problem = fields.String(required=True, allow_none=True)
+    unreadable = fields.Boolean(
+        required=True, metadata={"description": "With `problem`: it cannot be read now, and may be good."}
+    )
 
     class Meta(ReplySchema.Meta):
         include = {  # noqa: RUF012

@@ -140,7 +140,13 @@ def _upload(file: str, name: str, *, quiet: bool) -> BackupEntry:
     names.check_name(name)
     here = connection.present()
     with _source(file) as source, here.sent(source) as path:
-        return run_operation(here.store, "Checking", lambda: here.store.adopt_upload(path, name), quiet=quiet)
+        size = Path(path).stat().st_size
+
+        def begin() -> BackupEntry:
+            with _showing("Sending", size, quiet=quiet or here.is_here) as show:
+                return here.adopt(path, name, show)
+
+        return run_operation(here.store, "Checking", begin, quiet=quiet)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import pwd
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from eventvault.errors import Forbidden, ServiceRunning
 if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their options alone
     from app.cli.remote.service import RemoteService
     from eventvault.access.changes import TokenChanges
+    from eventvault.backups.entry import BackupEntry
     from eventvault.settings import Settings
     from eventvault.store.ports.store import Store
     from eventvault.store.process.spawn import Spawner
@@ -160,6 +161,10 @@ class Connection:
         deeds = deeds_of(self.prepared)
         with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file, deeds.doing("download", SHELL, name):
             yield file
+
+    def adopt(self, path: str, name: str, sent: Callable[[int], None]) -> BackupEntry:
+        """Have the store check the archive that `sent` has put there, and enter it as `name`."""
+        return self.store.adopt_upload(path, name)
 
     @contextmanager
     def sent(self, source: BinaryIO) -> Iterator[str]:

@@ -93,6 +93,9 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
             click.echo(f"{error.message}; it is carried out", err=True)
         except errors.OperationEnded:
             pass
+        except errors.ScopeMissing as error:
+            click.echo(f"{error.message}; the operation {operation_id} goes on", err=True)
+            sys.exit(INTERRUPTED_STATUS)
         entry = _await_end(store, operation_id, lambda _progress: None)
     except KeyboardInterrupt:
         click.echo(f"The operation {operation_id} goes on: {program()} operations watch {operation_id}", err=True)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 from app.cli.remote import errors
@@ -21,21 +21,22 @@ _SHA256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 _RANGE = re.compile(r"bytes ([0-9]{1,20})-[0-9]{1,20}/[0-9]{1,20}")
 
 
-def upload_request(path: str, name: str) -> Request:
+def upload_request(path: str, name: str, sent: Callable[[int], None] = lambda _: None) -> Request:
     """Return the request that sends a file; it may be sent again from its first byte. Raises OSError."""
     with os.fdopen(open_handle(path, follow=True), "rb") as file:
         status = os.fstat(file.fileno())
-    request = Request("POST", "/api/backup/upload", {"name": name}, lambda: _pieces(path, status), status.st_size)
+    request = Request("POST", "/api/backup/upload", {"name": name}, lambda: _pieces(path, status, sent), status.st_size)
     return request.with_headers(Content_Type=_GZIP)
 
 
-def _pieces(path: str, wanted: os.stat_result) -> Iterator[bytes]:
+def _pieces(path: str, wanted: os.stat_result, sent: Callable[[int], None]) -> Iterator[bytes]:
     """Raises InvalidInput if the file is another one by now, or is written to."""
     with os.fdopen(open_handle(path, follow=True), "rb") as file:
         done = 0
         while done < wanted.st_size and (piece := file.read(min(PIECE, wanted.st_size - done))):
             done += len(piece)
             yield piece
+            sent(done)
         status = os.fstat(file.fileno())
     if done < wanted.st_size or (status.st_size, status.st_mtime_ns) != (wanted.st_size, wanted.st_mtime_ns):
         raise InvalidInput(f"{path} was changed while it was sent; nothing was taken in", hint="send it again")

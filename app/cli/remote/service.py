@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from app.cli.remote.address import parse, tls_of, token_of
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.tokens import RemoteTokens
 from app.cli.remote.transport import Transport
+from eventvault.backups.entry import BackupEntry
 
 _COPY_BYTES = 2**20
 LARGEST_BODY = 32 * 2**20
@@ -73,6 +74,10 @@ class RemoteService:
         """Open an archive for reading. Raises BackupNotFound."""
         with self.store.download(name) as content:
             yield cast(BinaryIO, content)
+
+    def adopt(self, path: str, name: str, sent: Callable[[int], None]) -> BackupEntry:
+        """Send an archive, and have the service check it and enter it as `name`. sent: gets the bytes so far."""
+        return self.store.adopt_upload(path, name, sent)
 
     @contextmanager
     def sent(self, source: BinaryIO) -> Iterator[str]:

@@ -79,9 +79,12 @@ class RemoteStore(Store):
 
     # Long work
 
-    def adopt_upload(self, temporary: str, name: str) -> BackupEntry:
-        """Send a file of this machine, which stays as it is, and have the service check it and enter it as `name`."""
-        entry: BackupEntry = self._operate(methods.ALL["adopt_upload"], upload_request(temporary, name))
+    def adopt_upload(self, temporary: str, name: str, sent: Callable[[int], None] = lambda _: None) -> BackupEntry:
+        """Send a file of this machine, which stays as it is, and have the service check it and enter it as `name`.
+
+        sent: called with how many bytes were sent.
+        """
+        entry: BackupEntry = self._operate(methods.ALL["adopt_upload"], upload_request(temporary, name, sent))
         return entry
 
     def _operate(self, method: Method, request: Request) -> Any:
@@ -215,5 +218,6 @@ def _refused(method: Method, what: str) -> Callable[..., Any]:
 for _method in methods.ALL.values():
     if _method.name in NOT_OVER_HTTP:
         setattr(RemoteStore, _method.name, _refused(_method, NOT_OVER_HTTP[_method.name]))
-    elif _method.name in CALLS and _method.name not in vars(RemoteStore):
-        setattr(RemoteStore, _method.name, _one_request(_method))
+    elif _method.name not in vars(RemoteStore):
+        call = _one_request(_method) if _method.name in CALLS else _refused(_method, _method.name)
+        setattr(RemoteStore, _method.name, call)

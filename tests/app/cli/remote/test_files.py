@@ -118,6 +118,15 @@ def test_an_upload_is_sent_again_as_a_whole_with_its_key(tmp_path: Path) -> None
     assert second.line == "POST /api/backup/upload?name=x.tar.gz&async=true HTTP/1.1"
 
 
+def test_an_upload_tells_how_much_of_it_was_sent(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar.gz"
+    file.write_bytes(CONTENT)
+    counted: list[int] = []
+    with talking(BEGUN) as (store, _):
+        store.adopt_upload(str(file), "x.tar.gz", counted.append)
+    assert counted == [len(CONTENT)]
+
+
 def test_a_file_that_changes_while_it_is_sent_is_not_taken_in(tmp_path: Path) -> None:
     file = tmp_path / "x.tar.gz"
     file.write_bytes(CONTENT)

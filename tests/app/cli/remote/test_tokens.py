@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
+from app.cli import watching
 from app.cli.remote.errors import RemoteError
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.tokens import RemoteTokens
@@ -87,6 +88,18 @@ def test_tokens_are_made_replaced_listed_and_revoked(admin: RemoteStore, url: st
     for strange in ("", "..", "a/b"):
         with pytest.raises(TokenNotFound):
             tokens.revoke(strange, by="")
+
+
+def test_where_a_token_may_not_cancel_ctrl_c_says_that_the_work_goes_on(
+    admin: RemoteStore, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = RemoteTokens(admin).create("cron", "backup", by="").text
+    with remote_store(url, token) as cron:
+        operation_id = watching.begin_operation(cron.create_backup)
+        with pytest.raises(SystemExit) as ended:
+            watching._cancel(cron, operation_id)
+    assert ended.value.code == 130
+    assert f"the operation {operation_id} goes on" in capsys.readouterr().err
 
 
 def test_a_service_is_not_opened_from_elsewhere(admin: RemoteStore) -> None:
