@@ -202,6 +202,12 @@ def test_kafka(vault: Vault) -> None:
     assert vault("kafka", "accept", "events/2", "--yes", status=78).stderr
 
 
+def test_audit(vault: Vault) -> None:
+    vault("backup", "create")
+    deeds = vault.json("audit", "show", "--action", "create")["deeds"]
+    assert [(deed["action"], deed["result"]) for deed in deeds] == [("create", "done")]
+
+
 def test_tokens(vault: Vault) -> None:
     made = vault("tokens", "create", "admin", "--scope", "admin")
     assert "The service is closed from now on" in made.stderr
@@ -219,8 +225,8 @@ def test_tokens(vault: Vault) -> None:
     assert cron["token"] not in refused.output
 
 
-@pytest.mark.parametrize("words", [["backup", "recover", "--yes"], ["backup", "trust", "--list"], ["doctor"],
-                                   ["backup", "rehearse", "--from", "."]])  # fmt: skip
+@pytest.mark.parametrize("words", [["backup", "recover", "--yes"], ["backup", "trust", "--list"], ["audit", "verify"],
+                                   ["doctor"], ["backup", "rehearse", "--from", "."]])  # fmt: skip
 def test_what_works_on_the_machine_of_the_service_says_so(vault: Vault, words: list[str]) -> None:
     refused = vault(*words, status=2)
     assert "run it on its machine" in refused.stderr
