@@ -29,12 +29,15 @@ COPY wsgi.py gunicorn.conf.py pyproject.toml ./
 COPY eventvault eventvault
 COPY app app
 COPY worker worker
+COPY README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md ./
+COPY docs docs
 # A checkout with umask 077 has files that only root could read in the image. The project itself is installed for its
 # commands, `eventvault` and `flask`.
 RUN chmod 0755 /usr/local/bin/eventvault-entrypoint \
     && /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-index --no-deps --no-build-isolation \
         --editable . \
-    && chmod -R u=rwX,go=rX eventvault app worker wsgi.py gunicorn.conf.py pyproject.toml \
+    && chmod -R u=rwX,go=rX eventvault app worker docs wsgi.py gunicorn.conf.py pyproject.toml \
+        README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md \
     && /opt/venv/bin/python -m compileall -q eventvault app worker wsgi.py \
     && install --directory --owner eventvault --group eventvault storage backups restore
 

@@ -28,7 +28,7 @@ log = logging.getLogger("eventvault.http")
 _HTTP_CODES = {
     400: ("malformed", "check the request's syntax"),
     403: ("forbidden", ""),
-    404: ("not_found", "GET /openapi.json lists all addresses, /docs shows them"),
+    404: ("not_found", "GET /openapi.json lists all addresses, /docs/api shows them"),
     405: ("method_not_allowed", "the Allow header names the allowed methods"),
     406: ("not_acceptable", ""),
     408: ("timeout", "send the request again"),

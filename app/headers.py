@@ -29,7 +29,7 @@ class SecurityHeaders:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        extra = _NEVER_STORED if path.startswith("/api/") else _DOCS if path == "/docs" else _EVERYWHERE
+        extra = _NEVER_STORED if path.startswith("/api/") else _DOCS if path == "/docs/api" else _EVERYWHERE
 
         def start(status: str, headers: list[tuple[str, str]], *failure: Any) -> Any:
             cached = extra is _NEVER_STORED and any(name == "Cache-Control" for name, _ in headers)

@@ -274,5 +274,7 @@ def parse_object(body: bytes, content_type: str | None) -> dict[str, Any]:
     require_json_like(content_type)
     value = parse(to_utf8(body, media_type(content_type)[1]))
     if not isinstance(value, dict):
-        raise MalformedInput("the body is JSON but not an object", hint="send an object; GET /docs shows its members")
+        raise MalformedInput(
+            "the body is JSON but not an object", hint="send an object; GET /docs/api shows its members"
+        )
     return value

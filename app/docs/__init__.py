@@ -1,4 +1,4 @@
-"""`/docs`: the API documentation for people, rendered from `/openapi.json`. It works offline.
+"""`/docs/`: the documents and the API reference for people. Both work offline.
 
 `static/rapidoc-min.js` is RapiDoc 9.3.8 (https://rapidocweb.com) as published, with its licence beside it.
 """

@@ -1,16 +1,60 @@
-"""The route of `/docs`."""
+"""The routes below `/docs/`: the documents as pages, their search, and the API reference."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, abort, render_template, request
 
-blueprint = Blueprint("docs", __name__, static_folder="static", static_url_path="/docs/static")
+from app.docs import site
+from app.docs.site import Site
+from app.replies import reply
+from eventvault.settings import PROJECT
 
-_PAGE = Path(__file__).with_name("static") / "index.html"
+blueprint = Blueprint(
+    "docs", __name__, static_folder="static", static_url_path="/docs/static", template_folder="templates"
+)
+
+_API = Path(__file__).with_name("static") / "api.html"
+_HTML = "text/html; charset=utf-8"
 
 
-@blueprint.get("/docs")
-def docs() -> Response:
-    return Response(_PAGE.read_bytes(), content_type="text/html; charset=utf-8")
+@cache
+def documents() -> Site:
+    return site.load(PROJECT)
+
+
+@blueprint.get("/docs/", strict_slashes=True)
+def index() -> Response:
+    return _page(site.INDEX)
+
+
+@blueprint.get("/docs/api")
+def api_reference() -> Response:
+    return Response(_API.read_bytes(), content_type=_HTML)
+
+
+@blueprint.get("/docs/search.json")
+def search() -> Response:
+    """Every section of every page, for the search that runs in the browser."""
+    answer = reply(documents().sections)
+    answer.add_etag()
+    answer.make_conditional(request)
+    return answer
+
+
+@blueprint.get("/docs/<path:name>")
+def document(name: str) -> Response:
+    return _page(name.removesuffix("/"))
+
+
+def _page(name: str) -> Response:
+    found = documents().page(name)
+    if found is None:
+        abort(404)
+    html = render_template("document.html", page=found, groups=documents().groups, name=name)
+    answer = Response(html, content_type=_HTML)
+    answer.add_etag()
+    answer.make_conditional(request)
+    return answer

@@ -31,7 +31,7 @@ def address(settings_environment: dict[str, str], tmp_path: Path) -> Iterator[st
 def test_the_docs_show_the_api_and_ask_nobody_else(address: str, visit: Callable[..., Visit]) -> None:
     docs = visit()
 
-    docs.page.goto(f"{address}/docs")
+    docs.page.goto(f"{address}/docs/api")
     docs.page.get_by_text("Back up now").first.wait_for(timeout=60_000)
 
     assert docs.page.get_by_text("Append one event or several").count() > 0

@@ -270,7 +270,10 @@ WITHOUT_STATE = {
     "GET /",
     "GET /ui/<version>/<name>",
     "GET /openapi.json",
-    "GET /docs",
+    "GET /docs/",
+    "GET /docs/api",
+    "GET /docs/search.json",
+    "GET /docs/<name>",
     "GET /docs/static/<filename>",
 }
 """They answer from the program alone."""

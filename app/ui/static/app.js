@@ -50,7 +50,7 @@ function App() {
       ${isAway && name !== "overview" && html`<${Away} />`}
       ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isAway} />` : html`<${Looking} />`}
     </main>
-    <footer><p>EventVault · <a href="/docs">API</a> · <a href="/metrics">Metrics</a></p></footer>
+    <footer><p>EventVault · <a href="/docs/">Documents</a> · <a href="/docs/api">API</a> · <a href="/metrics">Metrics</a></p></footer>
     <${News} />`;
 }
 

@@ -179,7 +179,7 @@ def test_a_request_that_is_refused_leaves_no_credential_for_the_next(app: Flask,
     names = []
     app.after_request_funcs.setdefault(None, []).append(lambda response: names.append(_name()) or response)
     web.get("/api/events", headers=bearer(admin))
-    web.get("/docs")
+    web.get("/docs/")
     web.get("/api/health")
     assert names == ["nobody", "nobody", "admin"][::-1]
 

@@ -94,7 +94,7 @@ def test_http_1_1_demands_a_host(web: FlaskClient) -> None:
         assert answer.status_code == expected
 
 
-PAGE, DATA = "/docs", "/api/health/live"
+PAGE, DATA = "/docs/", "/api/health/live"
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ backup admin: DELETE /api/backup/<name>/pin
 """Which scopes may: written from the contract and not from `app/access/table.py`. All others need `admin`."""
 MAY = {name: set(scopes.split()) for scopes, name in (line.split(": ") for line in TABLE.strip().splitlines())}
 WITHOUT_TOKEN = {
-    "GET /", "GET /ui/<version>/<name>", "GET /docs", "GET /docs/static/<filename>", "GET /openapi.json",
+    "GET /", "GET /ui/<version>/<name>", "GET /docs/", "GET /docs/api", "GET /docs/search.json",
+    "GET /docs/<name>", "GET /docs/static/<filename>", "GET /openapi.json",
     "GET /api/health/live", "GET /api/health/ready", "POST /api/session",
 }  # fmt: skip
 LESS_WITHOUT_TOKEN = {"GET /api/health"}
@@ -275,7 +276,7 @@ def test_the_document_says_what_each_request_needs(closed: Closed) -> None:
     assert paths["/api/events"]["post"]["x-scope"] == ["write"]
     assert paths["/api/health"]["get"]["security"] == [{}, {"token": []}]
     assert paths["/api/health/live"]["get"]["security"] == [{}]
-    assert NEEDS["GET /docs"] is PUBLIC
+    assert NEEDS["GET /docs/"] is PUBLIC
 
 
 def test_digests_are_those_of_the_whole_token() -> None:
