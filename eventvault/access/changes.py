@@ -16,6 +16,7 @@ from eventvault.access.joining import Joined
 from eventvault.access.token_file import Condition, Revoked, Token, TokenFile
 from eventvault.access.token_files import TokenFiles
 from eventvault.access.uses import TokenUses
+from eventvault.backups.audited import deeds_of
 from eventvault.clock import Clock
 from eventvault.errors import InvalidInput, InvalidSettings, NothingToRecover, TokenExists, TokenNotFound
 from eventvault.settings import Settings
@@ -51,6 +52,7 @@ class TokenChanges:
         self._configured = ConfiguredTokens(settings)
         self._uses = TokenUses(settings.storage_dir)
         self._now = now
+        self._deeds = deeds_of(settings)
 
     def list_tokens(self) -> list[dict[str, Any]]:
         """Return the tokens as the API shows them: those made here, oldest first, then those of the settings."""
@@ -79,6 +81,12 @@ class TokenChanges:
 
         Raises InvalidInput, or TokenExists if a valid token has the name.
         """
+        with self._deeds.doing("token-create", by, name, details={"scope": scope[:100]}) as deed:
+            made = self._create(name, scope, by=by, expires=expires)
+            deed.results["id"] = made.token.id
+            return made
+
+    def _create(self, name: str, scope: str, *, by: str, expires: str | None) -> Made:
         now = self._now()
         fields = _fields_of(name, scope, expires, now)
         if fields:
@@ -100,6 +108,12 @@ class TokenChanges:
 
         The new one has its scopes, and its life in full. Raises TokenNotFound.
         """
+        with self._deeds.doing("token-rotate", by, name, details={"now": True} if at_once else {}) as deed:
+            made = self._rotate(name, by=by, at_once=at_once)
+            deed.results["id"] = made.token.id
+            return made
+
+    def _rotate(self, name: str, *, by: str, at_once: bool) -> Made:
         now = self._now()
         with self._files.changing() as joined:
             content = self._begun(joined)
@@ -121,6 +135,12 @@ class TokenChanges:
 
     def revoke(self, token_id: str, *, by: str) -> Revoked:
         """Revoke a token, one of the settings too. One that was revoked stays so. Raises TokenNotFound."""
+        with self._deeds.doing("token-revoke", by, token_id) as deed:
+            revoked = self._revoke(token_id, by=by)
+            deed.results["name"] = revoked.name
+            return revoked
+
+    def _revoke(self, token_id: str, *, by: str) -> Revoked:
         with self._files.changing() as joined:
             content = self._begun(joined)
             earlier = next((each for each in content.revoked if each.id == token_id), None)
@@ -134,6 +154,12 @@ class TokenChanges:
 
     def disable(self, *, by: str) -> list[Revoked]:
         """Revoke all tokens and open the service. Raises InvalidSettings if the settings keep it closed."""
+        with self._deeds.doing("tokens-disable", by) as deed:
+            ended = self._disable(by=by)
+            deed.results["revoked"] = len(ended)
+            return ended
+
+    def _disable(self, *, by: str) -> list[Revoked]:
         if self._configured.is_set:
             raise InvalidSettings(
                 "API_TOKENS or API_TOKENS_FILE is set, which keeps the service closed; nothing was changed",

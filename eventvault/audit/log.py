@@ -30,7 +30,7 @@ WRITE_SECONDS = 2.0
 """How long a deed waits for its entry; after a write that did not end, none waits until it does."""
 STOP_SECONDS = 3.0
 MAX_IN_MEMORY = 10_000
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 10.0
 
 
 @dataclass
@@ -114,7 +114,7 @@ class AuditLog:
 
     def _start(self) -> bool:
         """Start the thread. Returns False if the system has none to give."""
-        if self._thread is None or not self._thread.is_alive():
+        if self._thread is None:
             thread = threading.Thread(target=self._work, name="audit", daemon=True)
             try:
                 thread.start()
@@ -130,7 +130,8 @@ class AuditLog:
                 items, is_due = list(self._queue), self._is_due
                 self._queue.clear()
                 self._is_due = False
-                if self._is_stopping and not items:
+                if not items and not is_due:  # stopping, or nothing was written for a while
+                    self._thread = None
                     return
             if items or is_due:
                 self._busy_since = time.monotonic()

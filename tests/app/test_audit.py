@@ -202,3 +202,20 @@ def test_a_download_by_command_is_a_deed(settings: Settings, service: StoreServi
     assert done.exit_code == 0, done.output
     found = [line for line in service.read_audit(limit=1000).lines if line.action == "download"]
     assert [(line.who, line.target, line.result) for line in found] == [("shell", name, None), ("shell", name, "done")]
+
+
+def test_changes_of_tokens_are_deeds_without_a_secret(settings: Settings, service: StoreService) -> None:
+    run = in_process(settings, service)
+    made = run("tokens", "create", "admin", "--scope", "admin", "--json")
+    secret = json.loads(made.output)["token"]
+    assert run("tokens", "rotate", "admin", "--now").exit_code == 0
+    assert run("tokens", "revoke", "4fQ2mZ8k").exit_code != 0
+    found = [line for line in service.read_audit(limit=1000).lines if line.action.startswith("token-")]
+    assert [(line.action, line.who, line.target, line.result) for line in found if line.result] == [
+        ("token-create", "shell", "admin", "done"),
+        ("token-rotate", "shell", "admin", "done"),
+        ("token-revoke", "shell", "4fQ2mZ8k", "failed"),
+    ]
+    written = b"".join(path.read_bytes() for path in files_of(settings.backup_dir / "audit"))
+    assert secret.encode() not in written
+    assert secret.rpartition("_")[2].encode() not in written
