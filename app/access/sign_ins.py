@@ -44,8 +44,8 @@ class SignIns:
 
     def _tell(self, refusals: Refusals) -> None:
         log.warning(
-            "%d wrong tokens were refused, %d of them with 429, from %s",
-            refusals.count, refusals.blocked, ", ".join(address or "a Unix socket" for address in refusals.addresses),
+            "%s, %d with 429, from %s",
+            refusals, refusals.blocked, ", ".join(address or "a Unix socket" for address in refusals.addresses),
         )  # fmt: skip
         counts = dict(refusals.addresses)
         others = refusals.count - sum(counts.values())

@@ -24,6 +24,9 @@ class Refusals(msgspec.Struct, frozen=True):
     blocked: int
     addresses: dict[str, int]
 
+    def __str__(self) -> str:
+        return "1 wrong token was refused" if self.count == 1 else f"{self.count} wrong tokens were refused"
+
 
 class RefusalCounter:
     """tell: is called by a thread of its own, one call at a time; an error of it is logged, and the count is lost."""
@@ -58,7 +61,7 @@ class RefusalCounter:
             try:
                 self._tell(refusals)
             except Exception as error:  # noqa: BLE001 - nobody else would hear of it
-                log.warning("%d wrong tokens were refused, which could not be noted: %s", refusals.count, error)
+                log.warning("%s, which could not be noted: %s", refusals, error)
             time.sleep(self._seconds)
 
     def _take(self) -> Refusals | None:

@@ -63,7 +63,14 @@ def test_an_error_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for count in (1, 2, 3):
         counter.note("", blocked=False)
         processes.wait_until(lambda count=count: len(told) == count, "it was not told")
-    assert "1 wrong tokens were refused, which could not be noted: no store" in caplog.text
+    assert "1 wrong token was refused, which could not be noted: no store" in caplog.text
+
+
+def test_one_and_several_are_told_in_their_own_words() -> None:
+    assert [str(Refusals(count, 0, {})) for count in (1, 2)] == [
+        "1 wrong token was refused",
+        "2 wrong tokens were refused",
+    ]
 
 
 def test_its_thread_ends_when_no_more_come() -> None:
