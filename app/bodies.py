@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from flask import request
 from werkzeug.exceptions import RequestTimeout
 
+from app.access.permission import ended_permission
 from app.edge import current_edge
 from app.request_end import at_request_end
 from eventvault.errors import MalformedInput, TooLarge, UnsupportedMediaType
@@ -57,12 +58,15 @@ def hold_body() -> bytes:
 def read_some() -> bytes:
     """Return the next part of the request's body, empty at its end.
 
-    Raises MalformedInput if the body ends early, and RequestTimeout if it arrives too slowly.
+    Raises MalformedInput if the body ends early, RequestTimeout if it arrives too slowly, and TokenWrong, TokenMissing
+    or SessionEnded if the client may not send the rest any more.
     """
     try:
         return request.stream.read(CHUNK)
     except TimeoutError as error:
         raise RequestTimeout(str(error)) from error
+    except PermissionError as error:
+        raise ended_permission() from error
     except Exception as error:  # each server has its own exceptions for this
         raise MalformedInput(
             f"the body ended early or is not chunked as HTTP says: {error}", hint="send the whole request again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
@@ -13,7 +13,7 @@ from flask import Flask, Request, request
 from app.access import CREDENTIAL
 from app.access.cookies import BrowserSessions, session_of_request
 from app.access.origin import OriginRules
-from app.access.permission import end_without
+from app.access.permission import Permission, end_without
 from app.access.sign_ins import SignIns
 from app.access.table import ANY_TOKEN, Need, need_of
 from app.bodies import hold_body
@@ -21,7 +21,15 @@ from eventvault import clock, json_text, scopes
 from eventvault.access.credential import EVERYBODY, NOBODY, Credential
 from eventvault.access.register import Present, TokenRegister
 from eventvault.access.uses import TokenUses
-from eventvault.errors import MalformedInput, ScopeMissing, SessionEnded, SessionKeyMissing, TokenMissing, TokenWrong
+from eventvault.errors import (
+    EventVaultError,
+    MalformedInput,
+    ScopeMissing,
+    SessionEnded,
+    SessionKeyMissing,
+    TokenMissing,
+    TokenWrong,
+)
 from eventvault.operations import caller
 from eventvault.settings import Settings
 from eventvault.token_text import PREFIX, holds_token
@@ -75,7 +83,7 @@ class FrontDoor:
             self._rules.check_host(environ, closed=present.closed)
         else:
             self._uses.note(credential.token_id)
-        end_without(self._permission_of(credential))
+        end_without(*self._permission_of(credential))
         environ[CREDENTIAL] = credential
         caller.use(credential.caller)
 
@@ -137,16 +145,19 @@ class FrontDoor:
             raise
         return None if signed_in is None else signed_in.credential
 
-    def _permission_of(self, credential: Credential) -> Callable[[], bool] | None:
-        """Return what says whether a request may still get its answer; None if it may in any case."""
+    def _permission_of(self, credential: Credential) -> tuple[Permission | None, type[EventVaultError]]:
+        """Return what says whether a request may still get its answer, and the error if not.
+
+        None: it may in any case.
+        """
         if credential is NOBODY:
-            return None
+            return None, TokenMissing
         if credential.token_id is None:
-            return lambda: not self._register.present().closed
+            return lambda: not self._register.present().closed, TokenMissing
         session = session_of_request()
         if session is None:
-            return partial(self._register.is_live, credential.token_id)
-        return partial(self._sessions.is_live, session)
+            return partial(self._register.is_live, credential.token_id), TokenWrong
+        return partial(self._sessions.is_live, session), SessionEnded
 
 
 def _only_reads(need: Need, credential: Credential) -> bool:

@@ -142,6 +142,40 @@ def test_a_revocation_ends_downloads_exports_and_streams_that_are_open(vault: Se
     assert vault.post("/api/session", {"token": text}, headers=elsewhere).status == 401
 
 
+@pytest.mark.parametrize("path", ["/api/backup/upload?name=half-sent.tar.gz", "/api/events"])
+@pytest.mark.parametrize("is_session", [False, True])
+def test_a_body_whose_token_is_revoked_meanwhile_is_answered_with_401(
+    vault: Service, path: str, is_session: bool
+) -> None:
+    made = vault.post("/api/tokens", {"name": secrets.token_hex(4), "scope": "admin"}, headers=bearer(ADMIN)).json()
+    headers = sign_in(vault, made["token"]) if is_session else bearer(made["token"])
+    shown = [f"{name}: {text}" for name, text in {**headers, "Content-Length": "9000000"}.items()]
+    with closing(socket.create_connection(("127.0.0.1", vault.port), 30)) as client:
+        client.sendall("\r\n".join([f"POST {path} HTTP/1.1", "Host: localhost", *shown, "", ""]).encode())
+        client.sendall(b"x" * 200_000)  # longer than what is collected before a thread reads
+        assert vault.request("DELETE", f"/api/tokens/{made['id']}", headers=bearer(ADMIN)).status == 200
+        answer = answer_while_sending(client)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b'"session_ended"' in answer if is_session else b'"token_wrong"' in answer
+    assert b"ended while the body arrived" in answer
+    names = [each["name"] for each in vault.get("/api/backup/list", headers=bearer(ADMIN)).json()["backups"]]
+    assert "half-sent.tar.gz" not in names
+
+
+def answer_while_sending(client: socket.socket) -> bytes:
+    """Go on sending a byte at a time until the answer comes, and return it."""
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    for _ in range(600):
+        if poll.poll(50):
+            break
+        client.sendall(b"x")
+    received = b""
+    while piece := client.recv(65536):
+        received += piece
+    return received
+
+
 def settings_of(vault: Service):
     folders = ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR")
     return load({name: str(vault.folder(name)) for name in folders})
