@@ -85,6 +85,16 @@ def test_a_newcomer_posts_backs_up_goes_back_and_undoes(
     page.get_by_role("button", name="Redo…").click()
     page.get_by_role("button", name="Bring back 20 events").click()
     processes.wait_until(lambda: last_sequence(vault) == 20, "the redo is not there", 30)
+
+    page.get_by_role("link", name="Settings", exact=True).click()
+    page.get_by_role("button", name="Make a token…").click()
+    page.get_by_label("Name").fill("mine")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text("This token is not shown again").wait_for()
+    assert vault.get("/api/events").status == 401
+    page.get_by_text("Signed in", exact=True).wait_for()
+    page.get_by_role("row").filter(has_text="token-create").get_by_text("done").wait_for()
+    page.get_by_role("row").filter(has_text="undo").get_by_text("0 events set aside").first.wait_for()
     assert here.said == []
     assert [url for url in here.asked if not url.startswith(vault.base)] == []
 

@@ -1,7 +1,7 @@
 // The frame: which page is shown, whether the data is safe, and the news.
 import { render } from "./vendor/preact.mjs";
 import { useEffect, useErrorBoundary, useRef, useState } from "./vendor/hooks.mjs";
-import { Icon, News, html } from "./parts.js";
+import { Icon, Looking, News, Written, html } from "./parts.js";
 import { Backups } from "./backups/page.js";
 import { Events } from "./events/page.js";
 import { Kafka } from "./operations/kafka.js";
@@ -11,17 +11,19 @@ import { isDark, onPreferenceChange, setTheme } from "./preferences.js";
 import { useRoute } from "./route.js";
 import { SIGN, WORD, safety } from "./safety.js";
 import { useLook } from "./service.js";
+import { may, sessionKey, sessionName } from "./session.js";
 import { Settings } from "./settings/page.js";
 import { SignIn } from "./sign_in.js";
 
 const PAGES = [
-  { name: "overview", title: "Overview", Page: Overview },
-  { name: "backups", title: "Backups", Page: Backups },
-  { name: "events", title: "Events", Page: Events },
-  { name: "operations", title: "Operations", Page: Operations },
-  { name: "kafka", title: "Kafka", Page: Kafka },
-  { name: "settings", title: "Settings", Page: Settings },
+  { name: "overview", title: "Overview", Page: Overview, needs: ["read"] },
+  { name: "backups", title: "Backups", Page: Backups, needs: ["read", "backup"] },
+  { name: "events", title: "Events", Page: Events, needs: ["read"] },
+  { name: "operations", title: "Operations", Page: Operations, needs: ["read", "backup"] },
+  { name: "kafka", title: "Kafka", Page: Kafka, needs: ["read"] },
+  { name: "settings", title: "Settings", Page: Settings, needs: ["read", "backup"] },
 ];
+const pagesOfSession = () => PAGES.filter(({ needs }) => needs.some(may));
 const HEALTH_EVERY = 2000; // milliseconds
 
 const focusOn = (selector) => (event) => {
@@ -29,8 +31,9 @@ const focusOn = (selector) => (event) => {
   document.querySelector(selector)?.focus();
 };
 
-// Without a token, health says its status alone.
-const asksForToken = (health) => health.error?.status === 401 || (!!health.data && !health.data.store && !health.error);
+// Health says its status alone to whoever may not read: without a token, or with one for backups.
+const asksForToken = (health) => health.error?.status === 401 || (!health.error && saysLittle(health.data) && (!sessionKey() || may("read")));
+const saysLittle = (data) => !!data && !data.store;
 
 function App() {
   const { page, query } = useRoute();
@@ -39,8 +42,8 @@ function App() {
   useEffect(() => onPreferenceChange(() => update({})), []);
   const closed = asksForToken(health);
   const isAway = !!health.error && !closed;
-  const state = !closed && (health.data || isAway) ? safety(health.data || {}, { away: isAway, at: health.at }) : null;
-  const { title, name, Page } = PAGES.find((each) => each.name === page) || PAGES[0];
+  const state = !closed && ((health.data && !saysLittle(health.data)) || isAway) ? safety(health.data || {}, { away: isAway, at: health.at }) : null;
+  const { title, name, Page } = pagesOfSession().find((each) => each.name === page) || pagesOfSession()[0] || PAGES[0];
   const main = usePageTitle(title, name, state);
   return html`<a class="skip" href="#main" onClick=${focusOn("main h1")}>Skip to the content</a>
     ${name === "overview" && health.data?.store?.lastSequence
@@ -48,6 +51,7 @@ function App() {
     <${Top} present=${name} state=${state} />
     <main id="main" ref=${main} class=${`page-${name}`}>
       ${isAway && name !== "overview" && html`<${Away} />`}
+      ${!closed && html`<${Limits} />`}
       ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isAway} />` : html`<${Looking} />`}
     </main>
     <footer><p>EventVault · <a href="/docs/">Documents</a> · <a href="/docs/api">API</a> · <a href="/metrics">Metrics</a></p></footer>
@@ -80,7 +84,7 @@ function usePageTitle(title, name, state) {
 function Top({ present, state }) {
   return html`<header class="top">
     <a class="brand" href="#/overview"><img src=${new URL("icon.svg", import.meta.url).pathname} alt="" width="26" height="26" /><span>EventVault</span></a>
-    <nav aria-label="Pages"><ul>${PAGES.map(({ name, title }) => html`
+    <nav aria-label="Pages"><ul>${pagesOfSession().map(({ name, title }) => html`
       <li><a href=${`#/${name}`} aria-current=${name === present ? "page" : undefined}><${Icon} name=${name} /><span>${title}</span></a></li>`)}</ul></nav>
     <div class="top-right">
       ${state && html`<a class=${`pill ${state.tone}`} href="#/overview" title=${state.headline}>
@@ -90,11 +94,15 @@ function Top({ present, state }) {
     </div></header>`;
 }
 
+// What the token of this session may not do, where somebody looks for why a button is off.
+function Limits() {
+  if (may("admin")) return null;
+  const can = !may("read") ? "only make and check backups" : may("backup") ? "read and make backups" : may("write") ? "read and post events" : "only read";
+  return html`<p class="limits quiet"><${Icon} name="eye" size=${16} /><span>Signed in as <strong><${Written} text=${sessionName()} /></strong>, which may ${can}. What it may not do is off.</span></p>`;
+}
+
 const Away = () => html`<div class="card note away" role="alert"><${Icon} name="stop" />
   <p><strong>EventVault does not answer.</strong> What is shown is what was known before. This page tries again every 2 seconds.</p></div>`;
-
-const Looking = () => html`<section class="hero" aria-busy="true"><span class="hero-sign"></span>
-  <div><h1 class="skeleton-text">Looking…</h1></div></section>`;
 
 const root = document.getElementById("app");
 root.textContent = "";

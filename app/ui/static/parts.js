@@ -27,6 +27,12 @@ export const Button = ({ kind = "plain", icon, children, busy, disabled, needs, 
     ${icon && html`<${Icon} name=${icon} />`}<span>${children}</span>
   </button>`;
 
+// What stands in the service's words between backticks is typed somewhere.
+export const Words = ({ text }) => html`<bdi class="written">${String(text).split("`").map((part, index) => (index % 2 ? html`<code>${part}</code>` : part))}</bdi>`;
+
+export const Looking = () => html`<section class="hero" aria-busy="true"><span class="hero-sign"></span>
+  <div><h1 class="skeleton-text">Looking…</h1></div></section>`;
+
 export const isForbidden = (scope) => !!scope && !may(scope);
 export const whyNot = (scope) => (isForbidden(scope) ? `This token may not do that: it needs the scope ${scope}` : undefined);
 
@@ -133,8 +139,8 @@ export function Bar({ share, label }) {
 export function Problem({ error, children }) {
   const fields = Object.entries(error.body?.fields || {});
   return html`<div class="problem" role="alert"><${Icon} name="stop" />
-    <div><p class="strong"><${Written} text=${f.sentence(error.message)} /></p>
-      ${error.hint && html`<p><${Written} text=${f.sentence(error.hint)} /></p>`}
+    <div><p class="strong"><${Words} text=${f.sentence(error.message)} /></p>
+      ${error.hint && html`<p><${Words} text=${f.sentence(error.hint)} /></p>`}
       ${fields.map(([field, why]) => html`<p class="small"><code>${field}</code>: <${Written} text=${[].concat(why).join(" ")} /></p>`)}
       ${children}</div></div>`;
 }

@@ -1,7 +1,7 @@
 // Requests to the service. The only place that knows of errors, of polling, and of a service that does not answer.
 import { useEffect, useState } from "./vendor/hooks.mjs";
 import * as clock from "./clock.js";
-import { sessionKey, setSession } from "./session.js";
+import { changeSession, onSessionOfOthers, sessionKey } from "./session.js";
 
 const RETRY = 2000; // milliseconds between two tries while nothing answers
 const WITHIN = 20000; // milliseconds that a look may take
@@ -48,12 +48,12 @@ export async function ask(method, path, body, { signal } = {}) {
 // Exchanges a token for a session. Throws a ServiceError.
 export async function signIn(token) {
   const { key, name, scopes } = await ask("POST", "/api/session", { token });
-  setSession({ key, name, scopes });
+  changeSession({ key, name, scopes });
 }
 
 export async function signOut() {
   await ask("DELETE", "/api/session");
-  setSession(null);
+  changeSession(null);
   refresh();
 }
 
@@ -149,6 +149,8 @@ export function refresh(...prefixes) {
     else present.at = 0;
   }
 }
+
+onSessionOfOthers(() => refresh());
 
 // --- Long work: begun without waiting, so that a closed page or a lost connection ends nothing.
 

@@ -1,10 +1,13 @@
 // Signing in: a token is exchanged for a session. Its cookie opens downloads and streams; all else needs its key too.
-// The key lies in this tab's storage, and a new tab asks the others for it.
+// The key lies in this tab's storage, and a new tab asks the others for it. A browser has one cookie for all its tabs: who
+// signs in or out in one of them does so in all.
 
 const NAME = "eventvault-session";
 const WAIT_FOR_OTHERS = 150; // milliseconds
 
 const channel = "BroadcastChannel" in window ? new BroadcastChannel(NAME) : null;
+const GIVEN_BY = { read: ["write"] }; // scope → those that have it in them
+
 let session = stored(); // {key, name, scopes}, or null
 
 function stored() {
@@ -19,9 +22,24 @@ export const sessionKey = () => session?.key ?? null;
 export const sessionName = () => session?.name ?? null;
 
 // Whether the token of this session may do what needs this scope. Without a session the service decides.
-export const may = (scope) => !session || ["admin", scope].some((each) => session.scopes.includes(each));
+export const may = (scope) => !session || ["admin", scope, ...(GIVEN_BY[scope] || [])].some((each) => session.scopes.includes(each));
 
-export function setSession(value) {
+// Calls `listener` when another tab has changed the session of this one.
+let changedElsewhere = () => {};
+export function onSessionOfOthers(listener) {
+  changedElsewhere = listener;
+}
+
+// This tab signed in or, with null, out.
+export function changeSession(value) {
+  store(value);
+  channel?.postMessage({ session: value, isNew: true });
+}
+
+// Takes back a key that the service refuses.
+export const dropSession = () => store(null);
+
+function store(value) {
   session = value;
   try {
     if (value === null) sessionStorage.removeItem(NAME);
@@ -33,20 +51,19 @@ export function setSession(value) {
 
 // Resolves once another tab gave its key, or none did in time.
 export function askOtherTabs() {
-  if (!channel || session) return Promise.resolve();
+  if (!channel) return Promise.resolve();
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, WAIT_FOR_OTHERS);
-    channel.addEventListener("message", (event) => {
-      if (event.data.session && !session) setSession(event.data.session);
-      if (event.data.session) {
-        clearTimeout(timer);
-        resolve();
-      }
-    });
+    setTimeout(resolve, WAIT_FOR_OTHERS);
+    channel.addEventListener("message", (event) => event.data.session && resolve(), { once: true });
     channel.postMessage({ asks: true });
   });
 }
 
-channel?.addEventListener("message", (event) => {
-  if (event.data.asks && session) channel.postMessage({ session });
+channel?.addEventListener("message", ({ data }) => {
+  if (data.asks) {
+    if (session) channel.postMessage({ session });
+  } else if (data.isNew || !session) {
+    store(data.session);
+    changedElsewhere();
+  }
 });

@@ -70,8 +70,8 @@ function rehearsalWords({ rehearsal }) {
   return `A restore was tried beside the data: ${f.count(rehearsal.compared, "event")} compared, back in ${f.duration(rehearsal.rtoSeconds)}.`;
 }
 
-const UploadButton = ({ begin, disabled }) => html`<label class="button plain file"><${Icon} name="upload" /><span>Upload…</span>
-  <input type="file" accept=".gz" disabled=${disabled || isForbidden("admin")} title=${whyNot("admin")} onChange=${(event) => {
+const UploadButton = ({ begin, disabled }) => html`<label class="button plain file" title=${whyNot("admin")}><${Icon} name="upload" /><span>Upload…</span>
+  <input type="file" accept=".gz" disabled=${disabled || isForbidden("admin")} onChange=${(event) => {
     if (event.target.files[0]) begin(event.target.files[0]);
     event.target.value = "";
   }} /></label>`;

@@ -1,13 +1,14 @@
 // Settings: the colours and the zone of this browser, then those of the service, which are read-only here.
 import * as f from "../format.js";
-import { Button, Problem, Segmented, Written, html, tellError } from "../parts.js";
+import { Button, Problem, Segmented, Words, Written, html, tellError } from "../parts.js";
 import { setTheme, setZone, theme, zone } from "../preferences.js";
 import { signOut, useLook } from "../service.js";
-import { sessionName } from "../session.js";
+import { may, sessionName } from "../session.js";
+import { Audit } from "./audit.js";
 import { Tokens } from "./tokens.js";
 
 export function Settings({ away }) {
-  const look = useLook("/api/settings");
+  const look = useLook(may("read") ? "/api/settings" : null);
   const settings = look.data?.settings;
   return html`<header class="page-head"><div><h1 tabindex="-1">Settings</h1><p class="quiet">Those of the service come from its environment, and hold until it is started anew.</p></div></header>
     <section class="card" aria-labelledby="browser"><h2 id="browser">This browser</h2>
@@ -15,8 +16,9 @@ export function Settings({ away }) {
         <div><span class="quiet">Times</span><${Segmented} label="Times" choices=${[["local", "Local"], ["utc", "UTC"]]} value=${zone()} onChoose=${setZone} /></div>
         ${sessionName() && html`<div><span class="quiet">Signed in</span><p>as <strong><${Written} text=${sessionName()} /></strong> <${Button} kind="small" onClick=${leave}>Sign out<//></p></div>`}</div></section>
     <${Tokens} away=${away} />
+    ${may("admin") && html`<${Audit} />`}
     ${look.error && !settings && html`<${Problem} error=${look.error} />`}
-    ${!settings && !look.error && html`<section class="card skeleton" aria-busy="true" aria-label="The settings are coming"></section>`}
+    ${may("read") && !settings && !look.error && html`<section class="card skeleton" aria-busy="true" aria-label="The settings are coming"></section>`}
     ${settings && html`<section class="card flush settings"><h2>The service</h2><${Table} settings=${settings} /></section>`}`;
 }
 
@@ -27,7 +29,7 @@ const Column = ({ children }) => html`<th role="columnheader" scope="col">${chil
 const Table = ({ settings }) => html`<table role="table"><caption class="hidden">Settings in force</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Setting<//><${Column}>Value<//><${Column}>From<//></tr></thead>
   <tbody role="rowgroup">${settings.map((setting) => html`<tr role="row" key=${setting.name}>
-    <td role="cell" class="name"><code>${setting.name}</code><span class="sub">${setting.meaning}</span></td>
+    <td role="cell" class="name"><code>${setting.name}</code><span class="sub"><${Words} text=${setting.meaning} /></span></td>
     <td role="cell"><strong><${Written} text=${valueOf(setting)} /></strong>${wordsOf(setting)}</td>
     <td role="cell">${setting.source === "default" ? html`<span class="quiet">default</span>` : "environment"}</td></tr>`)}</tbody></table>`;
 
