@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import select
 import signal
 import subprocess
@@ -17,37 +16,10 @@ from pathlib import Path
 from tests import processes
 from tests.command_line import EVENTVAULT, FLASK, Command
 from tests.service import PROJECT, Service, service_environment
+from tests.transcripts import session, without_what_varies
 
-PAGE = PROJECT / "docs" / "command-line.md"
+PAGE = "docs/command-line.md"
 QUICK = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
-_VARIES = [
-    (re.compile(r"\d{4}-\d\d-\d\d[ _]\d\d:?\d\d:?\d\d"), "<time>"),
-    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "<minute>"),
-    (re.compile(r"\b[0-9a-f]{16}\b"), "<generation>"),
-    (re.compile(r"\b[\d.]+ (bytes|kB|MB|GB|TB)\b"), "<size>"),
-    (re.compile(r"\b[\d.]+ s\b"), "<seconds>"),
-    (re.compile(r"reads +.*"), "reads <whatever is quickest>"),
-    (re.compile(r"about <seconds>, by this machine's earlier restores|not known yet"), "<duration>"),
-    (re.compile(r"up to [\d,]+ in"), "up to <count> in"),
-    (re.compile(r"[ ▁▂▃▄▅▆▇█]*[▁▂▃▄▅▆▇█]"), "<bars>"),
-    (re.compile(r"[●─]{2,}"), "<backups>"),
-    (re.compile(r"^.* now$", re.MULTILINE), "<times>"),
-    (re.compile(r" +"), " "),
-]
-
-
-def without_what_varies(text: str) -> str:
-    for pattern, name in _VARIES:
-        text = pattern.sub(name, text)
-    return text
-
-
-def transcript() -> Iterator[tuple[str, str]]:
-    """Each command of the page with what it prints."""
-    block = PAGE.read_text().split("```")[1]
-    for part in block.split("\n$ ")[1:]:
-        line, _, printed = part.partition("\n")
-        yield line, printed.strip("\n")
 
 
 def post_orders(running: Service) -> None:
@@ -62,7 +34,7 @@ def test_the_page_shows_what_the_commands_print(
     processes.wait_until(
         lambda: running.get("/api/health").json()["journal"]["lastSequence"] == 3, "the events are not journaled"
     )
-    for line, printed in transcript():
+    for line, printed in session(PAGE):
         done = subprocess.run(
             ["sh", "-c", f"{line.replace('flask', ' '.join(FLASK), 1)} 2>&1"],
             env=service_environment({**settings_environment, "TZ": "UTC"}, 0, "transcript"),

@@ -12,6 +12,8 @@ from tests.service import Service
 
 PAGES = [
     "docs/audit.md",
+    "docs/first-ten-minutes.md",
+    "docs/from-cron-and-tar.md",
     "docs/histogram.md",
     "docs/exports.md",
     "docs/idempotency.md",
