@@ -45,6 +45,7 @@ OPENS = {
     "app/errors_docs.py": "written by `make docs`",
     "app/gunicorn_worker.py": "/proc",
     "app/docs/routes.py": "a part of the program",
+    "app/docs/site.py": "parts of the program",
     "app/ui/files.py": "parts of the program",
     "worker/heartbeat.py": "a file in the temporary folder, with the flags of the helper",
 }
