@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from app.backup.answers import previous_database_json, restored_json, undone_json
-from app.cli import exits, text
+from app.cli import backup_into, exits, text
+from app.cli.backup_into import into_options
 from app.cli.backup_names import BackupName
 from app.cli.connection import current_store
 from app.cli.moments import MomentType
@@ -32,6 +33,7 @@ _TYPES = 3
 @click.option("--generation", help="With --at: of a future that was left behind, as `timeline` shows it.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
 @click.option("--apply", type=click.Choice(["now", "restart"]), default="now", help="When. Default: now.")
+@into_options
 @yes_option
 @detach_option
 @utc_option
@@ -43,19 +45,29 @@ def restore(
     generation: str | None,
     dry_run: bool,
     apply: str,
+    into: str | None,
     yes: bool,
     detach: bool,
     utc: bool,
     as_json: bool,
+    **filters: Any,
 ) -> None:
     """Go back to the backup NAME, or to a moment. Shows what would happen and asks.
 
     Posts and reads go on meanwhile. What is left behind is kept: `flask backup undo`.
 
-    Exit: 3 the moment or the backup is not there, 4 another restore runs, 5 the archive is damaged, 7 no space.
-    Nothing was changed by any of them.
+    With --into nothing is gone back to: events of then are copied, and those of the present stay.
+
+    Exit: 3 the moment or the backup is not there, 4 another restore runs or FILE exists, 5 the archive is damaged,
+    7 no space. Nothing was changed by any of them.
     """
     target = _target(name, moment, generation)
+    if into is not None:
+        if dry_run or apply != "now":
+            raise click.UsageError("--into goes with neither --dry-run nor --apply restart")
+        _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
+        return
+    backup_into.check_without_into(filters)
     if not dry_run:
         require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see the plan")
     times = text.Times(utc=utc)
@@ -86,6 +98,20 @@ def restore(
             return restored_json(run_operation(store, "Restoring", begin, quiet=as_json))
 
     exits.run_and_print(work, lambda done: _describe_done(target, done, times), as_json=as_json)
+
+
+def _copy_into(target: Moment | str, into: str, filters: dict[str, Any], times: text.Times, **how: bool) -> None:
+    moment = Moment(archive=target) if isinstance(target, str) else target
+    with exits.reporting_errors(as_json=how["as_json"]), _offering_nearest(target, times):
+        backup_into.copy(moment, _text_of(moment, times), into, filters, **how)
+
+
+def _text_of(moment: Moment, times: text.Times) -> str:
+    if moment.archive is not None:
+        return printable(moment.archive)
+    if moment.instant is not None:
+        return times.with_zone(moment.instant)
+    return f"the generation {moment.generation}" if moment.sequence is None else f"event #{moment.sequence:,}"
 
 
 @contextmanager

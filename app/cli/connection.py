@@ -26,6 +26,7 @@ from eventvault.errors import Forbidden, ServiceRunning
 if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their options alone
     from app.cli.remote.service import RemoteService
     from eventvault.access.changes import TokenChanges
+    from eventvault.audit.deeds import Deed
     from eventvault.backups.entry import BackupEntry
     from eventvault.settings import Settings
     from eventvault.store.ports.store import Store
@@ -161,6 +162,26 @@ class Connection:
         deeds = deeds_of(self.prepared)
         with shared_lock(path) as handle, os.fdopen(os.dup(handle), "rb") as file, deeds.doing("download", SHELL, name):
             yield file
+
+    @contextmanager
+    def exporting(self, target: str) -> Iterator[Deed]:
+        """Have the audit note an export that this command writes. target: the events, by their sequences."""
+        from eventvault.audit.deeds import deeds_through
+        from eventvault.audit.lines import INTERRUPTED
+        from eventvault.operations.caller import SHELL
+        from eventvault.store.audited import EXPORT, STREAMED
+
+        deeds = deeds_through(self.store.note_deed, self.prepared.storage_dir)
+        deed = deeds.begin(EXPORT, SHELL, target, details={STREAMED: True})
+        try:
+            yield deed
+        except Exception as error:
+            deed.fail(error)
+            raise
+        except BaseException:  # Ctrl-C, or a reader that has seen enough
+            deed.end(INTERRUPTED)
+            raise
+        deed.end()
 
     def adopt(self, path: str, name: str, sent: Callable[[int], None]) -> BackupEntry:
         """Have the store check the archive that `sent` has put there, and enter it as `name`."""

@@ -57,6 +57,8 @@ class EventFilter(NamedTuple):
         text = options.get("type_")
         pattern = _pattern(text) if text is not None and _ANY in text else None
         query = ScanQuery(
+            after=(options.get("from_sequence") or 1) - 1,
+            upto=options.get("to_sequence"),
             type=text if pattern is None else None,
             subject=options.get("subject"),
             source=options.get("source"),
@@ -65,6 +67,11 @@ class EventFilter(NamedTuple):
             limit=PAGE,
         )
         return cls(query, pattern)
+
+    def at(self, view: PastView) -> ScanQuery:
+        """Return the query for the events of a moment."""
+        upto = view.sequence if self.query.upto is None else min(view.sequence, self.query.upto)
+        return msgspec.structs.replace(self.query, generation=view.generation, upto=upto)
 
     def chosen(self, events: list[bytes]) -> list[bytes]:
         """Return the events of a page whose types match."""
@@ -92,13 +99,15 @@ def resolve(store: Store, moment: Moment | None) -> PastView:
 
 def event_pages(store: Store, view: PastView, wanted: EventFilter) -> Iterator[EventPage]:
     """Yield all pages of a moment. A restore meanwhile changes nothing; while the store is away it is waited for."""
-    query = msgspec.structs.replace(wanted.query, generation=view.generation, upto=view.sequence)
+    query = wanted.at(view)
+    upto = query.upto or 0
     with store.lease_generation(view.generation) as lease:
-        after: int | None = 0
-        while after is not None and after < view.sequence:
+        after: int | None = query.after
+        while after is not None and after < upto:
             page = retry_while_store_is_away(partial(_scan, store, lease, query, after))
             after = page.next
-            yield EventPage(wanted.chosen(page.events), 1.0 if after is None else after / view.sequence)
+            share = 1.0 if after is None else (after - query.after) / (upto - query.after)
+            yield EventPage(wanted.chosen(page.events), share)
 
 
 def _scan(store: Store, lease: Lease, query: ScanQuery, after: int) -> Page:

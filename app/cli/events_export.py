@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -11,11 +13,12 @@ import click
 from isal import isal_zlib
 
 from app.cli import exits, text
-from app.cli.connection import current_store
-from app.cli.event_pages import EventFilter, as_of_option, event_pages, filter_options, read_ahead, resolve
+from app.cli.connection import current_store, present
+from app.cli.event_pages import EventFilter, EventPage, as_of_option, event_pages, filter_options, read_ahead, resolve
 from app.cli.event_text import flush, json_line, write
 from app.cli.options import json_option, require_file_place
 from app.cli.watching import display
+from eventvault.audit.deeds import Deed
 from eventvault.errors import OutputExists
 from eventvault.files import durable_file
 from eventvault.imports.zstandard import zstd
@@ -25,6 +28,7 @@ from eventvault.printable import printable
 from eventvault.restore.values import Moment
 
 STANDARD_OUTPUT = "-"
+_OTHERWISE = "name another file with -o, or add --overwrite"
 _GZIP = 31
 """zlib's `wbits` for a gzip member."""
 _GZIP_LEVEL, _ZSTD_LEVEL = 1, 3
@@ -54,48 +58,67 @@ def export(*, output: str, as_of: Moment | None, overwrite: bool, as_json: bool,
     with exits.reporting_errors(as_json=as_json):
         view = resolve(current_store(), as_of)
         if output == STANDARD_OUTPUT:
-            _to_standard_output(view, wanted)
+            to_standard_output(view, wanted)
             return
         path = Path(output).resolve() if Path(output).is_symlink() else Path(output)
-        _require_place(path, overwrite=overwrite)
-        done = _to_file(path, view, wanted, replace=overwrite, quiet=as_json)
-    exits.print_result(done, _describe, as_json=as_json)
+        done = to_file(path, view, wanted, replace=overwrite, quiet=as_json, otherwise=_OTHERWISE)
+    exits.print_result(done, describe_file, as_json=as_json)
 
 
-def _to_standard_output(view: PastView, wanted: EventFilter) -> None:
-    with read_ahead(event_pages(current_store(), view, wanted)) as pages:
+@contextmanager
+def _exporting(view: PastView, wanted: EventFilter) -> Iterator[tuple[Iterator[EventPage], Deed]]:
+    """Yield all pages of a moment, and the deed that the audit has of their export."""
+    store, query = current_store(), wanted.at(view)
+    with (
+        present().exporting(f"#{query.after + 1} to #{query.upto}") as deed,
+        read_ahead(event_pages(store, view, wanted)) as pages,
+    ):
+        deed.results["bytes"] = 0
+        yield pages, deed
+
+
+def to_standard_output(view: PastView, wanted: EventFilter) -> None:
+    with _exporting(view, wanted) as (pages, deed):
         for page in pages:
             if page.events:
-                write(b"\n".join(map(json_line, page.events)) + b"\n")
-    flush()
+                lines = b"\n".join(map(json_line, page.events)) + b"\n"
+                write(lines)
+                deed.results["bytes"] += len(lines)
+        flush()
 
 
-def _require_place(path: Path, *, overwrite: bool) -> None:
-    """Raise InvalidInput or OutputExists before anything is read."""
+def require_place(path: Path, *, replace: bool, otherwise: str) -> None:
+    """Raise InvalidInput or OutputExists before anything is read. otherwise: what to do if the file is there."""
     require_file_place(path, "nothing was written")
-    if path.exists() and not overwrite:
-        raise _exists(path)
+    if path.exists() and not replace:
+        raise _exists(path, otherwise)
 
 
-def _exists(path: Path) -> OutputExists:
-    return OutputExists(f"{path} exists, and nothing was written", hint="name another file with -o, or add --overwrite")
+def _exists(path: Path, otherwise: str) -> OutputExists:
+    return OutputExists(f"{path} exists, and nothing was written", hint=otherwise)
 
 
-def _to_file(path: Path, view: PastView, wanted: EventFilter, *, replace: bool, quiet: bool) -> dict[str, Any]:
+def to_file(
+    path: Path, view: PastView, wanted: EventFilter, *, replace: bool, quiet: bool, otherwise: str
+) -> dict[str, Any]:
+    """Write events into a file, which has its name once it is whole. Raises as `require_place` does, and NoSpace."""
+    require_place(path, replace=replace, otherwise=otherwise)
     began = time.monotonic()
     try:
         with (
+            _exporting(view, wanted) as (pages, deed),
             display("Exporting", quiet=quiet) as show,
             durable_file(path, replace=replace) as file,
-            read_ahead(event_pages(current_store(), view, wanted)) as pages,
         ):
             packed = _Packed(file, _compressor(path.name))
             for page in pages:
                 packed.put(page.events)
+                deed.results["bytes"] = packed.size
                 show(_progress(packed.events, page.share, time.monotonic() - began))
             packed.finish()
+            deed.results["bytes"] = packed.size
     except FileExistsError:
-        raise _exists(path) from None
+        raise _exists(path, otherwise) from None
     return {
         "path": str(path),
         "events": packed.events,
@@ -148,5 +171,5 @@ def _compressor(name: str) -> Compressor | None:
     return None
 
 
-def _describe(done: dict[str, Any]) -> str:
+def describe_file(done: dict[str, Any]) -> str:
     return f"{printable(done['path'])}  {text.counted(done['events'], 'event')}, {text.size(done['size'])}"

@@ -37,6 +37,9 @@ WATCH_SECONDS = 0.5
 _DUMB = (None, "", "dumb", "unknown")
 """Values of TERM of a terminal on which nothing can be drawn."""
 
+_COPY = "copy"
+"""The kind of the operation that appends events of the past page by page; the same one again appends the rest."""
+
 Show = Callable[[Progress], None]
 
 
@@ -103,7 +106,8 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
     if entry.state == SUCCEEDED:
         click.echo(f"The operation {operation_id} was done before it could be cancelled.", err=True)
     elif entry.state == CANCELLED:
-        click.echo("Cancelled; nothing was changed.", err=True)
+        stays = "what was appended stays" if entry.kind == _COPY else "nothing was changed"
+        click.echo(f"Cancelled; {stays}.", err=True)
     else:
         result_of(entry)
     sys.exit(INTERRUPTED_STATUS)

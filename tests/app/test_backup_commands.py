@@ -207,6 +207,75 @@ def test_a_restore_goes_to_an_instant(backup: Backup, archive: str, service: Sto
     assert answer(backup("restore", *nearest[1].split(), "--yes", "--json"))["events"] == 0
 
 
+@pytest.fixture
+def replaced(service: StoreService, archive: str) -> str:
+    """The name of a backup whose last two events the present one has lost; it has another one instead."""
+    name = service.create_backup("five").backup.name
+    service.restore(archive)
+    service.append(drafts(1, "third"))
+    return name
+
+
+def test_restore_into_present_appends_what_matches(
+    backup: Backup, replaced: str, service: StoreService, somebody: None
+) -> None:
+    refused = backup("restore", replaced, "--into", "present", input="n\n")
+    assert refused.exit_code == 1
+    assert f"Append the events of {replaced} that match as new ones?" in refused.stderr
+    assert events(service) == 4
+
+    one = backup("restore", replaced, "--into", "present", "--from-sequence", "5", input="y\n")
+    assert one.stdout == "1 event matches: 1 appended as new, 0 there already.\n"
+    done = answer(backup("restore", "--at", "#3", "--into", "present", "--yes", "--json"))
+    assert (done["into"], done["matched"], done["appended"], done["alreadyThere"]) == ("present", 3, 0, 3)
+    all_of_it = backup("restore", replaced, "--into", "present", "--yes")
+    assert all_of_it.stdout == "5 events match: 1 appended as new, 4 there already.\n"
+    assert events(service) == 6
+    assert len(backup("restore", replaced, "--into", "present", "--yes", "--detach").stdout.strip()) == 16
+
+
+def test_restore_into_a_file_writes_what_matches_and_changes_nothing(
+    backup: Backup, replaced: str, service: StoreService, tmp_path: Path
+) -> None:
+    path = tmp_path / "lost.ndjson"
+    done = backup("restore", replaced, "--into", str(path), "--from-sequence", "2", "--to-sequence", "4")
+    assert (done.exit_code, done.stdout.startswith(f"{path}  3 events, ")) == (0, True)
+    written = path.read_bytes()
+    assert [json.loads(line)["sequence"] for line in written.splitlines()] == [2, 3, 4]
+
+    assert answer(backup("restore", replaced, "--into", str(path), "--json"), 4)["code"] == "output_exists"
+    assert path.read_bytes() == written
+    shown = backup("restore", replaced, "--into", "-", "--from-sequence", "2", "--to-sequence", "4")
+    assert shown.stdout_bytes == written
+    packed = answer(backup("restore", replaced, "--into", f"{path}.gz", "--type", "*", "--json"))
+    assert packed["events"] == 5
+    assert backup("restore", replaced, "--into", "-", "--subject", "none", "--source", "none").stdout == ""
+    assert backup("restore", replaced, "--into", "-", "--to", "2020-01-01").stdout == ""
+    assert events(service) == 4
+    assert list(tmp_path.glob("**/.lost*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("--at", "2020-01-01", "--into", "-"), 3), (("none.tar.gz", "--into", "present", "--yes"), 3),
+        (("--at", "#2", "--into", "none/x"), 5), (("--at", "#2", "--into", ""), 5),
+        (("--at", "#2", "--into", "present"), 5), (("--at", "#2", "--into", "present", "--json"), 5),
+        (("--at", "#2", "--into", "present", "--yes", "--type", "order.*"), 2),
+        (("--at", "#2", "--into", "-", "--detach"), 2), (("--at", "#2", "--into", "-", "--dry-run"), 2),
+        (("--at", "#2", "--into", "present", "--yes", "--apply", "restart"), 2),
+        (("--at", "#2", "--yes", "--type", "a"), 2), (("--into", "-"), 2),
+        (("--at", "#2", "--into", "-", "--from-sequence", "0"), 2),
+    ],
+)  # fmt: skip
+def test_a_restore_into_something_that_cannot_be_done_changes_nothing(
+    backup: Backup, service: StoreService, arguments: tuple[str, ...], status: int
+) -> None:
+    done = backup("restore", *arguments)
+    assert done.exit_code == status, done.output
+    assert events(service) == 3
+
+
 def test_undo_brings_back_what_a_restore_replaced(
     backup: Backup, archive: str, service: StoreService, somebody: None
 ) -> None:

@@ -15,8 +15,11 @@ from backports import zstd
 from click.testing import CliRunner, Result
 
 from app.cli import event_text, events_count
+from app.cli.connection import Connection
 from app.cli.root import root
+from eventvault.audit.lines import Line
 from eventvault.database.values import ScanQuery
+from eventvault.errors import NoSpace
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings, load
 from eventvault.store.service import StoreService
@@ -246,6 +249,40 @@ def test_an_export_replaces_a_file_only_if_it_is_asked_to(orders: Events) -> Non
     assert orders("export", "-o", "a", "--overwrite").exit_code == 0
     assert len(Path("a").read_bytes().splitlines()) == 10
     assert [path.name for path in Path().iterdir()] == ["a"]
+
+
+def exports(service: StoreService) -> list[Line]:
+    return [line for line in service.read_audit(limit=1000).lines if line.action == "export"]
+
+
+def test_the_audit_has_an_export_as_one_over_http(new_orders: Events, service: StoreService) -> None:
+    printed = new_orders("export", "--as-of", "#7")
+    written = answer(new_orders("export", "-o", "a.gz", "--type", "order.paid", "--json"))
+    found = exports(service)
+    assert [(line.state, line.who, line.target, line.result) for line in found] == [
+        ("begun", "shell", "#1 to #7", None), ("ended", "shell", "#1 to #7", "done"),
+        ("begun", "shell", "#1 to #10", None), ("ended", "shell", "#1 to #10", "done"),
+    ]  # fmt: skip
+    assert [line.details for line in found[::2]] == [{"streamed": True}] * 2
+    assert [line.details["bytes"] for line in found[1::2]] == [len(printed.stdout_bytes), written["size"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [(NoSpace("it is full", hint=""), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemExit(1), "interrupted")],
+)
+def test_the_audit_has_what_ended_an_export(
+    settings: Settings, service: StoreService, error: BaseException, result: str
+) -> None:
+    def end_early() -> None:
+        with Connection(settings, service).exporting("#1 to #2") as deed:
+            deed.results["bytes"] = 5
+            raise error
+
+    with pytest.raises(type(error)):
+        end_early()
+    ended = exports(service)[-1]
+    assert (ended.state, ended.result, ended.details["bytes"]) == ("ended", result, 5)
 
 
 def test_an_export_of_a_future_that_was_left_behind(new_orders: Events, service: StoreService) -> None:

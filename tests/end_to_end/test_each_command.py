@@ -69,6 +69,10 @@ def test_each_command_works(run: Run, tmp_path: Path) -> None:
     assert f"Back at {name}: 0 events" in run("backup", "restore", name, "--yes").stdout
     assert "previous-" in run("backup", "undo", "--list").stdout
     assert "As it was: 0 events" in run("backup", "undo", "--yes").stdout
+    into = tmp_path / "events.ndjson"
+    assert run("backup", "restore", name, "--into", str(into)).stdout == f"{into}  0 events, 0 bytes\n"
+    copied = run("backup", "restore", name, "--into", "present", "--yes").stdout
+    assert copied == "0 events match: 0 appended as new, 0 there already.\n"
     assert "both share" in run("backup", "diff", "now", "now", "--summary").stdout
     copy = tmp_path / "copy.tar.gz"
     assert str(copy) in run("backup", "download", name, "-o", str(copy)).stdout

@@ -112,6 +112,24 @@ def test_backup_restore_and_undo(vault: Vault, archive: str, somebody: None) -> 
     assert "/api/" not in too_early.stderr
 
 
+def test_backup_restore_into(vault: Vault, archive: str, tmp_path: Path) -> None:
+    vault.service.restore(archive)
+    vault.service.undo()
+    name = vault.service.create_backup("five").backup.name
+    vault.service.restore(archive)
+    path = tmp_path / "lost.ndjson"
+    assert vault.json("backup", "restore", name, "--into", str(path), "--from-sequence", "4")["events"] == 2
+    assert [json.loads(line)["sequence"] for line in path.read_bytes().splitlines()] == [4, 5]
+    assert vault("backup", "restore", name, "--into", "-", "--from-sequence", "4").stdout_bytes == path.read_bytes()
+    asked = ("backup", "restore", name, "--into", "present", "--from-sequence", "3", "--to-sequence", "4", "--yes")
+    assert vault(*asked).stdout == "2 events match: 1 appended as new, 1 there already.\n"
+    assert vault.json("backup", "restore", "--at", "#2", "--into", "present", "--yes")["alreadyThere"] == 2
+    assert vault.events() == 4
+    vault("backup", "restore", "--at", "2020-01-01", "--into", "-", status=3)
+    exports = [line for line in vault.service.read_audit(limit=1000).lines if line.action == "export"]
+    assert [(line.state, line.who) for line in exports] == [("begun", "open"), ("ended", "open")] * 2
+
+
 def test_backup_verify(vault: Vault, archive: str) -> None:
     assert "every byte is as it was made" in vault("backup", "verify", archive).stdout
     assert "every record was read" in vault("backup", "verify", "--records", archive).stdout
