@@ -28,10 +28,11 @@ SHOWN = 50
 
 
 class _Deed(NamedTuple):
-    """begun, ended: None if that line was not read, or is not there."""
+    """begun, ended: None if that line was not read, or is not there. again: another store began it anew later."""
 
     begun: Line | None
     ended: Line | None
+    again: bool = False
 
     @property
     def line(self) -> Line:
@@ -104,13 +105,16 @@ def _deeds(since: int | None) -> Iterator[_Deed]:
     """Yield the deeds, newest first, as far as their lines are not older than `since`."""
     store = current_store()
     ended: dict[str, Line] = {}
+    begun: set[tuple[str, str]] = set()
     for line in _newest_first(store):
         if since is not None and clock.parse(line.at) < since:
             return
         if line.state == ENDED:
             ended[line.operation] = line
         elif line.state == BEGUN:
-            yield _Deed(line, ended.pop(line.operation, None))
+            deed = line.operation, line.action
+            yield _Deed(line, ended.pop(line.operation, None), deed in begun)
+            begun.add(deed)
         else:
             yield _Deed(line, line)
 
@@ -133,7 +137,7 @@ def _deed_json(deed: _Deed) -> dict[str, Any]:
         "who": line.who,
         "action": line.action,
         "target": line.target,
-        "result": None if ended is None else ended.result,
+        "result": ended.result if ended is not None else "begun again" if deed.again else None,
         "details": {**line.details, **(ended.details if ended is not None else {})},
     }
 
@@ -156,7 +160,7 @@ def _describe(deeds: list[_Deed], times: text.Times) -> str:
 
 def _result(deed: _Deed) -> str:
     if deed.ended is None:
-        return "not ended"
+        return "begun again" if deed.again else "not ended"
     details = deed.ended.details
     words = [deed.ended.result or "", *([details["code"]] if "code" in details else [])]
     if "leftBehind" in details:

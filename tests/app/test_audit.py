@@ -13,6 +13,8 @@ from click.testing import Result
 from flask.testing import FlaskClient
 
 from eventvault.audit.chain import files_of
+from eventvault.audit.lines import Line
+from eventvault.audit.reading import AuditPage
 from eventvault.operations.caller import Caller, calling
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
@@ -160,6 +162,21 @@ def test_show_takes_what_is_wanted(audit: Command, arguments: list[str], actions
     assert all(deed["result"] == "done" for deed in shown["deeds"])
     if not actions:
         assert "Nothing like that" in audit("show", *arguments).output
+
+
+def test_show_says_that_a_deed_was_begun_again_as_a_store_was_killed(
+    audit: Command, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line(number: int, state: str, result: str | None = None) -> Line:
+        deed = {"operation": "ab12", "action": "restore", "who": "cron", "at": "2026-11-29T17:00:00.000000Z"}
+        return Line(line=number, previous="0" * 64, state=state, result=result, **deed)
+
+    lines = [line(1, "begun"), line(2, "begun"), line(3, "ended", "done")]
+    monkeypatch.setattr(service, "read_audit", lambda after, limit: AuditPage(lines[after : after + limit], 3))
+    rows = [row.split("  ")[-1].strip() for row in audit("show").output.splitlines()[1:]]
+    assert rows == ["done", "begun again"]
+    deeds = json.loads(audit("show", "--json").output)["deeds"]
+    assert [deed["result"] for deed in deeds] == ["done", "begun again"]
 
 
 def test_verify_counts_the_lines_of_a_whole_chain(audit: Command) -> None:
