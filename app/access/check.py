@@ -36,7 +36,7 @@ from eventvault.token_text import PREFIX, holds_token
 
 _BEARER = re.compile(r"Bearer +([!-+\--~]+) *", re.IGNORECASE | re.ASCII)
 """One token: a server joins two headers of the same name with a comma."""
-_QUERY_NAMES = re.compile(r"(?:^|[&;])(?:access_token|api_token|auth_token|bearer|token)=", re.IGNORECASE)
+_QUERY_NAMES = re.compile(r"access_token|api_token|auth_token|bearer|token", re.IGNORECASE)
 
 
 MOST_PASSED = 1000
@@ -178,12 +178,18 @@ def _scope_missing(need: Need, credential: Credential) -> ScopeMissing:
 
 
 def _refuse_token_in_address(path: str, query: str | None) -> None:
-    in_query = query and (_QUERY_NAMES.search(query) or holds_token(unquote_plus(query)))
+    in_query = query and (_names_a_token(query) or holds_token(unquote_plus(query)))
     if in_query or (PREFIX in path and holds_token(path)):
         raise MalformedInput(
             "the address has a token, and addresses end up in logs; the request was not looked at",
             hint="send it as a header, Authorization: Bearer ev_…, and replace it: flask tokens rotate NAME --now",
         )
+
+
+def _names_a_token(query: str) -> bool:
+    """Return whether a parameter has the name of a token, whatever its value: API_TOKENS may have any form."""
+    pairs = (pair.partition("=") for pair in re.split("[&;]", query))
+    return any(equals and _QUERY_NAMES.fullmatch(unquote_plus(name)) for name, equals, _ in pairs)
 
 
 _HOW = "send one as a header, Authorization: Bearer ev_…; `flask tokens create NAME --scope SCOPE` makes one"

@@ -67,7 +67,8 @@ def test_the_header_has_one_token(web: FlaskClient, admin: str, header: str, sta
 
 
 @pytest.mark.parametrize(
-    "query", ["token={}", "access_token={}", "x={}", "{}", "a=1&Token=short", "q=%65{rest}", "a=b%20{}"]
+    "query",
+    ["token={}", "access_token={}", "x={}", "{}", "a=1&Token=short", "a=1&t%6Fken=short", "q=%65{rest}", "a=b%20{}"],
 )
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_a_token_in_a_query_is_refused_and_not_logged(
