@@ -20,6 +20,7 @@ from app.error_codes import ANSWERS, FAILED, error_body
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL, Caller, calling
+from eventvault.printable import printable
 
 _COMMANDS = {
     "GET /api/backup/timeline": "`flask backup timeline`",
@@ -86,8 +87,23 @@ def exit_with_error(error: EventVaultError, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json_text(error_body(error.code, message, hint, error.details)))
     else:
-        click.echo(f"{message}\nHINT: {hint}", err=True)
+        reasons = _reasons(error.details.get("fields"))
+        if reasons:
+            hint = hint.replace("`fields` says", "the lines above say")
+        click.echo("\n".join([message, *reasons, f"HINT: {hint}"]), err=True)
     sys.exit(getattr(error, "exit_status", None) or exit_status_of(error.code))
+
+
+def _reasons(fields: Any) -> list[str]:
+    """Return a line for each field that is not valid, as a terminal shows no `fields`."""
+    if not isinstance(fields, dict):
+        return []
+    return [printable(f"  {field}: {_reason(why)}") for field, why in fields.items()]
+
+
+def _reason(why: Any) -> str:
+    is_list = isinstance(why, list) and all(isinstance(each, str) for each in why)
+    return " ".join(why) if is_list else json_text(why)
 
 
 def in_commands(hint: str) -> str:

@@ -76,7 +76,7 @@ def list_tokens(*, as_json: bool, utc: bool) -> None:
     """Show the tokens that were not revoked, without the tokens themselves."""
     exits.run_and_print(
         lambda: {"tokens": _changes().list_tokens()},
-        lambda done: _table(done["tokens"], text.Times(utc=utc)),
+        lambda done: _table(done["tokens"], text.Times(utc=utc)) if done["tokens"] else _without_tokens(),
         as_json=as_json,
     )
 
@@ -138,8 +138,6 @@ def _what_it_may(made: dict[str, Any], times: text.Times) -> str:
 
 
 def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
-    if not tokens:
-        return in_words_of_program(_NO_TOKEN)
     rows = [
         (
             token["id"],
@@ -152,6 +150,11 @@ def _table(tokens: list[dict[str, Any]], times: text.Times) -> str:
         for token in tokens
     ]
     return text.table(("ID", "NAME", "SCOPE", "EXPIRES", "LAST USED", "FROM"), rows)
+
+
+def _without_tokens() -> str:
+    """Return what to do where there is no token: none was ever made, or the service stays closed without one."""
+    return in_words_of_program(_NONE_IS_VALID if _changes().is_closed() else _NO_TOKEN)
 
 
 def _end(token: dict[str, Any], times: text.Times) -> str:

@@ -90,7 +90,9 @@ class TokenChanges:
         now = self._now()
         fields = _fields_of(name, scope, expires, now)
         if fields:
-            raise InvalidInput(f"the token is not valid: {', '.join(fields)}", hint="`fields` says why", fields=fields)
+            raise InvalidInput(
+                f"the token is not valid: {', '.join(fields)}", hint="`fields` says what is allowed", fields=fields
+            )
         with self._files.changing() as joined:
             content = self._begun(joined)
             if any(token.name == name and _is_live(token, now) for token in content.tokens):

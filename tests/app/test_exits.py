@@ -30,6 +30,17 @@ def test_an_error_is_printed_and_ends_the_command(capsys: pytest.CaptureFixture[
         assert (out, err) == ("", "the disk is full\nHINT: make room\n")
 
 
+def test_a_terminal_shows_why_a_field_is_not_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"expires": ["Allowed: a span."], "0": {"type": ["Too\x1blong."]}}
+    error = errors.InvalidInput("it is not valid", hint="`fields` says what is allowed", fields=fields)
+    with pytest.raises(SystemExit):
+        exits.exit_with_error(error, as_json=False)
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[:2] == ["it is not valid", "  expires: Allowed: a span."]
+    assert shown.splitlines()[3] == "HINT: the lines above say what is allowed"
+    assert "\x1b" not in shown
+
+
 @pytest.mark.parametrize(
     ("hint", "shown"),
     [

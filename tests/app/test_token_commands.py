@@ -51,6 +51,18 @@ def test_list_shows_each_token(run, settings: Settings) -> None:  # type: ignore
     assert json.loads(run("list", "--json").stdout)["tokens"][0]["name"] == "cron"
 
 
+def test_list_says_how_to_get_in_where_no_token_is_valid_any_more(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    changes = TokenChanges(settings)
+    changes.revoke(changes.create("cron", "backup", by="shell").token.id, by="shell")
+    assert "the service stays closed: flask tokens create admin" in run("list").stdout
+
+
+def test_a_token_that_is_not_valid_is_refused_with_what_is_allowed(run) -> None:  # type: ignore[no-untyped-def]
+    done = run("create", "cron", "--scope", "root", "--expires", "soon")
+    assert "  scope: Allowed: read, write, backup" in done.stderr
+    assert "  expires: Allowed: a span such as 12h" in done.stderr
+
+
 def test_rotate_says_how_long_the_old_one_works(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
     made = TokenChanges(settings).create("cron", "backup", by="shell")
     done = run("rotate", "cron")
