@@ -41,7 +41,7 @@ COMMANDS: dict[str, Noun | Entry] = {
             "show": Entry("app.cli.backup_list:show", "One backup and its manifest."),
             "undo": Entry("app.cli.backup_restore:undo", "Take a restore back."),
             "timeline": Entry("app.cli.timeline:timeline", "How far back you can go, and to what."),
-            "verify": Entry("app.cli.backup_create:verify", "Read backups to the last byte."),
+            "verify": Entry("app.cli.backup_verify:verify", "Read backups to the last byte."),
             "rehearse": Entry("app.cli.rehearse:rehearse", "Restore aside, measure, throw away."),
             "pin": Entry("app.cli.backup_keep:pin", "Keep from rotation. (unpin)"),
             "unpin": Entry("app.cli.backup_keep:unpin", "Return to rotation.", hidden=True),

@@ -43,18 +43,34 @@ _COPY = "copy"
 Show = Callable[[Progress], None]
 
 
+class SharedProgress(Progress, frozen=True):
+    """How far several things are together. parts: which of them is worked on, such as `16 of 38`."""
+
+    parts: str = ""
+
+
 def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bool) -> T:
     """Begin an operation, watch it to its end, and return what `begin` would have returned. Raises its error.
 
     doing: what it does, such as `Backing up`. quiet: shows no progress. The first Ctrl-C cancels the operation and
     exits when it has ended; the second one exits at once and lets it go on.
     """
+    return _run(store, begin, lambda operation_id: watch(store, operation_id, doing, quiet=quiet))
+
+
+def run_shown(store: Store, begin: Callable[[], T], show: Show) -> T:
+    """As `run_operation`, for one of several that a display shows together."""
+    return _run(store, begin, lambda operation_id: _await_end(store, operation_id, show))
+
+
+def _run(store: Store, begin: Callable[[], T], await_end: Callable[[str], OperationEntry]) -> T:
     operation_id = begin_operation(begin)
     try:
-        entry = watch(store, operation_id, doing, quiet=quiet)
+        entry = await_end(operation_id)
     except KeyboardInterrupt:
         _cancel(store, operation_id)
-    return result_of(entry)
+    result: T = result_of(entry)
+    return result
 
 
 def watch(store: Store, operation_id: str, doing: str, *, quiet: bool) -> OperationEntry:
@@ -178,7 +194,7 @@ def _bar(doing: str) -> Iterator[Show]:
 
 
 def _details(progress: Progress) -> str:
-    parts = []
+    parts = [progress.parts] if isinstance(progress, SharedProgress) else []
     if progress.bytes_total:
         parts.append(f"{text.size(progress.bytes_done)} of {text.size(progress.bytes_total)}")
     if progress.bytes_per_second:

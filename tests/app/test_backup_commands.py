@@ -311,11 +311,49 @@ def test_verify_names_the_damaged_one_among_good_ones(backup: Backup, archive: s
     several = backup("verify", "--all")
 
     assert several.exit_code == 8
-    assert several.stdout.startswith("1 of 2 are good. The others are not:\n")
-    assert answer(backup("verify", "--all", "--json"), 8)["failed"][0]["name"] == damaged.name
+    first, second = several.stdout.splitlines()
+    assert first == "1 is good. 1 is damaged:"
+    assert re.fullmatch(rf"  {damaged.name}  at byte [0-9,]+: the root is wrong: .*", second)
+    mend = f"every moment is still reached without it; remove it: flask backup delete {damaged.name}"
+    assert several.stderr == f"verifying\nHINT: {mend}\n"
+    (failure,) = answer(backup("verify", "--all", "--json"), 8)["failed"]
+    assert (failure["name"], failure["hint"]) == (damaged.name, mend)
+    Path(damaged.path).write_bytes(b"\x1f\x8b damaged")
+    incomplete = backup("verify", archive, damaged.name)
+    assert incomplete.stdout == f"1 is good. 1 is not good:\n  {damaged.name}  it ends after 10 bytes\n"
+    assert f"HINT: {damaged.name}: wait until the copy is complete" in incomplete.stderr
     assert backup("verify", damaged.name).exit_code == 5
     assert backup("verify").exit_code == 2
     assert backup("verify", archive, "--all").exit_code == 2
+
+
+def test_verify_shows_one_progress_for_all(
+    backup: Backup, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [service.create_backup(label).backup.size for label in ("one", "two", "three")]
+    monkeypatch.setattr(watching, "LINE_SECONDS", 0.0)
+    done = backup("verify", "--all")
+    assert done.stdout == "3 backups: all are good.\n"
+    begun, *lines = done.stderr.splitlines()
+    assert begun == "verifying"
+    shown = [re.match(r"verifying: +([0-9]+)%, ([123]) of 3, (.+) of ([^,]+), ", f"{line}, ") for line in lines]
+    found = [each for each in shown if each is not None]
+    assert len(found) == len(lines)
+    assert [int(each[1]) for each in found] == sorted(int(each[1]) for each in found)
+    assert [each[2] for each in found] == sorted(each[2] for each in found)
+    assert {each[2] for each in found} == {"1", "2", "3"}
+    assert {each[4] for each in found} == {text.size(sum(sizes))}
+    assert (found[-1][1], found[-1][3]) == ("100", text.size(sum(sizes)))
+
+
+def test_what_a_damaged_backup_alone_can_bring_back_is_not_to_be_removed(
+    backup: Backup, archive: str, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = service.create_backup("second").backup
+    flip(Path(damaged.path), -200)
+    plan = {**service.plan_deletion(damaged.name), "lost": [{"generation": "0123456789abcdef"}]}
+    monkeypatch.setattr(service, "plan_deletion", lambda name: plan)
+    assert "restore another one" in answer(backup("verify", "--all", "--json"), 8)["failed"][0]["hint"]
 
 
 def test_a_pin_has_a_reason_and_an_end(backup: Backup, archive: str, service: StoreService) -> None:
