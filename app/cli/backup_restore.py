@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,7 +103,7 @@ def restore(
 
 def _copy_into(target: Moment | str, into: str, filters: dict[str, Any], times: text.Times, **how: bool) -> None:
     moment = Moment(archive=target) if isinstance(target, str) else target
-    with exits.reporting_errors(as_json=how["as_json"]), _offering_nearest(target, times):
+    with exits.reporting_errors(as_json=how["as_json"]), _offering_nearest(target, times, into):
         backup_into.copy(moment, _text_of(moment, times), into, filters, **how)
 
 
@@ -115,7 +116,7 @@ def _text_of(moment: Moment, times: text.Times) -> str:
 
 
 @contextmanager
-def _offering_nearest(target: Moment | str, times: text.Times) -> Iterator[None]:
+def _offering_nearest(target: Moment | str, times: text.Times, into: str | None = None) -> Iterator[None]:
     """Let the hint of a moment that is not there be the command for the nearest one that is."""
     try:
         yield
@@ -125,7 +126,8 @@ def _offering_nearest(target: Moment | str, times: text.Times) -> Iterator[None]
             raise
         generation = f"{target.generation}@" if target.generation else ""
         instant = times.exact(clock.parse(nearest[-1]["time"]))
-        hint = f"the nearest moment: {program()} backup restore --at {generation}{instant}"
+        copied = "" if into is None else f" --into {shlex.quote(into)}"
+        hint = f"the nearest moment: {program()} backup restore --at {generation}{instant}{copied}"
         raise MomentUnavailable(error.message, hint=hint, **error.details) from error
 
 

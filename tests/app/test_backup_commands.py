@@ -274,6 +274,8 @@ def test_a_restore_into_something_that_cannot_be_done_changes_nothing(
     done = backup("restore", *arguments)
     assert done.exit_code == status, done.output
     assert events(service) == 3
+    if "the nearest moment" in done.stderr:
+        assert done.stderr.endswith(" --into -\n")
 
 
 def test_undo_brings_back_what_a_restore_replaced(
