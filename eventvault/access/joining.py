@@ -6,7 +6,7 @@ again; and a token that only the other copy has was made while this one could no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ def join(in_storage: Copy, in_backups: Copy, *, marked: bool) -> Joined:
     The file in STORAGE_DIR decides whether the service is closed. Without it, a copy that is damaged or of another
     installation keeps it closed, and so does a file of a later version in any case.
     """
+    in_storage, in_backups = _begun_anew(in_storage, in_backups)
     in_backups = _of_same_register(in_storage, in_backups)
     copies = (in_storage, in_backups)
     has_newer = any(copy.condition is Condition.NEWER for copy in copies)
@@ -94,6 +95,31 @@ def join_contents(contents: list[TokenFile]) -> TokenFile:
 
 def _age(token: Token) -> tuple[int, str]:
     return token.created, token.id
+
+
+def _begun_anew(in_storage: Copy, in_backups: Copy) -> tuple[Copy, Copy]:
+    """Return both copies, as of one register if the same key sealed both.
+
+    Then one is older than the loss of both files, after which a register was begun anew. No token of it is valid, as
+    nothing says any more which of them were revoked since.
+    """
+    ours, copy = in_storage.good, in_backups.good
+    if ours is None or copy is None or ours.register == copy.register:
+        return in_storage, in_backups
+    if in_storage.key is None or in_storage.key != in_backups.key:
+        return in_storage, in_backups
+    if _newest(ours) < _newest(copy):
+        return _without_tokens(in_storage, ours, copy.register), in_backups
+    return in_storage, _without_tokens(in_backups, copy, ours.register)
+
+
+def _newest(content: TokenFile) -> int:
+    """Return when a token was last made or revoked."""
+    return max([*(token.created for token in content.tokens), *(each.at for each in content.revoked)], default=0)
+
+
+def _without_tokens(copy: Copy, content: TokenFile, register: str) -> Copy:
+    return replace(copy, content=msgspec.structs.replace(content, register=register, counter=0, tokens=[]))
 
 
 def _of_same_register(in_storage: Copy, in_backups: Copy) -> Copy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -74,13 +74,14 @@ class Condition(Enum):
 class Copy:
     """What is in the place of one of the two files. why: a sentence if it is neither good nor absent.
 
-    content: also of a foreign one.
+    content: also of a foreign one. key: the one that sealed it, if it was compared with any.
     """
 
     path: Path
     condition: Condition
     content: TokenFile | None = None
     why: str = ""
+    key: bytes | None = field(default=None, repr=False)
 
     @property
     def good(self) -> TokenFile | None:
@@ -105,9 +106,12 @@ def read_copy(path: Path, keys: list[bytes] | None) -> Copy:
         return Copy(path, Condition.DAMAGED, why=str(error))
     except OSError as error:
         return Copy(path, Condition.UNREADABLE, why=f"{path} cannot be read: {error.strerror or error}")
-    if keys is not None and not any(hmac.compare_digest(content.seal, _seal(content, key)) for key in keys):
-        return Copy(path, Condition.FOREIGN, content, f"{path} is not sealed with the key of this installation")
-    return Copy(path, Condition.GOOD, content)
+    if keys is None:
+        return Copy(path, Condition.GOOD, content)
+    for key in keys:
+        if hmac.compare_digest(content.seal, _seal(content, key)):
+            return Copy(path, Condition.GOOD, content, key=key)
+    return Copy(path, Condition.FOREIGN, content, f"{path} is not sealed with the key of this installation")
 
 
 def is_newer(path: Path) -> bool:

@@ -281,6 +281,28 @@ def test_with_both_copies_damaged_no_token_is_valid_and_a_new_one_can_be_made(
     assert not is_valid(settings, now, two_tokens[1])
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_copy_from_before_the_loss_of_both_revives_no_token(
+    settings: Settings, changes: TokenChanges, now: Clock, two_tokens: tuple[str, str], place: int
+) -> None:
+    old = copies(settings)[place].read_bytes()
+    second = changes.list_tokens()[0]["id"]
+    now.instant += HOUR
+    changes.revoke(second, by="shell")
+    for path in copies(settings):
+        path.unlink()
+    now.instant += HOUR
+    made = changes.create("again", "admin", by="shell")
+    copies(settings)[place].write_bytes(old)
+    assert is_valid(settings, now, made.text)
+    assert not any(is_valid(settings, now, text) for text in two_tokens)
+    assert changes.is_closed()
+    TokenFiles(settings).settle()
+    copies(settings)[1 - place].unlink()
+    assert is_valid(settings, now, made.text), "the old copy was not brought up to date"
+    assert not any(is_valid(settings, now, text) for text in two_tokens)
+
+
 def test_with_both_copies_gone_the_service_stays_closed(
     settings: Settings, changes: TokenChanges, now: Clock, two_tokens: tuple[str, str]
 ) -> None:
