@@ -41,3 +41,17 @@ def test_each_promise_names_its_proof() -> None:
 def test_no_test_is_named_without_its_file() -> None:
     named = re.findall(r"`(test_\w+)`", PAGE.read_text(encoding="utf-8"))
     assert sorted(named) == sorted(name for _, name in PROOFS)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guarantees.md"])
+def test_each_figure_beside_a_link_to_the_benchmarks_is_there(page: str) -> None:
+    benchmarks = (PROJECT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    figures = [
+        figure
+        for part in re.split(r"\n\n|\n\||\*\*Limits", text)
+        if "benchmarks.md#" in part
+        for figure in re.findall(r"\b[\d.]+ m?s\b", part)
+    ]
+    assert len(figures) == 3
+    assert [figure for figure in figures if figure not in benchmarks] == []
