@@ -179,6 +179,6 @@ def _describe(last: Mapping[str, Any]) -> str:
         "undo": "an undo brought back {source}",
         "recovered": "the database was recovered from {source}",
     }.get(last["kind"], "restored from {source}")
-    behind = (last["leftBehind"] or {}).get("events")
+    behind = (last["leftBehind"] or {}).get("count")
     replaced = f"; {behind} events were set aside" if behind else ""
     return f"{what.format(source=last['source'])}, {last['events']} events{replaced}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -104,11 +105,16 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)
 
 
-def describe_last(restored: Restored | None) -> dict[str, Any] | None:
+LastCommon = Callable[[str, str], int | None]
+"""Returns the last sequence that two generations share, None if that is not known."""
+
+
+def describe_last(restored: Restored | None, last_common: LastCommon) -> dict[str, Any] | None:
     """Return the member `lastRestore` of `/api/health`."""
     if restored is None:
         return None
-    moment, undo, behind = restored.moment, restored.undo, restored.replaced_events
+    moment, undo = restored.moment, restored.undo
+    behind = restored.replaced_events or _set_aside(restored, last_common)
     return {
         "kind": KINDS.get(restored.reason, "backup"),
         "source": restored.source,
@@ -124,6 +130,15 @@ def describe_last(restored: Restored | None) -> dict[str, Any] | None:
         "reason": restored.reason,
         "proven": restored.proven,
     }
+
+
+def _set_aside(restored: Restored, last_common: LastCommon) -> ReplacedEvents | None:
+    """What the replaced database had and the new one has not, once the restore is done."""
+    replaced, generation = restored.undo, restored.generation
+    if replaced is None or replaced.events is None or generation is None:
+        return None
+    common = last_common(replaced.generation, generation)
+    return None if common is None else ReplacedEvents(max(0, replaced.events - common))
 
 
 def _describe_moment(moment: RestoredMoment) -> dict[str, Any]:

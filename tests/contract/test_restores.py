@@ -125,17 +125,17 @@ def test_health_says_what_the_last_restore_was_and_which_moment_it_restored(empt
     empty_store.append(drafts("c"))
     generation = empty_store.scan(ScanQuery()).generation
     empty_store.restore(name)
-    assert last() == ("backup", "restored", None, None)
+    assert last() == ("backup", "restored", None, 1)
     empty_store.restore_moment(Moment(instant=b, generation=generation))
-    assert last() == ("moment", "point in time", {"time": clock.format_microseconds(b), "sequence": 2}, None)
+    assert last() == ("moment", "point in time", {"time": clock.format_microseconds(b), "sequence": 2}, 0)
     empty_store.restore_moment(Moment(sequence=1, generation=generation))
     a = clock.format_microseconds(event.recorded_of(empty_store.get("a")))
-    assert last() == ("moment", "point in time", {"time": a, "sequence": 1}, None)
+    assert last() == ("moment", "point in time", {"time": a, "sequence": 1}, 1)
     empty_store.append(drafts("d"))
     empty_store.undo()
     assert last() == ("undo", "undone", None, 1)
     empty_store.restore_moment(Moment(sequence=0, generation=generation))
-    assert last() == ("moment", "point in time", {"time": None, "sequence": 0}, None)
+    assert last() == ("moment", "point in time", {"time": None, "sequence": 0}, 2)
 
 
 def test_a_plan_says_what_is_left_behind_and_changes_nothing(empty_store: Store) -> None:

@@ -1,5 +1,7 @@
 // What the page says of a problem in its own words. The service's hints name requests and commands, which a page has not.
 
+import { sentence } from "./format.js";
+
 const TITLES = {
   backup_damaged: "A backup is damaged",
   backup_late: "A backup is late",
@@ -20,6 +22,15 @@ const TITLES = {
   stuck: "The store does not go on",
   write_failed: "A write did not reach the disk",
 };
+
+const HINTS = {
+  backup_damaged: "It cannot be restored from. What the other backups and the journal hold is not touched by that: make a new one, and look at the disk if it happens again.",
+  backup_unreadable: "It cannot be restored from until it can be read. What the other backups and the journal hold is not touched by that.",
+  rehearsal_failed: "Nothing was changed by it. See below Operations what was found, and try another backup.",
+};
+
+// What to do: the page's own words, else those of the service.
+export const hintOf = (problem) => HINTS[problem.code] || sentence(problem.hint);
 
 // A title for each code that the page knows; else the service's words.
 export function titleOf(problem) {

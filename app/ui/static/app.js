@@ -42,6 +42,7 @@ function App() {
   useEffect(() => onPreferenceChange(() => update({})), []);
   const closed = asksForToken(health);
   const isAway = !!health.error && !closed;
+  const isOff = isAway || health.data?.store?.state === "unreachable"; // nothing can be changed now
   const state = !closed && ((health.data && !saysLittle(health.data)) || isAway) ? safety(health.data || {}, { away: isAway, at: health.at }) : null;
   const { title, name, Page } = pagesOfSession().find((each) => each.name === page) || pagesOfSession()[0] || PAGES[0];
   const main = usePageTitle(title, name, state);
@@ -52,7 +53,7 @@ function App() {
     <main id="main" ref=${main} class=${`page-${name}`}>
       ${isAway && name !== "overview" && html`<${Away} />`}
       ${!closed && html`<${Limits} />`}
-      ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isAway} />` : html`<${Looking} />`}
+      ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isOff} isSilent=${isAway} />` : html`<${Looking} />`}
     </main>
     <footer><p>EventVault · <a href="/docs/">Documents</a> · <a href="/docs/api">API</a> · <a href="/metrics">Metrics</a></p></footer>
     <${News} />`;

@@ -9,7 +9,7 @@ import msgspec
 
 from eventvault.restore.values import describe_last, describe_staged
 from eventvault.store.memory.problems import MemoryProblems
-from eventvault.store.memory.state import MemoryState
+from eventvault.store.memory.state import MemoryState, common_length
 from eventvault.store.ports.health import Health
 
 
@@ -17,6 +17,10 @@ class MemoryHealth(Health):
     def __init__(self, state: MemoryState, problems: MemoryProblems) -> None:
         self._state = state
         self._problems = problems
+
+    def _last_common(self, one: str, other: str) -> int | None:
+        generations = self._state.generations
+        return common_length(generations[one], generations[other]) if {one, other} <= generations.keys() else None
 
     def status(self) -> dict[str, Any]:
         state, entries = self._state, self._state.archives.entries()
@@ -39,6 +43,6 @@ class MemoryHealth(Health):
                 "totalSize": sum(entry.size for entry in entries),
                 "keptBy": dict(Counter(rule for entry in entries for rule in entry.retained_by)),
             },
-            "lastRestore": describe_last(state.last_restore),
+            "lastRestore": describe_last(state.last_restore, self._last_common),
             "metrics": {},
         }

@@ -153,6 +153,10 @@ class HealthOwner(Health):
         examined = self._examined.get(max_age=self._shared, patience=deadline - time.monotonic())
         return _describe(self, examined or _Examined(self.state()), self._stuck())
 
+    def last_common(self, one: str, other: str) -> int | None:
+        registry = self.bus.registry
+        return None if registry is None else registry.identity.last_common(one, other)
+
     def _stuck(self) -> list[Problem]:
         since = self._examined.running_since
         if since is None or self._now() - since - progress.paused_since(since) < STUCK_SECONDS:
@@ -170,7 +174,7 @@ def _examine(parts: HealthOwner) -> _Examined:
         state=state,
         totals=totals,
         disk=describe_disks(parts.settings, totals, parts.database_growth.per_day()),
-        last_restore=describe_last(last.restored if last else None),
+        last_restore=describe_last(last.restored if last else None, parts.last_common),
         staged=describe_staged(staged.restored if staged else None),
         problems=[
             *parts.restorer.finisher.drop_folder.problems,

@@ -15,9 +15,10 @@ export function LastRestore({ health, away }) {
   if (!last || now() - Date.parse(last.at) > DAY || health.jobs?.restore?.running) return null;
   const since = Math.max(0, (health.store?.lastSequence ?? last.events) - last.events);
   const previous = undo.data?.undo?.[0];
+  const behind = last.leftBehind?.count || 0;
   return html`<section class="restored" aria-label="The last restore"><${Icon} name="undo" />
     <div><p class="strong">${TITLES[last.kind] || "Restored"} <${When} at=${last.at} />${targetOf(last)}: ${f.count(last.events, "event")} in ${f.duration(last.durationMs / 1000)}.</p>
-      <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${storedOf(previous)}</p></div>
+      <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${behind ? `${f.count(behind, "event")} ${behind === 1 ? "was" : "were"} set aside. ` : ""}${storedOf(previous)}</p></div>
     ${previous && html`<${Button} icon="undo" needs="admin" disabled=${away} onClick=${() => setOpen(true)}>${last.kind === "undo" ? "Redo…" : "Undo…"}<//>`}
     ${isOpen && html`<${UndoDialog} previous=${previous} since=${since} onClose=${() => setOpen(false)} />`}</section>`;
 }

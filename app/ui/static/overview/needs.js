@@ -1,5 +1,5 @@
 // What needs somebody: each problem with what was found and what to do, and a button where the page can help.
-import { stepFor, titleOf } from "../advice.js";
+import { hintOf, stepFor, titleOf } from "../advice.js";
 import * as f from "../format.js";
 import { Icon, Link, When, Words, Written, html } from "../parts.js";
 
@@ -11,8 +11,11 @@ export function Needs({ health }) {
 
 function Need({ problem }) {
   const step = stepFor(problem);
+  const title = titleOf(problem);
+  const found = f.sentence(problem.message);
   return html`<li><${Icon} name="warn" />
-    <div><p class="strong"><${Written} text=${titleOf(problem)} />${problem.since ? html`<span class="quiet"> since <${When} at=${problem.since} /></span>` : ""}</p>
-      <p><${Words} text=${f.sentence(problem.message)} /></p><p><${Words} text=${f.sentence(problem.hint)} /></p></div>
+    <div><p class="strong"><${Written} text=${title} />${problem.since ? html`<span class="quiet"> since <${When} at=${problem.since} /></span>` : ""}</p>
+      ${found !== `${title}.` && html`<p><${Words} text=${found} /></p>`}
+      <p><${Words} text=${hintOf(problem)} /></p></div>
     ${step && html`<${Link} kind="small" href=${step.address}>${step.label}<//>`}</li>`;
 }

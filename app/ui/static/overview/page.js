@@ -7,9 +7,10 @@ import { Needs } from "./needs.js";
 import { Past } from "./past.js";
 import { Running } from "./running.js";
 
-export function Overview({ health, query, away }) {
+// away: nothing can be changed now. isSilent: nothing answers at all.
+export function Overview({ health, query, away, isSilent }) {
   const data = health.data;
-  const state = safety(data || {}, { away, at: health.at });
+  const state = safety(data || {}, { away: isSilent, at: health.at });
   return html`
     <${Hero} state=${state} progress=${data?.jobs?.restore?.progress} />
     ${data?.window && html`<${Facts} health=${data} />`}
