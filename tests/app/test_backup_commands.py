@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import Result
 
 from app.cli import options, text, watching
 from eventvault.database.values import ScanQuery
 from eventvault.errors import DatabaseDamaged
-from eventvault.operations.entry import OperationQuery
+from eventvault.operations.entry import OperationEntry, OperationQuery
+from eventvault.operations.records import CANCELLED
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.command_line import in_process
@@ -115,6 +117,23 @@ def test_a_second_ctrl_c_ends_the_command_alone_and_the_operation_is_named(
     (operation,) = service.list_operations(OperationQuery())
     assert done.exit_code == 130
     assert f"The operation {operation.id} goes on: flask operations watch {operation.id}\n" in done.stderr
+
+
+def test_ctrl_c_while_events_are_copied_says_that_some_stay(
+    backup: Backup, archive: str, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = watching._await_end, list[str]()
+
+    def interrupt_first(store: StoreService, operation_id: str, show: watching.Show) -> OperationEntry:
+        asked.append(operation_id)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return msgspec.structs.replace(real(store, operation_id, show), state=CANCELLED)
+
+    monkeypatch.setattr(watching, "_await_end", interrupt_first)
+    done = backup("restore", archive, "--into", "present", "--yes")
+    assert done.exit_code == 130
+    assert "Cancelled; what was appended stays.\n" in done.stderr
 
 
 HOSTILE = "Evil \u202e[red]x[bold] $(id) %s.tar.gz"
