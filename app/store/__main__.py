@@ -32,9 +32,9 @@ from eventvault.store.process.last_words import is_bus_error, prepare_last_words
 from eventvault.store.process.ownership import (
     ACQUIRE_SECONDS,
     OwnerLock,
-    announced_starts,
     master_lives,
     remember_starts,
+    service_runs,
     starts_to_serve,
 )
 from eventvault.store.process.spawn import SPAWNER_VARIABLE, report_failure
@@ -94,8 +94,8 @@ def _refusal(arguments: argparse.Namespace, settings: Settings, lock: OwnerLock)
     """Take the lock, and return why this store shall not serve nevertheless; empty if it shall."""
     if not lock.acquire(ACQUIRE_SECONDS):
         return f"another process owns the database: it holds {settings.storage_dir / data_folders.OWNER_LOCK}"
-    if arguments.mode == "command" and announced_starts(settings.storage_dir):
-        return "no store is started for a command, as the service is starting"
+    if arguments.mode == "command" and service_runs(settings.storage_dir):
+        return "no store is started for a command, as the service runs and starts its own"
     if arguments.mode == "service" and not master_lives(os.environ.get(MASTER_VARIABLE)):
         return "no store is started, as the service that it belongs to has ended"
     return ""

@@ -17,6 +17,7 @@ from filelock import FileLock
 from eventvault import data_folders
 from eventvault.backup_manager import BackupManager
 from eventvault.settings import Settings
+from eventvault.store.process import lifeline
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc.client import StoreClient
 from tests import processes
@@ -262,3 +263,72 @@ def test_no_store_is_started_for_a_service_whose_master_has_ended(settings: Sett
     assert b"has ended" in ended.stderr
     assert archive.exists()
     assert not settings.database.exists()
+
+
+def test_no_store_is_started_for_a_command_while_a_service_runs(settings: Settings, clients: list[StoreClient]) -> None:
+    """It would take the place of the service's own store, without Kafka and schedule."""
+    clients.append(BackupManager(settings, STORE_COMMAND).initialize())
+    hello = clients[0].spawner.hello()
+    assert hello is not None
+    stop_lifelines(clients[0])
+    os.kill(hello.pid, signal.SIGKILL)
+    wait_until_gone(hello.pid)
+    command = Spawner(settings, STORE_COMMAND, service="command", mode="command")
+    assert command.wait_until_gone(20)  # a child of the store may hold its socket for a moment
+
+    command.ensure_started(time.monotonic() + 20)
+
+    assert not command.listens()
+    assert "the service runs" in command.failure
+    assert clients[0].append(drafts(1)).last_sequence == 1
+    assert command.hello().mode == "service"  # type: ignore[union-attr]
+
+
+def test_a_service_replaces_a_store_of_a_command(settings: Settings, clients: list[StoreClient]) -> None:
+    """It got there first, because the start of the service could not be announced."""
+    command = Spawner(settings, STORE_COMMAND, service="command", mode="command")
+    command.ensure_started(time.monotonic() + 20)
+    clients.append(StoreClient.over(Spawner(settings, STORE_COMMAND, service="own")))
+    held = lifeline.Lifeline(clients[0])
+    held.start()
+    try:
+        processes.wait_until(
+            lambda: (hello := clients[0].spawner.hello()) is not None and hello.mode == "service",
+            "the store of the command still serves",
+            60,
+        )
+    finally:
+        held.stop()
+
+
+COMMAND_PROCESS = """
+import sys, time
+from eventvault.settings import load
+from eventvault.store.process.spawn import Spawner
+Spawner(load(), [sys.executable, "-c", sys.argv[1]], service="c", mode="command").ensure_started(time.monotonic() + 30)
+"""
+
+
+def test_a_store_of_a_command_does_not_hold_the_commands_standard_error_open(settings: Settings) -> None:
+    """`eventvault … 2>&1 | cat` ends with the command. What the store wrote until then is in it."""
+    store = """
+import runpy, sys
+print("a word of the store", file=sys.stderr, flush=True)
+runpy.run_module("app.store", run_name="__main__", alter_sys=True)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND_PROCESS, store],
+        env={**os.environ, **settings.to_environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=True,
+        text=True,
+    )
+
+    spawner = Spawner(settings, STORE_COMMAND, service="reader")
+    hello = spawner.hello()
+    assert hello is not None, "the pipe was open until the store had ended"
+    spawner.end("")
+    wait_until_gone(hello.pid)
+    assert "a word of the store" in ended.stdout

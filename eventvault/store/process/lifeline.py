@@ -64,8 +64,16 @@ class Lifeline:
                 log.debug("lost the connection to the store: %s", error)
                 self._stopped.wait(0.02)
 
+    def _replace_store_of_command(self) -> None:
+        """End a store that a command started, if it was faster than this service: it lacks Kafka and the schedule."""
+        hello = self.client.spawner.hello()
+        if hello is not None and hello.mode == "command":
+            deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+            self.client.spawner.ensure_own(lambda present: present.mode != "command", deadline)
+
     def _ping_until_lost(self) -> None:
         """Ping the store until `stop`. Raises OSError if the connection is lost."""
+        self._replace_store_of_command()
         connection = self.client.connect(time.monotonic() + 2 * PATIENCE_SECONDS)
         with contextlib.closing(connection):
             connection.settimeout(PATIENCE_SECONDS)

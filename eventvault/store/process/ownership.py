@@ -201,6 +201,14 @@ def announced_starts(storage_dir: Path) -> list[str]:
     return [start for _, start in _announcements(storage_dir) if start is not None and start not in done]
 
 
+def service_runs(storage_dir: Path) -> bool:
+    """Whether a start of the service was announced whose master lives: its workers start a store where one is missing.
+
+    A store of a command in its place would have neither Kafka nor schedule.
+    """
+    return any(start is not None for _, start in _announcements(storage_dir))
+
+
 def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
     """Record that these starts of the service have restored what they had to."""
     services = _services_or_quarantined(storage_dir) or ()
@@ -208,7 +216,7 @@ def remember_starts(storage_dir: Path, starts: Sequence[str]) -> None:
     if new:
         _write_services(storage_dir, (*services, *new))
     for file, start in _announcements(storage_dir):
-        if start is None or start in (*services, *new):
+        if start is None:  # the others say that a service runs
             with contextlib.suppress(OSError):
                 file.unlink()
 

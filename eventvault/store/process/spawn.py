@@ -1,8 +1,8 @@
 """Starts the store on demand: a process that finds no listener at the socket takes a lock and starts a store.
 
 The store is a new program, not only a fork (LevelDB hangs after a fork). It has a session of its own, the settings and
-a list of variables as its environment, and the standard error of this process. Secret settings are handed over beside
-the environment.
+a list of variables as its environment, and the standard error of this process; that of a command only while the command
+runs. Secret settings are handed over beside the environment.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from eventvault.file_locks import holding
 from eventvault.files import make_folder
 from eventvault.settings import PROJECT, Settings
 from eventvault.store.process import sockets
+from eventvault.store.process.relay import relayed_errors
 from eventvault.store.rpc import wire
 
 log = logging.getLogger("BackupManager")
@@ -190,7 +191,10 @@ class Spawner:
             self._on_started()
 
     def _start_process(self, failure: int) -> subprocess.Popen[bytes]:
-        with environment.handed_over({**self.settings.secrets(), **environment.proxies()}) as secrets:
+        with (
+            environment.handed_over({**self.settings.secrets(), **environment.proxies()}) as secrets,
+            self._errors() as errors,
+        ):
             own = {
                 SPAWNER_VARIABLE: str(os.getpid()),
                 FAILURE_VARIABLE: str(failure),
@@ -199,12 +203,25 @@ class Spawner:
             return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
                 [*self._command, "--service", self.service, "--mode", self.mode],
                 stdin=subprocess.DEVNULL,
-                stdout=sys.__stderr__.fileno() if sys.__stderr__ else None,
+                stdout=errors,
+                stderr=errors,
                 cwd=PROJECT,
-                env=environment.for_child({**self.settings.to_environment(), **own}),
+                env=environment.for_child({**self.settings.to_environment(), **self._log_format(), **own}),
                 pass_fds=[failure, secrets],
                 start_new_session=True,
             )
+
+    def _errors(self) -> contextlib.AbstractContextManager[int | None]:
+        """Where the store writes what it has to say."""
+        if self.mode == "command":
+            return relayed_errors()
+        return contextlib.nullcontext(sys.__stderr__.fileno() if sys.__stderr__ else None)
+
+    def _log_format(self) -> dict[str, str]:
+        """A store that does not see the terminal logs as if it did."""
+        if self.mode != "command" or self.settings.log_format or sys.__stderr__ is None or not sys.__stderr__.isatty():
+            return {}
+        return {"LOG_FORMAT": "text"}
 
     def _wait_for(self, child: subprocess.Popen[bytes], failure: int, deadline: float) -> None:
         """Wait until the store listens. The first restart is not delayed; each one after a failure waits longer.
