@@ -59,12 +59,13 @@ def unpin(*, name: str, as_json: bool) -> None:
 @json_option
 def delete(*, name: str, force: bool, yes: bool, as_json: bool) -> None:
     """Remove one backup, for good. Asks for its name."""
-    require_answer(yes=yes, as_json=as_json)
     store = current_store()
     if not yes:
         with exits.reporting_errors(as_json=as_json):
             entries = retry_while_store_is_away(store.list_backups)
-            _show_loss(entry_named(entries, name), entries)
+            entry = entry_named(entries, name)
+        require_answer(yes=yes, as_json=as_json)
+        _show_loss(entry, entries)
         ask_for(name)
 
     def remove() -> dict[str, Any]:

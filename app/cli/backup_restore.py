@@ -69,8 +69,6 @@ def restore(
         _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
         return
     backup_into.check_without_into(filters)
-    if not dry_run:
-        require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see the plan")
     times = text.Times(utc=utc)
     store = current_store()
     if dry_run or not yes:
@@ -81,6 +79,7 @@ def restore(
                 {"dryRun": True, "plan": plan}, lambda _: _describe_plan(target, plan, times), as_json=as_json
             )
             return
+        require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see the plan")
         click.echo(text.safe(f"{_describe_plan(target, plan, times)}\n"), err=True)
         ask(_question(plan))
     staged = apply == "restart"
@@ -245,10 +244,10 @@ def undo(*, name: str | None, list_only: bool, yes: bool, detach: bool, utc: boo
             as_json=as_json,
         )
         return
-    require_answer(yes=yes, as_json=as_json)
     if not yes:
         with exits.reporting_errors(as_json=as_json):
             previous = _chosen(retry_while_store_is_away(store.list_undo), name)
+        require_answer(yes=yes, as_json=as_json)
         click.echo(text.safe(_describe_undo(previous, times)), err=True)
         ask(f"Bring back {text.number(previous.events)} events?")
     if detach:

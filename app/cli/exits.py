@@ -26,6 +26,8 @@ _COMMANDS = {
     "GET /api/backup/timeline": "`flask backup timeline`",
     "GET /api/backup/list": "`flask backup list`",
     "GET /api/backup/undo": "`flask backup undo --list`",
+    "GET /api/events": "`flask events tail`",
+    "GET /api/tokens": "`flask tokens list`",
     "GET /api/operations": "`flask operations list`",
     "POST /api/backup/create": "`flask backup create`",
     "POST /api/backup/undo": "`flask backup undo`",

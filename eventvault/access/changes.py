@@ -225,6 +225,12 @@ class TokenChanges:
         names |= {token.id: token.name for token in content.tokens}
         if token_id in names:
             return names[token_id]
+        named = [each for each, name in names.items() if name == token_id]
+        if named:
+            raise TokenNotFound(
+                f"no token has the id {token_id}, which is a name; nothing was changed",
+                hint=f"name the id: flask tokens revoke {' or '.join(named)}",
+            )
         raise TokenNotFound(f"there is no token {token_id[:80]}; nothing was changed", hint=_LIST)
 
     def _describe(self, token: Token, now: int) -> dict[str, Any]:
@@ -286,4 +292,4 @@ def _fields_of(name: str, scope: str, expires: str | None, now: int) -> dict[str
     return fields
 
 
-_LIST = "`flask tokens list` shows the tokens, GET /api/tokens too"
+_LIST = "GET /api/tokens shows the tokens"

@@ -564,10 +564,11 @@ def test_an_operation_is_named_by_the_beginning_of_its_id(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("restore", "any.tar.gz"), ("undo",), ("delete", "any.tar.gz"), ("restore", "any.tar.gz", "--json")]
+    "arguments", [("restore", "NAME"), ("undo",), ("delete", "NAME"), ("restore", "NAME", "--json")]
 )
-def test_where_nobody_can_answer_nothing_is_done(backup: Backup, arguments: tuple[str, ...]) -> None:
-    done = backup(*arguments)
+def test_where_nobody_can_answer_nothing_is_done(backup: Backup, archive: str, arguments: tuple[str, ...]) -> None:
+    assert backup("restore", archive, "--yes").exit_code == 0
+    done = backup(*(archive if each == "NAME" else each for each in arguments))
     assert done.exit_code == 5
     assert "nothing was done" in done.output
     assert "--yes" in done.output
@@ -585,3 +586,21 @@ def test_where_nobody_can_answer_nothing_is_done(backup: Backup, arguments: tupl
 )
 def test_a_command_line_that_is_wrong_is_refused(backup: Backup, arguments: tuple[str, ...]) -> None:
     assert backup(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("restore", "--at", "2020-01-01"), 3),
+        (("restore", "backup_2020-01-01_000000.tar.gz"), 3),
+        (("undo", "previous-1"), 3),
+        (("delete", "backup_2020-01-01_000000.tar.gz"), 3),
+        (("restore", "--at", "#1"), 5),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_what_is_not_there_is_said_before_anybody_would_be_asked(
+    backup: Backup, archive: str, arguments: tuple[str, ...], status: int, form: tuple[str, ...]
+) -> None:
+    done = backup(*arguments, *form)
+    assert done.exit_code == status, done.output

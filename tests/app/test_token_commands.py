@@ -149,3 +149,14 @@ def test_the_page_makes_a_token_for_the_environment(settings_environment: dict[s
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     settings = load({**settings_environment, "API_TOKENS_FILE": str(tmp_path / "tokens")})
     assert TokenRegister(settings).credential_of(done.stdout).name == "ci"
+
+
+def test_revoke_with_a_name_says_which_id_has_it(run, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    token_id = TokenChanges(settings).create("cron", "backup", by="shell").token.id
+    done = run("revoke", "cron")
+    assert done.exit_code == 3
+    assert done.stderr == (
+        "no token has the id cron, which is a name; nothing was changed\n"
+        f"HINT: name the id: flask tokens revoke {token_id}\n"
+    )
+    assert "flask tokens list" in run("revoke", "another").stderr
