@@ -17,6 +17,8 @@ STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
 PLACE = "/ui/VERSION/"
 """How the files name the folder that they are served from."""
+LATER = "settings/"
+"""What the page asks for only once somebody opens it."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
 _TEXT = ("text/", "image/svg+xml")
 
@@ -57,7 +59,8 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _page(text: str, version: str, names: Mapping[str, bytes]) -> str:
     """Name the modules, so that the browser asks for all at once instead of for one after the other."""
-    modules = [name for name in names if Path(name).suffix in (".js", ".mjs") and _is_module(names[name])]
+    first = [name for name in names if not name.startswith(LATER)]
+    modules = [name for name in first if Path(name).suffix in (".js", ".mjs") and _is_module(names[name])]
     links = "\n".join(f'<link rel="modulepreload" href="{PLACE}{name}">' for name in modules)
     return text.replace("<!-- modules -->", links).replace(PLACE, f"/ui/{version}/")
 

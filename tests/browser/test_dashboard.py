@@ -310,6 +310,29 @@ def test_the_settings_say_what_they_mean_and_the_zone_is_chosen(vault: Service, 
     page.get_by_text("Times are UTC", exact=False).wait_for()
 
 
+def test_a_restore_that_another_one_is_in_the_way_of_shows_that_one_and_no_answer_is_no_failure(
+    vault: Service, visit: Callable[..., Visit]
+) -> None:
+    post_all(vault)
+    page = visit().page
+    page.goto(f"{vault.base}/")
+    page.get_by_role("button", name="Last backup").click()
+    page.get_by_role("button", name="Go back…").click()
+    restore = page.get_by_role("dialog").get_by_role("button", name=re.compile("go back", re.IGNORECASE))
+    running = {"id": "a", "kind": "restore", "startedBy": "shell", "startedAt": "2026-01-01T00:00:00Z", "progress": 0.62}
+    refused = {"success": False, "code": "restore_running", "error": "a restore is under way", "hint": "wait"}
+    page.route("**/api/operations?state=running*", lambda route: route.fulfill(json={"operations": [running]}))
+    page.route("**/api/backup/restore?async=true", lambda route: route.fulfill(status=409, json=refused))
+    restore.click()
+    page.get_by_role("alert").get_by_text("restore by shell", exact=False).wait_for()
+    page.get_by_role("alert").get_by_text("62 %", exact=False).wait_for()
+
+    page.unroute("**/api/backup/restore?async=true")
+    page.route("**/api/backup/restore?async=true", lambda route: route.abort())
+    restore.click()
+    page.get_by_role("alert").get_by_text("not known whether this was begun", exact=False).wait_for()
+
+
 def test_the_page_recovers_by_itself_when_the_service_returns(
     service: Callable[..., Service], visit: Callable[..., Visit]
 ) -> None:

@@ -7,13 +7,15 @@ import { Events } from "./events/page.js";
 import { Kafka } from "./operations/kafka.js";
 import { Operations } from "./operations/page.js";
 import { Overview } from "./overview/page.js";
+import { later } from "./later.js";
 import { isDark, onPreferenceChange, setTheme } from "./preferences.js";
 import { useRoute } from "./route.js";
 import { SIGN, WORD, safety } from "./safety.js";
 import { useLook } from "./service.js";
 import { may, sessionKey, sessionName } from "./session.js";
-import { Settings } from "./settings/page.js";
 import { SignIn } from "./sign_in.js";
+
+const Settings = later(() => import("./settings/page.js").then((module) => module.Settings));
 
 const PAGES = [
   { name: "overview", title: "Overview", Page: Overview, needs: ["read"] },

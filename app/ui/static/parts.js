@@ -4,7 +4,10 @@ import * as clock from "./clock.js";
 import * as f from "./format.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
+import { useLook } from "./service.js";
 import { may } from "./session.js";
+
+const LOOK_EVERY = 500; // milliseconds
 
 export { html, Icon };
 
@@ -91,7 +94,7 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
       ${typed && html`<p class="field"><label for=${id}>There is no undo for this. Type <code>${typed}</code> to go on.</label>
         <input id=${id} value=${text} autocomplete="off" spellcheck=${false} onInput=${(event) => setText(event.target.value)} /></p>`}
       ${busy && html`<${Working} what=${what} operation=${operation} />`}
-      ${error && html`<${Problem} error=${error} />`}
+      ${error && html`<${Problem} error=${error.status === 409 ? { message: error.message, body: error.body } : error}>${error.status === 409 && html`<${Meanwhile} hint=${error.hint} />`}<//>`}
       <div class="actions">
         <button type="button" class="button plain" data-first onClick=${onClose}><span>${busy ? "Close" : "Cancel"}</span></button>
         <button type="submit" class=${`button ${danger ? "danger" : "primary"}`} disabled=${busy || (typed && text !== typed)}>
@@ -99,6 +102,19 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
       </div>
     </form>
   <//>`;
+}
+
+// What else runs while a change is refused for it, until it has ended.
+function Meanwhile({ hint }) {
+  const [wasRunning, setRunning] = useState(false);
+  const look = useLook("/api/operations?state=running&limit=10", LOOK_EVERY);
+  const running = look.data?.operations || [];
+  useEffect(() => {
+    if (running.length) setRunning(true);
+  }, [running.length]);
+  if (!running.length) return html`<p>${wasRunning ? "It has ended. Close this and read the numbers again: they may be others now." : f.sentence(hint)}</p>`;
+  return html`${running.map((operation) => html`<p class="small">Now: ${operation.kind} by <${Written} text=${operation.startedBy} />, since ${f.shortTime(operation.startedAt)}, ${progressOf(operation)}</p>
+    <${Bar} share=${operation.progress || undefined} label=${operation.kind} />`)}`;
 }
 
 // Work under way. operation: from the API; null until it is known.

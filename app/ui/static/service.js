@@ -22,6 +22,13 @@ export class ServiceError extends Error {
 const noAnswer = () =>
   new ServiceError(0, { code: "no_answer", error: "EventVault does not answer", hint: "It is tried again by itself." });
 
+const notKnown = () =>
+  new ServiceError(0, {
+    code: "no_answer",
+    error: "no answer came, so it is not known whether this was begun",
+    hint: "once EventVault answers, Operations lists it if it was",
+  });
+
 export function headersWithSession(headers = {}) {
   const key = sessionKey();
   return key ? { ...headers, "X-EventVault-Session": key } : headers;
@@ -156,7 +163,9 @@ onSessionOfOthers(() => refresh());
 
 // Begins an operation and returns its result once it has ended. onProgress gets the operation at each look.
 export async function runOperation(method, path, body, onProgress = () => {}) {
-  const begun = await ask(method, `${path}${path.includes("?") ? "&" : "?"}async=true`, body);
+  const begun = await ask(method, `${path}${path.includes("?") ? "&" : "?"}async=true`, body).catch((error) => {
+    throw error.status === 0 ? notKnown() : error;
+  });
   return watchOperation(begun.operation.id, onProgress);
 }
 
