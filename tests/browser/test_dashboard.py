@@ -299,6 +299,7 @@ def test_what_runs_is_seen_with_its_progress_in_another_tab(vault: Service, visi
 
 
 def test_the_settings_say_what_they_mean_and_the_zone_is_chosen(vault: Service, visit: Callable[..., Visit]) -> None:
+    post_all(vault)
     page = visit(timezone_id="Europe/Berlin").page
     page.goto(f"{vault.base}/#/settings")
     row = page.get_by_role("row").filter(has_text="JOURNAL_INTERVAL")
@@ -310,7 +311,7 @@ def test_the_settings_say_what_they_mean_and_the_zone_is_chosen(vault: Service, 
     page.get_by_text("Times are UTC", exact=False).wait_for()
 
 
-def test_a_restore_that_another_one_is_in_the_way_of_shows_that_one_and_no_answer_is_no_failure(
+def test_a_restore_that_is_refused_for_another_shows_that_one_and_no_answer_is_no_failure(
     vault: Service, visit: Callable[..., Visit]
 ) -> None:
     post_all(vault)
