@@ -320,7 +320,13 @@ def test_a_restore_that_is_refused_for_another_shows_that_one_and_no_answer_is_n
     page.get_by_role("button", name="Last backup").click()
     page.get_by_role("button", name="Go back…").click()
     restore = page.get_by_role("dialog").get_by_role("button", name=re.compile("go back", re.IGNORECASE))
-    running = {"id": "a", "kind": "restore", "startedBy": "shell", "startedAt": "2026-01-01T00:00:00Z", "progress": 0.62}
+    running = {
+        "id": "a",
+        "kind": "restore",
+        "startedBy": "shell",
+        "startedAt": "2026-01-01T00:00:00Z",
+        "progress": 0.62,
+    }
     refused = {"success": False, "code": "restore_running", "error": "a restore is under way", "hint": "wait"}
     page.route("**/api/operations?state=running*", lambda route: route.fulfill(json={"operations": [running]}))
     page.route("**/api/backup/restore?async=true", lambda route: route.fulfill(status=409, json=refused))
