@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ class Night:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.environment = {**environment, **QUICK}
         self.folder = folder
+        self.mark = secrets.token_hex(8)
 
     @property
     def archive(self) -> Path:
@@ -62,7 +64,7 @@ class Night:
     def run(self, line: str) -> str:
         done = subprocess.run(
             ["sh", "-c", f"{line.replace('flask', ' '.join(FLASK), 1)} 2>&1"],
-            env=service_environment({**self.environment, "TZ": "UTC", "PYTHONPATH": str(PROJECT)}, 0, "night"),
+            env=service_environment({**self.environment, "TZ": "UTC", "PYTHONPATH": str(PROJECT)}, 0, self.mark),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -71,14 +73,11 @@ class Night:
         )
         return done.stdout
 
-    def wait_until_no_store_runs(self) -> None:
-        processes.wait_until(lambda: not processes.marked("night"), f"left over: {processes.marked('night')}")
-
 
 @pytest.fixture
 def night(
     service: Callable[..., Service], settings_environment: dict[str, str], tmp_path: Path
-) -> tuple[Night, Service]:
+) -> Iterator[tuple[Night, Service]]:
     running = service(workers=1, environment=QUICK)
     running.post("/api/events", [{"type": "order.created", "id": str(number)} for number in (1, 2, 3)])
     assert running.post("/api/backup/create").status == 200
@@ -86,7 +85,9 @@ def night(
     processes.wait_until(
         lambda: running.get("/api/health").json()["journal"]["lastSequence"] == 5, "the events are not journaled"
     )
-    return Night(settings_environment, tmp_path), running
+    typed = Night(settings_environment, tmp_path)
+    yield typed, running
+    processes.kill(processes.marked(typed.mark))  # the store of a command would end by itself some seconds later
 
 
 def test_what_the_page_shows_while_the_service_runs_and_while_none_runs(night: tuple[Night, Service]) -> None:
@@ -94,7 +95,6 @@ def test_what_the_page_shows_while_the_service_runs_and_while_none_runs(night: t
     typed.type("The service runs", archive=typed.archive.name)
     running.stop()
     typed.type("No service", archive=typed.archive.name)
-    typed.wait_until_no_store_runs()
 
 
 def test_what_the_page_shows_of_a_lost_storage_dir_and_of_another_machine(night: tuple[Night, Service]) -> None:
@@ -107,7 +107,6 @@ def test_what_the_page_shows_of_a_lost_storage_dir_and_of_another_machine(night:
     typed.environment |= {name: str(copy / name.partition("_")[0].lower()) for name in ("STORAGE_DIR", "RESTORE_DIR")}
     typed.environment["BACKUP_DIR"] = str(copy / "backups")
     typed.type("Another machine", archive=typed.archive.name)
-    typed.wait_until_no_store_runs()
 
 
 def test_what_the_page_shows_of_a_damaged_archive_and_of_pruning(night: tuple[Night, Service]) -> None:
