@@ -114,7 +114,7 @@ def describe_last(restored: Restored | None, last_common: LastCommon) -> dict[st
     if restored is None:
         return None
     moment, undo = restored.moment, restored.undo
-    behind = restored.replaced_events or _set_aside(restored, last_common)
+    behind = restored.replaced_events or _events_replaced(restored, last_common)
     return {
         "kind": KINDS.get(restored.reason, "backup"),
         "source": restored.source,
@@ -132,7 +132,7 @@ def describe_last(restored: Restored | None, last_common: LastCommon) -> dict[st
     }
 
 
-def _set_aside(restored: Restored, last_common: LastCommon) -> ReplacedEvents | None:
+def _events_replaced(restored: Restored, last_common: LastCommon) -> ReplacedEvents | None:
     """What the replaced database had and the new one has not, once the restore is done."""
     replaced, generation = restored.undo, restored.generation
     if replaced is None or replaced.events is None or generation is None:
