@@ -41,7 +41,7 @@ function deedsOf(lines) {
 
 const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
 
-const Table = ({ deeds }) => html`<div class="scrolled" tabindex="0" role="region" aria-labelledby="audit"><table role="table"><caption class="hidden">What was done, newest first</caption>
+const Table = ({ deeds }) => html`<div class="scrolled" tabindex="0" role="group" aria-label="Lines of the audit"><table role="table"><caption class="hidden">What was done, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>When<//><${Column}>Who<//><${Column}>What<//><${Column}>Result<//></tr></thead>
   <tbody role="rowgroup">${deeds.map((deed) => html`<${Deed} key=${(deed.begun || deed.ended).line} ...${deed} />`)}</tbody></table></div>`;
 
