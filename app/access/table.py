@@ -51,6 +51,7 @@ _FOLLOW_OR_BACKUP = Need(frozenset({READ, BACKUP}), opens_by_cookie=True)
 NEEDS: dict[str, Need] = {
     "GET /": PUBLIC,
     "GET /ui/<version>/<name>": PUBLIC,
+    "GET /docs": PUBLIC,
     "GET /docs/": PUBLIC,
     "GET /docs/api": PUBLIC,
     "GET /docs/search.json": PUBLIC,

@@ -25,6 +25,11 @@ def documents() -> Site:
     return site.load(PROJECT)
 
 
+@blueprint.get("/docs")
+def moved() -> Response:
+    return Response(status=308, headers={"Location": "/docs/"})
+
+
 @blueprint.get("/docs/", strict_slashes=True)
 def index() -> Response:
     return _page(site.INDEX)

@@ -20,6 +20,7 @@ def routes(app: Flask) -> list[tuple[str, str]]:
                 .replace("<event_id:event_id>", "a")
                 .replace("<string:code>", "rolled_back")
                 .replace("<string:operation_id>", "f" * 16)
+                .replace("<string:token_id>", "0" * 8)
             )
             assert "<" not in there
             found += [(method, there) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}]

@@ -155,7 +155,7 @@ def use_backups(client: Client, payload: str) -> None:
 
 
 def ask_for_the_rest(client: Client) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/metrics", "/api/health", "/api/health/live", "/api/health/ready"):
+    for path in ("/", "/docs/", "/openapi.json", "/metrics", "/api/health", "/api/health/live", "/api/health/ready"):
         client.ask("GET", path)
     client.done("GET", "/api/settings")
     client.ask("GET", "/api/audit")

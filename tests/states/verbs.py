@@ -270,6 +270,7 @@ WITHOUT_STATE = {
     "GET /",
     "GET /ui/<version>/<name>",
     "GET /openapi.json",
+    "GET /docs",
     "GET /docs/",
     "GET /docs/api",
     "GET /docs/search.json",

@@ -66,7 +66,7 @@ backup admin: DELETE /api/backup/<name>/pin
 """Which scopes may: written from the contract and not from `app/access/table.py`. All others need `admin`."""
 MAY = {name: set(scopes.split()) for scopes, name in (line.split(": ") for line in TABLE.strip().splitlines())}
 WITHOUT_TOKEN = {
-    "GET /", "GET /ui/<version>/<name>", "GET /docs/", "GET /docs/api", "GET /docs/search.json",
+    "GET /", "GET /ui/<version>/<name>", "GET /docs", "GET /docs/", "GET /docs/api", "GET /docs/search.json",
     "GET /docs/<name>", "GET /docs/static/<filename>", "GET /openapi.json",
     "GET /api/health/live", "GET /api/health/ready", "POST /api/session",
 }  # fmt: skip
