@@ -97,10 +97,9 @@ class TokenFiles:
         """
         key = self._sealing_key()
         with self._reporting(f"writing {self.in_storage}"):
-            if content.closed:
-                self._set_mark()
-            _make_room(self.read_storage())
-            write_copy(self.in_storage, content, key)
+            with self._marked_if(content.closed):
+                _make_room(self.read_storage())
+                write_copy(self.in_storage, content, key)
             if not content.closed:
                 remove_durably(self.mark)
         try:
@@ -138,6 +137,23 @@ class TokenFiles:
             if copy.content is None or copy.content.register != content.register:
                 _make_room(copy)
             write_copy(self.in_backups, content, key)
+
+    @contextmanager
+    def _marked_if(self, closed: bool) -> Iterator[None]:
+        """Set the mark before a file that closes the service, and take it back if that cannot be written.
+
+        An empty mark finds room on a disk that is full; alone it would close the service without a token.
+        """
+        is_new = closed and not self.is_marked()
+        if closed:
+            self._set_mark()
+        try:
+            yield
+        except (EventVaultError, OSError):
+            if is_new:
+                with suppress(OSError):
+                    self.mark.unlink(missing_ok=True)
+            raise
 
     def _set_mark(self) -> None:
         if not self.is_marked():

@@ -18,6 +18,7 @@ from eventvault.errors import (
     DiskFailed,
     InvalidInput,
     InvalidSettings,
+    NoSpace,
     NothingToRecover,
     TokenExists,
     TokenNotFound,
@@ -396,6 +397,23 @@ def test_nothing_is_made_where_it_cannot_be_written(changes: TokenChanges, monke
         with pytest.raises(DiskFailed):
             changes.create("second", "read", by="shell")
     assert [token["name"] for token in changes.list_tokens()] == ["first"]
+
+
+def test_a_first_token_that_cannot_be_written_does_not_close_the_service(
+    changes: TokenChanges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty mark finds room on a disk that is full."""
+    with monkeypatch.context() as patch:
+        patch.setattr(token_files, "write_copy", _fill)
+        with pytest.raises(NoSpace):
+            changes.create("first", "admin", by="shell")
+    assert not changes.is_closed()
+    changes.create("first", "admin", by="shell")
+    assert changes.is_closed()
+
+
+def _fill(*_: object) -> None:
+    raise NoSpace("writing it failed: No space left on device", hint="free some space")
 
 
 def _fail(*_: object) -> None:
