@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventvault import clock
+from eventvault import clock, token_text
 from eventvault.printable import encodable, printable
 
 BEGUN, ENDED, NOTED = "begun", "ended", "noted"
@@ -54,12 +54,13 @@ class Line(Entry, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def entry_now(**members: Any) -> Entry:
-    """Return an entry of this moment. Its texts are made fit for a line, and bounded."""
+    """Return an entry of this moment. Its texts are made fit for a line, bounded, and have no token."""
     texts = {name: _text(value) for name, value in members.items() if isinstance(value, str)}
     entry = Entry(**{"at": clock.format_microseconds(clock.now()), **members, **texts})
     details = encodable(entry.details)
     try:
-        size = len(msgspec.json.encode(details))
+        encoded = msgspec.json.encode(details)
+        size, details = len(encoded), msgspec.json.decode(token_text.masked(encoded.decode()))
     except (TypeError, ValueError, msgspec.MsgspecError):
         details, size = {"omitted": True}, 0
     return msgspec.structs.replace(entry, details=details if size <= MAX_BYTES else {"omittedBytes": size})
@@ -86,4 +87,4 @@ def digest_of(raw: bytes) -> str:
 
 
 def _text(text: str) -> str:
-    return printable(str(encodable(text)))[:MAX_TEXT]
+    return printable(token_text.masked(str(encodable(text))))[:MAX_TEXT]

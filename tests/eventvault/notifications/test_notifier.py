@@ -155,7 +155,7 @@ def test_a_restore_is_told_and_an_old_one_is_not(case: Case) -> None:
     case.start()
     case.look()
     at = clock.format_milliseconds(clock.now() + 1_000_000)
-    case.show(lastRestore={**old, "kind": "undo", "source": "previous-1", "at": at, "leftBehind": {"events": 3}})
+    case.show(lastRestore={**old, "kind": "undo", "source": "previous-1", "at": at, "leftBehind": {"count": 3}})
     case.wait_for("restored")
     assert "an undo brought back previous-1, 5 events; 3 events were set aside" in case.messages[0]["body"]
     case.restart()
