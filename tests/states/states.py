@@ -268,6 +268,7 @@ def full(given: Given, fill: Callable[[Path], None], inodes: int) -> Iterator[Su
             wait_until_gone(store)
             fill(storage)
             started(client, "read_only")
+            surface.renew = lambda: fill(storage)  # a record that the store removed leaves room for another file
             yield surface
 
 

@@ -35,7 +35,8 @@ class Surface:
     """A service in some state, as its users reach it.
 
     backup: the name of an archive that the verbs are about. upload: the bytes of one of another installation. token:
-    what was made, with its id. session: the headers of one that was begun with it.
+    what was made, with its id. session: the headers of one that was begun with it. renew: brings the state back before
+    each verb, where what went before may end it.
     """
 
     app: Flask
@@ -44,6 +45,7 @@ class Surface:
     posted: int = field(default=0)
     token: tuple[str, str] = field(default=("", "0" * 8))
     session: dict[str, str] = field(default_factory=dict)
+    renew: Callable[[], None] = field(default=lambda: None)
 
     @property
     def web(self) -> FlaskClient:
