@@ -90,7 +90,7 @@ def _plain(body: Body) -> bytes:
 
 def body_reply(body: Body) -> Response:
     """Answer with a body, or with 304 to a client that has these bytes."""
-    is_compressed = len(body.plain) > COMPRESSED_ABOVE and _takes_gzip()
+    is_compressed = len(body.plain) > COMPRESSED_ABOVE and takes_gzip()
     tag = f"{body.tag}-gzip" if is_compressed else body.tag  # other bytes, another tag: RFC 9110, section 8.8.3
     headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
     if request.if_none_match.contains_weak(tag):
@@ -108,13 +108,13 @@ def compress(response: Response) -> Response:
     plain = response.get_data()
     if len(plain) > COMPRESSED_ABOVE:
         response.vary.add("Accept-Encoding")
-        if _takes_gzip():
+        if takes_gzip():
             response.set_data(_compressed(plain))
             response.headers["Content-Encoding"] = "gzip"
     return response
 
 
-def _takes_gzip() -> bool:
+def takes_gzip() -> bool:
     return request.accept_encodings.quality("gzip") > 0
 
 

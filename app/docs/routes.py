@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import orjson
 from flask import Blueprint, Response, abort, render_template, request
 
 from app.docs import site
 from app.docs.site import Site
-from app.replies import reply
+from app.replies import Body, body_reply
 from eventvault.settings import PROJECT
 
 blueprint = Blueprint(
@@ -40,13 +41,15 @@ def api_reference() -> Response:
     return Response(_API.read_bytes(), content_type=_HTML)
 
 
+@cache
+def _sections() -> Body:
+    return Body(orjson.dumps(documents().sections))
+
+
 @blueprint.get("/docs/search.json")
 def search() -> Response:
     """Every section of every page, for the search that runs in the browser."""
-    answer = reply(documents().sections)
-    answer.add_etag()
-    answer.make_conditional(request)
-    return answer
+    return body_reply(_sections())
 
 
 @blueprint.get("/docs/<path:name>")

@@ -6,6 +6,7 @@ from functools import cache
 
 from flask import Blueprint, Response, abort, request
 
+from app.replies import takes_gzip
 from app.ui import files
 from app.ui.files import Dashboard, StaticFile
 
@@ -36,7 +37,7 @@ def file(version: str, name: str) -> Response:
 
 
 def _answer(found: StaticFile, caching: str) -> Response:
-    packed = request.accept_encodings["gzip"] > 0
+    packed = takes_gzip()
     answer = Response(found.compressed if packed else found.content, content_type=found.content_type)
     if packed:
         answer.headers["Content-Encoding"] = "gzip"

@@ -58,7 +58,7 @@ export function time(when, { seconds = true, year = false } = {}) {
   return `${day(when, { year })}, ${clockTime(when, { seconds })}`;
 }
 
-export const isToday = (when) => day(when, { year: true }) === day(now(), { year: true });
+const isToday = (when) => day(when, { year: true }) === day(now(), { year: true });
 
 // Today's times need no day.
 export const shortTime = (when) => (isToday(when) ? clockTime(when) : time(when));

@@ -195,6 +195,9 @@ export function Menu({ label, children }) {
     <summary aria-label=${label} title=${label}><${Icon} name="more" /></summary><div class="menu-list">${children}</div></details>`;
 }
 
+// A column's heading. number: its cells are numbers, which stand at the right.
+export const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : undefined}>${children}</th>`;
+
 // A group of buttons of which one is chosen. choices: [value, label] pairs.
 export const Segmented = ({ label, choices, value, onChoose }) => html`
   <div class="segmented" role="group" aria-label=${label}>${choices.map(([choice, name, disabled]) => html`

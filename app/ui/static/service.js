@@ -169,7 +169,7 @@ export async function runOperation(method, path, body, onProgress = () => {}) {
   return watchOperation(begun.operation.id, onProgress);
 }
 
-export async function watchOperation(id, onProgress) {
+async function watchOperation(id, onProgress) {
   for (;;) {
     const operation = await presentOperation(id);
     if (operation) onProgress(operation);

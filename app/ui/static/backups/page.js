@@ -1,7 +1,7 @@
 // The backups: which there are, whether each is good, and what can be done with it.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Empty, Icon, Problem, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
+import { Button, Column, Empty, Icon, Problem, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
 import { go } from "../route.js";
 import { refresh, runOperation } from "../service.js";
 import { CreateDialog } from "./create_dialog.js";
@@ -90,8 +90,6 @@ function NoBackup({ health }) {
   const first = schedule?.enabled && schedule.nextRun ? html`The first is made <${When} at=${schedule.nextRun} />, or now.` : "The first is made when you say so: automatic backups are off.";
   return html`<${Empty} icon="backups" title="No backup yet"><p>${first} Going back works without one too: the journal begins at the first event.</p><//>`;
 }
-
-const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : ""}>${children}</th>`;
 
 function Table({ list, busy, actions, away }) {
   return html`<table role="table"><caption class="hidden">Backups, newest first</caption>

@@ -1,9 +1,7 @@
 import * as f from "../format.js";
-import { Written, html } from "../parts.js";
+import { Column, Written, html } from "../parts.js";
 
 const SHOWN = 160; // characters of an event's data
-
-const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : ""}>${children}</th>`;
 
 export const EventTable = ({ events, isNew = () => false, onShow }) => html`<table role="table"><caption class="hidden">Events, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Recorded<//><${Column}>Type<//><${Column}>Subject<//><${Column}>Data<//><${Column} number>Sequence<//></tr></thead>

@@ -1,7 +1,7 @@
 // Kafka: what is consumed, how far, and what waits for a decision.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Confirm, Empty, Fact, Icon, Problem, When, Written, html, tell } from "../parts.js";
+import { Button, Column, Confirm, Empty, Fact, Icon, Problem, When, Written, html, tell } from "../parts.js";
 import { ask, refresh } from "../service.js";
 
 export function Kafka({ health, away }) {
@@ -12,8 +12,6 @@ export function Kafka({ health, away }) {
       : html`<section class="card"><${Empty} icon="kafka" title="Kafka is not used">Set <code>KAFKA_BOOTSTRAP_SERVERS</code> to take events from a topic.<//></section>`}
     ${asked !== null && html`<${AcceptLoss} partition=${asked} topic=${kafka.topic} onClose=${() => setAsked(null)} />`}`;
 }
-
-const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : ""}>${children}</th>`;
 
 function Consumed({ kafka, away, onAsk }) {
   const stopped = new Map((kafka.stoppedPartitions || []).map((each) => [each.partition ?? each, each]));

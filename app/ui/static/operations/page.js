@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { RunningOperation, doingOf } from "../overview/running.js";
-import { Button, Empty, Icon, Problem, When, Written, html, tell, tellError } from "../parts.js";
+import { Button, Column, Empty, Icon, Problem, When, Written, html, tell, tellError } from "../parts.js";
 import { ask, hasEnded, refresh, runOperation, useLook } from "../service.js";
 
 const EVERY = 2000; // milliseconds
@@ -21,8 +21,6 @@ export function Operations({ health, away }) {
       ${operations.some(hasEnded) ? html`<${Ended} operations=${operations.filter(hasEnded)} />` : html`<${Empty} icon="operations" title="Nothing ran yet">Backups, restores and checks are listed here.<//>`}
       <${Earlier} last=${operations.at(-1)} isFull=${operations.length === ROWS} /></section>`}`;
 }
-
-const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
 
 const Ended = ({ operations }) => html`<table role="table"><caption class="hidden">Operations that ended, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Began<//><${Column}>What<//><${Column}>By<//><${Column}>How it ended<//></tr></thead>

@@ -31,7 +31,7 @@ function storedOf(previous) {
   return `What was there before is stored: ${events}${f.bytes(previous.size)}.`;
 }
 
-export function UndoDialog({ previous, since, onClose }) {
+function UndoDialog({ previous, since, onClose }) {
   const events = previous.events === null ? "it" : f.count(previous.events, "event");
   const undo = async (onProgress) => {
     const done = await runOperation("POST", "/api/backup/undo", { name: previous.name }, onProgress);

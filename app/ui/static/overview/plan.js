@@ -1,7 +1,7 @@
 // What going back would do, in numbers. The question before it has the same numbers.
 import { useEffect, useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Link, Problem, When, Working, Written, html } from "../parts.js";
+import { Button, Link, Problem, When, Written, html } from "../parts.js";
 import { addressOf } from "../route.js";
 import { ask } from "../service.js";
 import { RestoreDialog } from "./restore_dialog.js";
@@ -60,7 +60,7 @@ function Refused({ error }) {
     <a href=${addressOf("overview", { at: f.secondsOf(near.time).toFixed(6) })}>Go to the nearest moment: <${When} at=${near.time} absolute /></a></p>`}<//>`;
 }
 
-export const PlanNumbers = ({ plan }) => html`<dl class="plan-numbers">
+const PlanNumbers = ({ plan }) => html`<dl class="plan-numbers">
   <div class=${plan.eventsLeftBehind ? "strong" : ""}><dt>${plan.eventsLeftBehind === 1 ? "event is set aside" : "events are set aside"}</dt><dd>${f.number(plan.eventsLeftBehind)}</dd></div>
   <div><dt>are there then${plan.lastKept ? `, the last of ${f.shortTime(plan.lastKept.recordedtime)}` : ""}</dt><dd>${f.number(plan.sequence)}</dd></div>
   <div><dt>until it is done</dt><dd>${plan.predictedSeconds === null ? "not known" : `≈ ${f.duration(plan.predictedSeconds)}`}</dd></div>

@@ -1,7 +1,7 @@
 // The audit: who did what, and what came of it, newest first. It has two lines for a deed, which are shown as one.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Empty, Problem, When, Written, html } from "../parts.js";
+import { Button, Column, Empty, Problem, When, Written, html } from "../parts.js";
 import { useLook } from "../service.js";
 
 const LINES = 100;
@@ -38,8 +38,6 @@ function deedsOf(lines) {
   }
   return [...deeds.values()].reverse();
 }
-
-const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
 
 const Table = ({ deeds }) => html`<div class="scrolled" tabindex="0" role="group" aria-label="Lines of the audit"><table role="table"><caption class="hidden">What was done, newest first</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>When<//><${Column}>Who<//><${Column}>What<//><${Column}>Result<//></tr></thead>

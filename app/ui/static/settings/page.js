@@ -1,6 +1,6 @@
 // Settings: the colours and the zone of this browser, then those of the service, which are read-only here.
 import * as f from "../format.js";
-import { Button, Problem, Segmented, Words, Written, html, tellError } from "../parts.js";
+import { Button, Column, Problem, Segmented, Words, Written, html, tellError } from "../parts.js";
 import { setTheme, setZone, theme, zone } from "../preferences.js";
 import { signOut, useLook } from "../service.js";
 import { may, sessionName } from "../session.js";
@@ -23,8 +23,6 @@ export function Settings({ away }) {
 }
 
 const leave = () => signOut().catch(tellError);
-
-const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
 
 const Table = ({ settings }) => html`<table role="table"><caption class="hidden">Settings in force</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Setting<//><${Column}>Value<//><${Column}>From<//></tr></thead>

@@ -1,7 +1,7 @@
 // Tokens: who may do what. A new one is shown once.
 import { useState } from "../vendor/hooks.mjs";
 import { MadeToken, setMadeToken } from "../made_token.js";
-import { Button, Confirm, When, Written, html, tell } from "../parts.js";
+import { Button, Column, Confirm, When, Written, html, tell } from "../parts.js";
 import { ask, refresh, signIn, useLook } from "../service.js";
 import { may } from "../session.js";
 
@@ -21,8 +21,6 @@ export function Tokens({ away }) {
     ${asked?.what === "create" && html`<${CreateToken} isFirst=${!tokens?.length} onClose=${close} />`}
     ${asked?.what === "revoke" && html`<${RevokeToken} token=${asked.token} onClose=${close} />`}</section>`;
 }
-
-const Column = ({ children }) => html`<th role="columnheader" scope="col">${children}</th>`;
 
 const Table = ({ tokens, away, onRevoke }) => html`<table role="table"><caption class="hidden">Tokens</caption>
   <thead role="rowgroup"><tr role="row"><${Column}>Name<//><${Column}>Scope<//><${Column}>Expires<//><${Column}>Last used<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
