@@ -84,8 +84,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_command_line", description=__doc__)
     parser.add_argument("--archives", type=int, default=38, help="number of archives in BACKUP_DIR")
     parser.add_argument("--runs", type=int, default=20, help="how often each command is run")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser)
     return parser.parse_args(arguments)
 
 

@@ -129,9 +129,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--archives", type=int, default=10_000, help="number of archives in BACKUP_DIR")
     parser.add_argument("--restores", type=int, default=50, help="number of restores before")
     parser.add_argument("--seconds", type=float, default=60, help="how long each load lasts")
-    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
 

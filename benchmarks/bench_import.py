@@ -123,9 +123,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=300_000, help="events of one round")
     parser.add_argument("--rounds", type=int, default=3, help="how often posts and import take turns")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4], help="numbers of clients of bulk posts")
-    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
 

@@ -132,8 +132,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--events", type=int, default=1_000_000, help="number of events to replay")
     parser.add_argument("--risk-seconds", type=float, default=600.0, help="seconds to measure the seconds at risk")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser)
     return parser.parse_args()
 
 

@@ -102,9 +102,7 @@ def measure_delay(results: report.Report, what: str, service: Service, address: 
 def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_past", description=__doc__)
     parser.add_argument("--size", type=int, default=100, help="size of the events in MB")
-    parser.add_argument("--workers", type=int, default=2, help="number of gunicorn workers")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser, workers=2)
     return parser.parse_args(arguments)
 
 

@@ -78,8 +78,7 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench_rehearsal", description=__doc__)
     parser.add_argument("--size", type=int, default=1000, help="size of the database in MB")
     parser.add_argument("--rounds", type=int, default=2, help="rounds of rehearsals and restores")
-    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
-    parser.add_argument("--page", type=Path, default=report.PAGE, help="the page to write")
+    report.add_options(parser)
     return parser.parse_args(arguments)
 
 

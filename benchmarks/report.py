@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from dataclasses import dataclass, field
@@ -13,6 +14,14 @@ from benchmarks.page import write_section
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 LOAD_BEFORE = os.getloadavg()[0]
 """Load of the machine before the run, because figures from a busy machine are unreliable."""
+
+
+def add_options(parser: argparse.ArgumentParser, *, workers: int | None = None) -> None:
+    """Add the options that benchmarks share. workers: how many serve by default; None: it is no option."""
+    if workers is not None:
+        parser.add_argument("--workers", type=int, default=workers, help="number of gunicorn workers")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the data (default: a temporary one)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
 
 
 @dataclass(frozen=True)

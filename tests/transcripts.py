@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tests.service import PROJECT
 
-_VARIES = [
+Varying = Sequence[tuple[re.Pattern[str], str]]
+"""What varies → the name that stands for it."""
+
+_VARIES: Varying = [
     (re.compile(r"\d{4}-\d\d-\d\d[ _]\d\d:?\d\d:?\d\d"), "<time>"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "<minute>"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "<generation>"),
@@ -23,8 +26,9 @@ _VARIES = [
 ]
 
 
-def without_what_varies(text: str) -> str:
-    for pattern, name in _VARIES:
+def without_what_varies(text: str, more: Varying = ()) -> str:
+    """Return the text with a name for each part that varies. more: such parts, which are replaced first."""
+    for pattern, name in (*more, *_VARIES):
         text = pattern.sub(name, text)
     return text
 

@@ -33,9 +33,7 @@ _VARIES = [
 
 
 def comparable(text: str) -> str:
-    for pattern, name in _VARIES:
-        text = pattern.sub(name, text)
-    return without_what_varies(text)
+    return without_what_varies(text, _VARIES)
 
 
 class Night:

@@ -77,16 +77,22 @@ def test_an_import_and_a_recovery_are_listed(settings_with: Callable[..., Settin
         assert not listed(service, kinds=["recover"])[0].cancellable
 
 
+def prepare(service: StoreService, verb: str) -> str:
+    """Let there be something to restore or to undo. Returns the name of the backup."""
+    service.append(drafts(2, "before"))
+    backup = service.create_backup().backup.name
+    service.append(drafts(2, "after"))
+    if verb == "undo":
+        service.restore(backup)
+    return backup
+
+
 @pytest.mark.parametrize("verb", ["restore", "undo"])
 def test_a_restore_that_was_swapped_when_the_whole_service_was_killed_succeeds_at_the_next_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     with running_service(settings) as service:
-        service.append(drafts(2, "before"))
-        backup = service.create_backup().backup.name
-        service.append(drafts(2, "after"))
-        if verb == "undo":
-            service.restore(backup)
+        backup = prepare(service, verb)
         with monkeypatch.context() as patch:
             swap_closed = service.restorer.swapper.swap_closed
 
@@ -109,11 +115,7 @@ def test_a_stop_after_the_swap_leaves_an_operation_that_succeeded(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     with running_service(settings) as service:
-        service.append(drafts(2, "before"))
-        backup = service.create_backup().backup.name
-        service.append(drafts(2, "after"))
-        if verb == "undo":
-            service.restore(backup)
+        backup = prepare(service, verb)
         finisher = service.restorer.finisher
         finish = finisher.finish_or_defer
 
