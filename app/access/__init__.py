@@ -1,4 +1,4 @@
-"""Who may send which request: its origin, its token, and one table from each route to the scopes that it needs.
+"""Decides who may send a request: by its origin, by its token, and by one table of the scopes that each route needs.
 
 `eventvault.access` decides which token counts; here requests are asked for theirs. gunicorn's master imports `origin`,
 so this module imports no Flask until a request comes.

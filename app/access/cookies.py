@@ -42,7 +42,7 @@ class BrowserSessions:
         self._next_note = 0.0
 
     def signed_in(self, need: Need) -> SignedIn | None:
-        """Return the session of the present request and whom it acts as; None if it has no cookie of ours.
+        """Return the session of this request and its credential; None if the request has no session cookie.
 
         Raises SessionEnded, SessionKeyMissing, or Forbidden for a page of another site.
         """
@@ -96,7 +96,7 @@ class BrowserSessions:
         return self._sessions.find(cookies[0]) if len(cookies) == 1 else None
 
     def _note_use(self, session: Session) -> None:
-        """Let the session last. Where that cannot be written, it lasts since the last time that could be."""
+        """Extend the session by its full life. If that cannot be written, its end stays where it was."""
         if time.monotonic() < self._next_note:
             return
         try:

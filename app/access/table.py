@@ -29,7 +29,7 @@ class Need:
     reads: tuple[tuple[str, Any], ...] = ()
 
     def only_reads(self, body: Mapping[str, Any]) -> bool:
-        """Return whether a body asks for nothing but reading: of the members that decide, the first that it has."""
+        """Return whether a body asks only to read. The first member of `reads` that the body has decides."""
         for name, value in self.reads:
             if name in body:
                 return body[name] is value if isinstance(value, bool) else bool(body[name] == value)
@@ -105,7 +105,7 @@ NEEDS: dict[str, Need] = {
     "POST /api/session": PUBLIC,
     "DELETE /api/session": ANY_TOKEN,
 }
-"""Method and route → what it needs. HEAD needs what GET needs, OPTIONS any token."""
+"""Method and route → what a request needs. HEAD needs the same as GET. For OPTIONS any token is enough."""
 
 _PARAMETER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")
 
