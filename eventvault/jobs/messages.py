@@ -1,0 +1,177 @@
+"""What dispatcher and workers say to each other: JSON with a `kind`, the same over Kafka, a socket and in memory.
+
+A session is one life of a worker's supervisor. A token is one attempt of a job: a report about it counts only while the
+token is the job's live one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
+
+VERSION = 1
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="kind"):
+    v: Literal[1] = 1
+
+
+# From the dispatcher to one session; `to` is its id.
+
+
+class Run(_Message, tag="run", kw_only=True):
+    """Run this attempt. A session runs a token once, however often it is sent. timeout: seconds. sent_at: an instant."""
+
+    to: str
+    job: str
+    type: str
+    attempt: int
+    max_attempts: int
+    token: str
+    timeout: float
+    payload: msgspec.Raw
+
+
+class Stop(_Message, tag="stop", kw_only=True):
+    """End these attempts, whatever they do. reason: `cancelled`, or `refused` for a token that is not live."""
+
+    to: str
+    stop: list[str]
+    reason: str
+
+
+class GiveBack(_Message, tag="giveBack", kw_only=True):
+    """Return those of these attempts that did not start, as another session is idle."""
+
+    to: str
+    give_back: list[str]
+
+
+class Fenced(_Message, tag="fenced", kw_only=True):
+    """The session is over: its jobs went to others. It ends its executors and begins a new one."""
+
+    to: str
+
+
+Work = Run | Stop | GiveBack | Fenced
+
+# From a session to the dispatcher.
+
+
+class Hello(_Message, tag="hello", kw_only=True):
+    """The session begins, or says again what it is. partition: of `jobs.work`, where it listens; 0 over a socket.
+
+    received: the tokens that it has and has not reported the end of. local: it runs on the service's machine, beside
+    the data folders.
+    """
+
+    session: str
+    host: str
+    version: str
+    concurrency: int
+    partition: int = 0
+    types: list[JobType]
+    schedules: list[JobSchedule] = []
+    received: list[str] = []
+    local: bool = False
+
+
+class Beat(_Message, tag="beat", kw_only=True):
+    """The session lives. have: the tokens that it received and has not reported the end of."""
+
+    session: str
+    have: list[str] = []
+
+
+class Started(_Message, tag="started", kw_only=True):
+    """The handler was called. Sent only of one that takes longer than 20 ms. seconds_ago: when, by the worker's clock."""
+
+    session: str
+    token: str
+    job: str
+    seconds_ago: float = 0.0
+
+
+class Progressed(_Message, tag="progress", kw_only=True):
+    session: str
+    token: str
+    job: str
+    progress: JobProgress
+
+
+class Done(_Message, tag="done", kw_only=True):
+    """seconds: how long the handler ran. result: JSON text. output: the end of what it printed."""
+
+    session: str
+    token: str
+    job: str
+    seconds: float
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    output: str = ""
+
+
+class Failed(_Message, tag="failed", kw_only=True):
+    """retry: False, as the handler raised Fail or the payload is refused. after: seconds, as it raised Retry.
+
+    outcome: `failed`; `timeout` if it ran too long; `cancelled` if it was stopped for that reason.
+    """
+
+    session: str
+    token: str
+    job: str
+    seconds: float
+    error: JobError
+    retry: bool = True
+    after: float | None = None
+    outcome: Literal["failed", "timeout", "cancelled"] = "failed"
+    output: str = ""
+
+
+class Returned(_Message, tag="returned", kw_only=True):
+    """The attempt was not run, or was ended to be repeated: the worker drains, or was asked to give it back."""
+
+    session: str
+    token: str
+    job: str
+
+
+class Bye(_Message, tag="bye", kw_only=True):
+    """The session ends; it has no attempt any more."""
+
+    session: str
+
+
+# From the dispatcher to itself, so that what it reads back proves that reports are read.
+
+
+class Tick(_Message, tag="tick", kw_only=True):
+    """dispatcher: its id. number: grows by one with each."""
+
+    dispatcher: str
+    number: int
+
+
+Report = Hello | Beat | Started | Progressed | Done | Failed | Returned | Bye | Tick
+
+_encoder = msgspec.json.Encoder()
+_work = msgspec.json.Decoder(Work)
+_report = msgspec.json.Decoder(Report)
+
+
+def encode(message: Work | Report) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_work(text: bytes) -> Work:
+    """Raises msgspec.MsgspecError, or UnicodeDecodeError, if it is none of ours or of a later version."""
+    work: Any = _work.decode(text)
+    return work  # type: ignore[no-any-return]
+
+
+def decode_report(text: bytes) -> Report:
+    """Raises as `decode_work` does."""
+    report: Any = _report.decode(text)
+    return report  # type: ignore[no-any-return]

@@ -1,0 +1,83 @@
+"""The port between the dispatcher and its workers: Kafka topics, a Unix socket, or the memory of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from eventvault.jobs.messages import Report, Work
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """The next message to read of a partition. offset: 0 if nothing was read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Received(NamedTuple):
+    """A report and the position after it; None where the transport has no positions."""
+
+    report: Report
+    position: Position | None = None
+
+
+class Submitted(NamedTuple):
+    """A message of the topic `jobs`, of any bytes, and the position after it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    position: Position
+
+
+class DispatcherTransport(Protocol):
+    """The dispatcher's end. It belongs to one thread. Nothing raises because the other side is away.
+
+    Ticks are reports: over Kafka each is produced only when the one before was read back, so that none come while no
+    broker answers; over a socket and in memory a timer makes them.
+    """
+
+    tick_seconds: float
+
+    def open(self, positions: Sequence[Position]) -> None:
+        """Begin to read after these positions, which were written with what came before them."""
+
+    def receive(self, seconds: float, most: int) -> tuple[list[Received], list[Submitted]]:
+        """Return what came, in order of each partition; wait at most `seconds` for the first."""
+
+    def send(self, work: Sequence[Work]) -> None:
+        """Send each message to its session. A message may be lost: the dispatcher sends again what has no effect."""
+
+    def publish(self, outcomes: Sequence[tuple[bytes, bytes]]) -> int:
+        """Write `job-results` or `jobs.dead-letter`, key and value each. Returns how many of them are on the brokers."""
+
+    def wake(self) -> None:
+        """End a `receive` that waits. May be called by any thread."""
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Return code, message and hint of what is wrong now."""
+
+    def close(self) -> None: ...
+
+
+class WorkerTransport(Protocol):
+    """The supervisor's end. It belongs to one thread."""
+
+    def open(self, session: str) -> int:
+        """Begin to listen for this session. Returns the partition of `jobs.work`. Raises TransportAway."""
+
+    def receive(self, seconds: float, most: int) -> list[Work]:
+        """Return what was sent to this session; wait at most `seconds` for the first."""
+
+    def report(self, reports: Sequence[Report]) -> None:
+        """Send the reports in this order. Those that cannot be sent now wait, and are sent when the way is free."""
+
+    def is_open(self) -> bool:
+        """Whether the other side can be reached, as far as is known."""
+
+    def close(self, seconds: float) -> None:
+        """Send what waits, for at most `seconds`, and close."""
