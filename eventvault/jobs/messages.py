@@ -15,7 +15,7 @@ from eventvault.jobs.job import JobError, JobProgress, JobSchedule, JobType
 VERSION = 1
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, tag_field="kind"):
+class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="kind"):
     v: Literal[1] = 1
 
 
