@@ -11,12 +11,10 @@ import errno
 import plyvel
 
 from eventvault.errors import DatabaseDamaged, DiskFailed, EventVaultError, NoSpace, TooBusy
-from eventvault.system_errors import is_disk_full, number_of, reason_of, text_of
+from eventvault.system_errors import is_busy, is_disk_full, number_of, reason_of, text_of
 
 SYSTEM_ERRORS = (OSError, plyvel.Error, MemoryError)
 """What a call of the system, or of LevelDB, raises."""
-BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""What passes by itself: the machine or the process has too little memory or too few descriptors."""
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -36,11 +34,6 @@ def as_answer(doing: str, error: BaseException, other: type[EventVaultError] = D
     """Return what a caller is told of a system error during `doing`: NoSpace, TooBusy, or an `other` one."""
     kind = NoSpace if is_disk_full(error) else TooBusy if is_busy(error) else other
     return kind(f"{doing} failed: {reason_of(error)}", hint=advice(error))
-
-
-def is_busy(error: BaseException) -> bool:
-    """Return whether the machine or the process has too little memory or too few descriptors."""
-    return number_of(error) in BUSY
 
 
 def advice(error: BaseException) -> str:

@@ -19,6 +19,8 @@ from eventvault.errors import NoSpace
 from eventvault.regular_files import NotRegular, open_handle
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BUSY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What passes by itself."""
 _LOCK_HELD = frozenset({errno.EAGAIN})
 _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 _FLOCK = struct.Struct("@hhqqi0q")
@@ -69,6 +71,11 @@ def _lasting(path: str | os.PathLike[str]) -> Path:
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an OSError or a LevelDB error means a full disk, an exhausted quota or a file size limit."""
     return number_of(error) in _DISK_FULL
+
+
+def is_busy(error: BaseException) -> bool:
+    """Return whether the machine or the process has too little memory or too few descriptors."""
+    return number_of(error) in _BUSY
 
 
 def is_lock_refused(error: BaseException) -> bool:

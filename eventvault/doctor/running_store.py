@@ -12,8 +12,8 @@ import msgspec
 from eventvault import clock
 from eventvault.doctor.facts import Lock, StoreAnswer
 from eventvault.errors import EventVaultError, Forbidden
+from eventvault.rpc import frames, sockets
 from eventvault.settings import Settings
-from eventvault.store.process import sockets
 from eventvault.store.process.last_words import read_last_words
 from eventvault.store.process.ownership import find_owner
 from eventvault.store.rpc import wire
@@ -37,10 +37,10 @@ def ask_store(settings: Settings) -> StoreAnswer:
     except OSError:
         return StoreAnswer()
     with closing(connection):
-        wire.set_deadline(connection, ANSWER_SECONDS)
+        frames.set_deadline(connection, ANSWER_SECONDS)
         try:
-            wire.send(connection, wire.request("hello"))
-            hello = wire.read_reply("hello", wire.receive(connection))
+            frames.send(connection, wire.request("hello"))
+            hello = wire.read_reply("hello", frames.receive(connection))
         except TimeoutError:
             return StoreAnswer(state="silent")
         except (OSError, msgspec.MsgspecError, EventVaultError):
@@ -49,8 +49,8 @@ def ask_store(settings: Settings) -> StoreAnswer:
         if hello.protocol != wire.PROTOCOL:
             return msgspec.structs.replace(who, state="other version")
         try:
-            wire.send(connection, wire.request("status"))
-            return msgspec.structs.replace(who, status=wire.read_reply("status", wire.receive(connection)))
+            frames.send(connection, wire.request("status"))
+            return msgspec.structs.replace(who, status=wire.read_reply("status", frames.receive(connection)))
         except TimeoutError:
             return msgspec.structs.replace(who, state="silent")
         except EventVaultError as error:

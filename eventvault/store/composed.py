@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventvault.operations.registry import OperationRegistry
+from eventvault.rpc.methods import Method
 from eventvault.store.dispatch import Dispatch
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import EventLog
@@ -40,7 +41,7 @@ def _followed_by(call: Callable[..., Any], changed: Callable[[], None]) -> Calla
     return both
 
 
-def _bound(method: methods.Method, owners: tuple[object, ...]) -> Callable[..., Any]:
+def _bound(method: Method, owners: tuple[object, ...]) -> Callable[..., Any]:
     """The owner's method. Raises TypeError for a port without an owner, and for an owner that lacks the method."""
     for owner in owners:
         if method.port in type(owner).__mro__ and getattr(type(owner), method.name) is not method.function:
@@ -49,7 +50,7 @@ def _bound(method: methods.Method, owners: tuple[object, ...]) -> Callable[..., 
     raise TypeError(f"nothing implements {method.port.__name__}.{method.name}")
 
 
-def _forwarding(method: methods.Method) -> Callable[..., Any]:
+def _forwarding(method: Method) -> Callable[..., Any]:
     @functools.wraps(method.function)
     def call(self: ComposedStore, *arguments: Any, **named: Any) -> Any:
         if method.marks.has_caller and "operation" not in named:  # else the caller has a handle of its own

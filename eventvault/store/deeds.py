@@ -14,7 +14,7 @@ from eventvault.database.values import ScanQuery
 from eventvault.past.values import CopyResult, Exported
 from eventvault.problems import Problem
 from eventvault.restore.values import Moment, Restored
-from eventvault.store.ports.methods import Method
+from eventvault.rpc.methods import Method
 
 MAX_NAMES = 100
 """How many names of archives one line has; of more, how many they are."""

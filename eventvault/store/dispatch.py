@@ -15,9 +15,9 @@ from eventvault.operations.caller import Caller, OperationBegun, present_caller
 from eventvault.operations.operation import Operation
 from eventvault.operations.records import Record
 from eventvault.operations.registry import Call, OperationRegistry
+from eventvault.rpc.methods import Method
 from eventvault.store import deeds
 from eventvault.store.ports import methods
-from eventvault.store.ports.methods import Method
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from eventvault.database.values import ScanQuery
 from eventvault.errors import EventVaultError, TooBusy
 from eventvault.events.event import EventDraft, draft
 from eventvault.past import pool
+from eventvault.rpc import frames
 from eventvault.settings import Settings
 from eventvault.store import lifecycle
 from eventvault.store.rpc import wire
@@ -32,13 +33,13 @@ def drafts(name: str, count: int = 1) -> list[EventDraft]:
 def test_a_caller_that_does_not_read_its_answer_keeps_nobody_waiting(
     store_client: StoreClient, settings: Settings
 ) -> None:
-    with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+    with closing(frames.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         count = 50_000  # its answer is larger than what a socket holds
-        wire.send(connection, wire.request("append", drafts("large", count), None, b"nonce---"))
+        frames.send(connection, wire.request("append", drafts("large", count), None, b"nonce---"))
         processes.wait_until(lambda: store_client.status()["store"]["events"] == count, "they are not appended")
         assert store_client.append(drafts("another")).results[0].sequence == count + 1
-        slowly = wire.read_reply("append", wire.receive(connection))
+        slowly = wire.read_reply("append", frames.receive(connection))
         assert [appended.sequence for appended in slowly.results] == list(range(1, count + 1))
 
 
@@ -99,7 +100,7 @@ def test_a_store_without_free_descriptors_goes_on_when_some_are_free_again(
     with ExitStack() as many:
         resource.prlimit(store, resource.RLIMIT_NOFILE, (64, 64))
         for _ in range(100):
-            many.enter_context(closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)))
+            many.enter_context(closing(frames.connect(settings.storage_dir / "store.sock", timeout=60)))
         assert store_client.append(drafts("on a connection that is there")).results[0].sequence == 1
     assert store_client.append(drafts("afterwards")).results[0].sequence == 2
     assert store_client.status()["store"]["pid"] == store
@@ -107,8 +108,8 @@ def test_a_store_without_free_descriptors_goes_on_when_some_are_free_again(
 
 def test_what_is_no_request_ends_its_connection_only(store_client: StoreClient, settings: Settings) -> None:
     for nonsense in (b"", b"\xff" * 20, wire.request("no-such-method"), wire.request("append", 1, 2, 3)):
-        with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
-            wire.send(connection, nonsense)
+        with closing(frames.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+            frames.send(connection, nonsense)
             assert connection.recv(1) == b""
     assert store_client.append(drafts("after")).results[0].sequence == 1
 
@@ -121,9 +122,9 @@ def test_a_store_leaks_neither_descriptors_nor_threads(store_client: StoreClient
 
     def use() -> None:
         for _ in range(5):
-            with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
-                wire.send(connection, wire.request("ping"))
-                wire.receive(connection)
+            with closing(frames.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+                frames.send(connection, wire.request("ping"))
+                frames.receive(connection)
         store_client.append(drafts("once"))
         store_client.restore(store_client.create_backup().backup.name)
 
@@ -235,9 +236,9 @@ def test_a_store_without_free_descriptors_refuses_instead_of_keeping_its_clients
         connections = []
         resource.prlimit(store, resource.RLIMIT_NOFILE, (40, before[1]))
         for _ in range(50):
-            connections.append(many.enter_context(closing(wire.connect(settings.storage_dir / "store.sock", 60))))
-            wire.send(connections[-1], wire.request("ping"))
-        replies = [wire.receive(connection) for connection in connections]
+            connections.append(many.enter_context(closing(frames.connect(settings.storage_dir / "store.sock", 60))))
+            frames.send(connections[-1], wire.request("ping"))
+        replies = [frames.receive(connection) for connection in connections]
         with pytest.raises(TooBusy, match="no free descriptor"):
             wire.read_reply("ping", replies[-1])
         with closing(StoreClient.over(store_client.spawner)) as another, pytest.raises(TooBusy, match="descriptor"):
@@ -252,12 +253,12 @@ def test_a_store_without_free_descriptors_refuses_instead_of_keeping_its_clients
 def test_a_client_that_stops_in_the_middle_of_a_request_is_not_waited_for(sent: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        wire.set_deadline(theirs, 0.05)
-        with pytest.raises(wire.NothingYet):
-            wire.receive(theirs)
+        frames.set_deadline(theirs, 0.05)
+        with pytest.raises(frames.NothingYet):
+            frames.receive(theirs)
         ours.sendall(sent)
         with pytest.raises(TimeoutError, match=r"middle of a frame|sends nothing"):
-            wire.receive(theirs)
+            frames.receive(theirs)
 
 
 def test_a_caller_goes_on_waiting_for_a_store_that_answers_others_and_for_no_other(
@@ -273,7 +274,7 @@ def test_a_caller_goes_on_waiting_for_a_store_that_answers_others_and_for_no_oth
 
     monkeypatch.setattr(store_client.spawner, "hello", count)
     ours, theirs = socket.socketpair()
-    wire.set_deadline(ours, 0.05)
-    with ours, theirs, pytest.raises(wire.NothingYet):
+    frames.set_deadline(ours, 0.05)
+    with ours, theirs, pytest.raises(frames.NothingYet):
         store_client._receive(ours, None)
     assert len(asked) == 5

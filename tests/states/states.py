@@ -26,6 +26,7 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import AppendBatch, EventRegistry
 from eventvault.errors import EventVaultError
 from eventvault.events.event import draft
+from eventvault.rpc import frames
 from eventvault.settings import Settings, load
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc import wire
@@ -241,7 +242,7 @@ def store_stuck(given: Given) -> Iterator[Surface]:
         wait_until_journaled(client)
         hanging = wire.request("append", [draft({"type": "a", "id": "stuck"}, 0)], None, b"nonce---")
         with closing(client.spawner.connect(5.0)) as connection:
-            wire.send(connection, hanging)
+            frames.send(connection, hanging)
             wait_for_problem(client, "stuck", "committer")
             yield surface
 

@@ -31,7 +31,7 @@ from eventvault.past.values import DiffPage, DiffQuery, PastView
 from eventvault.restore.values import Moment
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, Lease
-from eventvault.store.ports.methods import Method
+from eventvault.rpc.methods import Method
 from eventvault.store.ports.operations import WATCH_SECONDS
 from eventvault.store.ports.store import Store
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from eventvault.audit.lines import Entry
 from eventvault.audit.reading import PAGE, AuditPage
-from eventvault.store.ports.markers import deadline
+from eventvault.rpc.markers import deadline
 
 NOTE_SECONDS = 5.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from eventvault.backups.entry import BackupEntry, Created
-from eventvault.store.ports.markers import audited, changes, operation
+from eventvault.rpc.markers import audited, changes, operation
 
 
 class Backups(Protocol):

@@ -18,7 +18,7 @@ from eventvault.database.values import (
 )
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
-from eventvault.store.ports.markers import changes, of_connection
+from eventvault.rpc.markers import changes, of_connection
 
 LONGEST_WAIT_SECONDS = 20.0
 """How long a call of `wait_for_events` waits at most."""

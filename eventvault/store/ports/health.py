@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from eventvault.store.ports.markers import deadline
+from eventvault.rpc.markers import deadline
 
 
 class Health(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from eventvault.store.ports.markers import audited, changes
+from eventvault.rpc.markers import audited, changes
 
 
 class KafkaControl(Protocol):

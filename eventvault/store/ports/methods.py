@@ -1,71 +1,13 @@
-"""The methods of the ports, described by their annotations: both ends of the socket are made from this."""
+"""The methods of the ports of the store, described by their annotations."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, get_type_hints
+from typing import Protocol
 
-from eventvault.store.ports.markers import Marks
+from eventvault.rpc.methods import Method, methods_of
 from eventvault.store.ports.store import Store
 
-
-@dataclass(frozen=True)
-class Method:
-    """A method of a port. argument_types: in the order of the signature. positional: how many are not keyword-only."""
-
-    name: str
-    port: type
-    function: Callable[..., Any]
-    marks: Marks
-    argument_names: tuple[str, ...]
-    argument_types: tuple[Any, ...]
-    defaults: tuple[Any, ...]
-    positional: int
-    result_type: Any
-
-    def ordered(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The arguments of a call in the order of the signature. Raises TypeError for a call that does not fit."""
-        if not named and len(arguments) == len(self.argument_names):
-            return arguments
-        values = [*arguments, *self.defaults[len(arguments) :]]
-        for name, value in named.items():
-            if name not in self.argument_names[len(arguments) :]:
-                raise TypeError(f"{self.name}() takes no further argument {name!r}")
-            values[self.argument_names.index(name)] = value
-        if inspect.Parameter.empty in values or len(values) > len(self.argument_names):
-            raise TypeError(f"{self.name}() takes {', '.join(self.argument_names)}")
-        return tuple(values)
-
-    def named(self, arguments: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The positional arguments and the keyword arguments, for a call of the owner."""
-        first = self.positional
-        return arguments[:first], dict(zip(self.argument_names[first:], arguments[first:], strict=True))
-
-
-def _describe(port: type, name: str) -> Method:
-    function = getattr(port, name)
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    types = get_type_hints(function)
-    return Method(
-        name=name,
-        port=port,
-        function=function,
-        marks=getattr(function, "marks", Marks()),
-        argument_names=tuple(parameter.name for parameter in parameters),
-        argument_types=tuple(types[parameter.name] for parameter in parameters),
-        defaults=tuple(parameter.default for parameter in parameters),
-        positional=sum(parameter.kind is not inspect.Parameter.KEYWORD_ONLY for parameter in parameters),
-        result_type=types["return"],
-    )
-
-
-def _names(port: type) -> list[str]:
-    return [name for name, value in vars(port).items() if inspect.isfunction(value) and not name.startswith("_")]
-
-
 ALL: dict[str, Method] = {
-    name: _describe(port, name) for port in Store.__bases__ if port is not Protocol for name in _names(port)
+    name: method for port in Store.__bases__ if port is not Protocol for name, method in methods_of(port).items()
 }
 """Name → method, of every port."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.notifications.values import Delivery
-from eventvault.store.ports.markers import changes
+from eventvault.rpc.markers import changes
 
 
 class Notifications(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.operations.entry import OperationEntry, OperationQuery
-from eventvault.store.ports.markers import audited, changes, deadline
+from eventvault.rpc.markers import audited, changes, deadline
 
 ANSWER_SECONDS = 15.0
 WATCH_SECONDS = 10.0

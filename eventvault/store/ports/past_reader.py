@@ -7,7 +7,7 @@ from typing import Protocol
 from eventvault.database.values import ScanQuery
 from eventvault.past.values import CopyResult, DiffPage, DiffQuery, Exported, PastView
 from eventvault.restore.values import Moment
-from eventvault.store.ports.markers import audited, changes, operation
+from eventvault.rpc.markers import audited, changes, operation
 
 
 class PastReader(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from eventvault.problems import Problem
-from eventvault.store.ports.markers import audited, changes
+from eventvault.rpc.markers import audited, changes
 
 
 class Problems(Protocol):

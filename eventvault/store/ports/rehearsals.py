@@ -6,7 +6,7 @@ from typing import Protocol
 
 from eventvault.rehearsals.results import Rehearsal
 from eventvault.restore.values import Moment
-from eventvault.store.ports.markers import changes, operation
+from eventvault.rpc.markers import changes, operation
 
 
 class Rehearsals(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from eventvault.restore.values import Moment, PreviousEntry, Restored
-from eventvault.store.ports.markers import audited, changes, operation
+from eventvault.rpc.markers import audited, changes, operation
 
 
 class Restores(Protocol):

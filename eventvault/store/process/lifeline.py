@@ -16,6 +16,7 @@ import threading
 import time
 
 from eventvault.errors import EventVaultError
+from eventvault.rpc import frames
 from eventvault.settings import Settings
 from eventvault.store.process.spawn import Spawner, kill_peer, reap
 from eventvault.store.rpc import wire
@@ -79,9 +80,9 @@ class Lifeline:
             connection.settimeout(PATIENCE_SECONDS)
             while not self._stopped.is_set():
                 try:
-                    wire.send(connection, wire.request("ping"))
+                    frames.send(connection, wire.request("ping"))
                     _await_answer(connection)
-                    wire.receive(connection)
+                    frames.receive(connection)
                 except TimeoutError:
                     pid = kill_peer(connection)
                     log.warning("store process %s did not answer for %s s and was killed", pid,

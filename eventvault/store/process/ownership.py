@@ -20,8 +20,9 @@ from eventvault.errors import EventVaultError
 from eventvault.file_locks import holder_of, is_range_locked, lock_handle, lock_range, open_lock_file
 from eventvault.files import make_folder, matching, names_open_file
 from eventvault.regular_files import NotRegular, open_file, open_handle
+from eventvault.rpc import sockets
 from eventvault.small_files import SmallFileDamaged
-from eventvault.store.process import MASTER_VARIABLE, sockets
+from eventvault.store.process import MASTER_VARIABLE
 from eventvault.system_errors import lock_holder
 
 log = logging.getLogger("BackupManager")

@@ -27,8 +27,8 @@ from eventvault import data_folders, environment
 from eventvault.errors import EventVaultError
 from eventvault.file_locks import holding
 from eventvault.files import make_folder
+from eventvault.rpc import frames, sockets
 from eventvault.settings import PROJECT, Settings
-from eventvault.store.process import sockets
 from eventvault.store.process.relay import relayed_errors
 from eventvault.store.rpc import wire
 
@@ -166,8 +166,8 @@ class Spawner:
     def _ask(self, method: str, *arguments: str, kill_hung: bool = False) -> Any:
         with contextlib.closing(self.connect(ANSWER_SECONDS)) as connection:
             try:
-                wire.send(connection, wire.request(method, *arguments))
-                return wire.read_reply(method, wire.receive(connection))
+                frames.send(connection, wire.request(method, *arguments))
+                return wire.read_reply(method, frames.receive(connection))
             except TimeoutError:
                 if kill_hung:
                     log.warning("store process %s does not answer and is killed",
@@ -255,8 +255,8 @@ def reap() -> None:
 def end_peer(connection: socket.socket, seconds: float) -> None:
     """Ask the store at the other end to end, and wait for that very process; kill it after `seconds`."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, EventVaultError):
-        wire.send(connection, wire.request("end", ""))
-        wire.read_reply("end", wire.receive(connection))
+        frames.send(connection, wire.request("end", ""))
+        wire.read_reply("end", frames.receive(connection))
     if not _has_closed(connection, seconds):
         log.warning("store process %s does not end and is killed", kill_peer(connection))
         _has_closed(connection, ANSWER_SECONDS)
@@ -265,8 +265,8 @@ def end_peer(connection: socket.socket, seconds: float) -> None:
 def _say_hello(connection: socket.socket) -> wire.Hello | None:
     """Who the store is; None if it does not answer, or in a way that cannot be read."""
     try:
-        wire.send(connection, wire.request("hello"))
-        return wire.read_reply("hello", wire.receive(connection))  # type: ignore[no-any-return]
+        frames.send(connection, wire.request("hello"))
+        return wire.read_reply("hello", frames.receive(connection))  # type: ignore[no-any-return]
     except (TimeoutError, msgspec.MsgspecError, EventVaultError):
         return None
 

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
 from eventvault import errors
-from eventvault.damage import as_answer, is_busy
+from eventvault.damage import as_answer
 from eventvault.database.nonces import Nonces
 from eventvault.operations.caller import present_caller, take_operation_id
 from eventvault.progress import LONGEST_SECONDS
+from eventvault.rpc import frames
+from eventvault.rpc.methods import Method
+from eventvault.rpc.pool import ConnectionPool
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import Lease
-from eventvault.store.ports.methods import Method
 from eventvault.store.ports.store import Store
 from eventvault.store.process.spawn import Spawner
 from eventvault.store.rpc import wire
+from eventvault.system_errors import is_busy
 
 PATIENCE_SECONDS = 15.0
 """How long a request waits for a store, a take-over included, before it is answered with 503."""
-_POOL = 32
 _RETRY_SECONDS = 0.02
 _AWAY_HINT = "try again in a moment; the service's log says why none answers"
 
@@ -43,9 +43,7 @@ class StoreClient(Store):
     def __init__(self, spawner: Spawner, *, patience: float = PATIENCE_SECONDS) -> None:
         self.spawner = spawner
         self._patience = patience
-        self._pool: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._pool = ConnectionPool()
         self._operation_ids = Nonces()
 
     @classmethod
@@ -58,13 +56,10 @@ class StoreClient(Store):
 
     def ensure(self) -> None:
         """Return once a store answers. Raises StoreUnavailable if none can be started."""
-        self._put_back(self.connect(time.monotonic() + self._patience))
+        self._pool.put_back(self.connect(time.monotonic() + self._patience))
 
     def close(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, []
-        for connection in pool:
-            connection.close()
+        self._pool.close()
 
     def _call(self, method: Method, arguments: tuple[Any, ...]) -> Any:
         """Send the request until a store answers it; without a deadline, the answer may take as long as it takes."""
@@ -81,12 +76,12 @@ class StoreClient(Store):
             connection = self._pooled(deadline, sent=sent and method.marks.changes)
             try:
                 if patience is not None:
-                    wire.set_deadline(connection, patience)
-                wire.send(connection, frame)
+                    frames.set_deadline(connection, patience)
+                frames.send(connection, frame)
                 sent = True
                 answer = self._receive(connection, patience)
                 if patience is not None:
-                    wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
+                    frames.set_deadline(connection, frames.EXCHANGE_SECONDS)
             except OSError:
                 connection.close()
                 if time.monotonic() > deadline:
@@ -95,7 +90,7 @@ class StoreClient(Store):
                     # The store was lost during long work: the next store gets as much time, once.
                     renewed, deadline = True, time.monotonic() + self._patience
                 continue
-            self._put_back(connection)
+            self._pool.put_back(connection)
             return wire.read_reply(method.name, answer)
 
     def _receive(self, connection: socket.socket, patience: float | None) -> bytes:
@@ -106,36 +101,27 @@ class StoreClient(Store):
         longest = time.monotonic() + LONGEST_SECONDS
         while True:
             try:
-                return wire.receive(connection)
-            except wire.NothingYet:
+                return frames.receive(connection)
+            except frames.NothingYet:
                 if patience is not None or time.monotonic() > longest or self.spawner.hello() is None:
                     raise
 
     def _pooled(self, deadline: float, *, sent: bool) -> socket.socket:
         """An open connection. sent: whether a change was sent before, so that nobody knows whether it lands."""
-        with self._lock:
-            if self._process != os.getpid():
-                self._pool, self._process = [], os.getpid()
-            if self._pool:
-                return self._pool.pop()
+        pooled = self._pool.take()
+        if pooled is not None:
+            return pooled
         try:
             return self.connect(deadline)
         except errors.StoreUnavailable:
             raise self._no_answer(sent=sent) from None
-
-    def _put_back(self, connection: socket.socket) -> None:
-        with self._lock:
-            if len(self._pool) < _POOL:
-                self._pool.append(connection)
-                return
-        connection.close()
 
     def connect(self, deadline: float) -> socket.socket:
         """Connect to the store, and start one if there is none. Raises StoreUnavailable at `deadline` (monotonic)."""
         while True:
             try:
                 connection = self.spawner.connect(5.0)
-                wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
+                frames.set_deadline(connection, frames.EXCHANGE_SECONDS)
                 return connection
             except OSError as error:
                 failure = error
@@ -199,10 +185,10 @@ class _Lease:
         if self._connection is not None:
             self._connection.close()
         self._connection = self._client.connect(time.monotonic() + PATIENCE_SECONDS)
-        wire.set_deadline(self._connection, PATIENCE_SECONDS)
+        frames.set_deadline(self._connection, PATIENCE_SECONDS)
         with contextlib.suppress(OSError, errors.TooBusy):
-            wire.send(self._connection, wire.request("lease_generation", self._generation))
-            wire.read_reply("lease_generation", wire.receive(self._connection))
+            frames.send(self._connection, wire.request("lease_generation", self._generation))
+            wire.read_reply("lease_generation", frames.receive(self._connection))
 
     def __exit__(self, *_: object) -> None:
         if self._connection is not None:

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from eventvault import data_folders, errors
 from eventvault.damage import SYSTEM_ERRORS, as_answer
 from eventvault.database.values import AppendResult
 from eventvault.events.event import EventDraft
 from eventvault.keyed_request import KeyedRequest
 from eventvault.operations.caller import OperationBegun
-from eventvault.store.process import sockets
+from eventvault.rpc import frames, sockets
+from eventvault.rpc.server import ConnectionServer, no_descriptor
 from eventvault.store.rpc import wire
 from eventvault.store.service import StoreService
 
@@ -30,11 +29,6 @@ FIRST_LINGER_SECONDS = 20.0
 """How long a store waits for its first connection."""
 LINGER_SECONDS = 3.0
 """How long a store without connections waits before it ends."""
-DRAIN_SECONDS = 5.0
-"""How long a store that ends waits until the requests that it has read are answered."""
-_ACCEPT_AGAIN_SECONDS = 0.1
-_REFUSE_SECONDS = 0.1
-"""How long a connection that is refused has to send its request."""
 
 
 class StoreServer:
@@ -64,12 +58,10 @@ class StoreServer:
         self._owns = owns
         self._spawner = spawner
         self._ended = threading.Event()
-        self._connections: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._answering = 0
-        self._spare: int | None = None
-        """A descriptor that is given up for a moment to refuse a connection, when there is no other."""
+        self._connections = ConnectionServer(
+            self._answer, self._event_log.release, refusal=wire.reply_error(no_descriptor("store"))
+        )
+        self._last_closed = self._connections.last_closed
         self._unused_since = time.monotonic() + FIRST_LINGER_SECONDS - LINGER_SECONDS
 
     def listen(self) -> socket.socket:
@@ -79,111 +71,41 @@ class StoreServer:
 
     def serve(self, listener: socket.socket) -> None:
         """Accept connections until `end`, until nobody is connected for a while, or until STORAGE_DIR is lost."""
-        listener.settimeout(0.25)
-        self._reserve()
-        while not self._ended.is_set() and not self._unused():
-            if not self._owns():
-                log.error("the store ends, as STORAGE_DIR was removed or replaced")
-                self._ended.set()
-                listener.close()
-                return
-            try:
-                self._accept(listener)
-            except TimeoutError:
-                continue
-            except (OSError, RuntimeError) as error:
-                # No descriptor or no thread is free; one will be when another connection ends.
-                log.warning("accepting a connection failed: %s", error)
-                if not self._refuse(listener):
-                    time.sleep(_ACCEPT_AGAIN_SECONDS)
-        sockets.remove(self._path)
+        self._connections.serve(listener, self._is_over)
+        if self._owns():
+            sockets.remove(self._path)
+        else:
+            log.error("the store ends, as STORAGE_DIR was removed or replaced")
+            self._ended.set()
         listener.close()
 
     def end(self) -> None:
         self._ended.set()
 
-    def _reserve(self) -> None:
-        if self._spare is None:
-            with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    def drain(self) -> None:
+        """Wait until the requests that were read are answered, but not for ever."""
+        self._connections.drain()
 
-    def _refuse(self, listener: socket.socket) -> bool:
-        """Tell the next client that there is no descriptor for it. Returns False if there is none to say that with."""
-        if self._spare is None:
-            self._reserve()
-            return False
-        os.close(self._spare)
-        self._spare = None
-        with contextlib.suppress(OSError), listener.accept()[0] as connection:
-            connection.settimeout(_REFUSE_SECONDS)
-            wire.receive(connection)
-            wire.send(connection, wire.reply_error(_no_descriptor()))
-        self._reserve()
-        return True
-
-    def _accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        wire.set_deadline(connection, wire.EXCHANGE_SECONDS)
-        with self._lock:
-            self._connections.add(connection)
-        try:
-            threading.Thread(target=self._serve_connection, args=(connection,), daemon=True, name="connection").start()
-        except RuntimeError:
-            with self._lock:
-                self._connections.discard(connection)
-            connection.close()
-            raise
-
-    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Wait until every request that was read is answered, at most `seconds`."""
-        with self._lock:
-            self._idle.wait_for(lambda: self._answering == 0, seconds)
+    def _is_over(self) -> bool:
+        return self._ended.is_set() or self._unused() or not self._owns()
 
     def _unused(self) -> bool:
-        with self._lock:
-            if self._connections or not self._linger or self._works_for_command():
-                self._unused_since = time.monotonic()
-                self._spawner = None
-                return False
-            if self._spawner is not None and self._spawner != os.getppid():
-                # The process that started this store ended before it connected; the service may have ended too.
-                self._spawner = None
-                self._unused_since = min(self._unused_since, time.monotonic())
-            return time.monotonic() - self._unused_since > LINGER_SECONDS
+        closed = self._connections.last_closed
+        if closed != self._last_closed:
+            self._last_closed = self._unused_since = closed
+        if self._connections.has_connections or not self._linger or self._works_for_command():
+            self._unused_since = time.monotonic()
+            self._spawner = None
+            return False
+        if self._spawner is not None and self._spawner != os.getppid():
+            # The process that started this store ended before it connected; the service may have ended too.
+            self._spawner = None
+            self._unused_since = min(self._unused_since, time.monotonic())
+        return time.monotonic() - self._unused_since > LINGER_SECONDS
 
     def _works_for_command(self) -> bool:
         """Whether an operation runs in a store that a command started: it may have been begun without waiting."""
         return self._hello.mode == "command" and self._operations.is_busy
-
-    def _serve_connection(self, connection: socket.socket) -> None:
-        holder = object()
-        try:
-            while True:
-                self._answer_next(connection, holder)
-        except (OSError, msgspec.MsgspecError, KeyError) as error:
-            if not isinstance(error, OSError):
-                log.warning("a connection was closed, as it sent no valid request: %s", error)
-        finally:
-            self._event_log.release(holder)
-            with self._lock:
-                self._connections.discard(connection)
-                self._unused_since = time.monotonic()
-            connection.close()
-
-    def _answer_next(self, connection: socket.socket, holder: object) -> None:
-        """A method of its own, so that no memory of a request is held while the next one is awaited."""
-        try:
-            frame = wire.receive(connection)
-        except wire.NothingYet:
-            return  # a client keeps its connections
-        with self._lock:
-            self._answering += 1
-        try:
-            self._answer(connection, frame, holder)
-        finally:
-            with self._lock:
-                self._answering -= 1
-                self._idle.notify_all()
 
     def _answer(self, connection: socket.socket, frame: bytes, holder: object) -> None:
         method, arguments = wire.read_request(frame)
@@ -204,7 +126,7 @@ class StoreServer:
         except Exception:
             log.exception("%s failed", method)
             answer = wire.reply_error(errors.EventVaultError(f"{method} failed", hint="the log says why"))
-        wire.send(connection, answer)
+        frames.send(connection, answer)
 
     def _append(
         self, connection: socket.socket, drafts: list[EventDraft], request: KeyedRequest | None, nonce: bytes
@@ -248,19 +170,12 @@ class StoreServer:
         return True
 
 
-def _no_descriptor() -> errors.TooBusy:
-    return errors.TooBusy(
-        "the store has no free descriptor for another connection",
-        hint="try again when other requests have ended; raise the limit of open files (ulimit -n) of the service",
-    )
-
-
 def _send_soon(connection: socket.socket, body: bytes) -> None:
     """Send without waiting: a thread of its own sends what the other end does not accept at once.
 
     A caller that is stopped or reads slowly must not block the committer for all others.
     """
-    frame = wire.framed(body)
+    frame = frames.framed(body)
     try:
         sent = connection.send(frame, socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -13,8 +13,8 @@ import pytest
 from eventvault import clock
 from eventvault.errors import OutcomeUnknown, StoreUnavailable
 from eventvault.events import event
+from eventvault.rpc import frames
 from eventvault.store.process.spawn import Spawner
-from eventvault.store.rpc import wire
 from eventvault.store.rpc.client import StoreClient
 
 
@@ -27,7 +27,7 @@ class NoStore:
         self._socket_path = folder / "store.sock"
 
     def connect(self, timeout: float) -> socket.socket:
-        return wire.connect(self._socket_path, timeout)
+        return frames.connect(self._socket_path, timeout)
 
     def ensure_started(self, deadline: float) -> None:
         pass
@@ -51,7 +51,7 @@ def dying_store(tmp_path: Path) -> Iterator[list[bytes]]:
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            requests.append(wire.receive(connection))
+            requests.append(frames.receive(connection))
             (tmp_path / "store.sock").unlink()
 
     thread = threading.Thread(target=serve)

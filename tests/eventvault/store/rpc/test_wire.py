@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from eventvault.rpc import frames
 from eventvault.settings import Settings
 from eventvault.store.ports import methods
 from eventvault.store.rpc import wire
@@ -25,17 +26,17 @@ TRUE, FALSE, NONE = (b"\x03\x00\x00\x00\x92\xc3" + value for value in (b"\xc3", 
 
 
 def test_the_connections_own_requests_are_those_of_every_version() -> None:
-    assert wire.framed(wire.request("hello")) == HELLO
-    assert wire.framed(wire.request("ping")) == PING
-    assert wire.framed(wire.request("end", "gunicorn-1")) == END
-    assert wire.framed(wire.request("end", "")) == END_ANY
+    assert frames.framed(wire.request("hello")) == HELLO
+    assert frames.framed(wire.request("ping")) == PING
+    assert frames.framed(wire.request("end", "gunicorn-1")) == END
+    assert frames.framed(wire.request("end", "")) == END_ANY
     assert [wire.read_request(frame[4:]) for frame in (HELLO, END)] == [("hello", ()), ("end", ("gunicorn-1",))]
 
 
 def test_their_replies_are_those_of_every_version() -> None:
     old = wire.Hello(5, "0.1.0", 4242, "gunicorn-1", "service")
-    assert wire.framed(wire.reply(old)) == HELLO_OF_PROTOCOL_5
-    assert [wire.framed(wire.reply(value)) for value in (True, False, None)] == [TRUE, FALSE, NONE]
+    assert frames.framed(wire.reply(old)) == HELLO_OF_PROTOCOL_5
+    assert [frames.framed(wire.reply(value)) for value in (True, False, None)] == [TRUE, FALSE, NONE]
     assert wire.read_reply("hello", HELLO_OF_PROTOCOL_5[4:]) == old
     assert wire.read_reply("end", TRUE[4:]) is True
 
@@ -45,9 +46,9 @@ def test_a_program_of_protocol_5_learns_who_the_store_is_and_ends_it(
 ) -> None:
     hello = store_client.spawner.hello()
     assert hello is not None
-    with closing(wire.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
+    with closing(frames.connect(settings.storage_dir / "store.sock", timeout=60)) as connection:
         connection.sendall(HELLO)
-        assert receive_all(connection) == wire.framed(wire.reply(hello))
+        assert receive_all(connection) == frames.framed(wire.reply(hello))
         connection.sendall(PING)
         assert receive_all(connection) == NONE
         connection.sendall(END)
@@ -58,7 +59,7 @@ def test_a_program_of_protocol_5_learns_who_the_store_is_and_ends_it(
 
 
 def receive_all(connection: socket.socket) -> bytes:
-    return wire.framed(wire.receive(connection))
+    return frames.framed(frames.receive(connection))
 
 
 def test_arguments_are_put_in_the_order_of_the_signature() -> None:

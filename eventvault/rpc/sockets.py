@@ -1,7 +1,7 @@
-"""Where the store listens: in STORAGE_DIR, or in a folder of its own elsewhere while none can be made there.
+"""Where store and dispatcher listen: in STORAGE_DIR, or elsewhere while no socket can be made there.
 
-That folder lies in the system's temporary folder and belongs to the user of the service alone. `owner.lock` decides who
-owns the database, wherever its owner listens.
+The folder elsewhere lies in the system's temporary folder and belongs to the user of the service alone. A lock file
+decides who owns a database, wherever its owner listens. `name` is that of the socket; by default that of the store.
 """
 
 from __future__ import annotations
@@ -15,70 +15,72 @@ import stat
 from pathlib import Path
 
 from eventvault import data_folders
-from eventvault.damage import is_busy
 from eventvault.files import matching, sync_folder, temporary_folder
-from eventvault.store.rpc import wire
+from eventvault.rpc import frames
+from eventvault.system_errors import is_busy
 
 _BACKLOG = 256
-_UNFINISHED = ".*.sock"
+_UNFINISHED = (".*.{name}", ".????????.sock")
+"""The second one is how EventVault 0.1.0 named it."""
 
 
-def connect(storage_dir: Path, timeout: float) -> socket.socket:
-    """Connect to the store of STORAGE_DIR. Raises OSError if nobody listens."""
+def connect(storage_dir: Path, timeout: float, name: str = data_folders.SOCKET) -> socket.socket:
+    """Connect to whoever listens for STORAGE_DIR. Raises OSError if nobody listens."""
     try:
-        return wire.connect(storage_dir / data_folders.SOCKET, timeout)
+        return frames.connect(storage_dir / name, timeout)
     except OSError as error:
         substitute = _substitute(storage_dir)
         if is_busy(error) or not _is_private(substitute):
             raise
-        return wire.connect(substitute / data_folders.SOCKET, timeout)
+        return frames.connect(substitute / name, timeout)
 
 
-def listens(storage_dir: Path) -> bool:
-    """Return whether a store listens."""
+def listens(storage_dir: Path, name: str = data_folders.SOCKET) -> bool:
+    """Return whether somebody listens."""
     with contextlib.suppress(OSError):
-        connect(storage_dir, timeout=1.0).close()
+        connect(storage_dir, 1.0, name).close()
         return True
     return False
 
 
-def listen(storage_dir: Path) -> tuple[socket.socket, Path]:
+def listen(storage_dir: Path, name: str = data_folders.SOCKET) -> tuple[socket.socket, Path]:
     """Listen in STORAGE_DIR, or elsewhere if the disk does not take a socket. Returns the listener and its path."""
     try:
-        return _listen_in(storage_dir), storage_dir / data_folders.SOCKET
+        return _listen_in(storage_dir, name), storage_dir / name
     except OSError:
         substitute = _substitute(storage_dir)
         try:
             with contextlib.suppress(FileExistsError):
                 substitute.mkdir(mode=0o700)
             if _is_private(substitute):
-                return _listen_in(substitute), substitute / data_folders.SOCKET
+                return _listen_in(substitute, name), substitute / name
         except OSError:
             pass
         raise
 
 
 def remove(path: Path) -> None:
-    """Remove the socket of a store that ends, and the folder that was made for it."""
+    """Remove the socket of a process that ends, and the folder that was made for it."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
         if path.parent.parent == temporary_folder():
             path.parent.rmdir()
 
 
-def _listen_in(folder: Path) -> socket.socket:
+def _listen_in(folder: Path, name: str = data_folders.SOCKET) -> socket.socket:
     """Bind under a temporary name and rename it: behind the socket's name there is always a listener."""
-    for unfinished in matching(folder, _UNFINISHED):  # of a store that was killed at this point
-        unfinished.unlink(missing_ok=True)
+    for pattern in _UNFINISHED:
+        for unfinished in matching(folder, pattern.format(name=name)):  # of a process that was killed at this point
+            unfinished.unlink(missing_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        temporary = f".{secrets.token_hex(4)}.sock"
+        temporary = f".{secrets.token_hex(4)}.{name}"
         try:
-            listener.bind(wire.short_path(handle, temporary))
+            listener.bind(frames.short_path(handle, temporary))
             os.chmod(temporary, 0o600, dir_fd=handle)
             listener.listen(_BACKLOG)
-            os.rename(temporary, data_folders.SOCKET, src_dir_fd=handle, dst_dir_fd=handle)
+            os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
         except BaseException:
             listener.close()
             with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.store.process import sockets
+from eventvault.rpc import sockets
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def refuse(storage: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the disk of `storage` take no socket."""
     listen = sockets._listen_in
 
-    def failing(folder: Path) -> object:
+    def failing(folder: Path, name: str) -> object:
         if folder == storage:
             raise OSError(number, os.strerror(number), str(folder))
-        return listen(folder)
+        return listen(folder, name)
 
     monkeypatch.setattr(sockets, "_listen_in", failing)
 
@@ -69,7 +69,7 @@ def test_a_folder_of_somebody_else_is_not_used(storage: Path, monkeypatch: pytes
     folder.chmod(0o777)
     with pytest.raises(OSError, match="Read-only"):
         sockets.listen(storage)
-    with closing(sockets._listen_in(folder)), pytest.raises(FileNotFoundError):
+    with closing(sockets._listen_in(folder, "store.sock")), pytest.raises(FileNotFoundError):
         sockets.connect(storage, 5)
     for path in folder.iterdir():
         path.unlink()

@@ -1,0 +1,131 @@
+"""Frames on a stream socket: a 4-byte little-endian length and that many bytes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+FRAME_BYTES = 2**30
+_READ_BYTES = 2**14
+"""How much one read asks for: most frames are smaller, and a buffer of this size costs little."""
+_LENGTH = struct.Struct("<I")
+
+
+EXCHANGE_SECONDS = 30.0
+"""How long either end waits for bytes of a frame that has begun, or for the other end to take some."""
+_TIME = struct.Struct("@ll")
+"""Linux's `struct timeval`: seconds, microseconds."""
+
+
+class NothingYet(TimeoutError):
+    """No byte of the next frame came within the deadline; the connection is as it was."""
+
+
+def framed(body: bytes) -> bytes:
+    return _LENGTH.pack(len(body)) + body
+
+
+def send(connection: socket.socket, body: bytes) -> None:
+    connection.sendall(framed(body))
+
+
+def receive(connection: socket.socket) -> bytes:
+    """The body of the next frame. Raises ConnectionError at the end of the stream, and TimeoutError at its deadline.
+
+    That is NothingYet before the first byte. Requests and replies alternate, so everything that is read belongs to this
+    frame.
+    """
+    try:
+        head = connection.recv(_READ_BYTES)
+    except (BlockingIOError, TimeoutError):
+        raise NothingYet("the other end sends nothing") from None
+    try:
+        return _rest_of(connection, head)
+    except BlockingIOError:
+        raise TimeoutError("the other end stopped in the middle of a frame") from None
+
+
+def _rest_of(connection: socket.socket, head: bytes) -> bytes:
+    while len(head) < _LENGTH.size:
+        more = connection.recv(_READ_BYTES) if head else b""
+        if not more:
+            raise ConnectionError("the other end closed the connection")
+        head += more
+    (length,) = _LENGTH.unpack_from(head)
+    if length > FRAME_BYTES:
+        raise ConnectionError(f"a frame of {length} bytes is larger than any frame may be")
+    if len(head) == _LENGTH.size + length:
+        return head[_LENGTH.size :]
+    return bytes(_read_rest(connection, head[_LENGTH.size :], length))
+
+
+def _read_rest(connection: socket.socket, start: bytes, length: int) -> bytearray:
+    body = bytearray(length)
+    done = len(start)
+    body[:done] = start
+    with memoryview(body) as view:
+        while done < length:
+            count = connection.recv_into(view[done:])
+            if not count:
+                raise ConnectionError("the other end closed the connection")
+            done += count
+    return body
+
+
+class FrameBuffer:
+    """Cuts what a stream brings into frames, where many may follow each other. most: bytes of the largest frame."""
+
+    def __init__(self, most: int = FRAME_BYTES) -> None:
+        self._most = most
+        self._rest = bytearray()
+
+    def feed(self, received: bytes) -> list[bytes]:
+        """Return the bodies of the frames that are whole now. Raises ConnectionError for one that is too large."""
+        self._rest += received
+        bodies: list[bytes] = []
+        begin = 0
+        while len(self._rest) - begin >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._rest, begin)
+            if length > self._most:
+                raise ConnectionError(f"a frame of {length} bytes is larger than any frame may be")
+            end = begin + _LENGTH.size + length
+            if len(self._rest) < end:
+                break
+            bodies.append(bytes(self._rest[begin + _LENGTH.size : end]))
+            begin = end
+        del self._rest[:begin]
+        return bodies
+
+
+def set_deadline(connection: socket.socket, seconds: float) -> None:
+    """Let each wait of the socket for bytes, or for room for them, end after so many seconds.
+
+    The kernel counts them, so a call with MSG_DONTWAIT still returns at once, as it would not with `settimeout`.
+    """
+    connection.setblocking(True)
+    time = _TIME.pack(int(seconds), round(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, time)
+
+
+def short_path(folder: int, name: str) -> str:
+    """The path of a socket through an open folder: at most 107 bytes are allowed, and STORAGE_DIR may be longer."""
+    return f"/proc/self/fd/{folder}/{name}"
+
+
+def connect(socket_path: Path, timeout: float) -> socket.socket:
+    """Connect to the store. Raises OSError if nobody listens."""
+    folder = os.open(socket_path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(short_path(folder, socket_path.name))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    finally:
+        os.close(folder)
