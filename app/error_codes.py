@@ -487,6 +487,49 @@ ANSWERS: dict[str, ErrorCode] = {
         "Set `NOTIFY_URLS` as [notifications](notifications.md) says, and restart the service.",
         409, INVALID_SETTINGS_STATUS,
     ),
+    # Jobs.
+    "job_not_found": ErrorCode(
+        "There is no job of this id: it was never submitted, or it ended longer ago than `JOBS_KEEP`.",
+        "there is no job 'report-4711'",
+        "`GET /api/jobs` lists those that there are.",
+        404, NOT_FOUND,
+    ),
+    "job_type_unknown": ErrorCode(
+        "No worker has ever said that it runs this type. `known` has the types that there are.",
+        "there is no job type 'exprt'",
+        "Correct the type, or start a worker with the module that declares it: [jobs](jobs.md).",
+        422, INVALID,
+    ),
+    "job_schedule_not_found": ErrorCode(
+        "There is no schedule of this name.",
+        "there is no schedule 'nightly'",
+        "`GET /api/jobs/schedules` lists those that there are.",
+        404, NOT_FOUND,
+    ),
+    "job_schedule_in_code": ErrorCode(
+        "A module of a worker declares the schedule, so it cannot be changed here.",
+        "the schedule nightly is declared in the code of a worker; nothing was changed",
+        "Change it there and start the worker again, or choose another name.",
+        409, CONFLICT,
+    ),
+    "job_queue_full": ErrorCode(
+        "As many jobs are unfinished as the queue takes: a million.",
+        "1,000,000 jobs are unfinished; none of these was accepted",
+        "Start more workers, or cancel jobs that are not needed, and send the request again.",
+        503, TRY_AGAIN, 60,
+    ),
+    "jobs_unavailable": ErrorCode(
+        "The dispatcher, which owns the jobs, did not answer for as long as a request can wait.",
+        "no dispatcher answers at /data/storage/jobs.sock",
+        "It is started again by itself. If not, the log of the service says why. Commands need a running service.",
+        503, TRY_AGAIN, 1,
+    ),
+    "jobs_disabled": ErrorCode(
+        "The request needs the dispatcher, but `JOBS_ENABLED` is false.",
+        "jobs are switched off",
+        "Set `JOBS_ENABLED=true`, and restart the service.",
+        409, INVALID_SETTINGS_STATUS,
+    ),
     # Kafka.
     "kafka_not_configured": ErrorCode(
         "The request needs Kafka, but `KAFKA_BOOTSTRAP_SERVERS` is not set.",

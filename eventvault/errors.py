@@ -456,6 +456,46 @@ class KafkaUnreachable(EventVaultError):
     code = "kafka_unreachable"
 
 
+class JobNotFound(EventVaultError):
+    """There is no job of this id: it was never submitted, or it ended longer ago than JOBS_KEEP."""
+
+    code = "job_not_found"
+
+
+class JobTypeUnknown(EventVaultError):
+    """No worker has said that it runs this type; `known` (in details) are those that there are."""
+
+    code = "job_type_unknown"
+
+
+class JobScheduleNotFound(EventVaultError):
+    code = "job_schedule_not_found"
+
+
+class JobScheduleInCode(EventVaultError):
+    """A worker's module declares the schedule, so it is changed there."""
+
+    code = "job_schedule_in_code"
+
+
+class JobsUnavailable(EventVaultError):
+    """No dispatcher has answered for as long as a request can wait."""
+
+    code = "jobs_unavailable"
+
+
+class JobsDisabled(EventVaultError):
+    """The request needs the dispatcher, but `JOBS_ENABLED` is false."""
+
+    code = "jobs_disabled"
+
+
+class JobQueueFull(EventVaultError):
+    """As many jobs are unfinished as the queue takes."""
+
+    code = "job_queue_full"
+
+
 def _tree(root: type[EventVaultError]) -> list[type[EventVaultError]]:
     return [root, *(leaf for branch in root.__subclasses__() for leaf in _tree(branch))]
 

@@ -73,8 +73,11 @@ class Jobs(Protocol):
     """Each method may raise JobsUnavailable if no dispatcher answers, and what changes something TooBusy or NoSpace."""
 
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
-        """Accept all of the jobs or none, durably. Raises InvalidInput with `fields`, PayloadTooLarge, JobTypeUnknown,
-        ScopeMissing, or QueueFull."""
+        """Accept all of the jobs or none, durably. Each has an `id`, so that the call may be sent again.
+
+        Raises InvalidInput with `fields`, TooLarge, JobTypeUnknown, ScopeMissing, or JobQueueFull. Of several jobs,
+        `fields` has one member for each that is refused, by its index. scopes: those of the caller, included ones too.
+        """
 
     def list_jobs(
         self, states: list[str], types: list[str], limit: int, before: str | None
@@ -100,10 +103,14 @@ class Jobs(Protocol):
     def schedules(self) -> list[JobSchedule]: ...
 
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
-        """Raises InvalidInput for a zone or cron that is none or never fires; Conflict for one that is in code."""
+        """Make the schedule, or replace the one of its name.
+
+        Raises InvalidInput for a zone or cron that is none or never fires, or a payload that the type's schema refuses;
+        JobTypeUnknown; JobScheduleInCode.
+        """
 
     def delete_schedule(self, name: str) -> None:
-        """Raises JobNotFound; Conflict for one that is in code."""
+        """Raises JobScheduleNotFound, or JobScheduleInCode."""
 
     def status(self) -> QueueStatus: ...
 
