@@ -64,17 +64,37 @@ class DispatcherTransport(Protocol):
     def close(self) -> None: ...
 
 
+class TransportAway(Exception):
+    """The other side cannot be reached now; the message says why."""
+
+
 class WorkerTransport(Protocol):
-    """The supervisor's end. It belongs to one thread."""
+    """The supervisor's end. It belongs to one thread, which waits for much else: for executors and for signals.
+
+    Nothing but `open` raises because the other side is away. What is sent to a session that nobody has opened is lost,
+    and sent again after its next hello.
+    """
 
     def open(self, session: str) -> int:
-        """Begin to listen for this session. Returns the partition of `jobs.work`. Raises TransportAway."""
+        """Begin to listen for this session, in place of the one before. Returns the partition of `jobs.work`.
+
+        Raises TransportAway; then the caller tries again.
+        """
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `receive` has something, or something to do. It is always the same one.
+
+        The other side of a socket is found again by `receive`, which is called at least once a second.
+        """
+
+    def connections(self) -> int:
+        """How often a connection was made. Whenever it grows, the session says hello again."""
 
     def receive(self, seconds: float, most: int) -> list[Work]:
         """Return what was sent to this session; wait at most `seconds` for the first."""
 
     def report(self, reports: Sequence[Report]) -> None:
-        """Send the reports in this order. Those that cannot be sent now wait, and are sent when the way is free."""
+        """Send the reports in this order. Those that cannot be sent now wait, and are sent when they can."""
 
     def is_open(self) -> bool:
         """Whether the other side can be reached, as far as is known."""
