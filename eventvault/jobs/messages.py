@@ -148,10 +148,11 @@ class Bye(_Message, tag="bye", kw_only=True):
 
 
 class Tick(_Message, tag="tick", kw_only=True):
-    """dispatcher: its id. number: grows by one with each."""
+    """dispatcher: its id. number: grows by one with each. stands_by: it takes and sends nothing, as another one does."""
 
     dispatcher: str
     number: int
+    stands_by: bool = False
 
 
 Report = Hello | Beat | Started | Progressed | Done | Failed | Returned | Bye | Tick

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from eventvault.jobs.messages import Report, Work
 
 
-class Position(msgspec.Struct, frozen=True, order=True):
-    """The next message to read of a partition. offset: 0 if nothing was read."""
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The next message to read of a partition. offset: 0 if nothing was read.
+
+    The others tell whether it is still the same topic, and are stored with it: the CRC32C of the value of the message
+    before, that message's leader epoch, and the ids of topic and cluster. None: unknown.
+    """
 
     topic: str
     partition: int
     offset: int
+    crc: int | None = None
+    leader_epoch: int | None = None
+    topic_id: str | None = None
+    cluster_id: str | None = None
 
 
 class Received(NamedTuple):
-    """A report and the position after it; None where the transport has no positions."""
+    """A report and the position after it; None where the transport has no positions.
+
+    Over Kafka every report has one. A session's lease counts the ticks of the transport that its hello came by: those
+    with a position, or those without.
+    """
 
     report: Report
     position: Position | None = None
@@ -34,17 +46,31 @@ class Submitted(NamedTuple):
     position: Position
 
 
+class Letter(NamedTuple):
+    """A message for others. kind: `result`, for the topic of the outcomes, or `dead`, for that of the dead letters."""
+
+    kind: Literal["result", "dead"]
+    key: bytes
+    value: bytes
+
+
 class DispatcherTransport(Protocol):
     """The dispatcher's end. It belongs to one thread. Nothing raises because the other side is away.
 
-    Ticks are reports: over Kafka each is produced only when the one before was read back, so that none come while no
-    broker answers; over a socket and in memory a timer makes them.
+    Ticks are reports: over Kafka each is produced only when the one before was read back and written, so that none come
+    while no broker answers; over a socket and in memory a timer makes them.
     """
 
     tick_seconds: float
 
-    def open(self, positions: Sequence[Position]) -> None:
-        """Begin to read after these positions, which were written with what came before them."""
+    def open(
+        self, dispatcher: str, ticks: int, positions: Sequence[Position], sessions: Mapping[str, int] = {}
+    ) -> None:
+        """Begin to read at these positions, which were written with what came before them.
+
+        dispatcher: its id. ticks: the number of its tick that was written last, 0 if none was. sessions: those that
+        live, as far as is known, and the partition that each named in its hello.
+        """
 
     def receive(self, seconds: float, most: int) -> tuple[list[Received], list[Submitted]]:
         """Return what came, in order of each partition; wait at most `seconds` for the first."""
@@ -52,8 +78,17 @@ class DispatcherTransport(Protocol):
     def send(self, work: Sequence[Work]) -> None:
         """Send each message to its session. A message may be lost: the dispatcher sends again what has no effect."""
 
-    def publish(self, outcomes: Sequence[tuple[bytes, bytes]]) -> int:
-        """Write `job-results` or `jobs.dead-letter`, key and value each. Returns how many of them are on the brokers."""
+    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Return those of the letters that are on the brokers, and begin to write the others. Does not wait.
+
+        To be called again with the others, in each turn: what is on its way is not written twice.
+        """
+
+    def is_rewound(self) -> bool:
+        """Return whether this dispatcher has written more than `open` was told, so that its database is an old copy.
+
+        Before that is known, and after, no message of `jobs` comes and nothing is sent.
+        """
 
     def wake(self) -> None:
         """End a `receive` that waits. May be called by any thread."""
@@ -95,6 +130,9 @@ class WorkerTransport(Protocol):
 
     def report(self, reports: Sequence[Report]) -> None:
         """Send the reports in this order. Those that cannot be sent now wait, and are sent when they can."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `receive` would return at once; for a selector."""
 
     def is_open(self) -> bool:
         """Whether the other side can be reached, as far as is known."""
