@@ -14,7 +14,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next message to read of a partition. offset: 0 if nothing was read.
 
     The others tell whether it is still the same topic, and are stored with it: the CRC32C of the value of the message
-    before, that message's leader epoch, and the ids of topic and cluster. None: unknown.
+    before, that message's leader epoch, and the ids of topic and cluster. None: unknown. tick: the number of the
+    dispatcher's tick that was read last from there.
     """
 
     topic: str
@@ -24,6 +25,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     leader_epoch: int | None = None
     topic_id: str | None = None
     cluster_id: str | None = None
+    tick: int = 0
 
 
 class Received(NamedTuple):
@@ -63,13 +65,10 @@ class DispatcherTransport(Protocol):
 
     tick_seconds: float
 
-    def open(
-        self, dispatcher: str, ticks: int, positions: Sequence[Position], sessions: Mapping[str, int] = {}
-    ) -> None:
+    def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
         """Begin to read at these positions, which were written with what came before them.
 
-        dispatcher: its id. ticks: the number of its tick that was written last, 0 if none was. sessions: those that
-        live, as far as is known, and the partition that each named in its hello.
+        sessions: those that live, as far as is known, and the partition that each named in its hello.
         """
 
     def receive(self, seconds: float, most: int) -> tuple[list[Received], list[Submitted]]:
@@ -85,10 +84,16 @@ class DispatcherTransport(Protocol):
         """
 
     def is_rewound(self) -> bool:
-        """Return whether this dispatcher has written more than `open` was told, so that its database is an old copy.
+        """Return whether the topics have ticks of this dispatcher that its database does not know: it is an old copy.
 
-        Before that is known, and after, no message of `jobs` comes and nothing is sent.
+        Then no message of `jobs` comes and nothing is sent, until `go_on`; nor before that is known.
         """
+
+    def go_on(self) -> None:
+        """Take and send again although the database is an old copy: somebody has accepted it."""
+
+    def is_connected(self) -> bool:
+        """Return whether a broker answers; False without one."""
 
     def wake(self) -> None:
         """End a `receive` that waits. May be called by any thread."""

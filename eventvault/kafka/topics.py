@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -35,10 +35,15 @@ def describe_cluster(admin: AdminClient) -> Cluster:
 
 def ask_topic(admin: AdminClient, topic: str) -> TopicRequest:
     """Send a request about a topic; `topic_of` returns its answer."""
-    requests: Mapping[str, Future[Any]] = admin.describe_topics(
-        TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_SECONDS
+    return ask_topics(admin, [topic])[topic]
+
+
+def ask_topics(admin: AdminClient, names: Sequence[str]) -> Mapping[str, TopicRequest]:
+    """Send one request about several topics; `topic_of` returns the answer of each."""
+    requests: Mapping[str, TopicRequest] = admin.describe_topics(
+        TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_SECONDS
     )
-    return requests[topic]
+    return requests
 
 
 def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
@@ -53,9 +58,11 @@ def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     return TopicInfo(cluster_id, str(description.topic_id) if any(number) else None, len(description.partitions))
 
 
-def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None) -> None:
-    """Create a topic with the brokers' defaults, unless it exists. Raises KafkaUnreachable."""
-    new = NewTopic(topic, -1, -1, config=dict(config or {}))
+def create_topic(
+    admin: AdminClient, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1
+) -> None:
+    """Create a topic, unless it exists. What is not given is the brokers' default. Raises KafkaUnreachable."""
+    new = NewTopic(topic, partitions, -1, config=dict(config or {}))
     try:
         _answer(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
     except KafkaUnreachable as error:
