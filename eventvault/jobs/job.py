@@ -126,7 +126,7 @@ class JobType(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
 
 
 class JobSchedule(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A job that is submitted at set times. cron: five fields. catch_up: seconds; a firing missed for longer is skipped.
+    """A job that is submitted at set times. cron: five fields. catch_up: seconds; an older firing is skipped.
 
     in_code: a worker's module declares it, so that the interface cannot change it. next, last: instants of firings.
     skipped: firings that were not made because the job before was unfinished.

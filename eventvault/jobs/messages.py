@@ -22,8 +22,8 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fi
 # From the dispatcher to one session; `to` is its id.
 
 
-class Run(_Message, tag="run", kw_only=True):
-    """Run this attempt. A session runs a token once, however often it is sent. timeout: seconds. sent_at: an instant."""
+class Run(_Message, tag="run", frozen=True, kw_only=True):
+    """Run this attempt. A session runs a token once, however often it is sent. timeout: seconds."""
 
     to: str
     job: str
@@ -35,7 +35,7 @@ class Run(_Message, tag="run", kw_only=True):
     payload: msgspec.Raw
 
 
-class Stop(_Message, tag="stop", kw_only=True):
+class Stop(_Message, tag="stop", frozen=True, kw_only=True):
     """End these attempts, whatever they do. reason: `cancelled`, or `refused` for a token that is not live."""
 
     to: str
@@ -43,14 +43,14 @@ class Stop(_Message, tag="stop", kw_only=True):
     reason: str
 
 
-class GiveBack(_Message, tag="giveBack", kw_only=True):
+class GiveBack(_Message, tag="giveBack", frozen=True, kw_only=True):
     """Return those of these attempts that did not start, as another session is idle."""
 
     to: str
     give_back: list[str]
 
 
-class Fenced(_Message, tag="fenced", kw_only=True):
+class Fenced(_Message, tag="fenced", frozen=True, kw_only=True):
     """The session is over: its jobs went to others. It ends its executors and begins a new one."""
 
     to: str
@@ -61,7 +61,7 @@ Work = Run | Stop | GiveBack | Fenced
 # From a session to the dispatcher.
 
 
-class Hello(_Message, tag="hello", kw_only=True):
+class Hello(_Message, tag="hello", frozen=True, kw_only=True):
     """The session begins, or says again what it is. partition: of `jobs.work`, where it listens; 0 over a socket.
 
     received: the tokens that it has and has not reported the end of. local: it runs on the service's machine, beside
@@ -79,15 +79,15 @@ class Hello(_Message, tag="hello", kw_only=True):
     local: bool = False
 
 
-class Beat(_Message, tag="beat", kw_only=True):
+class Beat(_Message, tag="beat", frozen=True, kw_only=True):
     """The session lives. have: the tokens that it received and has not reported the end of."""
 
     session: str
     have: list[str] = []
 
 
-class Started(_Message, tag="started", kw_only=True):
-    """The handler was called. Sent only of one that takes longer than 20 ms. seconds_ago: when, by the worker's clock."""
+class Started(_Message, tag="started", frozen=True, kw_only=True):
+    """The handler was called. Sent only of one that takes longer than 20 ms. seconds_ago: by the worker's clock."""
 
     session: str
     token: str
@@ -95,14 +95,14 @@ class Started(_Message, tag="started", kw_only=True):
     seconds_ago: float = 0.0
 
 
-class Progressed(_Message, tag="progress", kw_only=True):
+class Progressed(_Message, tag="progress", frozen=True, kw_only=True):
     session: str
     token: str
     job: str
     progress: JobProgress
 
 
-class Done(_Message, tag="done", kw_only=True):
+class Done(_Message, tag="done", frozen=True, kw_only=True):
     """seconds: how long the handler ran. result: JSON text. output: the end of what it printed."""
 
     session: str
@@ -113,7 +113,7 @@ class Done(_Message, tag="done", kw_only=True):
     output: str = ""
 
 
-class Failed(_Message, tag="failed", kw_only=True):
+class Failed(_Message, tag="failed", frozen=True, kw_only=True):
     """retry: False, as the handler raised Fail or the payload is refused. after: seconds, as it raised Retry.
 
     outcome: `failed`; `timeout` if it ran too long; `cancelled` if it was stopped for that reason.
@@ -130,7 +130,7 @@ class Failed(_Message, tag="failed", kw_only=True):
     output: str = ""
 
 
-class Returned(_Message, tag="returned", kw_only=True):
+class Returned(_Message, tag="returned", frozen=True, kw_only=True):
     """The attempt was not run, or was ended to be repeated: the worker drains, or was asked to give it back."""
 
     session: str
@@ -138,7 +138,7 @@ class Returned(_Message, tag="returned", kw_only=True):
     job: str
 
 
-class Bye(_Message, tag="bye", kw_only=True):
+class Bye(_Message, tag="bye", frozen=True, kw_only=True):
     """The session ends; it has no attempt any more."""
 
     session: str
@@ -147,8 +147,8 @@ class Bye(_Message, tag="bye", kw_only=True):
 # From the dispatcher to itself, so that what it reads back proves that reports are read.
 
 
-class Tick(_Message, tag="tick", kw_only=True):
-    """dispatcher: its id. number: grows by one with each. stands_by: it takes and sends nothing, as another one does."""
+class Tick(_Message, tag="tick", frozen=True, kw_only=True):
+    """dispatcher: its id. number: grows by one with each. stands_by: it takes and sends nothing; another one does."""
 
     dispatcher: str
     number: int

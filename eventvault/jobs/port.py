@@ -8,6 +8,7 @@ import msgspec
 
 from eventvault.jobs.job import Job, JobRequest, JobSchedule, JobType, State
 from eventvault.problems import Problem
+from eventvault.rpc.markers import changes, deadline
 
 
 class SubmitResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -19,7 +20,7 @@ class SubmitResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     differs: bool = False
 
 
-class JobView(msgspec.Struct, frozen=True):
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job with its payload and its result, JSON texts; None if there is none (any more)."""
 
     job: Job
@@ -72,6 +73,7 @@ class QueueStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 class Jobs(Protocol):
     """Each method may raise JobsUnavailable if no dispatcher answers, and what changes something TooBusy or NoSpace."""
 
+    @changes
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         """Accept all of the jobs or none, durably. Each has an `id`, so that the call may be sent again.
 
@@ -79,22 +81,24 @@ class Jobs(Protocol):
         `fields` has one member for each that is refused, by its index. scopes: those of the caller, included ones too.
         """
 
-    def list_jobs(
-        self, states: list[str], types: list[str], limit: int, before: str | None
-    ) -> JobPage:
+    def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
         """Raises JobNotFound if there is no job `before`."""
 
     def job(self, job_id: str) -> JobView:
         """Raises JobNotFound."""
 
+    @changes
     def cancel(self, ids: list[str]) -> list[Changed]: ...
 
+    @changes
     def retry(self, ids: list[str]) -> list[Changed]:
         """Make dead and cancelled jobs pending again, with all their tries."""
 
+    @changes
     def pause(self, job_type: str | None) -> list[str]:
         """Send no jobs of this type any more; of all types, if None. Returns the types that are paused."""
 
+    @changes
     def resume(self, job_type: str | None) -> list[str]:
         """End a pause; None: of all types, and let the held jobs wait for a worker."""
 
@@ -102,6 +106,7 @@ class Jobs(Protocol):
 
     def schedules(self) -> list[JobSchedule]: ...
 
+    @changes
     def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
         """Make the schedule, or replace the one of its name.
 
@@ -109,13 +114,17 @@ class Jobs(Protocol):
         JobTypeUnknown; JobScheduleInCode.
         """
 
+    @changes
     def delete_schedule(self, name: str) -> None:
         """Raises JobScheduleNotFound, or JobScheduleInCode."""
 
+    @deadline(0.5)
     def status(self) -> QueueStatus: ...
 
+    @deadline(2.0)
     def count_unfinished_after(self, instant: int) -> int:
         """Return how many unfinished jobs were created after this instant."""
 
+    @changes
     def cancel_unfinished_after(self, instant: int) -> int:
         """Cancel those; returns how many."""

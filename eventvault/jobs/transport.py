@@ -136,9 +136,6 @@ class WorkerTransport(Protocol):
     def report(self, reports: Sequence[Report]) -> None:
         """Send the reports in this order. Those that cannot be sent now wait, and are sent when they can."""
 
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while `receive` would return at once; for a selector."""
-
     def is_open(self) -> bool:
         """Whether the other side can be reached, as far as is known."""
 

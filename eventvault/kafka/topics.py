@@ -58,9 +58,7 @@ def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     return TopicInfo(cluster_id, str(description.topic_id) if any(number) else None, len(description.partitions))
 
 
-def create_topic(
-    admin: AdminClient, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1
-) -> None:
+def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1) -> None:
     """Create a topic, unless it exists. What is not given is the brokers' default. Raises KafkaUnreachable."""
     new = NewTopic(topic, partitions, -1, config=dict(config or {}))
     try:

@@ -1,0 +1,87 @@
+"""A connection between dispatcher and worker: frames with one message each, sent by both ends at any time.
+
+A worker asks to `attach` its session to the connection, and then it belongs to that session. What is on the way when it
+closes is lost: a worker that connects again says hello, and what had no effect is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from collections import deque
+
+import msgspec
+
+from eventvault.rpc import frames
+from eventvault.rpc.codec import Codec
+
+ATTACH = "attach"
+ATTACH_TYPES = (tuple[str], None)
+"""The argument, which is the session, and the result of `attach`."""
+attaching = Codec({ATTACH: ATTACH_TYPES}, msgspec.json)
+
+_MAX_FRAME_BYTES = 4 * 2**20
+_READ_BYTES = 2**18
+"""More than a socket holds, so that one read takes all that came before it."""
+_MAX_UNSENT_BYTES = 32 * 2**20
+"""A message beyond it is dropped, as if it were lost on the way."""
+
+
+class MessageConnection:
+    """One end: what came and was not taken yet, and what was sent and the kernel did not take yet."""
+
+    def __init__(self, connection: socket.socket, session: str) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.session = session
+        self.received: deque[bytes] = deque()
+        self.unsent: deque[bytes] = deque()
+        self._buffer = frames.FrameBuffer(_MAX_FRAME_BYTES)
+        self._sent = 0
+        """Bytes of the first unsent frame that the kernel took."""
+        self._waiting_bytes = 0
+
+    def read(self) -> None:
+        """Take what came. Raises OSError if the connection is lost."""
+        with contextlib.suppress(BlockingIOError):
+            chunk = self.socket.recv(_READ_BYTES)
+            if not chunk:
+                raise ConnectionError("the other end closed the connection")
+            self.received.extend(self._buffer.feed(chunk))
+
+    def queue(self, frame: bytes) -> None:
+        """Send it with the next `flush`; dropped if too much waits."""
+        if self._waiting_bytes + len(frame) <= _MAX_UNSENT_BYTES:
+            self._waiting_bytes += len(frame)
+            self.unsent.append(frame)
+
+    def flush(self) -> None:
+        """Send what waits, as far as the kernel takes it. Raises OSError if the connection is lost."""
+        with contextlib.suppress(BlockingIOError):
+            while self.unsent:
+                self._sent += self.socket.send(memoryview(self._joined())[self._sent :])
+                self._drop_sent()
+
+    def events(self) -> int:
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0)
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _joined(self) -> bytes:
+        """The first unsent frame; small ones are joined, to be sent by one call."""
+        if len(self.unsent) > 1 and len(self.unsent[0]) + len(self.unsent[1]) < _READ_BYTES:
+            parts, size = [], 0
+            while self.unsent and size + len(self.unsent[0]) < _READ_BYTES:
+                parts.append(self.unsent.popleft())
+                size += len(parts[-1])
+            self.unsent.appendleft(b"".join(parts))
+        return self.unsent[0]
+
+    def _drop_sent(self) -> None:
+        if self._sent == len(self.unsent[0]):
+            self.unsent.popleft()
+            self._sent = 0
+        if not self.unsent:
+            self._waiting_bytes = 0
