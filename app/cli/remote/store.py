@@ -29,9 +29,9 @@ from eventvault.operations.entry import OperationEntry
 from eventvault.operations.records import QUEUED, RUNNING, SUCCEEDED
 from eventvault.past.values import DiffPage, DiffQuery, PastView
 from eventvault.restore.values import Moment
+from eventvault.rpc.methods import Method
 from eventvault.store.ports import methods
 from eventvault.store.ports.event_log import LONGEST_WAIT_SECONDS, Lease
-from eventvault.rpc.methods import Method
 from eventvault.store.ports.operations import WATCH_SECONDS
 from eventvault.store.ports.store import Store
 
