@@ -22,10 +22,10 @@ from tests.service import Service
 
 INTRODUCTION = """\
 Made by `make bench-rehearsal`. A database of {size:,} MB with one archive of it, verified, as after a backup. In each
-of {rounds} rounds the archive is rehearsed twice, then restored twice by hand, and the second of each is timed as a whole
-request: a restore right after a rehearsal finds the memory that it freed and is faster than one at any other time. The
-median of each counts. `rtoSeconds` is what the rehearsal itself says. Posts come at a fixed pace for {seconds} s, first
-alone, then beside one rehearsal after another.
+of {rounds} rounds the archive is rehearsed twice, then restored twice by hand, and the second of each is timed as a
+whole request: a restore right after a rehearsal finds the memory that it freed and is faster than one at any other
+time. The median of each counts. `rtoSeconds` is what the rehearsal itself says. Posts come at a fixed pace for
+{seconds} s, first alone, then beside one rehearsal after another.
 """
 MOST_TIMES_RESTORE, MOST_OFF, MOST_TIMES_IDLE = 1.5, 0.3, 2.0
 PACE = 50
