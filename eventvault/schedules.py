@@ -6,6 +6,7 @@ fixed hour fires once, the first time. `*` as the hour means every hour that pas
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -48,6 +49,11 @@ class Cron:
     def is_on(self) -> bool:
         return bool(self.expression)
 
+    @property
+    def counts_every_hour(self) -> bool:
+        """Whether it fires by elapsed time: each hour that passes, whatever the clocks show."""
+        return self.is_on and self.expression.split()[1] == "*"
+
 
 def parse_zone(name: str) -> ZoneInfo:
     """Return the time zone of this name. Raises ValueError if there is none."""
@@ -74,11 +80,33 @@ class Schedule(NamedTuple):
         if not self.cron.is_on:
             return None
         try:
-            firings = CronSim(self.cron.expression, clock.from_microseconds(instant).astimezone(self.zone))
-            # While an hour passes for the second time, cronsim begins with firings of the first time.
-            return next((each for each in map(clock.to_microseconds, firings) if each > instant), None)
+            firing = self._simulated(instant)
+            change = None if firing is None else self._uneven_change(instant, firing)
+            return firing if change is None else self._simulated(change - 1)
         except OverflowError:
             return None
+
+    def _simulated(self, instant: int) -> int | None:
+        firings = CronSim(self.cron.expression, clock.from_microseconds(instant).astimezone(self.zone))
+        # While an hour passes for the second time, cronsim begins with firings of the first time.
+        return next((each for each in map(clock.to_microseconds, firings) if each > instant), None)
+
+    def _uneven_change(self, instant: int, firing: int) -> int | None:
+        """Return when the clocks change before `firing` by other than whole hours, if every hour counts; else None.
+
+        cronsim 2.8 goes from such a change to the next full hour: it leaves out what fires between the two.
+        """
+        if self.cron.counts_every_hour and (self._offset(firing) - self._offset(instant)) % 3600:
+            minute = 60_000_000
+            later = range(instant // minute + 1, firing // minute)
+            number = bisect_left(later, True, key=lambda each: self._offset(each * minute) != self._offset(instant))
+            return (later.start + number) * minute
+        return None
+
+    def _offset(self, instant: int) -> float:
+        """Seconds by which the clocks are ahead of UTC."""
+        ahead = clock.from_microseconds(instant).astimezone(self.zone).utcoffset()
+        return 0.0 if ahead is None else ahead.total_seconds()
 
     def grace(self, firing: int) -> int:
         """Return by how many microseconds the run of this firing may be late, see `grace`."""

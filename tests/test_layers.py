@@ -32,6 +32,7 @@ VIOLATIONS = {
     "LevelDB's files are read without the rest of EventVault": ("eventvault/leveldb/log.py", "eventvault.files"),
     "The doctor is asked by nothing of the core": ("eventvault/backup_manager.py", "eventvault.doctor.gather"),
     "The command line builds no application": ("app/cli/text.py", "flask"),
+    "What commands share knows no command": ("app/cli/text.py", "app.cli.events.lines"),
     "Nothing imports the benchmarks": ("app/query.py", "benchmarks.report"),
     "A port imports no implementation": ("eventvault/store/ports/health.py", "eventvault.store.owners.health"),
     "An owner of a port knows neither the socket nor the process": (

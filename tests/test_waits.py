@@ -26,8 +26,8 @@ POOLS = {
 """Modules with thread pools, whose end waits for their jobs → where they run. A chore without progress is ended."""
 
 OPENS = {
-    "app/cli/import_file.py": "the file that a user names, which may be a pipe",
-    "app/cli/events_post.py": "the file that a user names, which may be a pipe",
+    "app/cli/events/import_file.py": "the file that a user names, which may be a pipe",
+    "app/cli/events/post.py": "the file that a user names, which may be a pipe",
     "app/cli/group.py": "the standard streams of a command, which are open already or lie in /dev/null",
     "eventvault/regular_files.py": "the helper",
     "eventvault/clock_guard.py": "/proc",

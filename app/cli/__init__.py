@@ -1,4 +1,4 @@
-"""The command line, `eventvault …` and `flask …`: one module per group, and one per longer command.
+"""The command line, `eventvault …` and `flask …`: a folder for each larger group, a module for each small one.
 
 It builds no application: `app.cli.commands` is the table of commands, and each is imported once it is called. A command
 asks the running store, or starts one without Kafka, scheduler and automatic restore. It never starts a service. It

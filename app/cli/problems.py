@@ -9,7 +9,7 @@ import click
 
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.doctor_mends import about_of, mend_of
+from app.cli.doctor.mends import about_of, mend_of
 from app.cli.group import Group
 from app.cli.options import ask, json_option, require_answer, utc_option, yes_option
 from app.cli.program import in_words_of_program

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from app.cli import text
-from app.cli.doctor_checks import CHECKS, all_lines
-from app.cli.doctor_line import Line
-from app.cli.doctor_mends import MENDS, mend_of
-from app.cli.doctor_report import report
+from app.cli.doctor.checks import CHECKS, all_lines
+from app.cli.doctor.line import Line
+from app.cli.doctor.mends import MENDS, mend_of
+from app.cli.doctor.report import report
 from app.error_codes import ANSWERS, PROBLEMS
 from eventvault import clock, errors
 from eventvault.doctor.facts import (

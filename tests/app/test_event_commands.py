@@ -14,7 +14,6 @@ import pytest
 from backports import zstd
 from click.testing import CliRunner, Result
 
-from app.cli import event_text, events_count
 from app.cli.connection import Connection
 from app.cli.root import root
 from eventvault.audit.lines import Line
@@ -315,16 +314,16 @@ def test_count_counts_each_type_source_and_subject(orders: Events) -> None:
 
 
 def test_count_by_the_index_is_what_counting_each_event_gives(orders: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_count, "WINDOW", 3)
+    monkeypatch.setattr("app.cli.events.count.WINDOW", 3)
     by_index = answer(orders("count", "--by", "type", "--json"))
     assert by_index == answer(orders("count", "--by", "type", "--from", "2000-01-01", "--json"))
-    monkeypatch.setattr(events_count, "MOST_TYPES", 2)
+    monkeypatch.setattr("app.cli.events.count.MOST_TYPES", 2)
     assert by_index == answer(orders("count", "--by", "type", "--json"))
 
 
 def test_count_counts_what_is_beyond_too_many_groups_together(orders: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_count, "MOST_GROUPS", 4)
-    monkeypatch.setattr(events_count, "SHOWN", 3)
+    monkeypatch.setattr("app.cli.events.count.MOST_GROUPS", 4)
+    monkeypatch.setattr("app.cli.events.count.SHOWN", 3)
     counted = answer(orders("count", "--by", "subject", "--json"))
     assert (len(counted["groups"]), counted["others"], counted["events"]) == (4, 6, 10)
     lines = orders("count", "--by", "subject").stdout.splitlines()
@@ -403,7 +402,7 @@ def test_hostile_text_cannot_control_a_terminal(
 ) -> None:
     subject = "\u202etxt.exe [red]x[/red]"
     Path("a").write_bytes(ndjson({"type": "a\u2066b", "id": "\u200fx", "subject": subject, "data": HOSTILE}))
-    monkeypatch.setattr(event_text, "_is_terminal", lambda: True)
+    monkeypatch.setattr("app.cli.events.lines._is_terminal", lambda: True)
     assert events("import", "a").exit_code == 0
     assert events("import", "a", "--name", "\u202e").exit_code == 2
     commands = [
@@ -417,7 +416,7 @@ def test_hostile_text_cannot_control_a_terminal(
         shown = done.stdout + done.stderr
         assert not [each for each in shown if each in "\x1b\x07\x9b\u202e\u2066\u200f"], command
     assert orjson.loads(events("get", "\u200fx").stdout)["data"] == HOSTILE
-    monkeypatch.setattr(event_text, "_is_terminal", lambda: False)
+    monkeypatch.setattr("app.cli.events.lines._is_terminal", lambda: False)
     assert events("get", "\u200fx").stdout_bytes == service.get("\u200fx") + b"\n"
 
 

@@ -66,7 +66,7 @@ def test_a_right_token_opens_all_tabs_and_signing_out_closes_them(
     one.get_by_role("heading", name="Your data is safe.").wait_for()
     third = one.context.new_page()
     third.goto(f"{vault.base}/#/backups")
-    third.get_by_label(re.compile("^More for")).click()
+    third.get_by_label(re.compile("^More for .*_first")).click()
     with third.expect_download() as download:
         third.get_by_role("link", name="Download").click()
     assert download.value.failure() is None

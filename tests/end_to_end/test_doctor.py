@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.doctor_checks import CHECKS
+from app.cli.doctor.checks import CHECKS
 from eventvault import data_folders
 from tests import processes
 from tests.command_line import Command
@@ -184,7 +184,7 @@ def test_a_setting_that_is_not_allowed_is_one_of_the_checks(eventvault: Command)
 
 AS_NOBODY = """
 import os, sys
-import app.cli.doctor
+import app.cli.doctor.command
 from app.cli.root import root
 
 os.setgroups([])

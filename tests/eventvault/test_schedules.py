@@ -99,6 +99,22 @@ def test_daylight_saving_fires_fixed_hours_once_and_every_hour_by_elapsed_time(
     assert firings(schedule(text, BERLIN), after, len(expected)) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "after", "expected"),
+    [
+        # On Lord Howe the clocks are put forward by half an hour, from 02:00 to 02:30, and back from 02:00 to 01:30.
+        ("30 * * * *", "2026-10-03T15:00:00Z", ["10-04 02:30+1100", "10-04 03:30+1100"]),
+        ("45 * * * *", "2026-10-03T15:00:00Z", ["10-04 01:45+1030", "10-04 02:45+1100"]),
+        ("0 * * * *", "2026-10-03T15:00:00Z", ["10-04 03:00+1100", "10-04 04:00+1100"]),
+        ("30 * 4 10 *", "2026-09-01T00:00:00Z", ["10-04 00:30+1030", "10-04 01:30+1030", "10-04 02:30+1100"]),
+        ("30 * * * *", "2026-04-04T14:00:00Z", ["04-05 01:30+1100", "04-05 01:30+1030", "04-05 02:30+1030"]),
+        ("0 * * * *", "2026-04-04T14:00:00Z", ["04-05 02:00+1030", "04-05 03:00+1030"]),
+    ],
+)
+def test_a_change_by_half_an_hour_leaves_out_no_hourly_firing(text: str, after: str, expected: list[str]) -> None:
+    assert firings(schedule(text, "Australia/Lord_Howe"), after, len(expected)) == expected
+
+
 def test_an_hour_that_passes_for_the_second_time_has_no_fixed_firing() -> None:
     second_pass = "2026-10-25T01:10:00Z"
     assert firings(schedule("30 2 * * *", BERLIN), second_pass, 1) == ["10-26 02:30+0100"]

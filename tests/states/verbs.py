@@ -22,7 +22,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.cli import events_import
 from app.cli.group import Deferred
 from app.cli.root import root
 from app.edge import Edge
@@ -137,7 +136,7 @@ def _upload_by_command(surface: Surface) -> str:
 
 def _import(surface: Surface) -> str:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(events_import, "_AGAIN_SECONDS", (0.0,))
+        patch.setattr("app.cli.events.import_events._AGAIN_SECONDS", (0.0,))
         file = Path(folder) / "events.ndjson"
         file.write_bytes(b'{"type":"imported","id":"imported"}\n')
         return surface.command("events", "import", str(file))

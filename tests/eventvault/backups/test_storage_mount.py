@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.recover import RecoverCommand
+from app.cli.backup.recover import RecoverCommand
 from eventvault import data_folders
 from eventvault.settings import Settings
 from tests.mounts import tiny_disk

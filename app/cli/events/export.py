@@ -14,8 +14,8 @@ from isal import isal_zlib
 
 from app.cli import exits, text
 from app.cli.connection import current_store, present
-from app.cli.event_pages import EventFilter, EventPage, as_of_option, event_pages, filter_options, read_ahead, resolve
-from app.cli.event_text import flush, json_line, write
+from app.cli.events.lines import flush, json_line, write
+from app.cli.events.pages import EventFilter, EventPage, as_of_option, event_pages, filter_options, read_ahead, resolve
 from app.cli.options import json_option, require_file_place
 from app.cli.watching import display
 from eventvault.audit.deeds import Deed

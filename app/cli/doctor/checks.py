@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from app.cli import text
-from app.cli.doctor_access import check_access
-from app.cli.doctor_database import check_backups, check_database, check_journal, check_rehearsal
-from app.cli.doctor_line import Line, ok, warn, wrong
-from app.cli.doctor_mends import Problem, check_of, mend_of, state_of
-from app.cli.doctor_start import check_start
+from app.cli.doctor.access import check_access
+from app.cli.doctor.database import check_backups, check_database, check_journal, check_rehearsal
+from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.mends import Problem, check_of, mend_of, state_of
+from app.cli.doctor.start import check_start
 from app.cli.text import Times
 from eventvault import __version__, clock
 from eventvault import settings as all_settings

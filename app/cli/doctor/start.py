@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.cli.doctor_line import Line, ok, warn, wrong
+from app.cli.doctor.line import Line, ok, warn, wrong
 from eventvault.doctor.facts import Backups, Facts, Start
 from eventvault.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.access.origin import is_loopback
 from app.cli import text
-from app.cli.doctor_line import Line, ok, warn, wrong
+from app.cli.doctor.line import Line, ok, warn, wrong
 from app.cli.text import Times
 from eventvault.doctor.facts import Access, Facts
 

@@ -9,7 +9,7 @@ import click
 from app.cli import exits, text
 from app.cli.connection import current_store
 from app.cli.group import UTC, Group, is_json
-from app.cli.operation_ids import whole_id
+from app.cli.operations.ids import whole_id
 from app.cli.options import json_option, utc_option
 from app.cli.watching import result_of, watch
 from app.operations.answers import KINDS, operation_json

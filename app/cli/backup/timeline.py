@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli import exits, text
-from app.cli.backup_list import go_back
+from app.cli.backup.listing import go_back
 from app.cli.connection import current_store
 from app.cli.moments import InstantType
 from app.cli.options import json_option, utc_option

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.cli.doctor_mends import State
+from app.cli.doctor.mends import State
 from app.cli.program import in_words_of_program
 
 

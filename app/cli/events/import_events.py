@@ -13,9 +13,9 @@ import orjson
 
 from app.cli import exits, text
 from app.cli.connection import current_store, present
-from app.cli.event_text import escaped
-from app.cli.import_file import ImportFile, opened
-from app.cli.import_text import SHOWN_KINDS, describe, describe_reject, imported_json, reject_json
+from app.cli.events.import_file import ImportFile, opened
+from app.cli.events.import_text import SHOWN_KINDS, describe, describe_reject, imported_json, reject_json
+from app.cli.events.lines import escaped
 from app.cli.options import json_option, require_file_place
 from app.cli.watching import display
 from app.store_retry import retry_while_store_is_away

@@ -10,7 +10,7 @@ import msgspec
 
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.event_pages import EventFilter, as_of_option, event_pages, filter_options, read_ahead, resolve
+from app.cli.events.pages import EventFilter, as_of_option, event_pages, filter_options, read_ahead, resolve
 from app.cli.options import json_option, utc_option
 from app.cli.program import in_words_of_program
 from app.cli.watching import display

@@ -8,8 +8,8 @@ import click
 
 from app.backup.answers import one_backup_json
 from app.cli import exits, text
-from app.cli.backup_list import entry_named
-from app.cli.backup_names import BackupName
+from app.cli.backup.listing import entry_named
+from app.cli.backup.names import BackupName
 from app.cli.connection import current_store
 from app.cli.moments import InstantType
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option

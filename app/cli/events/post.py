@@ -11,7 +11,7 @@ import click
 
 from app.cli import exits, text
 from app.cli.connection import current_store, present
-from app.cli.event_text import flush, json_line, write
+from app.cli.events.lines import flush, json_line, write
 from app.cli.moments import InstantType
 from app.cli.options import json_option
 from app.events.answers import appended_json

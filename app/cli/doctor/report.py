@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from app.cli.doctor_checks import changed_settings, problems_of
-from app.cli.doctor_line import Line
-from app.cli.doctor_mends import mend_of
+from app.cli.doctor.checks import changed_settings, problems_of
+from app.cli.doctor.line import Line
+from app.cli.doctor.mends import mend_of
 from app.cli.program import in_words_of_program
 from eventvault import __version__, clock
 from eventvault.doctor.facts import Backups, Database, Facts, Folder

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from app.cli import exits
-from app.cli.backup_names import BackupName
+from app.cli.backup.names import BackupName
 from app.cli.connection import current_settings, current_store
 from app.store_retry import retry_while_store_is_away
 

@@ -12,8 +12,8 @@ import msgspec
 
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.event_pages import resolve
-from app.cli.event_text import flush, json_line, one_line, write
+from app.cli.events.lines import flush, json_line, one_line, write
+from app.cli.events.pages import resolve
 from app.cli.moments import parse_moment
 from app.cli.options import json_option, utc_option
 from app.cli.watching import display

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from app.cli import text
-from app.cli.doctor_line import Line, ok, warn, wrong
-from app.cli.doctor_mends import MENDS
+from app.cli.doctor.line import Line, ok, warn, wrong
+from app.cli.doctor.mends import MENDS
 from app.cli.text import Times
 from eventvault import clock
 from eventvault.doctor.facts import Backups, Database, Facts

@@ -13,8 +13,8 @@ import click
 
 from app.backup.answers import one_backup_json
 from app.cli import connection, exits, text
-from app.cli.backup_list import entry_named
-from app.cli.backup_names import BackupName
+from app.cli.backup.listing import entry_named
+from app.cli.backup.names import BackupName
 from app.cli.group import drop_output
 from app.cli.options import json_option
 from app.cli.watching import display, run_operation

@@ -10,9 +10,9 @@ from functools import partial
 import click
 
 from app.cli import connection, exits, text
-from app.cli.doctor_checks import all_lines
-from app.cli.doctor_line import Line
-from app.cli.doctor_report import report
+from app.cli.doctor.checks import all_lines
+from app.cli.doctor.line import Line
+from app.cli.doctor.report import report
 from app.cli.group import Command
 from app.cli.options import json_option, utc_option
 from app.cli.owner import become_owner

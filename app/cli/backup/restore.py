@@ -11,9 +11,10 @@ import click
 import msgspec
 
 from app.backup.answers import previous_database_json, restored_json, undone_json
-from app.cli import backup_into, exits, text
-from app.cli.backup_into import into_options
-from app.cli.backup_names import BackupName
+from app.cli import exits, text
+from app.cli.backup import part_restore
+from app.cli.backup.names import BackupName
+from app.cli.backup.part_restore import into_options
 from app.cli.connection import current_store
 from app.cli.moments import MomentType
 from app.cli.options import ask, detach_option, json_option, print_begun, require_answer, utc_option, yes_option
@@ -68,7 +69,7 @@ def restore(
             raise click.UsageError("--into goes with neither --dry-run nor --apply restart")
         _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
         return
-    backup_into.check_without_into(filters)
+    part_restore.check_without_into(filters)
     times = text.Times(utc=utc)
     store = current_store()
     if dry_run or not yes:
@@ -103,7 +104,7 @@ def restore(
 def _copy_into(target: Moment | str, into: str, filters: dict[str, Any], times: text.Times, **how: bool) -> None:
     moment = Moment(archive=target) if isinstance(target, str) else target
     with exits.reporting_errors(as_json=how["as_json"]), _offering_nearest(target, times, into):
-        backup_into.copy(moment, _text_of(moment, times), into, filters, **how)
+        part_restore.copy(moment, _text_of(moment, times), into, filters, **how)
 
 
 def _text_of(moment: Moment, times: text.Times) -> str:

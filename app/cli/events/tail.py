@@ -13,8 +13,8 @@ import orjson
 
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.event_pages import PAGE, EventFilter, filter_options
-from app.cli.event_text import flush, json_line, one_line, write
+from app.cli.events.lines import flush, json_line, one_line, write
+from app.cli.events.pages import PAGE, EventFilter, filter_options
 from app.cli.options import json_option, utc_option
 from app.error_codes import FAILED
 from app.store_retry import retry_while_store_is_away

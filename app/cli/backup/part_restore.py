@@ -12,7 +12,7 @@ import click
 from app.backup.answers import copied_json
 from app.cli import exits, text
 from app.cli.connection import current_store
-from app.cli.event_pages import EventFilter, filter_options, resolve
+from app.cli.events.pages import EventFilter, filter_options, resolve
 from app.cli.options import ask, print_begun, require_answer
 from app.cli.watching import run_operation
 from eventvault.past.moment_text import LARGEST
@@ -90,15 +90,15 @@ def _describe_copied(done: dict[str, Any]) -> str:
 
 
 def _into_file(moment: Moment, into: str, wanted: EventFilter, *, as_json: bool) -> None:
-    from app.cli import events_export  # here, as most restores write no file
+    from app.cli.events import export  # here, as most restores write no file
 
     otherwise = "name another file, or remove that one"
     path = Path(into)
     if into != OUTPUT:
-        events_export.require_place(path, replace=False, otherwise=otherwise)
+        export.require_place(path, replace=False, otherwise=otherwise)
     view = resolve(current_store(), moment)
     if into == OUTPUT:
-        events_export.to_standard_output(view, wanted)
+        export.to_standard_output(view, wanted)
         return
-    done = events_export.to_file(path, view, wanted, replace=False, quiet=as_json, otherwise=otherwise)
-    exits.print_result(done, events_export.describe_file, as_json=as_json)
+    done = export.to_file(path, view, wanted, replace=False, quiet=as_json, otherwise=otherwise)
+    exits.print_result(done, export.describe_file, as_json=as_json)

@@ -11,7 +11,7 @@ import orjson
 
 from app.backup.answers import backup_json
 from app.cli import exits, text
-from app.cli.backup_names import BackupName
+from app.cli.backup.names import BackupName
 from app.cli.connection import current_store
 from app.cli.moments import InstantType
 from app.cli.options import json_option, utc_option

@@ -11,7 +11,7 @@ import click
 
 from app.backup.answers import one_backup_json
 from app.cli import exits, text
-from app.cli.backup_names import BackupName
+from app.cli.backup.names import BackupName
 from app.cli.connection import current_store
 from app.cli.options import json_option
 from app.cli.program import program
