@@ -78,7 +78,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     was sent. tries: how often it failed, ran out of time, or was lost. token, session: of the attempt that is live, in
     the states `sent` and `running`. is_stopping: its cancellation was asked for. by: who submitted it. digest: of the
     request, to tell whether a second one with its id differs. schedule: the name of the schedule that fired.
-    earlier_attempts: how many are not in `attempts`, the newest ATTEMPTS_KEPT.
+    earlier_attempts: how many are not in `attempts`, the newest ATTEMPTS_KEPT. line: its place in the line of its
+    key after a retry.
     """
 
     id: str
@@ -106,6 +107,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     schedule: str | None = None
     attempts: tuple[Attempt, ...] = ()
     earlier_attempts: int = 0
+    line: int = 0
+
+    @property
+    def place(self) -> int:
+        """Its place in the line of its key: that of its creation, or of its retry."""
+        return self.line or self.order
 
     @property
     def is_final(self) -> bool:

@@ -52,8 +52,9 @@ class Letter(NamedTuple):
     """A message for others. kind: `result`, for the topic of the outcomes, or `dead`, for that of the dead letters."""
 
     kind: Literal["result", "dead"]
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class DispatcherTransport(Protocol):
@@ -71,8 +72,12 @@ class DispatcherTransport(Protocol):
         sessions: those that live, as far as is known, and the partition that each named in its hello.
         """
 
-    def receive(self, seconds: float, most: int) -> tuple[list[Received], list[Submitted]]:
-        """Return what came, in order of each partition; wait at most `seconds` for the first."""
+    def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
+        """Return what came, in order of each partition; wait at most `seconds` for the first.
+
+        submissions: False while the queue is full. A tick comes after all reports that wait: after a pause of the
+        dispatcher, what workers reported meanwhile comes first, and then one tick.
+        """
 
     def send(self, work: Sequence[Work]) -> None:
         """Send each message to its session. A message may be lost: the dispatcher sends again what has no effect."""

@@ -1,0 +1,130 @@
+"""Checks jobs against the types that workers have named: is the type known, may the caller, does the payload fit.
+
+Pure. A worker decides at last: its own schema is checked again in the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from eventvault.errors import InvalidInput, JobTypeUnknown, ScopeMissing
+from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, Schedule, parse_zone
+
+MAX_PROBLEMS = 20
+"""Problems of a payload, and jobs of a request, that are described."""
+_LONGEST = 200
+_SHOWN = 20
+
+
+def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: Sequence[str]) -> None:
+    """Raise JobTypeUnknown, ScopeMissing or InvalidInput if one of the jobs is not accepted.
+
+    scopes: what the caller may, included scopes too. Of several jobs, `fields` has those that are refused, by index.
+    """
+    problems: dict[str, dict[str, list[str]]] = {}
+    for index, asked in enumerate(requests):
+        job_type = types.get(asked.type)
+        place = str(index) if len(requests) > 1 else None
+        if job_type is None:
+            raise unknown_type(asked.type, types, place)
+        if job_type.scope not in scopes:
+            raise _scope_missing(job_type)
+        if found := problems_of(asked.payload, job_type):
+            problems[place or ""] = found
+            if len(problems) == MAX_PROBLEMS:
+                break
+    if problems:
+        place, first = next(iter(problems.items()))
+        raise InvalidInput(
+            f"the payload of {f'job {place}' if place else 'the job'} is not what its type takes: {', '.join(first)}",
+            hint="nothing of this request was accepted; `fields` says what is wrong",
+            fields=problems if place else first,
+        )
+
+
+def problems_of(payload: msgspec.Raw, job_type: JobType) -> dict[str, list[str]]:
+    """Return what the schema of a type refuses in a payload, by the member: `payload.customer`."""
+    if job_type.schema is None:
+        return {}
+    try:
+        validator = _compiled(bytes(job_type.schema))
+        value = msgspec.json.decode(payload)
+        if validator.is_valid(value):
+            return {}
+        found: dict[str, list[str]] = {}
+        for error in islice(validator.iter_errors(value), MAX_PROBLEMS):
+            name = ".".join(["payload", *map(str, error.instance_path)])[:_LONGEST]
+            found.setdefault(name, []).append(error.message[:_LONGEST])
+    except (ValueError, msgspec.MsgspecError) as error:  # a number that nothing here holds
+        return {"payload": [f"It cannot be checked: {error}."]}
+    return found
+
+
+def check_schedule(schedule: JobSchedule, types: Mapping[str, JobType]) -> Schedule:
+    """Return when a schedule fires. Raises JobTypeUnknown, or InvalidInput with `fields`."""
+    job_type = types.get(schedule.type)
+    if job_type is None:
+        raise unknown_type(schedule.type, types)
+    problems = problems_of(schedule.payload, job_type)
+    try:
+        cron = Cron(schedule.cron)
+    except ValueError:
+        cron = Cron("off")
+    if not cron.is_on:
+        problems["cron"] = [f"Allowed: {CRON_ALLOWED.removeprefix('off, or ')}."]
+    try:
+        zone = parse_zone(schedule.time_zone)
+    except ValueError:
+        problems["timeZone"] = [f"Allowed: {ZONE_ALLOWED}."]
+    if problems:
+        raise InvalidInput(
+            f"the schedule is not valid: {', '.join(problems)}",
+            hint="nothing was changed; `fields` says what is wrong",
+            fields=problems,
+        )
+    return Schedule(cron, zone)
+
+
+def is_schema(text: bytes) -> bool:
+    """Return whether a text is a JSON Schema, as a worker should send it."""
+    try:
+        _compiled(text)
+    except (ValueError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def unknown_type(name: str, types: Mapping[str, JobType], place: str | None = None) -> JobTypeUnknown:
+    """Return the error that names the types that there are. place: the index of the job in the request."""
+    known = sorted(types)
+    close = get_close_matches(name, known, 1)
+    listed = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "") if known else "none yet"
+    meant = f"did you mean {close[0]}? " if close else ""
+    fields: dict[str, Any] = {"type": ["Not the name of a type that a worker runs."]}
+    return JobTypeUnknown(
+        f"there is no job type {name!r}",
+        hint=f"{meant}Known: {listed}",
+        known=known[:_SHOWN],
+        fields=fields if place is None else {place: fields},
+    )
+
+
+def _scope_missing(job_type: JobType) -> ScopeMissing:
+    return ScopeMissing(
+        f"submitting a job of the type {job_type.name} needs {job_type.scope}",
+        hint=f"use a token with this scope: flask tokens create NAME --scope {job_type.scope}",
+        scope=job_type.scope,
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _compiled(schema: bytes) -> Any:
+    return jsonschema_rs.Draft202012Validator(msgspec.json.decode(schema))
