@@ -42,10 +42,11 @@ LOCK_TIMEOUT_SECONDS = 3.0
 """How long to wait for a held lock: the kernel may need a moment to release that of a killed process."""
 
 
-def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
+def open_checked(folder: Path, *, retain_in: Path | None = None, write_buffer: int | None = None) -> Any:
     """Examine the database in `folder`, cut off the torn end of its log, and open it with plyvel.
 
-    retain_in: the folder for what is cut off; None: it is not retained, as of a copy. Raises DatabaseDamaged,
+    retain_in: the folder for what is cut off; None: it is not retained, as of a copy. write_buffer: as for
+    `open_leveldb`. Raises DatabaseDamaged,
     DatabaseLocked (it names the holder's process id), or plyvel.Error and OSError as they come.
     Call it for the live database only in the process that holds `owner.lock`.
     """
@@ -58,7 +59,7 @@ def open_checked(folder: Path, *, retain_in: Path | None = None) -> Any:
     deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
-            return _open_examined(folder)
+            return _open_examined(folder, write_buffer)
         except plyvel.IOError as error:
             if not is_lock_refused(error) and lock_holder(folder / "LOCK") is None:
                 raise
@@ -77,17 +78,17 @@ def _clear_places(folder: Path) -> None:
                             rename_to_free(folder / name, data_folders.DAMAGED_SUFFIX))  # fmt: skip
 
 
-def _open_examined(folder: Path) -> Any:
+def _open_examined(folder: Path, write_buffer: int | None) -> Any:
     """Open it; damage is what LevelDB finds twice: it takes a folder that it could list in part only for a damaged one.
 
     LevelDB looks at no error of `readdir`, but the examination does.
     """
     try:
-        return open_leveldb(folder)
+        return open_leveldb(folder, write_buffer=write_buffer)
     except plyvel.CorruptionError:
         _examine(folder)
     try:
-        return open_leveldb(folder)
+        return open_leveldb(folder, write_buffer=write_buffer)
     except plyvel.CorruptionError as error:
         raise damaged(folder, reason_of(error)) from error
 

@@ -1,0 +1,101 @@
+"""Which waiting job goes to which session: the most urgent due job first, to the session that is the least busy.
+
+What waits in one session while another has been idle for IDLE_SECONDS is asked back.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import TYPE_CHECKING
+
+from eventvault.jobs.sessions import LEASE_TICKS, Session
+
+if TYPE_CHECKING:
+    from eventvault.jobs.machine import Machine
+
+IDLE_SECONDS = 1.0
+
+
+def dispatch(machine: Machine) -> None:
+    """Send due jobs to the sessions that take some."""
+    free = [session for session in machine.sessions.values() if session.free > 0]
+    if free:
+        _send_due(machine, free)
+    _note_idle(machine)
+    if any(_is_idle(session, machine.moment) for session in free):
+        _ask_back(machine)
+
+
+def seconds_until_due(machine: Machine) -> float:
+    """Return how long it is until a job that a session takes is due; infinity if none waits."""
+    types = {name for session in machine.sessions.values() if session.free > 0 for name in session.types}
+    changes = machine.ledger.changes
+    heads = (head for name in types - machine.paused for _, head in machine.waiting.heads(changes, name))
+    first = min((head.run_at for head in heads), default=None)
+    return math.inf if first is None else max(first - machine.now, 0) / 1e6
+
+
+def _send_due(machine: Machine, free: list[Session]) -> None:
+    by_type: dict[str, list[Session]] = {}
+    for session in free:
+        for name in session.types.keys() - machine.paused:
+            by_type.setdefault(name, []).append(session)
+    changes, waiting = machine.ledger.changes, machine.waiting
+    due: list[tuple[int, int, int, str, str]] = []
+    for name in by_type:
+        for priority, head in waiting.heads(changes, name):
+            if head.run_at <= machine.now:
+                due.append((-priority, head.run_at, head.order, name, head.job_id))
+    heapq.heapify(due)
+    while due:
+        urgency, _, _, name, job_id = due[0]
+        best = _least_busy(by_type[name])
+        if best is None:
+            heapq.heappop(due)
+            continue
+        machine.send(best, machine.ledger.existing(job_id))
+        following = waiting.next(changes, name, -urgency)
+        if following is not None and following.run_at <= machine.now:
+            heapq.heapreplace(due, (urgency, following.run_at, following.order, name, following.job_id))
+        else:
+            heapq.heappop(due)
+
+
+def _least_busy(sessions: list[Session]) -> Session | None:
+    """Return the session with the most idle executors, or with the most room in advance."""
+    best = max(sessions, key=_room) if len(sessions) > 1 else sessions[0]
+    return best if best.free > 0 else None
+
+
+def _room(session: Session) -> tuple[bool, int, int]:
+    return session.free > 0, session.idle, session.free
+
+
+def _note_idle(machine: Machine) -> None:
+    for session in machine.sessions.values():
+        if session.idle <= 0:
+            session.idle_since = None
+        elif session.idle_since is None:
+            session.idle_since = machine.moment
+
+
+def _is_idle(session: Session, moment: float) -> bool:
+    return session.idle > 0 and session.idle_since is not None and moment - session.idle_since >= IDLE_SECONDS
+
+
+def _ask_back(machine: Machine) -> None:
+    """Ask the sessions that have more than they run for what the idle ones could run."""
+    idle = [session for session in machine.sessions.values() if _is_idle(session, machine.moment)]
+    room = sum(session.idle for session in idle)
+    types = {name for session in idle for name in session.types} - machine.paused
+    for session in machine.sessions.values():
+        wanted = [
+            token
+            for token, active in session.active.items()
+            if active.job.state == "sent" and active.job.type in types
+            and (active.asked_back is None or machine.ticks[session.is_remote] - active.asked_back >= LEASE_TICKS)
+        ][-min(room, -session.idle) :] if session.idle < 0 and room > 0 else []  # fmt: skip
+        if wanted:
+            room -= len(wanted)
+            machine.ask_back(session, wanted)

@@ -1,0 +1,175 @@
+"""The jobs' records and their indexes: one change of a record changes every key that says the same.
+
+A job's record is encoded once a turn, however often the turn changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from eventvault.jobs import keys
+from eventvault.jobs.job import Job, State
+from eventvault.jobs.view import Changes, Reader
+
+_encoder = msgspec.json.Encoder()
+_record = msgspec.json.Decoder(Job)
+
+
+class Counts(msgspec.Struct, omit_defaults=True):
+    """What is counted of all jobs. order: of the newest job. outbox: number of the newest letter. refused: reports.
+
+    duplicates: jobs that were there. quarantined: messages of `jobs` that are none.
+    """
+
+    order: int = 0
+    outbox: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    states: dict[str, int] = {}
+
+    @property
+    def unfinished(self) -> int:
+        return sum(self.states.get(state, 0) for state in ("pending", "sent", "running", "held"))
+
+    @property
+    def finished(self) -> int:
+        return sum(self.states.get(state, 0) for state in ("done", "dead", "cancelled"))
+
+
+class EndedJob(msgspec.Struct, frozen=True, array_like=True):
+    """What the removal of a job that ended long ago needs to know."""
+
+    id: str
+    type: str
+    state: State
+
+
+class Ledger:
+    """The records, as one turn changes them. It belongs to the machine."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.changes = Changes(reader)
+        value = reader.get(keys.META_COUNTS)
+        self.counts = Counts() if value is None else msgspec.json.decode(value, type=Counts)
+        self.version = 0
+        """Grows with each change of a record or a schedule."""
+        self._changed: dict[str, Job] = {}
+        self._encoded_counts = value
+
+    def job(self, job_id: str) -> Job | None:
+        job = self._changed.get(job_id)
+        if job is None:
+            value = self.changes.get(keys.record_key(job_id))
+            return None if value is None else _record.decode(value)
+        return job
+
+    def existing(self, job_id: str) -> Job:
+        """Return a job that an index names."""
+        job = self.job(job_id)
+        if job is None:
+            raise LookupError(f"the job {job_id} is in an index of jobs_db, but has no record")
+        return job
+
+    def next_order(self) -> int:
+        self.counts.order += 1
+        return self.counts.order
+
+    def add(self, job: Job, payload: bytes) -> None:
+        group, job_id = keys.GROUPS[job.state], job.id.encode()
+        self.changes.put(keys.payload_key(job.id), payload)
+        self.changes.put(keys.created_key(job.order), job_id)
+        self.changes.put(keys.state_key(group, job.order), keys.state_value(job.created, job.id))
+        self.changes.put(keys.type_key(job.type, group, job.order), job_id)
+        self._count(job.state, 1)
+        self._changed[job.id] = job
+
+    def replace(self, before: Job, job: Job) -> None:
+        """Write what a job is now. before: its record until now."""
+        self._changed[job.id] = job
+        if before.state == job.state:
+            return
+        self._count(before.state, -1)
+        self._count(job.state, 1)
+        old, new = keys.GROUPS[before.state], keys.GROUPS[job.state]
+        if old != new:
+            self._move(job, old, new)
+            if before.is_final:
+                self.changes.remove(_ended_key(before))
+            if job.is_final:
+                ended = EndedJob(job.id, job.type, job.state)
+                self.changes.put(_ended_key(job), _encoder.encode(ended))
+
+    def remove(self, ended: EndedJob, key: bytes) -> None:
+        """Remove a job that has ended. key: that of the index ENDED."""
+        _, order = keys.read_ended(key)
+        self._changed.pop(ended.id, None)
+        group = keys.GROUPS[ended.state]
+        for each in (
+            key, keys.record_key(ended.id), keys.payload_key(ended.id), keys.result_key(ended.id),
+            keys.created_key(order), keys.state_key(group, order), keys.type_key(ended.type, group, order),
+        ):  # fmt: skip
+            self.changes.remove(each)
+        self._count(ended.state, -1)
+
+    def enter_key(self, job: Job) -> bool:
+        """Put a job at the end of the line of its key. Returns whether it is the one that may run."""
+        if job.key is None:
+            return True
+        head = keys.head_key(job.key)
+        self.changes.put(keys.keyed_key(job.key, job.place), job.id.encode())
+        if self.changes.get(head) is not None:
+            return False
+        self.changes.put(head, job.id.encode())
+        return True
+
+    def may_run(self, job: Job) -> bool:
+        """Return whether no earlier unfinished job has its key."""
+        return job.key is None or self.changes.get(keys.head_key(job.key)) == job.id.encode()
+
+    def leave_key(self, job: Job) -> Job | None:
+        """Take a job out of the line of its key. Returns the one that may run now, if this one was it until now."""
+        if job.key is None:
+            return None
+        self.changes.remove(keys.keyed_key(job.key, job.place))
+        if not self.may_run(job):
+            return None
+        following = next(self._line_behind(job.key, job.place), None)
+        if following is None:
+            self.changes.remove(keys.head_key(job.key))
+            return None
+        self.changes.put(keys.head_key(job.key), following)
+        return self.existing(following.decode())
+
+    def finish_turn(self) -> dict[bytes, bytes | None]:
+        """Return all changes, and begin the next turn."""
+        self.version += len(self._changed)
+        for job_id, job in self._changed.items():
+            self.changes.put(keys.record_key(job_id), _encoder.encode(job))
+        self._changed.clear()
+        encoded = _encoder.encode(self.counts)
+        if encoded != self._encoded_counts:
+            self.changes.put(keys.META_COUNTS, encoded)
+            self._encoded_counts = encoded
+        written = self.changes.written
+        self.changes = Changes(self.changes.reader)
+        return written
+
+    def _line_behind(self, key: str, place: int) -> Iterator[bytes]:
+        start = keys.keyed_key(key, place + 1)
+        return (job_id for _, job_id in self.changes.scan(start, keys.behind(keys.keyed_prefix(key))))
+
+    def _move(self, job: Job, old: bytes, new: bytes) -> None:
+        self.changes.remove(keys.state_key(old, job.order))
+        self.changes.remove(keys.type_key(job.type, old, job.order))
+        self.changes.put(keys.state_key(new, job.order), keys.state_value(job.created, job.id))
+        self.changes.put(keys.type_key(job.type, new, job.order), job.id.encode())
+
+    def _count(self, state: State, difference: int) -> None:
+        self.counts.states[state] = self.counts.states.get(state, 0) + difference
+
+
+def _ended_key(job: Job) -> bytes:
+    return keys.ended_key(is_dead=job.state == "dead", ended=job.ended or 0, order=job.order)

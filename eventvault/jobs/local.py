@@ -1,0 +1,107 @@
+"""The port `Jobs` in the dispatcher's process. Threads read from one state of the database; changes wait for a turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from eventvault.errors import InvalidInput
+from eventvault.jobs import checking, reading
+from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.jobs.machine import Machine
+from eventvault.jobs.port import Changed, JobPage, Jobs, JobView, KnownType, QueueStatus, SubmitResult
+
+START_SECONDS = 5.0
+"""For so long after a start a submission waits for the hello of the worker that knows its type."""
+_POLL_SECONDS = 0.05
+IDS = 1_000
+"""So many jobs are changed in one turn."""
+
+
+class LocalJobs(Jobs):
+    """Asks a dispatcher that runs. Safe to use from many threads."""
+
+    def __init__(self, dispatcher: Dispatcher, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._dispatcher = dispatcher
+        self._monotonic = monotonic
+        self._started = monotonic()
+
+    def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
+        types = self._types_for({request.type for request in requests})
+        checking.check(requests, types, scopes)
+        return self._dispatcher.call(lambda machine: machine.submit(requests, by))
+
+    def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
+        with self._dispatcher.database.snapshot() as snapshot:
+            return reading.page_of(snapshot, states, types, limit, before)
+
+    def job(self, job_id: str) -> JobView:
+        with self._dispatcher.database.snapshot() as snapshot:
+            return reading.view_of(snapshot, job_id)
+
+    def cancel(self, ids: list[str]) -> list[Changed]:
+        return self._in_pages(ids, Machine.cancel)
+
+    def retry(self, ids: list[str]) -> list[Changed]:
+        return self._in_pages(ids, Machine.retry)
+
+    def pause(self, job_type: str | None) -> list[str]:
+        self._require_known(job_type)
+        return self._dispatcher.call(lambda machine: machine.pause(job_type))
+
+    def resume(self, job_type: str | None) -> list[str]:
+        self._require_known(job_type)
+        return self._dispatcher.call(lambda machine: machine.resume(job_type))
+
+    def types(self) -> list[KnownType]:
+        with self._dispatcher.database.snapshot() as snapshot:
+            return reading.types_of(snapshot)
+
+    def schedules(self) -> list[JobSchedule]:
+        with self._dispatcher.database.snapshot() as snapshot:
+            return reading.schedules_of(snapshot)
+
+    def put_schedule(self, schedule: JobSchedule) -> JobSchedule:
+        types = self._types_for({schedule.type})
+        if schedule.type not in types:
+            raise checking.unknown_type(schedule.type, types)
+        if problems := checking.problems_of(schedule.payload, types[schedule.type]):
+            raise InvalidInput("the payload is not what its type takes", hint="`fields` says why", fields=problems)
+        return self._dispatcher.call(lambda machine: machine.put_schedule(schedule))
+
+    def delete_schedule(self, name: str) -> None:
+        self._dispatcher.call(lambda machine: machine.delete_schedule(name))
+
+    def status(self) -> QueueStatus:
+        return self._dispatcher.status()
+
+    def count_unfinished_after(self, instant: int) -> int:
+        with self._dispatcher.database.snapshot() as snapshot:
+            return sum(1 for _ in reading.unfinished_after(snapshot, instant))
+
+    def cancel_unfinished_after(self, instant: int) -> int:
+        with self._dispatcher.database.snapshot() as snapshot:
+            ids = list(reading.unfinished_after(snapshot, instant))
+        changed = self._in_pages(ids, Machine.cancel)
+        return sum(each.outcome in ("changed", "stopping") for each in changed)
+
+    def _require_known(self, job_type: str | None) -> None:
+        types = self._dispatcher.types()
+        if job_type is not None and job_type not in types:
+            raise checking.unknown_type(job_type, types)
+
+    def _in_pages(self, ids: list[str], change: Callable[[Machine, list[str]], list[Changed]]) -> list[Changed]:
+        changed: list[Changed] = []
+        for start in range(0, len(ids), IDS):
+            page = ids[start : start + IDS]
+            changed += self._dispatcher.call(lambda machine, page=page: change(machine, page))  # type: ignore[misc]
+        return changed
+
+    def _types_for(self, names: set[str]) -> dict[str, JobType]:
+        """Return the known types. Soon after a start, wait for the workers that know those that are asked for."""
+        while True:
+            types = self._dispatcher.types()
+            if names <= types.keys() or self._monotonic() - self._started > START_SECONDS:
+                return types
+            time.sleep(_POLL_SECONDS)

@@ -1,0 +1,54 @@
+"""`jobQueue` of health, from what the machine has in memory. Any thread may ask while the machine decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eventvault.jobs.port import QueueStatus
+from eventvault.problems import Problem
+
+if TYPE_CHECKING:
+    from eventvault.jobs.machine import Machine
+    from eventvault.jobs.transport import DispatcherTransport
+
+UNKNOWN_SECONDS = 60.0
+"""So long a type may wait for a worker that knows it before health says so."""
+MAX_NAMES = 10
+
+
+def status_of(machine: Machine, transport: DispatcherTransport) -> QueueStatus:
+    sessions = list(machine.sessions.values())
+    states = {state: count for state, count in list(machine.ledger.counts.states.items()) if count}
+    return QueueStatus(
+        workers=len(sessions),
+        slots=sum(session.concurrency for session in sessions),
+        waiting=states.get("pending", 0),
+        running=states.get("running", 0) + states.get("sent", 0),
+        dead=states.get("dead", 0),
+        held=states.get("held", 0),
+        oldest_waiting=machine.upkeep.oldest_waiting,
+        states=states,
+        refused_reports=machine.ledger.counts.refused,
+        broker=transport.is_connected(),
+        problems=[*_of_transport(transport), *_of_unknown_types(machine)],
+    )
+
+
+def _of_transport(transport: DispatcherTransport) -> list[Problem]:
+    return [Problem(code, message, hint) for code, message, hint in transport.problems()]
+
+
+def _of_unknown_types(machine: Machine) -> list[Problem]:
+    unknown = dict(machine.upkeep.unknown)
+    late = sorted(name for name, since in unknown.items() if machine.now - since >= UNKNOWN_SECONDS * 1e6)
+    if not late:
+        return []
+    names = ", ".join(late[:MAX_NAMES]) + (", …" if len(late) > MAX_NAMES else "")
+    return [
+        Problem(
+            "jobs_wait_for_worker",
+            f"jobs wait for a worker that runs their type: {names}",
+            "start a worker whose WORKER_JOBS has handlers for these types",
+            since=min(unknown[name] for name in late),
+        )
+    ]

@@ -1,0 +1,228 @@
+"""`BACKUP_DIR/jobs/unfinished.jsonl.gz`: what is unfinished, for the case that STORAGE_DIR is lost.
+
+A JSON object a line, in gzip: a head with the version, then jobs with their payloads, schedules and positions, and an
+end with the SHA-256 of all lines before it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from eventvault import clock
+from eventvault.damage import SYSTEM_ERRORS
+from eventvault.errors import EventVaultError, NoSpace
+from eventvault.files import durable_file, make_folder
+from eventvault.jobs import keys
+from eventvault.jobs.database import JobsDatabase, Snapshot
+from eventvault.jobs.job import Job
+from eventvault.jobs.machine import Machine
+from eventvault.jobs.schedule import StoredSchedule
+from eventvault.jobs.transport import Position
+from eventvault.jobs.waiting import PAGE
+from eventvault.progress import running
+from eventvault.regular_files import NotRegular, open_file
+from eventvault.small_files import SmallFileDamaged, quarantine_or_log
+
+log = logging.getLogger("jobs")
+
+INTERVAL_SECONDS = 60.0
+REST = 20
+"""A writing that took long is followed by a pause of so many times its duration."""
+_STOP_SECONDS = 20.0
+_LEVEL = 1
+_record = msgspec.json.Decoder(Job)
+_encoder = msgspec.json.Encoder()
+
+
+class Head(msgspec.Struct, frozen=True, tag_field="kind", tag="head"):
+    """The first line. written: an instant. dispatcher: the id of the one whose jobs these are."""
+
+    format: Literal[1]
+    written: int
+    dispatcher: str
+
+
+class JobLine(msgspec.Struct, frozen=True, tag_field="kind", tag="job"):
+    job: Job
+    payload: msgspec.Raw
+
+
+class ScheduleLine(msgspec.Struct, frozen=True, tag_field="kind", tag="schedule"):
+    stored: StoredSchedule
+
+
+class PositionLine(msgspec.Struct, frozen=True, tag_field="kind", tag="position"):
+    position: Position
+
+
+class End(msgspec.Struct, frozen=True, tag_field="kind", tag="end"):
+    """The last line. sha256: of all lines before it. jobs: how many."""
+
+    sha256: str
+    jobs: int
+
+
+Line = Head | JobLine | ScheduleLine | PositionLine | End
+_line = msgspec.json.Decoder(Line)
+
+
+def write(path: Path, snapshot: Snapshot, now: int) -> int:
+    """Write what is unfinished in one state of the database, durably. Returns the number of jobs.
+
+    Raises NoSpace or OSError.
+    """
+    make_folder(path.parent)
+    digest = hashlib.sha256()
+    jobs = 0
+    with (
+        durable_file(path) as file,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=file, mtime=0) as packed,
+    ):
+        for line in _lines(snapshot, now):
+            text = _encoder.encode(line) + b"\n"
+            digest.update(text)
+            packed.write(text)
+            jobs += isinstance(line, JobLine)
+        packed.write(_encoder.encode(End(digest.hexdigest(), jobs)) + b"\n")
+    return jobs
+
+
+def read(path: Path) -> Iterator[Line]:
+    """Yield the lines of a file that `write` wrote, without its end.
+
+    Raises SmallFileDamaged, as soon as that shows, FileNotFoundError, or another OSError.
+    """
+    digest = hashlib.sha256()
+    jobs = 0
+    try:
+        with open_file(path) as file, gzip.GzipFile(fileobj=file) as packed:
+            for text in packed:
+                line = _line.decode(text)
+                if isinstance(line, End):
+                    if (line.sha256, line.jobs) != (digest.hexdigest(), jobs):
+                        raise SmallFileDamaged(f"{path} is damaged: its checksum is wrong")
+                    return
+                digest.update(text)
+                jobs += isinstance(line, JobLine)
+                yield line
+    except (NotRegular, gzip.BadGzipFile, EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SmallFileDamaged(f"{path} is damaged: {error}") from error
+    raise SmallFileDamaged(f"{path} is damaged: its end is missing")
+
+
+def _lines(snapshot: Snapshot, now: int) -> Iterator[Line]:
+    yield Head(1, now, (snapshot.get(keys.META_DISPATCHER) or b"").decode())
+    for _, value in snapshot.scan(keys.SCHEDULE, keys.behind(keys.SCHEDULE)):
+        yield ScheduleLine(msgspec.json.decode(value, type=StoredSchedule))
+    for _, value in snapshot.scan(keys.POSITION, keys.behind(keys.POSITION)):
+        yield PositionLine(msgspec.json.decode(value, type=Position))
+    for group in (keys.UNFINISHED, keys.IS_HELD):
+        prefix = keys.STATE + group
+        for _, value in snapshot.scan(prefix, keys.behind(prefix)):
+            _, job_id = keys.read_state_value(value)
+            record, payload = snapshot.get(keys.record_key(job_id)), snapshot.get(keys.payload_key(job_id))
+            if record is not None:
+                yield JobLine(_record.decode(record), msgspec.Raw(payload or b"null"))
+
+
+def take_over(path: Path, ask: Callable[[Callable[[Machine], None]], None]) -> int:
+    """Have the machine of a new `jobs_db` hold what the file says. Returns the number of jobs; 0 if there is no file.
+
+    ask: has a machine do something in a turn of its own. Of a damaged file what is before the damage is taken over, and
+    it is quarantined. Raises OSError if it cannot be read, and what `ask` raises.
+    """
+    jobs = 0
+    page: list[Line] = []
+    for line in _readable(path):
+        page.append(line)
+        jobs += isinstance(line, JobLine)
+        if len(page) == PAGE:
+            _take(ask, page)
+            page = []
+    _take(ask, page)
+    return jobs
+
+
+def _readable(path: Path) -> Iterator[Line]:
+    """Yield the lines up to the end or the damage; then the file is quarantined."""
+    try:
+        yield from read(path)
+    except FileNotFoundError:
+        return
+    except SmallFileDamaged as error:
+        quarantine_or_log(path, error)
+
+
+def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -> None:
+    def take(machine: Machine) -> None:
+        machine.hold_all()
+        for line in lines:
+            match line:
+                case JobLine(job=job, payload=payload):
+                    machine.hold(job, bytes(payload))
+                case ScheduleLine(stored=stored):
+                    machine.take_schedule(stored)
+                case PositionLine(position=position):
+                    machine.take_position(position)
+
+    if lines:
+        ask(take)
+
+
+class UnfinishedFile:
+    """Writes the file every INTERVAL_SECONDS, if something changed. problem: why the last writing failed."""
+
+    def __init__(
+        self, path: Path, database: JobsDatabase, version: Callable[[], int], now: clock.Clock = clock.now
+    ) -> None:
+        """version: returns a number that grows with each change."""
+        self.problem: str | None = None
+        self._path = path
+        self._database = database
+        self._version = version
+        self._now = now
+        self._written: int | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="unfinished jobs", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the file is as it was written last."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def write_if_changed(self) -> None:
+        """Raises nothing: a disk that refuses is tried again."""
+        version = self._version()
+        if version == self._written and self._path.exists():
+            return
+        try:
+            with self._database.snapshot() as snapshot:
+                write(self._path, snapshot, self._now())
+        except (NoSpace, EventVaultError, *SYSTEM_ERRORS) as error:
+            if self.problem is None:
+                log.warning("the unfinished jobs cannot be written to %s: %s", self._path, error)
+            self.problem = str(error)
+            return
+        self._written, self.problem = version, None
+
+    def _run(self) -> None:
+        pause = INTERVAL_SECONDS
+        while not self._stopping.wait(pause):
+            with running("unfinished jobs", "writes the unfinished jobs"):
+                began = time.monotonic()
+                self.write_if_changed()
+                pause = max(INTERVAL_SECONDS, REST * (time.monotonic() - began))

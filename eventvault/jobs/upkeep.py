@@ -1,0 +1,118 @@
+"""What the machine does beside jobs that come and go: forgets old ones, finds those that no worker knows. Pure."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from eventvault.jobs import keys
+from eventvault.jobs.job import JobError
+from eventvault.jobs.ledger import EndedJob
+from eventvault.jobs.waiting import due_before, first_due, waiting_types
+
+if TYPE_CHECKING:
+    from eventvault.jobs.machine import Machine
+
+AT_ONCE = 500
+"""So many jobs are removed, or found to be unknown, in one turn."""
+SECONDS = 1.0
+UNKNOWN_SECONDS = 5.0
+START_SECONDS = 600.0
+"""For so long after a start no job is dead because no worker knows its type: workers may come later."""
+MAX_TYPES = 1_000
+_ended = msgspec.json.Decoder(EndedJob)
+
+
+class Upkeep:
+    """Belongs to a machine. unknown: types that wait for a worker that knows them → since when (an instant)."""
+
+    def __init__(self) -> None:
+        self.unknown: dict[str, int] = {}
+        self.oldest_unserved: int | None = None
+        """When the oldest job was due whose type no living worker runs (an instant)."""
+        self.oldest_waiting: int | None = None
+        """When the oldest job was due that waits and is not paused (an instant)."""
+        self._started = math.inf
+        self.has_more = False
+        """Whether more is to be done at once."""
+        self._due = -math.inf
+        self._unknown_due = -math.inf
+        self._newest_removed = -1
+        self._removed: dict[bool, bytes] = {}
+        """The key of the last job that was removed: what is before it was removed too."""
+
+    def start(self, moment: float) -> None:
+        self._started = moment
+
+    def ended(self, instant: int) -> None:
+        """A job has ended: if the clock was set back, among those that were removed."""
+        if instant <= self._newest_removed:
+            self._removed.clear()
+
+    def turn(self, machine: Machine) -> None:
+        """Do what is due."""
+        if machine.moment >= self._due:
+            self._due = machine.moment + SECONDS
+            self.oldest_waiting = self._oldest(machine)
+            self.has_more = self._remove_old(machine)
+        if machine.moment >= self._unknown_due:
+            self._unknown_due = machine.moment + UNKNOWN_SECONDS
+            self.has_more |= self._find_unknown(machine)
+        if self.has_more:
+            self._due = self._unknown_due = -math.inf
+
+    def _oldest(self, machine: Machine) -> int | None:
+        served = (name for name in list(machine.waiting.served) if name not in machine.paused)
+        heads = (head.run_at for name in served for _, head in machine.waiting.heads(machine.ledger.changes, name))
+        others = () if self.oldest_unserved is None else (self.oldest_unserved,)
+        return min((run_at for run_at in (*heads, *others) if run_at <= machine.now), default=None)
+
+    def _remove_old(self, machine: Machine) -> bool:
+        """Remove jobs that ended long ago, or are too many. Returns whether more of them may be there."""
+        limits = machine.limits
+        too_many = max(machine.ledger.counts.finished - limits.keep_max, 0)
+        removed = self._remove(machine, too_many, machine.now - limits.keep, is_dead=False)
+        removed += self._remove(machine, too_many - removed, machine.now - limits.keep_dead, is_dead=True)
+        return removed >= AT_ONCE
+
+    def _remove(self, machine: Machine, too_many: int, before: int, *, is_dead: bool) -> int:
+        """Remove the oldest: `too_many` of them, and those that ended before an instant. Returns how many."""
+        prefix = keys.ended_prefix(is_dead=is_dead)
+        start = self._removed.get(is_dead, prefix)
+        removed = 0
+        for key, value in list(islice(machine.ledger.changes.scan(start, keys.behind(prefix)), AT_ONCE)):
+            ended, _ = keys.read_ended(key)
+            if removed >= too_many and ended >= before:
+                break
+            machine.ledger.remove(_ended.decode(value), key)
+            self._removed[is_dead] = key
+            self._newest_removed = max(self._newest_removed, ended)
+            removed += 1
+        return removed
+
+    def _find_unknown(self, machine: Machine) -> bool:
+        """Find waiting types that no living worker runs; those that none ever named die. Returns whether more may."""
+        unknown: dict[str, int] = {}
+        oldest: int | None = None
+        died = 0
+        changes, served = machine.ledger.changes, set(machine.waiting.served)
+        for name in islice((name for name in waiting_types(changes) if name not in served), MAX_TYPES):
+            first = first_due(changes, name)
+            if first is None or first > machine.now:
+                continue
+            unknown[name] = self.unknown.get(name, machine.now)
+            if name not in machine.paused:
+                oldest = first if oldest is None else min(oldest, first)
+            if name not in machine.types and machine.moment - self._started >= START_SECONDS:
+                died += self._end_unknown(machine, name, AT_ONCE - died)
+        self.unknown, self.oldest_unserved = unknown, oldest
+        return died >= AT_ONCE
+
+    def _end_unknown(self, machine: Machine, name: str, most: int) -> int:
+        late = list(islice(due_before(machine.ledger.changes, name, machine.now - machine.limits.unknown_after), most))
+        for waiting in late:
+            machine.end_unknown(waiting.job_id, JobError("type_unknown", f"no worker ever ran the type {name}"))
+        return len(late)

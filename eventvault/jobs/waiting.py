@@ -1,0 +1,151 @@
+"""The jobs that wait for a worker, in the order in which they are due. Pure: a turn's changes are passed in.
+
+On disk each type has a queue for each priority. In memory are the first pages of those queues that a living worker
+serves, so a million waiting jobs need no memory, and a type that nobody runs holds up no other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from eventvault.jobs import keys
+from eventvault.jobs.job import Job
+from eventvault.jobs.view import Changes
+
+PAGE = 1_000
+PRIORITIES = range(keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY - 1, -1)
+
+
+class Waiting(NamedTuple):
+    """A job that waits. run_at: an instant."""
+
+    run_at: int
+    order: int
+    job_id: str
+
+
+class _Queue:
+    """The first page of one queue. entries: descending, so that the next one is the last of the list.
+
+    end: what comes behind it is on disk alone; None if nothing does.
+    """
+
+    __slots__ = ("end", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, int, str]] = []
+        self.end: tuple[int, int] | None = (-1, 0)
+
+    def add(self, entry: Waiting) -> None:
+        if self.end is not None and (entry.run_at, entry.order) > self.end:
+            return
+        insort(self.entries, _descending(entry))
+        if len(self.entries) > 2 * PAGE:
+            del self.entries[:PAGE]
+            last = self.entries[0]
+            self.end = (-last[0], -last[1])
+
+    def discard(self, entry: Waiting) -> None:
+        wanted = _descending(entry)
+        place = bisect_left(self.entries, wanted)
+        if place < len(self.entries) and self.entries[place] == wanted:
+            del self.entries[place]
+
+    def next(self) -> Waiting | None:
+        if not self.entries:
+            return None
+        run_at, order, job_id = self.entries[-1]
+        return Waiting(-run_at, -order, job_id)
+
+
+class WaitingQueues:
+    """The queues of all types. `serve` says which of them are held in memory."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, dict[int, _Queue]] = {}
+
+    @property
+    def served(self) -> Iterable[str]:
+        return self._queues.keys()
+
+    def serve(self, types: set[str]) -> None:
+        """Hold the queues of these types, and forget the others."""
+        for job_type in self._queues.keys() - types:
+            del self._queues[job_type]
+        for job_type in types - self._queues.keys():
+            self._queues[job_type] = {priority: _Queue() for priority in PRIORITIES}
+
+    def add(self, changes: Changes, job: Job) -> None:
+        changes.put(keys.waiting_key(job.type, job.priority, job.run_at, job.order), job.id.encode())
+        queues = self._queues.get(job.type)
+        if queues is not None:
+            queues[job.priority].add(Waiting(job.run_at, job.order, job.id))
+
+    def remove(self, changes: Changes, job: Job) -> None:
+        changes.remove(keys.waiting_key(job.type, job.priority, job.run_at, job.order))
+        queues = self._queues.get(job.type)
+        if queues is not None:
+            queues[job.priority].discard(Waiting(job.run_at, job.order, job.id))
+
+    def next(self, changes: Changes, job_type: str, priority: int) -> Waiting | None:
+        """Return the first job of a served queue, whenever it is due; None if there is none."""
+        queue = self._queues[job_type][priority]
+        while not queue.entries and queue.end is not None:
+            _load(changes, job_type, priority, queue)
+        return queue.next()
+
+    def heads(self, changes: Changes, job_type: str) -> Iterator[tuple[int, Waiting]]:
+        """Yield the priority and first job of each queue of a served type, the most urgent priority first."""
+        for priority, queue in self._queues[job_type].items():
+            if queue.entries or queue.end is not None:
+                head = self.next(changes, job_type, priority)
+                if head is not None:
+                    yield priority, head
+
+
+def waiting_types(changes: Changes) -> Iterator[str]:
+    """Yield each type of which a job waits, in order."""
+    start = keys.WAITING
+    while (key := next((key for key, _ in changes.scan(start, keys.behind(keys.WAITING))), None)) is not None:
+        job_type = keys.type_of_waiting(key)
+        yield job_type
+        start = keys.behind(keys.WAITING + keys.text(job_type))
+
+
+def first_due(changes: Changes, job_type: str) -> int | None:
+    """Return when the first job of a type is or was due; None if none waits."""
+    firsts = []
+    for priority in PRIORITIES:
+        prefix = keys.waiting_prefix(job_type, priority)
+        firsts += [keys.read_waiting(key)[0] for key, _ in islice(changes.scan(prefix, keys.behind(prefix)), 1)]
+    return min(firsts, default=None)
+
+
+def due_before(changes: Changes, job_type: str, instant: int) -> Iterator[Waiting]:
+    """Yield the jobs of a type that were due before `instant`, each priority in order."""
+    for priority in PRIORITIES:
+        prefix = keys.waiting_prefix(job_type, priority)
+        stop = keys.waiting_key(job_type, priority, max(instant, 0), 0)
+        for key, value in changes.scan(prefix, stop):
+            run_at, order = keys.read_waiting(key)
+            yield Waiting(run_at, order, value.decode())
+
+
+def _load(changes: Changes, job_type: str, priority: int, queue: _Queue) -> None:
+    """Read the page behind the end of an empty one."""
+    prefix = keys.waiting_prefix(job_type, priority)
+    run_at, order = queue.end or (-1, 0)
+    start = prefix if run_at < 0 else keys.waiting_key(job_type, priority, run_at, order + 1)
+    page = [
+        Waiting(*keys.read_waiting(key), value.decode())
+        for key, value in islice(changes.scan(start, keys.behind(prefix)), PAGE)
+    ]
+    queue.entries = sorted(map(_descending, page))
+    queue.end = (page[-1].run_at, page[-1].order) if len(page) == PAGE else None
+
+
+def _descending(entry: Waiting) -> tuple[int, int, str]:
+    return -entry.run_at, -entry.order, entry.job_id

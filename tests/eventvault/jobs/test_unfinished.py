@@ -1,0 +1,115 @@
+"""`unfinished.jsonl.gz`: what it has, how damage shows, and that nothing runs of what was taken over until a resume."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from eventvault.jobs import unfinished
+from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.job import JobSchedule
+from eventvault.small_files import SmallFileDamaged
+from tests.eventvault.jobs.checks import check_database
+from tests.eventvault.jobs.rig import START, MemoryDatabase, World, request
+
+SCHEDULE = JobSchedule(name="nightly", type="report", cron="0 3 * * *")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "unfinished.jsonl.gz"
+
+
+def filled() -> World:
+    """Three jobs: one with a worker, one that waits behind it, one that is done."""
+    world = World(positions=True)
+    worker = world.worker("report")
+    world.submit(request("c"))
+    worker.take()
+    worker.finish()
+    world.turn()
+    world.submit(request("a", key="k"), request("b", key="k"))
+    world.ask(lambda machine: machine.put_schedule(SCHEDULE))
+    return world
+
+
+def taken_over(path: Path) -> World:
+    world = World()
+    world.database = MemoryDatabase(is_new=True)
+    world.dispatcher = Dispatcher(
+        world.database, world.wire, now=lambda: world.clocks.now, monotonic=lambda: world.clocks.moment, unfinished=path
+    )
+    world.dispatcher.open()
+    return world
+
+
+def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> None:
+    assert unfinished.write(path, filled().database, START) == 2
+    world = taken_over(path)
+    assert {job.id: job.state for job in world.database.records().values()} == {"a": "held", "b": "held"}
+    check_database(world.database)
+
+    worker = world.worker("report")
+    world.submit(request("d"))
+    world.clocks.pass_seconds(2 * 86_400)
+    world.turns()
+    assert [world.state(job_id) for job_id in "abd"] == ["held", "held", "pending"]
+    assert len(world.database.records()) == 3, "no schedule fires"
+
+    world.ask(lambda machine: machine.resume(None))
+    for _ in range(20):
+        worker.take()
+        while worker.running:
+            worker.finish()
+        world.turn()
+    assert {world.state(job_id) for job_id in "abd"} == {"done"}
+    order = [run.message.job for run in world.runs]
+    assert order.index("a") < order.index("b")
+    check_database(world.database)
+
+
+def test_it_is_taken_over_once(path: Path) -> None:
+    unfinished.write(path, filled().database, START)
+    world = taken_over(path)
+    world.ask(lambda machine: machine.cancel(["a", "b"]))
+    world.start()
+    assert {job.state for job in world.database.records().values()} == {"cancelled"}
+
+
+def test_a_take_over_that_is_interrupted_goes_on_at_the_next_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "PAGE", 1)
+    unfinished.write(path, filled().database, START)
+    world = World()
+    world.database = MemoryDatabase(is_new=True)
+    world.database.failures = [False] * 2
+    dispatcher = Dispatcher(world.database, world.wire, now=lambda: START, monotonic=lambda: 1.0, unfinished=path)
+    with pytest.raises(Exception, match="No space left"):
+        dispatcher.open()
+    dispatcher.open()
+    assert {job.id: job.state for job in world.database.records().values()} == {"a": "held", "b": "held"}
+    check_database(world.database)
+
+
+def test_without_a_file_the_database_is_empty(path: Path) -> None:
+    assert taken_over(path).database.records() == {}
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed", "no gzip"])
+def test_a_damaged_file_is_quarantined_and_what_is_before_the_damage_is_taken_over(path: Path, damage: str) -> None:
+    unfinished.write(path, filled().database, START)
+    if damage == "cut off":
+        lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+        path.write_bytes(gzip.compress(b"".join(lines[:-2])))
+    elif damage == "changed":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(b'"key":"k"', b'"key":"l"')))
+    else:
+        path.write_bytes(b"no gzip at all")
+    with pytest.raises(SmallFileDamaged):
+        list(unfinished.read(path))
+    world = taken_over(path)
+    assert len(world.database.records()) == {"cut off": 1, "changed": 2, "no gzip": 0}[damage]
+    assert not path.exists()
+    assert [file.name for file in path.parent.iterdir()] == [f"{path.name}.damaged"]
+    check_database(world.database)
