@@ -77,7 +77,9 @@ def unfinished_after(snapshot: Snapshot, instant: int) -> Iterator[str]:
                 yield job_id
 
 
-def _newest(snapshot: Snapshot, states: frozenset[str], types: Sequence[str], end: int | None) -> Generator[Job, None, None]:
+def _newest(
+    snapshot: Snapshot, states: frozenset[str], types: Sequence[str], end: int | None
+) -> Generator[Job, None, None]:
     """Yield the jobs of all groups that have one of the states, the newest first."""
     groups = {group for state, group in keys.GROUPS.items() if state in states} or set(_ALL_GROUPS)
     scans: list[Iterator[tuple[int, str]]] = []
