@@ -22,6 +22,7 @@ MAX_PROBLEMS = 20
 """Problems of a payload, and jobs of a request, that are described."""
 _LONGEST = 200
 _SHOWN = 20
+_NO_SCHEMA = b"null"
 
 
 def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: Sequence[str]) -> None:
@@ -52,7 +53,7 @@ def check(requests: Sequence[JobRequest], types: Mapping[str, JobType], scopes: 
 
 def problems_of(payload: msgspec.Raw, job_type: JobType) -> dict[str, list[str]]:
     """Return what the schema of a type refuses in a payload, by the member: `payload.customer`."""
-    if job_type.schema is None:
+    if bytes(job_type.schema) == _NO_SCHEMA:
         return {}
     try:
         validator = _compiled(bytes(job_type.schema))

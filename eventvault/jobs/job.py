@@ -122,11 +122,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
 class JobType(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a worker says of a type that it runs.
 
-    schema: JSON Schema of the payload. scope: the scope that submitting one needs. timeout: seconds.
+    schema: JSON Schema of the payload; null if there is none. scope: the scope that submitting one needs. timeout: seconds.
     """
 
     name: str
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = msgspec.Raw(b"null")
     scope: str = "write"
     timeout: float = TIMEOUT_SECONDS
     max_attempts: int = MAX_ATTEMPTS
