@@ -91,6 +91,23 @@ def _servers(text: str) -> str:
     return ",".join(server.strip() for server in text.split(","))
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where something listens. Raises ValueError for a text that is no host and port."""
+
+    text: str
+    host: str = field(init=False, compare=False)
+    port: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        host, _, port = _servers(self.text).rpartition(":")
+        object.__setattr__(self, "host", _host(host.strip("[]")))
+        object.__setattr__(self, "port", int(port))
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def _topic(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", text) or text in (".", ".."):
         raise ValueError(text)
@@ -108,6 +125,20 @@ def _words(text: str) -> tuple[str, ...]:
     if not words or any(re.search(r"\s", word) for word in words):
         raise ValueError(text)
     return words
+
+
+def _module_names(text: str) -> tuple[str, ...]:
+    names = _words(text)
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError(text)
+    return names
+
+
+def _variable_names(text: str) -> tuple[str, ...]:
+    names = _words(text)
+    if any("=" in name for name in names):
+        raise ValueError(text)
+    return names
 
 
 def _proxies(text: str) -> tuple[str, ...]:
@@ -292,6 +323,34 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
     Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
     Declaration(
+        "WORKER_JOBS", Kind(_module_names, "names of Python modules, separated by commas"), "",
+        "The modules with job handlers that the worker imports, from where it is started or from `PYTHONPATH`.",
+    ),
+    Declaration(
+        "WORKER_CONCURRENCY", _whole(1, 512), "",
+        "How many jobs a worker runs at a time, each in a process of its own. Unset: as many as there are processors.",
+    ),
+    Declaration(
+        "WORKER_ENV", Kind(_variable_names, "names of environment variables, separated by commas"), "",
+        "The environment variables that job handlers get, besides `PATH`, `HOME`, `LANG` and `TZ`.",
+    ),
+    Declaration(
+        "WORKER_JOB_MEMORY", _whole(2**26, 2**50, "bytes"), "1073741824",
+        "What a job handler, and each process that it starts, may allocate.",
+    ),
+    Declaration(
+        "WORKER_JOBS_PER_PROCESS", _whole(1, 1_000_000_000), "1000",
+        "After so many jobs the process that runs handlers is replaced, so that memory which they lose is free again.",
+    ),
+    Declaration(
+        "WORKER_DRAIN_SECONDS", _whole(0, 86_400), "30",
+        "Seconds after SIGTERM in which a worker finishes its jobs. It hands those back that take longer.",
+    ),
+    Declaration(
+        "WORKER_METRICS_ADDRESS", Kind(Address, "host:port, such as 127.0.0.1:9108"), "",
+        "Where a worker serves its metrics for Prometheus, to everybody who can reach it. Unset: nowhere.",
+    ),
+    Declaration(
         "API_TOKENS", Kind(_tokens, token_text.SETTING_ALLOWED, _show_wrong_token), "",
         "Tokens besides those that `flask tokens create` makes, by their SHA-256: see docs/access.md.",
         secret=True,
@@ -337,6 +396,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
 )  # fmt: skip
 
 
+_LISTS = ("api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env")
+"""Attributes that are empty if their setting is unset."""
 SECRETS = tuple(declaration.name for declaration in DECLARATIONS if declaration.secret)
 
 
@@ -377,6 +438,13 @@ class Settings:
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
+    worker_jobs: tuple[str, ...]
+    worker_concurrency: int | None
+    worker_env: tuple[str, ...]
+    worker_job_memory: int
+    worker_jobs_per_process: int
+    worker_drain_seconds: int
+    worker_metrics_address: Address | None
     api_tokens: tuple[str, ...] = field(repr=False)
     api_tokens_file: Path | None
     allow_unauthenticated: bool
@@ -429,7 +497,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             "; ".join(problems), hint="correct or unset these environment variables; docs/settings.md lists them all",
             problems=problems,
         )  # fmt: skip
-    lists = {name: values[name] or () for name in ("api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls")}
+    lists = {name: values[name] or () for name in _LISTS}
     return Settings(**{**values, **lists}, from_environment=frozenset(set_there))
 
 

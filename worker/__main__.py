@@ -1,4 +1,4 @@
-"""`python -m worker [module …]`: runs jobs from Kafka until SIGTERM or SIGINT. The modules register more handlers.
+"""`python -m worker [module …]`: runs jobs from Kafka until SIGTERM or SIGINT. They and WORKER_JOBS have handlers.
 
 Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 1 after an
 error that a retry cannot fix, 128 + the signal's number after a second signal.
@@ -29,7 +29,7 @@ log = logging.getLogger("worker")
 def main(modules: Sequence[str]) -> int:
     try:
         loaded = _settings()
-        for module in modules:
+        for module in (*loaded.worker_jobs, *modules):
             importlib.import_module(module)
     except EventVaultError as error:
         print(f"worker: {error.message}\nHINT: {error.hint}", file=sys.stderr)

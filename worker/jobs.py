@@ -1,4 +1,4 @@
-"""Jobs and their handlers: a handler is a function of a Job, registered for a type.
+"""For people who write jobs: a handler is a function of a Job, registered for a type.
 
     from worker.jobs import Job, job
 
@@ -6,68 +6,116 @@
     def report(job: Job) -> dict:
         return {"rows": count(job.payload["table"])}
 
-The result is what it returns, any JSON value. If it raises, the job fails. `python -m worker my_jobs` imports `my_jobs`
-and registers its handlers. A handler must be idempotent: a job runs again if its worker is killed before the
-result is written.
+The result is what it returns, any JSON value. If it raises, the attempt fails. `WORKER_JOBS=my_jobs python -m worker`
+imports `my_jobs` and registers its handlers. A handler must bear to run twice: an attempt that was lost is repeated.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import platform
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-import msgspec
+from marshmallow import Schema
 
-from eventvault import clock, json_text
-from eventvault.errors import EventVaultError, InvalidInput
+from eventvault import scopes
+from eventvault.jobs.job import MAX_ATTEMPTS, TIMEOUT_SECONDS, JobProgress
+from worker import protocol, registry
+from worker.protocol import StopReason
+from worker.registry import Handler
 
-log = logging.getLogger("worker")
-
-MAX_ERROR_LENGTH = 1_000
-MAX_NAME_LENGTH = 1_000
-WORKER_NAME = f"{platform.node()}-{os.getpid()}"
+WORKER_NAME = protocol.WORKER_NAME
 """Names this worker in results and logs."""
+MAX_PROGRESS_TEXT = 200
 
 
-class Job(msgspec.Struct, frozen=True):
-    """One job. id and type have 1 to MAX_NAME_LENGTH characters; payload is any JSON value."""
+class Retry(Exception):
+    """Raised by a handler: the attempt failed, repeat it later. after: seconds; None: as after any other failure."""
+
+    def __init__(self, message: str = "the handler asks to be called again", *, after: float | timedelta | None = None):
+        super().__init__(message)
+        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+
+
+class Fail(Exception):
+    """Raised by a handler: the job failed for good, and no attempt would succeed."""
+
+
+class Stopped(BaseException):
+    """Raised in a handler that shall end: it ran too long, its job was cancelled, or the worker ends.
+
+    A handler may catch it to clean up. Its process is killed if it has not ended five seconds later.
+    """
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _nobody_listens(_: JobProgress) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt of a job, as its handler gets it. payload: any JSON value, or what the type's schema made of it.
+
+    attempt: how often the job was sent to a worker, this time included. on_progress: is called by `progress`.
+    """
 
     id: str
     type: str
     payload: Any = None
+    attempt: int = 1
+    max_attempts: int = MAX_ATTEMPTS
+    on_progress: Callable[[JobProgress], None] = field(default=_nobody_listens, repr=False, compare=False)
+
+    def progress(self, fraction: float | None = None, text: str | None = None) -> None:
+        """Say how far the handler is: fraction from 0 to 1. The newest one of each second is shown."""
+        if fraction is not None:
+            fraction = min(1.0, max(0.0, float(fraction)))
+        self.on_progress(JobProgress(fraction, None if text is None else str(text)[:MAX_PROGRESS_TEXT]))
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The outcome of a job: the value of its message in the results topic.
+def job(
+    job_type: str,
+    *,
+    schema: Schema | type[Schema] | None = None,
+    timeout: float | timedelta = TIMEOUT_SECONDS,
+    max_attempts: int = MAX_ATTEMPTS,
+    scope: str = scopes.WRITE,
+) -> Callable[[Handler], Handler]:
+    """Register a handler for a type. Raises ValueError if it has one already.
 
-    state: `done` with `result`, or `failed` with `error` {code, message}. Instants are ISO 8601.
+    schema: of the payload, by marshmallow; the handler gets what it loads. timeout: seconds, or a timedelta. scope:
+    what the token of whoever submits such a job must have.
     """
 
-    id: str
-    type: str | None
-    state: str
-    worker: str
-    started_at: str
-    finished_at: str
-    result: Any = None
-    error: dict[str, str] | None = None
+    def register(handler: Handler) -> Handler:
+        registry.register(handler, job_type, schema, timeout, max_attempts, scope)
+        return handler
+
+    return register
 
 
-Handler = Callable[[Job], Any]
-_HANDLERS: dict[str, Handler] = {}
+def cron(
+    expression: str,
+    *,
+    time_zone: str = "UTC",
+    name: str | None = None,
+    payload: Any = None,
+    overlap: bool = False,
+    catch_up: float | timedelta = 86_400.0,
+) -> Callable[[Handler], Handler]:
+    """Submit a handler's job at set times; it needs `@job` too. expression: five fields of cron.
 
-
-def job(job_type: str) -> Callable[[Handler], Handler]:
-    """Register a handler for a type. Raises ValueError if it has one already."""
+    name: of the schedule, by default the job's type. overlap: submit it even if the one before has not ended.
+    catch_up: seconds, or a timedelta; a time that was missed for longer is skipped.
+    """
 
     def register(handler: Handler) -> Handler:
-        if _HANDLERS.get(job_type, handler) is not handler:
-            raise ValueError(f"the job type {job_type!r} has a handler already: {_HANDLERS[job_type].__qualname__}")
-        _HANDLERS[job_type] = handler
+        registry.schedule(handler, expression, time_zone, name, payload, overlap, catch_up)
         return handler
 
     return register
@@ -76,82 +124,10 @@ def job(job_type: str) -> Callable[[Handler], Handler]:
 @job("ping")
 def ping(_: Job) -> dict[str, Any]:
     """Return the name of the worker that runs this job, and the job types it handles."""
-    return {"worker": WORKER_NAME, "jobTypes": sorted(_HANDLERS)}
+    return {"worker": WORKER_NAME, "jobTypes": registry.known_types()}
 
 
 @job("echo")
 def echo(job: Job) -> Any:
     """Return the payload, to test a round trip."""
     return job.payload
-
-
-def run(value: bytes | None, fallback_id: str) -> Outcome:
-    """Run the job in a message, whose id may be `fallback_id`; any error becomes a failed outcome."""
-    started = clock.now()
-    message: Any = None
-    result: Any = None
-    error: dict[str, str] | None = None
-    try:
-        message = json_text.parse(value or b"", "the job")
-        result = _handle(_to_job(message))
-    except EventVaultError as problem:
-        log.warning("job %s failed: %s", _text_member(message, "id") or fallback_id, problem)
-        error = _error(problem.code, problem.message)
-    except BaseException as problem:
-        log.exception("job %s failed", _text_member(message, "id") or fallback_id)
-        error = _error("job_failed", f"{type(problem).__name__}: {problem}")
-    return Outcome(
-        id=_text_member(message, "id") or fallback_id,
-        type=_text_member(message, "type"),
-        state="done" if error is None else "failed",
-        worker=WORKER_NAME,
-        started_at=clock.format_milliseconds(started),
-        finished_at=clock.format_milliseconds(clock.now()),
-        result=result,
-        error=error,
-    )
-
-
-def as_failed(outcome: Outcome, code: str, message: str) -> Outcome:
-    """Return the outcome as failed, without its result."""
-    return msgspec.structs.replace(outcome, state="failed", result=None, error=_error(code, message))
-
-
-def encode(outcome: Outcome) -> bytes:
-    """Return the outcome as JSON. It becomes a failed one if its result has no JSON form."""
-    try:
-        json.dumps(msgspec.to_builtins(outcome.result, str_keys=True), allow_nan=False)  # msgspec makes null of NaN
-        return msgspec.json.encode(outcome)
-    except (TypeError, ValueError, RecursionError) as error:
-        return msgspec.json.encode(as_failed(outcome, "result_not_json", f"the result cannot be JSON: {error}"))
-
-
-def _to_job(message: Any) -> Job:
-    if not isinstance(message, dict):
-        raise InvalidInput("the job is JSON, but not an object", hint=_FORM)
-    for name in ("id", "type"):
-        if _text_member(message, name) is None:
-            raise InvalidInput(f"the job's {name} is not a text of 1 to {MAX_NAME_LENGTH} characters", hint=_FORM)
-    return Job(id=message["id"], type=message["type"], payload=message.get("payload"))
-
-
-def _handle(job: Job) -> Any:
-    handler = _HANDLERS.get(job.type)
-    if handler is None:
-        raise InvalidInput(
-            f"no handler is registered for the job type {job.type!r}; known: {', '.join(sorted(_HANDLERS))}",
-            hint="start the worker with the module of the handler: python -m worker <module>",
-        )
-    return handler(job)
-
-
-_FORM = 'send {"id": "…", "type": "…", "payload": …}'
-
-
-def _text_member(message: Any, name: str) -> str | None:
-    value = message.get(name) if isinstance(message, dict) else None
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_NAME_LENGTH else None
-
-
-def _error(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "message": message[:MAX_ERROR_LENGTH]}

@@ -15,10 +15,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from eventvault.kafka import config, topics
 from eventvault.settings import Settings
-from worker import jobs
+from worker import outcomes
 from worker.brokers import Brokers
 from worker.heartbeat import Heartbeat
-from worker.jobs import Outcome
+from worker.outcomes import Outcome
 from worker.results import ResultWriter
 
 log = logging.getLogger("worker")
@@ -46,7 +46,7 @@ class RunningJob:
         threading.Thread(target=self._run, name="job", daemon=True).start()
 
     def _run(self) -> None:
-        self.outcome = jobs.run(self._value, f"{self.partition_key[0]}/{self.partition_key[1]}/{self.offset}")
+        self.outcome = outcomes.run(self._value, f"{self.partition_key[0]}/{self.partition_key[1]}/{self.offset}")
         self.done.set()
 
 

@@ -11,9 +11,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from eventvault.kafka import config
 from eventvault.settings import Settings
-from worker import jobs
+from worker import outcomes
 from worker.brokers import Brokers
-from worker.jobs import Outcome
+from worker.outcomes import Outcome
 
 log = logging.getLogger("worker")
 
@@ -37,12 +37,12 @@ class ResultWriter:
 
         An outcome that is too large for the topic is written as a failed one instead.
         """
-        value = jobs.encode(outcome)
+        value = outcomes.encode(outcome)
         reported = None
         while (error := self._deliver(outcome.id, value)) is not None:
             if error.code() in _TOO_LARGE:
                 reason = f"the result has {len(value)} bytes, more than the topic {self._topic} accepts"
-                value = jobs.encode(jobs.as_failed(outcome, "result_too_large", reason))
+                value = outcomes.encode(outcomes.as_failed(outcome, "result_too_large", reason))
             elif error.code() != reported:
                 reported = error.code()
                 log.warning("the result of job %s cannot be written and is retried: %s", outcome.id, error.str())

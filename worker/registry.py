@@ -1,0 +1,161 @@
+"""What the modules of WORKER_JOBS declare: the types with their handlers, and the schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from marshmallow import Schema, ValidationError
+
+from eventvault import scopes
+from eventvault.jobs.job import MAX_ATTEMPTS, MAX_NAME_LENGTH, TIMEOUT_SECONDS, JobSchedule, JobType
+from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, parse_zone
+from worker.payload_schema import to_json_schema
+
+LONGEST_TIMEOUT_SECONDS = 7 * 86_400.0
+MOST_ATTEMPTS = 1_000
+
+Handler = Callable[..., Any]
+
+
+class PayloadRefused(Exception):
+    """The payload is not as the type's schema wants it. fields: what is wrong, by the member's name."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__("the payload is not as its schema wants it: " + ", ".join(map(str, fields)))
+        self.fields = fields
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A handler and what its decorator says of it."""
+
+    job_type: JobType
+    handler: Handler
+    schema: Schema | None = None
+
+    def load(self, payload: Any) -> Any:
+        """Return the payload as the handler gets it. Raises PayloadRefused."""
+        if self.schema is None:
+            return payload
+        try:
+            return self.schema.load(payload)
+        except ValidationError as error:
+            raise PayloadRefused({str(name): problem for name, problem in _fields_of(error).items()}) from error
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """What a worker says of itself in its hello."""
+
+    types: list[JobType]
+    schedules: list[JobSchedule]
+
+
+@dataclass(frozen=True)
+class _DeclaredSchedule:
+    handler: Handler
+    name: str | None
+    schedule: JobSchedule
+
+
+_registrations: dict[str, Registration] = {}
+_schedules: list[_DeclaredSchedule] = []
+
+
+def register(
+    handler: Handler,
+    job_type: str,
+    schema: Schema | type[Schema] | None = None,
+    timeout: float | timedelta = TIMEOUT_SECONDS,
+    max_attempts: int = MAX_ATTEMPTS,
+    scope: str = scopes.WRITE,
+) -> None:
+    """Note the handler of a type. Raises ValueError if it has one already, or if an argument is not allowed."""
+    present = _registrations.get(job_type)
+    if present is not None and present.handler is not handler:
+        raise ValueError(f"the job type {job_type!r} has a handler already: {present.handler.__qualname__}")
+    _require(0 < len(job_type) <= MAX_NAME_LENGTH, job_type, f"its name has not 1 to {MAX_NAME_LENGTH} characters")
+    seconds = _seconds(timeout)
+    _require(
+        0 < seconds <= LONGEST_TIMEOUT_SECONDS, job_type, f"timeout is {seconds:g} s, not above 0 and up to 7 days"
+    )
+    _require(0 < max_attempts <= MOST_ATTEMPTS, job_type, f"max_attempts is {max_attempts}, not 1 to {MOST_ATTEMPTS}")
+    _require(scope in scopes.SCOPES, job_type, f"scope is {scope!r}, not one of {', '.join(scopes.SCOPES)}")
+    loaded = schema() if isinstance(schema, type) else schema
+    text = msgspec.Raw(b"null" if loaded is None else msgspec.json.encode(to_json_schema(loaded)))
+    described = JobType(name=job_type, schema=text, scope=scope, timeout=seconds, max_attempts=max_attempts)
+    _registrations[job_type] = Registration(described, handler, loaded)
+
+
+def schedule(
+    handler: Handler,
+    cron: str,
+    time_zone: str = "UTC",
+    name: str | None = None,
+    payload: Any = None,
+    overlap: bool = False,
+    catch_up: float | timedelta = 86_400.0,
+) -> None:
+    """Note when a handler's job is submitted. Raises ValueError if an argument is not allowed."""
+    subject = f"of {handler.__qualname__}"
+    try:
+        is_on = Cron(cron).is_on
+    except ValueError:
+        is_on = False
+    _require(is_on, subject, f"its schedule is {cron!r}; allowed: {CRON_ALLOWED.removeprefix('off, or ')}")
+    try:
+        parse_zone(time_zone)
+    except ValueError:
+        raise ValueError(f"the job {subject}: its time zone is {time_zone!r}; allowed: {ZONE_ALLOWED}") from None
+    declared = JobSchedule(
+        name=name or "", type="", cron=cron, time_zone=time_zone, payload=msgspec.Raw(msgspec.json.encode(payload)),
+        overlap=overlap, catch_up=_seconds(catch_up), in_code=True,
+    )  # fmt: skip
+    _schedules.append(_DeclaredSchedule(handler, name, declared))
+
+
+def find(job_type: str) -> Registration | None:
+    return _registrations.get(job_type)
+
+
+def known_types() -> list[str]:
+    return sorted(_registrations)
+
+
+def catalogue() -> Catalogue:
+    """Return what was declared. Raises ValueError for a schedule of a handler without a type, or a name used twice."""
+    found: dict[str, JobSchedule] = {}
+    for declared in _schedules:
+        job_type = _type_of(declared.handler)
+        name = declared.name or job_type
+        if name in found:
+            raise ValueError(
+                f"the schedule {name!r} is declared twice: give one of them a name, as in @cron(…, name=…)"
+            )
+        found[name] = msgspec.structs.replace(declared.schedule, name=name, type=job_type)
+    types = [registration.job_type for _, registration in sorted(_registrations.items())]
+    return Catalogue(types, [found[name] for name in sorted(found)])
+
+
+def _fields_of(error: ValidationError) -> dict[str, Any]:
+    fields: dict[str, Any] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return fields
+
+
+def _type_of(handler: Handler) -> str:
+    for name, registration in _registrations.items():
+        if registration.handler is handler:
+            return name
+    raise ValueError(f"{handler.__qualname__} has a schedule and no type: use @job(…) beside @cron(…)")
+
+
+def _seconds(span: float | timedelta) -> float:
+    return span.total_seconds() if isinstance(span, timedelta) else float(span)
+
+
+def _require(allowed: bool, subject: str, problem: str) -> None:
+    if not allowed:
+        raise ValueError(f"the job {subject}: {problem}")
