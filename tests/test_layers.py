@@ -24,6 +24,7 @@ VIOLATIONS = {
         "eventvault.restore.moments.plan",
     ),
     "The worker opens no event database and no BackupManager": ("worker/loop.py", "eventvault.database.registry"),
+    "A supervisor runs no handler": ("worker/supervisor.py", "worker.registry"),
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
     "The edge opens no database itself": ("app/query.py", "plyvel"),
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),

@@ -47,7 +47,10 @@ OPENS = {
     "app/docs/routes.py": "a part of the program",
     "app/docs/site.py": "parts of the program",
     "app/ui/files.py": "parts of the program",
+    "worker/descendants.py": "/proc",
+    "worker/executor.py": "/proc",
     "worker/heartbeat.py": "a file in the temporary folder, with the flags of the helper",
+    "worker/supervisor.py": "the transport of jobs, which is no file",
 }
 """Modules that open files by themselves → what they open: nothing that a stranger could replace by a pipe."""
 

@@ -63,7 +63,7 @@ def problem_of_workers(folder: Path) -> str | None:
         if age > STALE_SECONDS:
             return f"a worker made no progress for {age:.0f} s"
         if not kafka_answers:
-            return "no Kafka broker answers, or a topic is missing; the worker's log says which"
+            return "no Kafka broker answers, a topic is missing, or no dispatcher answers; the worker's log says which"
     return None
 
 

@@ -1,0 +1,387 @@
+"""The executors of a supervisor: has the nursery fork them, hands them attempts, and replaces them when they end.
+
+Nothing here waits. What an executor or the nursery says comes as events of one selector.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from eventvault.jobs.messages import Run, Stop, encode
+from worker.frames import BrokenFrame, Frames, frame
+from worker.output import Output
+from worker.protocol import (
+    LONGEST_MESSAGE,
+    PATH_VARIABLE,
+    STOP_SIGNAL,
+    Declared,
+    ExecutorReport,
+    Forked,
+    NurseryOptions,
+    NurseryReport,
+    StopReason,
+)
+
+log = logging.getLogger("worker")
+
+FORK_SECONDS = 30.0
+"""A nursery that forks nothing for so long is replaced."""
+LEAST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
+"""Seconds between two nurseries: twice as long after each that ends."""
+_HEALTHY_SECONDS = 60.0
+"""A nursery that lived for so long begins with the least pause again."""
+_READ_BYTES = 256 * 1024
+_executor_report = msgspec.json.Decoder(ExecutorReport)
+_nursery_report = msgspec.json.Decoder(NurseryReport)
+_declared = msgspec.json.Decoder(Declared)
+
+
+class Listener(Protocol):
+    """Is told what happens to executors."""
+
+    def declared(self, declared: Declared) -> None:
+        """The modules were imported, or one of them cannot be."""
+
+    def reported(self, slot: Slot, report: ExecutorReport) -> None:
+        """An executor reports. The attempt of `slot` is still the one that it runs."""
+
+    def ended(self, slot: Slot, status: int | None) -> None:
+        """An executor ended while it ran an attempt. status: as os.waitpid has it; None if the nursery died too."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """One executor. process: a descriptor of it, once it is forked. run: what it runs; began: when (monotonic).
+
+    stop: why the attempt has to end; kill_at: when its process is killed, if it still runs.
+    """
+
+    number: int
+    connection: socket.socket
+    output: Output
+    asked_at: float
+    process: int | None = None
+    run: Run | None = None
+    began: float = 0.0
+    stop: StopReason | None = None
+    kill_at: float | None = None
+    jobs: int = 0
+    is_retiring: bool = False
+    is_started_reported: bool = False
+    frames: Frames = field(default_factory=Frames)
+    unsent: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_free(self) -> bool:
+        return self.process is not None and self.run is None and not self.is_retiring
+
+
+class Pool:
+    """Belongs to one thread, which calls the `data` of each event that `selector` has."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector, listener: Listener, *, size: int, jobs_per_process: int,
+        memory: int, modules: Sequence[str], variables: Mapping[str, str], log_level: str,
+    ) -> None:  # fmt: skip
+        """variables: the environment of the handlers. memory: bytes of one executor."""
+        self._selector = selector
+        self._listener = listener
+        self._size = size
+        self._jobs_per_process = jobs_per_process
+        self._memory = memory
+        self._modules = list(modules)
+        self._variables = dict(variables)
+        self._log_level = log_level
+        self._numbers = itertools.count(1)
+        self._slots: dict[int, Slot] = {}
+        self._program: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._is_ready = False
+        self._was_ready = False
+        self._begun_at = 0.0
+        self._pause = LEAST_PAUSE
+        self._begin_at = 0.0
+        self._closed = False
+
+    @property
+    def slots(self) -> list[Slot]:
+        return list(self._slots.values())
+
+    @property
+    def busy(self) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.run is not None]
+
+    def free(self) -> Slot | None:
+        return next((slot for slot in self._slots.values() if slot.is_free), None)
+
+    def tend(self, now: float) -> None:
+        """Do what is due: begin a nursery, ask for executors, kill what did not end in time."""
+        if self._program is None and not self._closed and now >= self._begin_at:
+            self._begin_nursery(now)
+        if self._is_ready and not self._closed:
+            while sum(not slot.is_retiring for slot in self._slots.values()) < self._size and self._is_ready:
+                self._ask_for_executor(now)
+        for slot in self.slots:
+            if slot.kill_at is not None and now >= slot.kill_at:
+                self.kill(slot)
+        if any(slot.process is None and now - slot.asked_at > FORK_SECONDS for slot in self._slots.values()):
+            log.error("the process that forks executors makes no progress and is replaced")
+            self._end_nursery()
+
+    def next_due(self) -> float | None:
+        """When `tend` has something to do at the latest (monotonic)."""
+        due = [slot.kill_at for slot in self._slots.values() if slot.kill_at is not None]
+        if self._program is None and not self._closed:
+            due.append(self._begin_at)
+        return min(due, default=None)
+
+    def start(self, slot: Slot, run: Run, now: float) -> None:
+        """Hand an attempt to a free executor."""
+        slot.run, slot.began = run, now
+        slot.stop, slot.kill_at, slot.is_started_reported = None, None, False
+        self._send(slot, encode(run))
+
+    def stop(self, slot: Slot, reason: StopReason, kill_at: float) -> None:
+        """Ask the handler to end, by an exception; kill its process at `kill_at` (monotonic) if it has not."""
+        if slot.run is None or slot.stop is not None:
+            return
+        slot.stop, slot.kill_at = reason, kill_at
+        self._send(slot, encode(Stop(to=slot.run.to, stop=[slot.run.token], reason=reason)))
+        _signal(slot, STOP_SIGNAL)
+
+    def finish(self, slot: Slot, *, retire: bool) -> None:
+        """The attempt of an executor has ended. retire: replace its process, which is not as it was."""
+        slot.run, slot.kill_at, slot.stop = None, None, None
+        slot.jobs += 1
+        if retire or slot.jobs >= self._jobs_per_process:
+            self._retire(slot, time.monotonic())
+
+    def kill(self, slot: Slot) -> None:
+        _signal(slot, signal.SIGKILL)
+        slot.kill_at = None
+
+    def close(self) -> None:
+        """End the executors and the nursery."""
+        self._closed = True
+        self._end_nursery()
+
+    def _retire(self, slot: Slot, now: float) -> None:
+        """Let an executor end by itself, and kill it if it does not."""
+        slot.is_retiring = True
+        slot.kill_at = now + LEAST_PAUSE
+        with suppress(OSError):
+            slot.connection.shutdown(socket.SHUT_WR)
+
+    # The nursery.
+
+    def _begin_nursery(self, now: float) -> None:
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        catalogue, their_catalogue = os.pipe()
+        options = NurseryOptions(
+            theirs.fileno(), their_catalogue, os.getpid(), self._modules, self._memory, self._log_level,
+            self._variables.get(PATH_VARIABLE),
+        )  # fmt: skip
+        path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
+        try:
+            self._program = subprocess.Popen(  # nosec B603  # no shell
+                [sys.executable, "-m", "worker.nursery", msgspec.json.encode(options).decode()],
+                env={**self._variables, PATH_VARIABLE: path},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), their_catalogue),
+                start_new_session=True,  # Ctrl-C on a terminal is for the supervisor, which drains
+            )
+        finally:
+            theirs.close()
+            os.close(their_catalogue)
+        control.setblocking(False)
+        os.set_blocking(catalogue, False)
+        self._control, self._begun_at = control, now
+        self._selector.register(control, selectors.EVENT_READ, self._hear_nursery)
+        text = bytearray()
+        self._selector.register(catalogue, selectors.EVENT_READ, lambda: self._read_catalogue(catalogue, text, control))
+
+    def _read_catalogue(self, handle: int, text: bytearray, control: socket.socket) -> None:
+        read = os.read(handle, _READ_BYTES)
+        text += read
+        if read:
+            return
+        self._selector.unregister(handle)
+        os.close(handle)
+        if control is not self._control or not text:
+            return  # the nursery has died, which its socket says too
+        declared = _declared.decode(text)
+        self._is_ready = declared.error is None
+        self._was_ready |= self._is_ready
+        self._listener.declared(declared)
+
+    def _hear_nursery(self) -> None:
+        control = self._control
+        while control is not None and control is self._control:
+            try:
+                message, handles, _, _ = socket.recv_fds(control, LONGEST_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                message, handles = b"", []
+            if not message:
+                self._end_nursery()
+                return
+            self._obey(_nursery_report.decode(message), handles)
+
+    def _obey(self, report: NurseryReport, handles: list[int]) -> None:
+        slot = self._slots.get(report.number)
+        if slot is None:
+            for handle in handles:
+                os.close(handle)
+        elif isinstance(report, Forked):
+            slot.process = handles[0]
+        else:
+            self._remove(slot, report.status)
+
+    def _ask_for_executor(self, now: float) -> None:
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        ours.setblocking(False)
+        slot = Slot(next(self._numbers), ours, Output(reading), now)
+        assert self._control is not None  # nosec B101  # for the type checker
+        try:
+            socket.send_fds(self._control, [str(slot.number).encode()], [theirs.fileno(), writing])
+        except OSError:
+            ours.close()
+            slot.output.close()
+            self._end_nursery()
+            return
+        finally:
+            theirs.close()
+            os.close(writing)
+        self._slots[slot.number] = slot
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(slot))
+        self._selector.register(reading, selectors.EVENT_READ, lambda: self._drain(slot))
+
+    def _end_nursery(self) -> None:
+        """End the nursery and with it all executors; another one is begun after a pause."""
+        self._is_ready = False
+        if self._control is not None:
+            self._selector.unregister(self._control)
+            self._control.close()  # then it ends its executors, and itself
+            self._control = None
+        for slot in self.slots:
+            self.kill(slot)
+            self._remove(slot, None)
+        program, self._program = self._program, None
+        if program is None:
+            return
+        status = _end(program)
+        if not self._closed:
+            log.error("the process that forks executors ended with status %s, and is replaced", status)
+        if not self._was_ready and status is not None and status > 0:
+            self._listener.declared(Declared(error=f"the process that imports the modules ended with status {status}"))
+        now = time.monotonic()
+        self._pause = LEAST_PAUSE if now - self._begun_at > _HEALTHY_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
+        self._begin_at = now + self._pause
+
+    # An executor.
+
+    def _hear(self, slot: Slot) -> None:
+        if slot.number not in self._slots:  # it was removed while this event waited
+            return
+        try:
+            received = slot.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = b""
+        if not received:  # the nursery says how it ended
+            self._selector.unregister(slot.connection)
+            return
+        self._take(slot, received)
+
+    def _take(self, slot: Slot, received: bytes) -> None:
+        try:
+            for message in slot.frames.feed(received):
+                report = _executor_report.decode(message)
+                if slot.run is not None and slot.run.token == report.token:
+                    slot.output.drain()
+                    self._listener.reported(slot, report)
+        except (BrokenFrame, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.warning("an executor wrote what is no report, and is killed: %s", error)
+            self.kill(slot)
+
+    def _drain(self, slot: Slot) -> None:
+        if slot.number not in self._slots:
+            return
+        if not slot.output.drain():
+            self._selector.unregister(slot.output.handle)
+        elif slot.run is None:
+            slot.output.take()  # of a thread that a handler left behind
+
+    def _send(self, slot: Slot, message: bytes) -> None:
+        slot.unsent += frame(message)
+        self._flush(slot)
+
+    def _flush(self, slot: Slot) -> None:
+        try:
+            while slot.unsent:
+                del slot.unsent[: slot.connection.send(slot.unsent)]
+        except BlockingIOError:
+            self._listen(slot, selectors.EVENT_READ | selectors.EVENT_WRITE, lambda: self._hear_and_flush(slot))
+            return
+        except OSError:  # it has ended, which the nursery says
+            slot.unsent.clear()
+
+    def _hear_and_flush(self, slot: Slot) -> None:
+        self._listen(slot, selectors.EVENT_READ, lambda: self._hear(slot))
+        self._hear(slot)
+        self._flush(slot)
+
+    def _listen(self, slot: Slot, events: int, callback: Callable[[], None]) -> None:
+        with suppress(KeyError):
+            self._selector.modify(slot.connection, events, callback)
+
+    def _remove(self, slot: Slot, status: int | None) -> None:
+        """The executor has ended: what it reported before counts."""
+        with suppress(OSError):
+            while received := slot.connection.recv(_READ_BYTES):
+                self._take(slot, received)
+        slot.output.drain()
+        if slot.run is not None:
+            self._listener.ended(slot, status)
+        del self._slots[slot.number]
+        for handle in (slot.connection, slot.output.handle):
+            with suppress(KeyError):
+                self._selector.unregister(handle)
+        slot.connection.close()
+        slot.output.close()
+        if slot.process is not None:
+            os.close(slot.process)
+
+
+def _end(program: subprocess.Popen[bytes]) -> int | None:
+    """Wait for the nursery, which ends once its socket is closed; kill it if it does not. Returns its status."""
+    for _ in range(2):
+        try:
+            return program.wait(1.0)
+        except subprocess.TimeoutExpired:
+            program.kill()
+    return None
+
+
+def _signal(slot: Slot, number: signal.Signals) -> None:
+    if slot.process is not None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(slot.process, number)

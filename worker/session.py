@@ -1,0 +1,130 @@
+"""What one session knows of its attempts. Pure: no process, no socket and no clock.
+
+A token is received, waits, runs, and ends with a report. Whatever comes again has no effect but its report again, so
+that the dispatcher may send anything again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from eventvault.jobs.messages import Failed, GiveBack, Returned, Run, Stop
+from worker import protocol
+from worker.protocol import Outcome, StopReason
+
+REMEMBERED = 5_000
+"""Of so many ended attempts the report is remembered, to say it again."""
+
+
+class Stopping(NamedTuple):
+    """A running attempt that shall end, and why."""
+
+    token: str
+    reason: StopReason
+
+
+class Session:
+    """One life of a supervisor, as the dispatcher sees it."""
+
+    def __init__(self, session_id: str) -> None:
+        self.id = session_id
+        self.is_draining = False
+        self._waiting: OrderedDict[str, Run] = OrderedDict()
+        self._running: dict[str, Run] = {}
+        self._ended: OrderedDict[str, Outcome] = OrderedDict()
+        self._unseen_stops: OrderedDict[str, str] = OrderedDict()
+        """Tokens that were stopped before they came → why."""
+
+    @property
+    def have(self) -> list[str]:
+        """The tokens that came and have not ended."""
+        return [*self._running, *self._waiting]
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._running and not self._waiting
+
+    @property
+    def running(self) -> list[str]:
+        return list(self._running)
+
+    def receive(self, run: Run) -> list[Outcome]:
+        """Take an attempt. Returns its report if it has ended, or ends here."""
+        if run.token in self._ended:
+            return [self._ended[run.token]]
+        if run.token in self._running or run.token in self._waiting:
+            return []
+        if (reason := self._unseen_stops.pop(run.token, None)) is not None:
+            return self._stop_waiting(run, reason)
+        if self.is_draining:
+            return [self._note(returned(run))]
+        self._waiting[run.token] = run
+        return []
+
+    def start_next(self) -> Run | None:
+        """Return the attempt that has waited longest; from now on it runs."""
+        if not self._waiting:
+            return None
+        token, run = self._waiting.popitem(last=False)
+        self._running[token] = run
+        return run
+
+    def end(self, outcome: Outcome) -> list[Outcome]:
+        """Note how a running attempt ended. Returns what is to be reported: nothing, if it was refused meanwhile."""
+        if self._running.pop(outcome.token, None) is None:
+            return []
+        return [self._note(outcome)]
+
+    def stop(self, message: Stop) -> tuple[list[Outcome], list[Stopping]]:
+        """Return the reports of those that end at once, and those that run and have to be stopped."""
+        reports: list[Outcome] = []
+        running: list[Stopping] = []
+        for token in message.stop:
+            if token in self._running:
+                running.append(Stopping(token, "cancelled" if message.reason == "cancelled" else "refused"))
+            elif (run := self._waiting.pop(token, None)) is not None:
+                reports += self._stop_waiting(run, message.reason)
+            elif token in self._ended:
+                reports += [self._ended[token]] if message.reason == "cancelled" else []
+            else:
+                self._remember_stop(token, message.reason)
+        return reports, running
+
+    def give_back(self, message: GiveBack) -> list[Outcome]:
+        """Return those that have not begun."""
+        runs = [self._waiting.pop(token, None) for token in message.give_back]
+        return [self._note(returned(run)) for run in runs if run is not None]
+
+    def drain(self) -> list[Outcome]:
+        """Begin no further attempt. Returns the reports of those that wait."""
+        self.is_draining = True
+        runs, self._waiting = list(self._waiting.values()), OrderedDict()
+        return [self._note(returned(run)) for run in runs]
+
+    def _stop_waiting(self, run: Run, reason: str) -> list[Outcome]:
+        if reason == "cancelled":
+            return [self._note(cancelled(run))]
+        self._note(returned(run))
+        return []
+
+    def _remember_stop(self, token: str, reason: str) -> None:
+        self._unseen_stops[token] = reason
+        if len(self._unseen_stops) > REMEMBERED:
+            self._unseen_stops.popitem(last=False)
+
+    def _note(self, outcome: Outcome) -> Outcome:
+        self._ended[outcome.token] = outcome
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+        return outcome
+
+
+def returned(run: Run) -> Returned:
+    return Returned(session=run.to, token=run.token, job=run.job)
+
+
+def cancelled(run: Run, seconds: float = 0.0) -> Failed:
+    return Failed(
+        session=run.to, token=run.token, job=run.job, seconds=seconds, error=protocol.cancelled(), outcome="cancelled"
+    )
