@@ -37,6 +37,7 @@ from eventvault.jobs.messages import (
     Stop,
     Work,
 )
+from eventvault.jobs.ticks import tick_seconds
 from eventvault.jobs.transport import TransportAway, WorkerTransport
 from worker.pool import Pool, Slot
 from worker.protocol import WORKER_NAME, Declared, ExecutorReport, Outcome, StopReason, timed_out
@@ -44,8 +45,6 @@ from worker.session import Session, cancelled, returned
 
 log = logging.getLogger("worker")
 
-BEAT_SECONDS = 2.5
-"""A sixth of a lease."""
 GRACE_SECONDS = 5.0
 """What a handler has for its end, after the exception that asks for it."""
 STARTED_SECONDS = 0.02
@@ -77,7 +76,7 @@ class Options:
     version: str = ""
     is_local: bool = False
     lonely_seconds: float = inf
-    beat_seconds: float = BEAT_SECONDS
+    beat_seconds: float = field(default_factory=tick_seconds)
     grace_seconds: float = GRACE_SECONDS
 
 
