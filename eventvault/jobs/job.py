@@ -122,7 +122,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
 class JobType(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What a worker says of a type that it runs.
 
-    schema: JSON Schema of the payload; null if there is none. scope: the scope that submitting one needs. timeout: seconds.
+    schema: JSON Schema of the payload, or null. scope: the scope that submitting one needs. timeout: seconds.
     """
 
     name: str
