@@ -162,17 +162,21 @@ _work = msgspec.json.Decoder(Work)
 _report = msgspec.json.Decoder(Report)
 
 
+NONE_OF_OURS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What `decode_work` and `decode_report` raise for bytes that are no message, or one of a later version."""
+
+
 def encode(message: Work | Report) -> bytes:
     return _encoder.encode(message)
 
 
 def decode_work(text: bytes) -> Work:
-    """Raises msgspec.MsgspecError, or UnicodeDecodeError, if it is none of ours or of a later version."""
+    """Raises NONE_OF_OURS."""
     work: Any = _work.decode(text)
     return work  # type: ignore[no-any-return]
 
 
 def decode_report(text: bytes) -> Report:
-    """Raises as `decode_work` does."""
+    """Raises NONE_OF_OURS."""
     report: Any = _report.decode(text)
     return report  # type: ignore[no-any-return]

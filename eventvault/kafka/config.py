@@ -69,6 +69,19 @@ def jobs_consumer(settings: Settings) -> dict[str, Any]:
     }
 
 
+def jobs_reader(settings: Settings) -> dict[str, Any]:
+    """A consumer that assigns itself partitions, and commits to the workers' group how far it took jobs.
+
+    It is no member of the group. The commit is for workers of an earlier release, and for another dispatcher.
+    """
+    return {**events_consumer(settings), "group.id": settings.kafka_jobs_group}
+
+
+def session_reader(settings: Settings) -> dict[str, Any]:
+    """A consumer of a worker's session: it assigns itself one partition. What it misses is sent again."""
+    return {**client(settings), **_CONSUMER, "group.id": "eventvault-sessions", "auto.offset.reset": "latest"}
+
+
 def producer(settings: Settings, delivery_milliseconds: int = 0) -> dict[str, Any]:
     """A producer whose delivery report means that the message is on all brokers in sync, once.
 

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from eventvault.kafka import offset_check
+from eventvault.kafka import offset_check, topics
 from eventvault.kafka.messages import Headers, Record
 from eventvault.kafka.offsets import StoredOffset, checksum
 from eventvault.kafka.topic_info import TopicInfo
-from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, unreachable
 from eventvault.problems import Problem
 
 MAX_WAIT_SECONDS = 30.0
@@ -82,13 +81,7 @@ class Positions:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Ask the broker for the partition's first offset and its end. Raises KafkaUnreachable."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=REQUEST_TIMEOUT_SECONDS
-            )
-        except KafkaException as error:
-            raise unreachable(error) from error
-        return int(low), int(high)
+        return topics.bounds(self._consumer, self._topic, partition)
 
     def stop(self, partition: int, problem: Problem) -> None:
         """Consume nothing more from a partition."""

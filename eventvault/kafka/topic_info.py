@@ -18,5 +18,9 @@ class TopicInfo(NamedTuple):
 
 
 def dead_letter_topic(topic: str) -> str:
-    """Return `<topic>.dead-letter`; a name that would be too long for Kafka is cut in front of the suffix."""
-    return topic[: LONGEST_NAME - len(DEAD_LETTER)] + DEAD_LETTER
+    return topic_beside(topic, DEAD_LETTER)
+
+
+def topic_beside(topic: str, suffix: str) -> str:
+    """Return `<topic><suffix>`; a name that would be too long for Kafka is cut in front of the suffix."""
+    return topic[: LONGEST_NAME - len(suffix)] + suffix

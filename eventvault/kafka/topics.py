@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -29,7 +29,7 @@ class Cluster(NamedTuple):
 
 
 def describe_cluster(admin: AdminClient) -> Cluster:
-    cluster = _answer(admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_SECONDS))
+    cluster = answer_of(admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_SECONDS))
     return Cluster(cluster.cluster_id, {node.id: f"{node.host}:{node.port}" for node in cluster.nodes})
 
 
@@ -49,7 +49,7 @@ def ask_topics(admin: AdminClient, names: Sequence[str]) -> Mapping[str, TopicRe
 def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     """Return the topic of the answer, None if it does not exist. Raises KafkaUnreachable."""
     try:
-        description = _answer(request)
+        description = answer_of(request)
     except KafkaUnreachable as error:
         if error.details.get("kafka") in UNKNOWN:
             return None
@@ -58,11 +58,20 @@ def topic_of(request: TopicRequest, cluster_id: str | None) -> TopicInfo | None:
     return TopicInfo(cluster_id, str(description.topic_id) if any(number) else None, len(description.partitions))
 
 
+def bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """Ask the broker for a partition's first offset and its end. Raises KafkaUnreachable."""
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_SECONDS)
+    except KafkaException as error:
+        raise unreachable(error) from error
+    return int(low), int(high)
+
+
 def create_topic(admin: AdminClient, topic: str, config: Mapping[str, str] | None = None, partitions: int = -1) -> None:
     """Create a topic, unless it exists. What is not given is the brokers' default. Raises KafkaUnreachable."""
     new = NewTopic(topic, partitions, -1, config=dict(config or {}))
     try:
-        _answer(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
+        answer_of(admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_SECONDS)[topic])
     except KafkaUnreachable as error:
         if error.details.get("kafka") != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
@@ -89,7 +98,7 @@ def unreachable(error: KafkaException) -> KafkaUnreachable:
     )
 
 
-def _answer(request: TopicRequest) -> Any:
+def answer_of(request: TopicRequest) -> Any:
     try:
         return request.result(REQUEST_TIMEOUT_SECONDS + 2)
     except KafkaException as error:
