@@ -106,11 +106,10 @@ def shortened(letter: Letter) -> Letter:
         note = (f"{HEADER_PREFIX}shortened", str(len(letter.value or b"")).encode())
         return letter._replace(value=None, headers=(*letter.headers, note))
     reason = f"the result has {len(letter.value or b'')} bytes, more than the topic accepts"
-    outcome = msgspec.json.decode(letter.value or b"", type=Outcome)
-    error = _error(JobError("result_too_large", reason))
-    return letter._replace(
-        value=_encoder.encode(msgspec.structs.replace(outcome, state="failed", result=None, error=error))
-    )
+    outcome = msgspec.json.decode(letter.value or b"{}")
+    outcome.pop("result", None)
+    outcome |= {"state": "failed", "error": _error(JobError("result_too_large", reason))}
+    return letter._replace(value=_encoder.encode(outcome))
 
 
 def _started(attempt: Attempt | None, ended: int) -> int:

@@ -1,0 +1,233 @@
+"""The dispatcher's end of the transport over Kafka.
+
+Reports and jobs are read by two threads. Work goes to the partition of `jobs.work` that its session named in its hello.
+Nothing is sent and no job comes before all reports that were there at the start are read: they tell whether the
+database is an old copy, and whether another dispatcher acts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from eventvault.jobs import messages
+from eventvault.jobs.messages import Beat, Bye, Hello, Report, Tick, Work
+from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from eventvault.kafka import config
+from eventvault.kafka.jobs.inbox import Inbox
+from eventvault.kafka.jobs.job_topics import job_topics
+from eventvault.kafka.jobs.jobs_client import JobsClient, stored_offset
+from eventvault.kafka.jobs.letters import Letters
+from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport
+from eventvault.kafka.jobs.reading import Reading
+from eventvault.kafka.jobs.reports_client import ReportsClient
+from eventvault.kafka.jobs.ticks import Ticks
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+LEASE_SECONDS = 15.0
+TICK_SECONDS = LEASE_SECONDS / 6
+MOST_UNSENT = 10_000
+"""Messages that wait until it is known whether they may be sent. Any may be lost; they are sent again."""
+MOST_SESSIONS = 100_000
+_POLL_SECONDS = 0.02
+"""How often the brokers' answers are looked at while letters are on their road."""
+_REPORTS, _JOBS = 0, 1
+
+_TWO_DISPATCHERS = "two_dispatchers"
+
+
+class KafkaTransport:
+    """dispatcher: returns its id, once the database is open. on_arrival: called by the reading threads when something
+
+    came, for an owner that waits for more than this.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        dispatcher: Callable[[], str],
+        *,
+        tick_seconds: float = TICK_SECONDS,
+        on_arrival: Callable[[], None] | None = None,
+    ) -> None:
+        self.tick_seconds = tick_seconds
+        self._settings = settings
+        self._dispatcher = dispatcher
+        self._names = job_topics(settings)
+        self._on_arrival = on_arrival
+        self._letters = Letters(settings)
+        self._state = ReaderState(None, {})
+        self._ticks = Ticks("", 0, tick_seconds)
+        self._inbox: Inbox | None = None
+        self._readings: list[Reading] = []
+        self._producer: Producer | None = None
+        self._partitions: dict[str, int] = {}
+        self._unsent: deque[Work] = deque(maxlen=MOST_UNSENT)
+        self._read_offsets: dict[int, int] = {}
+        """Partition of `jobs` → behind the message that was returned last."""
+
+    def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
+        self.close()
+        reports = [each for each in positions if each.topic == self._names.reports and each.partition == 0]
+        jobs = {each.partition: stored_offset(each) for each in positions if each.topic == self._names.jobs}
+        state = self._state = ReaderState(reports[0] if reports else None, jobs)
+        self._read_offsets = {partition: stored.next for partition, stored in jobs.items()}
+        self._ticks = Ticks(self._dispatcher(), reports[0].tick if reports else 0, self.tick_seconds)
+        self._partitions = dict(sessions)
+        # What is not delivered within a lease is sent again by the dispatcher.
+        limits = {"linger.ms": 1, "message.timeout.ms": round(max(LEASE_SECONDS, self.tick_seconds * 6) * 1000)}
+        self._producer = Producer({**config.producer(self._settings), **limits})
+        inbox = self._inbox = Inbox(2, self._on_arrival)
+        self._readings = [
+            Reading("kafka reports", partial(ReportsClient, self._settings, state), partial(inbox.put, _REPORTS)),
+            Reading("kafka jobs", partial(JobsClient, self._settings, state), partial(inbox.put, _JOBS)),
+        ]
+        for reading in self._readings:
+            reading.start()
+
+    def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
+        inbox = self._inbox
+        if inbox is None:
+            raise RuntimeError("the transport is not open")
+        if most:
+            self._state.written = dict(self._read_offsets)
+        deadline = time.monotonic() + seconds
+        while True:
+            if most:
+                self._step()
+            reports, jobs = inbox.take(
+                max(0.0, min(deadline - time.monotonic(), self.seconds_until_due())),
+                [most, most if submissions and self._ticks.acts else 0],
+            )
+            received = self._received(reports)
+            for submitted in jobs:
+                self._read_offsets[submitted.position.partition] = submitted.position.offset
+            if received or jobs or inbox.was_woken or self._letters.has_news or time.monotonic() >= deadline:
+                return received, jobs
+
+    def send(self, work: Sequence[Work]) -> None:
+        self._unsent.extend(work)
+        self._send_waiting()
+
+    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+        return self._letters.publish(letters)
+
+    def is_rewound(self) -> bool:
+        return self._ticks.is_rewound
+
+    def go_on(self) -> None:
+        self._ticks.is_rewound = False
+        self._state.accepts = True
+
+    def is_connected(self) -> bool:
+        return self._state.is_connected
+
+    def wake(self) -> None:
+        if self._inbox is not None:
+            self._inbox.wake()
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        found = [tuple(trouble) for trouble in (*self._state.troubles.values(), *self._state.losses.values())]
+        others = self._ticks.others_that_act()
+        if others:
+            message = f"another dispatcher takes jobs from {self._names.jobs} too: {', '.join(others)}"
+            found.append(
+                (_TWO_DISPATCHERS, message, "stop one of the services, or give it a KAFKA_JOBS_TOPIC of its own")
+            )
+        return found  # type: ignore[return-value]
+
+    @property
+    def invalid(self) -> int:
+        """How many messages of `jobs.reports` were no reports."""
+        return self._state.invalid
+
+    def close(self) -> None:
+        for reading in self._readings:
+            reading.request_stop()
+        if self._inbox is not None:
+            self._inbox.close()
+        for reading in self._readings:
+            reading.stop()
+        if self._producer is not None:
+            self._producer.flush(0.2)
+            self._producer.purge()
+        self._letters.close()
+        self._readings, self._inbox, self._producer = [], None, None
+        self._unsent.clear()
+
+    def seconds_until_due(self) -> float:
+        """Return after how many seconds `receive` has something to do, whether or not something comes."""
+        longest = _POLL_SECONDS if self._letters.poll() else float("inf")
+        return min(self._ticks.due_in() + 0.001, longest)
+
+    def _step(self) -> None:
+        """Write what is due, and take in what the brokers answered."""
+        self._state.may_take = self._ticks.acts
+        self._send_waiting()
+        if self._ticks.due_in() <= 0:
+            self._produce_tick(self._ticks.next())
+        if self._producer is not None:
+            self._producer.poll(0)
+
+    def _received(self, items: Sequence[ReadReport | CaughtUp]) -> list[Received]:
+        received = []
+        for item in items:
+            if isinstance(item, CaughtUp):
+                self._ticks.caught_up(is_late=item.is_late)
+            elif self._counts(item.report):
+                received.append(Received(item.report, self._with_tick(item.position)))
+        return received
+
+    def _with_tick(self, position: Position) -> Position:
+        return Position(
+            position.topic, position.partition, position.offset,
+            topic_id=position.topic_id, cluster_id=position.cluster_id, tick=self._ticks.number,
+        )  # fmt: skip
+
+    def _counts(self, report: Report) -> bool:
+        """Take in what concerns the transport. Returns whether the report is for the dispatcher.
+
+        One that stands by gets no sessions, so that it sends nothing; what it has sent before still ends.
+        """
+        if isinstance(report, Tick):
+            return self._ticks.read(report)
+        if isinstance(report, Hello) and len(self._partitions) < MOST_SESSIONS:
+            self._partitions[report.session] = report.partition
+        elif isinstance(report, Bye):
+            self._partitions.pop(report.session, None)
+        return not (self._ticks.stands_by and isinstance(report, Hello | Beat | Bye))
+
+    def _send_waiting(self) -> None:
+        if self._ticks.stands_by or self._ticks.is_rewound:
+            self._unsent.clear()
+        while self._unsent and self._ticks.acts:
+            self._produce(self._unsent.popleft())
+
+    def _produce(self, message: Work) -> None:
+        """Write one message. It is dropped if that fails: what has no effect is sent again."""
+        partition = self._partitions.get(message.to)
+        if partition is None or self._producer is None:
+            return
+        try:
+            self._producer.produce(self._names.work, messages.encode(message), message.to.encode(), partition=partition)
+        except (BufferError, KafkaException, OverflowError, UnicodeEncodeError) as error:
+            log.debug("a message to session %s is not sent: %s", message.to, error)
+
+    def _produce_tick(self, tick: Tick) -> None:
+        def note(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._ticks.failed()
+
+        if self._producer is not None:
+            try:
+                key = tick.dispatcher.encode()
+                self._producer.produce(self._names.reports, messages.encode(tick), key, partition=0, on_delivery=note)
+            except (BufferError, KafkaException):
+                self._ticks.failed()

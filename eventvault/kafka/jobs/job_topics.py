@@ -1,0 +1,86 @@
+"""The topics of jobs: their names, and a look at the brokers that makes the missing ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka.admin import AdminClient
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka import config, topics
+from eventvault.kafka.topic_info import TopicInfo, dead_letter_topic, topic_beside
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+WORK_PARTITIONS = 12
+_DAY_MILLISECONDS = 86_400_000
+_WORK = {"retention.ms": str(_DAY_MILLISECONDS)}
+_REPORTS = {"retention.ms": str(7 * _DAY_MILLISECONDS)}
+_DEAD = {"max.message.bytes": str(config.LARGEST_MESSAGE_BYTES), "retention.ms": "-1"}
+"""Any message fits with its headers, and none expires before an operator has read it."""
+
+
+class JobTopics(NamedTuple):
+    """jobs: what anybody submits. work: what sessions run. reports: what they say. results, dead: for anybody."""
+
+    jobs: str
+    work: str
+    reports: str
+    results: str
+    dead: str
+
+
+def job_topics(settings: Settings) -> JobTopics:
+    jobs = settings.kafka_jobs_topic
+    return JobTopics(
+        jobs,
+        topic_beside(jobs, ".work"),
+        topic_beside(jobs, ".reports"),
+        settings.kafka_results_topic,
+        dead_letter_topic(jobs),
+    )
+
+
+class TopicWatch:
+    """Looks at the topics of jobs, and makes those that are missing with KAFKA_CREATE_TOPICS; for one thread.
+
+    missing: topic → why it is not there, as of the last look.
+    """
+
+    def __init__(self, names: JobTopics, admin: AdminClient, *, may_create: bool) -> None:
+        self.missing: Mapping[str, str] = {}
+        self._names = names
+        self._may_create = may_create
+        self._admin = admin
+
+    def look(self, cluster_id: str | None) -> dict[str, TopicInfo]:
+        """Return the topics that exist, by name. Raises KafkaUnreachable."""
+        requests = topics.ask_topics(self._admin, self._names)
+        found = {name: topics.topic_of(request, cluster_id) for name, request in requests.items()}
+        reasons = {name: self._make(name) for name, info in found.items() if info is None}
+        for name in reasons.keys() - self.missing.keys():
+            if reasons[name]:
+                log.warning("the topic %s is missing: %s", name, reasons[name])
+        self.missing = {name: reason for name, reason in reasons.items() if reason}
+        return {name: info for name, info in found.items() if info is not None}
+
+    def _make(self, name: str) -> str | None:
+        """Create a topic; the next look finds it. Returns why it is not created. Raises KafkaUnreachable."""
+        if not self._may_create:
+            return "KAFKA_CREATE_TOPICS is false"
+        settings, partitions = self._config_of(name)
+        try:
+            topics.create_topic(self._admin, name, settings, partitions)
+        except KafkaUnreachable as error:
+            if not topics.is_refusal(error):
+                raise
+            return f"it cannot be created: {error.message}"
+        log.info("created the topic %s", name)
+        return None
+
+    def _config_of(self, name: str) -> tuple[Mapping[str, str], int]:
+        configs = {self._names.work: (_WORK, WORK_PARTITIONS), self._names.reports: (_REPORTS, 1)}
+        return configs.get(name, (_DEAD if name == self._names.dead else {}, -1))

@@ -1,0 +1,199 @@
+"""Reads the topic `jobs` with one client: where its partitions begin, what they bring, and what was lost of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from eventvault.jobs.transport import Position, Submitted
+from eventvault.kafka import config, topics
+from eventvault.kafka.jobs.reader_state import ReaderState, Trouble
+from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.jobs.taking_over import OldWorkers, later_of
+from eventvault.kafka.messages import Record
+from eventvault.kafka.offsets import StoredOffset, checksum
+from eventvault.kafka.positions import Positions
+from eventvault.kafka.topic_info import TopicInfo
+from eventvault.problems import Problem
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+_DIVERGED = "kafka_topic_diverged"
+_TRUNCATED = "kafka_topic_truncated"
+_GONE = "kafka_messages_gone"
+_OLD_WORKERS = "old_workers"
+
+
+class JobsClient:
+    """Reads the messages of `jobs`.
+
+    A job that is read twice is a duplicate by its id. So after a loss a partition goes on by itself, where its messages
+    begin now; health names jobs that nobody took. Only where other messages stand at offsets that were read, it stays
+    stopped until somebody accepts it: the jobs before may have run too long ago for their ids to be there.
+    """
+
+    def __init__(self, settings: Settings, state: ReaderState) -> None:
+        self._topic = settings.kafka_jobs_topic
+        self._state = state
+        self._admin = AdminClient(config.client(settings))
+        self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client_error})
+        self._old_workers = OldWorkers(self._admin, settings.kafka_jobs_group, self._topic)
+        self._positions: Positions | None = None
+        self._committed: dict[int, int] = {}
+        self._cluster_id: str | None = None
+        self._check_due = 0.0
+        self._took = False
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def read(self) -> tuple[list[Submitted], list[int]]:
+        if time.monotonic() >= self._check_due or self._state.may_take != self._took:
+            self._check()
+        by_partition: dict[int, list[Message]] = defaultdict(list)
+        for message in poll(self._consumer):
+            error = message.error()
+            if error is None:
+                by_partition[message.partition() or 0].append(message)
+            elif not is_end(error):
+                self._check_due = 0.0
+        submitted = [each for partition, found in by_partition.items() for each in self._new(partition, found)]
+        return submitted, [len(each.value or b"") for each in submitted]
+
+    def _check(self) -> None:
+        """Begin, go on, or release what was assigned. Raises KafkaUnreachable, or BeginAgain for another topic."""
+        self._took = self._state.may_take
+        if self._cluster_id is None:
+            self._cluster_id = topics.describe_cluster(self._admin).cluster_id
+        topic_info = topics.topic_of(topics.ask_topic(self._admin, self._topic), self._cluster_id)
+        positions = self._positions
+        if positions is not None and (topic_info is None or topic_info.topic_id != positions.topic_info.topic_id):
+            raise BeginAgain
+        if topic_info is None or not self._state.may_take or self._have_old_workers():
+            self._release()
+        else:
+            self._follow(topic_info)
+        self._check_due = time.monotonic() + CHECK_SECONDS
+
+    def _follow(self, topic_info: TopicInfo) -> None:
+        if self._positions is None:
+            self._committed = self._old_workers.committed()
+            begin = later_of(self._state.jobs, self._committed, topic_info)
+            self._positions = Positions(self._consumer, self._topic, topic_info, begin)
+        self._positions.add_partitions(topic_info)
+        self._resume_stopped(self._positions)
+        self._commit()
+
+    def _new(self, partition: int, messages: Sequence[Message]) -> list[Submitted]:
+        """Return the messages that were not read yet."""
+        positions = self._positions
+        if positions is None:
+            return []
+        info = positions.topic_info
+        records = positions.new_messages(partition, messages)
+        ends = [_stored_behind(record, info) for record in records]
+        if ends:
+            self._state.jobs[partition] = ends[-1]
+            positions.by_partition[partition].next = ends[-1].next
+        return [
+            Submitted(record.key, record.value, tuple(record.headers), _position(self._topic, partition, end))
+            for record, end in zip(records, ends, strict=True)
+        ]
+
+    def _have_old_workers(self) -> bool:
+        members = self._old_workers.members()
+        if members:
+            if _OLD_WORKERS not in self._state.troubles:
+                log.warning("no jobs are read from %s: %d workers of an earlier release do that", self._topic, members)
+            message = f"{members} workers of an earlier release take the jobs of the topic {self._topic}"
+            hint = "stop them, or start them from this release; until then the dispatcher takes no job from the topic"
+            self._state.troubles[_OLD_WORKERS] = Trouble(_OLD_WORKERS, message, hint)
+        else:
+            self._state.troubles.pop(_OLD_WORKERS, None)
+        return members > 0
+
+    def _release(self) -> None:
+        if self._positions is not None:
+            consuming = [n for n, position in self._positions.by_partition.items() if position.consuming]
+            self._consumer.incremental_unassign([TopicPartition(self._topic, number) for number in consuming])
+            self._positions = None
+
+    def _resume_stopped(self, positions: Positions) -> None:
+        """Let stopped partitions go on where that loses nothing more."""
+        if self._state.accepts:
+            self._state.losses.clear()
+        for partition, problem in positions.stopped().items():
+            about = f"{self._topic}/{partition}"
+            if problem.code == _DIVERGED and not self._state.accepts:
+                self._state.losses[about] = Trouble(problem.code, problem.message, _ACCEPT)
+                continue
+            low, high = positions.bounds(partition)
+            offset = high if problem.code == _TRUNCATED else low
+            self._note_loss(about, problem, offset)
+            info = positions.topic_info
+            self._committed.pop(partition, None)
+            self._state.jobs[partition] = StoredOffset(next=offset, topic_id=info.topic_id, cluster_id=info.cluster_id)
+            positions.begin(partition, self._state.jobs[partition])
+        self._state.accepts = False
+
+    def _note_loss(self, about: str, problem: Problem, offset: int) -> None:
+        log.error("%s: %s; it goes on at offset %d", about, problem.message, offset)
+        if problem.code == _GONE:
+            self._state.losses[about] = Trouble(problem.code, problem.message, _SEND_AGAIN)
+
+    def _commit(self) -> None:
+        """Commit to the group of the old workers how far all is written; never less than they did."""
+        later = {
+            partition: offset
+            for partition, offset in dict(self._state.written).items()
+            if partition in self._state.jobs
+            and self._committed.get(partition, -1) < offset <= self._state.jobs[partition].next
+        }
+        if not later:
+            return
+        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in later.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.debug("the offsets of %s are not committed: %s", self._topic, error)
+        self._committed.update(later)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._check_due = 0.0
+
+
+def _position(topic: str, partition: int, stored: StoredOffset) -> Position:
+    return Position(topic, partition, stored.next, stored.crc, stored.leader_epoch, stored.topic_id, stored.cluster_id)
+
+
+def stored_offset(position: Position) -> StoredOffset:
+    return StoredOffset(
+        next=position.offset,
+        crc=position.crc,
+        leader_epoch=position.leader_epoch,
+        topic_id=position.topic_id,
+        cluster_id=position.cluster_id,
+    )
+
+
+def _stored_behind(record: Record, topic_info: TopicInfo) -> StoredOffset:
+    return StoredOffset(
+        next=record.offset + 1,
+        crc=checksum(record.value),
+        leader_epoch=record.leader_epoch,
+        topic_id=topic_info.topic_id,
+        cluster_id=topic_info.cluster_id,
+    )
+
+
+_ACCEPT = "restore the topic as it was, or accept the loss: jobs that are there already do not run again"
+_SEND_AGAIN = (
+    "send the jobs again that were not done; give the topic a longer retention.ms than the service may be away"
+)

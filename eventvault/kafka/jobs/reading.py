@@ -1,0 +1,120 @@
+"""A thread that reads topics with one client after another: it waits for brokers in place of others.
+
+After any error it starts again with a new client behind what was read, so that there is one recovery path.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from eventvault import progress
+from eventvault.errors import KafkaUnreachable
+from eventvault.kafka import topics
+from eventvault.progress import Activity, running, wait_for_thread
+
+log = logging.getLogger("jobs")
+
+BATCH_MESSAGES = 4_000
+POLL_SECONDS = 0.1
+CHECK_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+STOP_SECONDS = 20.0
+
+_OUT_OF_RANGE = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION)
+
+Put = Callable[[Sequence[Any], Sequence[int]], None]
+
+
+class BeginAgain(Exception):
+    """Start a new client behind what was read, because the old one knows a topic that was deleted."""
+
+
+class Client(Protocol):
+    def read(self) -> tuple[list[Any], list[int]]:
+        """Return what comes next, and the size of each in bytes; waits for a moment.
+
+        Raises BeginAgain, KafkaUnreachable, or KafkaException; then the client is closed, and a new one made.
+        """
+
+    def close(self) -> None: ...
+
+
+class Reading:
+    """The thread between `start` and `stop`. put: receives what is read; it may wait."""
+
+    def __init__(self, name: str, make_client: Callable[[], Client], put: Put) -> None:
+        self._name = name
+        self._make_client = make_client
+        self._put = put
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._activity: Activity | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def request_stop(self) -> None:
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """End the thread, within seconds. Raises TooBusy if it does not end."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            wait_for_thread(self._thread, self._name, lambda: self._activity, STOP_SECONDS)
+
+    def _run(self) -> None:
+        """Read until `stop`. No error may end the thread, because nothing would be read any more without a word."""
+        reported: str | None = None
+        with running(self._name, "reads from Kafka") as self._activity:
+            while not self._stopping.is_set():
+                reason = self._read()
+                if reason is not None and reason != reported:
+                    log.warning("%s waits, and is tried again: %s", self._name, reason)
+                reported = reason or reported
+                self._stopping.wait(RETRY_SECONDS)
+                progress.step()
+
+    def _read(self) -> str | None:
+        """Read until the first error. Returns why; None if beginning again mends it."""
+        client: Client | None = None
+        try:
+            client = self._make_client()
+            while not self._stopping.is_set():
+                progress.step()
+                self._put(*client.read())
+        except BeginAgain:
+            return None
+        except KafkaUnreachable as error:
+            return error.message
+        except KafkaException as error:
+            return topics.reason_of(error)
+        except Exception as error:
+            log.exception("%s begins again", self._name)
+            return f"{type(error).__name__}: {error}"
+        finally:
+            if client is not None:
+                client.close()
+        return None
+
+
+def poll(consumer: Consumer) -> list[Message]:
+    """Return what comes within POLL_SECONDS, and what was fetched with it."""
+    first = consumer.poll(POLL_SECONDS)
+    return [] if first is None else [first, *consumer.consume(BATCH_MESSAGES - 1, 0)]
+
+
+def is_end(error: KafkaError) -> bool:
+    """Return whether an error says that a partition's end was reached, or that a retry mends it.
+
+    Raises BeginAgain if the offset is not in the partition, KafkaException for an error that no retry mends.
+    """
+    if error.fatal():
+        raise KafkaException(error)
+    if error.code() in _OUT_OF_RANGE:
+        raise BeginAgain
+    return bool(error.code() == KafkaError._PARTITION_EOF)

@@ -1,0 +1,137 @@
+"""Reads the one partition of `jobs.reports` with one client: what workers report, and the dispatcher's own ticks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from eventvault.jobs import messages
+from eventvault.jobs.transport import Position
+from eventvault.kafka import config, topics
+from eventvault.kafka.jobs.job_topics import JobTopics, TopicWatch, job_topics
+from eventvault.kafka.jobs.reader_state import CaughtUp, ReaderState, ReadReport, Trouble
+from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, is_end, poll
+from eventvault.kafka.topic_info import TopicInfo
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+RECENT = 1_000
+"""So many reports a dispatcher reads that never read any: among them may be the hello of a worker that came first."""
+_CREATED_SECONDS = 0.2
+"""How long after it was created a topic is looked for."""
+_TOPIC_MISSING = "jobs_topic_missing"
+
+
+class ReportsClient:
+    """Reads the reports, and sees to it that the topics of jobs are there.
+
+    A topic that is shorter or another one than before is read from its beginning: a report that is read twice, or of an
+    attempt that is over, changes nothing, and what was lost with the old topic is sent again.
+    """
+
+    def __init__(self, settings: Settings, state: ReaderState) -> None:
+        self._names: JobTopics = job_topics(settings)
+        self._topic = self._names.reports
+        self._state = state
+        self._admin = AdminClient(config.client(settings))
+        self._watch = TopicWatch(self._names, self._admin, may_create=settings.kafka_create_topics)
+        self._consumer = Consumer({**config.events_consumer(settings), "error_cb": self._client_error})
+        self._cluster_id: str | None = None
+        self._topic_info: TopicInfo | None = None
+        self._check_due = 0.0
+
+    def close(self) -> None:
+        self._state.is_connected = False
+        self._consumer.close()
+
+    def read(self) -> tuple[list[Any], list[int]]:
+        if time.monotonic() >= self._check_due:
+            self._check()
+        items: list[Any] = []
+        sizes: list[int] = []
+        for message in poll(self._consumer):
+            error = message.error()
+            item = self._report(message) if error is None else self._of_error(error)
+            if item is not None:
+                items.append(item)
+                sizes.append(len(message))
+        return items, sizes
+
+    def _check(self) -> None:
+        """Look at the topics, and begin to read. Raises KafkaUnreachable, or BeginAgain if it is another topic."""
+        if self._cluster_id is None:
+            self._cluster_id = topics.describe_cluster(self._admin).cluster_id
+        found = self._watch.look(self._cluster_id)
+        self._state.is_connected = True
+        self._name_missing()
+        self._follow(found.get(self._topic))
+        all_there = found.keys() | self._watch.missing.keys() >= set(self._names)
+        self._check_due = time.monotonic() + (CHECK_SECONDS if all_there else _CREATED_SECONDS)
+
+    def _follow(self, topic_info: TopicInfo | None) -> None:
+        before = self._topic_info
+        if before is not None and (topic_info is None or topic_info.topic_id != before.topic_id):
+            raise BeginAgain
+        if before is None and topic_info is not None:
+            self._consumer.incremental_assign([TopicPartition(self._topic, 0, self._begin(topic_info))])
+            self._topic_info = topic_info
+
+    def _begin(self, topic_info: TopicInfo) -> int:
+        """Return where to begin: behind what was read, or with the newest ones if nothing was ever read."""
+        low, high = topics.bounds(self._consumer, self._topic, 0)
+        position = self._state.reports
+        if position is None:
+            begin = max(low, high - RECENT)
+            self._state.is_late = begin > low
+            self._state.reports = self._position(begin, topic_info)
+            return begin
+        other = position.topic_id and topic_info.topic_id and position.topic_id != topic_info.topic_id
+        if other or not low <= position.offset <= high:
+            log.warning("the topic %s is not as it was, and is read from its beginning", self._topic)
+            return OFFSET_BEGINNING
+        return position.offset
+
+    def _report(self, message: Message) -> ReadReport | None:
+        """Return the report in a message; None if there is none, which is counted."""
+        offset = message.offset() or 0
+        position = self._state.reports = self._position(offset + 1, self._topic_info)
+        try:
+            return ReadReport(messages.decode_report(message.value() or b""), position)
+        except messages.NONE_OF_OURS as error:
+            if not self._state.invalid:
+                log.warning("offset %d of %s is no report, as others may be: %s", offset, self._topic, error)
+            self._state.invalid += 1
+            return None
+
+    def _of_error(self, error: KafkaError) -> CaughtUp | None:
+        if not is_end(error):
+            self._check_due = 0.0
+        elif not self._state.has_caught_up:
+            self._state.has_caught_up = True
+            return CaughtUp(self._state.is_late)
+        return None
+
+    def _position(self, offset: int, topic_info: TopicInfo | None) -> Position:
+        if topic_info is None:
+            return Position(self._topic, 0, offset)
+        return Position(self._topic, 0, offset, topic_id=topic_info.topic_id, cluster_id=topic_info.cluster_id)
+
+    def _name_missing(self) -> None:
+        for name in self._names:
+            reason = self._watch.missing.get(name)
+            if reason is None:
+                self._state.troubles.pop(name, None)
+            else:
+                message = f"the topic {name}, which jobs need, does not exist: {reason}"
+                hint = "create it, or set KAFKA_CREATE_TOPICS=true; nothing is lost meanwhile"
+                self._state.troubles[name] = Trouble(_TOPIC_MISSING, message, hint)
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._state.is_connected = False
+            self._check_due = 0.0

@@ -1,0 +1,123 @@
+"""Reads one partition of `jobs.work` for a worker's session, with one client."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.jobs import messages
+from eventvault.jobs.messages import Work
+from eventvault.kafka import config, topics
+from eventvault.kafka.jobs.job_topics import job_topics
+from eventvault.kafka.jobs.reading import CHECK_SECONDS, BeginAgain, poll
+from eventvault.kafka.topic_info import TopicInfo
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+
+@dataclass
+class WorkState:
+    """What the reading thread and the owner share. partition: where the session listens. connections: how often it
+
+    began to; what was sent meanwhile is lost, and sent again after a hello. invalid: how many messages were none.
+    """
+
+    session: str
+    partition: int = 0
+    connections: int = 0
+    is_connected: bool = False
+    invalid: int = 0
+
+
+class WorkClient:
+    """It begins at the end of the partition: what was sent to this session before is sent again."""
+
+    def __init__(self, settings: Settings, state: WorkState) -> None:
+        """Choose a partition and begin. Raises KafkaUnreachable if no broker answers or there is no topic."""
+        self._topic = job_topics(settings).work
+        self._key = state.session.encode()
+        self._state = state
+        self._admin = AdminClient(config.client(settings))
+        self._consumer = Consumer({**config.session_reader(settings), "error_cb": self._client_error})
+        try:
+            self._topic_info = self._begin()
+        except (KafkaUnreachable, KafkaException):
+            self._consumer.close()
+            raise
+        self._check_due = time.monotonic() + CHECK_SECONDS
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def read(self) -> tuple[list[Work], list[int]]:
+        if time.monotonic() >= self._check_due:
+            self._check()
+        work: list[Work] = []
+        sizes: list[int] = []
+        for message in poll(self._consumer):
+            each = self._work_in(message)
+            if each is not None:
+                work.append(each)
+                sizes.append(len(message))
+        return work, sizes
+
+    def _begin(self) -> TopicInfo:
+        info = self._ask()
+        if info is None:
+            raise KafkaUnreachable(
+                f"the topic {self._topic} does not exist", hint="start the service, whose dispatcher creates it"
+            )
+        partition = random.randrange(info.partitions)  # nosec B311 - sessions spread, nobody is kept out
+        _, end = topics.bounds(self._consumer, self._topic, partition)
+        self._consumer.assign([TopicPartition(self._topic, partition, end)])
+        self._state.partition = partition
+        self._state.connections += 1
+        self._state.is_connected = True
+        return info
+
+    def _check(self) -> None:
+        """Raise BeginAgain if the topic is another one. A broker that is away is waited for by the client itself."""
+        self._check_due = time.monotonic() + CHECK_SECONDS
+        try:
+            info = self._ask()
+        except KafkaUnreachable:
+            self._state.is_connected = False
+            return
+        if info is None or info.topic_id != self._topic_info.topic_id:
+            self._state.is_connected = False
+            raise BeginAgain
+        self._state.is_connected = True
+
+    def _ask(self) -> TopicInfo | None:
+        return topics.topic_of(topics.ask_topic(self._admin, self._topic), None)
+
+    def _work_in(self, message: Message) -> Work | None:
+        """Return what a message asks this session for; None for those of others, and for what is none of ours."""
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise KafkaException(error)
+            self._check_due = 0.0
+            return None
+        if message.key() != self._key:
+            return None
+        try:
+            work = messages.decode_work(message.value() or b"")
+        except messages.NONE_OF_OURS as reason:
+            if not self._state.invalid:
+                log.warning("a message of %s is no work, as others may be: %s", self._topic, reason)
+            self._state.invalid += 1
+            return None
+        return work if work.to == self._state.session else None
+
+    def _client_error(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+            self._state.is_connected = False
+            self._check_due = 0.0

@@ -1,0 +1,159 @@
+"""The worker's end of the transport over Kafka. It makes no client before `open`, as a worker forks before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from eventvault.errors import KafkaUnreachable
+from eventvault.jobs import messages
+from eventvault.jobs.job import JobError
+from eventvault.jobs.messages import Beat, Done, Failed, Hello, Report, Work
+from eventvault.jobs.transport import TransportAway
+from eventvault.kafka import config, topics
+from eventvault.kafka.jobs.inbox import Inbox
+from eventvault.kafka.jobs.job_topics import job_topics
+from eventvault.kafka.jobs.reading import Client, Reading
+from eventvault.kafka.jobs.work_client import WorkClient, WorkState
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+RETRY_SECONDS = 1.0
+_TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+
+class KafkaWorkerTransport:
+    """For one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = job_topics(settings).reports
+        self._state = WorkState("")
+        self._inbox = Inbox(1)
+        self._reading: Reading | None = None
+        self._producer: Producer | None = None
+        self._waiting: deque[Report] = deque()
+        """Reports that the client does not have, in order."""
+        self._retry_at = 0.0
+        self._has_beat = False
+        """A beat is on its road: while no broker answers, one is enough."""
+
+    def connections(self) -> int:
+        return self._state.connections
+
+    def open(self, session: str) -> int:
+        self._stop_reading()
+        state = self._state = WorkState(session, connections=self._state.connections)
+        first: list[Client] = []
+        try:
+            first.append(WorkClient(self._settings, state))
+        except (KafkaUnreachable, KafkaException) as error:
+            reason = error.message if isinstance(error, KafkaUnreachable) else topics.reason_of(error)
+            raise TransportAway(f"no jobs come from Kafka: {reason}") from error
+        self._waiting.clear()
+        self._has_beat = False
+        put = partial(self._inbox.put, 0)
+        self._reading = Reading("kafka work", lambda: first.pop() if first else WorkClient(self._settings, state), put)
+        self._reading.start()
+        return state.partition
+
+    def fileno(self) -> int:
+        return self._inbox.fileno()
+
+    def receive(self, seconds: float, most: int) -> list[Work]:
+        self._produce_waiting()
+        (work,) = self._inbox.take(seconds, [most])
+        return [each for each in work if each.to == self._state.session]
+
+    def report(self, reports: Sequence[Report]) -> None:
+        self._waiting.extend(reports)
+        self._produce_waiting()
+
+    def is_open(self) -> bool:
+        return self._state.is_connected
+
+    def close(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self._stop_reading()
+        self._retry_at = 0.0
+        self._produce_waiting()
+        if self._producer is not None:
+            self._producer.flush(max(0.0, deadline - time.monotonic()))
+            self._producer.purge()
+            self._producer = None
+        self._inbox.close()
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.request_stop()
+            self._inbox.clear()  # or the thread might wait for room
+            self._reading.stop()
+            self._reading = None
+            self._state.is_connected = False
+
+    def _produce_waiting(self) -> None:
+        """Hand what waits to the client, which sends it in order, and again until a broker has it."""
+        if self._producer is not None:
+            self._producer.poll(0)
+        if time.monotonic() < self._retry_at:
+            return
+        while self._waiting:
+            report = self._waiting.popleft()
+            if isinstance(report, Beat) and self._has_beat:
+                continue
+            if not self._produce(report):
+                self._waiting.appendleft(report)
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+                return
+
+    def _produce(self, report: Report) -> bool:
+        if isinstance(report, Hello):
+            report = msgspec.structs.replace(report, partition=self._state.partition)
+        if self._producer is None:
+            self._producer = Producer({**config.producer(self._settings), "linger.ms": 1})
+        try:
+            self._producer.produce(
+                self._topic, messages.encode(report), self._state.session.encode(), partition=0,
+                on_delivery=partial(self._note, report),
+            )  # fmt: skip
+        except BufferError:
+            return False
+        except KafkaException as error:
+            return self._fail(report, error.args[0])
+        self._has_beat = self._has_beat or isinstance(report, Beat)
+        return True
+
+    def _note(self, report: Report, error: KafkaError | None, _: Message) -> None:
+        if isinstance(report, Beat):
+            self._has_beat = False
+        if error is not None and not self._fail(report, error):
+            self._waiting.append(report)
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def _fail(self, report: Report, error: KafkaError) -> bool:
+        """Return whether a report that was not written needs no second try. What is larger than allowed is replaced."""
+        if error.fatal():
+            self._producer = None
+        if error.code() in _TOO_LARGE:
+            if isinstance(report, Done):
+                self._waiting.append(_too_large(report, self._topic))
+            else:
+                log.error(
+                    "a report of job %s is larger than the topic %s takes", getattr(report, "job", "-"), self._topic
+                )
+            return True
+        return isinstance(report, Beat)
+
+
+def _too_large(report: Done, topic: str) -> Failed:
+    error = JobError("result_too_large", f"the result is larger than the topic {topic} accepts")
+    return Failed(
+        session=report.session, token=report.token, job=report.job, seconds=report.seconds, error=error, retry=False
+    )
