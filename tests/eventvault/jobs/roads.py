@@ -1,0 +1,150 @@
+"""The roads between a dispatcher and its workers, as the contract suite takes them: each gives both ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from eventvault.jobs.job import JobType
+from eventvault.jobs.messages import Hello, Report, Run, Tick, Work
+from eventvault.jobs.transport import DispatcherTransport, Position, TransportAway, WorkerTransport
+from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
+from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
+from eventvault.settings import Settings
+from tests.kafka_broker import Kafka
+
+DISPATCHER = "d1"
+TICK_SECONDS = 0.1
+PATIENCE_SECONDS = 30.0
+
+
+class Road(Protocol):
+    def start_dispatcher(
+        self, positions: Sequence[Position] = (), sessions: Mapping[str, int] = {}
+    ) -> DispatcherTransport:
+        """Open the dispatcher's end, in place of an earlier one."""
+
+    def make_worker(self) -> WorkerTransport:
+        """A worker's end, not open."""
+
+    def close(self) -> None: ...
+
+
+class KafkaRoad:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._dispatchers: list[KafkaTransport] = []
+        self._workers: list[KafkaWorkerTransport] = []
+
+    def start_dispatcher(
+        self,
+        positions: Sequence[Position] = (),
+        sessions: Mapping[str, int] = {},
+        dispatcher: str = DISPATCHER,
+    ) -> KafkaTransport:
+        transport = KafkaTransport(self.settings, lambda: dispatcher, tick_seconds=TICK_SECONDS)
+        self._dispatchers.append(transport)
+        transport.open(positions, sessions)
+        return transport
+
+    def make_worker(self) -> KafkaWorkerTransport:
+        self._workers.append(KafkaWorkerTransport(self.settings))
+        return self._workers[-1]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close(0)
+        for dispatcher in self._dispatchers:
+            dispatcher.close()
+
+
+def kafka_road(kafka: Kafka, settings_with: Callable[[dict[str, str]], Settings], **more: str) -> KafkaRoad:
+    """A road through topics that do not exist yet. more: settings."""
+    return KafkaRoad(
+        settings_with({
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
+            "KAFKA_CREATE_TOPICS": "true",
+            "KAFKA_JOBS_TOPIC": kafka.name("jobs"),
+            "KAFKA_RESULTS_TOPIC": kafka.name("results"),
+            "KAFKA_JOBS_GROUP": kafka.name("group"),
+            **more,
+        })
+    )  # fmt: skip
+
+
+def opened(worker: WorkerTransport, session: str) -> int:
+    """Open a worker's end, as soon as the dispatcher can be reached."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with suppress(TransportAway):
+            return worker.open(session)
+        assert time.monotonic() < deadline, "the dispatcher cannot be reached"
+        time.sleep(0.02)
+
+
+def hello(session: str, partition: int) -> Hello:
+    return Hello(
+        session=session, host="here", version="1", concurrency=2, partition=partition, types=[JobType(name="echo")]
+    )
+
+
+def run(session: str, token: str, payload: bytes = b'{"a": 1}') -> Run:
+    return Run(
+        to=session, job=f"job of {token}", type="echo", attempt=1, max_attempts=5, token=token, timeout=9.0,
+        payload=msgspec.Raw(payload),
+    )  # fmt: skip
+
+
+def reports_of(
+    dispatcher: DispatcherTransport, until: Callable[[list[Report]], object], positions: list[Position] | None = None
+) -> list[Report]:
+    """Receive until the reports that are no ticks satisfy a condition; returns them. positions: receives the last."""
+    found: list[Report] = []
+    for received in received_by(dispatcher):
+        for report, position in received:
+            if position is not None and positions is not None:
+                positions[:] = [position]
+            if not isinstance(report, Tick):
+                found.append(report)
+        if until(found):
+            return found
+    raise AssertionError(f"no more reports come than {found[-3:]}")
+
+
+def ticks_of(dispatcher: DispatcherTransport, count: int) -> list[Tick]:
+    """Receive until so many ticks came."""
+    found: list[Tick] = []
+    for received in received_by(dispatcher):
+        found += [report for report, _ in received if isinstance(report, Tick)]
+        if len(found) >= count:
+            return found
+    raise AssertionError(f"only {len(found)} ticks come")
+
+
+def received_by(dispatcher: DispatcherTransport) -> Iterator[list]:  # type: ignore[type-arg]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        yield dispatcher.receive(0.2, 4_000)[0]
+
+
+def work_for(worker: WorkerTransport, count: int) -> list[Work]:
+    """Receive until so many messages came to the session."""
+    found: list[Work] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"only {len(found)} of {count} messages come"
+        found += worker.receive(0.2, 100)
+    return found
+
+
+def meet(dispatcher: DispatcherTransport, worker: WorkerTransport, session: str) -> int:
+    """Let a session begin: the dispatcher has heard its hello, and sends. Returns its partition."""
+    partition = opened(worker, session)
+    worker.report([hello(session, partition)])
+    reports_of(dispatcher, lambda found: any(isinstance(each, Hello) and each.session == session for each in found))
+    ticks_of(dispatcher, 1)
+    return partition

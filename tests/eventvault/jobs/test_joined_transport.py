@@ -1,0 +1,139 @@
+"""Sessions of both transports get their own work, and a wait for one of them ends when the other has something."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from eventvault.jobs.joined_transport import JoinedTransport
+from eventvault.jobs.messages import Bye, Report, Work
+from eventvault.jobs.transport import Letter, Position, Received, Submitted
+from tests.eventvault.jobs.roads import hello, run
+
+POSITION = Position("jobs.reports", 0, 7)
+
+
+class Scripted:
+    """One transport: what it returns next, and what was asked of it."""
+
+    def __init__(self, on_arrival: Callable[[], None] | None = None) -> None:
+        self.tick_seconds = 2.5
+        self.coming: list[Received] = []
+        self.jobs: list[Submitted] = []
+        self.sent: list[Work] = []
+        self.waits: list[float] = []
+        self.due = float("inf")
+        self._woken = threading.Event()
+        self._on_arrival = on_arrival
+
+    def put(self, report: Report, position: Position | None = None) -> None:
+        self.coming.append(Received(report, position))
+        (self._on_arrival or self._woken.set)()
+
+    def open(self, *_: object) -> None: ...
+
+    def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
+        del submissions
+        self.waits.append(seconds)
+        if not self.coming and seconds:
+            self._woken.wait(seconds)
+        self._woken.clear()
+        coming, self.coming = self.coming[:most], self.coming[most:]
+        jobs, self.jobs = self.jobs, []
+        return coming, jobs
+
+    def send(self, work: Sequence[Work]) -> None:
+        self.sent += work
+
+    def publish(self, letters: Sequence[Letter]) -> list[Letter]:
+        return list(letters)
+
+    def is_rewound(self) -> bool:
+        return True
+
+    def go_on(self) -> None: ...
+
+    def is_connected(self) -> bool:
+        return True
+
+    def seconds_until_due(self) -> float:
+        return self.due
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        return [("code", "message", "hint")]
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def local() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+def remotes() -> list[Scripted]:
+    return []
+
+
+@pytest.fixture
+def joined(local: Scripted, remotes: list[Scripted]) -> JoinedTransport:
+    def make(on_arrival: Callable[[], None]) -> Scripted:
+        remotes.append(Scripted(on_arrival))
+        return remotes[0]
+
+    made = JoinedTransport(local, make)
+    made.open([], {"old": 3})
+    return made
+
+
+def test_each_session_gets_its_work_over_its_own_transport(
+    joined: JoinedTransport, local: Scripted, remotes: list[Scripted]
+) -> None:
+    local.put(hello("near", 0))
+    joined.receive(0, 10)
+    remotes[0].put(hello("far", 3), POSITION)
+    joined.receive(0, 10)
+    joined.send([run("near", "t1"), run("far", "t2"), run("old", "t3")])
+    assert [each.to for each in local.sent] == ["near", "old"]
+    assert [each.to for each in remotes[0].sent] == ["far", "old"]
+    remotes[0].put(Bye(session="far"), POSITION)
+    local.put(hello("far", 0))
+    joined.receive(0, 10)
+    joined.receive(0, 10)
+    joined.send([run("far", "t4")])
+    assert local.sent[-1].to == "far"
+
+
+def test_a_wait_ends_when_either_has_something(
+    joined: JoinedTransport, local: Scripted, remotes: list[Scripted]
+) -> None:
+    for transport in (local, remotes[0]):
+        timer = threading.Timer(0.02, transport.put, (hello("s", 0), POSITION))
+        timer.start()
+        received, _ = joined.receive(60, 10)
+        assert [report for report, _ in received] == [hello("s", 0)]
+        timer.join()
+
+
+def test_it_waits_no_longer_than_until_the_remote_one_has_something_to_do(
+    joined: JoinedTransport, local: Scripted, remotes: list[Scripted]
+) -> None:
+    remotes[0].due = 0.01
+    assert joined.receive(60, 10) == ([], [])
+    assert local.waits == [0.01]
+    remotes[0].jobs = [Submitted(None, b"{}", (), POSITION)]
+    assert joined.receive(60, 10)[1]
+    assert local.waits[-1] == 0
+
+
+def test_what_concerns_topics_is_asked_of_the_remote_one(joined: JoinedTransport) -> None:
+    letter = Letter("result", b"k", b"{}")
+    assert joined.publish([letter]) == [letter]
+    assert joined.is_rewound()
+    assert joined.is_connected()
+    assert len(joined.problems()) == 2

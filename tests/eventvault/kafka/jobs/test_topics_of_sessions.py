@@ -1,0 +1,95 @@
+"""`jobs.work` and `jobs.reports`: any bytes are ignored and counted, and a topic that is made anew stops nobody."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventvault.jobs import messages
+from eventvault.jobs.messages import Hello, Returned, Tick, encode
+from tests.eventvault.jobs.roads import (
+    PATIENCE_SECONDS,
+    KafkaRoad,
+    hello,
+    meet,
+    reports_of,
+    run,
+    ticks_of,
+    work_for,
+)
+from tests.kafka_broker import Kafka
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.text(), max_size=2)
+KINDS = st.sampled_from(["run", "stop", "hello", "beat", "done", "failed", "tick", "none"])
+MEMBERS = st.sampled_from(["v", "to", "session", "token", "job", "have", "types", "number", "stop", "payload"])
+HOSTILE = st.binary(max_size=60) | st.builds(
+    lambda kind, members: json.dumps({"kind": kind, **members}).encode(),
+    KINDS, st.dictionaries(MEMBERS, VALUES, max_size=5),
+)  # fmt: skip
+
+
+@given(HOSTILE)
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_bytes_are_a_message_or_none(text: bytes) -> None:
+    for decode in (messages.decode_work, messages.decode_report):
+        try:
+            message = decode(text)
+        except messages.NONE_OF_OURS:
+            continue
+        assert decode(encode(message)) == message
+
+
+@pytest.mark.kafka
+def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, road: KafkaRoad) -> None:
+    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    partition = meet(dispatcher, worker, "s1")
+    jobs = road.settings.kafka_jobs_topic
+    hostile = [None, b"", b"\xff", b"[" * 100_000, b'{"kind": "run"}', b'{"kind": "tick", "number": 1e999}']
+    kafka.send(f"{jobs}.work", hostile, key=b"s1", partition=partition)
+    kafka.send(f"{jobs}.work", [encode(run("other", "t0"))], key=b"s1", partition=partition)
+    kafka.send(f"{jobs}.reports", [*hostile, encode(hello("far", 10**12)), encode(hello("far", -1))])
+    dispatcher.send([run("far", "t1"), run("s1", "t2")])
+    assert work_for(worker, 1) == [run("s1", "t2")]
+    found = reports_of(dispatcher, lambda found: len(found) >= 2)
+    assert [each.partition for each in found if isinstance(each, Hello)] == [10**12, -1]
+    dispatcher.send([run("far", "t3")])
+    assert dispatcher.invalid == len(hostile)
+
+
+@pytest.mark.kafka
+def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, road: KafkaRoad) -> None:
+    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    partition = meet(dispatcher, worker, "s1")
+    connections = worker.connections()
+    kafka.delete(f"{road.settings.kafka_jobs_topic}.work")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while worker.connections() == connections:
+        assert time.monotonic() < deadline, "the worker does not notice"
+        dispatcher.receive(0.1, 100)
+        worker.receive(0, 1)
+    worker.report([hello("s1", partition)])
+    reports_of(dispatcher, lambda found: any(isinstance(each, Hello) for each in found))
+    dispatcher.send([run("s1", "t1")])
+    assert work_for(worker, 1) == [run("s1", "t1")]
+
+
+@pytest.mark.kafka
+def test_reports_go_on_in_a_topic_that_is_made_anew(kafka: Kafka, road: KafkaRoad) -> None:
+    dispatcher, worker = road.start_dispatcher(), road.make_worker()
+    meet(dispatcher, worker, "s1")
+    before = ticks_of(dispatcher, 1)[-1].number
+    kafka.delete(f"{road.settings.kafka_jobs_topic}.reports")
+    worker.report([Returned(session="s1", token="t1", job="j")])
+    found: list[Any] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not any(isinstance(each, Returned) for each in found):
+        assert time.monotonic() < deadline, "the report does not come"
+        found += [report for report, _ in dispatcher.receive(0.1, 100)[0]]
+        worker.receive(0, 1)
+    numbers = [each.number for each in (*found, *ticks_of(dispatcher, 2)) if isinstance(each, Tick)]
+    assert numbers == list(range(before + 1, before + 1 + len(numbers)))
