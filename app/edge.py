@@ -20,7 +20,9 @@ from eventvault.access.register import TokenRegister
 from eventvault.access.session import Sessions
 from eventvault.access.throttle import Throttle
 from eventvault.audit.deeds import Deeds, deeds_through
-from eventvault.errors import TooBusy
+from eventvault.errors import JobsUnavailable, TooBusy
+from eventvault.jobs.audited import audited
+from eventvault.jobs.port import Jobs
 from eventvault.operations.keyed_answers import KeyedAnswers
 from eventvault.problems import ProblemTimes
 from eventvault.settings import Settings
@@ -120,6 +122,7 @@ class Edge:
     throttle: Throttle = field(default_factory=Throttle)
     away: ProblemTimes = field(default_factory=ProblemTimes)
     """Since when the store has not answered."""
+    jobs: Jobs | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
@@ -130,6 +133,8 @@ class Edge:
         sessions = BrowserSessions(Sessions(self.settings.storage_dir), self.tokens)
         object.__setattr__(self, "sessions", sessions)
         object.__setattr__(self, "deeds", deeds_through(self.store.note_deed, self.settings.storage_dir))
+        if self.jobs is not None:
+            object.__setattr__(self, "jobs", audited(self.jobs, self.deeds))
         size = self.settings.max_body_bytes
         object.__setattr__(self, "bodies", Budget(BODIES * size, "the memory for request bodies"))
         object.__setattr__(self, "parsing", Budget(PARSED * size, "the memory for parsing request bodies"))
@@ -146,6 +151,14 @@ def current_edge() -> Edge:
 
 def current_store() -> Store:
     return current_edge().store
+
+
+def current_jobs() -> Jobs:
+    """Return the port to the dispatcher. Raises JobsUnavailable where there is none."""
+    jobs = current_edge().jobs
+    if jobs is None:
+        raise JobsUnavailable("no dispatcher answers", hint="jobs need a running service")
+    return jobs
 
 
 def note_answered_change(response: Response) -> Response:

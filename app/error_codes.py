@@ -494,6 +494,12 @@ ANSWERS: dict[str, ErrorCode] = {
         "`GET /api/jobs` lists those that there are.",
         404, NOT_FOUND,
     ),
+    "job_failed": ErrorCode(
+        "The job that a command waited for failed on its last try.",
+        "the job report-4711 is dead: ValueError: no such table",
+        "`flask jobs show` prints each attempt. `flask jobs retry` runs it again.",
+        409, FAILED,
+    ),
     "job_type_unknown": ErrorCode(
         "No worker has ever said that it runs this type. `known` has the types that there are.",
         "there is no job type 'exprt'",

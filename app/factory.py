@@ -23,6 +23,7 @@ from app.edge import Edge, attach, note_answered_change
 from app.events.routes import blueprint as events
 from app.headers import SecurityHeaders
 from app.health.routes import blueprint as health
+from app.jobs.routes import blueprint as jobs_routes
 from app.kafka.routes import blueprint as kafka
 from app.notify.routes import blueprint as notify
 from app.operations.routes import blueprint as operations
@@ -42,6 +43,7 @@ from eventvault import __version__
 from eventvault.access.throttle import Throttle
 from eventvault.errors import InvalidSettings
 from eventvault.events.schema import JSON_SCHEMA
+from eventvault.jobs.port import Jobs
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
 
@@ -55,12 +57,17 @@ _CONFIGURATION = {
 
 
 def create_app(
-    settings: Settings | None = None, store: Store | None = None, *, shared_seconds: float | None = None
+    settings: Settings | None = None,
+    store: Store | None = None,
+    *,
+    jobs: Jobs | None = None,
+    shared_seconds: float | None = None,
 ) -> Flask:
     """Return the application.
 
     settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
+    jobs: the port to the dispatcher.
     shared_seconds: how long one answer counts for all who ask for it; default: SHARED_SECONDS.
     """
     settings = settings or _settings()
@@ -78,7 +85,7 @@ def create_app(
     answers = SharedAnswers(SHARED_SECONDS if shared_seconds is None else shared_seconds, memory=memory)
     throttle = THROTTLE if store is None else Throttle()
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
-    edge = Edge(settings, store, answers=answers, throttle=throttle)
+    edge = Edge(settings, store, answers=answers, throttle=throttle, jobs=jobs)
     attach(app, edge)
     front_door = FrontDoor(settings, edge.tokens, edge.sign_ins, edge.sessions)
     _register(app, front_door)
@@ -153,7 +160,8 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (
-        events, backup, operations, kafka, problems, notify, audit, health, settings_routes, tokens, session,
+        events, backup, operations, jobs_routes, kafka, problems, notify, audit, health, settings_routes, tokens,
+        session,
     ):  # fmt: skip
         api.register_blueprint(blueprint)
     idempotency.describe(api.spec)

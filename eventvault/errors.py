@@ -462,6 +462,12 @@ class JobNotFound(EventVaultError):
     code = "job_not_found"
 
 
+class JobFailed(EventVaultError):
+    """The job that a command waited for is dead."""
+
+    code = "job_failed"
+
+
 class JobTypeUnknown(EventVaultError):
     """No worker has said that it runs this type; `known` (in details) are those that there are."""
 

@@ -32,6 +32,11 @@ JSON_LIKE = frozenset(
 )
 """Content types that may contain JSON, besides every `…+json`."""
 
+NDJSON_TYPES = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/x-ndjson"}
+)
+"""Content types of one JSON value a line."""
+
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 _UTF8_MARK = b"\xef\xbb\xbf"
 

@@ -145,6 +145,10 @@ def _proxies(text: str) -> tuple[str, ...]:
     return tuple(word if word == "unix" else str(ip_network(word)) for word in _words(text))
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    return tuple(str(ip_network(word)) for word in _words(text))
+
+
 def _notify_urls(text: str) -> tuple[str, ...]:
     if not all(map(notify_addresses.is_address, text.split())):
         raise ValueError
@@ -388,6 +392,17 @@ DECLARATIONS: tuple[Declaration, ...] = (
         "backup.",
         secret=True,
     ),
+    Declaration(
+        "WEBHOOK_SECRET_FILE",
+        Kind(_file, "a file's path in UTF-8; a relative one starts at the folder of wsgi.py"), "",
+        "A file with the key by which jobs of the type `webhook` are signed: `whsec_` and base64, or any text. Unset: "
+        "no webhook is sent.",
+    ),
+    Declaration(
+        "WEBHOOK_ALLOWED_NETWORKS",
+        Kind(_networks, "addresses and networks such as 10.0.0.0/8, separated by commas"), "",
+        "Networks that webhooks may go to although they are not public.",
+    ),
     Declaration("LOG_LEVEL", _choice("debug", "info", "warning", "error"), "info", "The lowest level that is logged."),
     Declaration(
         "LOG_FORMAT", _choice("text", "json"), "",
@@ -396,7 +411,9 @@ DECLARATIONS: tuple[Declaration, ...] = (
 )  # fmt: skip
 
 
-_LISTS = ("api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env")
+_LISTS = (
+    "api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env", "webhook_allowed_networks",
+)  # fmt: skip
 """Attributes that are empty if their setting is unset."""
 SECRETS = tuple(declaration.name for declaration in DECLARATIONS if declaration.secret)
 
@@ -452,6 +469,8 @@ class Settings:
     trusted_proxies: tuple[str, ...]
     notify_urls: tuple[str, ...] = field(repr=False)
     ping_url: str | None = field(repr=False)
+    webhook_secret_file: Path | None
+    webhook_allowed_networks: tuple[str, ...]
     log_level: str
     log_format: str | None
     from_environment: frozenset[str] = field(default=frozenset(), compare=False)

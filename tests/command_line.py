@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from app.cli.connection import Connection
 from app.cli.root import root
+from eventvault.jobs.port import Jobs
 from eventvault.settings import Settings
 from eventvault.store.ports.store import Store
 from tests import processes
@@ -22,11 +23,15 @@ EVENTVAULT = (sys.executable, "-m", "app.cli")
 FLASK = (sys.executable, "-m", "flask", "--app", "wsgi")
 
 
-def in_process(settings: Settings, store: Store, *, called: str = "flask") -> Callable[..., Result]:
-    """Return what runs a command on that store, as if it was called by that name."""
+def in_process(
+    settings: Settings, store: Store, *, called: str = "flask", jobs: Jobs | None = None
+) -> Callable[..., Result]:
+    """Return what runs a command on that store and these jobs, as if it was called by that name."""
 
     def run(*arguments: str, **more: object) -> Result:
-        return CliRunner().invoke(root(), list(arguments), obj=Connection(settings, store), prog_name=called, **more)
+        return CliRunner().invoke(
+            root(), list(arguments), obj=Connection(settings, store, jobs), prog_name=called, **more
+        )
 
     return run
 

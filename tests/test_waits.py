@@ -28,6 +28,7 @@ POOLS = {
 OPENS = {
     "app/cli/events/import_file.py": "the file that a user names, which may be a pipe",
     "app/cli/events/post.py": "the file that a user names, which may be a pipe",
+    "app/cli/jobs/submitting.py": "the file that a user names, which may be a pipe",
     "app/cli/group.py": "the standard streams of a command, which are open already or lie in /dev/null",
     "eventvault/regular_files.py": "the helper",
     "eventvault/clock_guard.py": "/proc",

@@ -95,6 +95,18 @@ NEEDS: dict[str, Need] = {
     "POST /api/backup/upload": _ADMIN,
     "POST /api/backup/prune": _ADMIN,
     "DELETE /api/backup/<name>": _ADMIN,
+    "POST /api/jobs": _any_of(READ, WRITE, BACKUP),
+    "GET /api/jobs": _READ,
+    "GET /api/jobs/types": _READ,
+    "GET /api/jobs/<job_id>": _READ,
+    "POST /api/jobs/cancel": _ADMIN,
+    "POST /api/jobs/retry": _ADMIN,
+    "POST /api/jobs/pause": _ADMIN,
+    "POST /api/jobs/resume": _ADMIN,
+    "GET /api/jobs/schedules": _READ,
+    "GET /api/jobs/schedules/<name>": _READ,
+    "PUT /api/jobs/schedules/<name>": _ADMIN,
+    "DELETE /api/jobs/schedules/<name>": _ADMIN,
     "POST /api/kafka/partitions/<partition>/accept-loss": _ADMIN,
     "POST /api/problems/<code>/accept": _ADMIN,
     "POST /api/notify/test": _ADMIN,
@@ -105,7 +117,10 @@ NEEDS: dict[str, Need] = {
     "POST /api/session": PUBLIC,
     "DELETE /api/session": ANY_TOKEN,
 }
-"""Method and route → what a request needs. HEAD needs the same as GET. For OPTIONS any token is enough."""
+"""Method and route → what a request needs. HEAD needs the same as GET. For OPTIONS any token is enough.
+
+Submitting a job needs the scope that its type names, beside one that is here.
+"""
 
 _PARAMETER = re.compile(r"<(?:[^:<>]*:)?(\w+)>")
 

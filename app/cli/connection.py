@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their op
     from eventvault.access.changes import TokenChanges
     from eventvault.audit.deeds import Deed
     from eventvault.backups.entry import BackupEntry
+    from eventvault.jobs.port import Jobs
     from eventvault.settings import Settings
     from eventvault.store.ports.store import Store
     from eventvault.store.process.spawn import Spawner
@@ -41,6 +42,11 @@ _COPY_BYTES = 2**20
 def current_store() -> Store:
     """Return the store. Raises InvalidSettings, Forbidden, or ServiceRunning for a store of another version."""
     return present().store
+
+
+def current_jobs() -> Jobs:
+    """Return the port to the dispatcher. Raises as `current_store` does."""
+    return present().jobs
 
 
 def current_settings() -> Settings:
@@ -85,7 +91,7 @@ def _made(chosen: Mapping[str, Any]) -> Connection | RemoteService:
 class Connection:
     """Reads the settings and reaches the store when a command first asks for them, so that `--help` does neither.
 
-    settings, store: instead of those of the environment.
+    settings, store, jobs: instead of those of the environment.
     """
 
     is_here = True
@@ -93,11 +99,13 @@ class Connection:
     def close(self) -> None:
         """The end of the command: connections to a store of this machine end with the process."""
 
-    def __init__(self, settings: Settings | None = None, store: Store | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, store: Store | None = None, jobs: Jobs | None = None) -> None:
         if settings is not None:
             self.settings = self.prepared = settings
         if store is not None:
             self.store = store
+        if jobs is not None:
+            self.jobs = jobs
 
     @cached_property
     def settings(self) -> Settings:
@@ -134,6 +142,13 @@ class Connection:
         elif hello.protocol != wire.PROTOCOL:
             _end_other_version(spawner, hello)
         return StoreClient.over(spawner)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The port to the dispatcher of the service; the audit has what a command changes."""
+        from eventvault.errors import JobsUnavailable
+
+        raise JobsUnavailable("no dispatcher answers", hint="start the service")
 
     @property
     def imports_folder(self) -> Path:

@@ -29,6 +29,8 @@ _COMMANDS = {
     "GET /api/events": "`flask events tail`",
     "GET /api/tokens": "`flask tokens list`",
     "GET /api/operations": "`flask operations list`",
+    "GET /api/jobs": "`flask jobs list`",
+    "GET /api/jobs/schedules": "`flask jobs schedules`",
     "POST /api/backup/create": "`flask backup create`",
     "POST /api/backup/undo": "`flask backup undo`",
     "POST /api/backup/restore": "`flask backup restore`",

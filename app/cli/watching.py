@@ -13,17 +13,17 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-import msgspec
 
 from app.cli import text
 from app.cli.exits import INTERRUPTED_STATUS
 from app.cli.program import program
+from app.operations.following import begin, follow, result_of
 from app.store_retry import retry_while_store_is_away
 from eventvault import errors
-from eventvault.operations.caller import SHELL, Caller, OperationBegun, calling
+from eventvault.operations.caller import SHELL
 from eventvault.operations.entry import OperationEntry
 from eventvault.operations.operation import Progress
-from eventvault.operations.records import CANCELLED, INTERRUPTED, QUEUED, RUNNING, SUCCEEDED
+from eventvault.operations.records import CANCELLED, SUCCEEDED
 from eventvault.printable import printable
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 LINE_SECONDS = 10.0
 """How often a line tells of the progress where there is no terminal."""
-WATCH_SECONDS = 0.5
 _DUMB = (None, "", "dumb", "unknown")
 """Values of TERM of a terminal on which nothing can be drawn."""
 
@@ -60,7 +59,7 @@ def run_operation(store: Store, doing: str, begin: Callable[[], T], *, quiet: bo
 
 def run_shown(store: Store, begin: Callable[[], T], show: Show) -> T:
     """As `run_operation`, for one of several that a display shows together."""
-    return _run(store, begin, lambda operation_id: _await_end(store, operation_id, show))
+    return _run(store, begin, lambda operation_id: follow(store, operation_id, show))
 
 
 def _run(store: Store, begin: Callable[[], T], await_end: Callable[[str], OperationEntry]) -> T:
@@ -76,31 +75,16 @@ def _run(store: Store, begin: Callable[[], T], await_end: Callable[[str], Operat
 def watch(store: Store, operation_id: str, doing: str, *, quiet: bool) -> OperationEntry:
     """Show the progress of an operation until its end, and return it. Raises OperationNotFound."""
     with display(doing, quiet=quiet) as show:
-        return _await_end(store, operation_id, show)
+        return follow(store, operation_id, show)
 
 
-def begin_operation(begin: Callable[[], Any]) -> str:
+def begin_operation(call: Callable[[], Any]) -> str:
     """Begin an operation, and return its id without waiting for its end."""
     try:
-        with calling(Caller(SHELL, asynchronous=True)):
-            retry_while_store_is_away(begin)
-    except OperationBegun as begun:
-        return begun.operation_id
+        return begin(call, SHELL)
     except KeyboardInterrupt:
         click.echo(f"It may have begun: {program()} operations shows it.", err=True)
         sys.exit(INTERRUPTED_STATUS)
-    raise TypeError(f"{begin} is no operation")
-
-
-def _await_end(store: Store, operation_id: str, show: Show) -> OperationEntry:
-    versions = {operation_id: 0}
-    while True:
-        changed = retry_while_store_is_away(lambda: store.watch_operations(versions, WATCH_SECONDS))
-        for entry in changed.values():
-            if entry.state not in (QUEUED, RUNNING):
-                return entry
-            versions[operation_id] = entry.version
-            show(entry.progress)
 
 
 def _cancel(store: Store, operation_id: str) -> NoReturn:
@@ -115,7 +99,7 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
         except errors.ScopeMissing as error:
             click.echo(f"{error.message}; the operation {operation_id} goes on", err=True)
             sys.exit(INTERRUPTED_STATUS)
-        entry = _await_end(store, operation_id, lambda _progress: None)
+        entry = follow(store, operation_id, lambda _progress: None)
     except KeyboardInterrupt:
         click.echo(f"The operation {operation_id} goes on: {program()} operations watch {operation_id}", err=True)
         sys.exit(INTERRUPTED_STATUS)
@@ -127,21 +111,6 @@ def _cancel(store: Store, operation_id: str) -> NoReturn:
     else:
         result_of(entry)
     sys.exit(INTERRUPTED_STATUS)
-
-
-def result_of(entry: OperationEntry) -> Any:
-    """Return what the operation returned. Raises its error, or OperationCancelled."""
-    from eventvault.store.ports import methods
-
-    if entry.state == SUCCEEDED and entry.result is not None:
-        return msgspec.json.decode(entry.result, type=methods.ALL[entry.method].result_type)
-    if entry.error is not None:
-        raise errors.from_wire(entry.error)
-    if entry.state == INTERRUPTED:
-        raise errors.StoreUnavailable(
-            f"the operation {entry.id} was interrupted: its store ended", hint="nothing is half done; start it again"
-        )
-    raise errors.OperationCancelled(f"the operation {entry.id} was cancelled", hint="nothing was changed")
 
 
 @contextmanager

@@ -78,6 +78,9 @@ class HealthSchema(ReplySchema):
     kafka = fields.Dict(allow_none=True)
     journal = fields.Dict(allow_none=True)
     jobs = fields.Dict(allow_none=True)
+    jobQueue = fields.Dict(  # noqa: N815
+        allow_none=True, metadata={"description": "Workers, slots, and jobs by state; null if no dispatcher answers."}
+    )
     window = fields.Dict(allow_none=True)
     disk = fields.Dict(allow_none=True)
     lastRestore = fields.Dict(allow_none=True)  # noqa: N815

@@ -15,7 +15,7 @@ from eventvault.backups.entry import BackupEntry
 from eventvault.errors import EventVaultError, StoreRestoring
 from eventvault.problems import Problem, ProblemTimes
 
-_PARTS = ("store", "kafka", "journal", "jobs", "window", "disk", "lastRestore", "rehearsal")
+_PARTS = ("store", "kafka", "journal", "jobs", "jobQueue", "window", "disk", "lastRestore", "rehearsal")
 
 
 def health_body(status: Status) -> Body:

@@ -17,7 +17,7 @@ STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
 PLACE = "/ui/VERSION/"
 """How the files name the folder that they are served from."""
-LATER = "settings/"
+LATER = ("jobs/", "settings/")
 """What the page asks for only once somebody opens it."""
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript"}
 _TEXT = ("text/", "image/svg+xml")

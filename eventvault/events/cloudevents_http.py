@@ -22,9 +22,6 @@ MAX_EVENTS_PER_REQUEST = sent_event.MAX_EVENTS
 _MAX_LINES = 10 * MAX_EVENTS_PER_REQUEST
 """Lines of NDJSON, blank ones included."""
 
-_NDJSON = frozenset(
-    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "text/x-ndjson"}
-)
 _STRUCTURED = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
 
@@ -62,7 +59,7 @@ def parse(body: bytes, content_type: str | None, headers: Mapping[str, str]) -> 
         return _structured(kind, json_text.to_utf8(body, charset))
     if "ce-type" in headers or "ce-specversion" in headers:
         return PostedEvents([_binary(body, content_type, headers)], many=False)
-    if kind in _NDJSON:
+    if kind in json_text.NDJSON_TYPES:
         return _lines(json_text.to_utf8(body, charset))
     json_text.require_json_like(content_type)
     return _plain(json_text.to_utf8(body, charset))

@@ -111,7 +111,7 @@ def test_a_second_ctrl_c_ends_the_command_alone_and_the_operation_is_named(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching, "_await_end", interrupt)
+    monkeypatch.setattr(watching, "follow", interrupt)
     monkeypatch.setattr(service, "cancel_operation", lambda _: None)
     done = backup("create")
     (operation,) = service.list_operations(OperationQuery())
@@ -122,7 +122,7 @@ def test_a_second_ctrl_c_ends_the_command_alone_and_the_operation_is_named(
 def test_ctrl_c_while_events_are_copied_says_that_some_stay(
     backup: Backup, archive: str, service: StoreService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, asked = watching._await_end, list[str]()
+    real, asked = watching.follow, list[str]()
 
     def interrupt_first(store: StoreService, operation_id: str, show: watching.Show) -> OperationEntry:
         asked.append(operation_id)
@@ -130,7 +130,7 @@ def test_ctrl_c_while_events_are_copied_says_that_some_stay(
             raise KeyboardInterrupt
         return msgspec.structs.replace(real(store, operation_id, show), state=CANCELLED)
 
-    monkeypatch.setattr(watching, "_await_end", interrupt_first)
+    monkeypatch.setattr(watching, "follow", interrupt_first)
     done = backup("restore", archive, "--into", "present", "--yes")
     assert done.exit_code == 130
     assert "Cancelled; what was appended stays.\n" in done.stderr

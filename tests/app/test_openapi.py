@@ -21,6 +21,8 @@ from app.edge import Edge, Slots, attach
 from app.streams import writer
 from eventvault.access.changes import TokenChanges
 from eventvault.access.throttle import Throttle
+from eventvault.jobs.job import JobType
+from eventvault.jobs.memory_jobs import MemoryJobs
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
 from tests.stores import folders_beneath
@@ -33,9 +35,11 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
     settings.backup_dir.mkdir()
     store = MemoryStore(settings.backup_dir)
     TOKEN["Authorization"] = f"Bearer {TokenChanges(settings).create('tester', 'admin', by='shell').text}"
-    app = create_app(settings, store)
+    jobs = MemoryJobs()
+    jobs.offer(JobType(name="echo"))
+    app = create_app(settings, store, jobs=jobs)
     # schemathesis does not close what is streamed to it, so slots would run out.
-    attach(app, Edge(settings, store, Slots(1_000_000, "requests")))
+    attach(app, Edge(settings, store, Slots(1_000_000, "requests"), jobs=jobs))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "STREAM_SECONDS", 0.05)
         patch.setattr(Throttle, "note_wrong", lambda throttle, address: 0)  # more wrong tokens than an address has
@@ -57,6 +61,8 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
         "/api/operations", "/api/operations/{operation_id}", "/api/operations/{operation_id}/file", "/api/settings",
         "/api/session",
         "/api/audit",
+        "/api/jobs", "/api/jobs/types", "/api/jobs/{job_id}", "/api/jobs/cancel", "/api/jobs/retry", "/api/jobs/pause",
+        "/api/jobs/resume", "/api/jobs/schedules", "/api/jobs/schedules/{name}",
         "/api/operations/{operation_id}/stream", "/api/tokens", "/api/tokens/{token_id}",
     } == set(document["paths"])  # fmt: skip
 
@@ -104,6 +110,8 @@ def may_be_refused(case: schemathesis.Case, answer: schemathesis.Response) -> bo
 
 
 OF_WHAT_IS_THERE = (
+    b'"code":"job_type_unknown"',
+    b"the schedule is not valid",
     b'"code":"idempotency_key_reused"',
     b'"code":"moment_unavailable"',
     b"takes no Idempotency-Key",  # a header that the body forbids

@@ -54,7 +54,7 @@ class Surface:
         """Run a command with `--json`, and return its cell: the exit status, and the code of an error."""
         words = [word.replace("{backup}", self.backup) for word in arguments]
         edge: Edge = self.app.extensions["eventvault"]
-        done = in_process(edge.settings, edge.store)(*words, "--json")
+        done = in_process(edge.settings, edge.store, jobs=edge.jobs)(*words, "--json")
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         code = orjson.loads(done.stdout).get("code", "") if done.exit_code else ""
@@ -187,6 +187,11 @@ READS: dict[str, Verb] = {
     "GET /api/settings": get("/api/settings"),
     "GET /api/tokens": get("/api/tokens"),
     "GET /api/audit": get("/api/audit"),
+    "GET /api/jobs": get("/api/jobs"),
+    "GET /api/jobs/<job_id>": get("/api/jobs/nothing"),
+    "GET /api/jobs/types": get("/api/jobs/types"),
+    "GET /api/jobs/schedules": get("/api/jobs/schedules"),
+    "GET /api/jobs/schedules/<name>": get("/api/jobs/schedules/nothing"),
     "GET /api/operations": get("/api/operations"),
     "GET /api/operations/<operation_id>": get(f"/api/operations/{'f' * 16}"),
     "GET /api/operations/<operation_id>/file": get(f"/api/operations/{'f' * 16}/file"),
@@ -202,6 +207,11 @@ READS: dict[str, Verb] = {
     "flask events count": command("events", "count", "--by", "type"),
     "flask events get": command("events", "get", "live-0"),
     "flask events diff": command("events", "diff", "#2", "#4"),
+    "flask jobs list": command("jobs", "list"),
+    "flask jobs show": command("jobs", "show", "nothing"),
+    "flask jobs watch": command("jobs", "watch", "nothing"),
+    "flask jobs types": command("jobs", "types"),
+    "flask jobs schedules": command("jobs", "schedules"),
     "flask operations list": command("operations", "list"),
     "flask backup prune (dry-run)": command("backup", "prune", "--dry-run"),
     "flask operations watch": command("operations", "watch", "f" * 16),
@@ -235,6 +245,20 @@ CHANGES: dict[str, Verb] = {
     "DELETE /api/operations/<operation_id>": http("DELETE", f"/api/operations/{'f' * 16}"),
     f"{RESTORE} (into present)": post("/api/backup/restore", {"sequence": 3, "into": "present"}),
     "POST /api/kafka/partitions/<partition>/accept-loss": post("/api/kafka/partitions/0/accept-loss"),
+    "POST /api/jobs": post("/api/jobs", {"type": "nothing"}),
+    "POST /api/jobs/cancel": post("/api/jobs/cancel", {"ids": ["nothing"]}),
+    "POST /api/jobs/retry": post("/api/jobs/retry", {"ids": ["nothing"]}),
+    "POST /api/jobs/pause": post("/api/jobs/pause"),
+    "POST /api/jobs/resume": post("/api/jobs/resume"),
+    "PUT /api/jobs/schedules/<name>": http("PUT", "/api/jobs/schedules/x", {"type": "nothing", "cron": "0 3 * * *"}),
+    "DELETE /api/jobs/schedules/<name>": http("DELETE", "/api/jobs/schedules/x"),
+    "flask jobs submit": command("jobs", "submit", "nothing"),
+    "flask jobs cancel": command("jobs", "cancel", "nothing"),
+    "flask jobs retry": command("jobs", "retry", "nothing"),
+    "flask jobs pause": command("jobs", "pause", "nothing"),
+    "flask jobs resume": command("jobs", "resume", "--all"),
+    "flask jobs schedule": command("jobs", "schedule", "x", "nothing", "--cron", "0 3 * * *"),
+    "flask jobs unschedule": command("jobs", "unschedule", "x"),
     "POST /api/notify/test": post("/api/notify/test"),
     "flask operations cancel": command("operations", "cancel", "f" * 16),
     "flask notify test": command("notify", "test"),

@@ -11,8 +11,9 @@ from app.cli.connection import current_store
 from app.cli.group import UTC, Group, is_json
 from app.cli.operations.ids import whole_id
 from app.cli.options import json_option, utc_option
-from app.cli.watching import result_of, watch
+from app.cli.watching import watch
 from app.operations.answers import KINDS, operation_json
+from app.operations.following import result_of
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.operations.entry import OperationEntry, OperationQuery

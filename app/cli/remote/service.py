@@ -16,6 +16,7 @@ from typing import BinaryIO, NoReturn, cast
 import click
 
 from app.cli.remote.address import parse, tls_of, token_of
+from app.cli.remote.jobs import RemoteJobs
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.tokens import RemoteTokens
 from app.cli.remote.transport import Transport
@@ -45,6 +46,10 @@ class RemoteService:
     def store(self) -> RemoteStore:
         """The store. Raises UsageError for a token or an authority that cannot be used."""
         return RemoteStore.over(Transport(self._address, token_of(), tls_of(self._address, self._authority)))
+
+    @cached_property
+    def jobs(self) -> RemoteJobs:
+        return RemoteJobs.over(self.store)
 
     @property
     def tokens(self) -> RemoteTokens:

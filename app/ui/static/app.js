@@ -17,11 +17,14 @@ import { SignIn } from "./sign_in.js";
 
 const Settings = later(() => import("./settings/page.js").then((module) => module.Settings));
 
+const Jobs = later(() => import("./jobs/page.js").then((module) => module.Jobs));
+
 const PAGES = [
   { name: "overview", title: "Overview", Page: Overview, needs: ["read"] },
   { name: "backups", title: "Backups", Page: Backups, needs: ["read", "backup"] },
   { name: "events", title: "Events", Page: Events, needs: ["read"] },
   { name: "operations", title: "Operations", Page: Operations, needs: ["read", "backup"] },
+  { name: "jobs", title: "Jobs", Page: Jobs, needs: ["read"] },
   { name: "kafka", title: "Kafka", Page: Kafka, needs: ["read"] },
   { name: "settings", title: "Settings", Page: Settings, needs: ["read", "backup"] },
 ];

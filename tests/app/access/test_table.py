@@ -47,6 +47,12 @@ read write admin: GET /api/backup/timeline
 read write admin: GET /api/backup/diff
 read write admin: GET /api/backup/undo
 write admin: POST /api/events
+backup read write admin: POST /api/jobs
+read write admin: GET /api/jobs
+read write admin: GET /api/jobs/types
+read write admin: GET /api/jobs/<job_id>
+read write admin: GET /api/jobs/schedules
+read write admin: GET /api/jobs/schedules/<name>
 backup read write admin: GET /api/operations
 backup read write admin: GET /api/operations/<operation_id>
 backup read write admin: GET /api/operations/<operation_id>/file
@@ -105,6 +111,7 @@ def path_of(rule: str) -> str:
     for parameter, value in (
         ("<partition>", "0"), ("<filename>", "nothing.js"), ("<name>", "missing.tar.gz"), ("<event_id>", "missing"),
         ("<operation_id>", "0" * 16), ("<code>", "nothing"), ("<token_id>", "00000000"),
+        ("<job_id>", "missing"),
     ):  # fmt: skip
         rule = rule.replace(parameter, value)
     return rule

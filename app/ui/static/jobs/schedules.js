@@ -1,0 +1,19 @@
+// What is submitted by itself: when next, and what came of it last.
+import { Column, Written, When, html } from "../parts.js";
+import { useLook } from "../service.js";
+
+const EVERY = 10000; // milliseconds
+
+export function Schedules({ onShow }) {
+  const { data } = useLook("/api/jobs/schedules", EVERY);
+  const schedules = data?.schedules || [];
+  if (!schedules.length) return null;
+  return html`<section class="card flush"><h2>By itself</h2><table role="table"><caption class="hidden">Schedules</caption>
+    <thead role="rowgroup"><tr role="row"><${Column}>Schedule<//><${Column}>When<//><${Column}>Next<//><${Column}>Last<//></tr></thead>
+    <tbody role="rowgroup">${schedules.map((each) => html`<tr role="row" key=${each.name}>
+      <td role="cell" class="name"><${Written} text=${each.name} most=${120} /><span class="sub">${each.type === each.name ? "" : html`<${Written} text=${each.type} most=${120} />, `}${each.inCode ? "declared in code" : "made here"}</span></td>
+      <td role="cell"><code><${Written} text=${each.cron} /></code><span class="sub"><${Written} text=${each.timeZone} /></span></td>
+      <td role="cell">${each.paused ? "paused" : html`<${When} at=${each.next} />`}</td>
+      <td role="cell"><${When} at=${each.last} />${each.lastJob && html`<span class="sub"><button type="button" class="link" onClick=${() => onShow(each.lastJob)}>its job</button></span>`}
+        ${each.skipped > 0 && html`<span class="sub">${each.skipped} skipped, as the one before was unfinished</span>`}</td></tr>`)}</tbody></table></section>`;
+}
