@@ -412,7 +412,8 @@ DECLARATIONS: tuple[Declaration, ...] = (
 
 
 _LISTS = (
-    "api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env", "webhook_allowed_networks",
+    "api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env",
+    "webhook_allowed_networks",
 )  # fmt: skip
 """Attributes that are empty if their setting is unset."""
 SECRETS = tuple(declaration.name for declaration in DECLARATIONS if declaration.secret)

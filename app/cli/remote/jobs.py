@@ -189,9 +189,12 @@ def _view(answer: _OneJob) -> JobView:
 
 
 def _known(answer: _Type) -> KnownType:
-    schema = None if bytes(answer.schema) == b"null" else answer.schema.copy()
     named = JobType(
-        name=answer.type, schema=schema, scope=answer.scope, timeout=answer.timeout, max_attempts=answer.max_attempts
+        name=answer.type,
+        schema=answer.schema.copy(),
+        scope=answer.scope,
+        timeout=answer.timeout,
+        max_attempts=answer.max_attempts,
     )
     return KnownType(named, answer.workers, answer.paused)
 
