@@ -26,6 +26,7 @@ VIOLATIONS = {
     "The worker opens no event database and no BackupManager": ("worker/loop.py", "eventvault.database.registry"),
     "A supervisor runs no handler": ("worker/supervisor.py", "worker.registry"),
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
+    "A worker alone imports the built-in jobs": ("app/jobs/answers.py", "app.builtin_jobs.webhook"),
     "The edge opens no database itself": ("app/query.py", "plyvel"),
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "Streams know no route": ("app/streams/messages.py", "app.events.schemas"),
