@@ -9,6 +9,7 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
+from eventvault.jobs import arrows
 from eventvault.jobs.sessions import LEASE_TICKS, Session
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _send_due(machine: Machine, free: list[Session]) -> None:
         if best is None:
             heapq.heappop(due)
             continue
-        machine.send(best, machine.ledger.existing(job_id))
+        arrows.send(machine, best, machine.ledger.existing(job_id))
         following = waiting.next(changes, name, -urgency)
         if following is not None and following.run_at <= machine.now:
             heapq.heapreplace(due, (urgency, following.run_at, following.order, name, following.job_id))
@@ -98,4 +99,4 @@ def _ask_back(machine: Machine) -> None:
         ][-min(room, -session.idle) :] if session.idle < 0 and room > 0 else []  # fmt: skip
         if wanted:
             room -= len(wanted)
-            machine.ask_back(session, wanted)
+            arrows.ask_back(machine, session, wanted)

@@ -20,7 +20,7 @@ import msgspec
 from eventvault import clock
 from eventvault.damage import as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable, WriteFailed
-from eventvault.jobs import keys, unfinished
+from eventvault.jobs import asking, keys, reports, unfinished
 from eventvault.jobs.database import FAILED_WRITES, JobsDatabase
 from eventvault.jobs.job import JobType
 from eventvault.jobs.machine import Decision, Limits, Machine
@@ -91,7 +91,7 @@ class _Inputs:
         for call in self.calls:
             call.run(machine)
         for received in self.received:
-            machine.report(received)
+            reports.take(machine, received)
         for submitted in self.submitted:
             machine.read_to(submitted.position)
 
@@ -136,7 +136,7 @@ class Dispatcher:
         if not self.database.is_open:
             self.database.open()
         machine = self._load()
-        if machine.is_new():
+        if asking.is_new(machine):
             self._take_over()
         sessions = {session.id: session.hello.partition for session in machine.sessions.values()}
         self._transport.open(self.positions(), sessions)
@@ -215,7 +215,7 @@ class Dispatcher:
             jobs = unfinished.take_over(self._unfinished, self._ask)
             if jobs:
                 log.warning("%d unfinished jobs of a lost jobs_db are held: resume them, or cancel them", jobs)
-        self._ask(Machine.take_nothing_more)
+        self._ask(asking.take_nothing_more)
 
     def _ask(self, ask: Callable[[Machine], None]) -> None:
         """Ask before the thread runs."""
@@ -232,7 +232,7 @@ class Dispatcher:
             self._is_rewound = False
         elif not self._is_rewound:
             log.error("jobs_db is older than the topics say: nothing is sent before the jobs are resumed")
-            call = Call(Machine.hold_all)
+            call = Call(asking.hold_all)
             self._turn(_Inputs(calls=[call]))
             self._is_rewound = call.error is None
         elif not machine.is_held:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from eventvault.errors import InvalidInput
-from eventvault.jobs import checking, reading
+from eventvault.jobs import asking, checking, reading
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobRequest, JobSchedule, JobType
 from eventvault.jobs.machine import Machine
@@ -30,7 +30,7 @@ class LocalJobs(Jobs):
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         types = self._types_for({request.type for request in requests})
         checking.check(requests, types, scopes)
-        return self._dispatcher.call(lambda machine: machine.submit(requests, by))
+        return self._dispatcher.call(lambda machine: asking.submit(machine, requests, by))
 
     def list_jobs(self, states: list[str], types: list[str], limit: int, before: str | None) -> JobPage:
         with self._dispatcher.database.snapshot() as snapshot:
@@ -41,18 +41,18 @@ class LocalJobs(Jobs):
             return reading.view_of(snapshot, job_id)
 
     def cancel(self, ids: list[str]) -> list[Changed]:
-        return self._in_pages(ids, Machine.cancel)
+        return self._in_pages(ids, asking.cancel)
 
     def retry(self, ids: list[str]) -> list[Changed]:
-        return self._in_pages(ids, Machine.retry)
+        return self._in_pages(ids, asking.retry)
 
     def pause(self, job_type: str | None) -> list[str]:
         self._require_known(job_type)
-        return self._dispatcher.call(lambda machine: machine.pause(job_type))
+        return self._dispatcher.call(lambda machine: asking.pause(machine, job_type))
 
     def resume(self, job_type: str | None) -> list[str]:
         self._require_known(job_type)
-        return self._dispatcher.call(lambda machine: machine.resume(job_type))
+        return self._dispatcher.call(lambda machine: asking.resume(machine, job_type))
 
     def types(self) -> list[KnownType]:
         with self._dispatcher.database.snapshot() as snapshot:
@@ -68,10 +68,10 @@ class LocalJobs(Jobs):
             raise checking.unknown_type(schedule.type, types)
         if problems := checking.problems_of(schedule.payload, types[schedule.type]):
             raise InvalidInput("the payload is not what its type takes", hint="`fields` says why", fields=problems)
-        return self._dispatcher.call(lambda machine: machine.put_schedule(schedule))
+        return self._dispatcher.call(lambda machine: asking.put_schedule(machine, schedule))
 
     def delete_schedule(self, name: str) -> None:
-        self._dispatcher.call(lambda machine: machine.delete_schedule(name))
+        self._dispatcher.call(lambda machine: asking.delete_schedule(machine, name))
 
     def status(self) -> QueueStatus:
         return self._dispatcher.status()
@@ -83,7 +83,7 @@ class LocalJobs(Jobs):
     def cancel_unfinished_after(self, instant: int) -> int:
         with self._dispatcher.database.snapshot() as snapshot:
             ids = list(reading.unfinished_after(snapshot, instant))
-        changed = self._in_pages(ids, Machine.cancel)
+        changed = self._in_pages(ids, asking.cancel)
         return sum(each.outcome in ("changed", "stopping") for each in changed)
 
     def _require_known(self, job_type: str | None) -> None:
@@ -91,7 +91,7 @@ class LocalJobs(Jobs):
         if job_type is not None and job_type not in types:
             raise checking.unknown_type(job_type, types)
 
-    def _in_pages(self, ids: list[str], change: Callable[[Machine, list[str]], list[Changed]]) -> list[Changed]:
+    def _in_pages(self, ids: list[str], change: Callable[[Machine, Iterable[str]], list[Changed]]) -> list[Changed]:
         changed: list[Changed] = []
         for start in range(0, len(ids), IDS):
             page = ids[start : start + IDS]

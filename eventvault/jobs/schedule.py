@@ -12,7 +12,7 @@ import msgspec
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
-from eventvault.jobs import keys
+from eventvault.jobs import asking, keys
 from eventvault.jobs.job import JobRequest, JobSchedule
 from eventvault.schedules import CRON_ALLOWED, ZONE_ALLOWED, Cron, History, Schedule, parse_zone
 
@@ -116,7 +116,7 @@ class Schedules:
         request = JobRequest(
             type=schedule.type, id=f"cron/{name}/{clock.format_milliseconds(newest)}", payload=schedule.payload
         )
-        machine.submit_one(request, by="", origin="schedule", schedule=name)
+        asking.submit_one(machine, request, by="", origin="schedule", schedule=name)
         return self._fired(machine, schedule, history, newest, request.id)
 
     def _fired(

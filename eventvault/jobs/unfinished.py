@@ -22,7 +22,7 @@ from eventvault import clock
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.errors import EventVaultError, NoSpace
 from eventvault.files import durable_file, make_folder
-from eventvault.jobs import keys
+from eventvault.jobs import asking, keys
 from eventvault.jobs.database import JobsDatabase, Snapshot
 from eventvault.jobs.job import Job
 from eventvault.jobs.machine import Machine
@@ -165,15 +165,15 @@ def _readable(path: Path) -> Iterator[Line]:
 
 def _take(ask: Callable[[Callable[[Machine], None]], None], lines: list[Line]) -> None:
     def take(machine: Machine) -> None:
-        machine.hold_all()
+        asking.hold_all(machine)
         for line in lines:
             match line:
                 case JobLine(job=job, payload=payload):
-                    machine.hold(job, bytes(payload))
+                    asking.hold(machine, job, bytes(payload))
                 case ScheduleLine(stored=stored):
-                    machine.take_schedule(stored)
+                    asking.take_schedule(machine, stored)
                 case PositionLine(position=position):
-                    machine.take_position(position)
+                    asking.take_position(machine, position)
 
     if lines:
         ask(take)

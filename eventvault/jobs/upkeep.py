@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventvault.jobs import keys
+from eventvault.jobs import asking, keys
 from eventvault.jobs.job import JobError
 from eventvault.jobs.ledger import EndedJob
 from eventvault.jobs.waiting import due_before, first_due, waiting_types
@@ -114,5 +114,5 @@ class Upkeep:
     def _end_unknown(self, machine: Machine, name: str, most: int) -> int:
         late = list(islice(due_before(machine.ledger.changes, name, machine.now - machine.limits.unknown_after), most))
         for waiting in late:
-            machine.end_unknown(waiting.job_id, JobError("type_unknown", f"no worker ever ran the type {name}"))
+            asking.end_unknown(machine, waiting.job_id, JobError("type_unknown", f"no worker ever ran the type {name}"))
         return len(late)

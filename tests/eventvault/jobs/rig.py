@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import msgspec
 from sortedcontainers import SortedDict
 
-from eventvault.jobs import keys, messages
+from eventvault.jobs import asking, keys, messages
 from eventvault.jobs.database import Ticks
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import Job, JobError, JobRequest, JobSchedule, JobType
@@ -232,7 +232,7 @@ class World:
         return answers[-1] if answers else None
 
     def submit(self, *requests: JobRequest) -> list[object]:
-        answer = self.ask(lambda machine: machine.submit(requests, "me"))
+        answer = self.ask(lambda machine: asking.submit(machine, requests, "me"))
         assert isinstance(answer, list)
         return answer
 

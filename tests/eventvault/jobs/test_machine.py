@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from eventvault.errors import JobQueueFull
-from eventvault.jobs import messages
+from eventvault.jobs import asking, messages
 from eventvault.jobs.dispatch import IDLE_SECONDS
 from eventvault.jobs.job import JobType
 from eventvault.jobs.machine import Limits
@@ -203,7 +203,7 @@ def test_a_pending_job_is_cancelled_at_once_and_a_running_one_by_its_worker(worl
     worker = world.worker("report")
     world.submit(request("a"), request("b"))
     worker.take()
-    answer = world.ask(lambda machine: machine.cancel(["a", "b", "c"]))
+    answer = world.ask(lambda machine: asking.cancel(machine, ["a", "b", "c"]))
     assert [(each.id, each.outcome) for each in answer] == [("a", "stopping"), ("b", "changed"), ("c", "unknown")]
     worker.take()
     world.turn()
@@ -216,7 +216,7 @@ def test_a_result_that_comes_before_the_cancellation_wins(world: World) -> None:
     world.submit(request("a"))
     worker.take()
     worker.finish()
-    world.ask(lambda machine: machine.cancel(["a"]))
+    world.ask(lambda machine: asking.cancel(machine, ["a"]))
     world.turns()
     assert world.state("a") == "done"
 
@@ -224,7 +224,7 @@ def test_a_result_that_comes_before_the_cancellation_wins(world: World) -> None:
 def test_a_cancelled_job_of_a_lost_worker_is_not_tried_again(world: World) -> None:
     world.worker("report").take()
     world.submit(request("a"))
-    world.ask(lambda machine: machine.cancel(["a"]))
+    world.ask(lambda machine: asking.cancel(machine, ["a"]))
     world.lose_lease()
     assert world.state("a") == "cancelled"
 
@@ -236,7 +236,7 @@ def test_a_dead_or_cancelled_job_is_retried_with_all_its_tries(world: World) -> 
     worker.finish(outcome="failed")
     world.turn()
     assert world.state("a") == "dead"
-    answer = world.ask(lambda machine: machine.retry(["a", "x"]))
+    answer = world.ask(lambda machine: asking.retry(machine, ["a", "x"]))
     assert [(each.id, each.outcome) for each in answer] == [("a", "changed"), ("x", "unknown")]
     job = world.job("a")
     assert (job.state, job.tries, job.attempt) == ("sent", 0, 2)
@@ -282,14 +282,14 @@ def test_jobs_of_one_key_run_one_at_a_time_in_the_order_of_their_creation(world:
 
 def test_no_job_of_a_paused_type_is_sent(world: World) -> None:
     world.worker("report", "other")
-    assert world.ask(lambda machine: machine.pause("report")) == ["report"]
+    assert world.ask(lambda machine: asking.pause(machine, "report")) == ["report"]
     world.submit(request("a"), request("b", "other"))
     assert [world.state(job_id) for job_id in "ab"] == ["pending", "sent"]
     world.start()
     world.turn()
     assert world.state("a") == "pending"
     world.worker("report")
-    world.ask(lambda machine: machine.resume("report"))
+    world.ask(lambda machine: asking.resume(machine, "report"))
     assert world.state("a") == "sent"
 
 
@@ -364,7 +364,7 @@ def test_what_workers_report_on_a_full_disk_counts_once_there_is_room(world: Wor
     world.database.failures = [False] * 6
     world.turn()
     assert world.state("a") == "sent"
-    call = world.dispatcher.post(lambda machine: machine.submit([request("b")], "me"))
+    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b")], "me"))
     world.turns(8)
     assert world.state("a") == "done"
     assert call.answered.is_set()
@@ -374,7 +374,7 @@ def test_what_workers_report_on_a_full_disk_counts_once_there_is_room(world: Wor
 def test_a_full_queue_takes_no_job_and_says_so() -> None:
     world = World(limits=Limits(max_unfinished=2))
     world.submit(request("a"))
-    call = world.dispatcher.post(lambda machine: machine.submit([request("b"), request("c")], "me"))
+    call = world.dispatcher.post(lambda machine: asking.submit(machine, [request("b"), request("c")], "me"))
     world.turn()
     assert isinstance(call.error, JobQueueFull)
     world.submit(request("b"))

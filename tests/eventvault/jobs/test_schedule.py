@@ -6,6 +6,7 @@ import pytest
 
 from eventvault import clock
 from eventvault.errors import InvalidInput, JobScheduleInCode, JobScheduleNotFound
+from eventvault.jobs import asking
 from eventvault.jobs.job import JobSchedule
 from tests.eventvault.jobs.checks import check_database
 from tests.eventvault.jobs.rig import World, request
@@ -22,7 +23,7 @@ def at(text: str) -> World:
 
 def put(world: World, cron: str, **members: object) -> JobSchedule:
     schedule = JobSchedule(name="nightly", type="report", cron=cron, **members)  # type: ignore[arg-type]
-    answer = world.ask(lambda machine: machine.put_schedule(schedule))
+    answer = world.ask(lambda machine: asking.put_schedule(machine, schedule))
     assert isinstance(answer, JobSchedule)
     return answer
 
@@ -141,7 +142,7 @@ def test_a_schedule_that_never_fires_or_has_no_zone_is_refused_with_fields() -> 
         ("0 3 * * *", "Mars", "timeZone"),
     ):
         schedule = JobSchedule(name="n", type="report", cron=cron, time_zone=zone)
-        call = world.dispatcher.post(lambda machine, schedule=schedule: machine.put_schedule(schedule))
+        call = world.dispatcher.post(lambda machine, schedule=schedule: asking.put_schedule(machine, schedule))
         world.turn()
         assert isinstance(call.error, InvalidInput)
         assert field in call.error.details["fields"]
@@ -153,8 +154,8 @@ def test_a_schedule_in_code_comes_with_the_worker_and_is_changed_there_alone() -
     declared = JobSchedule(name="nightly", type="report", cron="0 * * * *")
     worker = world.worker("report", schedules=[declared])
     for ask in (
-        lambda machine: machine.put_schedule(declared),
-        lambda machine: machine.delete_schedule("nightly"),
+        lambda machine: asking.put_schedule(machine, declared),
+        lambda machine: asking.delete_schedule(machine, "nightly"),
     ):
         call = world.dispatcher.post(ask)
         world.turn()
@@ -172,9 +173,9 @@ def test_a_schedule_in_code_comes_with_the_worker_and_is_changed_there_alone() -
 def test_a_schedule_is_removed() -> None:
     world = at("2027-06-01T00:30:00Z")
     put(world, "0 * * * *")
-    world.ask(lambda machine: machine.delete_schedule("nightly"))
+    world.ask(lambda machine: asking.delete_schedule(machine, "nightly"))
     assert world.jobs.schedules() == []
-    call = world.dispatcher.post(lambda machine: machine.delete_schedule("nightly"))
+    call = world.dispatcher.post(lambda machine: asking.delete_schedule(machine, "nightly"))
     world.turn()
     assert isinstance(call.error, JobScheduleNotFound)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eventvault.jobs import unfinished
+from eventvault.jobs import asking, unfinished
 from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobSchedule
 from eventvault.small_files import SmallFileDamaged
@@ -31,7 +31,7 @@ def filled() -> World:
     worker.finish()
     world.turn()
     world.submit(request("a", key="k"), request("b", key="k"))
-    world.ask(lambda machine: machine.put_schedule(SCHEDULE))
+    world.ask(lambda machine: asking.put_schedule(machine, SCHEDULE))
     return world
 
 
@@ -58,7 +58,7 @@ def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> No
     assert [world.state(job_id) for job_id in "abd"] == ["held", "held", "pending"]
     assert len(world.database.records()) == 3, "no schedule fires"
 
-    world.ask(lambda machine: machine.resume(None))
+    world.ask(lambda machine: asking.resume(machine, None))
     for _ in range(20):
         worker.take()
         while worker.running:
@@ -73,7 +73,7 @@ def test_unfinished_jobs_come_back_held_and_run_after_a_resume(path: Path) -> No
 def test_it_is_taken_over_once(path: Path) -> None:
     unfinished.write(path, filled().database, START)
     world = taken_over(path)
-    world.ask(lambda machine: machine.cancel(["a", "b"]))
+    world.ask(lambda machine: asking.cancel(machine, ["a", "b"]))
     world.start()
     assert {job.state for job in world.database.records().values()} == {"cancelled"}
 

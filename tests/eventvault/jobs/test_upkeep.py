@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventvault.jobs import asking
 from eventvault.jobs.machine import DAY, Limits
 from eventvault.jobs.upkeep import START_SECONDS
 from tests.eventvault.jobs.checks import check_database
@@ -100,7 +101,7 @@ def test_health_names_the_oldest_job_that_waits() -> None:
     world.turn()
     status = world.dispatcher.status()
     assert (status.oldest_waiting, status.waiting, status.workers) == (first, 2, 0)
-    world.ask(lambda machine: machine.pause("report"))
+    world.ask(lambda machine: asking.pause(machine, "report"))
     world.clocks.pass_seconds(10)
     world.turn()
     world.clocks.pass_seconds(1)
