@@ -67,7 +67,7 @@ def create_app(
 
     settings: default: those of the environment; invalid ones are printed and the process exits 78. store: default: the
     store that `BackupManager.initialize()` finds or starts; for a command, a client that starts one on its first call.
-    jobs: the port to the dispatcher.
+    jobs: the port to the dispatcher; default: that of the service, and none for another store than the default.
     shared_seconds: how long one answer counts for all who ask for it; default: SHARED_SECONDS.
     """
     settings = settings or _settings()
@@ -84,6 +84,8 @@ def create_app(
     memory = SHARED if store is None else None
     answers = SharedAnswers(SHARED_SECONDS if shared_seconds is None else shared_seconds, memory=memory)
     throttle = THROTTLE if store is None else Throttle()
+    if store is None and not _is_command():
+        jobs = jobs or _jobs(settings)
     store = store or (_for_command(settings) if _is_command() else _initialized(settings))
     edge = Edge(settings, store, answers=answers, throttle=throttle, jobs=jobs)
     attach(app, edge)
@@ -128,6 +130,12 @@ def _for_command(settings: Settings) -> Store:
     from eventvault.store.rpc.client import StoreClient
 
     return StoreClient.over(spawner_for_commands(settings))
+
+
+def _jobs(settings: Settings) -> Jobs:
+    from eventvault.jobs.client import JobsClient
+
+    return JobsClient.over(settings.storage_dir)
 
 
 def _initialized(settings: Settings) -> Store:

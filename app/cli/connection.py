@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # at a Tab, the modules of commands are imported for their op
 _KEY = "eventvault.connection"
 _END_SECONDS = 20.0
 _COPY_BYTES = 2**20
+_JOBS_SECONDS = 5.0
+"""How long a command waits for the dispatcher of jobs: without a service there is none."""
 
 
 def current_store() -> Store:
@@ -146,9 +148,13 @@ class Connection:
     @cached_property
     def jobs(self) -> Jobs:
         """The port to the dispatcher of the service; the audit has what a command changes."""
-        from eventvault.errors import JobsUnavailable
+        from eventvault.audit.deeds import deeds_through
+        from eventvault.jobs.audited import audited
+        from eventvault.jobs.client import JobsClient
 
-        raise JobsUnavailable("no dispatcher answers", hint="start the service")
+        storage = self.prepared.storage_dir
+        deeds = deeds_through(lambda entry: self.store.note_deed(entry), storage)
+        return audited(JobsClient.over(storage, patience=_JOBS_SECONDS), deeds)
 
     @property
     def imports_folder(self) -> Path:

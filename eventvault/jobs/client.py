@@ -44,9 +44,9 @@ class JobsClient(Jobs):
         self._pool = ConnectionPool()
 
     @classmethod
-    def over(cls, storage_dir: Path) -> Self:
+    def over(cls, storage_dir: Path, *, patience: float = PATIENCE_SECONDS) -> Self:
         """As the constructor, which the type checker takes for an abstract class's."""
-        return cls(storage_dir)
+        return cls(storage_dir, patience=patience)
 
     def submit(self, requests: list[JobRequest], by: str, scopes: list[str]) -> list[SubmitResult]:
         named = [each if each.id is not None else _named(each) for each in requests]

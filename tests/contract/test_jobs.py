@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -21,12 +23,22 @@ from eventvault.errors import (
     JobTypeUnknown,
     ScopeMissing,
 )
+from eventvault.jobs import local as local_jobs
+from eventvault.jobs import wire
+from eventvault.jobs.client import JobsClient
+from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.dispatcher import Dispatcher
 from eventvault.jobs.job import JobRequest, JobSchedule, JobType
+from eventvault.jobs.local import LocalJobs
 from eventvault.jobs.memory_jobs import MemoryJobs
+from eventvault.jobs.memory_transport import MemoryTransport
+from eventvault.jobs.messages import Hello
 from eventvault.jobs.port import Jobs
+from eventvault.jobs.server import JobsServer
 from eventvault.scopes import SCOPES
 from eventvault.settings import load
 from eventvault.store.memory.store import MemoryStore
+from tests import processes
 from tests.served import remote_store, served
 from tests.stores import folders_beneath
 
@@ -37,11 +49,19 @@ TYPES = (
     JobType(name="prune", scope="admin"),
 )  # fmt: skip
 IN_CODE = JobSchedule(name="in-code", type="echo", cron="0 3 * * *", payload=msgspec.Raw(b'{"a":1}'))
-KINDS = ["memory", "http"]
+KINDS = ["memory", "dispatcher", "socket", "http"]
 
 
 @contextmanager
 def _running(kind: str, folder: Path) -> Iterator[Jobs]:
+    if kind in ("dispatcher", "socket"):
+        with _dispatcher(folder) as local:
+            if kind == "dispatcher":
+                yield local
+            else:
+                with _behind_socket(local, folder) as client:
+                    yield client
+        return
     double = MemoryJobs()
     double.offer(*TYPES, schedules=[IN_CODE])
     if kind == "memory":
@@ -52,6 +72,43 @@ def _running(kind: str, folder: Path) -> Iterator[Jobs]:
     app = create_app(settings, MemoryStore(settings.backup_dir), jobs=double, shared_seconds=0.0)
     with served(app) as url, remote_store(url) as remote:
         yield RemoteJobs.over(remote)
+
+
+@contextmanager
+def _dispatcher(folder: Path) -> Iterator[Jobs]:
+    """A dispatcher in this process, and a worker that runs nothing."""
+    transport = MemoryTransport()
+    dispatcher = Dispatcher(JobsDatabase(folder / "jobs_db"), transport)
+    dispatcher.open()
+    dispatcher.start()
+    worker = transport.worker()
+    worker.open("s")
+    hello = Hello(session="s", host="h", version="1", concurrency=1, types=list(TYPES), schedules=[IN_CODE])
+    worker.report([hello])
+    local = LocalJobs(dispatcher)
+    processes.wait_until(lambda: len(local.types()) == len(TYPES), "the worker is not known")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local_jobs, "START_SECONDS", 0.0)  # the one worker is there
+            yield local
+    finally:
+        worker.close(0.0)
+        dispatcher.stop()
+
+
+@contextmanager
+def _behind_socket(local: Jobs, folder: Path) -> Iterator[Jobs]:
+    hello = wire.Hello(wire.PROTOCOL, "1", os.getpid(), "", 0.0)
+    server = JobsServer(lambda: local, lambda: hello, lambda _, connection: connection.close())
+    thread = Thread(target=server.serve, args=(folder,))
+    thread.start()
+    client = JobsClient.over(folder)
+    try:
+        yield client
+    finally:
+        client.close()
+        server.end()
+        thread.join(10)
 
 
 @pytest.fixture(scope="module", params=KINDS)
