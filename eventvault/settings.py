@@ -327,6 +327,10 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
     Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
     Declaration(
+        "JOBS_LOCAL_CONCURRENCY", _whole(0, 256), "2",
+        "How many jobs the worker of the service itself runs at a time; 0: it runs none.",
+    ),
+    Declaration(
         "WORKER_JOBS", Kind(_module_names, "names of Python modules, separated by commas"), "",
         "The modules with job handlers that the worker imports, from where it is started or from `PYTHONPATH`.",
     ),
@@ -456,6 +460,7 @@ class Settings:
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
+    jobs_local_concurrency: int
     worker_jobs: tuple[str, ...]
     worker_concurrency: int | None
     worker_env: tuple[str, ...]

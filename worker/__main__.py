@@ -1,4 +1,4 @@
-"""`python -m worker [module …]`: runs jobs from Kafka until SIGTERM or SIGINT. They and WORKER_JOBS have handlers.
+"""`python -m worker [module …]`: runs jobs until SIGTERM or SIGINT. The modules, and WORKER_JOBS, have the handlers.
 
 Exit status: 0 after draining, 78 (EX_CONFIG of sysexits.h) if a setting or a module is missing or invalid, 1 after an
 error that a retry cannot fix, 128 + the signal's number after a second signal.
@@ -11,47 +11,83 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from confluent_kafka import KafkaException
 
 from eventvault import environment, file_modes, logs, settings
-from eventvault.errors import EventVaultError
-from eventvault.kafka import config, topics
+from eventvault.errors import EventVaultError, KafkaNotConfigured
+from eventvault.kafka import topics
 from eventvault.settings import INVALID_SETTINGS_STATUS, Settings
-from worker import jobs
+from worker import jobs, without_broker
 from worker.loop import Worker
+from worker.supervisor import ModulesNotImported
 
 log = logging.getLogger("worker")
 
+OWN = "--local"
+"""The dispatcher starts its own worker so: of JOBS_LOCAL_CONCURRENCY executors, over its socket, with Kafka too."""
 
-def main(modules: Sequence[str]) -> int:
+
+def main(arguments: Sequence[str]) -> int:
+    is_own = OWN in arguments
     try:
         loaded = _settings()
-        for module in (*loaded.worker_jobs, *modules):
-            importlib.import_module(module)
+        modules = [*loaded.worker_jobs, *(word for word in arguments if word != OWN)]
+        joins_dispatcher = is_own or (not loaded.kafka_bootstrap_servers and without_broker.has_dispatcher(loaded))
+        if not joins_dispatcher:
+            _require_broker(loaded)
+            for module in modules:
+                importlib.import_module(module)
     except EventVaultError as error:
-        print(f"worker: {error.message}\nHINT: {error.hint}", file=sys.stderr)
-        return INVALID_SETTINGS_STATUS
+        return _refuse(error)
     except ImportError as error:
         print(f"worker: a module with job handlers cannot be imported: {error}", file=sys.stderr)
         return INVALID_SETTINGS_STATUS
     logs.setup(loaded)
-    return _run(loaded)
+    return _join_dispatcher(loaded, modules, is_own=is_own) if joins_dispatcher else _run(loaded)
+
+
+def _require_broker(loaded: Settings) -> None:
+    if not loaded.kafka_bootstrap_servers:
+        raise KafkaNotConfigured(
+            f"KAFKA_BOOTSTRAP_SERVERS is not set, and no dispatcher has its socket in {loaded.storage_dir}",
+            hint="set it to the brokers' addresses, or start the service with this STORAGE_DIR first",
+        )
+
+
+def _refuse(error: EventVaultError) -> int:
+    print(f"worker: {error.message}\nHINT: {error.hint}", file=sys.stderr)
+    return INVALID_SETTINGS_STATUS
 
 
 def _settings() -> Settings:
     loaded = settings.load()
     environment.hide(settings.SECRETS)
     file_modes.restrict_new_files(loaded)
-    config.client(loaded)
     return loaded
+
+
+def _join_dispatcher(loaded: Settings, modules: Sequence[str], *, is_own: bool) -> int:
+    try:
+        supervisor = without_broker.joined(loaded, modules, is_own=is_own)
+    except EventVaultError as error:
+        return _refuse(error)
+    _drain_on_signals(supervisor.drain)
+    log.info("%s takes jobs from the dispatcher in %s", jobs.WORKER_NAME, loaded.storage_dir)
+    try:
+        supervisor.run()
+    except ModulesNotImported as error:
+        print(f"worker: {error}\nHINT: correct the module, or take it out of WORKER_JOBS", file=sys.stderr)
+        return INVALID_SETTINGS_STATUS
+    log.info("%s has drained and ends", jobs.WORKER_NAME)
+    return 0
 
 
 def _run(loaded: Settings) -> int:
     worker = Worker(loaded)
-    _drain_on_signals(worker)
+    _drain_on_signals(worker.drain)
     log.info("%s takes jobs from %s", jobs.WORKER_NAME, loaded.kafka_jobs_topic)
     try:
         worker.run()
@@ -62,13 +98,13 @@ def _run(loaded: Settings) -> int:
     return 0
 
 
-def _drain_on_signals(worker: Worker) -> None:
-    """Drain on the first signal, and exit at once on the second. Then another worker repeats the running job."""
+def _drain_on_signals(drain: Callable[[], None]) -> None:
+    """Drain on the first signal, and exit at once on the second. Then the running jobs are repeated elsewhere."""
 
     def first(_: int, __: FrameType | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, second)
-        worker.drain()
+        drain()
 
     def second(number: int, _: FrameType | None) -> None:
         os._exit(128 + number)

@@ -50,6 +50,7 @@ GRACE_SECONDS = 5.0
 STARTED_SECONDS = 0.02
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 1.0
+RECONNECT_SECONDS = 0.05
 CLOSE_SECONDS = 5.0
 LONGEST_WAIT = 1.0
 """How often the loop goes round at least, in seconds."""
@@ -163,6 +164,8 @@ class Supervisor:
 
     def _seconds_to_next(self, now: float) -> float:
         due = [now + LONGEST_WAIT, self._beat_at]
+        if self._partition is not None:
+            due.append(self._receive_at)
         if (next_due := self.pool.next_due()) is not None:
             due.append(next_due)
         if self._drain_until is not None:
@@ -182,6 +185,7 @@ class Supervisor:
         if self._partition is None:
             try:
                 self._partition = self.transport.open(self.session.id)
+                self._receive_at = 0.0
             except TransportAway as error:
                 self._open_at = now + RETRY_SECONDS
                 log.debug("the dispatcher cannot be reached and is asked again: %s", error)
@@ -207,10 +211,12 @@ class Supervisor:
     def _receive(self, now: float) -> None:
         if self._partition is None or now < self._receive_at:
             return
-        self._receive_at = now + LONGEST_WAIT
-        for work in self.transport.receive(0, MOST_WORK):
-            if work.to == self.session.id:
-                self._obey(work)
+        work = self.transport.receive(0, MOST_WORK)
+        if len(work) < MOST_WORK:
+            self._receive_at = now + (LONGEST_WAIT if self.transport.is_open() else RECONNECT_SECONDS)
+        for message in work:
+            if message.to == self.session.id:
+                self._obey(message)
 
     def _obey(self, work: Work) -> None:
         match work:

@@ -64,8 +64,8 @@ Work = Run | Stop | GiveBack | Fenced
 class Hello(_Message, tag="hello", frozen=True, kw_only=True):
     """The session begins, or says again what it is. partition: of `jobs.work`, where it listens; 0 over a socket.
 
-    received: the tokens that it has and has not reported the end of. local: it runs on the service's machine, beside
-    the data folders.
+    concurrency: how many attempts it runs at a time; 0 while it drains. received: the tokens that it has and has not
+    reported the end of. local: it runs on the service's machine, beside the data folders.
     """
 
     session: str

@@ -66,7 +66,7 @@ class Session:
 
     @property
     def concurrency(self) -> int:
-        return min(max(self.hello.concurrency, 1), MAX_CONCURRENCY)
+        return min(max(self.hello.concurrency, 0), MAX_CONCURRENCY)
 
     @property
     def free(self) -> int:
@@ -81,7 +81,7 @@ class Session:
     @property
     def prefetch(self) -> int:
         """How many jobs it gets beyond its executors: as many as they run in PREFETCH_SECONDS."""
-        if not self._runs:
+        if not self._runs or not self.concurrency:
             return 0
         room = PREFETCH_SECONDS * self.concurrency * len(self._runs)
         return MAX_PREFETCH if self._seconds * MAX_PREFETCH <= room else int(room / self._seconds)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -102,6 +103,16 @@ def leave_daemon(job: Job) -> str:
     while not Path(job.payload).exists():
         time.sleep(0.001)
     return "left"
+
+
+@job("leave_daemon_and_wait")
+def leave_daemon_and_wait(job: Job) -> None:
+    """Write the ids of a daemon and of this process, and hang."""
+    daemon = Path(f"{job.payload}.daemon")
+    leave_daemon(replace(job, payload=str(daemon)))
+    Path(f"{job.payload}.written").write_text(f"{daemon.read_text()} {os.getpid()}")
+    Path(f"{job.payload}.written").rename(job.payload)
+    time.sleep(3600)
 
 
 @job("fork_and_return")

@@ -334,6 +334,13 @@ def test_a_worker_waits_for_a_dispatcher_that_is_away() -> None:
         worker.hello()
 
 
+def test_the_services_own_worker_ends_if_no_dispatcher_comes() -> None:
+    transport = FakeTransport()
+    transport.away = True
+    new_supervisor(transport, lonely_seconds=0.2).run()
+    assert transport.reports == []
+
+
 def test_modules_that_cannot_be_imported_end_the_worker() -> None:
     with pytest.raises(ModulesNotImported, match="no_such_module"):
         new_supervisor(FakeTransport(), modules=["no_such_module"]).run()

@@ -8,8 +8,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,11 @@ class Harness:
         return self.supervisor.session.id
 
     def hello(self, session: str | None = None) -> Hello:
-        """The newest hello of a session."""
+        """The first hello of a session."""
         wanted = session or self.session
         found: Hello = self.transport.wait_for(
             lambda reports: next(
-                (each for each in reversed(reports) if isinstance(each, Hello) and each.session == wanted), None
+                (each for each in reports if isinstance(each, Hello) and each.session == wanted), None
             ),
             "no hello",
         )
@@ -175,17 +176,20 @@ class Harness:
 
 def new_supervisor(
     transport: FakeTransport, *, concurrency: int = 2, drain_seconds: float = 0.4, grace_seconds: float = 0.2,
-    beat_seconds: float = 0.05, jobs_per_process: int = 1000, memory: int = 2**28,
-    modules: Sequence[str] = ("tests.worker.handlers_for_executors",), variables: dict[str, str] | None = None,
+    jobs_per_process: int = 1000, variables: Mapping[str, str] | None = None, lonely_seconds: float = inf,
+    modules: Sequence[str] = ("tests.worker.handlers_for_executors",),
 ) -> Supervisor:  # fmt: skip
     environment = {"PATH": os.environ["PATH"], **(variables or {})}
+    options = Options(
+        concurrency, drain_seconds, grace_seconds=grace_seconds, beat_seconds=0.05, lonely_seconds=lonely_seconds
+    )
     return Supervisor(
         transport,
         lambda selector, listener: Pool(
-            selector, listener, size=concurrency, jobs_per_process=jobs_per_process, memory=memory,
+            selector, listener, size=concurrency, jobs_per_process=jobs_per_process, memory=2**28,
             modules=list(modules), variables=environment, log_level="info",
         ),
-        Options(concurrency, drain_seconds, grace_seconds=grace_seconds, beat_seconds=beat_seconds),
+        options,
     )  # fmt: skip
 
 
