@@ -66,6 +66,7 @@ class SocketWorkerTransport:
                 self._exchange(max(0.0, deadline - time.monotonic()) if idle else 0.0)
                 work = self._take(most)
                 if work:
+                    self._show_rest()
                     return work
             if time.monotonic() >= deadline:
                 return []
@@ -156,6 +157,11 @@ class SocketWorkerTransport:
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 log.warning("a message of the dispatcher was ignored: %s", error)
         return work
+
+    def _show_rest(self) -> None:
+        """Have the descriptor readable while something came that was not returned."""
+        if self._connection is not None and self._connection.received:
+            self._selector.modify(self._connection.socket, self._connection.events() | selectors.EVENT_WRITE)
 
     def _lose(self) -> None:
         """What the kernel did not take whole waits for the next connection; to report a token twice does no harm."""

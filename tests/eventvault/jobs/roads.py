@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from eventvault.jobs import wire
 from eventvault.jobs.job import JobType
+from eventvault.jobs.memory_transport import MemoryTransport
 from eventvault.jobs.messages import Hello, Report, Run, Tick, Work
+from eventvault.jobs.server import JobsServer
+from eventvault.jobs.socket_transport import SocketTransport
+from eventvault.jobs.socket_worker_transport import SocketWorkerTransport
 from eventvault.jobs.transport import DispatcherTransport, Position, TransportAway, WorkerTransport
 from eventvault.kafka.jobs.dispatcher_end import KafkaTransport
 from eventvault.kafka.jobs.worker_end import KafkaWorkerTransport
@@ -32,6 +39,64 @@ class Road(Protocol):
         """A worker's end, not open."""
 
     def close(self) -> None: ...
+
+
+class MemoryRoad:
+    def __init__(self) -> None:
+        self._transport = MemoryTransport(TICK_SECONDS)
+
+    def start_dispatcher(
+        self, positions: Sequence[Position] = (), sessions: Mapping[str, int] = {}
+    ) -> DispatcherTransport:
+        self._transport.open(positions, sessions)
+        return self._transport
+
+    def make_worker(self) -> WorkerTransport:
+        return self._transport.worker()
+
+    def close(self) -> None: ...
+
+
+class SocketRoad:
+    def __init__(self, storage: Path) -> None:
+        self._storage = storage
+        self._dispatchers = ExitStack()
+        self._workers: list[SocketWorkerTransport] = []
+
+    def start_dispatcher(
+        self, positions: Sequence[Position] = (), sessions: Mapping[str, int] = {}
+    ) -> DispatcherTransport:
+        self._dispatchers.close()
+        transport = SocketTransport(TICK_SECONDS)
+        transport.open(positions, sessions)
+        self._dispatchers.enter_context(self._serving(transport))
+        return transport
+
+    def make_worker(self) -> WorkerTransport:
+        self._workers.append(SocketWorkerTransport(self._storage))
+        return self._workers[-1]
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close(0)
+        self._dispatchers.close()
+
+    @contextmanager
+    def _serving(self, transport: SocketTransport) -> Iterator[None]:
+        """Run a server that hands the connections of workers to the transport."""
+        greeting = wire.Hello(wire.PROTOCOL, "", 1, "", "")
+        server = JobsServer(None, lambda: greeting, transport.attach)  # type: ignore[arg-type]  # nobody asks for jobs
+        listens = threading.Event()
+        thread = threading.Thread(target=server.serve, args=(self._storage, listens.set))
+        thread.start()
+        try:
+            assert listens.wait(PATIENCE_SECONDS)
+            yield
+        finally:
+            server.end()
+            thread.join(PATIENCE_SECONDS)
+            with suppress(ValueError, OSError, KeyError):  # a test may have closed it
+                transport.close()
 
 
 class KafkaRoad:
@@ -131,13 +196,14 @@ def received_by(dispatcher: DispatcherTransport) -> Iterator[list]:  # type: ign
         yield dispatcher.receive(0.2, 4_000)[0]
 
 
-def work_for(worker: WorkerTransport, count: int) -> list[Work]:
-    """Receive until so many messages came to the session."""
+def work_for(worker: WorkerTransport, count: int, dispatcher: DispatcherTransport) -> list[Work]:
+    """Receive until so many messages came to the session. The dispatcher's end sends what waits, and takes nothing."""
     found: list[Work] = []
     deadline = time.monotonic() + PATIENCE_SECONDS
     while len(found) < count:
         assert time.monotonic() < deadline, f"only {len(found)} of {count} messages come"
-        found += worker.receive(0.2, 100)
+        found += worker.receive(0.1, 100)
+        dispatcher.receive(0, 0)
     return found
 
 

@@ -54,7 +54,7 @@ def test_messages_that_are_none_are_ignored_and_counted(kafka: Kafka, road: Kafk
     kafka.send(f"{jobs}.work", [encode(run("other", "t0"))], key=b"s1", partition=partition)
     kafka.send(f"{jobs}.reports", [*hostile, encode(hello("far", 10**12)), encode(hello("far", -1))])
     dispatcher.send([run("far", "t1"), run("s1", "t2")])
-    assert work_for(worker, 1) == [run("s1", "t2")]
+    assert work_for(worker, 1, dispatcher) == [run("s1", "t2")]
     found = reports_of(dispatcher, lambda found: len(found) >= 2)
     assert [each.partition for each in found if isinstance(each, Hello)] == [10**12, -1]
     dispatcher.send([run("far", "t3")])
@@ -75,7 +75,7 @@ def test_a_session_whose_topic_is_made_anew_says_hello_again(kafka: Kafka, road:
     worker.report([hello("s1", partition)])
     reports_of(dispatcher, lambda found: any(isinstance(each, Hello) for each in found))
     dispatcher.send([run("s1", "t1")])
-    assert work_for(worker, 1) == [run("s1", "t1")]
+    assert work_for(worker, 1, dispatcher) == [run("s1", "t1")]
 
 
 @pytest.mark.kafka
