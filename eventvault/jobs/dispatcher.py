@@ -20,7 +20,7 @@ import msgspec
 from eventvault import clock
 from eventvault.damage import as_answer
 from eventvault.errors import EventVaultError, JobsUnavailable, WriteFailed
-from eventvault.jobs import asking, keys, reports, unfinished
+from eventvault.jobs import asking, keys, reports, submissions, unfinished
 from eventvault.jobs.database import FAILED_WRITES, JobsDatabase
 from eventvault.jobs.job import JobType
 from eventvault.jobs.machine import Decision, Limits, Machine
@@ -93,7 +93,7 @@ class _Inputs:
         for received in self.received:
             reports.take(machine, received)
         for submitted in self.submitted:
-            machine.read_to(submitted.position)
+            submissions.take(machine, submitted)
 
 
 class Dispatcher:

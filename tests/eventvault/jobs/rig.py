@@ -119,6 +119,7 @@ class Wire:
         self.kills_before_send = False
         self.drops_work = False
         self.letters: list[Letter] = []
+        self.submitted: list[Submitted] = []
         self._ticks = 0
 
     def tick(self) -> None:
@@ -138,7 +139,8 @@ class Wire:
             for number, report in enumerate(taken)
         ]
         self.at += len(taken)
-        return received, []
+        submitted, self.submitted = (self.submitted, []) if submissions else ([], self.submitted)
+        return received, submitted
 
     def send(self, work: Sequence[Work]) -> None:
         if self.kills_before_send:
