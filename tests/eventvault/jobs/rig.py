@@ -120,7 +120,15 @@ class Wire:
         self.drops_work = False
         self.letters: list[Letter] = []
         self.submitted: list[Submitted] = []
+        self.topic: list[Submitted] = []
+        """Messages of `jobs`, which stay: a dispatcher that was killed reads them again."""
+        self.topic_at = 0
+        self.drops_letters = False
         self._ticks = 0
+
+    def produce(self, value: bytes | None) -> None:
+        """Write a message to the topic `jobs`."""
+        self.topic.append(Submitted(None, value, (), Position("jobs", 0, len(self.topic) + 1)))
 
     def tick(self) -> None:
         """A tick comes; over Kafka only once the one before was read."""
@@ -130,7 +138,8 @@ class Wire:
 
     def open(self, positions: Sequence[Position], sessions: Mapping[str, int]) -> None:
         if self.positions:
-            self.at = positions[0].offset if positions else 0
+            offsets = {position.topic: position.offset for position in positions}
+            self.at, self.topic_at = offsets.get("reports", 0), offsets.get("jobs", 0)
 
     def receive(self, seconds: float, most: int, *, submissions: bool = True) -> tuple[list[Received], list[Submitted]]:
         taken = self.reports[self.at : self.at + most]
@@ -140,6 +149,9 @@ class Wire:
         ]
         self.at += len(taken)
         submitted, self.submitted = (self.submitted, []) if submissions else ([], self.submitted)
+        if submissions:
+            submitted += self.topic[self.topic_at :]
+            self.topic_at = len(self.topic)
         return received, submitted
 
     def send(self, work: Sequence[Work]) -> None:
@@ -150,8 +162,9 @@ class Wire:
                 self.work[message.to].append(messages.decode_work(messages.encode(message)))
 
     def publish(self, letters: Sequence[Letter]) -> list[Letter]:
-        self.letters += letters
-        return list(letters)
+        sent = [] if self.drops_letters else list(letters)
+        self.letters += sent
+        return sent
 
     def is_rewound(self) -> bool:
         return False

@@ -78,6 +78,16 @@ class JobsOfOneInstallation(RuleBasedStateMachine):
         if call.answered.is_set() and call.error is None and call.result:
             self.accepted.add(job.id)
 
+    @rule(number=st.integers(200, 230), differs=st.booleans())
+    def produce(self, number: int, differs: bool) -> None:
+        """A message comes by the topic `jobs`, perhaps one of an id that is there."""
+        self.world.wire.produce(b'{"id": "j%d", "type": "report", "payload": %d}' % (number, number + 1_000 * differs))
+        self.accepted.add(f"j{number}")
+
+    @rule()
+    def produce_no_job(self) -> None:
+        self.world.wire.produce(b"no job")
+
     # What workers do
 
     @rule(number=st.integers(0, 1))
