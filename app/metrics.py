@@ -121,6 +121,7 @@ class StoreCollector(Collector):
         yield from _journal(status.get("journal") or {}, status.get("window") or {})
         yield from _operations(status.get("operations") or [])
         yield from _notifications(status.get("notifications") or {})
+        yield from _job_queue(status.get("jobQueue") or {})
         yield from _rehearsal(status.get("rehearsal") or {})
         for name, value in (status.get("metrics") or {}).items():
             yield from _metric(f"eventvault_{_snake(name)}", value)
@@ -254,6 +255,26 @@ def _notifications(notifications: Mapping[str, Any]) -> Iterator[Metric]:
     if isinstance(notifications.get("waiting"), int):
         what = "Notifications that an address of NOTIFY_URLS did not get yet."
         yield GaugeMetricFamily("eventvault_notifications_waiting", what, value=notifications["waiting"])
+
+
+def _job_queue(queue: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield what the dispatcher of jobs has; nothing while it does not answer."""
+    if not queue:
+        return
+    family = GaugeMetricFamily("eventvault_jobs", "`jobQueue.states` of /api/health.", labels=["state"])
+    for state, count in queue["states"].items():
+        family.add_metric([state], float(count))
+    yield family
+    for member in ("workers", "slots"):
+        yield GaugeMetricFamily(f"eventvault_job_{member}", f"`jobQueue.{member}` of /api/health.", value=queue[member])
+    if queue["oldestWaiting"] is not None:
+        what = "Since when the oldest job that is due waits, as seconds since the epoch."
+        yield GaugeMetricFamily(
+            "eventvault_job_oldest_waiting_timestamp_seconds", what, value=clock.parse(queue["oldestWaiting"]) / 1e6
+        )
+    yield CounterMetricFamily(
+        "eventvault_job_refused_reports", "`jobQueue.refusedReports` of /api/health.", value=queue["refusedReports"]
+    )
 
 
 def _rehearsal(newest: Mapping[str, Any]) -> Iterator[Metric]:

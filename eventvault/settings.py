@@ -194,18 +194,37 @@ class Age:
     microseconds: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        number = re.fullmatch(r"([1-9][0-9]{0,5})([hdw])", self.text.lower())
-        if number is None:
-            raise ValueError(self.text)
-        object.__setattr__(self, "microseconds", int(number[1]) * _SPANS[number[2]])
+        object.__setattr__(self, "microseconds", _span(self.text, "hdw"))
 
     def __str__(self) -> str:
         return self.text
 
 
-_SPANS = {"h": 3_600_000_000, "d": 86_400_000_000, "w": 7 * 86_400_000_000}
+@dataclass(frozen=True)
+class Period:
+    """A time span in whole seconds, minutes, hours or days. Raises ValueError for another text."""
+
+    text: str
+    microseconds: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "microseconds", _span(self.text, "smhd"))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _span(text: str, units: str) -> int:
+    number = re.fullmatch(rf"([1-9][0-9]{{0,5}})([{units}])", text.lower())
+    if number is None:
+        raise ValueError(text)
+    return int(number[1]) * _SPANS[number[2]]
+
+
+_SPANS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 7 * 86_400_000_000}
 """Unit of an age → microseconds."""
 _BOOLEAN = Kind(_boolean, "true/false, 1/0, yes/no or on/off")
+_PERIOD = Kind(Period, "a number of seconds, minutes, hours or days, such as 90s, 10m, 2h or 30d")
 _FOLDER = Kind(_path, "a folder's path in UTF-8; a relative one starts at the folder of wsgi.py")
 _TOPIC = Kind(_topic, "a Kafka topic name: letters, digits, '.', '_' and '-', at most 249")
 _DAY = 86_400_000
@@ -326,9 +345,23 @@ DECLARATIONS: tuple[Declaration, ...] = (
     Declaration("KAFKA_JOBS_TOPIC", _TOPIC, "jobs", "The topic that `python -m worker` gets jobs from."),
     Declaration("KAFKA_RESULTS_TOPIC", _TOPIC, "job-results", "The topic that the worker writes the jobs' results to."),
     Declaration("KAFKA_JOBS_GROUP", _TOPIC, "eventvault-workers", "The consumer group that the workers share."),
+    Declaration("JOBS_ENABLED", _BOOLEAN, "true", "Run jobs: the dispatcher, and the worker of the service itself."),
     Declaration(
         "JOBS_LOCAL_CONCURRENCY", _whole(0, 256), "2",
         "How many jobs the worker of the service itself runs at a time; 0: it runs none.",
+    ),
+    Declaration(
+        "JOBS_LATE_AFTER", _PERIOD, "10m", "Health is `degraded` if a job that is due waits for so long."
+    ),
+    Declaration(
+        "JOBS_UNKNOWN_AFTER", _PERIOD, "1d",
+        "A job from Kafka is `dead` if no worker has named its type for this long.",
+    ),
+    Declaration("JOBS_KEEP", _PERIOD, "30d", "How long a job is listed after its end; dead ones three times as long."),
+    Declaration("JOBS_KEEP_MAX", _whole(1, 10**9), "1000000", "Of how many ended jobs the newest ones are listed."),
+    Declaration(
+        "JOBS_FROM_KAFKA", Kind(_words, "types of jobs, separated by commas"), "",
+        "Built-in types of jobs, such as `verify`, that are accepted from the topic of jobs too.",
     ),
     Declaration(
         "WORKER_JOBS", Kind(_module_names, "names of Python modules, separated by commas"), "",
@@ -416,7 +449,7 @@ DECLARATIONS: tuple[Declaration, ...] = (
 
 
 _LISTS = (
-    "api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "worker_jobs", "worker_env",
+    "api_tokens", "allowed_hosts", "trusted_proxies", "notify_urls", "jobs_from_kafka", "worker_jobs", "worker_env",
     "webhook_allowed_networks",
 )  # fmt: skip
 """Attributes that are empty if their setting is unset."""
@@ -460,7 +493,13 @@ class Settings:
     kafka_jobs_topic: str
     kafka_results_topic: str
     kafka_jobs_group: str
+    jobs_enabled: bool
     jobs_local_concurrency: int
+    jobs_late_after: Period
+    jobs_unknown_after: Period
+    jobs_keep: Period
+    jobs_keep_max: int
+    jobs_from_kafka: tuple[str, ...]
     worker_jobs: tuple[str, ...]
     worker_concurrency: int | None
     worker_env: tuple[str, ...]

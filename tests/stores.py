@@ -15,6 +15,7 @@ from eventvault import chores
 from eventvault.backup_manager import BackupManager
 from eventvault.backups import installation_folder
 from eventvault.errors import EventVaultError
+from eventvault.jobs.port import Jobs
 from eventvault.settings import Settings, load
 from eventvault.store.process import lifeline
 from eventvault.store.rpc.client import StoreClient
@@ -26,10 +27,12 @@ STORE_COMMAND = [sys.executable, "-m", "app.store"]
 
 
 @contextmanager
-def running_service(settings: Settings, *, service_starts: bool = True) -> Iterator[StoreService]:
+def running_service(
+    settings: Settings, *, service_starts: bool = True, jobs: Jobs | None = None
+) -> Iterator[StoreService]:
     """A StoreService in this process, without scheduler and Kafka. It remembers nothing of an earlier one."""
     installation_folder._confirmed.clear()
-    service = StoreService(settings, service_starts=service_starts, with_kafka=False, health_shared=0.0)
+    service = StoreService(settings, service_starts=service_starts, with_kafka=False, jobs=jobs, health_shared=0.0)
     service.initialize()
     try:
         yield service
@@ -84,9 +87,9 @@ def wait_until_gone(pid: int) -> None:
 
 
 def folders_beneath(parent: Path) -> dict[str, str]:
-    """Environment variables that keep the three data folders beneath `parent`; all else is left at its default."""
+    """Environment variables that keep the three data folders beneath `parent`, and start no dispatcher of jobs."""
     folders = {"STORAGE_DIR": "storage", "BACKUP_DIR": "backups", "RESTORE_DIR": "restore"}
-    return {name: str(parent / folder) for name, folder in folders.items()}
+    return {"JOBS_ENABLED": "false", **{name: str(parent / folder) for name, folder in folders.items()}}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,10 @@ VIOLATIONS = {
     "The edge knows nothing of the worker": ("app/query.py", "worker.jobs"),
     "A worker alone imports the built-in jobs": ("app/jobs/answers.py", "app.builtin_jobs.webhook"),
     "The edge opens no database itself": ("app/query.py", "plyvel"),
+    "The dispatcher of jobs opens no event database and serves no HTTP": (
+        "app/dispatcher/opening.py",
+        "eventvault.store.service",
+    ),
     "The store process serves no HTTP": ("app/store/scheduler.py", "app.replies"),
     "Streams know no route": ("app/streams/messages.py", "app.events.schemas"),
     "Commands over HTTP need nothing of this machine": ("app/cli/remote/lines.py", "app.replies"),

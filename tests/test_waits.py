@@ -51,6 +51,9 @@ OPENS = {
     "worker/descendants.py": "/proc",
     "worker/executor.py": "/proc",
     "worker/heartbeat.py": "a file in the temporary folder, with the flags of the helper",
+    "eventvault/jobs/dispatcher.py": "the transport and the database of jobs",
+    "app/dispatcher/opening.py": "the dispatcher",
+    "eventvault/jobs/joined_transport.py": "the two transports of jobs that it joins",
     "worker/supervisor.py": "the transport of jobs, which is no file",
 }
 """Modules that open files by themselves → what they open: nothing that a stranger could replace by a pipe."""

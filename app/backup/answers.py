@@ -61,6 +61,8 @@ def restored_json(restored: Restored) -> dict[str, Any]:
         "durationMs": restored.duration,
         "notes": restored.notes,
         "undo": undo_json(restored.undo),
+        "unfinishedJobs": restored.unfinished_jobs,
+        "cancelledJobs": restored.cancelled_jobs,
     }
 
 

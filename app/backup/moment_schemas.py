@@ -40,6 +40,12 @@ class RestoreSchema(RequestSchema):
         validate=validate.OneOf(["now", "restart"]),
         metadata={"description": "`restart` stages the restore: the next start of the service applies it."},
     )
+    cancelJobs = fields.Boolean(  # noqa: N815
+        load_default=False,
+        metadata={
+            "description": "Cancel the unfinished jobs that were created after the moment; not with `apply`: `restart`."
+        },
+    )
     dryRun = fields.Boolean(  # noqa: N815
         load_default=False, metadata={"description": "Change nothing, and answer with `plan`."}
     )
@@ -74,7 +80,7 @@ class RestoreAnswerSchema(RestoredSchema):
     """The answer to a restore; with `dryRun` it has only `plan`."""
 
     dryRun = fields.Boolean()  # noqa: N815
-    plan = fields.Dict(metadata={"description": "archive, segments, bytesToRead, diskNeeded, predictedSeconds, …"})
+    plan = fields.Dict(metadata={"description": "archive, segments, bytesToRead, predictedSeconds, unfinishedJobs, …"})
 
     def on_bind_field(self, _name: str, field: fields.Field[Any]) -> None:
         field.required = False

@@ -120,7 +120,8 @@ def restore_backup() -> Response:
     """Restores an archive or any moment: send one of `backupName`, `pointInTime` and `sequence`.
 
     The restore is live when this answers, without a restart; with `"apply": "restart"` the next start of the service
-    applies it. With `dryRun` nothing changes, and `plan` describes the restore.
+    applies it. With `dryRun` nothing changes, and `plan` describes the restore. No restore changes a job, unless
+    `cancelJobs` is `true`; `unfinishedJobs` says how many unfinished ones were created after the moment.
 
     With `into`, only the events of that moment that match `filter` are copied: `present` appends them as new events and
     changes no existing one; `export` answers with them as NDJSON.
@@ -129,13 +130,13 @@ def restore_backup() -> Response:
     if "into" in body:
         return selective_restore_reply(validated(_selective_restore, body))
     asked = validated(_restore, body)
-    target, staged = restore_target(asked), asked["apply"] == "restart"
+    target, how = restore_target(asked), {"staged": asked["apply"] == "restart", "cancel_jobs": asked["cancelJobs"]}
     with store_for_long_call() as store:
         if asked["dryRun"]:
             return reply({"success": True, "dryRun": True, "plan": store.plan_restore(target)})
         if isinstance(target, str):
-            return reply(restored_json(store.restore(target, staged=staged)))
-        return reply(restored_json(store.restore_moment(target, staged=staged)))
+            return reply(restored_json(store.restore(target, **how)))
+        return reply(restored_json(store.restore_moment(target, **how)))
 
 
 @blueprint.route("/timeline", methods=["GET"])

@@ -213,6 +213,14 @@ class RestoredSchema(ReplySchema):
     undo = fields.Nested(
         UndoOfSchema, required=True, allow_none=True, metadata={"description": "The previous database."}
     )
+    unfinishedJobs = fields.Integer(  # noqa: N815
+        required=True,
+        allow_none=True,
+        metadata={"description": "Unfinished jobs that were created after the moment; null if nobody can say it."},
+    )
+    cancelledJobs = fields.Integer(  # noqa: N815
+        required=True, allow_none=True, metadata={"description": "How many `cancelJobs` cancelled."}
+    )
 
 
 class ListQuerySchema(Schema):

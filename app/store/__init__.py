@@ -1,6 +1,6 @@
 """The store process, `python -m app.store`: joins the core with Flask-APScheduler.
 
-It serves no HTTP, and it imports nothing else of `app`.
+It serves no HTTP, and it imports nothing else of `app` but how to start a dispatcher.
 """
 
 import sys

@@ -17,16 +17,19 @@ import threading
 from pathlib import Path
 
 import eventvault
+from app.dispatcher import COMMAND as DISPATCHER
 from eventvault import clock, data_folders, environment, file_modes, folder_abilities, logs
 from eventvault.backups.schedule import Scheduler
 from eventvault.clock_guard import ClockGuard
 from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.mapped import distrust_tables
 from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.jobs.client import JobsClient
 from eventvault.notifications.receivers import check_addresses
 from eventvault.regular_files import raise_limit
 from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
 from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.dispatcher import DispatcherKeeper
 from eventvault.store.process.ending import end_process, end_stuck, end_within
 from eventvault.store.process.last_words import is_bus_error, prepare_last_words, read_last_words, stuck_in_a_row
 from eventvault.store.process.ownership import (
@@ -119,6 +122,8 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
     guard = ClockGuard(settings.storage_dir)
     clock.use(guard.now)
     starts = starts_to_serve(settings.storage_dir, service_name) if mode != "command" else []
+    has_jobs = mode != "command" and settings.jobs_enabled
+    keeper = DispatcherKeeper(settings, DISPATCHER, service_name) if has_jobs else None
     service = StoreService(
         settings,
         service_starts=bool(starts),
@@ -126,6 +131,7 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         scheduler=_scheduler() if mode != "command" else None,
         with_kafka=mode != "command",
         clock_guard=guard,
+        jobs=JobsClient.over(settings.storage_dir) if has_jobs else None,
         service=service_name,
     )
     hello = wire.Hello(wire.PROTOCOL, eventvault.__version__, os.getpid(), service_name, mode)
@@ -142,11 +148,15 @@ def _serve(settings: Settings, lock: OwnerLock, service_name: str, mode: str) ->
         signal.signal(number, lambda *_: server.end())
     listener = server.listen()
     threading.Thread(target=service.initialize, name="initialize", daemon=True).start()
+    if keeper is not None:
+        keeper.start()
     log.info("store process %s serves %s", os.getpid(), settings.storage_dir)
     status = 1
     try:
         server.serve(listener)
         end_within(STOP_SECONDS)
+        if keeper is not None:
+            keeper.stop(end_dispatcher=server.service_ends)
         if lock.holds():  # else the folder is gone, and further appends would be lost
             service.stop()
             server.drain()

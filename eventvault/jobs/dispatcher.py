@@ -122,6 +122,8 @@ class Dispatcher:
         self._make_machine = make_machine
         self._unfinished = unfinished
         self._machine: Machine | None = None
+        self._loaded = 0
+        """How many machines were made."""
         self._calls: deque[Call[Any]] = deque()
         self._calls_changed = threading.Lock()
         self._is_rewound = False
@@ -176,6 +178,11 @@ class Dispatcher:
     def seconds_without_turn(self) -> float:
         """Return for how long the loop has made no step; 0 before it runs."""
         return 0.0 if self._activity is None else self._activity.seconds_without_step()
+
+    def version(self) -> int:
+        """Return a number that differs after each change of a job or a schedule."""
+        machine = self._machine
+        return 0 if machine is None else self._loaded << 48 | machine.ledger.version
 
     def types(self) -> dict[str, JobType]:
         """Return the types that workers have named. Raises JobsUnavailable, or why the database cannot be used."""
@@ -329,6 +336,7 @@ class Dispatcher:
     def _load(self) -> Machine:
         machine = self._make_machine(self.database, self._limits)
         machine.load(self._monotonic())
+        self._loaded += 1
         self._machine = machine
         return machine
 

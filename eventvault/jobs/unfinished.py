@@ -183,14 +183,21 @@ class UnfinishedFile:
     """Writes the file every INTERVAL_SECONDS, if something changed. problem: why the last writing failed."""
 
     def __init__(
-        self, path: Path, database: JobsDatabase, version: Callable[[], int], now: clock.Clock = clock.now
+        self,
+        path: Path,
+        database: JobsDatabase,
+        version: Callable[[], int],
+        now: clock.Clock = clock.now,
+        *,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """version: returns a number that grows with each change."""
+        """version: returns a number that differs after each change. check: raises why nothing may be written there."""
         self.problem: str | None = None
         self._path = path
         self._database = database
         self._version = version
         self._now = now
+        self._check = check
         self._written: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unfinished jobs", daemon=True)
@@ -210,6 +217,7 @@ class UnfinishedFile:
         if version == self._written and self._path.exists():
             return
         try:
+            self._check()
             with self._database.snapshot() as snapshot:
                 write(self._path, snapshot, self._now())
         except (NoSpace, EventVaultError, *SYSTEM_ERRORS) as error:

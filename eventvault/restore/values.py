@@ -81,7 +81,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore or an undo did. at: microseconds; duration: milliseconds; source: the archive's name.
 
     staged: nothing is replaced before the next start of the service. undo: the previous database, None if there is none
-    that can be brought back. replaced_events: of an undo, the events posted since the restore.
+    that can be brought back. replaced_events: of an undo, the events posted since the restore. unfinished_jobs: how
+    many were created after the moment that was restored; cancelled_jobs: how many of them were cancelled.
     """
 
     source: str
@@ -103,6 +104,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """Of a restore to a moment."""
     undo: UndoTarget | None = None
     replaced_events: ReplacedEvents | None = msgspec.field(name="left_behind", default=None)
+    unfinished_jobs: int | None = None
+    cancelled_jobs: int | None = None
 
 
 LastCommon = Callable[[str, str], int | None]

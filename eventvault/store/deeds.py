@@ -56,6 +56,7 @@ def restored(done: Restored) -> dict[str, Any]:
         **({"staged": True} if done.staged else {}),
         **({"leftBehind": behind.count} if behind is not None else {}),
         **({"undo": done.undo.name} if done.undo is not None else {}),
+        **({"cancelledJobs": done.cancelled_jobs} if done.cancelled_jobs is not None else {}),
     }
 
 
@@ -80,7 +81,8 @@ _MAX_REASON = 300
 
 
 def _restore_moment(named: Mapping[str, Any]) -> About:
-    return About(text_of(named["moment"]), {"staged": True} if named["staged"] else {})
+    details = ("staged", "cancel_jobs")
+    return About(text_of(named["moment"]), {each: True for each in details if named[each]})
 
 
 def text_of(moment: Moment) -> str:
@@ -123,7 +125,7 @@ _BEGUN: dict[str, Callable[[Mapping[str, Any]], About]] = {
     "pin_backup": _pin,
     "prune_backups": lambda _: About(None, {}),
     "renew_key": lambda _: About("a new key of this installation", {}),
-    "restore": _of("name", "staged"),
+    "restore": _of("name", "staged", "cancel_jobs"),
     "restore_moment": _restore_moment,
     "undo": _of("name"),
     "copy_events_to_present": _query,

@@ -40,6 +40,7 @@ from eventvault.database.view import DatabaseView
 from eventvault.errors import DatabaseDamaged, EventVaultError, TooBusy
 from eventvault.file_modes import mend_modes
 from eventvault.files import make_folder
+from eventvault.jobs.port import Jobs
 from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
@@ -83,6 +84,7 @@ from eventvault.store.owners.past_reader import PastReaderOwner
 from eventvault.store.owners.problems import ProblemsOwner
 from eventvault.store.owners.rehearsals import RehearsalsOwner
 from eventvault.store.owners.restores import RestoresOwner
+from eventvault.store.queue_watch import QueueWatch
 
 log = logging.getLogger("BackupManager")
 
@@ -97,8 +99,8 @@ class StoreService(ComposedStore):
 
     service_starts: this store is the first of a start of the service, so it restores what lies in `restore/`.
     on_started: called once that is done, before the first append. scheduler: None in a store for the command line,
-    without Kafka too. health_shared: how many seconds one answer of health counts for all who ask. service: the start
-    of the service that it belongs to.
+    without Kafka too. jobs: the port to the dispatcher of jobs; None in a store without one. health_shared: how many
+    seconds one answer of health counts for all who ask. service: the start of the service that it belongs to.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class StoreService(ComposedStore):
         scheduler: Scheduler | None = None,
         with_kafka: bool = True,
         clock_guard: ClockGuard | None = None,
+        jobs: Jobs | None = None,
         health_shared: float = SHARED_SECONDS,
         service: str = "",
     ) -> None:
@@ -186,6 +189,8 @@ class StoreService(ComposedStore):
         self.notifications = NotificationService(settings, status=lambda: self.calls["status"]())
         self.backups.outcomes.add(self.notifications.notifier)
         self.schedule.outcomes.add(self.notifications.pinger)
+        self._jobs = jobs
+        self.queue = None if jobs is None else QueueWatch(settings, jobs)
         self._has_schedule = scheduler is not None
         self.kafka = KafkaMonitor(settings, consumes=with_kafka)
         nonces = Nonces()
@@ -255,6 +260,7 @@ class StoreService(ComposedStore):
             self.restorer,
             self._timeline,
             self.preview,
+            self._jobs,
         )
 
     def _health_owner(self) -> HealthOwner:
@@ -278,6 +284,7 @@ class StoreService(ComposedStore):
             rehearsals=self.rehearsals,
             rehearsal_schedule=self.rehearsal_schedule,
             audit=self.audit,
+            queue=self.queue,
             await_start=self.lifecycle.await_start,
             operations=self._registry,
             shared=self._health_shared,
@@ -290,6 +297,8 @@ class StoreService(ComposedStore):
         if self._service_starts:
             foreign = has_foreign_backups(self.settings) or is_changed(self.settings)
             mend_modes(self.settings, backups=not foreign)
+        if self.queue is not None:
+            self.queue.start()
         if self._has_schedule:
             self.notifications.start()
         slowly = will_start_slowly(
@@ -311,6 +320,8 @@ class StoreService(ComposedStore):
         """Cancel long work, stop the consumers, commit what is queued. The database stays open to the process's end."""
         stopping = self._audited.begin_stop()
         self.lifecycle.stop()
+        if self.queue is not None:
+            self.queue.stop()
         self.bus.heads.end()
         self.schedule.stop()
         self.notifications.stop()

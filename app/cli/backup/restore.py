@@ -35,6 +35,7 @@ _TYPES = 3
 @click.option("--generation", help="With --at: of a future that was left behind, as `timeline` shows it.")
 @click.option("--dry-run", is_flag=True, help="Show what would happen, and end.")
 @click.option("--apply", type=click.Choice(["now", "restart"]), default="now", help="When. Default: now.")
+@click.option("--cancel-jobs", is_flag=True, help="Cancel the unfinished jobs created after the moment.")
 @into_options
 @yes_option
 @detach_option
@@ -47,6 +48,7 @@ def restore(
     generation: str | None,
     dry_run: bool,
     apply: str,
+    cancel_jobs: bool,
     into: str | None,
     yes: bool,
     detach: bool,
@@ -65,8 +67,8 @@ def restore(
     """
     target = _target(name, moment, generation)
     if into is not None:
-        if dry_run or apply != "now":
-            raise click.UsageError("--into goes with neither --dry-run nor --apply restart")
+        if dry_run or cancel_jobs or apply != "now":
+            raise click.UsageError("--into goes with none of --dry-run, --cancel-jobs and --apply restart")
         _copy_into(target, into, filters, text.Times(utc=utc), yes=yes, detach=detach, as_json=as_json)
         return
     part_restore.check_without_into(filters)
@@ -87,8 +89,8 @@ def restore(
 
     def begin() -> Restored:
         if isinstance(target, str):
-            return store.restore(target, staged=staged)
-        return store.restore_moment(target, staged=staged)
+            return store.restore(target, staged=staged, cancel_jobs=cancel_jobs)
+        return store.restore_moment(target, staged=staged, cancel_jobs=cancel_jobs)
 
     if detach:
         print_begun(begin, as_json=as_json)
@@ -154,6 +156,8 @@ def _describe_plan(target: Moment | str, plan: dict[str, Any], times: text.Times
         ("takes", _duration(plan)),
         ("disk", f"{text.size(plan['diskNeeded'])} of {text.size(plan['diskFree'])} free"),
     ]
+    if plan.get("unfinishedJobs"):
+        pairs.append(("jobs", f"{text.counted(plan['unfinishedJobs'], 'unfinished job')} created since; --cancel-jobs"))
     if not plan["proven"]:
         pairs.append(("origin", "not proven to be made here: its events are read one by one into a fresh database"))
     lines = [f"Going back to {_named(target, plan, times)}", ""]
@@ -217,9 +221,10 @@ def _describe_done(target: Moment | str, done: dict[str, Any], times: text.Times
     if done["restartRequired"]:
         return f"{events} are ready. The next start of the service puts them in place: {done['restartCommand']}"
     first = f"Back at {_reached(target, done, times)}: {events}, in {text.seconds(done['durationMs'] / 1000)}."
-    return "\n".join(
-        [first, *map(printable, done["notes"]), *([f"  undo: {program()} backup undo"] if done["undo"] else [])]
-    )
+    cancelled = done["cancelledJobs"]
+    jobs = [] if cancelled is None else [f"{text.counted(cancelled, 'job')} created since were cancelled."]
+    undo = [f"  undo: {program()} backup undo"] if done["undo"] else []
+    return "\n".join([first, *jobs, *map(printable, done["notes"]), *undo])
 
 
 def _reached(target: Moment | str, done: dict[str, Any], times: text.Times) -> str:

@@ -216,6 +216,8 @@ class _Restored(_Answer):
     proven: bool | None = None
     undo: _Undo | None = None
     replaced_events: _ReplacedEvents | None = msgspec.field(name="leftBehind", default=None)
+    unfinished_jobs: int | None = None
+    cancelled_jobs: int | None = None
 
 
 def _restored(done: _Restored) -> Restored:
@@ -233,6 +235,8 @@ def _restored(done: _Restored) -> Restored:
         proven=done.proven,
         undo=None if undo is None else UndoTarget(undo.name, undo.generation, undo.events),
         replaced_events=None if replaced is None else ReplacedEvents(replaced.count, replaced.first, replaced.last),
+        unfinished_jobs=done.unfinished_jobs,
+        cancelled_jobs=done.cancelled_jobs,
     )
 
 

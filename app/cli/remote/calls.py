@@ -74,9 +74,10 @@ def moment_members(moment: Moment | str) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _restore(target: Moment | str, *, staged: bool) -> Request:
+def _restore(target: Moment | str, *, staged: bool, cancel_jobs: bool) -> Request:
     apply = {"apply": "restart"} if staged else {}
-    return post("/api/backup/restore", {**moment_members(target), **apply})
+    cancel = {"cancelJobs": True} if cancel_jobs else {}
+    return post("/api/backup/restore", {**moment_members(target), **apply, **cancel})
 
 
 def _rehearse(target: Moment | str | None) -> Request:
@@ -196,8 +197,12 @@ CALLS: dict[str, Call] = {
     "pin_backup": Call(_pin, answers.one_backup),
     "plan_prune": Call(lambda: post("/api/backup/prune", {"dryRun": True}), answers.member("plan")),
     "prune_backups": Call(lambda: post("/api/backup/prune"), answers.pruned),
-    "restore": Call(lambda name, staged: _restore(name, staged=staged), answers.restored),
-    "restore_moment": Call(lambda moment, staged: _restore(moment, staged=staged), answers.restored),
+    "restore": Call(
+        lambda name, staged, cancel_jobs: _restore(name, staged=staged, cancel_jobs=cancel_jobs), answers.restored
+    ),
+    "restore_moment": Call(
+        lambda moment, staged, cancel_jobs: _restore(moment, staged=staged, cancel_jobs=cancel_jobs), answers.restored
+    ),
     "undo": Call(lambda name: post("/api/backup/undo", {} if name is None else {"name": name}), answers.restored),
     "list_undo": Call(lambda: get("/api/backup/undo"), answers.previous),
     "plan_restore": Call(

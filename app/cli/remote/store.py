@@ -137,8 +137,9 @@ class RemoteStore(Store):
         plan: dict[str, Any] = self.one_request(methods.ALL["plan_restore"], self._fixed(target))
         return plan
 
-    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Any:
-        return self.one_request(methods.ALL["restore_moment"], self._fixed(moment), staged=staged)
+    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Any:
+        how = {"staged": staged, "cancel_jobs": cancel_jobs}
+        return self.one_request(methods.ALL["restore_moment"], self._fixed(moment), **how)
 
     def rehearse(self, target: Moment | str | None = None) -> Any:
         return self.one_request(methods.ALL["rehearse"], None if target is None else self._fixed(target))

@@ -9,6 +9,7 @@ import msgspec
 from eventvault.database.generation import UNDONE
 from eventvault.events import event
 from eventvault.restore.values import POINT_IN_TIME, Moment, PreviousEntry, Restored, RestoredMoment
+from eventvault.store.jobs_of_restore import check_jobs
 from eventvault.store.memory import moments
 from eventvault.store.memory.state import MemoryState, common_length
 from eventvault.store.ports.restores import Restores
@@ -20,7 +21,8 @@ class MemoryRestores(Restores):
     def __init__(self, state: MemoryState) -> None:
         self._state = state
 
-    def restore(self, name: str, *, staged: bool = False) -> Restored:
+    def restore(self, name: str, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
+        check_jobs(None, cancel=cancel_jobs, staged=staged)
         with self._state.lock:
             entry = self._state.archives.entry(name)
             events = self._state.archives.events(name)
@@ -30,7 +32,8 @@ class MemoryRestores(Restores):
                 events, name, self._state.now(), entry.check_to_restore, proven=entry.origin_proven
             )
 
-    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
+        check_jobs(None, cancel=cancel_jobs, staged=staged)
         with self._state.lock:
             generation, count = moments.find(self._state, moment)
             events = list(self._state.generations[generation][:count])
@@ -66,6 +69,7 @@ class MemoryRestores(Restores):
                 events = self._state.generations[generation][:count]
                 described = {"archive": None, "generation": generation, "sequence": count}
                 described |= {"checked": "records", "proven": True}
+            described["unfinishedJobs"] = None
             return described | moments.plan(self._state.events, common_length(self._state.events, events), events)
 
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from eventvault.restore.values import describe_last, describe_staged
 from eventvault.settings import Settings
 from eventvault.shared_answer import SharedAnswer
 from eventvault.store.ports.health import Health
+from eventvault.store.queue_watch import QueueWatch
 from eventvault.store.watchdog import stuck_problems
 
 SHARED_SECONDS = 0.5
@@ -98,6 +99,7 @@ class HealthOwner(Health):
         rehearsals: RecordedRehearsals,
         rehearsal_schedule: RehearsalSchedule,
         audit: AuditLog,
+        queue: QueueWatch | None,
         await_start: Callable[[float], object],
         operations: OperationRegistry,
         shared: float = SHARED_SECONDS,
@@ -121,6 +123,7 @@ class HealthOwner(Health):
         self.rehearsals = rehearsals
         self.rehearsal_schedule = rehearsal_schedule
         self.audit = audit
+        self.queue = queue
         self.await_start = await_start
         self.file_problems = FileProblems(settings)
         self.totals = totals
@@ -221,6 +224,7 @@ def _describe(parts: HealthOwner, examined: _Examined, stuck: list[Problem]) -> 
             "restore": _running_restore(parts, examined.staged),
             "rehearsal": {**parts.rehearsal_schedule.describe(), **parts.rehearsals.describe_running()},
         },
+        "jobQueue": None if parts.queue is None else parts.queue.describe(),
         "lastRestore": examined.last_restore,
         "notifications": parts.notifications.notifier.describe(),
         "operations": _operations(parts),
@@ -251,6 +255,7 @@ def _problems_in_memory(parts: HealthOwner, listing: EventVaultError | None) -> 
         *parts.clock_watch.problems(),
         *parts.notifications.problems(),
         *parts.audit.problems(),
+        *(parts.queue.problems() if parts.queue is not None else ()),
     ]
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from eventvault import clock
 from eventvault.backups.catalogue import Catalogue
 from eventvault.database.bus import EventBus
 from eventvault.errors import Cancelled, DiskFailed, EventVaultError, NoSpace, StoreRestoring, TooBusy
+from eventvault.jobs.port import Jobs
 from eventvault.operations.operation import Operation
 from eventvault.restore.builder import ArchiveSource
 from eventvault.restore.moments.preview import RestorePreview
@@ -19,6 +21,7 @@ from eventvault.restore.restorer import Restorer, UndoRequest
 from eventvault.restore.swap import undo
 from eventvault.restore.values import Moment, PreviousEntry, Restored
 from eventvault.settings import Settings
+from eventvault.store.jobs_of_restore import check_jobs, count_jobs, with_jobs
 from eventvault.store.lifecycle import Lifecycle
 from eventvault.store.ports.restores import Restores
 
@@ -39,6 +42,7 @@ class RestoresOwner(Restores):
         restorer: Restorer,
         timeline: Timeline,
         preview: RestorePreview,
+        jobs: Jobs | None,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
@@ -47,23 +51,41 @@ class RestoresOwner(Restores):
         self._restorer = restorer
         self._timeline = timeline
         self._preview = preview
+        self._jobs = jobs
 
-    def restore(self, name: str, *, staged: bool = False, operation: Operation | None = None) -> Restored:
+    def restore(
+        self, name: str, *, staged: bool = False, cancel_jobs: bool = False, operation: Operation | None = None
+    ) -> Restored:
         operation = operation or Operation()
+        check_jobs(self._jobs, cancel=cancel_jobs, staged=staged)
+        created: int | None = None
 
         def work() -> Restored:
+            nonlocal created
             entry = self._catalogue.entry(name)
+            created = entry.created
             verified = entry.checksum if entry.content_checked else None
             archive = ArchiveSource(Path(entry.path), verified, entry.sequence)
             return self._restorer.restore(archive, staged=staged, operation=operation.id)
 
-        return self._serving_afterwards(work, operation)
+        restored = self._serving_afterwards(work, operation)
+        return with_jobs(self._jobs, restored, created, cancel=cancel_jobs)
 
-    def restore_moment(self, moment: Moment, *, staged: bool = False, operation: Operation | None = None) -> Restored:
+    def restore_moment(
+        self,
+        moment: Moment,
+        *,
+        staged: bool = False,
+        cancel_jobs: bool = False,
+        operation: Operation | None = None,
+    ) -> Restored:
         operation = operation or Operation()
-        return self._serving_afterwards(
+        check_jobs(self._jobs, cancel=cancel_jobs, staged=staged)
+        restored = self._serving_afterwards(
             lambda: self._restorer.restore(moment, staged=staged, operation=operation.id), operation
         )
+        reached = None if restored.moment is None else restored.moment.time
+        return with_jobs(self._jobs, restored, reached, cancel=cancel_jobs)
 
     def undo(self, name: str | None = None, *, operation: Operation | None = None) -> Restored:
         operation = operation or Operation()
@@ -75,7 +97,12 @@ class RestoresOwner(Restores):
         return undo.list_undo(self._settings.storage_dir)
 
     def plan_restore(self, target: Moment | str) -> dict[str, Any]:
-        return self._preview.describe(target)
+        described = self._preview.describe(target)
+        if isinstance(target, str):
+            instant: int | None = self._catalogue.entry(target).created
+        else:
+            instant = target.instant or (None if described["time"] is None else clock.parse(described["time"]))
+        return {**described, "unfinishedJobs": count_jobs(self._jobs, instant)}
 
     def timeline(self, *, buckets: int | None = None) -> dict[str, Any]:
         return self._timeline.describe(buckets)

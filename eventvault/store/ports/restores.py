@@ -12,16 +12,17 @@ class Restores(Protocol):
     @changes
     @operation("restore")
     @audited("restore")
-    def restore(self, name: str, *, staged: bool = False) -> Restored:
+    def restore(self, name: str, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
         """Restore the archive `name`; applied when this returns, or with `staged` at the next start of the service.
 
+        cancel_jobs: cancel the unfinished jobs that were created after it; not together with `staged`.
         Raises BackupNotFound, RestoreRunning, NoSpace, or an ArchiveError; then the database is unchanged.
         """
 
     @changes
     @operation("restore")
     @audited("restore")
-    def restore_moment(self, moment: Moment, *, staged: bool = False) -> Restored:
+    def restore_moment(self, moment: Moment, *, staged: bool = False, cancel_jobs: bool = False) -> Restored:
         """Restore a moment, as `restore` does an archive. Raises MomentUnavailable with the window of those it can."""
 
     @changes

@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import signal
-import socket
 import threading
 import time
 
 from eventvault.errors import EventVaultError
 from eventvault.rpc import frames
 from eventvault.settings import Settings
-from eventvault.store.process.spawn import Spawner, kill_peer, reap
+from eventvault.store.process.spawn import Spawner, await_answer, kill_peer, reap
 from eventvault.store.rpc import wire
 from eventvault.store.rpc.client import StoreClient
 
@@ -27,7 +25,6 @@ log = logging.getLogger("BackupManager")
 PING_SECONDS = 0.5
 PATIENCE_SECONDS = 5.0
 """A store that does not answer a ping for this long hangs."""
-_SLICES = 10
 ORPHAN_SECONDS = 4.0
 """How long a worker without a master has to finish its requests."""
 
@@ -81,7 +78,7 @@ class Lifeline:
             while not self._stopped.is_set():
                 try:
                     frames.send(connection, wire.request("ping"))
-                    _await_answer(connection)
+                    await_answer(connection, PATIENCE_SECONDS)
                     frames.receive(connection)
                 except TimeoutError:
                     pid = kill_peer(connection)
@@ -90,19 +87,6 @@ class Lifeline:
                     raise
                 reap()
                 self._stopped.wait(PING_SECONDS)
-
-
-def _await_answer(connection: socket.socket) -> None:
-    """Wait for a byte. Raises TimeoutError after PATIENCE_SECONDS in which this process ran.
-
-    A pause, in which this process was stopped, and perhaps the store with it, is not longer than one of the slices.
-    """
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    for _ in range(_SLICES):
-        if poll.poll(PATIENCE_SECONDS / _SLICES * 1000):
-            return
-    raise TimeoutError
 
 
 def register(client: StoreClient) -> Lifeline:

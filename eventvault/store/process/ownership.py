@@ -43,18 +43,28 @@ class _Services(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OwnerLock:
-    """The lock that makes this process the owner, released by the kernel with the process.
+    """The lock that makes this process the owner of a database, released by the kernel with the process.
 
-    A store of EventVault 0.1.0 has only the `flock`, which any other program may hold, too.
+    A store of EventVault 0.1.0 has only the `flock`, which any other program may hold, too. By default it is the store
+    and its database; socket: where the owner listens.
     """
 
-    def __init__(self, storage_dir: Path) -> None:
+    def __init__(
+        self,
+        storage_dir: Path,
+        name: str = data_folders.OWNER_LOCK,
+        *,
+        socket: str = data_folders.SOCKET,
+        database: str = data_folders.DATABASE,
+    ) -> None:
         self._storage_dir = storage_dir
-        self._path = storage_dir / data_folders.OWNER_LOCK
+        self._path = storage_dir / name
+        self._socket = socket
+        self._database_lock = storage_dir / database / "LOCK"
         self._handle: int | None = None
 
     def acquire(self, seconds: float = ACQUIRE_SECONDS) -> bool:
-        """Take the lock. Returns False if another store holds it for `seconds` and listens.
+        """Take the lock. Returns False if another process of ours holds it for `seconds` and listens.
 
         One that does not listen is ending, or hangs: it is killed once it has had END_SECONDS for that.
         """
@@ -69,25 +79,27 @@ class OwnerLock:
         return True
 
     def _outlast_holder(self, handle: int) -> bool:
-        """Take the lock from a store that listens no more, once it has ended or was killed.
+        """Take the lock from an owner that listens no more, once it has ended or was killed.
 
         Returns False if one listens, or holds the lock still.
         """
-        if sockets.listens(self._storage_dir):
+        if self._listens():
             return False
         if lock_range(handle, END_SECONDS):
             return True
-        return not sockets.listens(self._storage_dir) and _kill_holder(handle) and lock_range(handle, KILLED_SECONDS)
+        return not self._listens() and _kill_holder(handle) and lock_range(handle, KILLED_SECONDS)
 
     def _lock_whole(self, handle: int, seconds: float) -> bool:
         """Take the `flock`. Returns False if a store of EventVault 0.1.0 has it; another program's does no harm."""
         if lock_handle(handle, exclusive=True, seconds=seconds):
             return True
-        database_lock = self._storage_dir / data_folders.DATABASE / "LOCK"
-        if sockets.listens(self._storage_dir) or lock_holder(database_lock) is not None:
+        if self._listens() or lock_holder(self._database_lock) is not None:
             return False
-        log.warning("%s holds a lock on %s; the store goes on without it", holder_of(handle), self._path)
+        log.warning("%s holds a lock on %s; this process goes on without it", holder_of(handle), self._path)
         return True
+
+    def _listens(self) -> bool:
+        return sockets.listens(self._storage_dir, self._socket)
 
     def holds(self) -> bool:
         """Whether the lock file of this process is still the one in STORAGE_DIR; False if STORAGE_DIR was removed."""
@@ -98,7 +110,7 @@ def _note_holder(handle: int) -> None:
     """Let the next store know which process to end if this one hangs. Without room on the disk it does not know."""
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} {_birth(os.getpid())}\n".encode(), 0)
+        os.pwrite(handle, f"{os.getpid()} {birth_of(os.getpid())}\n".encode(), 0)
 
 
 def _kill_holder(handle: int) -> bool:
@@ -107,8 +119,8 @@ def _kill_holder(handle: int) -> bool:
         pid, birth = map(int, os.pread(handle, 100, 0).split())
         process = os.pidfd_open(pid)
         try:
-            if pid != os.getpid() and _birth(pid) == birth:
-                log.error("store process %s, of an earlier start, does not end within %.0f s and is killed", pid,
+            if pid != os.getpid() and birth_of(pid) == birth:
+                log.error("process %s, of an earlier start, does not end within %.0f s and is killed", pid,
                           END_SECONDS)  # fmt: skip
                 signal.pidfd_send_signal(process, signal.SIGKILL)
                 return True
@@ -147,7 +159,7 @@ def master_lives(pid: str | None) -> bool:
     A worker whose master was killed may start a store until it ends itself. That store must not take the database from
     the start of the service that comes next.
     """
-    return pid is None or not pid.isdecimal() or _birth(int(pid)) is not None
+    return pid is None or not pid.isdecimal() or birth_of(int(pid)) is not None
 
 
 def announce_start(storage_dir: Path, service: str) -> None:
@@ -172,7 +184,7 @@ def _write_announcement(folder: Path, service: str) -> None:
     temporary = folder / f".{pid}{data_folders.TEMPORARY_SUFFIX}"
     try:
         with open_file(temporary, "wb") as file:
-            file.write(f"{_birth(int(pid))} {service}".encode())
+            file.write(f"{birth_of(int(pid))} {service}".encode())
         temporary.rename(folder / pid)
     finally:
         with contextlib.suppress(OSError):
@@ -233,11 +245,11 @@ def _announcements(storage_dir: Path) -> list[tuple[Path, str | None]]:
     for file in files:
         with contextlib.suppress(OSError, ValueError, SmallFileDamaged):
             birth, _, start = small_files.read_bytes(file).decode().partition(" ")
-            found.append((file, start if birth == str(_birth(int(file.name))) else None))
+            found.append((file, start if birth == str(birth_of(int(file.name))) else None))
     return found
 
 
-def _birth(pid: int) -> int | None:
+def birth_of(pid: int) -> int | None:
     """When a process began, in ticks since the boot; None if it has ended. 0 if the kernel does not tell it."""
     try:
         status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,6 +45,7 @@ ANSWER_SECONDS = 3.0
 """How long a store has to answer `hello` and `end`."""
 END_SECONDS = 10.0
 """How long a store of an earlier start has to end, before it is killed."""
+_SLICES = 10
 _BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
 
 _children: list[subprocess.Popen[bytes]] = []
@@ -191,31 +192,16 @@ class Spawner:
             self._on_started()
 
     def _start_process(self, failure: int) -> subprocess.Popen[bytes]:
-        with (
-            environment.handed_over({**self.settings.secrets(), **environment.proxies()}) as secrets,
-            self._errors() as errors,
-        ):
-            own = {
-                SPAWNER_VARIABLE: str(os.getpid()),
-                FAILURE_VARIABLE: str(failure),
-                environment.SECRETS_VARIABLE: str(secrets),
-            }
-            return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
-                [*self._command, "--service", self.service, "--mode", self.mode],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                cwd=PROJECT,
-                env=environment.for_child({**self.settings.to_environment(), **self._log_format(), **own}),
-                pass_fds=[failure, secrets],
-                start_new_session=True,
+        own = {SPAWNER_VARIABLE: str(os.getpid()), FAILURE_VARIABLE: str(failure)}
+        arguments = ["--service", self.service, "--mode", self.mode]
+        with self._errors() as errors:
+            return start_detached(
+                self.settings, [*self._command, *arguments], {**self._log_format(), **own}, errors, pass_fds=[failure]
             )
 
     def _errors(self) -> contextlib.AbstractContextManager[int | None]:
         """Where the store writes what it has to say."""
-        if self.mode == "command":
-            return relayed_errors()
-        return contextlib.nullcontext(sys.__stderr__.fileno() if sys.__stderr__ else None)
+        return relayed_errors() if self.mode == "command" else contextlib.nullcontext(own_errors())
 
     def _log_format(self) -> dict[str, str]:
         """A store that does not see the terminal logs as if it did."""
@@ -241,6 +227,45 @@ class Spawner:
             self._not_before = time.monotonic() + wait
 
 
+def start_detached(
+    settings: Settings,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    errors: int | None,
+    *,
+    pass_fds: Sequence[int] = (),
+    with_secrets: bool = True,
+) -> subprocess.Popen[bytes]:
+    """Start a program with a session of its own and with these settings; the secret ones are not in its environment.
+
+    variables: of its environment, besides the settings. errors: where it writes what it has to say. with_secrets: it
+    gets the secret settings, too.
+    """
+    secret = {**(settings.secrets() if with_secrets else {}), **environment.proxies(), **_for_handlers(settings)}
+    with environment.handed_over(secret) as secrets:
+        own = {**variables, environment.SECRETS_VARIABLE: str(secrets)}
+        return subprocess.Popen(  # nosec B603  # no shell, and no word of a client
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            cwd=PROJECT,
+            env=environment.for_child({**settings.to_environment(), **own}),
+            pass_fds=[*pass_fds, secrets],
+            start_new_session=True,
+        )
+
+
+def _for_handlers(settings: Settings) -> dict[str, str]:
+    """Return the variables that WORKER_ENV names, which the local worker of jobs gives to handlers."""
+    return {name: os.environ[name] for name in settings.worker_env if name in os.environ}
+
+
+def own_errors() -> int | None:
+    """The standard error of this process; None if it has none."""
+    return sys.__stderr__.fileno() if sys.__stderr__ else None
+
+
 def report_failure(reason: str) -> None:
     """Tell the process that started this store why it ends before it listens."""
     with contextlib.suppress(OSError, KeyError, ValueError):
@@ -257,9 +282,9 @@ def end_peer(connection: socket.socket, seconds: float) -> None:
     with contextlib.suppress(OSError, msgspec.MsgspecError, EventVaultError):
         frames.send(connection, wire.request("end", ""))
         wire.read_reply("end", frames.receive(connection))
-    if not _has_closed(connection, seconds):
+    if not has_closed(connection, seconds):
         log.warning("store process %s does not end and is killed", kill_peer(connection))
-        _has_closed(connection, ANSWER_SECONDS)
+        has_closed(connection, ANSWER_SECONDS)
 
 
 def _say_hello(connection: socket.socket) -> wire.Hello | None:
@@ -271,8 +296,8 @@ def _say_hello(connection: socket.socket) -> wire.Hello | None:
         return None
 
 
-def _has_closed(connection: socket.socket, seconds: float) -> bool:
-    """Wait for the end of a store, which closes its connections with its process. Returns False after `seconds`."""
+def has_closed(connection: socket.socket, seconds: float) -> bool:
+    """Wait for the end of the process at the other end, which closes its connections. Returns False after `seconds`."""
     connection.settimeout(seconds)
     with contextlib.suppress(TimeoutError):
         try:
@@ -280,6 +305,19 @@ def _has_closed(connection: socket.socket, seconds: float) -> bool:
         except ConnectionError:
             return True
     return False
+
+
+def await_answer(connection: socket.socket, seconds: float) -> None:
+    """Wait for a byte. Raises TimeoutError after so many seconds in which this process ran.
+
+    A pause, in which this process was stopped, and perhaps the other with it, is not longer than one of the slices.
+    """
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    for _ in range(_SLICES):
+        if poll.poll(seconds / _SLICES * 1000):
+            return
+    raise TimeoutError
 
 
 def kill_peer(connection: socket.socket) -> int | None:

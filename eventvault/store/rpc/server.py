@@ -58,6 +58,7 @@ class StoreServer:
         self._owns = owns
         self._spawner = spawner
         self._ended = threading.Event()
+        self._service_ends = False
         self._connections = ConnectionServer(
             self._answer, self._event_log.release, refusal=wire.reply_error(no_descriptor("store"))
         )
@@ -81,6 +82,11 @@ class StoreServer:
 
     def end(self) -> None:
         self._ended.set()
+
+    @property
+    def service_ends(self) -> bool:
+        """Whether the service ends with this store, so that no other one takes over."""
+        return self._service_ends or not self._linger or not self._connections.has_connections
 
     def drain(self) -> None:
         """Wait until the requests that were read are answered, but not for ever."""
@@ -166,6 +172,7 @@ class StoreServer:
         """End if this store belongs to that service start, or if `service` is empty. Returns whether it ends."""
         if service and service != self._hello.service:
             return False
+        self._service_ends = bool(service)
         self.end()
         return True
 

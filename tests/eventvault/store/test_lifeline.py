@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from eventvault.store.process import lifeline
+from eventvault.store.process import spawn
 
 
 @pytest.fixture
@@ -23,15 +23,12 @@ def test_an_answer_or_an_end_is_noticed(
 ) -> None:
     own, store = ends
     event(store)
-    lifeline._await_answer(own)
+    spawn.await_answer(own, 5)
 
 
-def test_a_store_that_is_silent_hangs(
-    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lifeline, "PATIENCE_SECONDS", 0.01)
+def test_a_store_that_is_silent_hangs(ends: tuple[socket.socket, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
-        lifeline._await_answer(ends[0])
+        spawn.await_answer(ends[0], 0.01)
 
 
 @pytest.mark.parametrize("slices", [1, 5, 9])
@@ -47,6 +44,6 @@ def test_a_slice_that_lasts_for_hours_is_only_one(
         def poll(self, _: float) -> list[tuple[int, int]]:
             return next(answers)
 
-    monkeypatch.setattr(lifeline.select, "poll", Poll)
-    lifeline._await_answer(ends[0])
+    monkeypatch.setattr(spawn.select, "poll", Poll)
+    spawn.await_answer(ends[0], 0.01)
     assert next(answers, None) is None

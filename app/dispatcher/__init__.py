@@ -1,0 +1,10 @@
+"""The dispatcher process, `python -m app.dispatcher`: owns `jobs_db` and answers at `jobs.sock`.
+
+The store starts it. It runs no handler of a job, opens no event database, serves no HTTP, and imports nothing else of
+`app`.
+"""
+
+import sys
+
+COMMAND = (sys.executable, "-m", "app.dispatcher")
+"""Starts a dispatcher process."""

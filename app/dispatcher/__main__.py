@@ -1,0 +1,114 @@
+"""`python -m app.dispatcher`: takes `jobs.lock`, opens `jobs_db`, listens on `jobs.sock` and runs the local worker.
+
+Exit status: 0 if another process owns `jobs_db`, 78 for invalid settings. Never 3 or 4, as of the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+from app.dispatcher.local_worker import LocalWorker
+from app.dispatcher.opening import Opening
+from eventvault import __version__, data_folders, environment, file_modes, logs
+from eventvault.damage import SYSTEM_ERRORS
+from eventvault.errors import EventVaultError, InvalidSettings
+from eventvault.jobs import wire
+from eventvault.jobs.server import JobsServer
+from eventvault.jobs.socket_transport import SocketTransport
+from eventvault.jobs.ticks import tick_seconds
+from eventvault.regular_files import raise_limit
+from eventvault.settings import INVALID_SETTINGS_STATUS, SECRETS, Settings, load
+from eventvault.store.process import MASTER_VARIABLE
+from eventvault.store.process.ending import end_process, end_stuck, end_within
+from eventvault.store.process.ownership import ACQUIRE_SECONDS, OwnerLock, master_lives
+from eventvault.store.process.spawn import report_failure
+from eventvault.store.watchdog import Watchdog
+from eventvault.system_errors import reason_of
+
+log = logging.getLogger("jobs")
+
+STOP_SECONDS = 20.0
+"""How long a dispatcher that was asked to end has for that."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    environment.receive()
+    environment.hide(SECRETS)
+    try:
+        settings = load()
+    except InvalidSettings as error:
+        print(f"{error}\nHINT: {error.hint}", file=sys.stderr)
+        return INVALID_SETTINGS_STATUS
+    file_modes.restrict_new_files(settings)
+    logs.setup(settings)
+    raise_limit()
+    lock = OwnerLock(
+        settings.storage_dir,
+        data_folders.JOBS_LOCK,
+        socket=data_folders.JOBS_SOCKET,
+        database=data_folders.JOBS_DATABASE,
+    )
+    try:
+        if not lock.acquire(ACQUIRE_SECONDS):
+            log.info("another process owns the jobs: it holds %s", settings.storage_dir / data_folders.JOBS_LOCK)
+            return 0
+        if not master_lives(os.environ.get(MASTER_VARIABLE)):
+            log.info("no dispatcher is started, as the service that it belongs to has ended")
+            return 0
+        _serve(settings, lock, arguments.service)
+    except (EventVaultError, *SYSTEM_ERRORS) as error:
+        reason = f"the dispatcher of jobs cannot start: {reason_of(error)}"
+        log.error("%s", reason)  # noqa: TRY400 - what the system says needs no traceback
+        report_failure(reason)
+        return 1
+    return 0
+
+
+def _serve(settings: Settings, lock: OwnerLock, service: str) -> None:
+    transport = SocketTransport(tick_seconds())
+    opening = Opening(settings, transport)
+    worker = LocalWorker(settings, service)
+    server = JobsServer(
+        opening.jobs,
+        lambda: wire.Hello(wire.PROTOCOL, __version__, os.getpid(), service, opening.dispatcher.seconds_without_turn()),
+        transport.attach,
+        owns=lock.holds,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.end())
+    Watchdog(0, end_stuck).start()
+    status = 1
+    try:
+        opening.start(worker.start)
+        log.info("dispatcher process %s serves the jobs of %s", os.getpid(), settings.storage_dir)
+        server.serve(settings.storage_dir)
+        end_within(STOP_SECONDS)
+        worker.stop()
+        opening.stop()
+        server.drain()
+        log.info("dispatcher process %s ends", os.getpid())
+        status = 0
+    except Exception:
+        log.exception("dispatcher process %s ends after an unexpected error", os.getpid())
+    finally:
+        # As of the store: a LevelDB that a thread still reads must not be closed.
+        end_process(status)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.dispatcher", description="Own the jobs and hand them to workers. The store starts it."
+    )
+    parser.add_argument("--service", default="", help="the id of the service start that it belongs to")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

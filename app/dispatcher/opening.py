@@ -1,0 +1,95 @@
+"""Opens the dispatcher in a thread, and again after a failure; meanwhile each request gets the reason."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from eventvault import data_folders
+from eventvault.backups.installation_folder import check_folder
+from eventvault.damage import SYSTEM_ERRORS, as_answer
+from eventvault.errors import EventVaultError, JobsUnavailable
+from eventvault.jobs.database import JobsDatabase
+from eventvault.jobs.dispatcher import Dispatcher
+from eventvault.jobs.local import LocalJobs
+from eventvault.jobs.machine import Limits
+from eventvault.jobs.transport import DispatcherTransport
+from eventvault.jobs.unfinished import UnfinishedFile
+from eventvault.settings import Settings
+
+log = logging.getLogger("jobs")
+
+AGAIN_SECONDS = 2.0
+_WAIT_SECONDS = 5.0
+"""How long a request waits for a database that is being opened."""
+_DEAD_STAY = 3
+"""Dead jobs stay so many times as long as others that ended."""
+
+
+class Opening:
+    """A dispatcher over `jobs_db` of these settings, and the file of what is unfinished."""
+
+    def __init__(self, settings: Settings, transport: DispatcherTransport) -> None:
+        unfinished = settings.backup_dir / data_folders.JOBS / data_folders.UNFINISHED_JOBS
+        database = JobsDatabase(settings.storage_dir / data_folders.JOBS_DATABASE)
+        self.dispatcher = Dispatcher(database, transport, _limits(settings), unfinished=unfinished)
+        self._unfinished = UnfinishedFile(
+            unfinished, database, self.dispatcher.version, check=lambda: check_folder(settings)
+        )
+        self._jobs: LocalJobs | None = None
+        self._problem: EventVaultError = JobsUnavailable(
+            "the dispatcher of jobs is opening its database", hint="send the request again in a moment"
+        )
+        self._tried = threading.Event()
+        self._stopping = threading.Event()
+
+    def start(self, on_open: Callable[[], None]) -> None:
+        """on_open: called once, when jobs are served."""
+        threading.Thread(target=self._open, args=(on_open,), name="opening", daemon=True).start()
+
+    def jobs(self) -> LocalJobs:
+        """Return the port. Raises why the database is not open."""
+        self._tried.wait(_WAIT_SECONDS)
+        if self._jobs is None:
+            raise self._problem
+        return self._jobs
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._unfinished.stop()
+        if self._jobs is not None:
+            self.dispatcher.stop()
+
+    def _open(self, on_open: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.dispatcher.open()
+            except EventVaultError as error:
+                self._note(error)
+            except SYSTEM_ERRORS as error:
+                self._note(as_answer("opening the database of jobs", error))
+            else:
+                self.dispatcher.start()
+                self._unfinished.start()
+                self._jobs = LocalJobs(self.dispatcher)
+                self._tried.set()
+                on_open()
+                return
+            self._tried.set()
+            self._stopping.wait(AGAIN_SECONDS)
+
+    def _note(self, error: EventVaultError) -> None:
+        if str(error) != str(self._problem):
+            log.error("%s (%s)", error, error.hint)
+        self._problem = error
+
+
+def _limits(settings: Settings) -> Limits:
+    keep = settings.jobs_keep.microseconds
+    return Limits(
+        keep=keep,
+        keep_dead=_DEAD_STAY * keep,
+        keep_max=settings.jobs_keep_max,
+        unknown_after=settings.jobs_unknown_after.microseconds,
+    )

@@ -1,0 +1,168 @@
+"""Keeps a dispatcher of jobs running while this store runs: starts one, adopts one, and replaces one that hangs.
+
+The dispatcher is a process of its own, which outlives a store that dies: the next one finds it at its socket. It ends
+with the service, or by itself if no store comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from eventvault import __version__, data_folders
+from eventvault.errors import EventVaultError
+from eventvault.jobs import wire
+from eventvault.progress import running
+from eventvault.rpc import frames, sockets
+from eventvault.settings import Settings
+from eventvault.store.process.spawn import (
+    FAILURE_VARIABLE,
+    MAX_FAILURE_BYTES,
+    await_answer,
+    has_closed,
+    kill_peer,
+    own_errors,
+    start_detached,
+)
+
+log = logging.getLogger("jobs")
+
+LOOK_SECONDS = 0.5
+ANSWER_SECONDS = 5.0
+"""A dispatcher that does not answer for this long hangs."""
+TURN_SECONDS = 60.0
+"""One whose loop makes no turn for this long hangs, even if it answers."""
+READY_SECONDS = 10.0
+END_SECONDS = 10.0
+"""How long a dispatcher of an earlier start has to end, before it is killed."""
+_BACK_OFF_SECONDS = (0.0, 0.1, 0.3, 1.0, 2.0, 5.0)
+
+
+class DispatcherKeeper:
+    """command: starts a dispatcher. service: the service start that it belongs to."""
+
+    def __init__(self, settings: Settings, command: Sequence[str], service: str) -> None:
+        self.failure = ""
+        """Why the newest dispatcher that was started here ended before it listened."""
+        self._settings = settings
+        self._command = list(command)
+        self._service = service
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher keeper", daemon=True)
+        self._connection: socket.socket | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, end_dispatcher: bool) -> None:
+        """Start no dispatcher any more. end_dispatcher: the service ends, and the dispatcher with it."""
+        self._stopping.set()
+        self._thread.join(ANSWER_SECONDS + 1)
+        if end_dispatcher:
+            with contextlib.suppress(OSError), contextlib.closing(self._connect()) as connection:
+                self._ask_to_end(connection, self._service)
+
+    def _run(self) -> None:
+        with running("dispatcher keeper", "looks after the dispatcher of jobs") as activity:
+            while not self._stopping.is_set():
+                activity.step()
+                try:
+                    self._look()
+                except (OSError, EventVaultError, msgspec.MsgspecError) as error:
+                    log.debug("lost the connection to the dispatcher: %s", error)
+                    self._drop()
+                self._stopping.wait(LOOK_SECONDS if self._connection is not None else 0.02)
+        self._drop()
+
+    def _look(self) -> None:
+        """Look whether the dispatcher works. Raises OSError if it is lost."""
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
+        if self._connection is None:
+            try:
+                self._connection = self._connect()
+            except OSError:
+                self._start()
+                return
+        hello = self._say_hello(self._connection)
+        if hello is None or hello.idle > TURN_SECONDS:
+            log.error("the dispatcher of jobs, process %s, hangs and is killed", kill_peer(self._connection))
+            self._drop()
+        elif not self._is_own(hello):
+            log.info("ending dispatcher process %s, of an earlier start or another version", hello.pid)
+            self._replace(self._connection)
+            self._drop()
+
+    def _is_own(self, hello: wire.Hello) -> bool:
+        return (hello.service, hello.version, hello.protocol) == (self._service, __version__, wire.PROTOCOL)
+
+    def _connect(self) -> socket.socket:
+        return sockets.connect(self._settings.storage_dir, 1.0, data_folders.JOBS_SOCKET)
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _say_hello(self, connection: socket.socket) -> wire.Hello | None:
+        """Who the dispatcher is; None if it does not answer."""
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            frames.send(connection, wire.request("hello"))
+            await_answer(connection, ANSWER_SECONDS)
+            return wire.read_reply("hello", frames.receive(connection))  # type: ignore[no-any-return]
+        except TimeoutError:
+            return None
+
+    def _replace(self, connection: socket.socket) -> None:
+        self._ask_to_end(connection, "")
+        if not has_closed(connection, END_SECONDS):
+            log.warning("dispatcher process %s does not end and is killed", kill_peer(connection))
+
+    def _ask_to_end(self, connection: socket.socket, service: str) -> None:
+        with contextlib.suppress(OSError, EventVaultError, msgspec.MsgspecError):
+            connection.settimeout(ANSWER_SECONDS)
+            frames.send(connection, wire.request("end", service))
+            wire.read_reply("end", frames.receive(connection))
+
+    def _start(self) -> None:
+        """Start a dispatcher and wait until it listens. Each one after a failure waits longer."""
+        if self._child is not None or time.monotonic() < self._not_before:
+            return
+        failure = os.memfd_create("failure")
+        try:
+            self._child = start_detached(
+                self._settings,
+                [*self._command, "--service", self._service],
+                {FAILURE_VARIABLE: str(failure)},
+                own_errors(),
+                pass_fds=[failure],
+            )
+            self._wait_for(self._child, failure)
+        finally:
+            os.close(failure)
+
+    def _wait_for(self, child: subprocess.Popen[bytes], failure: int) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline and child.poll() is None and not self._stopping.is_set():
+            if sockets.listens(self._settings.storage_dir, data_folders.JOBS_SOCKET):
+                self._failures, self.failure = 0, ""
+                return
+            time.sleep(0.01)
+        if child.poll() is not None:
+            self._failures += 1
+            self.failure = os.pread(failure, MAX_FAILURE_BYTES, 0).decode(errors="replace")
+            log.error("the dispatcher of jobs ended with status %s during its start", child.returncode)
+            wait = _BACK_OFF_SECONDS[min(self._failures, len(_BACK_OFF_SECONDS) - 1)]
+            self._not_before = time.monotonic() + wait

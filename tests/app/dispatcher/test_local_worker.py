@@ -1,0 +1,94 @@
+"""The worker of the service itself is started again when it ends, adopted, and ended with the dispatcher."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.dispatcher import local_worker
+from app.dispatcher.local_worker import LocalWorker
+from eventvault import small_files
+from eventvault.settings import Settings
+from tests.processes import wait_until
+
+WAITING = (sys.executable, "-S", "-c", "import signal; signal.pause()")
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Callable[..., LocalWorker]]:
+    settings.storage_dir.mkdir()
+    started: list[LocalWorker] = []
+
+    def begin(service: str = "s", command: tuple[str, ...] = WAITING) -> LocalWorker:
+        worker = LocalWorker(settings, service, command)
+        started.append(worker)
+        worker.start()
+        return worker
+
+    yield begin
+    for worker in started:
+        worker.stop()
+
+
+def noted(settings: Settings) -> int:
+    """The process id of the worker."""
+    file = settings.storage_dir / "jobs_worker.json"
+    wait_until(file.exists, "no worker is noted")
+    return small_files.read(file, local_worker._Noted).pid
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_one_that_dies_is_started_again(
+    start: Callable[..., LocalWorker], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_worker, "_BACK_OFF_SECONDS", (0.0,))
+    start()
+    first = noted(settings)
+    os.kill(first, 9)
+    wait_until(lambda: noted(settings) != first, "no other one is started")
+    assert is_alive(noted(settings))
+
+
+def test_one_that_cannot_start_is_not_started_all_the_time(start: Callable[..., LocalWorker]) -> None:
+    worker = start(command=(sys.executable, "-S", "-c", "raise SystemExit(78)"))
+    wait_until(lambda: worker.failure, "its failure is not known")
+    assert worker.failure == "the local worker ended with status 78"
+
+
+def test_the_next_dispatcher_of_the_service_adopts_it(
+    start: Callable[..., LocalWorker], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    start()
+    pid = noted(settings)
+    second = start()
+    wait_until(lambda: "is adopted" in caplog.text, "it is not adopted")
+    assert noted(settings) == pid
+    second.stop()
+    wait_until(lambda: not is_alive(pid), "it does not end with the dispatcher that adopted it")
+
+
+def test_another_start_of_the_service_ends_it(start: Callable[..., LocalWorker], settings: Settings) -> None:
+    start("earlier")
+    pid = noted(settings)
+    start("later")
+    wait_until(lambda: not is_alive(pid), "it does not end")
+
+
+def test_none_is_started_where_none_is_wanted(settings_with: Callable[..., Settings]) -> None:
+    settings = settings_with({"JOBS_LOCAL_CONCURRENCY": "0"})
+    settings.storage_dir.mkdir()
+    worker = LocalWorker(settings, "s", WAITING)
+    worker.start()
+    worker.stop()
+    assert not (settings.storage_dir / "jobs_worker.json").exists()
