@@ -176,8 +176,8 @@ def _result(entry: OperationEntry) -> Any:
 
 
 def _show(asked: Job, progress: Progress) -> None:
-    left = "" if progress.remaining_seconds is None else f", {progress.remaining_seconds:.0f} s left"
-    asked.progress(progress.fraction, f"{progress.step or 'begins'}{left}")
+    remaining = "" if progress.remaining_seconds is None else f", {progress.remaining_seconds:.0f} s left"
+    asked.progress(progress.fraction, f"{progress.step or 'begins'}{remaining}")
 
 
 @contextmanager

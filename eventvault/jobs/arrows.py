@@ -9,7 +9,7 @@ import msgspec
 
 from eventvault.jobs import keys, messages
 from eventvault.jobs.job import (
-    ATTEMPTS_KEPT,
+    ATTEMPTS_LISTED,
     MAX_OUTPUT_OF_ATTEMPT,
     Attempt,
     AttemptOutcome,
@@ -38,8 +38,8 @@ def send(machine: Machine, session: Session, job: Job) -> None:
     attempts = (*job.attempts, attempt)
     sent = msgspec.structs.replace(
         job, state="sent", attempt=attempt.number, token=token, session=session.id, progress=None,
-        attempts=attempts[-ATTEMPTS_KEPT:],
-        earlier_attempts=job.earlier_attempts + max(len(attempts) - ATTEMPTS_KEPT, 0),
+        attempts=attempts[-ATTEMPTS_LISTED:],
+        earlier_attempts=job.earlier_attempts + max(len(attempts) - ATTEMPTS_LISTED, 0),
     )  # fmt: skip
     machine.waiting.remove(machine.ledger.changes, job)
     machine.ledger.changes.put(keys.active_key(job.id), session.id.encode())

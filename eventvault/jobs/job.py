@@ -18,7 +18,7 @@ MAX_RESULT_BYTES = 256 * 1024
 MAX_ATTEMPTS = 5
 TIMEOUT_SECONDS = 900.0
 MAX_OUTPUT_OF_ATTEMPT = 4 * 1024
-ATTEMPTS_KEPT = 20
+ATTEMPTS_LISTED = 20
 
 
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,7 +78,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     was sent. tries: how often it failed, ran out of time, or was lost. token, session: of the attempt that is live, in
     the states `sent` and `running`. is_stopping: its cancellation was asked for. by: who submitted it. digest: of the
     request, to tell whether a second one with its id differs. schedule: the name of the schedule that fired.
-    earlier_attempts: how many are not in `attempts`, the newest ATTEMPTS_KEPT. line: its place in the line of its
+    earlier_attempts: how many are not in `attempts`, the newest ATTEMPTS_LISTED. line: its place in the line of its
     key after a retry.
     """
 

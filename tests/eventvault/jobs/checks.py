@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import msgspec
 
 from eventvault.jobs import keys
-from eventvault.jobs.job import ATTEMPTS_KEPT, Job
+from eventvault.jobs.job import ATTEMPTS_LISTED, Job
 from eventvault.jobs.ledger import Counts
 from tests.eventvault.jobs.rig import MemoryDatabase, World
 
@@ -43,7 +43,7 @@ def check_job(job: Job) -> None:
     assert (job.token is not None) == (job.session is not None) == is_active
     assert job.tries <= job.max_attempts
     assert job.attempt == job.earlier_attempts + len(job.attempts)
-    assert len(job.attempts) <= ATTEMPTS_KEPT
+    assert len(job.attempts) <= ATTEMPTS_LISTED
     for attempt in job.attempts[:-1]:
         assert attempt.outcome is not None
         assert attempt.outcome != "done" or job.state != "done"
