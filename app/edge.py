@@ -20,7 +20,7 @@ from eventvault.access.register import TokenRegister
 from eventvault.access.session import Sessions
 from eventvault.access.throttle import Throttle
 from eventvault.audit.deeds import Deeds, deeds_through
-from eventvault.errors import JobsUnavailable, TooBusy
+from eventvault.errors import JobsDisabled, TooBusy
 from eventvault.jobs.audited import audited
 from eventvault.jobs.port import Jobs
 from eventvault.operations.keyed_answers import KeyedAnswers
@@ -154,10 +154,10 @@ def current_store() -> Store:
 
 
 def current_jobs() -> Jobs:
-    """Return the port to the dispatcher. Raises JobsUnavailable where there is none."""
+    """Return the port to the dispatcher. Raises JobsDisabled where there is none."""
     jobs = current_edge().jobs
     if jobs is None:
-        raise JobsUnavailable("no dispatcher answers", hint="jobs need a running service")
+        raise JobsDisabled("jobs are switched off", hint="set JOBS_ENABLED=true, and restart the service")
     return jobs
 
 

@@ -132,10 +132,10 @@ def _for_command(settings: Settings) -> Store:
     return StoreClient.over(spawner_for_commands(settings))
 
 
-def _jobs(settings: Settings) -> Jobs:
+def _jobs(settings: Settings) -> Jobs | None:
     from eventvault.jobs.client import JobsClient
 
-    return JobsClient.over(settings.storage_dir)
+    return JobsClient.over(settings.storage_dir) if settings.jobs_enabled else None
 
 
 def _initialized(settings: Settings) -> Store:

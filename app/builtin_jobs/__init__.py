@@ -8,7 +8,4 @@ from __future__ import annotations
 
 from app.builtin_jobs import operations, webhook
 
-SETTINGS = ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR", *webhook.SETTINGS)
-"""The variables that the handlers need in the environment, besides those of WORKER_ENV."""
-
-__all__ = ["SETTINGS", "operations", "webhook"]
+__all__ = ["operations", "webhook"]

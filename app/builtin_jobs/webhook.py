@@ -27,7 +27,6 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from eventvault import __version__, regular_files, scopes, settings
 from worker.jobs import Fail, Job, Retry, job
 
-SETTINGS = ("WEBHOOK_SECRET_FILE", "WEBHOOK_ALLOWED_NETWORKS")
 SECONDS = 30.0
 """How long the other end may send nothing."""
 MAX_ANSWER_BYTES = 4_096

@@ -149,9 +149,12 @@ class Connection:
     def jobs(self) -> Jobs:
         """The port to the dispatcher of the service; the audit has what a command changes."""
         from eventvault.audit.deeds import deeds_through
+        from eventvault.errors import JobsDisabled
         from eventvault.jobs.audited import audited
         from eventvault.jobs.client import JobsClient
 
+        if not self.settings.jobs_enabled:
+            raise JobsDisabled("jobs are switched off", hint="set JOBS_ENABLED=true, and restart the service")
         storage = self.prepared.storage_dir
         deeds = deeds_through(lambda entry: self.store.note_deed(entry), storage)
         return audited(JobsClient.over(storage, patience=_JOBS_SECONDS), deeds)

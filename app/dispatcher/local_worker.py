@@ -27,7 +27,9 @@ from eventvault.store.process.spawn import own_errors, start_detached
 
 log = logging.getLogger("jobs")
 
-COMMAND = (sys.executable, "-m", "worker", "--local")
+COMMAND = (sys.executable, "-m", "worker", "--local", "app.builtin_jobs")
+BUILTIN_VARIABLES = ("STORAGE_DIR", "BACKUP_DIR", "RESTORE_DIR", "WEBHOOK_SECRET_FILE", "WEBHOOK_ALLOWED_NETWORKS")
+"""What the handlers of the built-in types need in their environment; none is secret."""
 DRAIN_SECONDS = 8
 """How long the worker has to finish or hand back its jobs, when the dispatcher ends."""
 _KILLED_SECONDS = 5.0
@@ -100,7 +102,10 @@ class LocalWorker:
         return None
 
     def _begin(self) -> _Process:
-        variables = {"WORKER_DRAIN_SECONDS": str(min(self._settings.worker_drain_seconds, DRAIN_SECONDS - 3))}
+        variables = {
+            "WORKER_DRAIN_SECONDS": str(min(self._settings.worker_drain_seconds, DRAIN_SECONDS - 3)),
+            "WORKER_ENV": ",".join(dict.fromkeys([*self._settings.worker_env, *BUILTIN_VARIABLES])),
+        }
         process = _Process(start_detached(self._settings, self._command, variables, own_errors(), with_secrets=False))
         noted = _Noted(process.pid, birth_of(process.pid) or 0, self._service, __version__)
         try:

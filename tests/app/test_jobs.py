@@ -278,9 +278,9 @@ def test_a_schedule_in_code_is_not_changed(web: FlaskClient) -> None:
         assert (answer.status_code, answer.json["code"]) == (409, "job_schedule_in_code")
 
 
-def test_without_a_dispatcher_it_is_unavailable(settings: Settings, store: MemoryStore) -> None:
+def test_without_a_dispatcher_it_is_switched_off(settings: Settings, store: MemoryStore) -> None:
     answer = create_app(settings, store).test_client().get("/api/jobs")
-    assert (answer.status_code, answer.json["code"], answer.headers["Retry-After"]) == (503, "jobs_unavailable", "1")
+    assert (answer.status_code, answer.json["code"]) == (409, "jobs_disabled")
 
 
 @pytest.mark.parametrize(
