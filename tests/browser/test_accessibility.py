@@ -33,7 +33,12 @@ def axe() -> str:
 @pytest.fixture(scope="module")
 def vault(module_service: Callable[..., Service]) -> Service:
     """A service with events, a backup, and events that a restore set aside."""
-    vault = module_service(environment={"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"})
+    vault = module_service(
+        environment={"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false", "JOBS_ENABLED": "true"}
+    )
+    dead = {"type": "webhook", "id": "dead", "payload": {"url": "https://example.org/"}}  # there is no key to sign it
+    assert vault.post("/api/jobs", [{"type": "echo", "id": "later", "delay": 3600}, dead]).status == 201
+    assert vault.request("PUT", "/api/jobs/schedules/nightly", {"type": "echo", "cron": "0 3 * * *"}).status == 200
     vault.post(
         "/api/events", [{"type": f"order.{n % 3}", "subject": f"orders/{n}", "data": {"n": n}} for n in range(60)]
     )
@@ -85,6 +90,16 @@ def event_shown(page: Any) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def job_shown(page: Any) -> None:
+    page.get_by_role("button", name="webhook").first.click()
+    page.get_by_role("dialog").get_by_text("WEBHOOK_SECRET_FILE is not set").first.wait_for()
+
+
+def jobs_retried(page: Any) -> None:
+    page.get_by_role("button", name="Retry this one…").click()
+    page.get_by_role("dialog").wait_for()
+
+
 def nothing_more(page: Any) -> None:
     page.locator("main h1").wait_for()
 
@@ -104,6 +119,9 @@ STATES = [
     ("#/events?type=nothing", nothing_more),
     ("#/events?compare=1", nothing_more),
     ("#/operations", nothing_more),
+    ("#/jobs", nothing_more),
+    ("#/jobs?show=dead", job_shown),
+    ("#/jobs?show=dead", jobs_retried),
     ("#/kafka", nothing_more),
     ("#/settings", nothing_more),
 ]
