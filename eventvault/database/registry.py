@@ -14,7 +14,7 @@ import plyvel
 from eventvault import clock, data_folders
 from eventvault.database import keyed_requests, keys
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
-from eventvault.database.keyed_requests import Answered, Record
+from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
 from eventvault.database.values import AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
@@ -234,6 +234,18 @@ class EventRegistry:
         """Return a context manager: an iterator over the JSON of the same events, which is faster."""
         start, stop = keys.event_key(after + 1), keys.event_key(upto + 1)
         return self._rows(start=start, stop=stop, fill_cache=False, include_key=False)
+
+    def answers(self, first: int, upto: int) -> Iterator[StoredAnswer]:
+        """Yield the answers to requests with a key whose last stored event is one from `first` to `upto`, in order."""
+        if upto < first:
+            return
+        start, stop = keys.request_order_key(first), keys.request_order_key(upto + 1)
+        with self._rows(start=start, stop=stop, include_value=False, fill_cache=False) as rows:
+            for key in rows:
+                sequence, at, request_id = keys.read_request_order(key)
+                value = self.get_value(keys.request_key(request_id))
+                if value is not None and keyed_requests.is_of_events(value, at):
+                    yield StoredAnswer(sequence, request_id, value)
 
     def indexed(self, index: bytes, text: str, after: int, upto: int, *, reverse: bool = False) -> Iterator[int]:
         """Yield the sequences of an index entry's events beyond `after`, up to `upto`. reverse: as in `events`."""

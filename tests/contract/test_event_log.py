@@ -167,9 +167,7 @@ def test_a_restore_rewinds_the_keys_with_their_events_and_an_undo_brings_them_ba
 
 
 def test_the_restore_of_a_moment_rewinds_the_keys_to_it(empty_store: Store) -> None:
-    """From an archive: the journal has no keys, so that a restore that reads it loses those of the events between."""
     empty_store.append(drafts("a"), keyed("before"))
-    empty_store.create_backup()
     empty_store.append(drafts("b"), keyed("after"))
 
     empty_store.restore_moment(Moment(sequence=1))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventvault.archive import reader
+from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
@@ -44,6 +45,10 @@ class RecordedHistory:
         self._catalogue = catalogue
         self._heads = heads
         self._journal = journal
+
+    def proof(self) -> Proof:
+        """Return what proves an archive now."""
+        return self._catalogue.proof()
 
     def find(self, identity: StoreIdentity) -> Recorded:
         """Return how far the present generation was recorded.
