@@ -150,6 +150,10 @@ class SegmentWriter:
         """Return True while events that the survey found missing are still being written."""
         return bool(self.holes) and not self.has_recent()
 
+    def lacks_older(self) -> bool:
+        """Return True if events that the survey found missing are not written yet."""
+        return bool(self.holes) and self.holes[0][0] <= self._surveyed
+
     def write_next(self) -> bool:
         """Write one segment of missing events. Returns False if another generation began meanwhile."""
         index = len(self.holes) - 1 if self.has_recent() else 0

@@ -166,7 +166,12 @@ class StoreService(ComposedStore):
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
         self.abandoned_uploads = AbandonedUploads(settings.backup_dir, self.catalogue.check_folder)
         self.remover = ArchiveRemover(
-            settings, self.bus, self.catalogue, lambda: self.clock_guard.held_since is not None, registry.deeds
+            settings,
+            self.bus,
+            self.catalogue,
+            lambda: self.clock_guard.held_since is not None,
+            registry.deeds,
+            self.journal.without,
         )
         self.backups = BackupMaker(
             settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
