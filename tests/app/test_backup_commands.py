@@ -16,10 +16,12 @@ import pytest
 from click.testing import Result
 
 from app.cli import options, text, watching
+from eventvault import clock
 from eventvault.database.values import ScanQuery
 from eventvault.errors import DatabaseDamaged
 from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.operations.records import CANCELLED
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.command_line import in_process
@@ -316,6 +318,21 @@ def test_undo_brings_back_what_a_restore_replaced(
     assert events(service) == 5
     (previous,) = answer(backup("undo", "--list", "--json"))["undo"]
     assert previous["events"] == 4
+    assert re.search(r" undo +previous-", backup("undo", "--list").stdout)
+
+
+def test_undo_names_the_moment_of_the_restore_that_it_takes_back(
+    backup: Backup, service: StoreService, somebody: None
+) -> None:
+    service.append(drafts(1, "later"))
+    reached = service.restore_moment(Moment(sequence=2)).moment
+    assert reached is not None
+    moment = text.Times(utc=True).second(reached.time or 0)
+    listed = backup("undo", "--list", "--utc").stdout.splitlines()
+    assert f"  restore to {moment}  previous-" in listed[1]
+    assert f", by the restore to {moment}\n" in backup("undo", "--utc", input="n\n").stderr
+    (previous,) = answer(backup("undo", "--list", "--json"))["undo"]
+    assert previous["moment"] == {"sequence": 2, "time": clock.format_microseconds(reached.time or 0)}
 
 
 def test_undo_of_nothing_is_a_conflict_or_not_there(backup: Backup) -> None:
