@@ -280,6 +280,7 @@ def test_restore_into_a_file_writes_what_matches_and_changes_nothing(
     ("arguments", "status"),
     [
         (("--at", "2020-01-01", "--into", "-"), 3), (("none.tar.gz", "--into", "present", "--yes"), 3),
+        (("none.tar.gz", "--into", "present"), 3), (("--at", "2020-01-01", "--into", "present", "--json"), 3),
         (("--at", "#2", "--into", "none/x"), 5), (("--at", "#2", "--into", ""), 5),
         (("--at", "#2", "--into", "present"), 5), (("--at", "#2", "--into", "present", "--json"), 5),
         (("--at", "#2", "--into", "present", "--yes", "--type", "order.*"), 2),
@@ -523,6 +524,8 @@ def test_a_prune_shows_which_rule_keeps_a_backup_and_removes_the_others(
     assert [entry.name for entry in service.list_backups()] == [third, second]
     assert prune("--yes").stdout == "Nothing was removed: a rule keeps each backup.\n"
     assert "Nothing goes: a rule keeps each backup." in prune("--dry-run").stdout
+    assert "Nothing goes: a rule keeps each backup." in prune().stdout
+    assert answer(prune("--json"))["removed"] == []
 
 
 def test_a_prune_asks(settings: Settings, rotating: tuple[StoreService, list[str]], somebody: None) -> None:
@@ -532,7 +535,7 @@ def test_a_prune_asks(settings: Settings, rotating: tuple[StoreService, list[str
     assert len(service.list_backups()) == 3
     assert "Remove 1 backup for good?" in prune(input="y\n").stderr
     assert [entry.name for entry in service.list_backups()] == names[:0:-1]
-    assert "Nothing goes" in prune().stderr
+    assert "Nothing goes" in prune().stdout
 
 
 def test_timeline_draws_the_events_and_the_backups(
