@@ -117,6 +117,17 @@ def test_hints_name_the_program_that_was_called(settings: Settings, store: Memor
         assert f"HINT: `{called} backup undo --list` lists them" in run("backup", "undo", "x", "--yes").stderr
 
 
+@pytest.mark.parametrize("called", ["flask", "eventvault"])
+def test_no_help_names_a_program_that_was_not_called(called: str, settings: Settings, store: MemoryStore) -> None:
+    other = "flask" if called == "eventvault" else "eventvault"
+    for name, _ in entries():
+        shown = help_of(*name.split(), settings=settings, store=store, called=called)
+        named = re.findall(rf"\b{other} (?:{'|'.join(COMMANDS)})\b", shown)
+        assert named == ([] if name != "completion" or called == "eventvault" else ["eventvault completion"] * 3), name
+    restore = " ".join(help_of("backup", "restore", settings=settings, store=store, called=called).split())
+    assert f"What is left behind is kept: `{called} backup undo`." in restore
+
+
 def test_help_has_the_exit_statuses_and_the_help_of_commands(settings: Settings, store: MemoryStore) -> None:
     run = in_process(settings, store, called="eventvault")
     lines = run("help", "exits").stdout.splitlines()
