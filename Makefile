@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := help
-.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line soak docs vendor lock upgrade clean system-packages
+.PHONY: help run worker test test-fast lint format bench bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page soak docs pictures vendor lock upgrade clean system-packages
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
@@ -21,8 +21,9 @@ help:
 	@echo 'make format       format the code'
 	@echo 'make soak         run the long tests'
 	@echo 'make bench        run all benchmarks; make bench-serve, bench-backup, bench-journal, bench-past,'
-	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line: one of them'
+	@echo '                  bench-health, bench-streams, bench-rehearsal, bench-import, bench-command-line, bench-page: one of them'
 	@echo 'make docs         write docs/settings.md, docs/errors.md, .env.example and docs/source-map.md'
+	@echo 'make pictures     make pictures of every state of the dashboard, those in docs/ too'
 	@echo 'make vendor       copy the dashboard'"'"'s packages from npm, after a change of scripts/ui-packages'
 	@echo 'make lock         write requirements*.txt from requirements*.in; make upgrade: with newer versions'
 	@echo 'make clean        remove the virtual environment and the caches of the checks'
@@ -60,7 +61,7 @@ format: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed system-packages
 	@$(BIN)/pytest -m soak $(PYTEST_OPTIONS)
 
-bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line
+bench: bench-serve bench-backup bench-journal bench-past bench-health bench-streams bench-rehearsal bench-import bench-command-line bench-page
 
 bench-serve: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_serve $(BENCH_OPTIONS)
@@ -87,6 +88,10 @@ bench-import: $(VENV)/dev.installed
 bench-command-line: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_command_line $(BENCH_OPTIONS)
 
+bench-page: $(VENV)/dev.installed
+	@scripts/system-packages chromium
+	@exec $(BIN)/python -m benchmarks.bench_page $(BENCH_OPTIONS)
+
 bench-journal: $(VENV)/dev.installed
 	@exec $(BIN)/python -m benchmarks.bench_journal $(BENCH_OPTIONS)
 
@@ -94,6 +99,13 @@ docs: $(VENV)/runtime.installed
 	@$(BIN)/python -m eventvault.settings_docs
 	@$(BIN)/python -m app.errors_docs
 	@$(BIN)/python scripts/source_map.py
+
+# Pictures of every state of the dashboard; those that docs/ shows are made anew too.
+PICTURES ?= tests/target/pictures
+
+pictures: $(VENV)/dev.installed system-packages
+	@EVENTVAULT_PICTURES=$(PICTURES) $(PYTEST) -m 'browser' tests/browser/test_states.py $(PYTEST_OPTIONS)
+	@for picture in docs/pictures/*.webp; do cp "$(PICTURES)/$${picture##*/}" docs/pictures/; done
 
 vendor: $(VENV)/runtime.installed
 	@$(BIN)/python scripts/vendor_ui.py

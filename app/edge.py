@@ -14,6 +14,7 @@ from app.access.sign_ins import SignIns
 from app.budget import Budget
 from app.request_end import at_request_end
 from app.shared_answers import SharedAnswers
+from app.streams.changes import ChangeFeed
 from app.streams.feed import EventFeed
 from app.streams.operations import OperationFeed
 from eventvault.access.register import TokenRegister
@@ -112,6 +113,7 @@ class Edge:
     event_feed: EventFeed = field(init=False)
     keyed_answers: KeyedAnswers = field(init=False)
     operation_feed: OperationFeed = field(init=False)
+    change_feed: ChangeFeed = field(init=False)
     tokens: TokenRegister = field(init=False)
     sign_ins: SignIns = field(init=False)
     sessions: BrowserSessions = field(init=False)
@@ -128,6 +130,7 @@ class Edge:
         object.__setattr__(self, "event_feed", EventFeed(self.store))
         object.__setattr__(self, "keyed_answers", KeyedAnswers(self.settings.storage_dir))
         object.__setattr__(self, "operation_feed", OperationFeed(self.store))
+        object.__setattr__(self, "change_feed", ChangeFeed(self.store))
         object.__setattr__(self, "tokens", TokenRegister(self.settings))
         object.__setattr__(self, "sign_ins", SignIns(self.tokens, self.throttle, self.store))
         sessions = BrowserSessions(Sessions(self.settings.storage_dir), self.tokens)

@@ -143,7 +143,8 @@ ANSWERS: dict[str, ErrorCode] = {
     "event_not_found": ErrorCode(
         "No event has this id.",
         "no event has the id 'order-4711'",
-        "`GET /api/events` lists the events. With `asOf` the event may have been recorded later.",
+        "`GET /api/events` lists the events; `candidates` are the first ids that begin so, if any do. With "
+        "`asOf` the event may have been recorded later.",
         404, NOT_FOUND,
     ),
     "event_differs": ErrorCode(

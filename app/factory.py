@@ -14,6 +14,7 @@ from app.access.check import FrontDoor
 from app.access.documented import describe as describe_access
 from app.audit.routes import blueprint as audit
 from app.backup.routes import blueprint as backup
+from app.changes.routes import blueprint as changes
 from app.cli import exits
 from app.cli.commands import COMMANDS, command
 from app.cli.owner import become_owner
@@ -168,7 +169,7 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (
-        events, backup, operations, jobs_routes, kafka, problems, notify, audit, health, settings_routes, tokens,
+        events, backup, operations, changes, jobs_routes, kafka, problems, notify, audit, health, settings_routes, tokens,
         session,
     ):  # fmt: skip
         api.register_blueprint(blueprint)

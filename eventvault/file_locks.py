@@ -120,7 +120,20 @@ def holding(path: Path, seconds: float) -> Iterator[bool]:
 def holder_of(handle: int) -> str:
     """Name the program that holds a lock on an open file, as far as the kernel shows it to this process."""
     process = _flock_holder(handle)
-    return f"another program (process {process})" if process else "another program"
+    if process is None:
+        return "another program"
+    return (
+        f"this service (process {process})" if _is_of_this_process(process) else f"another program (process {process})"
+    )
+
+
+def _is_of_this_process(process: int) -> bool:
+    """Return whether it is this process, or a chore of it."""
+    with suppress(OSError, ValueError, IndexError):
+        parent = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1]
+        is_chore = b"eventvault.chores" in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        return process == os.getpid() or (is_chore and int(parent) == os.getpid())
+    return False
 
 
 def _flock_holder(handle: int) -> int | None:

@@ -31,7 +31,9 @@ PAUSE_SECONDS = 5.0
 """What sleeps for a second and sleeps longer than this was stopped, with its process or its whole machine."""
 _SLICE_SECONDS = 0.5
 _BUSY_NANOSECONDS = 5_000_000
-"""A thread that used the processor for less between two observations only looked whether its wait is over."""
+"""A thread that used the processor for less within _OBSERVED_SECONDS only looked whether its wait is over."""
+_OBSERVED_SECONDS = 0.5
+"""Observations add up for this long: many who wait for one thread observe it many times a second."""
 _PROJECT = str(Path(__file__).resolve().parent)
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class Activity:
         self._thread = threading.get_ident()
         self._task = Path(f"/proc/self/task/{threading.get_native_id()}")
         self._used = (0, 0)
+        self._used_at = -math.inf
 
     def step(self, doing: str | None = None) -> None:
         self.stepped = time.monotonic()
@@ -63,9 +66,11 @@ class Activity:
         self.stepped = None
 
     def observe(self) -> None:
-        """Count as a step that the thread used the processor or files since the last observation."""
-        before, self._used = self._used, _used_by(self._task)
-        worked = self._used[0] - before[0] >= _BUSY_NANOSECONDS or self._used[1] != before[1]
+        """Count as a step that the thread used the processor or files since an earlier observation."""
+        before, used, now = self._used, _used_by(self._task), time.monotonic()
+        worked = used[0] - before[0] >= _BUSY_NANOSECONDS or used[1] != before[1]
+        if worked or now - self._used_at >= _OBSERVED_SECONDS:
+            self._used, self._used_at = used, now
         if worked and not self.waits and self.stepped is not None:
             self.step()
 

@@ -8,7 +8,7 @@ from eventvault import clock
 from eventvault.backups.entry import BackupEntry, Created
 from eventvault.past.values import CopyResult
 from eventvault.rehearsals.results import Rehearsal
-from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, UndoTarget
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, UndoTarget, moment_json
 
 STAGED_MESSAGE = "Restore complete. Restart application to apply changes."
 RESTART_COMMAND = "docker-compose restart app worker"
@@ -124,6 +124,7 @@ def previous_database_json(entry: PreviousEntry) -> dict[str, Any]:
         "events": entry.events,
         "left": clock.format_milliseconds(entry.replaced_at),
         "source": entry.source,
+        "moment": moment_json(entry.moment),
         "size": entry.size,
     }
 

@@ -36,6 +36,11 @@ class UndoneSchema(RestoredSchema):
     )
 
 
+class RestoredMomentSchema(ReplySchema):
+    sequence = fields.Integer(required=True)
+    time = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+
+
 class PreviousDatabaseSchema(ReplySchema):
     name = fields.String(required=True, metadata={"example": "previous-0123456789abcdef"})
     generation = fields.String(required=True)
@@ -46,6 +51,12 @@ class PreviousDatabaseSchema(ReplySchema):
         metadata={"format": "date-time", "description": "When the restore replaced it."},
     )
     source = fields.String(required=True, allow_none=True, metadata={"description": "What was restored in its place."})
+    moment = fields.Nested(
+        RestoredMomentSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "To which moment that restore was; null for one of a backup, and for an undo."},
+    )
     size = fields.Integer(required=True, metadata={"description": "Bytes, including files shared by hard links."})
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete
 
+from app.cli import exits
 from app.cli.group import Command
+from app.cli.options import json_option
 from app.cli.program import program
 from eventvault import data_folders
 from eventvault.backups import names
@@ -45,7 +47,8 @@ _SHELLS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": ZshComplete, "f
 
 @click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
-def completion(*, shell: str) -> None:
+@json_option
+def completion(*, shell: str, as_json: bool) -> None:
     """Print the completion script for a shell, which completes commands, options and the names of backups.
 
     \b
@@ -54,7 +57,11 @@ def completion(*, shell: str) -> None:
     fish  eventvault completion fish > ~/.config/fish/completions/eventvault.fish
     """
     name = program()
-    click.echo(_SHELLS[shell](click.Group(), {}, name, f"_{name}_COMPLETE".upper()).source())
+    script = _SHELLS[shell](click.Group(), {}, name, f"_{name}_COMPLETE".upper()).source()
+    if as_json:
+        exits.print_result({"script": script}, str, as_json=True)
+        return
+    click.echo(script)
 
 
 def backup_items(incomplete: str) -> list[CompletionItem[str]]:

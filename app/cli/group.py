@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from app.cli.program import in_words_of_program
 from eventvault.errors import EventVaultError
 
 JSON, UTC = "eventvault.json", "eventvault.utc"
@@ -29,8 +30,24 @@ def is_json(context: click.Context | None, arguments: Sequence[str]) -> bool:
     return "--json" in arguments or bool(is_set)
 
 
+class _Formatter(click.HelpFormatter):
+    """Names commands as they were called: the texts of help have them as `flask …`."""
+
+    def write_text(self, text: str) -> None:
+        super().write_text(in_words_of_program(text))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl([(name, in_words_of_program(what)) for name, what in rows], col_max, col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class _Reporting(click.Command):
     """With `--json` a wrong command line is an object too, and an output that cannot be written whole is an error."""
+
+    context_class: type[click.Context] = _Context
 
     def __init__(self, name: str | None, **attributes: Any) -> None:
         settings = {**_CONTEXT, **(attributes.pop("context_settings", None) or {})}
@@ -78,7 +95,7 @@ class Deferred(click.Command):
     def loaded(self) -> click.Command:
         module, _, attribute = self._where.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
-        return taking_address(command)
+        return as_member(command)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -99,7 +116,7 @@ class Group(_Reporting, click.Group):
         super().__init__(name, commands=dict(commands or {}), params=params, **attributes)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        super().add_command(taking_address(cmd), name)
+        super().add_command(as_member(cmd), name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -135,10 +152,11 @@ def _address_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
-def taking_address(command: click.Command) -> click.Command:
-    """Return a command that takes `--url` and what belongs to it also behind its name."""
+def as_member(command: click.Command) -> click.Command:
+    """Return a command that takes `--url` and what belongs to it also behind its name; help names it as called."""
     if not isinstance(command, Deferred | Group) and all(option.name != "url" for option in command.params):
         command.params.extend(_address_options(hidden=True))
+        command.context_class = _Context
     return command
 
 

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from app.cli import text
+from app.cli import exits, text
 from app.cli.commands import COMMANDS, command
-from app.cli.exits import STATUSES
 from app.cli.group import Command
+from app.cli.options import json_option
 from app.cli.program import program
+from app.cli.root import root
 
 
 @click.command("help", cls=Command)
 @click.argument("topic", nargs=-1)
+@json_option
 @click.pass_context
-def show_help(context: click.Context, topic: tuple[str, ...]) -> None:
+def show_help(context: click.Context, topic: tuple[str, ...], *, as_json: bool) -> None:
     """Show the help of a command (`help backup restore`), or the exit statuses (`help exits`)."""
     if topic == ("exits",):
-        rows = [(str(status), name, what) for status, (name, what) in STATUSES.items()]
-        click.echo(text.table(("STATUS", "", "MEANING"), rows, right={0}))
+        exits.print_result({"exits": _statuses()}, _describe_statuses, as_json=as_json)
         return
-    click.echo(_help_of(context, topic))
+    exits.print_result({"help": _help_of(context, topic)}, lambda shown: str(shown["help"]), as_json=as_json)
+
+
+def _statuses() -> list[dict[str, Any]]:
+    return [{"status": status, "name": name, "meaning": what} for status, (name, what) in exits.STATUSES.items()]
+
+
+def _describe_statuses(shown: dict[str, Any]) -> str:
+    rows = [(str(each["status"]), each["name"], each["meaning"]) for each in shown["exits"]]
+    return text.table(("STATUS", "", "MEANING"), rows, right={0})
 
 
 def _help_of(context: click.Context, words: tuple[str, ...]) -> str:
-    """Return the help of a command of the tree."""
-    if not words or words[0] not in COMMANDS:
+    """Return the help of a command of the tree; without words, of all of it."""
+    if not words:
+        return _context_of(root(), program()).get_help()
+    if words[0] not in COMMANDS:
         raise click.UsageError(f"name one of: {', '.join(COMMANDS)}, exits", context)
     found = _context_of(command(words[0]), f"{program()} {words[0]}")
     for word in words[1:]:

@@ -52,7 +52,6 @@ def status(*, as_json: bool) -> None:
 @json_option
 def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
     """Let a stopped partition go on without the messages that are lost. Exit: 4 if it is not stopped."""
-    require_answer(yes=yes, as_json=as_json)
     with exits.reporting_errors(as_json=as_json):
         kafka, problems = _state()
         number = _number_of(partition, kafka)
@@ -61,6 +60,7 @@ def accept(*, partition: str, yes: bool, utc: bool, as_json: bool) -> None:
             raise PartitionNotStopped(
                 f"{partition} is not stopped; nothing was changed", hint="flask kafka status shows those that are"
             )
+    require_answer(yes=yes, as_json=as_json)
     if not yes:
         click.echo(text.safe(_describe_loss(partition, kafka, problem, text.Times(utc=utc))), err=True)
         ask_for(partition, partition, lead="")

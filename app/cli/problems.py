@@ -43,20 +43,24 @@ def list_problems(*, utc: bool, as_json: bool) -> None:
 @json_option
 def accept(*, code: str, about: str | None, yes: bool, as_json: bool) -> None:
     """Accept a problem that waits for a decision; health then no longer names it."""
-    require_answer(yes=yes, as_json=as_json)
     if not yes:
         with exits.reporting_errors(as_json=as_json):
-            _confirm(code, about)
+            _confirm(code, about, as_json=as_json)
     exits.run_and_print(lambda: _accept(code, about), _describe_accepted, as_json=as_json)
 
 
-def _confirm(code: str, about: str | None) -> None:
+def _confirm(code: str, about: str | None, *, as_json: bool) -> None:
     """Show what would be accepted, and ask. An invalid choice is left to the store, which says why."""
-    for problem in _problems():
-        if problem["code"] == code and about in (None, about_of(problem)) and problem.get("acceptable"):
-            click.echo(text.safe(f"{problem['message']}\nIf you accept this, {CONSEQUENCES[code]}."), err=True)
-            ask("Accept it?")
-            return
+    chosen = [
+        problem
+        for problem in _problems()
+        if problem["code"] == code and about in (None, about_of(problem)) and problem.get("acceptable")
+    ]
+    if len(chosen) == 1:
+        require_answer(yes=False, as_json=as_json)
+        click.echo(text.safe(f"{chosen[0]['message']}\nIf you accept this, {CONSEQUENCES[code]}."), err=True)
+        ask("Accept it?")
+        return
     current_store().accept_problem(code, about)
     raise NothingToAccept(f"{code} was accepted just now")
 

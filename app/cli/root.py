@@ -21,7 +21,9 @@ _BAD_DAY = (
 
 
 class Root(Group):
-    """Without a command it shows its help."""
+    """Without a command it shows its help, which names both programs."""
+
+    context_class = click.Context
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         urgent = [(f"{program()} {line}", what) for name, line, what in _BAD_DAY if name in self.commands]

@@ -17,6 +17,8 @@ from eventvault.printable import printable
 _GAP = "  "
 _NARROWEST = 20
 """The last column gets at least this many characters, however wide the others are."""
+_WIDEST = 64
+"""A cell of more characters ends its line, and its row goes on below, so that the other rows stay narrow."""
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -26,9 +28,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collec
     right: the columns of numbers, which end below each other.
     """
     lines = [header, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
-    indent = sum(widths) + len(_GAP) * len(widths)
-    return "\n".join(_line(line, widths, right, indent) for line in lines)
+    widths = [
+        max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST) for column in range(len(header) - 1)
+    ]
+    return "\n".join(_line(line, widths, right) for line in lines)
 
 
 def folded(sentence: str, indent: int) -> list[str]:
@@ -37,13 +40,17 @@ def folded(sentence: str, indent: int) -> list[str]:
     return textwrap.wrap(printable(sentence), room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int], indent: int) -> str:
-    aligned = [
-        cell.rjust(width) if column in right else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=False))
-    ]
+def _line(cells: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:
+    lines, line, indent = [], "", 0
+    for column, (cell, width) in enumerate(zip(cells, widths, strict=False)):
+        line += (cell.rjust(width) if column in right else cell.ljust(width)) + _GAP
+        indent += width + len(_GAP)
+        if len(cell) > width:
+            lines.append(line.rstrip())
+            line = " " * indent
     first, *others = folded(cells[-1], indent)
-    return (_GAP.join([*aligned, first]) + "".join(f"\n{' ' * indent}{rest}" for rest in others)).rstrip()
+    lines += [f"{line}{first}".rstrip(), *(f"{' ' * indent}{rest}" for rest in others)]
+    return "\n".join(lines)
 
 
 def sign(sign: str, plain: str) -> str:

@@ -11,7 +11,7 @@ from app.cli import connection, exits, text
 from app.cli.group import Group
 from app.cli.options import ask_for, json_option, require_answer, utc_option, yes_option
 from app.cli.program import in_words_of_program
-from app.tokens.answers import made_json, revoked_json
+from app.tokens.answers import disabled_json, ended_json, made_json
 from eventvault import clock, scopes
 from eventvault.errors import EventVaultError
 from eventvault.operations.caller import SHELL
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 group = Group("tokens", help="Who may use the service.")
 _SHOWN_ONCE = "This token is not shown again."
 _READS_ALL = "A download holds every event."
+_REVOKED_HERE_ALONE = " Until it is, a recovery of a lost STORAGE_DIR makes what it revokes valid again."
 _NO_TOKEN = "There is no token. The first one closes the service: flask tokens create admin --scope admin"
 _NONE_IS_VALID = (
     "No token is valid any more, and the service stays closed: flask tokens create admin --scope admin makes one."
@@ -66,7 +67,7 @@ def rotate(*, name: str, at_once: bool, as_json: bool) -> None:
         if at_once
         else in_words_of_program(f"The old one works for another hour: flask tokens revoke {old} ends it now.")
     )
-    _print_made(made, [ends], as_json=as_json)
+    _print_made(made, [ends], as_json=as_json, unwritten=_REVOKED_HERE_ALONE if at_once else "")
 
 
 @group.command("list")
@@ -86,13 +87,16 @@ def list_tokens(*, as_json: bool, utc: bool) -> None:
 @json_option
 def revoke(*, token_id: str, as_json: bool) -> None:
     """End a token for good: within a second nothing of it is served. ID is as `list` shows it."""
-    exits.run_and_print(
-        lambda: revoked_json(_changes().revoke(token_id, by=SHELL)),
+    with exits.reporting_errors(as_json=as_json):
+        ended = ended_json(_changes().revoke(token_id, by=SHELL))
+    exits.print_result(
+        ended,
         lambda done: (
             f"{done['name']} ({done['id']}) is revoked: no request and no open stream of it is served from now on."
         ),
         as_json=as_json,
     )
+    _warn_of_copy(ended, _REVOKED_HERE_ALONE, as_json=as_json)
     with suppress(EventVaultError):  # over HTTP the token that ended may have been the command's own
         if not as_json and all(token["expired"] for token in _changes().list_tokens()):
             click.echo(in_words_of_program(_NONE_IS_VALID), err=True)
@@ -103,31 +107,54 @@ def revoke(*, token_id: str, as_json: bool) -> None:
 @json_option
 def disable(*, yes: bool, as_json: bool) -> None:
     """Revoke all tokens and open the service to everybody who reaches it."""
-    require_answer(yes=yes, as_json=as_json)
-    settings = connection.current_settings()
     if not yes:
-        tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
-        click.echo(
-            f"This opens EventVault to everybody who reaches {settings.host}:{settings.port}. "
-            f"{tokens} {'is' if tokens.startswith('1 ') else 'are'} revoked.",
-            err=True,
-        )
-        ask_for("open", "open")
-    exits.run_and_print(
-        lambda: {"revoked": [revoked_json(each) for each in _changes().disable(by=SHELL)]},
+        with exits.reporting_errors(as_json=as_json):
+            _changes().require_openable()
+            is_open = not _changes().is_closed()
+        if is_open:
+            nothing = "EventVault is open already: there is no token."
+            exits.print_result({"revoked": []}, lambda _: nothing, as_json=as_json)
+            return
+        _confirm_opening(as_json=as_json)
+    with exits.reporting_errors(as_json=as_json):
+        ended = disabled_json(_changes().disable(by=SHELL))
+    exits.print_result(
+        ended,
         lambda done: f"EventVault is open. {text.counted(len(done['revoked']), 'token')} revoked.",
         as_json=as_json,
     )
+    _warn_of_copy(ended, _REVOKED_HERE_ALONE, as_json=as_json)
 
 
-def _print_made(made: dict[str, Any], notes: list[str], *, as_json: bool) -> None:
-    """Print the token alone on standard output, and all else on standard error."""
+def _confirm_opening(*, as_json: bool) -> None:
+    """Say what opens to whom, and let somebody type it."""
+    require_answer(yes=False, as_json=as_json)
+    settings = connection.current_settings()
+    tokens = text.counted(sum(token["from"] != "API_TOKENS" for token in _changes().list_tokens()), "token")
+    click.echo(
+        f"This opens EventVault to everybody who reaches {settings.host}:{settings.port}. "
+        f"{tokens} {'is' if tokens.startswith('1 ') else 'are'} revoked.",
+        err=True,
+    )
+    ask_for("open", "open")
+
+
+def _print_made(made: dict[str, Any], notes: list[str], *, as_json: bool, unwritten: str = "") -> None:
+    """Print the token alone on standard output, and all else on standard error.
+
+    unwritten: what it means that the copy in BACKUP_DIR is not written.
+    """
     exits.print_result(made, lambda done: str(done["token"]), as_json=as_json)
-    problem = made.get("copyProblem")
-    copies = [f"The copy in BACKUP_DIR is not written yet: {problem}"] if problem else []
     if not as_json:
         first, *others = notes
-        click.echo(text.safe("\n".join([first, " ".join([*others, _SHOWN_ONCE]), *copies])), err=True)
+        click.echo(text.safe("\n".join([first, " ".join([*others, _SHOWN_ONCE])])), err=True)
+    _warn_of_copy(made, unwritten, as_json=as_json)
+
+
+def _warn_of_copy(done: dict[str, Any], consequence: str, *, as_json: bool) -> None:
+    problem = done.get("copyProblem")
+    if problem and not as_json:
+        click.echo(text.safe(f"The copy in BACKUP_DIR is not written yet: {problem}.{consequence}"), err=True)
 
 
 def _what_it_may(made: dict[str, Any], times: text.Times) -> str:

@@ -52,6 +52,17 @@ def search() -> Response:
     return body_reply(_sections())
 
 
+@blueprint.get(f"/docs/{site.PICTURES}/<filename>")
+def picture(filename: str) -> Response:
+    path = documents().pictures.get(filename)
+    if path is None:
+        abort(404)
+    answer = Response(path.read_bytes(), content_type="image/webp")
+    answer.add_etag()
+    answer.make_conditional(request)
+    return answer
+
+
 @blueprint.get("/docs/<path:name>")
 def document(name: str) -> Response:
     return _page(name.removesuffix("/"))

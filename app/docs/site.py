@@ -22,6 +22,8 @@ INDEX = "index"
 ROOT_PAGES = ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")
 """Documents in the project's folder that are shown too, below `project/`."""
 _PROJECT = "project"
+PICTURES = "pictures"
+"""The folder in `docs/` of the pictures that pages show, as WebP."""
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
@@ -46,9 +48,13 @@ class Document(NamedTuple):
 
 
 class Site:
-    """files: the path of each document by its name in addresses, such as `undo` or `adr/0001-one-store`."""
+    """files: the path of each document by its name in addresses, such as `undo` or `adr/0001-one-store`.
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
+    pictures: the path of each picture by its file's name.
+    """
+
+    def __init__(self, files: Mapping[str, Path], pictures: Mapping[str, Path] | None = None) -> None:
+        self.pictures = pictures or {}
         self._files = files
         self._pages: dict[str, Document] = {}
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -109,6 +115,9 @@ class Site:
                 address = self._address(name, str(child.attrGet("href")))
                 is_dropped = address is None
                 child.attrs = {} if address is None else {**child.attrs, "href": address}
+            elif child.type == "image":
+                child.attrSet("src", f"/docs/{PICTURES}/{posixpath.basename(str(child.attrGet('src')))}")
+                child.attrSet("loading", "lazy")
             if child.type in ("link_open", "link_close") and is_dropped:
                 child.tag = "span"
 
@@ -130,7 +139,8 @@ def load(project: Path) -> Site:
     docs = project / "docs"
     files = {path.relative_to(docs).with_suffix("").as_posix(): path for path in sorted(docs.rglob("*.md"))}
     roots = {f"{_PROJECT}/{name}": project / f"{name}.md" for name in ROOT_PAGES}
-    return Site({**files, **{name: path for name, path in roots.items() if path.is_file()}})
+    pictures = {path.name: path for path in sorted((docs / PICTURES).glob("*.webp"))}
+    return Site({**files, **{name: path for name, path in roots.items() if path.is_file()}}, pictures)
 
 
 def _name_of(path: str) -> str:

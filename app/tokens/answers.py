@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventvault import clock
-from eventvault.access.changes import Made
+from eventvault.access.changes import Ended, Made
 from eventvault.access.token_file import Revoked, Token
 
 
@@ -14,9 +14,7 @@ def made_json(made: Made) -> dict[str, Any]:
     answer = {"token": made.text, **token_json(made.token)}
     if made.previous is not None:
         answer["previous"] = {"id": made.previous.id, "expires": _instant(made.previous.expires)}
-    if made.unwritten is not None:
-        answer["copyProblem"] = made.unwritten
-    return answer
+    return answer | _copy_problem(made.unwritten)
 
 
 def token_json(token: Token) -> dict[str, Any]:
@@ -30,7 +28,21 @@ def token_json(token: Token) -> dict[str, Any]:
     }
 
 
-def revoked_json(revoked: Revoked) -> dict[str, Any]:
+def ended_json(ended: Ended) -> dict[str, Any]:
+    """Return the answer to `revoke`."""
+    return _revoked_json(ended.tokens[0]) | _copy_problem(ended.unwritten)
+
+
+def disabled_json(ended: Ended) -> dict[str, Any]:
+    """Return the answer to `disable`."""
+    return {"revoked": [_revoked_json(each) for each in ended.tokens]} | _copy_problem(ended.unwritten)
+
+
+def _copy_problem(unwritten: str | None) -> dict[str, Any]:
+    return {} if unwritten is None else {"copyProblem": unwritten}
+
+
+def _revoked_json(revoked: Revoked) -> dict[str, Any]:
     return {"id": revoked.id, "name": revoked.name, "revoked": _instant(revoked.at)}
 
 

@@ -9,7 +9,7 @@ from app.access import present_credential
 from app.edge import current_edge
 from app.query import accepts_parameters, reject_repeated_parameters
 from app.replies import JSON, reply, takes_no_body, validated_body
-from app.tokens.answers import made_json, revoked_json
+from app.tokens.answers import ended_json, made_json
 from app.tokens.schemas import TOKEN_BODY, MadeTokenSchema, RevokedTokenSchema, TokenListSchema, TokenRequestSchema
 from eventvault.access.changes import TokenChanges
 
@@ -61,6 +61,6 @@ def make_token() -> Response:
 @takes_no_body
 def revoke_token(token_id: str) -> Response:
     """No worker serves it any more within a second, and no restore makes it valid again. May be repeated."""
-    revoked = _changes().revoke(token_id, by=present_credential().name)
+    ended = _changes().revoke(token_id, by=present_credential().name)
     current_edge().tokens.look_now()
-    return reply({"success": True, **revoked_json(revoked)})
+    return reply({"success": True, **ended_json(ended)})

@@ -92,13 +92,17 @@ class PreviousTokenSchema(ReplySchema):
     expires = fields.String(required=True, metadata={"format": "date-time"})
 
 
+def _copy_problem() -> fields.String:
+    return fields.String(
+        metadata={"description": "Why the copy in `BACKUP_DIR` could not be written; it is tried again."}
+    )
+
+
 class MadeTokenSchema(TokenSchema):
     success = fields.Boolean(required=True)
     token = fields.String(required=True, metadata={"description": "The token itself. It is shown only here."})
     previous = fields.Nested(PreviousTokenSchema, metadata={"description": "With `rotate`: the token that ends."})
-    copyProblem = fields.String(  # noqa: N815
-        metadata={"description": "Why the copy in `BACKUP_DIR` could not be written; it is tried again."}
-    )
+    copyProblem = _copy_problem()  # noqa: N815
 
 
 class RevokedTokenSchema(ReplySchema):
@@ -106,3 +110,4 @@ class RevokedTokenSchema(ReplySchema):
     id = fields.String(required=True)
     name = fields.String(required=True)
     revoked = fields.String(required=True, metadata={"format": "date-time"})
+    copyProblem = _copy_problem()  # noqa: N815

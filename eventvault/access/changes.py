@@ -44,6 +44,14 @@ class Made:
     unwritten: str | None = None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """Tokens that were revoked. unwritten: as for `Made`."""
+
+    tokens: list[Revoked]
+    unwritten: str | None = None
+
+
 class TokenChanges:
     """by: who changes the tokens. Methods raise EventVaultError; then nothing was changed."""
 
@@ -135,43 +143,46 @@ class TokenChanges:
                 unwritten = self._write(content, [*others, previous, token], content.revoked)
         return Made(text, token, previous, unwritten)
 
-    def revoke(self, token_id: str, *, by: str) -> Revoked:
+    def revoke(self, token_id: str, *, by: str) -> Ended:
         """Revoke a token, one of the settings too. One that was revoked stays so. Raises TokenNotFound."""
         with self._deeds.doing("token-revoke", by, token_id) as deed:
-            revoked = self._revoke(token_id, by=by)
-            deed.results["name"] = revoked.name
-            return revoked
+            ended = self._revoke(token_id, by=by)
+            deed.results["name"] = ended.tokens[0].name
+            return ended
 
-    def _revoke(self, token_id: str, *, by: str) -> Revoked:
+    def _revoke(self, token_id: str, *, by: str) -> Ended:
         with self._files.changing() as joined:
             content = self._begun(joined)
             earlier = next((each for each in content.revoked if each.id == token_id), None)
             if earlier is not None:
-                return earlier
+                return Ended([earlier])
             revoked = Revoked(token_id, self._name_of(content, token_id), self._now(), by)
-            self._write(
-                content, [token for token in content.tokens if token.id != token_id], [*content.revoked, revoked]
-            )
-        return revoked
+            others = [token for token in content.tokens if token.id != token_id]
+            unwritten = self._write(content, others, [*content.revoked, revoked])
+        return Ended([revoked], unwritten)
 
-    def disable(self, *, by: str) -> list[Revoked]:
+    def disable(self, *, by: str) -> Ended:
         """Revoke all tokens and open the service. Raises InvalidSettings if the settings keep it closed."""
         with self._deeds.doing("tokens-disable", by) as deed:
             ended = self._disable(by=by)
-            deed.results["revoked"] = len(ended)
+            deed.results["revoked"] = len(ended.tokens)
             return ended
 
-    def _disable(self, *, by: str) -> list[Revoked]:
+    def require_openable(self) -> None:
+        """Raise InvalidSettings if tokens of the settings keep the service closed."""
         if self._configured.is_set:
             raise InvalidSettings(
                 "API_TOKENS or API_TOKENS_FILE is set, which keeps the service closed; nothing was changed",
                 hint="unset both, restart the service, and disable tokens then",
             )
+
+    def _disable(self, *, by: str) -> Ended:
+        self.require_openable()
         with self._files.changing() as joined:
             content, now = self._begun(joined), self._now()
             ended = [Revoked(token.id, token.name, now, by) for token in content.tokens]
-            self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
-        return ended
+            unwritten = self._write(msgspec.structs.replace(content, closed=False), [], [*content.revoked, *ended])
+        return Ended(ended, unwritten)
 
     def require_adoptable(self) -> TokenFile:
         """Return the tokens in BACKUP_DIR, whichever installation made them. Raises NothingToRecover if none are."""

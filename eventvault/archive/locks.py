@@ -47,7 +47,7 @@ def exclusive_lock(path: Path, patience: float = 0.0) -> Iterator[None]:
         if not lock_handle(handle, exclusive=True, seconds=patience):
             raise BackupProtected(
                 f"{path.name} is being read and was not removed: {holder_of(handle)} holds a lock on it",
-                hint="try again when its download or check has ended",
+                hint="try again when its rehearsal, restore, check or download has ended",
             )
         if not names_open_file(path, handle):
             raise _not_found(path)

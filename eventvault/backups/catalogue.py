@@ -51,6 +51,8 @@ log = logging.getLogger("BackupManager")
 
 Records = dict[str, ArchiveRecord]
 CATALOGUE = "catalogue"
+MANY_NEW = 100
+"""More archives that must be read are read by one thread alone."""
 
 
 class _Making(TypedDict, total=False):
@@ -123,6 +125,8 @@ class Catalogue:
         self._list = _List(None)
         self._lock = threading.Lock()
         """Held only for moments, as lists wait for it."""
+        self._probing = Turn("reading of new archives")
+        """Held while more than MANY_NEW of them are read, so that only one thread reads them."""
         self._saving = Turn("catalogue")
         """Held while the file is written. Acquired before `_lock`, never after it."""
 
@@ -132,15 +136,28 @@ class Catalogue:
             return self._entries()
 
     def _entries(self) -> list[BackupEntry]:
-        remembered = self._remembered()
+        files = self._scan()
         self._refresh_annotations()
-        before = self.proof()
-        probed = ((name, self._probe(name, file, remembered.get(name), before)) for name, file in self._scan().items())
-        records = {name: record for name, record in probed if record is not None}
-        self._remember(remembered, records)
+        if self._count_new(files) > MANY_NEW:
+            with self._probing.held():
+                records = self._probe_all(files)
+        else:
+            records = self._probe_all(files)
         self._settle_pins()
         self._refresh_shared_runs(records)
         return self._listed(records, self.proof(), self._generations())
+
+    def _count_new(self, files: Mapping[str, FileIdentity]) -> int:
+        """Return how many archives must be read."""
+        known = self._remembered()
+        return sum(name not in known or known[name].identity != identity for name, identity in files.items())
+
+    def _probe_all(self, files: Mapping[str, FileIdentity]) -> Records:
+        remembered, proof = self._remembered(), self.proof()
+        probed = ((name, self._probe(name, file, remembered.get(name), proof)) for name, file in files.items())
+        records = {name: record for name, record in probed if record is not None}
+        self._remember(remembered, records)
+        return records
 
     def _listed(self, records: Records, proof: Proof, generations: Sequence[str]) -> list[BackupEntry]:
         """Return the entries of `records`, newest first; what is as in the list before is not made again."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,14 @@ from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import Checkpoint, take_checkpoint
 from eventvault.database.registry import EventRegistry
-from eventvault.errors import Cancelled, DatabaseDamaged, EventVaultError, OperationCancelled
+from eventvault.errors import (
+    ArchiveError,
+    BackupNotFound,
+    Cancelled,
+    DatabaseDamaged,
+    EventVaultError,
+    OperationCancelled,
+)
 from eventvault.events import event
 from eventvault.files import FileIdentity, remove_durably, removing_on_failure
 from eventvault.kafka import offsets
@@ -95,6 +102,15 @@ class BackupMaker:
         same label: the checkpoint comes later, so it holds everything that was acknowledged before the request.
         """
         return self.requests.run(label, operation or Operation(), partial(self._create_and_count, trigger))
+
+    def made_before(self, notes: Mapping[str, Any]) -> Created | None:
+        """Return the backup of an earlier attempt; None if it came to no archive, or to a damaged one.
+
+        notes: of the operation.
+        """
+        with suppress(ArchiveError, BackupNotFound):
+            return self.finish_interrupted(notes[ARCHIVE]) if ARCHIVE in notes else None
+        return None
 
     def finish_interrupted(self, name: str) -> Created:
         """Enter the archive `name` of a store that was killed before it could answer. Raises an ArchiveError."""

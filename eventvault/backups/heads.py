@@ -48,12 +48,17 @@ class ArchiveHeads:
         self._catalogue = catalogue
         self._saved: _Document | None = None
 
-    def by_generation(self) -> dict[str, ArchiveHead]:
-        """Return the furthest proven archive of each generation."""
+    def by_generation(self, *, may_read_archives: bool = True) -> dict[str, ArchiveHead]:
+        """Return the furthest proven archive of each generation.
+
+        may_read_archives: False to leave out archives that came since the newest look at all of them.
+        """
         with suppress(SmallFileDamaged, FileNotFoundError):
             document = small_files.read(self._folder / data_folders.HEADS, _Document)
             if (document.names, document.catalogue) == (self._digest_names(), self._catalogue_identity()):
                 return document.heads
+        if not may_read_archives:
+            return self._saved.heads if self._saved is not None else {}
         return _heads_of(self.entries())
 
     def entries(self) -> list[BackupEntry]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NamedTuple
 
 import msgspec
@@ -47,7 +47,8 @@ class _Labelled(NamedTuple):
 class ArchiveRemover:
     """Removes archives from BACKUP_DIR. Safe to use from many threads.
 
-    is_clock_held: the system clock is not believed.
+    is_clock_held: the system clock is not believed. covering: gets the names of archives, and returns the context in
+    which they are removed; it refuses by raising an error.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ArchiveRemover:
         catalogue: Catalogue,
         is_clock_held: Callable[[], bool] = lambda: False,
         deeds: Deeds | None = None,
+        covering: Callable[[Collection[str]], AbstractContextManager[object]] = lambda _names: nullcontext(),
     ) -> None:
         self._settings = settings
         self._rules = retention.rules_of(settings)
@@ -64,6 +66,7 @@ class ArchiveRemover:
         self._catalogue = catalogue
         self._is_clock_held = is_clock_held
         self._deeds = deeds or Deeds()
+        self._covering = covering
         self._turn = Turn("removal of archives")
         """Held while archives are removed, so that one removal does not take another one for a reader."""
         self._labelled = _Labelled([], None, [], 0)
@@ -95,6 +98,7 @@ class ArchiveRemover:
     def remove_planned(self, plan: RetentionPlan) -> Iterator[list[str]]:
         """Remove the archives that go by the plan, step by step. Yields the names that each step removed.
 
+        Raises what `covering` does, before anything was removed.
         An archive that was pinned, or is read, or has become the last good one since then stays.
         """
         with self._turn.held():
@@ -108,13 +112,13 @@ class ArchiveRemover:
         return {name: size.remove(present[name]) for name in removed}
 
     def delete(self, name: str, *, force: bool) -> None:
-        """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says."""
-        with self._turn.held():
-            retention.check_deletion(self._catalogue.entries(), name, force=force)
-            self._catalogue.entry(name)
-            # Checked again under the lock, as it may have been pinned since.
-            with exclusive_lock(self._settings.backup_dir / name, LOCK_PATIENCE_SECONDS):
-                self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
+        """Remove one archive. Raises BackupNotFound; BackupProtected as the interface says; what `covering` does."""
+        retention.check_deletion(self._catalogue.entries(), name, force=force)
+        self._catalogue.entry(name)
+        path = self._settings.backup_dir / name
+        # Checked again under the lock, as it may have been pinned since.
+        with self._covering([name]), self._turn.held(), exclusive_lock(path, LOCK_PATIENCE_SECONDS):
+            self._catalogue.remove(name, lambda entries: retention.check_deletion(entries, name, force=force))
         log.info("%s was deleted on request", name)
 
     def problems(self) -> list[Problem]:
@@ -168,8 +172,9 @@ class ArchiveRemover:
             return True
 
     def _remove_planned(self, plan: RetentionPlan) -> Iterator[list[str]]:
-        for start in range(0, len(plan.removed), BATCH):
-            yield self._remove_batch(plan.removed[start : start + BATCH])
+        with self._covering(plan.removed) if plan.removed else nullcontext():
+            for start in range(0, len(plan.removed), BATCH):
+                yield self._remove_batch(plan.removed[start : start + BATCH])
 
     def _remove_batch(self, names: Sequence[str]) -> list[str]:
         with ExitStack() as locks:

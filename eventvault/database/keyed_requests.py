@@ -2,12 +2,14 @@
 
 So a restore rewinds the answers with the events: a request whose events are gone takes effect again when it is
 repeated, and one whose events are there does not. A record refers to the events, which are there as long as it is.
+The journal's segments carry the answers to requests that stored events, so that a replay brings them too.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,10 +18,12 @@ from eventvault.database import keys
 from eventvault.database.values import AppendResult
 from eventvault.events import event
 from eventvault.events.event import Appended
+from eventvault.events.sent import MAX_EVENTS
 from eventvault.keyed_request import KEEP_MICROSECONDS, KeyedRequest, is_expired, reused
 
 _DUPLICATE = 1
 _DIFFERS = 2
+_LAST_INSTANT = 2**63 - 1
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,6 +48,14 @@ class Answered(NamedTuple):
     sequence: int
 
 
+class StoredAnswer(NamedTuple):
+    """The answer to a request that stored events. sequence: of the last of them. record: as in the database."""
+
+    sequence: int
+    request_id: bytes
+    record: bytes
+
+
 def puts_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of the answer to a request."""
     request = answered.request
@@ -54,6 +66,33 @@ def puts_of(answered: Answered, at: int, last_sequence: int) -> Iterator[tuple[b
 
 def read_record(value: bytes | None) -> Record | None:
     return None if value is None else msgspec.json.decode(value, type=Record)
+
+
+def puts_of_stored(answer: StoredAnswer, since: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of an answer; none for what EventVault does not record: that costs no event.
+
+    since: what was recorded before this instant (microseconds) has expired, so it yields none either.
+    """
+    with suppress(msgspec.MsgspecError):
+        record = msgspec.json.decode(answer.record, type=Record)
+        if record.at >= since and _is_sound(record, answer.sequence):
+            yield keys.request_key(answer.request_id), answer.record
+            yield keys.request_order_key(answer.sequence, record.at, answer.request_id), b""
+
+
+def is_of_events(value: bytes, at: int) -> bool:
+    """Return whether a record is that of `at` and its request stored an event that was not there before.
+
+    The key may have been used again after its first answer had expired.
+    """
+    with suppress(msgspec.MsgspecError):
+        record = msgspec.json.decode(value, type=Record)
+        return record.at == at and _stored_events(record)
+    return False
+
+
+def _stored_events(record: Record) -> bool:
+    return any(not flags & _DUPLICATE for _, _, flags in record.results)
 
 
 def answer_of(record: Record, request: KeyedRequest, read: Callable[[int], bytes]) -> AppendResult:
@@ -107,6 +146,17 @@ def remove_after(db: Any, batch: Any, upto: int) -> None:
         for key in rows:
             batch.delete(key)
             batch.delete(keys.request_key(keys.read_request_order(key)[2]))
+
+
+def _is_sound(record: Record, sequence: int) -> bool:
+    """Return whether it can be the record of a request that stored `sequence` as its last event."""
+    runs = record.results
+    return (
+        0 <= record.at <= _LAST_INSTANT
+        and all(0 < first < first + count <= sequence + 1 for first, count, _ in runs)
+        and sum(count for _, count, _ in runs) <= MAX_EVENTS
+        and _stored_events(record)
+    )
 
 
 def _runs(results: Sequence[Appended]) -> list[tuple[int, int, int]]:

@@ -27,6 +27,7 @@ META_SCHEMA = b"mschema"
 META_STORE = b"mstore"
 META_ENCODED = b"mencoded"
 
+_ZERO, _END = b"\x00\xff", b"\x00\x01"
 _SEQUENCE = struct.Struct(">Q")
 _IDENTITY_VALUE = struct.Struct(">Q8s")
 NONCE_BYTES = 8
@@ -44,6 +45,16 @@ def identity_key(event_id: str, source: str) -> bytes:
 
 def identity_prefix(event_id: str) -> bytes:
     return IDENTITY + _text(event_id)
+
+
+def identity_beginning(text: str) -> bytes:
+    """Return how the identity keys of all ids begin that begin with the text."""
+    return IDENTITY + _escaped(text)
+
+
+def id_of_identity(key: bytes) -> str:
+    """Return the id in an identity key."""
+    return key[len(IDENTITY) : key.index(_END)].replace(_ZERO, b"\x00").decode()
 
 
 def identity_value(sequence: int, nonce: bytes) -> bytes:
@@ -101,4 +112,8 @@ def behind_index(index: bytes, text: str) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    return text.encode().replace(b"\x00", b"\x00\xff") + b"\x00\x01"
+    return _escaped(text) + _END
+
+
+def _escaped(text: str) -> bytes:
+    return text.encode().replace(b"\x00", _ZERO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import plyvel
 from eventvault import clock, data_folders
 from eventvault.database import keyed_requests, keys
 from eventvault.database.generation import NO_BOUND, StoreIdentity, first_identity
-from eventvault.database.keyed_requests import Answered, Record
-from eventvault.database.values import AppendResult
+from eventvault.database.keyed_requests import Answered, Record, StoredAnswer
+from eventvault.database.values import MOST_CANDIDATES, AppendResult
 from eventvault.errors import DatabaseDamaged, DatabaseTooNew, EventNotFound, InvalidInput, WriteFailed
 from eventvault.events import event
 from eventvault.events.event import Appended, EventDraft
@@ -26,6 +27,8 @@ from eventvault.system_errors import name_of
 WRITE_BUFFER_BYTES = 32 * 2**20
 CACHE_BYTES = 32 * 2**20
 BLOOM_BITS = 10
+_MOST_ROWS = 1000
+"""Ids that are looked at for them, as those of later events do not count."""
 
 
 class AppendBatch(msgspec.Struct, frozen=True, gc=False):
@@ -189,12 +192,31 @@ class EventRegistry:
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         """Return the JSON of the event, if it was recorded up to `recorded_to` (microseconds, None: no limit).
 
-        Raises EventNotFound, or InvalidInput if several sources share the id.
+        Raises EventNotFound, whose `candidates` are ids that begin so, or InvalidInput if several sources share the id.
         """
         upto = NO_BOUND
         if recorded_to is not None:
             upto = self.first_recorded_at_or_after(recorded_to + 1, self.last_sequence) - 1
-        return self.at(self.find(event_id, source, upto))
+        try:
+            return self.at(self.find(event_id, source, upto))
+        except EventNotFound as error:
+            if candidates := self._ids_that_begin(event_id, upto):
+                error.details["candidates"] = candidates
+            raise
+
+    def _ids_that_begin(self, beginning: str, upto: int) -> list[str]:
+        """Return a few ids that begin so, in their order, of events up to `upto`; none for an empty beginning."""
+        found: dict[str, None] = {}
+        if not beginning:
+            return []
+        with self._rows(prefix=keys.identity_beginning(beginning)) as rows:
+            for key, value in islice(rows, _MOST_ROWS):
+                if keys.read_identity_value(value)[0] <= upto:
+                    found[keys.id_of_identity(key)] = None
+                    found.pop(beginning, None)
+                if len(found) == MOST_CANDIDATES:
+                    break
+        return list(found)
 
     def find(self, event_id: str, source: str | None = None, upto: int = NO_BOUND) -> int:
         """Return the sequence of an identity if it is at most `upto`; raises as `get` does."""
@@ -234,6 +256,18 @@ class EventRegistry:
         """Return a context manager: an iterator over the JSON of the same events, which is faster."""
         start, stop = keys.event_key(after + 1), keys.event_key(upto + 1)
         return self._rows(start=start, stop=stop, fill_cache=False, include_key=False)
+
+    def answers(self, first: int, upto: int) -> Iterator[StoredAnswer]:
+        """Yield the answers to requests with a key whose last stored event is one from `first` to `upto`, in order."""
+        if upto < first:
+            return
+        start, stop = keys.request_order_key(first), keys.request_order_key(upto + 1)
+        with self._rows(start=start, stop=stop, include_value=False, fill_cache=False) as rows:
+            for key in rows:
+                sequence, at, request_id = keys.read_request_order(key)
+                value = self.get_value(keys.request_key(request_id))
+                if value is not None and keyed_requests.is_of_events(value, at):
+                    yield StoredAnswer(sequence, request_id, value)
 
     def indexed(self, index: bytes, text: str, after: int, upto: int, *, reverse: bool = False) -> Iterator[int]:
         """Yield the sequences of an index entry's events beyond `after`, up to `upto`. reverse: as in `events`."""

@@ -8,6 +8,9 @@ import msgspec
 
 from eventvault.events.event import Appended, indexed_of, recorded_of
 
+MOST_CANDIDATES = 6
+"""How many ids are named that begin as one that no event has."""
+
 
 class Head(NamedTuple):
     """How far a database or a reader got: a generation, and the last sequence of it."""

@@ -76,14 +76,16 @@ class Compaction:
 
 def merge(folder: JournalFolder, run: Sequence[Segment]) -> Segment:
     """Replace segments by one, once it was read back. Raises JournalDamaged if one is damaged; all stay then."""
-    lines = [line for source in run for line in segment.read_lines(source)]
+    contents = [segment.read_content(source) for source in run]
+    lines = [line for content in contents for line in content.lines]
+    answers = [answer for content in contents for answer in content.answers]
     first, last = run[0].header, run[-1].header
     kafka = next((source.header.kafka for source in reversed(run) if source.header.kafka), {})
     info = msgspec.structs.replace(last, first=first.first, previous=first.previous, kafka=kafka,
                                     merged=sum(source.header.merged for source in run))  # fmt: skip
-    written = segment.write_segment(run[0].path.parent, info, lines)
+    written = segment.write_segment(run[0].path.parent, info, lines, answers)
     try:
-        good = segment.read_lines(segment.read_header(written.path)) == lines
+        good = segment.read_content(segment.read_header(written.path)) == (lines, answers)
     except JournalDamaged:
         good = False
     if not good:

@@ -18,7 +18,7 @@ Range = tuple[int, int]
 MERGE_COUNT = 16
 """How many neighbours of one tier become one segment."""
 MAX_MERGED_BYTES = 8 * 2**20
-"""The limit for the events of a merged segment, as a segment is read in one piece."""
+"""The limit for the content of a merged segment, as a segment is read in one piece."""
 
 
 def in_lineage(segments: Iterable[Segment], lineage: Sequence[tuple[str, int]]) -> list[tuple[int, int, Segment]]:
@@ -158,7 +158,7 @@ def _tier(segment: Segment) -> int:
 def _fit_in_one(run: Sequence[Segment]) -> list[Segment]:
     total = 0
     for number, segment in enumerate(run):
-        total += segment.header.bytes
+        total += segment.header.content_bytes
         if total > MAX_MERGED_BYTES:
             return list(run[:number])
     return list(run)

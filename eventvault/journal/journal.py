@@ -10,7 +10,9 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventvault import clock
@@ -18,16 +20,18 @@ from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.backups.installation import ensure_installation
 from eventvault.backups.installation_folder import check_folder
-from eventvault.damage import SYSTEM_ERRORS, advice, is_damage
+from eventvault.damage import SYSTEM_ERRORS, advice, as_answer, is_damage
 from eventvault.database.bus import EventBus
+from eventvault.database.generation import StoreIdentity
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import BackupsChanged, EventVaultError, JournalDamaged, JournalFailed, TooBusy
 from eventvault.events import event
 from eventvault.journal.compaction import Compaction
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.scrub import SegmentScrub
-from eventvault.journal.writer import Covered, SegmentWriter
+from eventvault.journal.writer import Covered, SegmentWriter, archived_prefix
 from eventvault.leveldb.manifest import HINT
+from eventvault.operations.operation import current
 from eventvault.progress import WAIT_SECONDS, Turn, paused_since, running
 from eventvault.settings import Settings
 from eventvault.system_errors import reason_of, text_of
@@ -36,6 +40,9 @@ log = logging.getLogger("BackupManager")
 
 SURVEY_SECONDS = 10.0
 """How often the folders are surveyed, which writes deleted events again, and then compacted."""
+CHANGE_SECONDS = 1.0
+PAUSE_FACTOR = 20
+"""How often they are surveyed while BACKUP_DIR changes, and how many times longer the pause is than a survey."""
 BACKLOG_SECONDS = 0.5
 """How long one round writes events that were missing before it."""
 QUICK_FLUSH_SECONDS = 0.1
@@ -74,7 +81,10 @@ class Journal:
         """entries: returns the archives in the catalogue."""
         self.folder = JournalFolder(settings.backup_dir)
         self.counts = {"segments": 0, "failures": 0, "merged": 0, "removed": 0}
-        self._writer = SegmentWriter(self.folder, bus, catalogue.installation, entries)
+        self._entries = entries
+        self._leaving: list[frozenset[str]] = []
+        """The archives that are about to be removed, so that they hold nothing any more."""
+        self._writer = SegmentWriter(self.folder, bus, catalogue.installation, self._staying)
         self._scrub = SegmentScrub(self.folder, catalogue.installation)
         self._bus = bus
         self._catalogue = catalogue
@@ -86,6 +96,9 @@ class Journal:
         self._flush_waiting = threading.Event()
         """Set while a flush waits for its turn: work that can wait stops."""
         self._surveyed = -SURVEY_SECONDS
+        self._folder_seen = 0
+        self._took = 0.0
+        """Seconds that the newest survey took."""
         self._problems: dict[str, EventVaultError] = {}
         """The newest failure of each part, EVENTS and FOLDERS, until that part succeeds."""
         self._failed_at = 0.0
@@ -137,6 +150,23 @@ class Journal:
     def _flush_for_others(self) -> None:
         with contextlib.suppress(TooBusy):
             self.flush(QUICK_FLUSH_SECONDS, wait_seconds=QUICK_WAIT_SECONDS)
+
+    @contextmanager
+    def without(self, names: Collection[str]) -> Iterator[None]:
+        """Count on these archives no more while the context lasts, in which the caller removes them.
+
+        What only the database would hold then is written before. If that fails, the error says why they must stay.
+        """
+        identity, leaving = self._identity(), frozenset(names)
+        held = _archived(self._entries(), identity)
+        self._leaving.append(leaving)
+        try:
+            if _archived(self._staying(), identity) < held:
+                self._write_up_to(held, min(names))
+            yield
+        finally:
+            self._leaving.remove(leaving)
+            self.refresh()
 
     def refresh(self) -> None:
         """Survey the folders in the next round."""
@@ -194,8 +224,14 @@ class Journal:
         started = time.monotonic()
         if not self._attempt(EVENTS, lambda: self._write_events(started + seconds)):
             return False
-        due = survey and time.monotonic() - self._surveyed >= SURVEY_SECONDS
+        due = survey and self._is_survey_due()
         return not due or self._attempt(FOLDERS, lambda: self._maintain_folder(started + self._interval / 2))
+
+    def _is_survey_due(self) -> bool:
+        """An archive that was removed, or found damaged, changes BACKUP_DIR: what it held is then missing."""
+        seconds = time.monotonic() - self._surveyed
+        changed = _changed_at(self._settings.backup_dir) != self._folder_seen
+        return seconds >= SURVEY_SECONDS or (changed and seconds >= max(CHANGE_SECONDS, PAUSE_FACTOR * self._took))
 
     def _attempt(self, part: str, work: Callable[[], None]) -> bool:
         try:
@@ -227,11 +263,46 @@ class Journal:
 
     def _maintain_folder(self, until: float) -> None:
         self._surveyed = time.monotonic()
+        self._folder_seen = _changed_at(self._settings.backup_dir)
         if not self._flush_waiting.is_set():
             self._scrub.step()
         self._survey()
+        self._took = time.monotonic() - self._surveyed
         self._track_oldest_unwritten()
         self._compact(until)
+
+    def _staying(self) -> list[BackupEntry]:
+        return self._without_leaving(self._entries())
+
+    def _without_leaving(self, entries: list[BackupEntry]) -> list[BackupEntry]:
+        leaving = frozenset[str]().union(*self._leaving)
+        return [entry for entry in entries if entry.name not in leaving]
+
+    def _identity(self) -> StoreIdentity | None:
+        if (registry := self._bus.registry) is not None:
+            return registry.identity
+        record = self.folder.read_record()
+        return record.registry if record is not None else None
+
+    def _write_up_to(self, last: int, leaving: str) -> None:
+        """Write the events up to `last` that no segment and none of the staying archives holds."""
+        try:
+            with self._turn.held():
+                check_folder(self._settings)
+                self._survey()
+            while (covered := self._writer.covered) is None or covered.last < min(last, self._writer.upto):
+                current().check_cancelled()
+                with self._turn.held():
+                    check_folder(self._settings)
+                    self._write_events(time.monotonic() + BACKLOG_SECONDS)
+        except (EventVaultError, *SYSTEM_ERRORS) as error:
+            answer = error if isinstance(error, EventVaultError) else as_answer("writing the journal", error)
+            raise type(answer)(
+                f"{leaving} was not removed: without it only the database would hold its events, so the journal writes "
+                f"them first, and that failed: {answer.message}",
+                hint=answer.hint,
+                **answer.details,
+            ) from error
 
     def _save_record(self) -> None:
         if self._writer.identity is not None:
@@ -246,7 +317,8 @@ class Journal:
             return not self._flush_waiting.is_set() and (next(steps) == 0 or time.monotonic() < until)
 
         compaction = Compaction(self.folder, self._catalogue.installation, go_on)
-        if not compaction.run(self._catalogue.entries(), self._writer.identity):
+        staying = self._without_leaving(self._catalogue.entries())
+        if not compaction.run(staying, self._writer.identity):
             self.refresh()
         self.counts["removed"] += compaction.removed
         self.counts["merged"] += compaction.merged
@@ -289,6 +361,13 @@ class Journal:
         running = seconds - paused_since(time.monotonic() - seconds)
         if running <= max(MAX_SECONDS_AT_RISK, MAX_INTERVALS_AT_RISK * self._interval):
             return None
+        covered = self._writer.covered
+        if covered is not None and self._writer.lacks_older():
+            return JournalFailed(
+                f"events {covered.last + 1} to {self._writer.upto} are in the database alone, as no file in BACKUP_DIR "
+                "holds all of them: the journal is writing them",
+                hint="wait until it has written them; do not remove anything from BACKUP_DIR or STORAGE_DIR until then",
+            )
         return JournalFailed(
             f"for {seconds:.0f} s events have been in the database alone: the journal is behind",
             hint="see whether the disk of BACKUP_DIR answers and keeps up; the journal goes on by itself",
@@ -333,6 +412,18 @@ def _described(error: Exception) -> EventVaultError:
     if isinstance(error, SYSTEM_ERRORS):
         return JournalFailed(f"the journal could not be written: {reason_of(error)}", hint=advice(error))
     return JournalFailed(f"the journal could not be written: {error}", hint="the log of the store says more")
+
+
+def _changed_at(folder: Path) -> int:
+    """Return when a file appeared in a folder or vanished, in nanoseconds; 0 if the folder cannot be looked at."""
+    with contextlib.suppress(OSError):
+        return folder.stat().st_mtime_ns
+    return 0
+
+
+def _archived(entries: Sequence[BackupEntry], identity: StoreIdentity | None) -> int:
+    """Return up to which event of the present lineage the archives hold everything."""
+    return 0 if identity is None else archived_prefix(entries, identity.by_id(), identity.generation)
 
 
 def _is_of(covered: Covered | None, registry: EventRegistry) -> bool:

@@ -2,15 +2,18 @@
 
 The first gzip member is the header, the second one the events' lines, byte for byte as in LevelDB. The header has
 the SHA-256 of the events' lines and that of the previous segment, so that damage, a gap or a forgery is detected.
+In version 2 a third member has the answers to the requests with an `Idempotency-Key` that stored these events. Without
+such requests a segment is written in version 1, which every EventVault reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import msgspec
 from isal import igzip_lib, isal_zlib
@@ -18,6 +21,7 @@ from isal import igzip_lib, isal_zlib
 from eventvault import clock
 from eventvault.damage import advice
 from eventvault.database.generation import Generation
+from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.errors import DatabaseDamaged, JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.files import durable_file
@@ -25,6 +29,8 @@ from eventvault.regular_files import open_file, read_file
 from eventvault.system_errors import reason_of
 
 FORMAT_VERSION = 1
+WITH_ANSWERS = 2
+"""The version of a segment that has answers."""
 SUFFIX = ".jsonl.gz"
 
 _IsalError = cast(type[Exception], igzip_lib.IsalError)
@@ -33,9 +39,10 @@ _GZIP = 31
 """zlib's `wbits` for gzip members."""
 _LEVEL = 1
 _MAX_HEADER_BYTES = 4 * 2**20
-_MAX_EVENTS_BYTES = 256 * 2**20
+_MAX_CONTENT_BYTES = 256 * 2**20
 """More than any segment holds: it ends after 8 MiB, and one event is at most as large as a request."""
 _READ_BYTES = 64 * 1024
+_RequestId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -45,6 +52,17 @@ class EventRange(msgspec.Struct, frozen=True):
     first: int
     last: int
     sha256: _Sha256Hex
+
+
+class AnswersInfo(msgspec.Struct, frozen=True):
+    """The length of the lines of the answers, and their SHA-256 in hex."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=1)]
+    sha256: _Sha256Hex
+
+
+class _Versioned(msgspec.Struct, rename="camel"):
+    format_version: int
 
 
 class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -69,7 +87,7 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     """A segment's header. In JSON the members' names are in camelCase; unknown ones are ignored.
 
     first_time, last_time: `recordedtime` of the first and last event, as printed. bytes: the length of all lines.
-    sha256: of all lines, in hex.
+    sha256: of all lines, in hex. answers: in version 2 only.
     """
 
     last: int
@@ -77,10 +95,39 @@ class SegmentHeader(SegmentInfo, frozen=True, kw_only=True, rename="camel"):
     last_time: str
     bytes: int
     sha256: _Sha256Hex
+    answers: AnswersInfo | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def event_range(self) -> EventRange:
         return EventRange(self.first, self.last, self.sha256)
+
+    @property
+    def content_bytes(self) -> int:
+        """How many bytes the events and the answers have."""
+        return self.bytes + (self.answers.bytes if isinstance(self.answers, AnswersInfo) else 0)
+
+    @property
+    def has_answers(self) -> bool:
+        return isinstance(self.answers, AnswersInfo)
+
+
+class Content(NamedTuple):
+    """The events of a segment as lines, and the answers to the requests that stored them, both in order."""
+
+    lines: list[bytes]
+    answers: list[StoredAnswer]
+
+
+class _AnswerLine(msgspec.Struct, frozen=True):
+    """A line of an answer. id: in hex. record: as in the database."""
+
+    sequence: int
+    id: _RequestId
+    record: msgspec.Raw
+
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_answer_lines = msgspec.json.Decoder(_AnswerLine).decode_lines
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -132,8 +179,10 @@ def sha256_of(lines: Sequence[bytes]) -> str:
     return hashlib.sha256(_joined(lines)).hexdigest()
 
 
-def write_segment(folder: Path, info: SegmentInfo, lines: Sequence[bytes]) -> Segment:
-    """Write the events `lines` (without newlines) durably into `folder`.
+def write_segment(
+    folder: Path, info: SegmentInfo, lines: Sequence[bytes], answers: Sequence[StoredAnswer] = ()
+) -> Segment:
+    """Write the events `lines` (without newlines), and the answers of their requests, durably into `folder`.
 
     info: the header's members that describe the events are added to it. A segment of the same name is replaced.
     Raises DatabaseDamaged for an event with a line break in it, which no reader would take for one event, NoSpace or
@@ -147,18 +196,23 @@ def write_segment(folder: Path, info: SegmentInfo, lines: Sequence[bytes]) -> Se
             hint="restore an archive from before that event; POST /api/backup/restore",
         )
     last = info.first + len(lines) - 1
+    described = {name: getattr(info, name) for name in SegmentInfo.__struct_fields__}
+    answered = encode_answers(answers)
     header = SegmentHeader(
-        **{name: getattr(info, name) for name in SegmentInfo.__struct_fields__},
+        **{**described, "format_version": WITH_ANSWERS if answered else FORMAT_VERSION},
         last=last,
         first_time=clock.format_microseconds(event.recorded_of(lines[0])),
         last_time=clock.format_microseconds(event.recorded_of(lines[-1])),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
+        answers=_described(answered),
     )
     path = folder / name_of(header.first, last)
     with durable_file(path) as file:
         file.write(isal_zlib.compress(msgspec.json.encode(header) + b"\n", _LEVEL, wbits=_GZIP))
         file.write(isal_zlib.compress(content, _LEVEL, wbits=_GZIP))
+        if answered:
+            file.write(isal_zlib.compress(answered, _LEVEL, wbits=_GZIP))
         size = file.tell()
     return Segment(path, header, size)
 
@@ -179,27 +233,63 @@ def read_header(path: Path) -> Segment:
 
 
 def read_lines(segment: Segment) -> list[bytes]:
-    """Return all events of a segment, with every byte checked. Raises JournalDamaged or FileNotFoundError.
+    """Return all events of a segment, as `read_content` does."""
+    return read_content(segment).lines
 
-    Takes as much memory as the events. Content that is longer than the header's `bytes` is not inflated.
+
+def read_content(segment: Segment) -> Content:
+    """Return all events of a segment and the answers, with every byte checked.
+
+    Raises JournalDamaged or FileNotFoundError. Takes as much memory as the content. What is longer than the header says
+    is not inflated.
     """
     path, header = segment.path, segment.header
     first = isal_zlib.decompressobj(wbits=_GZIP)
     text = _inflated(path, first, _content(path), _MAX_HEADER_BYTES + 1)
     if not first.eof or _decoded(path, text) != header:
         raise _damaged(path, "its header has changed since it was read")
-    second = isal_zlib.decompressobj(wbits=_GZIP)
-    content = _inflated(path, second, first.unused_data, header.bytes + 1)
-    if len(content) != header.bytes or not second.eof:
-        raise _damaged(path, f"its events are not the {header.bytes} bytes that its header says")
-    if second.unused_data:
+    content, rest = _read_member(path, first.unused_data, "events", header.bytes, header.sha256)
+    answers = b""
+    if isinstance(header.answers, AnswersInfo):
+        answers, rest = _read_member(path, rest, "answers", header.answers.bytes, header.answers.sha256)
+    if rest:
         raise _damaged(path, "something follows its end")
-    if hashlib.sha256(content).hexdigest() != header.sha256:
-        raise _damaged(path, "its events do not match the checksum in its header")
     lines = content.split(b"\n")
     if lines.pop() or len(lines) != header.last - header.first + 1:
         raise _damaged(path, f"it does not hold the events {header.first} to {header.last}")
-    return lines
+    try:
+        return Content(lines, decode_answers(answers))
+    except msgspec.MsgspecError as error:
+        raise _damaged(path, f"its answers are not as they were written: {error}") from error
+
+
+def _read_member(path: Path, packed: bytes, what: str, size: int, sha256: str) -> tuple[bytes, bytes]:
+    """Return the content of a gzip member, and what follows it."""
+    inflater = isal_zlib.decompressobj(wbits=_GZIP)
+    content = _inflated(path, inflater, packed, size + 1)
+    if len(content) != size or not inflater.eof:
+        raise _damaged(path, f"its {what} are not the {size} bytes that its header says")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _damaged(path, f"its {what} do not match the checksum in its header")
+    return content, inflater.unused_data
+
+
+def encode_answers(answers: Iterable[StoredAnswer]) -> bytes:
+    """Return answers as the lines of a segment."""
+    return _encode_lines(
+        [_AnswerLine(answer.sequence, answer.request_id.hex(), msgspec.Raw(answer.record)) for answer in answers]
+    )
+
+
+def decode_answers(lines: bytes) -> list[StoredAnswer]:
+    """Raises MsgspecError."""
+    return [
+        StoredAnswer(line.sequence, bytes.fromhex(line.id), bytes(line.record)) for line in _decode_answer_lines(lines)
+    ]
+
+
+def _described(answered: bytes) -> AnswersInfo | msgspec.UnsetType:
+    return AnswersInfo(len(answered), hashlib.sha256(answered).hexdigest()) if answered else msgspec.UNSET
 
 
 def unreadable_error(path: Path, error: OSError) -> JournalUnreadable:
@@ -229,11 +319,13 @@ def _inflated(path: Path, inflater: Any, piece: bytes, most: int) -> bytes:
 
 
 def _decoded(path: Path, text: bytes) -> SegmentHeader:
+    _refuse_later(path, text)
     try:
         header = msgspec.json.decode(text, type=SegmentHeader)
         expected_name = name_of(header.first, header.last)
-        good = header.format_version == FORMAT_VERSION and 0 < header.first <= header.last
-        good = good and 0 <= header.bytes <= _MAX_EVENTS_BYTES
+        good = header.format_version == (WITH_ANSWERS if header.has_answers else FORMAT_VERSION)
+        good = good and 0 < header.first <= header.last
+        good = good and 0 <= header.bytes <= header.content_bytes <= _MAX_CONTENT_BYTES
         good = good and clock.parse(header.first_time) <= clock.parse(header.last_time)
     except ValueError as error:
         raise _damaged(path, f"its header is not valid: {error}") from error
@@ -243,6 +335,17 @@ def _decoded(path: Path, text: bytes) -> SegmentHeader:
             "its header does not fit its name, claims more than a segment holds, or has another version of the format",
         )
     return header
+
+
+def _refuse_later(path: Path, text: bytes) -> None:
+    """Raise JournalUnreadable for a segment of a later version: it may be good, so it must stay."""
+    with suppress(msgspec.MsgspecError):
+        if msgspec.json.decode(text, type=_Versioned).format_version > WITH_ANSWERS:
+            raise JournalUnreadable(
+                f"{path} was written by a later version of EventVault",
+                hint="install the version that wrote it, or a later one",
+                segment=str(path),
+            )
 
 
 def _damaged(path: Path, what: str) -> JournalDamaged:

@@ -6,24 +6,30 @@ survey of the folders finds what they cover, so the events of a file that was de
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from eventvault.backups.entry import BackupEntry
+from eventvault.damage import SYSTEM_ERRORS, is_damage
 from eventvault.database import keys
 from eventvault.database.bus import EventBus
 from eventvault.database.generation import Generation, StoreIdentity, last_common, lineage
+from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.journal import coverage, segment
 from eventvault.journal.folder import JournalFolder, JournalRecord, QuarantinedSegment, segment_of
-from eventvault.journal.segment import EventRange, Segment, SegmentInfo
+from eventvault.journal.segment import Content, EventRange, Segment, SegmentInfo
 from eventvault.kafka import offsets
 from eventvault.kafka.offsets import Offsets
+from eventvault.system_errors import text_of
+
+log = logging.getLogger("BackupManager")
 
 SEGMENT_BYTES = 8 * 2**20
-"""A segment ends after this many bytes of events, which limits the memory that it takes."""
+"""A segment ends after this many bytes of events, or of answers, which limits the memory that it takes."""
 
 MAX_RECENT_EVENTS = 20_000
 """The newest hole of a survey counts as just committed if it has fewer events than this."""
@@ -32,7 +38,7 @@ MAX_RECENT_EVENTS = 20_000
 class Chunk(NamedTuple):
     identity: StoreIdentity
     first: int
-    lines: list[bytes]
+    content: Content
 
 
 class Covered(NamedTuple):
@@ -144,6 +150,10 @@ class SegmentWriter:
         """Return True while events that the survey found missing are still being written."""
         return bool(self.holes) and not self.has_recent()
 
+    def lacks_older(self) -> bool:
+        """Return True if events that the survey found missing are not written yet."""
+        return bool(self.holes) and self.holes[0][0] <= self._surveyed
+
     def write_next(self) -> bool:
         """Write one segment of missing events. Returns False if another generation began meanwhile."""
         index = len(self.holes) - 1 if self.has_recent() else 0
@@ -161,7 +171,7 @@ class SegmentWriter:
         with self._bus.using() as registry:
             if self.identity is None or registry.identity.generation != self.identity.generation:
                 return None
-            return Chunk(registry.identity, first, _read_lines(registry, first, last))
+            return Chunk(registry.identity, first, _read_content(registry, first, last))
 
     def _read_head(self) -> tuple[StoreIdentity, int, Offsets | None]:
         """Return the identity, the last sequence, and Kafka's offsets at it; None for the offsets during a write.
@@ -178,8 +188,8 @@ class SegmentWriter:
 
     def _write(self, chunk: Chunk) -> Segment:
         """Write one segment. It has offsets only if it reaches `upto`; for others they come from a later segment."""
-        identity = chunk.identity
-        reaches = chunk.first + len(chunk.lines) - 1 == self.upto
+        identity, (lines, answers) = chunk.identity, chunk.content
+        reaches = chunk.first + len(lines) - 1 == self.upto
         info = SegmentInfo(
             store_id=identity.store_id,
             installation=self._installation,
@@ -188,7 +198,7 @@ class SegmentWriter:
             previous=self._previous_range(identity.generation, chunk.first),
             kafka=self._kafka if reaches else {},
         )
-        written = segment.write_segment(self.folder.generation_folder(identity.generation), info, chunk.lines)
+        written = segment.write_segment(self.folder.generation_folder(identity.generation), info, lines, answers)
         self._newest = written
         if reaches:
             self._recorded = self._kafka
@@ -253,6 +263,27 @@ def is_good(entry: BackupEntry) -> bool:
 def _has_same_lines(source: Segment, lines: list[bytes]) -> bool:
     """Return True if the segment consists of the first of these lines."""
     return segment.sha256_of(lines[: source.last - source.first + 1]) == source.header.sha256
+
+
+def _read_content(registry: EventRegistry, first: int, last: int) -> Content:
+    """Return events from `first` on, as many as fit into a segment with the answers of their requests.
+
+    The events are read first: an answer is in the database as soon as its events are. Damage of the answers costs no
+    event.
+    """
+    lines, answers, room = _read_lines(registry, first, last), list[StoredAnswer](), SEGMENT_BYTES
+    try:
+        for answer in registry.answers(first, first + len(lines) - 1):
+            room -= len(answer.record)
+            if room < 0 and answers and answers[-1].sequence < answer.sequence:
+                del lines[answer.sequence - first :]
+                break
+            answers.append(answer)
+    except SYSTEM_ERRORS as error:
+        if not is_damage(error):
+            raise
+        log.warning("answers to requests with an Idempotency-Key are not in the journal: %s", text_of(error))
+    return Content(lines, answers)
 
 
 def _read_lines(registry: EventRegistry, first: int, last: int) -> list[bytes]:

@@ -123,8 +123,10 @@ class OperationRegistry:
         self._changed = threading.Condition()
         self._running: dict[str, _Attempt] = {}
         self._ended = Listing()
-        self.outcome_of: Callable[[str], Any] = lambda _: None
+        self.outcome_of: Callable[[str, Record], Any] = lambda _id, _record: None
         """The answer of an operation that took effect, or will by the start of the service; else None."""
+        self.awaits_serving: Callable[[Record], bool] = lambda _record: False
+        """Whether `outcome_of` can answer only once the store serves."""
         self.deeds = Deeds()
         """Notes what is done, for the audit."""
         self._answers: list[tuple[int, str]] = []
@@ -453,7 +455,9 @@ class OperationRegistry:
                 self._ended.enter(_summary_of(operation_id, record))
             else:
                 self._awaiting[operation_id] = record
-        if record.kind and not self._is_of_this_service(record) and self.outcome_of(operation_id) is None:
+        if not record.kind or self._is_of_this_service(record) or self.awaits_serving(record):
+            return
+        if self.outcome_of(operation_id, record) is None:
             self._interrupt(operation_id)
 
     def _is_of_this_service(self, record: Record) -> bool:
@@ -461,7 +465,8 @@ class OperationRegistry:
 
     def _interrupt(self, operation_id: str) -> None:
         """Enter as `interrupted` what was not run again, unless it took effect."""
-        answer = self.outcome_of(operation_id)
+        awaiting = self._awaiting.get(operation_id)
+        answer = None if awaiting is None else self.outcome_of(operation_id, awaiting)
         with self._changed:
             record = self._awaiting.pop(operation_id, None)
             if record is None:

@@ -53,20 +53,6 @@ class ReplacedEvents(msgspec.Struct, frozen=True):
     last: dict[str, Any] | None = None
 
 
-class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A previous database. replaced_at: microseconds. source: what was restored in its place.
-
-    size: bytes of its files, those included that other databases share by hard link.
-    """
-
-    name: str
-    generation: str | None
-    events: int | None
-    replaced_at: int = msgspec.field(name="left")
-    source: str | None
-    size: int
-
-
 class RestoredMoment(msgspec.Struct, frozen=True):
     """The moment that was restored. sequence: of its last event. time: as it was asked for, or else of that event.
 
@@ -75,6 +61,22 @@ class RestoredMoment(msgspec.Struct, frozen=True):
 
     sequence: int
     time: int | None = None
+
+
+class PreviousEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A previous database. replaced_at: microseconds. source: what was restored in its place.
+
+    moment: to which moment, if a restore to one replaced it. size: bytes of its files, those included that other
+    databases share by hard link.
+    """
+
+    name: str
+    generation: str | None
+    events: int | None
+    replaced_at: int = msgspec.field(name="left")
+    source: str | None
+    size: int
+    moment: RestoredMoment | None = None
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +123,7 @@ def describe_last(restored: Restored | None, last_common: LastCommon) -> dict[st
     return {
         "kind": KINDS.get(restored.reason, "backup"),
         "source": restored.source,
-        "moment": None if moment is None else _describe_moment(moment),
+        "moment": moment_json(moment),
         "undo": None if undo is None else msgspec.structs.asdict(undo),
         "leftBehind": None if behind is None else msgspec.structs.asdict(behind),
         "at": clock.format_milliseconds(restored.at),
@@ -144,7 +146,9 @@ def _events_replaced(restored: Restored, last_common: LastCommon) -> ReplacedEve
     return None if common is None else ReplacedEvents(max(0, replaced.events - common))
 
 
-def _describe_moment(moment: RestoredMoment) -> dict[str, Any]:
+def moment_json(moment: RestoredMoment | None) -> dict[str, Any] | None:
+    if moment is None:
+        return None
     time = None if moment.time is None else clock.format_microseconds(moment.time)
     return {"time": time, "sequence": moment.sequence}
 

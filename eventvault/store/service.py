@@ -11,13 +11,14 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from eventvault import data_folders, record_size
 from eventvault.audit.deeds import Deeds
 from eventvault.backups.archive_totals import TotalsKeeper
 from eventvault.backups.audited import audit_of
 from eventvault.backups.catalogue import Catalogue
-from eventvault.backups.create import BackupMaker
+from eventvault.backups.create import ARCHIVE, BackupMaker
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.backups.installation import installation_of
 from eventvault.backups.installation_folder import FolderSource, check_folder, is_changed
@@ -31,6 +32,7 @@ from eventvault.backups.uploads import AbandonedUploads
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
 from eventvault.clock_guard import ClockGuard
+from eventvault.damage import SYSTEM_ERRORS
 from eventvault.database.bus import EventBus
 from eventvault.database.clock_watch import ClockWatch
 from eventvault.database.nonces import Nonces
@@ -45,6 +47,7 @@ from eventvault.journal.journal import Journal
 from eventvault.kafka.monitor import KafkaMonitor
 from eventvault.notifications.service import NotificationService
 from eventvault.operations.caller import SHELL, START
+from eventvault.operations.records import Record
 from eventvault.operations.registry import OperationRegistry
 from eventvault.past.exports import Exports
 from eventvault.past.pool import PastDatabasePool
@@ -166,7 +169,12 @@ class StoreService(ComposedStore):
         self.restorer = Restorer(settings, self.bus, self.chores, self.previous, self.moments)
         self.abandoned_uploads = AbandonedUploads(settings.backup_dir, self.catalogue.check_folder)
         self.remover = ArchiveRemover(
-            settings, self.bus, self.catalogue, lambda: self.clock_guard.held_since is not None, registry.deeds
+            settings,
+            self.bus,
+            self.catalogue,
+            lambda: self.clock_guard.held_since is not None,
+            registry.deeds,
+            self.journal.without,
         )
         self.backups = BackupMaker(
             settings, self.bus, self.catalogue, self.chores, self.remover, self._drop_previous_later, registry
@@ -182,7 +190,7 @@ class StoreService(ComposedStore):
             self.verifier.mark_damaged,
         )
         self.restorer.on_begin = self.rehearser.cancel
-        registry.outcome_of = self.restorer.outcome_of
+        registry.outcome_of, registry.awaits_serving = self._outcome_of, lambda record: ARCHIVE in record.notes
         self.rehearsals = RecordedRehearsals(settings, self.catalogue, self.rehearser)
         self.rehearsal_schedule = RehearsalSchedule(settings, self.rehearsals, registry)
         self.schedule = AutoBackup(settings, self.backups, scheduler)
@@ -374,6 +382,12 @@ class StoreService(ComposedStore):
         with contextlib.ExitStack() as work:
             for part in reversed(parts):
                 work.callback(part)
+
+    def _outcome_of(self, operation_id: str, record: Record) -> Any:
+        """The answer of an operation that an earlier store did not end, if it took effect."""
+        with contextlib.suppress(EventVaultError, *SYSTEM_ERRORS):  # it is not known, then
+            return self.restorer.outcome_of(operation_id) or self.backups.made_before(record.notes)
+        return None
 
     def _remedy(self) -> str:
         """What an operator can do about a damaged database that is open."""

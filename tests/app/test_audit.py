@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 from flask.testing import FlaskClient
@@ -144,6 +145,17 @@ def test_show_has_a_row_for_each_deed_newest_first(audit: Command, service: Stor
     rows = [row.split() for row in shown.output.splitlines()]
     assert rows[0] == ["TIME", "(UTC)", "WHO", "ACTION", "TARGET", "RESULT"]
     assert [(row[2], row[3], row[-1]) for row in rows[1:]] == [("cron", "delete", "done"), ("cron", "create", "done")]
+
+
+def test_show_stays_narrow_whatever_one_label_is(
+    audit: Command, service: StoreService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = service.read_audit(after=0, limit=1000)
+    long = [msgspec.structs.replace(line, target="l" * 500) if line.line == 1 else line for line in page.lines]
+    monkeypatch.setattr(service, "read_audit", lambda after, limit: AuditPage(long[after : after + limit], page.last))
+    rows = audit("show").output.splitlines()
+    assert any("l" * 500 in row for row in rows)
+    assert [row for row in rows if len(row) > 160 and "l" * 500 not in row] == []
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ import pytest
 from click.testing import Result
 
 from app.cli import options, text, watching
+from eventvault import clock
 from eventvault.database.values import ScanQuery
 from eventvault.errors import DatabaseDamaged
 from eventvault.operations.entry import OperationEntry, OperationQuery
 from eventvault.operations.records import CANCELLED
+from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 from eventvault.store.service import StoreService
 from tests.command_line import in_process
@@ -278,6 +280,7 @@ def test_restore_into_a_file_writes_what_matches_and_changes_nothing(
     ("arguments", "status"),
     [
         (("--at", "2020-01-01", "--into", "-"), 3), (("none.tar.gz", "--into", "present", "--yes"), 3),
+        (("none.tar.gz", "--into", "present"), 3), (("--at", "2020-01-01", "--into", "present", "--json"), 3),
         (("--at", "#2", "--into", "none/x"), 5), (("--at", "#2", "--into", ""), 5),
         (("--at", "#2", "--into", "present"), 5), (("--at", "#2", "--into", "present", "--json"), 5),
         (("--at", "#2", "--into", "present", "--yes", "--type", "order.*"), 2),
@@ -316,6 +319,21 @@ def test_undo_brings_back_what_a_restore_replaced(
     assert events(service) == 5
     (previous,) = answer(backup("undo", "--list", "--json"))["undo"]
     assert previous["events"] == 4
+    assert re.search(r" undo +previous-", backup("undo", "--list").stdout)
+
+
+def test_undo_names_the_moment_of_the_restore_that_it_takes_back(
+    backup: Backup, service: StoreService, somebody: None
+) -> None:
+    service.append(drafts(1, "later"))
+    reached = service.restore_moment(Moment(sequence=2)).moment
+    assert reached is not None
+    moment = text.Times(utc=True).second(reached.time or 0)
+    listed = backup("undo", "--list", "--utc").stdout.splitlines()
+    assert f"  restore to {moment}  previous-" in listed[1]
+    assert f", by the restore to {moment}\n" in backup("undo", "--utc", input="n\n").stderr
+    (previous,) = answer(backup("undo", "--list", "--json"))["undo"]
+    assert previous["moment"] == {"sequence": 2, "time": clock.format_microseconds(reached.time or 0)}
 
 
 def test_undo_of_nothing_is_a_conflict_or_not_there(backup: Backup) -> None:
@@ -506,6 +524,8 @@ def test_a_prune_shows_which_rule_keeps_a_backup_and_removes_the_others(
     assert [entry.name for entry in service.list_backups()] == [third, second]
     assert prune("--yes").stdout == "Nothing was removed: a rule keeps each backup.\n"
     assert "Nothing goes: a rule keeps each backup." in prune("--dry-run").stdout
+    assert "Nothing goes: a rule keeps each backup." in prune().stdout
+    assert answer(prune("--json"))["removed"] == []
 
 
 def test_a_prune_asks(settings: Settings, rotating: tuple[StoreService, list[str]], somebody: None) -> None:
@@ -515,7 +535,7 @@ def test_a_prune_asks(settings: Settings, rotating: tuple[StoreService, list[str
     assert len(service.list_backups()) == 3
     assert "Remove 1 backup for good?" in prune(input="y\n").stderr
     assert [entry.name for entry in service.list_backups()] == names[:0:-1]
-    assert "Nothing goes" in prune().stderr
+    assert "Nothing goes" in prune().stdout
 
 
 def test_timeline_draws_the_events_and_the_backups(

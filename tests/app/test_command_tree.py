@@ -117,13 +117,54 @@ def test_hints_name_the_program_that_was_called(settings: Settings, store: Memor
         assert f"HINT: `{called} backup undo --list` lists them" in run("backup", "undo", "x", "--yes").stderr
 
 
+@pytest.mark.parametrize("called", ["flask", "eventvault"])
+def test_no_help_names_a_program_that_was_not_called(called: str, settings: Settings, store: MemoryStore) -> None:
+    other = "flask" if called == "eventvault" else "eventvault"
+    for name, _ in entries():
+        shown = help_of(*name.split(), settings=settings, store=store, called=called)
+        named = re.findall(rf"\b{other} (?:{'|'.join(COMMANDS)})\b", shown)
+        assert named == ([] if name != "completion" or called == "eventvault" else ["eventvault completion"] * 3), name
+    restore = " ".join(help_of("backup", "restore", settings=settings, store=store, called=called).split())
+    assert f"What is left behind is kept: `{called} backup undo`." in restore
+
+
 def test_help_has_the_exit_statuses_and_the_help_of_commands(settings: Settings, store: MemoryStore) -> None:
     run = in_process(settings, store, called="eventvault")
     lines = run("help", "exits").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == [str(status) for status in STATUSES]
     assert run("help", "backup", "restore").stdout == run("backup", "restore", "--help").stdout
+    assert run("help").stdout == run("--help").stdout
     assert run("help", "backup", "nothing").exit_code == 2
     assert run("help", "nothing").exit_code == 2
+
+
+def leaves(one: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command below one, with its words."""
+    if isinstance(one, Deferred):
+        one = one.loaded()
+    if not isinstance(one, click.Group):
+        yield " ".join(words), one
+        return
+    for name, each in one.commands.items():
+        yield from leaves(each, (*words, name))
+
+
+def test_every_command_takes_json() -> None:
+    found = {name: each for noun in COMMANDS for name, each in leaves(command(noun), (noun,))}
+    assert len(found) > 40
+    assert [name for name, each in found.items() if all("--json" not in option.opts for option in each.params)] == []
+
+
+def test_help_and_the_script_of_completion_are_objects_with_json(settings: Settings, store: MemoryStore) -> None:
+    run = in_process(settings, store, called="eventvault")
+    statuses = json.loads(run("help", "exits", "--json").stdout)["exits"]
+    assert statuses[0] == {"status": 0, "name": STATUSES[0][0], "meaning": STATUSES[0][1]}
+    shown = json.loads(run("help", "backup", "list", "--json").stdout)
+    assert (shown["success"], shown["help"]) == (True, run("help", "backup", "list").stdout.removesuffix("\n"))
+    script = json.loads(run("completion", "bash", "--json").stdout)["script"]
+    assert run("completion", "bash").stdout.removesuffix("\n") == script
+    wrong = run("--json", "help", "nothing")
+    assert (wrong.exit_code, json.loads(wrong.stdout)["code"]) == (2, "invalid")
 
 
 def test_the_page_has_the_exit_statuses() -> None:

@@ -61,6 +61,22 @@ def test_the_search_has_the_sections_that_people_look_for(client: FlaskClient, w
     assert any(all(each in f"{section['title']} {section['text']}".lower() for each in words) for section in sections)
 
 
+def test_each_picture_is_shown_somewhere_small_and_served(client: FlaskClient) -> None:
+    shown: set[str] = set()
+    for name in DOCUMENTS.names:
+        page = DOCUMENTS.page(name)
+        assert page is not None
+        shown |= set(re.findall(r'src="/docs/pictures/([^"]*)"', page.html))
+        assert not re.search(r'<img src="(?!/docs/pictures/)', page.html), f"{name} shows a picture from elsewhere"
+    assert shown == set(DOCUMENTS.pictures)
+    for name, path in DOCUMENTS.pictures.items():
+        answer = client.get(f"/docs/pictures/{name}")
+        assert (answer.status_code, answer.content_type) == (200, "image/webp")
+        assert answer.data[8:12] == b"WEBP"
+        assert len(answer.data) <= 100_000, f"{path} is too large for a page"
+    assert client.get("/docs/pictures/none.webp").status_code == 404
+
+
 def test_markup_in_a_document_is_text(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "index.md").write_text(

@@ -332,11 +332,22 @@ def test_count_counts_what_is_beyond_too_many_groups_together(orders: Events, mo
     ]  # fmt: skip
 
 
+def test_get_takes_the_beginning_of_an_id_that_no_other_has(events: Events, service: StoreService) -> None:
+    events("post", "order.paid", "--id", "paid-1")
+    assert events("get", "pa").stdout_bytes == events("get", "paid-1").stdout_bytes == service.get("paid-1") + b"\n"
+    assert events("get", "paid-12").exit_code == 3
+
+
 def test_get_prints_the_event_byte_for_byte(orders: Events, ordered: StoreService) -> None:
     value = ordered.get("o3")
     assert orders("get", "o3").stdout_bytes == value + b"\n"
     assert answer(orders("get", "o3", "--json"))["event"] == orjson.loads(value)
     assert orders("get", "o3", "--source", "s1").exit_code == 3
+    assert orders("get", "o10").stdout_bytes == ordered.get("o10") + b"\n"
+    several = orders("get", "o")
+    assert (several.exit_code, several.stderr.splitlines()[0]) == (
+        5, "the ids of several events begin with 'o': o1, o10, o2, o3, o4, …",
+    )  # fmt: skip
     assert orders("get", "o3", "--as-of", "1 h ago").exit_code == 3
     assert orders("get", "o3", "--source", "s0", "--as-of", "2100-01-01").exit_code in (0, 3)
 

@@ -109,7 +109,7 @@ def test_a_loss_is_accepted_by_typing_the_name(
 def test_nothing_is_accepted_without_an_answer_or_of_another_partition(flask: Kafka, store: MemoryStore) -> None:
     assert flask("accept", "events/2").exit_code == 5
     assert flask("accept", "events/2", "--json").exit_code == 5
-    assert flask("accept", "events/1", "--yes").exit_code == 4
+    assert flask("accept", "events/1", "--yes").exit_code == flask("accept", "events/1").exit_code == 4
     for name in ("2", "other/2", "events/two", "events/"):
         assert flask("accept", name, "--yes").exit_code == 5
     assert store.kafka_control.stopped_partitions == {2}

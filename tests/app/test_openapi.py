@@ -51,7 +51,7 @@ def test_the_document_names_every_endpoint(web: FlaskClient) -> None:
     assert document["openapi"].startswith("3.1")
     assert {
         "/api/events", "/api/events/export", "/api/events/{event_id}", "/api/backup/create", "/api/backup/list",
-        "/api/events/histogram", "/api/events/types", "/api/events/stream",
+        "/api/events/histogram", "/api/events/types", "/api/events/stream", "/api/changes/stream",
         "/api/backup/restore", "/api/backup/undo", "/api/backup/timeline", "/api/backup/diff",
         "/api/backup/export-metadata", "/api/backup/prune",
         "/api/backup/rehearse", "/api/backup/rehearsals", "/api/backup/{name}/rehearse",

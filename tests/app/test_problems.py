@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from eventvault.problems import Problem
+from eventvault.settings import Settings
 from eventvault.store.memory.store import MemoryStore
+from tests.command_line import in_process
 
 ADDRESS = "/api/problems/{}/accept"
 
@@ -55,3 +58,22 @@ def test_the_body_names_one_of_several(web: FlaskClient, problems: list[Problem]
 @pytest.mark.parametrize("code", ["none", "ROLLED_BACK", "a%2Fb", "%00"])
 def test_an_unknown_code_is_not_found(web: FlaskClient, code: str) -> None:
     assert web.post(ADDRESS.format(code)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["rolled_back"], 3, "nothing_to_accept"),
+        (["nothing_like_it"], 3, "problem_not_found"),
+        (["kafka_messages_gone"], 5, "invalid"),
+        (["kafka_messages_gone", "--about", "events/3"], 3, "nothing_to_accept"),
+        (["clock_ahead"], 5, "invalid"),
+    ],
+)
+def test_the_command_says_what_cannot_be_accepted_before_nobody_can_be_asked(
+    settings: Settings, store: MemoryStore, problems: list[Problem], arguments: list[str], status: int, code: str
+) -> None:
+    done = in_process(settings, store)("problems", "accept", *arguments, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["code"]) == (status, code)
+    assert ("nobody can be asked" in done.stdout or "nothing is asked" in done.stdout) is (arguments == ["clock_ahead"])
+    assert len(problems) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -160,3 +161,28 @@ def test_revoke_with_a_name_says_which_id_has_it(run, settings: Settings) -> Non
         f"HINT: name the id: flask tokens revoke {token_id}\n"
     )
     assert "flask tokens list" in run("revoke", "another").stderr
+
+
+@pytest.mark.parametrize("arguments", [("revoke", "ID"), ("rotate", "cron", "--now"), ("disable", "--yes")])
+def test_a_revocation_that_backup_dir_does_not_have_yet_says_so(  # type: ignore[no-untyped-def]
+    run, settings: Settings, arguments: tuple[str, ...]
+) -> None:
+    token_id = TokenChanges(settings).create("cron", "backup", by="shell").token.id
+    shutil.rmtree(settings.backup_dir)
+    settings.backup_dir.write_text("a file in its place")
+    done = run(*(token_id if each == "ID" else each for each in arguments))
+    assert done.exit_code == 0, done.output
+    assert "The copy in BACKUP_DIR is not written yet: " in done.stderr
+    assert "a recovery of a lost STORAGE_DIR makes what it revokes valid again" in done.stderr
+
+
+def test_what_needs_no_question_is_said_where_nobody_can_be_asked(  # type: ignore[no-untyped-def]
+    run, store: MemoryStore, settings_environment: dict[str, str]
+) -> None:
+    done = run("disable")
+    assert (done.exit_code, done.stdout) == (0, "EventVault is open already: there is no token.\n")
+    assert json.loads(run("disable", "--json").stdout) == {"success": True, "revoked": []}
+    digest = "0" * 64
+    closed = load({**settings_environment, "API_TOKENS": f"ci:read:sha256={digest}"})
+    refused = in_process(closed, store)("tokens", "disable")
+    assert (refused.exit_code, refused.stderr.startswith("API_TOKENS or API_TOKENS_FILE is set")) == (78, True)

@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 
+from tests import processes
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 WITHIN = 30_000
 """Milliseconds that a page has for each step."""
+
+
+def until(page: Any, condition: str, argument: Any = None) -> None:
+    """Wait for an expression, or a function of `argument`. The policy of the page forbids `wait_for_function`."""
+    processes.wait_until(lambda: page.evaluate(condition, argument), f"{condition} does not hold", WITHIN / 1000)
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 import orjson
@@ -41,6 +42,27 @@ def test_what_was_appended_can_be_had_by_its_id(store: Store) -> None:
     assert (found["data"], found["sequence"]) == ({"n": 1}, last + 1)
     with pytest.raises(EventNotFound):
         store.get(unique("b"))
+
+
+def test_where_no_id_is_as_asked_the_first_that_begin_so_are_named(store: Store) -> None:
+    begin = unique("begin")
+    (before,) = store.append(drafts(unique("other"))).results
+    while clock.now() <= before.recorded:
+        pass
+    store.append(drafts(*(f"{begin}-{number}" for number in range(9)), source="one"))
+    store.append(drafts(f"{begin}-1", source="two"))
+    store.append(drafts(f"{begin}!z", f"{begin}é"))
+
+    def candidates(event_id: str, **more: Any) -> list[str]:
+        with pytest.raises(EventNotFound) as refused:
+            store.get(event_id, **more)
+        found: list[str] = refused.value.details.get("candidates", [])
+        return found
+
+    assert candidates(f"{begin}-") == [f"{begin}-{number}" for number in range(6)]
+    assert candidates(begin)[0] == f"{begin}!z"
+    assert candidates(f"{begin}!") == [f"{begin}!z"]
+    assert candidates(f"{begin}-8x") == candidates("") == candidates(begin, recorded_to=before.recorded) == []
 
 
 def test_an_id_means_the_event_that_was_there_by_then(store: Store) -> None:
@@ -167,9 +189,7 @@ def test_a_restore_rewinds_the_keys_with_their_events_and_an_undo_brings_them_ba
 
 
 def test_the_restore_of_a_moment_rewinds_the_keys_to_it(empty_store: Store) -> None:
-    """From an archive: the journal has no keys, so that a restore that reads it loses those of the events between."""
     empty_store.append(drafts("a"), keyed("before"))
-    empty_store.create_backup()
     empty_store.append(drafts("b"), keyed("after"))
 
     empty_store.restore_moment(Moment(sequence=1))

@@ -105,6 +105,8 @@ def test_a_restore_to_a_moment_keeps_the_events_up_to_it(empty_store: Store) -> 
     left = empty_store.scan(ScanQuery()).generation
 
     restored = empty_store.restore_moment(Moment(sequence=1))
+    moments = [entry.moment for entry in empty_store.list_undo()]
+    assert [None if each is None else each.sequence for each in moments] == [1]
 
     assert (restored.events, ids(empty_store)) == (1, ["a"])
     assert restored.undo is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -109,3 +110,36 @@ def test_events_are_stored_once_also_without_an_id(running: Service) -> None:
 
     stored = running.get("/api/events/export?type=keyed").body.splitlines()
     assert len(stored) == len(keys) == len({answer.json()["results"][0]["id"] for answer in answers})
+
+
+def test_keys_come_back_with_their_events_from_a_moment_an_undo_and_the_loss_of_storage(
+    service: Callable[..., Service],
+) -> None:
+    running = service(workers=1, environment={"AUTO_RECOVER": "true", "JOURNAL_INTERVAL": "50"})
+
+    def post(key: str) -> bytes:
+        return running.post("/api/events", {"type": "keyed"}, headers={"Idempotency-Key": key}).body
+
+    def is_journaled() -> bool:
+        return bool(running.get("/api/health").json()["journal"]["lastSequence"] == 4)
+
+    first: dict[str, bytes] = {}
+    for key in ("archived", "journaled-1", "journaled-2", "last"):
+        first[key] = post(key)
+        if key == "archived":
+            assert running.post("/api/backup/create").status == 200
+    processes.wait_until(is_journaled, "the events are not in the journal", 60)
+
+    assert running.post("/api/backup/restore", {"sequence": 3}).json()["events"] == 3
+    answers = {key: post(key) for key in first}
+    assert {key for key in first if answers[key] == first[key]} == {"archived", "journaled-1", "journaled-2"}
+    assert running.post("/api/backup/undo").json()["events"] == 4
+    assert {key: post(key) for key in first} == first
+
+    kill([*running.workers(), *running.stores()])
+    running.stop(signal.SIGKILL)
+    shutil.rmtree(running.folder("STORAGE_DIR"))
+    running = service(workers=1, environment={"AUTO_RECOVER": "true"})
+    assert running.get("/api/health").json()["lastRestore"]["kind"] == "recovered"
+    assert {key: post(key) for key in first} == first
+    assert len(running.get("/api/events/export").body.splitlines()) == 4

@@ -16,6 +16,7 @@ from eventvault.errors import TokenWrong
 from eventvault.settings import INVALID_SETTINGS_STATUS, load
 from tests import processes
 from tests.command_line import Command
+from tests.end_to_end.test_command_line import on_terminal
 from tests.service import Service
 
 QUICK = {"JOURNAL_INTERVAL": "100", "AUTO_BACKUP_ENABLED": "false"}
@@ -104,12 +105,19 @@ def test_tokens_of_another_installation_are_taken_on_request_only(
 
 
 def test_it_asks_first(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:
-    refused = flask("backup", "recover", given="n\n")
-    assert refused.returncode == 1
-    assert "1 archive and the journal" in refused.stderr
-    assert not (Path(settings_environment["STORAGE_DIR"]) / "event_registry_db").exists()
+    database = Path(settings_environment["STORAGE_DIR"]) / "event_registry_db"
+    with on_terminal(settings_environment, "backup", "recover") as refused:
+        refused.wait_for("1 archive and the journal? [y/N]")
+        refused.type("n\n")
+        assert refused.end() == 1
+    assert flask("backup", "recover", given="y\n").returncode == 5, "a pipe is nobody"
+    assert not database.exists()
 
-    assert flask("backup", "recover", given="y\n").returncode == 0
+    with on_terminal(settings_environment, "backup", "recover") as recovering:
+        recovering.wait_for("[y/N]")
+        recovering.type("y\n")
+        assert recovering.end() == 0, recovering.shown
+    assert database.exists()
 
 
 def test_as_json_it_cannot_ask_and_says_so(flask: Command, lost: str, settings_environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,9 @@ sys.stdin.read()
 
 
 @contextmanager
-def held_by_another_program(*paths: Path) -> Iterator[int]:
+def held_by_another_program(*paths: Path, options: Sequence[str] = ()) -> Iterator[int]:
     """Yield the id of a process that holds an exclusive lock on each file that nobody else has locked."""
-    command = [sys.executable, "-c", HOLDER, *map(str, paths)]
+    command = [sys.executable, *options, "-c", HOLDER, *map(str, paths)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"locked\n"
@@ -62,6 +62,17 @@ def test_the_holder_is_named(path: Path) -> None:
         assert holder_of(file.fileno()) in (f"another program (process {pid})", "another program")
     with path.open("rb") as file:
         assert holder_of(file.fileno()) == "another program"
+
+
+def test_the_service_and_its_chores_are_told_from_another_program(path: Path) -> None:
+    with path.open("rb") as file, path.open("rb") as locked:
+        if not Path("/proc/locks").read_text(encoding="ascii"):
+            pytest.skip("the kernel shows no locks here")
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert holder_of(file.fileno()) == f"this service (process {os.getpid()})"
+        fcntl.flock(locked, fcntl.LOCK_UN)
+        with held_by_another_program(path, options=["-X", "eventvault.chores"]) as chore:
+            assert holder_of(file.fileno()) == f"this service (process {chore})"
 
 
 @pytest.mark.parametrize("refusal", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])

@@ -107,10 +107,11 @@ def test_whoever_works_is_waited_for_beyond_the_deadline(work: str) -> None:
                         activity.step()
                         time.sleep(0.001)
 
+    deadline = 3 * SOON  # on a busy machine it may compute for a hundredth of the time only
     started = time.monotonic()
     with in_a_thread(busy):
-        wait_for(lambda seconds: time.sleep(seconds) or time.monotonic() - started > 5 * SOON, "the worker",
-                 lambda: holders[0] if holders else None, SOON)  # fmt: skip
+        wait_for(lambda seconds: time.sleep(seconds) or time.monotonic() - started > 3 * deadline, "the worker",
+                 lambda: holders[0] if holders else None, deadline)  # fmt: skip
 
 
 @pytest.mark.parametrize("worker", ["nobody", "one that waits", "one that rests"])
@@ -211,6 +212,23 @@ def test_the_work_of_a_thread_is_observed_without_its_help() -> None:
             Path(f"/proc/{os.getpid()}/stat").read_bytes()
         progress.observe()
         assert activity.stepped == 0.0
+
+
+@pytest.mark.parametrize(("share", "works"), [(0.2, True), (0.001, False)])
+def test_a_thread_that_computes_makes_steps_however_many_observe_it(
+    monkeypatch: pytest.MonkeyPatch, share: float, works: bool
+) -> None:
+    """A hundred observations a second; the thread has that share of the processor."""
+    now = [1000.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(progress, "_used_by", lambda _: (int(share * now[0] * 1e9), 0))
+    with running("worker") as activity:
+        activity.observe()
+        activity.stepped = began = now[0]
+        for _ in range(3000):
+            now[0] += 0.01
+            activity.observe()
+    assert (activity.stepped > began) == works
 
 
 @pytest.mark.parametrize("pause", [61.0, 3600.0])

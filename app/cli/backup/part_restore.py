@@ -61,10 +61,10 @@ def copy(
 def _into_present(moment: Moment, named: str, wanted: EventFilter, *, yes: bool, detach: bool, as_json: bool) -> None:
     if wanted.types is not None:
         raise click.UsageError("with --into present --type names one type, without *")
-    require_answer(yes=yes, as_json=as_json)
     store = current_store()
     if not yes:
         resolve(store, moment)  # before the question
+        require_answer(yes=yes, as_json=as_json)
         ask(f"Append the events of {named} that match as new ones? Those that are here already stay as they are.")
 
     def begin() -> CopyResult:

@@ -39,8 +39,6 @@ def prune(*, dry_run: bool, only_removed: bool, yes: bool, detach: bool, utc: bo
 
     The rules are settings: MAX_BACKUPS, KEEP_DAILY and others.
     """
-    if not dry_run:
-        require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see what would go")
     store, times = current_store(), text.Times(utc=utc)
     if dry_run or not yes:
         with exits.reporting_errors(as_json=as_json):
@@ -49,9 +47,12 @@ def prune(*, dry_run: bool, only_removed: bool, yes: bool, detach: bool, utc: bo
             shown = {"dryRun": True, "plan": plan}
             exits.print_result(shown, lambda _: _describe_plan(plan, times, only_removed), as_json=as_json)
             return
-        click.echo(text.safe(f"{_describe_plan(plan, times, only_removed)}\n"), err=True)
         if not plan["remove"]:
+            nothing = pruned_json({"plan": plan, "removed": [], "freedBytes": 0})
+            exits.print_result(nothing, lambda _: _describe_plan(plan, times, only_removed), as_json=as_json)
             return
+        require_answer(yes=yes, as_json=as_json, instead="add --yes, or --dry-run to see what would go")
+        click.echo(text.safe(f"{_describe_plan(plan, times, only_removed)}\n"), err=True)
         ask(f"Remove {text.counted(len(plan['remove']), 'backup')} for good?")
     if detach:
         print_begun(store.prune_backups, as_json=as_json)

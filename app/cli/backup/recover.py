@@ -12,7 +12,7 @@ import click
 
 from app.cli import exits, text
 from app.cli.connection import current_settings
-from app.cli.options import json_option, yes_option
+from app.cli.options import ask, json_option, require_answer, yes_option
 from app.store import COMMAND
 from app.store_retry import retry_while_store_is_away
 from eventvault import errors
@@ -147,14 +147,11 @@ def recover(*, with_tokens: bool, yes: bool, as_json: bool) -> None:
     """
     with exits.reporting_errors(as_json=as_json):
         settings = current_settings()
-    if as_json and not yes:
-        error = errors.InvalidInput("--json cannot ask for confirmation; nothing was changed", hint="add --yes")
-        exits.exit_with_error(error, as_json=True)
-    with exits.reporting_errors(as_json=as_json):
         command = RecoverCommand(settings)
         sources = command.require_sources()
+    require_answer(yes=yes, as_json=as_json)
     if not yes:
-        click.confirm(f"Recover {settings.database} from {sources}?", abort=True, err=True)
+        ask(f"Recover {settings.database} from {sources}?")
     exits.run_and_print(lambda: command.run(with_tokens=with_tokens), _describe, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from app.cli.options import ask, detach_option, json_option, print_begun, requir
 from app.cli.program import program
 from app.cli.watching import run_operation
 from app.store_retry import retry_while_store_is_away
-from eventvault import clock
+from eventvault import clock, data_folders
 from eventvault.errors import MomentUnavailable, NothingToUndo, UndoNotFound
 from eventvault.printable import printable
 from eventvault.restore.values import Moment, PreviousEntry, Restored
@@ -277,7 +277,8 @@ def _chosen(entries: list[PreviousEntry], name: str | None) -> PreviousEntry:
 
 def _describe_undo(previous: PreviousEntry, times: text.Times) -> str:
     what = f"what was there before {times.with_zone(previous.replaced_at)}"
-    replaced = f", when {printable(previous.source)} was restored" if previous.source else ""
+    entry = previous_database_json(previous)
+    replaced = f", by the {printable(_replaced_by(entry, times))}"
     return f"Bringing back {what}{replaced}\n\n  comes back  {text.number(previous.events)} events\n"
 
 
@@ -289,13 +290,23 @@ def _describe_previous(entries: list[dict[str, Any]], times: text.Times) -> str:
             times.second(clock.parse(entry["left"])),
             text.number(entry["events"]),
             text.size(entry["size"]),
-            f"restore of {entry['source']}" if entry["source"] else "restore",
+            _replaced_by(entry, times),
             entry["name"],
         )
         for entry in entries
     ]
     header = (f"LEFT ({times.zone})", "EVENTS", "SIZE", "BY", "NAME")
     return text.table(header, rows, right={1, 2})
+
+
+def _replaced_by(entry: dict[str, Any], times: text.Times) -> str:
+    source, moment = entry["source"], entry["moment"]
+    if moment is not None:
+        time = f"event #{moment['sequence']:,}" if moment["time"] is None else times.second(clock.parse(moment["time"]))
+        return f"restore to {time}"
+    if source is None:
+        return "restore"
+    return "undo" if source.startswith(data_folders.PREVIOUS_PREFIX) else f"restore of {source}"
 
 
 def _describe_undone(done: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import click
 
 from app.cli import exits
 from app.cli.connection import current_settings, current_store
+from app.cli.options import ask, json_option, require_answer, yes_option
 from app.cli.program import program
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
 from eventvault.backups import names
 from eventvault.backups.audited import deeds_of
 from eventvault.backups.trust import Trusted, TrustList
-from eventvault.errors import ArchiveAlien, BackupNotFound, InvalidInput
+from eventvault.errors import ArchiveAlien, BackupNotFound
 from eventvault.operations.caller import SHELL
 from eventvault.regular_files import open_file
 from eventvault.store.ports.store import Store
@@ -106,8 +106,8 @@ class TrustCommand:
 @click.option("--list", "listing", is_flag=True, help="Show what is trusted.")
 @click.option("--remove", metavar="ID", help="Trust this no longer; the id, or its beginning, as --list shows it.")
 @click.option("--renew", is_flag=True, help="Make a new key for this installation, if others may have the present one.")
-@click.option("--yes", is_flag=True, help="Do not ask before --renew.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for errors.")
+@yes_option
+@json_option
 def trust(
     *, key_or_archive: str | None, listing: bool, remove: str | None, renew: bool, yes: bool, as_json: bool
 ) -> None:
@@ -119,8 +119,11 @@ def trust(
     if sum([key_or_archive is not None, listing, remove is not None, renew]) != 1:
         raise click.UsageError("give either a key or an archive, or one of --list, --remove and --renew")
     command = TrustCommand()
+    if renew:
+        require_answer(yes=yes, as_json=as_json)
     if renew and not yes:
-        _ask(as_json)
+        click.echo(_RENEWING, err=True)
+        ask("Make a new key?")
     work: Callable[[], dict[str, Any]]
     if key_or_archive is not None:
         work, describe = (lambda: command.add(key_or_archive)), _describe_added
@@ -129,14 +132,6 @@ def trust(
     else:
         work, describe = (command.list, _describe_list) if listing else (command.renew, _describe_renewed)
     exits.run_and_print(work, describe, as_json=as_json)
-
-
-def _ask(as_json: bool) -> None:
-    if as_json or not sys.stdin.isatty():
-        error = InvalidInput("this must be confirmed, and nobody can be asked; nothing was changed", hint="add --yes")
-        exits.exit_with_error(error, as_json=as_json)
-    click.echo(_RENEWING, err=True)
-    click.confirm("Make a new key?", abort=True, err=True)
 
 
 def _is_gzip(path: Path) -> bool:

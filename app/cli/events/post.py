@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,13 +17,16 @@ from app.cli.options import json_option
 from app.events.answers import appended_json
 from app.store_retry import retry_while_store_is_away
 from eventvault import clock
-from eventvault.database.values import AppendResult
-from eventvault.errors import EventDiffers, InvalidInput, OutcomeUnknown, TooLarge, WriteFailed
+from eventvault.database.values import MOST_CANDIDATES, AppendResult
+from eventvault.errors import EventDiffers, EventNotFound, InvalidInput, OutcomeUnknown, TooLarge, WriteFailed
 from eventvault.events import cloudevents_http, event, sent
 from eventvault.events.event import EventDraft
 from eventvault.events.sent import SentEvent
 from eventvault.printable import printable
 from eventvault.restore.values import Moment
+
+if TYPE_CHECKING:
+    from eventvault.store.ports.store import Store
 
 STANDARD_INPUT = "-"
 _JSON = "application/json"
@@ -35,14 +38,28 @@ _JSON = "application/json"
 @click.option("--as-of", type=InstantType(), help='As it was then: 2026-11-28T20:00:00Z, "2 h ago".')
 @json_option
 def get(*, event_id: str, source: str | None, as_of: int | None, as_json: bool) -> None:
-    """One event, byte for byte as it is stored."""
+    """One event, byte for byte as it is stored. A beginning of its ID is enough if no other one begins so."""
     with exits.reporting_errors(as_json=as_json):
         store = current_store()
         if as_of is not None:
             retry_while_store_is_away(lambda: store.resolve_moment(Moment(instant=as_of)))  # raises if there is none
-        value = json_line(retry_while_store_is_away(lambda: store.get(event_id, source, as_of)))
+        value = json_line(_event_of(store, event_id, source, as_of))
         write((b'{"success":true,"event":%s}' % value if as_json else value) + b"\n")
         flush()
+
+
+def _event_of(store: Store, typed: str, source: str | None, as_of: int | None) -> bytes:
+    """Return the event of that id, or the only one whose id begins so."""
+    try:
+        return retry_while_store_is_away(lambda: store.get(typed, source, as_of))
+    except EventNotFound as error:
+        candidates = error.details.get("candidates") or []
+        if not candidates:
+            raise
+    if len(candidates) == 1:
+        return retry_while_store_is_away(lambda: store.get(candidates[0], source, as_of))
+    named = ", ".join(candidates[: MOST_CANDIDATES - 1]) + (", …" if len(candidates) == MOST_CANDIDATES else "")
+    raise InvalidInput(f"the ids of several events begin with {typed!r}: {named}", hint="type more of the id")
 
 
 @click.command("post")

@@ -25,7 +25,7 @@ from eventvault.operations.operation import Progress
 from eventvault.past.values import CopyResult, Exported
 from eventvault.problems import Problem
 from eventvault.rehearsals.results import Failure, Kind, ReachedMoment, Rehearsal
-from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, UndoTarget
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, Restored, RestoredMoment, UndoTarget
 
 Answered = TypeVar("Answered")
 Value = TypeVar("Value")
@@ -240,6 +240,11 @@ def _restored(done: _Restored) -> Restored:
     )
 
 
+class _RestoredMoment(_Answer):
+    sequence: int
+    time: str | None = None
+
+
 class _Previous(_Answer):
     name: str
     replaced_at: str = msgspec.field(name="left")
@@ -247,6 +252,7 @@ class _Previous(_Answer):
     generation: str | None = None
     events: int | None = None
     source: str | None = None
+    moment: _RestoredMoment | None = None
 
 
 class _PreviousList(_Answer):
@@ -261,6 +267,7 @@ def _previous(entry: _Previous) -> PreviousEntry:
         replaced_at=clock.parse_lenient(entry.replaced_at),
         source=entry.source,
         size=entry.size,
+        moment=None if entry.moment is None else RestoredMoment(entry.moment.sequence, instant_of(entry.moment.time)),
     )
 
 

@@ -11,7 +11,7 @@ from app.cli.remote.answers import instant_of, reads
 from app.cli.remote.calls import of_token
 from app.cli.remote.store import RemoteStore
 from app.cli.remote.transport import get, post, with_json, without_key
-from eventvault.access.changes import Made
+from eventvault.access.changes import Ended, Made
 from eventvault.access.token_file import Revoked, Token
 
 _PATH = "/api/tokens"
@@ -34,10 +34,11 @@ class _Made(msgspec.Struct, rename="camel"):
     copy_problem: str | None = None
 
 
-class _Revoked(msgspec.Struct):
+class _Ended(msgspec.Struct, rename="camel"):
     id: str
     name: str
     revoked: str | None = None
+    copy_problem: str | None = None
 
 
 class _Tokens(msgspec.Struct):
@@ -78,14 +79,21 @@ class RemoteTokens:
     def rotate(self, name: str, *, by: str, at_once: bool = False) -> Made:
         return self._make({"rotate": name, "now": at_once})
 
-    def revoke(self, token_id: str, *, by: str) -> Revoked:
+    def revoke(self, token_id: str, *, by: str) -> Ended:
         request = without_key(with_json("DELETE", of_token(token_id)), repeatable=True)
-        revoked: Revoked = self._store.read(
-            request, reads(_Revoked, lambda done: Revoked(done.id, done.name, instant_of(done.revoked) or 0, by))
-        )
-        return revoked
 
-    def disable(self, *, by: str) -> list[Revoked]:
+        def read(answer: _Ended) -> Ended:
+            revoked = Revoked(answer.id, answer.name, instant_of(answer.revoked) or 0, by)
+            return Ended([revoked], answer.copy_problem)
+
+        ended: Ended = self._store.read(request, reads(_Ended, read))
+        return ended
+
+    def require_openable(self) -> None:
+        """Raise RemoteError, as `disable` does."""
+        self.disable(by="")
+
+    def disable(self, *, by: str) -> Ended:
         """Raise RemoteError: whoever opens a service has to reach its machine."""
         raise errors.not_over_http("opening the service to everybody")
 

@@ -29,6 +29,8 @@ const HINTS = {
   rehearsal_failed: "Nothing was changed by it. See below Operations what was found, and try another backup.",
 };
 
+export const hasOwnWords = (problem) => problem.code in HINTS;
+
 // What to do: the page's own words, else those of the service.
 export const hintOf = (problem) => HINTS[problem.code] || sentence(problem.hint);
 

@@ -3,13 +3,17 @@ import { render } from "./vendor/preact.mjs";
 import { useEffect, useErrorBoundary, useRef, useState } from "./vendor/hooks.mjs";
 import { Icon, Looking, News, Written, html } from "./parts.js";
 import { Backups } from "./backups/page.js";
+import { KINDS } from "./backups/use_backups.js";
+import { DropTarget } from "./backups/upload.js";
 import { Events } from "./events/page.js";
 import { Kafka } from "./operations/kafka.js";
 import { Operations } from "./operations/page.js";
+import { overviewQuery } from "./overview/address.js";
 import { Overview } from "./overview/page.js";
 import { later } from "./later.js";
+import { allowStream } from "./live.js";
 import { isDark, onPreferenceChange, setTheme } from "./preferences.js";
-import { useRoute } from "./route.js";
+import { addressOf, corrected, go, isText, useRoute } from "./route.js";
 import { SIGN, WORD, safety } from "./safety.js";
 import { useLook } from "./service.js";
 import { may, sessionKey, sessionName } from "./session.js";
@@ -18,15 +22,16 @@ import { SignIn } from "./sign_in.js";
 const Settings = later(() => import("./settings/page.js").then((module) => module.Settings));
 
 const Jobs = later(() => import("./jobs/page.js").then((module) => module.Jobs));
-
+const EVENTS = { type: isText, subject: isText, source: isText, asOf: isText, compare: isText, a: isText, b: isText };
+// queryOf: keeps what makes sense of the query in the address.
 const PAGES = [
-  { name: "overview", title: "Overview", Page: Overview, needs: ["read"] },
-  { name: "backups", title: "Backups", Page: Backups, needs: ["read", "backup"] },
-  { name: "events", title: "Events", Page: Events, needs: ["read"] },
-  { name: "operations", title: "Operations", Page: Operations, needs: ["read", "backup"] },
-  { name: "jobs", title: "Jobs", Page: Jobs, needs: ["read"] },
-  { name: "kafka", title: "Kafka", Page: Kafka, needs: ["read"] },
-  { name: "settings", title: "Settings", Page: Settings, needs: ["read", "backup"] },
+  { name: "overview", title: "Overview", Page: Overview, needs: ["read"], queryOf: overviewQuery },
+  { name: "backups", title: "Backups", Page: Backups, needs: ["read", "backup"], queryOf: (query) => corrected(query, { show: (kind) => Object.hasOwn(KINDS, kind) }) },
+  { name: "events", title: "Events", Page: Events, needs: ["read"], queryOf: (query) => corrected(query, EVENTS) },
+  { name: "operations", title: "Operations", Page: Operations, needs: ["read", "backup"], queryOf: () => ({}) },
+  { name: "jobs", title: "Jobs", Page: Jobs, needs: ["read"], queryOf: (query) => corrected(query, { show: isText }) },
+  { name: "kafka", title: "Kafka", Page: Kafka, needs: ["read"], queryOf: () => ({}) },
+  { name: "settings", title: "Settings", Page: Settings, needs: ["read", "backup"], queryOf: () => ({}) },
 ];
 const pagesOfSession = () => PAGES.filter(({ needs }) => needs.some(may));
 const HEALTH_EVERY = 2000; // milliseconds
@@ -41,18 +46,24 @@ const asksForToken = (health) => health.error?.status === 401 || (!health.error 
 const saysLittle = (data) => !!data && !data.store;
 
 function App() {
-  const { page, query } = useRoute();
+  const { page, query: asked } = useRoute();
   const health = useLook("/api/health", HEALTH_EVERY);
   const [, update] = useState({});
   useEffect(() => onPreferenceChange(() => update({})), []);
   const closed = asksForToken(health);
+  useEffect(() => allowStream(!closed && !!health.data?.store));
   const isAway = !!health.error && !closed;
   const isOff = isAway || health.data?.store?.state === "unreachable"; // nothing can be changed now
   const state = !closed && ((health.data && !saysLittle(health.data)) || isAway) ? safety(health.data || {}, { away: isAway, at: health.at }) : null;
-  const { title, name, Page } = pagesOfSession().find((each) => each.name === page) || pagesOfSession()[0] || PAGES[0];
+  const { title, name, Page, queryOf } = pagesOfSession().find((each) => each.name === page) || pagesOfSession()[0] || PAGES[0];
+  const query = queryOf(asked);
+  useEffect(() => {
+    if (closed || addressOf(page, asked) === addressOf(name, query)) return;
+    go(name, query, { replace: true }); // what the page cannot show does not stay in the address
+  });
   const main = usePageTitle(title, name, state);
   return html`<a class="skip" href="#main" onClick=${focusOn("main h1")}>Skip to the content</a>
-    ${name === "overview" && health.data?.store?.lastSequence
+    ${name === "overview" && health.data?.window?.newest.sequence
       ? html`<a class="skip" href="#past" onClick=${focusOn(".tl-handle")}>Skip to the timeline</a>` : null}
     <${Top} present=${name} state=${state} />
     <main id="main" ref=${main} class=${`page-${name}`}>
@@ -61,6 +72,7 @@ function App() {
       ${closed ? html`<${SignIn} />` : state || name !== "overview" ? html`<${Shown} key=${name} Page=${Page} query=${query} health=${health} away=${isOff} isSilent=${isAway} />` : html`<${Looking} />`}
     </main>
     <footer><p>EventVault · <a href="/docs/">Documents</a> · <a href="/docs/api">API</a> · <a href="/metrics">Metrics</a></p></footer>
+    <${DropTarget} isOff=${closed || isOff || !health.data || !may("admin")} />
     <${News} />`;
 }
 

@@ -75,7 +75,7 @@ export function duration(seconds) {
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 2 * DAY) return `${Math.round(seconds / 3600)} h`;
   if (seconds < 2 * YEAR) return `${Math.round(seconds / DAY)} days`;
-  return `${number(seconds / YEAR, seconds < 10 * YEAR ? 1 : 0)} years`;
+  return `${number(seconds / YEAR, seconds < 9.95 * YEAR ? 1 : 0)} years`;
 }
 
 // "every hour", "every 30 s"

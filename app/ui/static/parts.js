@@ -4,10 +4,11 @@ import * as clock from "./clock.js";
 import * as f from "./format.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
-import { useLook } from "./service.js";
+import { AWAY, useLook } from "./service.js";
 import { may } from "./session.js";
 
 const LOOK_EVERY = 500; // milliseconds
+const MUCH_LONGER = 1.5; // times the predicted seconds
 
 export { html, Icon };
 
@@ -20,8 +21,9 @@ export function When({ at, absolute = false, seconds = true }) {
   return html`<time datetime=${when.toISOString()} title=${f.exact(when)}>${shown}</time>`;
 }
 
-// What users wrote: in its own direction, never as markup, folded anywhere.
-export const Written = ({ text }) => html`<bdi class="written">${text}</bdi>`;
+// What users wrote: in its own direction, never as markup, folded anywhere. most: characters, where it is only to be told from
+// others; there may be thousands.
+export const Written = ({ text, most = Infinity }) => html`<bdi class="written">${String(text ?? "").length > most ? `${String(text).slice(0, most)}…` : text}</bdi>`;
 
 // needs: the scope that a token must have for it. Where this session's has not, the button says so.
 export const Button = ({ kind = "plain", icon, children, busy, disabled, needs, ...rest }) => html`
@@ -68,22 +70,29 @@ export function Dialog({ title, onClose, children, wide }) {
   </dialog>`;
 }
 
-// A question before a change. onDone: does it, and gets a function to be called with the operation at each progress.
-// typed: a text to be typed, where nothing brings back what the change takes away.
-export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what }) {
+// A question before a change. onDone(onProgress, isOpen): does it; onProgress gets the operation at each look, isOpen says
+// whether somebody still waits here. typed: a text to be typed, where nothing brings back what the change takes away.
+// predicted: seconds that it takes, if known.
+export function Confirm({ title, children, verb, danger, typed, onClose, onDone, what, predicted }) {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [operation, setOperation] = useState(null);
   const [error, setError] = useState(null);
+  const isOpen = useRef(true);
   const id = useId();
+  useEffect(() => () => {
+    isOpen.current = false;
+  }, []);
   const send = async (event) => {
     event.preventDefault();
     setBusy(true);
     setError(null);
+    setOperation(null);
     try {
-      await onDone(setOperation);
-      onClose();
+      await onDone(setOperation, () => isOpen.current);
+      if (isOpen.current) onClose();
     } catch (problem) {
+      if (!isOpen.current) tellError(problem);
       setError(problem);
       setBusy(false);
     }
@@ -93,8 +102,8 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
       ${children}
       ${typed && html`<p class="field"><label for=${id}>There is no undo for this. Type <code>${typed}</code> to go on.</label>
         <input id=${id} value=${text} autocomplete="off" spellcheck=${false} onInput=${(event) => setText(event.target.value)} /></p>`}
-      ${busy && html`<${Working} what=${what} operation=${operation} />`}
-      ${error && html`<${Problem} error=${error.status === 409 ? { message: error.message, body: error.body } : error}>${error.status === 409 && html`<${Meanwhile} hint=${error.hint} />`}<//>`}
+      ${busy && html`<${Working} ...${{ what, operation, predicted }} />`}
+      ${error && html`<${Refusal} error=${error} />`}
       <div class="actions">
         <button type="button" class="button plain" data-first onClick=${onClose}><span>${busy ? "Close" : "Cancel"}</span></button>
         <button type="submit" class=${`button ${danger ? "danger" : "primary"}`} disabled=${busy || (typed && text !== typed)}>
@@ -103,6 +112,13 @@ export function Confirm({ title, children, verb, danger, typed, onClose, onDone,
     </form>
   <//>`;
 }
+
+const isForAnother = (error) => /_running$/.test(error.code || "");
+
+// Where another change is under way, what it does stands in place of the hint, which is for whoever has no page.
+const Refusal = ({ error }) => (isForAnother(error)
+  ? html`<${Problem} error=${{ message: error.message, body: error.body }}><${Meanwhile} hint=${error.hint} /><//>`
+  : html`<${Problem} error=${error} />`);
 
 // What else runs while a change is refused for it, until it has ended.
 function Meanwhile({ hint }) {
@@ -117,27 +133,38 @@ function Meanwhile({ hint }) {
     <${Bar} share=${operation.progress || undefined} label=${operation.kind} />`)}`;
 }
 
-// Work under way. operation: from the API; null until it is known.
-export function Working({ what, operation }) {
+// Work under way. operation: from the API; null until it is known, AWAY while nothing answers.
+export function Working({ what, operation, predicted }) {
   const [began] = useState(clock.now);
+  const isAway = operation === AWAY;
+  const known = isAway ? null : operation;
+  return html`<div class="working" role="status">
+    <div class="working-line"><span>${what}…</span><span class="quiet" aria-live="off"><${Elapsed} since=${began} predicted=${predicted} /></span></div>
+    <${Bar} share=${known?.progress || undefined} label=${what} />
+    ${known && html`<p class="quiet small" aria-live="off">${progressOf(known)}</p>`}
+    <p class="quiet small">${isAway ? "EventVault does not answer. Once it does, this says what became of it." : "You may close this: it goes on without it."}</p>
+  </div>`;
+}
+
+// "4 s of about 6 s". since: a time. predicted: seconds, if known.
+export function Elapsed({ since, predicted }) {
   const [, tick] = useState(0);
   useEffect(() => {
     const timer = setInterval(() => tick((n) => n + 1), 250);
     return () => clearInterval(timer);
   }, []);
-  const seconds = (clock.now() - began) / 1000;
-  return html`<div class="working" role="status">
-    <div class="working-line"><span>${what}…</span><span class="quiet">${operation ? progressOf(operation) : f.duration(seconds)}</span></div>
-    <${Bar} share=${operation?.progress || undefined} label=${what} />
-    <p class="quiet small">You may close this: it goes on without it.</p>
-  </div>`;
+  const seconds = Math.max(0, Math.floor((clock.now() - new Date(since).getTime()) / 1000));
+  if (predicted === null || predicted === undefined) return f.duration(seconds);
+  const whole = `${f.duration(seconds)} of about ${f.duration(Math.max(1, Math.round(predicted)))}`;
+  return seconds > MUCH_LONGER * Math.max(1, predicted) ? `${whole}: longer than earlier ones` : whole;
 }
 
-// "62 %, 412 MB/s, 2 s left"
+// "62 %, 3.1 GB of 5 GB, 412 MB/s, 2 s left"
 export function progressOf(operation) {
-  const { progress, bytesPerSecond, remainingSeconds } = operation;
+  const { progress, bytesDone, bytesTotal, bytesPerSecond, remainingSeconds } = operation;
   return [
     f.percent(progress || 0),
+    bytesTotal ? `${f.bytes(bytesDone)} of ${f.bytes(bytesTotal)}` : null,
     bytesPerSecond ? `${f.bytes(bytesPerSecond)}/s` : null,
     remainingSeconds === null || remainingSeconds === undefined ? null : `${f.duration(Math.ceil(remainingSeconds))} left`,
   ].filter(Boolean).join(", ");
@@ -168,9 +195,13 @@ export function Fact({ name, tone = "", children, more }) {
   return html`<div class=${`fact ${tone}`}><dt>${name}</dt><dd>${children}</dd>${more && html`<dd class="fact-more">${more}</dd>`}</div>`;
 }
 
-// Actions behind a button: Escape, a click elsewhere and a choice close it.
+// Actions behind a button: Escape, a click elsewhere and a choice close it. The rows that it covers cannot be pressed.
 export function Menu({ label, children }) {
   const ref = useRef(null);
+  const coverOthers = () => {
+    const menu = ref.current;
+    for (const row of menu?.closest("tbody")?.rows || []) row.inert = menu.open && !row.contains(menu);
+  };
   useEffect(() => {
     const close = (event) => {
       const menu = ref.current;
@@ -186,17 +217,23 @@ export function Menu({ label, children }) {
     return () => {
       document.removeEventListener("pointerdown", close);
       document.removeEventListener("keydown", close);
+      ref.current.open = false;
+      coverOthers();
     };
   }, []);
   const chosen = (event) => {
     if (event.target.closest(".menu-list button, .menu-list a")) ref.current.open = false;
   };
-  return html`<details class="menu" ref=${ref} onClick=${chosen}>
+  return html`<details class="menu" ref=${ref} onClick=${chosen} onToggle=${coverOthers}>
     <summary aria-label=${label} title=${label}><${Icon} name="more" /></summary><div class="menu-list">${children}</div></details>`;
 }
 
 // A column's heading. number: its cells are numbers, which stand at the right.
 export const Column = ({ children, number }) => html`<th role="columnheader" scope="col" class=${number ? "num" : undefined}>${children}</th>`;
+
+// The end of a list in pages. list: of `usePages`.
+export const More = ({ list }) => html`${list.moreError && html`<${Problem} error=${list.moreError} />`}
+  ${list.hasMore && html`<div class="more"><${Button} busy=${list.isReading} onClick=${list.showMore}>Show earlier ones<//></div>`}`;
 
 // A group of buttons of which one is chosen. choices: [value, label] pairs.
 export const Segmented = ({ label, choices, value, onChoose }) => html`

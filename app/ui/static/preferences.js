@@ -24,9 +24,11 @@ export const theme = () => values.theme;
 export const zone = () => values.zone;
 
 export function setTheme(value) {
-  const root = document.documentElement;
-  if (value === "system") delete root.dataset.theme;
-  else root.dataset.theme = value;
+  const { dataset } = document.documentElement; // as `theme.js` has it, before the first paint
+  values.theme = value;
+  if (value === "system") delete dataset.chosen;
+  else dataset.chosen = value;
+  dataset.theme = isDark() ? "dark" : "light";
   change("theme", value);
 }
 

@@ -13,6 +13,12 @@ export function addressOf(page, query = {}) {
   return `#/${page}${search ? `?${search}` : ""}`;
 }
 
+// Keeps of a query what a page knows. rules: name → whether a value of it makes sense.
+export const corrected = (query, rules) =>
+  Object.fromEntries(Object.entries(query).filter(([name, value]) => Object.hasOwn(rules, name) && rules[name](value)));
+
+export const isText = (value) => value !== "";
+
 // replace: the address before is not one to go back to.
 export function go(page, query = {}, { replace = false } = {}) {
   const address = addressOf(page, query);

@@ -18,6 +18,10 @@ export function daysLeft(disk) {
   return known.length ? Math.min(...known) : null;
 }
 
+const fullIn = (days) => (days * 24 < 1
+  ? "The disk is full, so new events wait until there is room."
+  : `The disk is full in about ${f.duration(days * 86400)} at this rate.`);
+
 function reachOf(window) {
   if (!window?.newest.sequence) return "";
   const since = `${f.time(window.oldest.time, { seconds: false })} ${f.zoneName(window.oldest.time)}`;
@@ -54,7 +58,7 @@ const RULES = [
   ({ health, reach }) => daysLeft(health.disk) !== null && daysLeft(health.disk) < FEW_DAYS && {
     tone: "care",
     headline: "Your data is safe, for now",
-    detail: `The disk is full in about ${f.duration(daysLeft(health.disk) * 86400)} at this rate. ${reach}`,
+    detail: `${fullIn(daysLeft(health.disk))} ${reach}`,
   },
   ({ health, reach }) => health.problems?.length && {
     tone: "care",

@@ -1,10 +1,14 @@
 // Requests to the service. The only place that knows of errors, of polling, and of a service that does not answer.
 import { useEffect, useState } from "./vendor/hooks.mjs";
 import * as clock from "./clock.js";
-import { changeSession, onSessionOfOthers, sessionKey } from "./session.js";
+import { isLive, onChange } from "./live.js";
+import { changeSession, onSessionOfOthers, sessionKey, sessionName } from "./session.js";
 
 const RETRY = 2000; // milliseconds between two tries while nothing answers
+const SELDOM = 15000; // milliseconds between two looks at what the stream says when it changes
+const LEAST = 500; // milliseconds between two looks, however often it changes
 const WITHIN = 20000; // milliseconds that a look may take
+const CLOCK_ERROR = 1500; // milliseconds by which the time of the service may be reckoned wrong here
 const STEP = 500; // milliseconds between two looks at an operation
 const ENDED = ["succeeded", "failed", "cancelled", "interrupted"];
 
@@ -19,14 +23,14 @@ export class ServiceError extends Error {
   }
 }
 
-const noAnswer = () =>
-  new ServiceError(0, { code: "no_answer", error: "EventVault does not answer", hint: "It is tried again by itself." });
+export const noAnswer = () =>
+  new ServiceError(0, { code: "no_answer", error: "EventVault does not answer", hint: "Try again once it does." });
 
-const notKnown = () =>
+const notMade = () =>
   new ServiceError(0, {
-    code: "no_answer",
-    error: "no answer came, so it is not known whether this was begun",
-    hint: "once EventVault answers, Operations lists it if it was",
+    code: "not_begun",
+    error: "EventVault went away before this was begun, so nothing was changed",
+    hint: "Read the numbers again, as they may be others now, and repeat it.",
   });
 
 export function headersWithSession(headers = {}) {
@@ -79,7 +83,7 @@ const looks = new Map();
 
 function lookOf(path) {
   if (!looks.has(path)) {
-    looks.set(path, { data: null, error: null, at: 0, listeners: new Map(), timer: 0, busy: false, again: false });
+    looks.set(path, { data: null, error: null, at: 0, askedAt: 0, listeners: new Map(), timer: 0, busy: false, again: false });
   }
   return looks.get(path);
 }
@@ -92,6 +96,7 @@ async function look(path) {
     return;
   }
   present.busy = true;
+  present.askedAt = performance.now();
   try {
     present.data = await ask("GET", path, undefined, { signal: AbortSignal.timeout(WITHIN) });
     present.error = null;
@@ -109,20 +114,44 @@ async function look(path) {
   }
 }
 
+const pausesOf = (present) => [...present.listeners.values()].filter(Boolean);
+
 function schedule(path) {
   const present = lookOf(path);
   clearTimeout(present.timer);
-  const pauses = [...present.listeners.values()].filter(Boolean);
+  const pauses = pausesOf(present);
   if (!pauses.length || document.hidden) return;
-  present.timer = setTimeout(() => look(path), present.error ? RETRY : Math.min(...pauses));
+  const pause = present.error ? RETRY : Math.min(...pauses);
+  present.timer = setTimeout(() => look(path), isLive() && isHeardOf(path) ? Math.max(SELDOM, pause) : pause);
 }
 
 document.addEventListener("visibilitychange", () => {
   for (const [path, present] of looks) {
     if (document.hidden) clearTimeout(present.timer);
-    else if ([...present.listeners.values()].some(Boolean)) look(path);
+    else if (pausesOf(present).length) look(path);
   }
 });
+
+// What the stream says is different → the paths whose answers are. It says so of the first two only.
+const CHANGED = {
+  events: ["/api/events?"],
+  operations: ["/api/operations"],
+  ended: ["/api/operations", "/api/backup", "/api/health"],
+  gone: ["/api/events?", "/api/operations"],
+};
+const isHeardOf = (path) => CHANGED.gone.some((prefix) => path.startsWith(prefix));
+
+onChange((what) => {
+  for (const [path, present] of looks) {
+    if (pausesOf(present).length && CHANGED[what].some((prefix) => path.startsWith(prefix))) lookSoon(path, present);
+  }
+});
+
+// However often something changes, it is asked for at most every LEAST milliseconds.
+function lookSoon(path, present) {
+  clearTimeout(present.timer);
+  present.timer = setTimeout(() => look(path), Math.max(0, present.askedAt + LEAST - performance.now()));
+}
 
 // Returns {data, error, at, again}. every: milliseconds between two looks, 0: one look. Data stays while nothing answers.
 export function useLook(path, every = 0) {
@@ -159,22 +188,87 @@ export function refresh(...prefixes) {
 
 onSessionOfOthers(() => refresh());
 
+// --- Changes. Where no answer comes, what became of one is found out once the service answers; it is never sent again.
+
+export const AWAY = { state: "away" }; // what `onProgress` gets while nothing answers
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+export const isAway = (error) => error.status === 0 || error.status === 502 || error.status === 503;
+
+// Asks until something answers. Returns what `question` does.
+export async function onceItAnswers(question, onProgress) {
+  for (;;) {
+    try {
+      return await question();
+    } catch (error) {
+      if (!isAway(error)) throw error;
+      onProgress(AWAY);
+      await pause(RETRY);
+    }
+  }
+}
+
+// Asks for a change that is made at once. isMade: finds out whether it was, where no answer came.
+export async function change(method, path, body, isMade, onProgress = () => {}) {
+  try {
+    return await ask(method, path, body);
+  } catch (error) {
+    if (error.status !== 0) throw error;
+    if (await onceItAnswers(isMade, onProgress)) return {};
+    throw notMade();
+  }
+}
+
+// Whether the service has nothing at this address.
+export async function isGone(path) {
+  try {
+    await ask("GET", path);
+    return false;
+  } catch (error) {
+    if (error.status === 404) return true;
+    throw error;
+  }
+}
+
 // --- Long work: begun without waiting, so that a closed page or a lost connection ends nothing.
 
-// Begins an operation and returns its result once it has ended. onProgress gets the operation at each look.
+// Begins an operation and returns its result once it has ended. onProgress gets the operation at each look, or AWAY.
 export async function runOperation(method, path, body, onProgress = () => {}) {
-  const begun = await ask(method, `${path}${path.includes("?") ? "&" : "?"}async=true`, body).catch((error) => {
-    throw error.status === 0 ? notKnown() : error;
-  });
-  return watchOperation(begun.operation.id, onProgress);
+  const since = clock.now();
+  let id;
+  try {
+    id = (await ask(method, `${path}${path.includes("?") ? "&" : "?"}async=true`, body)).operation.id;
+  } catch (error) {
+    if (error.status !== 0) throw error;
+    onProgress(AWAY);
+    id = await findOperation(kindOf(path, body), since, onProgress);
+  }
+  return watchOperation(id, onProgress);
 }
+
+const kindOf = (path, body) => (body?.into === "present" ? "copy" : path.split("/").at(-1));
+
+// Returns the id of the operation that a request began to which no answer came. What was taken is listed at once, but the
+// request may arrive after the first question: there is a second one.
+async function findOperation(kind, since, onProgress) {
+  for (let tries = 0; tries < 2; tries += 1) {
+    if (tries) await pause(RETRY);
+    const { operations } = await onceItAnswers(() => ask("GET", `/api/operations?kind=${kind}&limit=20`), onProgress);
+    const begun = operations.findLast((operation) => Date.parse(operation.startedAt) > since - CLOCK_ERROR && isOurs(operation));
+    if (begun) return begun.id;
+  }
+  throw notMade();
+}
+
+const isOurs = (operation) => operation.startedBy === (sessionName() ?? "open");
 
 async function watchOperation(id, onProgress) {
   for (;;) {
     const operation = await presentOperation(id);
-    if (operation) onProgress(operation);
+    onProgress(operation || AWAY);
     if (operation && ENDED.includes(operation.state)) return resultOf(operation);
-    await new Promise((resolve) => setTimeout(resolve, STEP));
+    await pause(STEP);
   }
 }
 
@@ -183,7 +277,7 @@ async function presentOperation(id) {
   try {
     return (await ask("GET", `/api/operations/${id}`)).operation;
   } catch (error) {
-    if (error.status === 0 || error.status === 503 || error.status === 502) return null;
+    if (isAway(error)) return null;
     throw error;
   }
 }

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import plyvel
 
 from eventvault import data_folders
 from eventvault.archive.proof import Proof
 from eventvault.chores import Chores
 from eventvault.database.bus import EventBus
 from eventvault.database.checkpoint import take_checkpoint
-from eventvault.database.generation import lineage
+from eventvault.database.generation import last_common, lineage
+from eventvault.database.keyed_requests import StoredAnswer
+from eventvault.errors import EventVaultError
 from eventvault.files import folder_size, make_folder, removing_on_failure
 from eventvault.journal.folder import JournalFolder
+from eventvault.journal.segment import encode_answers
 from eventvault.kafka.offsets import Offsets
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.locate import MomentLocator, check_unchanged
@@ -28,6 +33,7 @@ from eventvault.restore.unpacked import ArchiveFacts
 from eventvault.restore.values import Moment
 from eventvault.settings import Settings
 
+_MOST_UNJOURNALED = 100_000
 _GROWTH = 2
 """A database needs at most about this many times the bytes of its events."""
 
@@ -109,7 +115,7 @@ class MomentBuilder:
         unpacked = unpacked_bytes(Path(plan.archive.path)) if plan.archive else 0
         if plan.archive is not None and not plan.archive.origin_proven:
             unpacked *= 2  # a fresh database is made beside the one that was unpacked
-        return unpacked + _GROWTH * sum(segment.header.bytes for segment in plan.segments)
+        return unpacked + _GROWTH * sum(segment.header.content_bytes for segment in plan.segments)
 
     def _build_checked(self, plan: Plan, sources: Sources, staging: Path, reason: str | None) -> dict[str, Any]:
         answer = self.build_plan(plan, staging, sources, reason)
@@ -147,7 +153,25 @@ class MomentBuilder:
             generations=sorted(sources.generations.values(), key=lambda generation: generation.at),
             claimed=sources.claimed,
             reason=reason,
+            answers=self._unjournaled_answers(plan, sources) if reason is not None else "",
         )
+
+    def _unjournaled_answers(self, plan: Plan, sources: Sources) -> str:
+        """What the open database has of the requests whose events come from segments that were written without answers.
+
+        Only an earlier version wrote such segments of requests that had a key.
+        """
+        live, answers = sources.live, list[StoredAnswer]()
+        if live is None:
+            return ""
+        upto = min(live.sequence, last_common(sources.generations, live.generation, plan.target.generation))
+        with suppress(EventVaultError, plyvel.Error), self._bus.using() as registry:
+            check_unchanged(live, registry)
+            for segment in plan.segments:
+                if not segment.header.has_answers:
+                    found = registry.answers(max(segment.first, plan.base + 1), min(segment.last, upto))
+                    answers += islice(found, _MOST_UNJOURNALED - len(answers))
+        return encode_answers(answers).decode()
 
     def _store_id(self, plan: Plan) -> str:
         if plan.segments:

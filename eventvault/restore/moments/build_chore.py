@@ -17,8 +17,9 @@ from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry, create_database, write_identity
 from eventvault.errors import ArchiveAlien, JournalDamaged
 from eventvault.files import make_folder, removing_on_failure, sync_tree
+from eventvault.journal.segment import decode_answers
 from eventvault.restore.laps import Laps
-from eventvault.restore.moments.replay import cut, note_offsets, replay
+from eventvault.restore.moments.replay import cut, note_offsets, put_answers, replay
 from eventvault.restore.records import as_archive_error, check_together
 from eventvault.restore.unpacked import ArchiveFacts, check_as_needed
 from eventvault.restore.unproven import unproven_database
@@ -33,7 +34,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     store_id: for a fresh database. generations: all of them. claimed: the ids of those that nothing of this
     installation tells. reason: of the generation that begins;
     None: none does, and records of the archive, whose files are checked, are not read one by one. kafka: offsets at the
-    target, if they are newer than those of segments and archive.
+    target, if they are newer than those of segments and archive. answers: to requests that stored events of segments,
+    which have none of them, as the lines of a segment.
     """
 
     staging: str
@@ -50,6 +52,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     claimed: frozenset[str] = frozenset()
     reason: str | None = None
     kafka: dict[str, dict[str, Any]] = {}
+    answers: str = ""
 
 
 def prepare_moment(*, order: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +93,7 @@ def _prepare(wanted: Order, staging: Path, laps: Laps) -> dict[str, Any]:
         segments = [(Path(path), min(last, upto)) for path, last in wanted.segments]
         last = replay(db, registry, segments, archive=wanted.archive)
         note_offsets(db, wanted.kafka)
+        put_answers(db, (answer for answer in decode_answers(wanted.answers.encode()) if answer.sequence <= last))
         registry = EventRegistry(db, database)
         if last != upto or registry.last_sequence != upto:
             raise JournalDamaged(

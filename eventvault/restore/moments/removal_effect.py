@@ -2,11 +2,12 @@
 
 The recovery window is what `backups/` alone can restore, as after the loss of `storage/`. Archives hold prefixes of a
 history, so the newest one reaches back to its beginning. Older ones matter for generations that a restore left behind.
+What only the database would hold of the present generation, the journal writes before an archive is removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,9 +17,9 @@ from eventvault.journal.compaction import find_unneeded
 from eventvault.journal.folder import JournalFolder
 from eventvault.journal.segment import Segment
 from eventvault.restore.moments import plan as plans
-from eventvault.restore.moments.family import Family
+from eventvault.restore.moments.family import Extent, Family
 from eventvault.restore.moments.locate import MomentLocator
-from eventvault.restore.moments.plan import Sources
+from eventvault.restore.moments.plan import Live, Sources
 
 
 class RemovalEffect:
@@ -38,15 +39,16 @@ class RemovalEffect:
     def _windows(self, removed: Collection[str], unneeded: Sequence[Segment]) -> dict[str, Any]:
         sources = self._locator.sources()
         before = _without_live(self._locator.ours(sources))
-        paths = {segment.path for segment in unneeded}
+        paths, present = {segment.path for segment in unneeded}, self._locator.present(sources)
+        had = Family(before, present).extents
         after = msgspec.structs.replace(
             before,
             archives=[entry for entry in before.archives if entry.name not in removed],
             segments=[segment for segment in before.segments if segment.path not in paths],
+            live=_journaled_before(sources.live, had),
         )
-        present = self._locator.present(sources)
         windows = {"before": self._window(sources, before, present), "after": self._window(sources, after, present)}
-        had, has = Family(before, present).extents, Family(after, present).extents
+        has = Family(after, present).extents
         ends = ((each, had[each].reach, has[each].reach) for each in before.generations)
         return {
             "window": windows,
@@ -59,7 +61,7 @@ class RemovalEffect:
 
     def _window(self, sources: Sources, available: Sources, generation: str | None) -> dict[str, Any] | None:
         """Return {oldest, newest}, or None if nothing can be recovered. sources: tell the times."""
-        if generation is None or not (available.archives or available.segments):
+        if generation is None or not (available.archives or available.segments or available.live):
             return None
         reach = plans.reachable(available, generation) if generation in available.generations else 0
         return {"oldest": self._locator.moment(sources, generation, 0),
@@ -86,6 +88,13 @@ class RemovalEffect:
     def _unneeded(self, entries: Sequence[BackupEntry]) -> Sequence[Segment]:
         identity = self._locator.identity()
         return find_unneeded(self._journal, self._segments(), entries, identity).segments if identity else ()
+
+
+def _journaled_before(live: Live | None, had: Mapping[str, Extent]) -> Live | None:
+    """Return the open database as far as `backups/` held it: that much the journal writes, if it must."""
+    if live is None or live.generation not in had or not had[live.generation].reach:
+        return None
+    return Live(live.generation, min(live.sequence, had[live.generation].reach))
 
 
 def _without_live(sources: Sources) -> Sources:

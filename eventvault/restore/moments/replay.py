@@ -6,7 +6,7 @@ For private copies only, without syncs: the caller syncs the result.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import msgspec
 
 from eventvault.database import bulk, keyed_requests, keys
 from eventvault.database.bulk import BulkWriter, IndexedMembers
+from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import JournalDamaged
 from eventvault.events.event import RECORDED_TIME
 from eventvault.journal import segment
-from eventvault.journal.segment import Segment
+from eventvault.journal.segment import Content, Segment
 from eventvault.kafka import offsets
+from eventvault.keyed_request import KEEP_MICROSECONDS
 from eventvault.operations.operation import current as current_operation
 
 _BATCH = 2000
@@ -58,9 +60,10 @@ def replay(
 ) -> int:
     """Append the events of segments, in order, each up to the sequence beside its path; return the last sequence.
 
-    archive: the path of the archive that the database was unpacked from. Checks every segment against the events before
-    it. Raises JournalDamaged if a segment is damaged, forged, missing, or does not continue the events before it; the
-    error names the `archive` too if that may be wrong instead.
+    The answers to the requests that stored them come with them. archive: the path of the archive that the database was
+    unpacked from. Checks every segment against the events before it. Raises JournalDamaged if a segment is damaged,
+    forged, missing, or does not continue the events before it; the error names the `archive` too if that may be wrong
+    instead.
     """
     with bulk.bulk_writer(db) as writer:
         return _replay(writer, db, registry, segments, {} if archive is None else {"archive": archive})
@@ -77,13 +80,14 @@ def _replay(
     recorded = registry.at(last)[RECORDED_TIME] if last else b""
     before: tuple[int, Sequence[bytes]] = (0, ())
     sizes = [_size(path) for path, _ in segments]
+    since = _oldest_answer(segments)
     progress = current_operation()
     if segments:
         progress.step("replay", sum(sizes))
     for (path, upto), size in zip(segments, sizes, strict=True):
         with _missing_is_damage(path):
             current = segment.read_header(path)
-        lines = lines_of(current)
+        lines, answers = content_of(current)
         if not _holds_previous(current, before) or current.first <= last:
             writer.settle()  # the checks read events of the registry
         _check_previous(current, before, registry, base)
@@ -94,12 +98,20 @@ def _replay(
                 f"{path} does not continue event {last}", hint="a segment before it is missing", segment=str(path)
             )
         recorded = _append(writer, path, last + 1, wanted, recorded)
+        put_answers(db, (answer for answer in answers if last < answer.sequence <= last + len(wanted)), since)
         last += len(wanted)
         if current.last <= upto:
             note_offsets(db, current.header.kafka)
         before, base = (current.first, lines), {}
         progress.advance(size)
     return last
+
+
+def _oldest_answer(segments: Sequence[tuple[Path, int]]) -> int:
+    """Return the instant before which an answer has expired at the end of the last segment."""
+    with suppress(JournalDamaged, OSError):  # the replay says what is wrong
+        return segment.read_header(segments[-1][0]).last_time - KEEP_MICROSECONDS + 1 if segments else 0
+    return 0
 
 
 def _size(path: Path) -> int:
@@ -112,6 +124,12 @@ def lines_of(source: Segment) -> list[bytes]:
     """All events of a segment, every byte checked. Raises JournalDamaged, also if the file is missing, or OSError."""
     with _missing_is_damage(source.path):
         return segment.read_lines(source)
+
+
+def content_of(source: Segment) -> Content:
+    """All events of a segment with the answers to their requests. Raises as `lines_of` does."""
+    with _missing_is_damage(source.path):
+        return segment.read_content(source)
 
 
 @contextmanager
@@ -151,6 +169,15 @@ def recorded_puts(line: bytes, sequence: int) -> Iterator[tuple[bytes, bytes]]:
     yield at_event, line
     yield at_identity, keys.identity_value(sequence, bulk.NO_NONCE)
     yield from ((key, b"") for key in at_indexes)
+
+
+def put_answers(db: Any, answers: Iterable[StoredAnswer], since: int = 0) -> None:
+    """Put the answers to requests whose events are put too. since: those that were recorded earlier have expired."""
+    batch = db.write_batch()
+    for answer in answers:
+        for key, value in keyed_requests.puts_of_stored(answer, since):
+            batch.put(key, value)
+    batch.write()
 
 
 def _holds_previous(current: Segment, before: tuple[int, Sequence[bytes]]) -> bool:

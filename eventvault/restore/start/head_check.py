@@ -95,7 +95,7 @@ class HeadCheck:
         changed = cut_off.last_changed_event(self._cut_off)
         sources: Sources | None = None
         try:
-            recorded = self._history.find(registry.identity)
+            recorded = self._history.find(registry.identity, is_known=_continues(registry, before))
             if registry.last_sequence < recorded.last and recorded.latest is None:
                 sources = self._history.sources(registry.identity)
         except (EventVaultError, OSError) as error:
@@ -107,7 +107,7 @@ class HeadCheck:
         if sources is not None:
             log.warning("the database ends at event %s, but event %s was recorded before: replaying what is there",
                         registry.last_sequence, recorded.last)  # fmt: skip
-            HeadReplay(self._storage_dir, self._chores, registry, sources).run()
+            HeadReplay(self._storage_dir, self._chores, registry, sources, self._history.proof()).run()
             log.warning("the database now ends at event %s", registry.last_sequence)
         if registry.last_sequence < max(recorded.last, known) or recorded.latest is not None:
             log.error("the database ends at event %s of generation %s, but more was recorded before",
@@ -143,6 +143,18 @@ class HeadCheck:
         except (EventVaultError, OSError) as error:
             log.warning("what can be restored beyond event %s is not known: %s", begun.fork_sequence, error)
         self._problems.report(_describe(begun, target))
+
+
+def _continues(registry: EventRegistry, before: Head | None) -> bool:
+    """Return whether the database is the one that this process had open before, or one that replaced it in a restore.
+
+    What replaced it knows its generation; a copy that is older does not.
+    """
+    if before is None:
+        return False
+    if registry.identity.generation == before.generation:
+        return 0 < before.sequence <= registry.last_sequence
+    return before.generation in registry.identity.by_id()
 
 
 def _begun_without_restore(identity: StoreIdentity) -> list[Generation]:

@@ -18,10 +18,12 @@ import msgspec
 import plyvel
 
 from eventvault import data_folders
+from eventvault.archive.proof import Proof
 from eventvault.backups.entry import BackupEntry
 from eventvault.chores import Chores
 from eventvault.damage import is_damage
-from eventvault.database import keys
+from eventvault.database import keyed_requests, keys
+from eventvault.database.keyed_requests import StoredAnswer
 from eventvault.database.opening import open_checked
 from eventvault.database.registry import EventRegistry
 from eventvault.errors import Cancelled, EventVaultError
@@ -31,7 +33,8 @@ from eventvault.journal.segment import Segment
 from eventvault.kafka import offsets
 from eventvault.restore.moments.build_chore import Order
 from eventvault.restore.moments.plan import Sources
-from eventvault.restore.moments.replay import lines_of, recorded_puts
+from eventvault.restore.moments.replay import content_of, lines_of, recorded_puts
+from eventvault.restore.unpacked import ArchiveFacts
 
 log = logging.getLogger("BackupManager")
 
@@ -40,21 +43,28 @@ _BATCH_BYTES = 8 * 2**20
 
 
 class _Part(NamedTuple):
-    """Consecutive events from `first` on. offsets: Kafka's keys and values behind the last one."""
+    """Consecutive events from `first` on, with the answers to their requests.
+
+    offsets: Kafka's keys and values behind the last one.
+    """
 
     name: str
     first: int
     lines: Sequence[bytes]
+    answers: Sequence[StoredAnswer]
     offsets: dict[bytes, bytes]
 
 
 class HeadReplay:
-    """Replays into one database. storage_dir: where an archive is unpacked meanwhile."""
+    """Replays into one database. storage_dir: where an archive is unpacked meanwhile. proof: what proves an archive."""
 
-    def __init__(self, storage_dir: Path, chores: Chores, registry: EventRegistry, sources: Sources) -> None:
+    def __init__(
+        self, storage_dir: Path, chores: Chores, registry: EventRegistry, sources: Sources, proof: Proof
+    ) -> None:
         self._storage_dir = storage_dir
         self._chores = chores
         self._registry = registry
+        self._proof = proof
         self._archived = 0
         """The last event, if it was replayed from an archive."""
         generation = registry.identity.generation
@@ -99,9 +109,9 @@ class HeadReplay:
         if isinstance(source, BackupEntry):
             yield from self._parts_of_archive(source)
             return
-        lines = lines_of(source)
+        lines, answers = content_of(source)
         if self._is_preceded(source):
-            yield _Part(str(source.path), source.first, lines, offsets.to_metadata(source.header.kafka))
+            yield _Part(str(source.path), source.first, lines, answers, offsets.to_metadata(source.header.kafka))
         else:
             log.error("%s was written after other events than those here: it is not replayed", source.path)
 
@@ -137,8 +147,9 @@ class HeadReplay:
         staging = self._storage_dir / f"{data_folders.RESTORING_PREFIX}{secrets.token_hex(4)}"
         identity, last = self._registry.identity, self._registry.last_sequence
         order = Order(
-            staging=str(staging), archive=entry.path, base=entry.sequence or 0, sequence=entry.sequence,
-            generation=identity.generation, store_id=identity.store_id, generations=list(identity.generations),
+            staging=str(staging), archive=entry.path, facts=ArchiveFacts.of(entry, self._proof),
+            base=entry.sequence or 0, sequence=entry.sequence, generation=identity.generation,
+            store_id=identity.store_id, generations=list(identity.generations),
         )  # fmt: skip
         try:
             self._chores.run("prepare_moment", order=msgspec.to_builtins(order))
@@ -149,7 +160,8 @@ class HeadReplay:
                 for first in range(max(1, last), archived.last_sequence + 1, _BATCH_EVENTS):
                     upto = min(first + _BATCH_EVENTS - 1, archived.last_sequence)
                     lines = [value for _, value in archived.events(first - 1, upto)]
-                    yield _Part(entry.name, first, lines, behind if upto == archived.last_sequence else {})
+                    answers = list(archived.answers(first, upto))
+                    yield _Part(entry.name, first, lines, answers, behind if upto == archived.last_sequence else {})
         finally:
             remove_durably(staging)
 
@@ -168,6 +180,8 @@ class HeadReplay:
             puts = [put for number, line in enumerate(lines[:count], last + 1) for put in recorded_puts(line, number)]
             if count == len(lines):
                 puts += part.offsets.items()
+            brought = (answer for answer in part.answers if last < answer.sequence <= last + count)
+            puts += [put for answer in brought for put in keyed_requests.puts_of_stored(answer)]
             last += count
             self._registry.append_recorded(puts, last, event.recorded_of(lines[count - 1]))
             lines = lines[count:]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventvault.archive import reader
+from eventvault.archive.proof import Proof
 from eventvault.backups.catalogue import Catalogue
 from eventvault.backups.heads import ArchiveHeads
 from eventvault.database.generation import Generation, StoreIdentity, lineage
@@ -45,14 +46,21 @@ class RecordedHistory:
         self._heads = heads
         self._journal = journal
 
-    def find(self, identity: StoreIdentity) -> Recorded:
+    def proof(self) -> Proof:
+        """Return what proves an archive now."""
+        return self._catalogue.proof()
+
+    def find(self, identity: StoreIdentity, *, is_known: bool = False) -> Recorded:
         """Return how far the present generation was recorded.
 
         It reads names, the journal's record and a cache, and no archive but the first of a generation that `identity`
-        does not have. So it is quick at any number of archives.
+        does not have. So it is quick at any number of archives that were looked at before. is_known: this process knows
+        that the database lacks nothing of the one that it had open before. Then archives that came meanwhile are not
+        read: there may be thousands, and everybody waits.
         """
         self._catalogue.check_folder()  # what another folder lacks is no proof that nothing was recorded
-        present, heads, record = identity.generation, self._heads.by_generation(), self._journal.read_record()
+        present, record = identity.generation, self._journal.read_record()
+        heads = self._heads.by_generation(may_read_archives=not is_known)
         recorded = [self._journal.last_named(present)]
         generations = identity.by_id()
         if record is not None:

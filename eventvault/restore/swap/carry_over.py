@@ -73,6 +73,7 @@ def describe_previous(head: Head | None, restored: Restored) -> PreviousDatabase
         source=restored.source,
         replaced_by=restored.generation,
         replacement_events=restored.events,
+        moment=restored.moment,
     )
 
 

@@ -20,6 +20,7 @@ from eventvault import data_folders, small_files
 from eventvault.files import matching, remove_durably, rename_durably
 from eventvault.printable import is_utf8
 from eventvault.progress import Turn
+from eventvault.restore.values import RestoredMoment
 
 _OF_GENERATION = re.compile(rf"{data_folders.PREVIOUS_PREFIX}([0-9a-f]{{16}})(-[0-9a-f]{{8}})?")
 
@@ -28,9 +29,9 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     """A database that a restore replaced.
 
     name: of its folder. generation, events: what it holds, None if that could not be read. replaced_at: microseconds
-    since the epoch. source: what was restored in its place. replaced_by: the generation that replaced it.
-    replacement_events: how many events that one began with; later ones were posted since. undone: an undo brought it
-    back, so the registry has all its events again, and it may be removed.
+    since the epoch. source: what was restored in its place; moment: to which moment, None for a backup and an undo.
+    replaced_by: the generation that replaced it. replacement_events: how many events that one began with; later ones
+    were posted since. undone: an undo brought it back, so the registry has all its events again, and it may be removed.
     """
 
     name: str
@@ -41,6 +42,7 @@ class PreviousDatabase(msgspec.Struct, frozen=True, kw_only=True):
     replaced_by: str | None = msgspec.field(name="by", default=None)
     replacement_events: int = msgspec.field(name="brought", default=0)
     undone: bool = False
+    moment: RestoredMoment | None = None
 
 
 class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

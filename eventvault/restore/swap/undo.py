@@ -133,4 +133,5 @@ def _entry(storage_dir: Path, database: PreviousDatabase) -> PreviousEntry:
         replaced_at=database.replaced_at,
         source=database.source,
         size=size,
+        moment=database.moment,
     )

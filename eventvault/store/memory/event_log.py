@@ -9,6 +9,7 @@ from itertools import pairwise
 import msgspec
 
 from eventvault.database.values import (
+    MOST_CANDIDATES,
     AppendResult,
     EventHistogram,
     EventTypes,
@@ -77,7 +78,12 @@ class MemoryEventLog(EventLog):
             value for value in self._state.events if event.indexed_of(value).id == event_id and query.matches(value)
         ]
         if not matches:
-            raise EventNotFound(f"there is no event with the id {event_id!r}", hint="GET /api/events lists them")
+            query = ScanQuery(recorded_to=recorded_to)
+            ids = sorted({event.indexed_of(value).id for value in self._state.events if query.matches(value)})
+            candidates = [each for each in ids if event_id and each != event_id and each.startswith(event_id)]
+            details = {"candidates": candidates[:MOST_CANDIDATES]} if candidates else {}
+            hint = "GET /api/events lists them"
+            raise EventNotFound(f"there is no event with the id {event_id!r}", hint=hint, **details)
         if len(matches) > 1:
             raise InvalidInput(
                 f"{len(matches)} events of several sources have the id {event_id!r}", hint="say which with &source="

@@ -64,7 +64,7 @@ class MemoryState:
         reason: str = "restored",
         moment: RestoredMoment | None = None,
     ) -> Restored:
-        undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events))
+        undo = self.undo_list.push(self.generation, len(self.events), began, source, len(events), moment)
         common = common_length(self.events, events)
         self.forks = {generation: min(fork, common) for generation, fork in self.forks.items()}
         self.forks[self.generation] = common

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eventvault.errors import NothingToUndo, UndoNotFound
 from eventvault.events.event import summary_of
-from eventvault.restore.values import PreviousEntry, ReplacedEvents, UndoTarget
+from eventvault.restore.values import PreviousEntry, ReplacedEvents, RestoredMoment, UndoTarget
 
 KEEP_UNDO = 3
 """How many previous generations an undo can bring back."""
@@ -19,7 +19,9 @@ class UndoList:
         self.entries: list[PreviousEntry] = []
         self._restored = 0
 
-    def push(self, generation: str, events: int, instant: int, source: str, restored: int) -> UndoTarget:
+    def push(
+        self, generation: str, events: int, instant: int, source: str, restored: int, moment: RestoredMoment | None
+    ) -> UndoTarget:
         """Add the generation that a restore of `source` replaced. restored: how many events the restored one has."""
         entry = PreviousEntry(
             name=f"previous-{generation}",
@@ -28,6 +30,7 @@ class UndoList:
             replaced_at=instant,
             source=source,
             size=0,
+            moment=moment,
         )
         self.entries = [entry, *self.entries][:KEEP_UNDO]
         self._restored = restored

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from eventvault.backups.removal import ArchiveRemover
 from eventvault.backups.retention import RetentionPlan
 from eventvault.backups.verify import Verifier
 from eventvault.chores import Chores
-from eventvault.errors import ArchiveError, BackupNotFound, Cancelled
+from eventvault.errors import BackupNotFound, Cancelled
 from eventvault.operations.operation import Operation
 from eventvault.restore.moments.removal_effect import RemovalEffect
 from eventvault.settings import Settings
@@ -59,18 +58,8 @@ class BackupsOwner(Backups):
     def create_backup(self, label: str | None = None, *, operation: Operation | None = None) -> Created:
         operation = operation or Operation()
         self._lifecycle.check()
-        made = self._made_before(operation)
-        created = made or self._maker.create(label, operation)
+        created = self._maker.made_before(operation.notes) or self._maker.create(label, operation)
         return msgspec.structs.replace(created, backup=self._remover.with_rules(created.backup))
-
-    def _made_before(self, operation: Operation) -> Created | None:
-        """The backup that an earlier attempt made; None if it came to no archive, or to a damaged one."""
-        name = operation.notes.get(ARCHIVE)
-        if name is None or not self._is_there(name):
-            return None
-        with suppress(ArchiveError):
-            return self._maker.finish_interrupted(name)
-        return None
 
     def _is_there(self, name: str) -> bool:
         try:

@@ -47,6 +47,7 @@ class EventLog(Protocol):
     def get(self, event_id: str, source: str | None = None, recorded_to: int | None = None) -> bytes:
         """The event's JSON. Raises EventNotFound, or InvalidInput if several sources share the id.
 
+        Where ids begin as the one that was asked for, the first of them are in `candidates` of EventNotFound.
         recorded_to: only events recorded by then count (microseconds, inclusive).
         """
 

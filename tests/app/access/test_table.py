@@ -30,6 +30,7 @@ COOKIES = ("cookie", "cookie and key", "cookie, cross-site", "cookie, stale", "c
 BY_COOKIE = {
     "GET /api/events/export", "GET /api/events/stream", "GET /api/backup/<name>/download",
     "GET /api/operations/<operation_id>/file", "GET /api/operations/<operation_id>/stream",
+    "GET /api/changes/stream",
 }  # fmt: skip
 
 TABLE = """
@@ -57,6 +58,7 @@ backup read write admin: GET /api/operations
 backup read write admin: GET /api/operations/<operation_id>
 backup read write admin: GET /api/operations/<operation_id>/file
 backup read write admin: GET /api/operations/<operation_id>/stream
+backup read write admin: GET /api/changes/stream
 backup read write admin: GET /api/backup/list
 backup read write admin: GET /api/backup/export-metadata
 backup read write admin: GET /api/backup/<name>
@@ -73,7 +75,7 @@ backup admin: DELETE /api/backup/<name>/pin
 MAY = {name: set(scopes.split()) for scopes, name in (line.split(": ") for line in TABLE.strip().splitlines())}
 WITHOUT_TOKEN = {
     "GET /", "GET /ui/<version>/<name>", "GET /docs", "GET /docs/", "GET /docs/api", "GET /docs/search.json",
-    "GET /docs/<name>", "GET /docs/static/<filename>", "GET /openapi.json",
+    "GET /docs/<name>", "GET /docs/pictures/<filename>", "GET /docs/static/<filename>", "GET /openapi.json",
     "GET /api/health/live", "GET /api/health/ready", "POST /api/session",
 }  # fmt: skip
 LESS_WITHOUT_TOKEN = {"GET /api/health"}

@@ -190,7 +190,7 @@ def test_a_leaked_token_is_replaced_at_once_with_all_of_its_name(
 
 def test_disabling_revokes_all_and_opens(settings: Settings, changes: TokenChanges, now: Clock) -> None:
     made = changes.create("cron", "read", by="shell")
-    assert [each.id for each in changes.disable(by="shell")] == [made.token.id]
+    assert [each.id for each in changes.disable(by="shell").tokens] == [made.token.id]
     assert not changes.is_closed()
     assert not is_valid(settings, now, made.text)
     again = changes.create("cron", "read", by="shell")
@@ -383,6 +383,7 @@ def test_a_copy_that_cannot_be_written_is_named_and_written_later(
     settings.backup_dir.write_text("a file in its place")
     made = changes.create("second", "read", by="shell")
     assert made.unwritten is not None
+    assert changes.revoke(changes.create("third", "read", by="shell").token.id, by="shell").unwritten is not None
     assert is_valid(settings, now, made.text)
     settings.backup_dir.unlink()
     TokenFiles(settings).settle()

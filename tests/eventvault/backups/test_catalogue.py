@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from eventvault.archive import seal, writer
 from eventvault.archive.manifest import Manifest
 from eventvault.archive.proof import Trust
 from eventvault.backups import catalogue_file
-from eventvault.backups.catalogue import Catalogue
+from eventvault.backups.catalogue import MANY_NEW, Catalogue
 from eventvault.backups.entry import BackupEntry
 from eventvault.errors import (
     ArchiveDamaged,
@@ -55,6 +57,25 @@ def test_the_newest_is_first_by_manifest_by_name_and_by_the_time_of_the_file(fol
         "backup_2024-12-27_120001.tar.gz", "manifest.tar.gz", "unnamed.tar.gz",
     ]  # fmt: skip
     assert [clock.format_milliseconds(entry.created)[17:] for entry in entries] == ["01.000Z", "00.500Z", "00.000Z"]
+
+
+def test_many_new_archives_are_read_once_however_many_ask(folder: Folder) -> None:
+    first = folder.put("0.tar.gz")
+    for number in range(1, MANY_NEW + 20):
+        first.with_name(f"{number}.tar.gz").hardlink_to(first)
+    read = list[str]()
+
+    def reading(path: Path) -> Manifest:
+        read.append(path.name)
+        time.sleep(0.001)  # so that another thread comes in between
+        return folder.read_manifest(path)
+
+    catalogue = Catalogue(folder.path, "here", reading, read_seal=folder.read_seal)
+    with ThreadPoolExecutor(4) as pool:
+        lists = [asked.result(60) for asked in [pool.submit(catalogue.entries) for _ in range(4)]]
+
+    assert [len(entries) for entries in lists] == [MANY_NEW + 20] * 4
+    assert len(read) == len(set(read)) == MANY_NEW + 20
 
 
 def test_only_plain_files_with_the_right_ending_are_archives(folder: Folder, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from eventvault.database import keys
+from eventvault.database import keyed_requests, keys
 from eventvault.database.registry import AppendBatch, BatchOutdated, EventRegistry, create_database, open_leveldb
 from eventvault.database.values import AppendResult
 from eventvault.errors import IdempotencyKeyReused
@@ -179,6 +180,43 @@ def test_the_answers_are_cut_off_with_their_events(
     assert answer(shortened, keyed("first")).ids == answer(shortened, keyed("duplicate")).ids == ["a"]
     assert [shortened.answer_of(keyed(name)) for name in ("cut", "later")] == [None, None]
     assert records(db) == (2, 2)
+
+
+def test_the_answers_to_requests_that_stored_events_are_read_in_order(registry: EventRegistry, clock: Clock) -> None:
+    append(registry, keyed("refused"))
+    append(registry, keyed("first"), "a", "b")
+    append(registry, keyed("duplicate"), "a")
+    append(registry, None, "without a key")
+    append(registry, keyed("mixed"), "a", "c")
+
+    def sequences(first: int, upto: int) -> list[tuple[int, bytes]]:
+        return [(each.sequence, each.request_id.strip()) for each in registry.answers(first, upto)]
+
+    assert sequences(1, 9) == [(2, b"first"), (4, b"mixed")]
+    assert sequences(3, 3) == sequences(1, 1) == sequences(5, 4) == []
+    clock.now += KEEP_MICROSECONDS
+    append(registry, keyed("first"), "d")
+    assert sequences(1, 9) == [(4, b"mixed"), (5, b"first")], "the key was used again"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"at": -1}, {"at": 2**63}, {"results": [(1, 3, 0)]}, {"results": [(0, 1, 0)]}, {"results": [(1, 0, 0)]},
+        {"results": [(1, 2, 1)]}, {"results": [(1, 2, 0)] * 60_000}, {"results": [(2**70, 1, 0)]},
+    ],
+)  # fmt: skip
+def test_what_nobody_was_answered_is_not_put(registry: EventRegistry, wrong: dict[str, Any]) -> None:
+    append(registry, keyed("k"), "a", "b")
+    (stored,) = registry.answers(1, 2)
+    record = keyed_requests.read_record(stored.record)
+    assert record is not None
+    assert len(list(keyed_requests.puts_of_stored(stored))) == 2
+    assert list(keyed_requests.puts_of_stored(stored, since=record.at + 1)) == []
+
+    forged = msgspec.json.encode(msgspec.structs.replace(record, **wrong))
+    for value in (forged, b"", b"{}"):
+        assert list(keyed_requests.puts_of_stored(stored._replace(record=value))) == []
 
 
 def test_a_record_is_small_for_many_events(registry: EventRegistry, db: Any) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from eventvault import clock
 from eventvault.database.generation import Generation
-from eventvault.errors import JournalDamaged
+from eventvault.database.keyed_requests import StoredAnswer
+from eventvault.errors import JournalDamaged, JournalUnreadable
 from eventvault.events import event
 from eventvault.journal import segment
 from eventvault.journal.segment import Segment, SegmentInfo
@@ -31,30 +32,87 @@ def about(first: int) -> SegmentInfo:
     return SegmentInfo(store_id="s", installation="i", generation=GENERATION, first=first, kafka=kafka)
 
 
+def answer(sequence: int) -> StoredAnswer:
+    """With a record that no other program would write like this: it comes back byte for byte."""
+    record = b'{"at": 1769860800000000,"content":"\\u00e4","last_sequence":%d,"results":[[%d,1,0]]}' % (
+        sequence,
+        sequence,
+    )
+    return StoredAnswer(sequence, sequence.to_bytes(16, "big"), record)
+
+
+ANSWERS = {"events alone": [], "with answers": [answer(7), answer(24)]}
+
+
+@pytest.fixture(params=ANSWERS)
+def answers(request: pytest.FixtureRequest) -> list[StoredAnswer]:
+    return ANSWERS[request.param]
+
+
 @pytest.fixture
-def written(tmp_path: Path) -> Segment:
+def written(tmp_path: Path, answers: list[StoredAnswer]) -> Segment:
     folder = tmp_path / GENERATION.id
     folder.mkdir()
-    return segment.write_segment(folder, about(5), lines(5, 20))
+    return segment.write_segment(folder, about(5), lines(5, 20), answers)
 
 
-def test_what_was_written_is_read(written: Segment) -> None:
+def test_what_was_written_is_read(written: Segment, answers: list[StoredAnswer]) -> None:
     read = segment.read_header(written.path)
 
     assert read == written
     assert (read.first, read.last, read.header.kafka) == (5, 24, {"events": {"0": {"next": 7}}})
-    assert segment.read_lines(read) == lines(5, 20)
+    assert segment.read_content(read) == (lines(5, 20), answers)
+
+
+def test_events_without_answers_are_written_as_every_version_reads_them(
+    written: Segment, answers: list[StoredAnswer]
+) -> None:
+    header = orjson.loads(gzip.decompress(written.path.read_bytes()).splitlines()[0])
+
+    assert header["formatVersion"] == (2 if answers else 1)
+    assert ("answers" in header) == bool(answers)
+
+
+def test_a_segment_of_a_later_version_is_left_alone(written: Segment) -> None:
+    for header in ({"formatVersion": 3, "something": "else"}, {"formatVersion": 3, "sha256": None, "first": 5}):
+        written.path.write_bytes(gzip.compress(orjson.dumps(header) + b"\n"))
+        with pytest.raises(JournalUnreadable, match="a later version"):
+            segment.read_header(written.path)
+
+
+def test_answers_that_are_none_are_damage(written: Segment) -> None:
+    for text in (b"{}\n", b'{"sequence":7,"id":"00","record":{}}\n', b"\xff\n"):
+        header = msgspec.structs.replace(written.header, format_version=2, answers=segment._described(text))
+        parts = [msgspec.json.encode(header) + b"\n", b"".join(line + b"\n" for line in lines(5, 20)), text]
+        written.path.write_bytes(b"".join(map(gzip.compress, parts)))
+        with pytest.raises(JournalDamaged, match="its answers are not as they were written"):
+            segment.read_lines(segment.read_header(written.path))
+
+
+def test_the_version_and_the_answers_of_a_header_belong_together(written: Segment) -> None:
+    header = written.header
+    for other in (
+        msgspec.structs.replace(header, format_version=3 - header.format_version),
+        msgspec.structs.replace(header, format_version=2, answers=segment.AnswersInfo(10**12, header.sha256)),
+        msgspec.structs.replace(header, format_version=0),
+    ):
+        written.path.write_bytes(gzip.compress(msgspec.json.encode(other) + b"\n"))
+        with pytest.raises(JournalDamaged, match="does not fit"):
+            segment.read_header(written.path)
 
 
 def test_it_is_readable_without_this_program(written: Segment) -> None:
-    header, *events = gzip.decompress(written.path.read_bytes()).splitlines()
+    header, *rest = gzip.decompress(written.path.read_bytes()).splitlines()
 
     assert orjson.loads(header)["generation"]["id"] == GENERATION.id
-    assert [orjson.loads(line)["sequence"] for line in events] == list(range(5, 25))
+    assert [orjson.loads(line)["sequence"] for line in rest[:20]] == list(range(5, 25))
+    assert [orjson.loads(line)["sequence"] for line in rest[20:]] == (
+        [7, 24] if "answers" in orjson.loads(header) else []
+    )
 
 
 def test_each_flipped_bit_and_each_missing_end_is_found_or_harmless(written: Segment) -> None:
-    whole, good = written.path.read_bytes(), segment.read_lines(written)
+    whole, good = written.path.read_bytes(), segment.read_content(written)
     found = 0
     for position in range(0, len(whole) * 8, 7):
         changed = bytearray(whole)
@@ -62,7 +120,7 @@ def test_each_flipped_bit_and_each_missing_end_is_found_or_harmless(written: Seg
         written.path.write_bytes(changed)
         try:
             read = segment.read_header(written.path)
-            assert segment.read_lines(read) == good
+            assert segment.read_content(read) == good
             assert read.header == written.header
         except JournalDamaged:
             found += 1
@@ -96,7 +154,7 @@ def test_a_segment_under_anothers_name_or_generation_is_refused(written: Segment
 
 
 def test_a_bomb_is_not_inflated(written: Segment) -> None:
-    header, _ = gzip.decompress(written.path.read_bytes()).split(b"\n", 1)
+    header = gzip.decompress(written.path.read_bytes()).split(b"\n", 1)[0]
     written.path.write_bytes(gzip.compress(header + b"\n") + gzip.compress(bytes(50_000_000)))
 
     with pytest.raises(JournalDamaged, match="its events are not the"):

@@ -1,7 +1,7 @@
 // The backups: which there are, whether each is good, and what can be done with it.
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
-import { Button, Column, Empty, Icon, Problem, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
+import { Button, Column, Empty, Icon, More, Problem, Segmented, When, html, isForbidden, tell, tellError, whyNot } from "../parts.js";
 import { go } from "../route.js";
 import { refresh, runOperation } from "../service.js";
 import { CreateDialog } from "./create_dialog.js";
@@ -10,18 +10,16 @@ import { PinDialog } from "./pin_dialog.js";
 import { RestoreBackupDialog } from "./restore_backup_dialog.js";
 import { BackupRow, pathOf } from "./row.js";
 import { ShowDialog } from "./show_dialog.js";
-import { UploadState, useDrop, useUpload } from "./upload.js";
-import { KINDS, useBackups } from "./use_backups.js";
+import { Uploads, takeIn } from "./upload.js";
+import { useBackups } from "./use_backups.js";
 
 const CHOICES = [["", "All"], ["pinned", "Pinned"], ["labelled", "Labelled"], ["damaged", "Damaged"]];
 
 export function Backups({ query, health, away }) {
-  const kind = KINDS[query.show] ? query.show : "";
+  const kind = query.show || "";
   const list = useBackups(kind);
   const [asked, setAsked] = useState(null); // {what, backup}
   const [busy, setBusy] = useState(new Map()); // name → the operation that reads it, as far as known
-  const upload = useUpload();
-  const isOver = useDrop(upload.begin);
   const close = () => setAsked(null);
   const damaged = health.data?.backup?.damagedCount || 0;
 
@@ -45,10 +43,9 @@ export function Backups({ query, health, away }) {
     rehearse: (backup) => run(backup, "/rehearse", rehearsalWords),
   };
   return html`<header class="page-head"><div><h1 tabindex="-1">Backups</h1><p class="quiet"><${Summary} health=${health.data} /></p></div>
-      <div class="actions"><${UploadButton} begin=${upload.begin} disabled=${away} />
+      <div class="actions"><${UploadButton} disabled=${away} />
         <${Button} kind="primary" needs="backup" disabled=${away} onClick=${() => setAsked({ what: "create" })}>Back up now<//></div></header>
-    <${UploadState} upload=${upload} />
-    ${isOver && html`<div class="drop"><p><${Icon} name="upload" size=${28} />Drop a <code>.tar.gz</code> here. It is read to its last byte and replaces nothing.</p></div>`}
+    <${Uploads} />
     ${list.error && !list.backups && html`<${Problem} error=${list.error} />`}
     ${!list.backups && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${list.backups && (list.backups.length || kind
@@ -62,7 +59,7 @@ export function Backups({ query, health, away }) {
     ${asked?.what === "show" && html`<${ShowDialog} backup=${asked.backup} onClose=${close} />`}
     ${asked?.what === "pin" && html`<${PinDialog} backup=${asked.backup} onClose=${close} />`}
     ${asked?.what === "restore" && html`<${RestoreBackupDialog} backup=${asked.backup} onClose=${close} />`}
-    ${asked?.what === "delete" && html`<${DeleteDialog} backup=${asked.backup} onClose=${close} />`}`;
+    ${asked?.what === "delete" && html`<${DeleteDialog} backup=${asked.backup} generation=${health.data?.store?.generation} onGone=${list.drop} onClose=${close} />`}`;
 }
 
 function rehearsalWords({ rehearsal }) {
@@ -70,9 +67,9 @@ function rehearsalWords({ rehearsal }) {
   return `A restore was tried beside the data: ${f.count(rehearsal.compared, "event")} compared, back in ${f.duration(rehearsal.rtoSeconds)}.`;
 }
 
-const UploadButton = ({ begin, disabled }) => html`<label class="button plain file" title=${whyNot("admin")}><${Icon} name="upload" /><span>Upload…</span>
-  <input type="file" accept=".gz" disabled=${disabled || isForbidden("admin")} onChange=${(event) => {
-    if (event.target.files[0]) begin(event.target.files[0]);
+const UploadButton = ({ disabled }) => html`<label class="button plain file" title=${whyNot("admin")}><${Icon} name="upload" /><span>Upload…</span>
+  <input type="file" accept=".gz" multiple disabled=${disabled || isForbidden("admin")} onChange=${(event) => {
+    takeIn(event.target.files);
     event.target.value = "";
   }} /></label>`;
 
@@ -97,5 +94,5 @@ function Table({ list, busy, actions, away }) {
       <${Column}><span class="hidden">Actions</span><//></tr></thead>
     <tbody role="rowgroup">${list.backups.map((backup) => html`
       <${BackupRow} key=${backup.name} backup=${backup} isBusy=${busy.has(backup.name)} operation=${busy.get(backup.name)} actions=${actions} away=${away} />`)}</tbody></table>
-    ${list.hasMore && html`<div class="more"><${Button} busy=${list.isReading} onClick=${list.showMore}>Show earlier ones<//></div>`}`;
+    <${More} list=${list} />`;
 }

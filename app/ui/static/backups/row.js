@@ -14,7 +14,7 @@ export function BackupRow({ backup, isBusy, operation, actions, away }) {
   return html`<tr role="row" class=${isBad ? "bad" : ""}>
     <td role="cell" class="made"><${When} at=${backup.created} absolute seconds=${false} /><span class="sub inline"><${When} at=${backup.created} /></span></td>
     <td role="cell" class=${`name ${title ? "" : "auto-name"}`}>
-      <button type="button" class=${`link plain-link ${title ? "" : "auto"}`} onClick=${() => actions.show(backup)}><${Written} text=${title || backup.name.replace(/\.tar\.gz$/, "")} /></button>
+      <button type="button" class=${`link plain-link ${title ? "" : "auto"}`} onClick=${() => actions.show(backup)}><${Written} text=${title || backup.name.replace(/\.tar\.gz$/, "")} most=${160} /></button>
       ${backup.pinned && html`<span class="tag" title=${pinWords(backup.pin)}><${Icon} name="pin" size=${14} />pinned</span>`}
       ${backup.origin !== "created" && html`<span class="tag">${backup.origin}</span>`}
       ${isBad ? html`<span class="sub bad-text"><${Written} text=${f.sentence(backup.problem)} /></span>` : title && html`<span class="sub">${backup.name}</span>`}</td>

@@ -10,7 +10,7 @@ export function ShowDialog({ backup, onClose }) {
   useEffect(() => {
     ask("GET", pathOf(backup.name)).then((answer) => setState({ manifest: answer.manifest || {} }), (error) => setState({ error }));
   }, []);
-  return html`<${Dialog} title=${html`<${Written} text=${backup.label || backup.name} />`} onClose=${onClose} wide>
+  return html`<${Dialog} title=${html`<${Written} text=${backup.label || backup.name} most=${120} />`} onClose=${onClose} wide>
     ${backup.problem && html`<div class="problem"><${Icon} name="stop" /><p><${Written} text=${f.sentence(backup.problem)} /></p></div>`}
     <dl class="pairs">${pairsOf(backup, state.manifest).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     ${state.error && html`<${Problem} error=${state.error} />`}

@@ -1,39 +1,82 @@
-// Taking a backup in: by the button, or dropped anywhere on the page.
-import { useEffect, useRef, useState } from "../vendor/hooks.mjs";
+// Taking backups in: by the button, or dropped anywhere. An upload goes on while other pages are shown.
+import { useEffect, useState } from "../vendor/hooks.mjs";
 import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Bar, Button, Icon, Problem, Written, html } from "../parts.js";
-import { ServiceError, headersWithSession, refresh } from "../service.js";
+import { go } from "../route.js";
+import { ServiceError, ask, headersWithSession, isGone, onceItAnswers, refresh } from "../service.js";
+import { pathOf } from "./row.js";
 
-// Returns {state, begin(file), dismiss, cancel}. state: {file, share, speed} while it runs, then with done or error.
-export function useUpload() {
-  const [state, setState] = useState(null);
-  const request = useRef(null);
-  const begin = (file) => {
-    request.current = send(file, setState);
-  };
-  return { state, begin, dismiss: () => setState(null), cancel: () => request.current?.abort() };
+let uploads = []; // {id, file, share, speed, isAway} while it runs, then with done or error, and request while it is sent
+const listeners = new Set();
+
+function show(id, more) {
+  uploads = uploads.map((each) => (each.id === id ? { ...each, ...more } : each));
+  for (const listener of listeners) listener({});
+}
+
+function forget(id) {
+  uploads = uploads.filter((each) => each.id !== id);
+  for (const listener of listeners) listener({});
+}
+
+// Takes files in, one after another.
+export async function takeIn(files) {
+  const added = [...files].map((file) => ({ id: crypto.getRandomValues(new Uint32Array(2)).join("-"), file, share: 0 }));
+  uploads = [...uploads, ...added];
+  for (const { id, file } of added) {
+    show(id, {});
+    const isWanted = () => uploads.some((each) => each.id === id);
+    if (isWanted()) await takeOne(id, file);
+  }
+}
+
+async function takeOne(id, file) {
+  try {
+    await refuseIfThere(file.name);
+    show(id, { done: await send(id, file), request: null });
+    refresh();
+  } catch (error) {
+    show(id, { error, request: null });
+  }
+}
+
+// Asked before anything is sent: a refusal would reach the browser only once all of a large file has gone.
+async function refuseIfThere(name) {
+  const { backup } = await ask("GET", pathOf(name)).catch((error) => {
+    if (error.status === 0) throw error;
+    return {}; // there is none, or the name is not valid: the upload is told why
+  });
+  if (!backup) return;
+  const size = `${f.bytes(backup.size)}, made ${f.time(backup.created)}`;
+  throw new ServiceError(409, { code: "backup_exists", error: `a backup named ${name} is there already: ${size}`, hint: "Give the file another name, or delete that one first. Nothing was sent." });
 }
 
 // XMLHttpRequest, as fetch does not tell how much of an upload has gone.
-function send(file, setState) {
-  const request = new XMLHttpRequest();
-  const began = now();
-  const show = (more) => setState((before) => ({ ...before, ...more }));
-  setState({ file, share: 0 });
-  request.upload.onprogress = (event) => show({ share: event.loaded / event.total, speed: event.loaded / Math.max(0.1, (now() - began) / 1000) });
-  request.onload = () => {
-    const body = parsed(request.responseText);
-    refresh();
-    if (request.status === 201) show({ done: body.backup || {} });
-    else show({ error: new ServiceError(request.status, body) });
-  };
-  request.onerror = () => show({ error: new ServiceError(0, { error: "the upload broke off", hint: "Nothing of it was stored. Try again." }) });
-  request.onabort = () => setState(null);
-  request.open("POST", `/api/backup/upload?name=${encodeURIComponent(file.name)}`);
-  for (const [name, value] of Object.entries(headersWithSession({ "Content-Type": "application/gzip" }))) request.setRequestHeader(name, value);
-  request.send(file);
-  return request;
+function send(id, file) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const began = now();
+    show(id, { request });
+    request.upload.onprogress = (event) => show(id, { share: event.loaded / event.total, speed: event.loaded / Math.max(0.1, (now() - began) / 1000) });
+    request.onload = () => {
+      const body = parsed(request.responseText);
+      if (request.status === 201) resolve(body.backup || {});
+      else reject(new ServiceError(request.status, body));
+    };
+    request.onerror = () => whatBecameOf(id, file.name).then(resolve, reject);
+    request.onabort = () => forget(id);
+    request.open("POST", `/api/backup/upload?name=${encodeURIComponent(file.name)}`);
+    for (const [name, value] of Object.entries(headersWithSession({ "Content-Type": "application/gzip" }))) request.setRequestHeader(name, value);
+    request.send(file);
+  });
+}
+
+// The connection broke. Whether the archive had arrived is known once the service answers.
+async function whatBecameOf(id, name) {
+  const isThere = !(await onceItAnswers(() => isGone(pathOf(name)), () => show(id, { isAway: true })));
+  if (isThere) return (await ask("GET", pathOf(name))).backup || {};
+  throw new ServiceError(0, { error: `the upload of ${name} broke off`, hint: "Nothing of it was stored. Send it again." });
 }
 
 function parsed(text) {
@@ -44,42 +87,54 @@ function parsed(text) {
   }
 }
 
-export function UploadState({ upload }) {
-  if (!upload.state) return null;
-  const { file, share, speed, done, error } = upload.state;
+export function Uploads() {
+  const [, update] = useState({});
+  useEffect(() => {
+    listeners.add(update);
+    return () => listeners.delete(update);
+  }, []);
+  return html`${uploads.map((upload) => html`<${Upload} key=${upload.id} upload=${upload} />`)}`;
+}
+
+function Upload({ upload }) {
+  const { id, file, share, speed, isAway, done, error, request } = upload;
   const name = html`<strong><${Written} text=${file.name} /></strong>`;
-  const dismiss = html`<button type="button" class="link" onClick=${upload.dismiss}>Dismiss</button>`;
+  const dismiss = html`<button type="button" class="link" onClick=${() => forget(id)}>Dismiss</button>`;
   if (error) return html`<div class="card"><${Problem} error=${error}><p>The file was ${name}. ${dismiss}</p><//></div>`;
   if (done) {
     const events = done.events === null || done.events === undefined ? "" : `: ${f.count(done.events, "event")}`;
-    return html`<div class="card note good"><${Icon} name="check" /><p>${name} was read to its end and is good${events}.</p>${dismiss}</div>`;
+    return html`<div class="card note good" role="status"><${Icon} name="check" /><p>${name} was read to its end and is good${events}.</p>${dismiss}</div>`;
   }
   const isSending = share < 1;
   const rate = `${f.bytes(file.size * share)} of ${f.bytes(file.size)}${speed ? `, ${f.bytes(speed)}/s` : ""}`;
+  const state = isAway ? "EventVault does not answer; once it does, this says what became of it" : !request ? "waiting" : isSending ? rate : "every record is read";
   return html`<div class="card"><div class="working">
-    <div class="working-line"><span>${isSending ? "Uploading" : "Checking"} ${name}</span><span class="quiet">${isSending ? rate : "every record is read"}</span></div>
-    <div class="working-bar"><${Bar} share=${isSending ? share : undefined} label="Upload" />${isSending && html`<${Button} kind="small" onClick=${upload.cancel}>Cancel<//>`}</div></div></div>`;
+    <div class="working-line"><span>${isSending ? "Uploading" : "Checking"} ${name}</span><span class="quiet">${state}</span></div>
+    <div class="working-bar"><${Bar} share=${isSending && request ? share : undefined} label="Upload" />${isSending && !isAway && html`<${Button} kind="small" onClick=${() => (request ? request.abort() : forget(id))}>Cancel<//>`}</div></div></div>`;
 }
 
-// Whether a file is held over the page. onFile gets the one that is dropped.
-export function useDrop(onFile) {
+// Takes in what is dropped on any page, and shows that it would while a file is held over one. isOff: nothing is taken.
+export function DropTarget({ isOff }) {
   const [isOver, setOver] = useState(false);
   useEffect(() => {
     const over = (event) => {
       if (![...event.dataTransfer.types].includes("Files")) return;
       event.preventDefault();
-      setOver(event.type !== "dragleave" || event.relatedTarget !== null);
+      setOver(!isOff && (event.type !== "dragleave" || event.relatedTarget !== null));
     };
     const drop = (event) => {
-      event.preventDefault();
+      event.preventDefault(); // the browser would leave the page for the file
       setOver(false);
-      if (event.dataTransfer.files[0]) onFile(event.dataTransfer.files[0]);
+      const { files } = event.dataTransfer;
+      if (isOff || !files.length || document.querySelector("dialog[open]")) return;
+      go("backups");
+      takeIn(files);
     };
-    const listeners = [["dragenter", over], ["dragover", over], ["dragleave", over], ["drop", drop]];
-    for (const [name, listener] of listeners) addEventListener(name, listener);
+    const all = [["dragenter", over], ["dragover", over], ["dragleave", over], ["drop", drop]];
+    for (const [name, listener] of all) addEventListener(name, listener);
     return () => {
-      for (const [name, listener] of listeners) removeEventListener(name, listener);
+      for (const [name, listener] of all) removeEventListener(name, listener);
     };
-  }, []);
-  return isOver;
+  }, [isOff]);
+  return isOver && html`<div class="drop"><p><${Icon} name="upload" size=${28} />Drop a <code>.tar.gz</code> here. It is read to its last byte and replaces nothing.</p></div>`;
 }

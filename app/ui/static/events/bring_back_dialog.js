@@ -6,10 +6,10 @@ import { refresh, runOperation } from "../service.js";
 
 export function BringBackDialog({ asOf, filter, onClose }) {
   const conditions = Object.entries(filter);
-  const copy = async (onProgress) => {
+  const copy = async (onProgress, isOpen) => {
     const done = await runOperation("POST", "/api/backup/restore", { pointInTime: asOf, into: "present", filter }, onProgress);
     refresh();
-    go("events", filter);
+    if (isOpen()) go("events", filter);
     tell(`${f.count(done.appended, "event")} came back; ${f.number(done.alreadyThere)} were there already.`);
   };
   return html`<${Confirm} title="Bring these events back?" verb="Bring them back" what="Bringing events back" onClose=${onClose} onDone=${copy}>

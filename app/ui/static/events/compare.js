@@ -3,7 +3,7 @@ import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Icon, Problem, Written, html } from "../parts.js";
 import { go } from "../route.js";
-import { ServiceError, headersWithSession } from "../service.js";
+import { ServiceError, headersWithSession, noAnswer } from "../service.js";
 
 const MOST_SHOWN = 200;
 const MOST_READ = 20000; // lines; beyond them only that there are more is said
@@ -38,12 +38,14 @@ export function Compare({ query, window }) {
 // Reads the answer line by line, in constant memory. Returns {summary, lines, hasMore}; summary: null if it is too long.
 async function difference(from, to) {
   const address = `/api/backup/diff?${new URLSearchParams({ from, to })}`;
-  const answer = await fetch(address, { headers: headersWithSession() });
-  if (!answer.ok) throw new ServiceError(answer.status, await answer.json());
+  const answer = await fetch(address, { headers: headersWithSession() }).catch(() => {
+    throw noAnswer();
+  });
+  if (!answer.ok) throw new ServiceError(answer.status, await answer.json().catch(() => ({})));
   const found = { summary: null, lines: [], count: 0 };
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+  for (let part = await next(reader); !part.done; part = await next(reader)) {
     const lines = (rest + part.value).split("\n");
     rest = lines.pop();
     for (const line of lines.filter(Boolean)) take(found, JSON.parse(line));
@@ -52,9 +54,15 @@ async function difference(from, to) {
       return found;
     }
   }
-  if (!found.summary) throw new ServiceError(0, { error: "the answer broke off", hint: "Try again." });
+  if (!found.summary) throw brokenOff();
   return found;
 }
+
+const next = (reader) => reader.read().catch(() => {
+  throw brokenOff();
+});
+
+const brokenOff = () => new ServiceError(0, { error: "the answer broke off", hint: "Try again." });
 
 function take(found, line) {
   if (line.in === "summary") {
@@ -76,7 +84,7 @@ function Found({ found }) {
       <div><dt>shared from the beginning</dt><dd>${f.number(summary.commonSequence)}</dd></div></dl>
     <ul class="differences">${lines.map((line) => {
       const event = line.event || line.to;
-      return html`<li><span class="tag">${WORDS[line.in]}</span> <span class="mono"><${Written} text=${event.type} /></span> <${Written} text=${event.subject || event.id} /> <span class="quiet">#${f.number(event.sequence)}, ${f.time(event.recordedtime)}</span></li>`;
+      return html`<li><span class="tag">${WORDS[line.in]}</span> <span class="mono"><${Written} text=${event.type} most=${80} /></span> <${Written} text=${event.subject || event.id} most=${120} /> <span class="quiet">#${f.number(event.sequence)}, ${f.time(event.recordedtime)}</span></li>`;
     })}</ul>
     ${found.count > lines.length && html`<p class="quiet">The first ${f.number(lines.length)} of ${f.number(found.count)}.</p>`}`;
 }

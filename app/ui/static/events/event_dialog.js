@@ -2,20 +2,22 @@
 import * as f from "../format.js";
 import { Button, Copy, Dialog, Link, Written, html } from "../parts.js";
 import { addressOf } from "../route.js";
+import { FILTERS } from "./use_events.js";
 
 const MICROSECOND = 1e-6;
 
-export function EventDialog({ event, isPast, onClose }) {
+// asOf: the moment whose events are shown, or undefined for the present.
+export function EventDialog({ event, asOf, onClose }) {
   const text = JSON.stringify(event, null, 2);
   const before = f.secondsOf(event.recordedtime) - MICROSECOND;
-  return html`<${Dialog} title=${html`<${Written} text=${event.type} />`} onClose=${onClose} wide>
+  return html`<${Dialog} title=${`Event #${f.number(event.sequence)}`} onClose=${onClose} wide>
     <dl class="pairs">
+      ${FILTERS.map((name) => event[name] && html`<div><dt>${name[0].toUpperCase() + name.slice(1)}</dt>
+        <dd><a href=${addressOf("events", { asOf, [name]: event[name] })} onClick=${onClose}><${Written} text=${event[name]} most=${300} /></a></dd></div>`)}
       <div><dt>Recorded</dt><dd>${f.exact(event.recordedtime)}</dd></div>
-      <div><dt>Sequence</dt><dd>#${f.number(event.sequence)}</dd></div>
-      <div><dt>Source</dt><dd><${Written} text=${event.source} /></dd></div>
-      <div><dt>Id</dt><dd><code><${Written} text=${event.id} /></code></dd></div></dl>
+      <div><dt>Id</dt><dd><code><${Written} text=${event.id} most=${300} /></code></dd></div></dl>
     <pre class="json" tabindex="0"><${Written} text=${text} /></pre>
     <div class="actions"><${Copy} text=${text} label="Copy as JSON" />
-      ${!isPast && html`<${Link} icon="undo" href=${addressOf("overview", { at: before.toFixed(6) })} onClick=${onClose}>Go to just before it<//>`}
+      ${!asOf && html`<${Link} icon="undo" href=${addressOf("overview", { at: before.toFixed(6) })} onClick=${onClose}>Go to just before it<//>`}
       <${Button} onClick=${onClose}>Close<//></div><//>`;
 }

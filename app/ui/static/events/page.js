@@ -1,8 +1,9 @@
 // The events, newest first: live, or as of a moment; filtered; each with all that is stored of it.
-import { useEffect, useState } from "../vendor/hooks.mjs";
-import { Button, Empty, Icon, Link, Problem, When, html } from "../parts.js";
+import { useEffect, useRef, useState } from "../vendor/hooks.mjs";
+import { Button, Empty, Icon, Link, More, Problem, When, html } from "../parts.js";
 import { addressOf, go } from "../route.js";
-import { secondsOf } from "../format.js";
+import * as f from "../format.js";
+import { useLook } from "../service.js";
 import { BringBackDialog } from "./bring_back_dialog.js";
 import { Compare } from "./compare.js";
 import { EventDialog } from "./event_dialog.js";
@@ -19,7 +20,7 @@ export function Events({ query, health }) {
   const [shown, setShown] = useState(null);
   const [isBringing, setBringing] = useState(false);
   const isFiltered = FILTERS.some((name) => filter[name]);
-  return html`<header class="page-head"><div><h1 tabindex="-1">Events</h1><p class="quiet">${isPast ? "As they were then, newest first." : "Newest first."}</p></div>
+  return html`<header class="page-head"><div><h1 tabindex="-1">Events</h1><p class="quiet"><${Summary} last=${list.answer?.lastSequence} isPast=${isPast} /></p></div>
       <div class="actions"><${Link} icon="download" href=${exportAddress(filter, query.asOf)} download="events.ndjson">Export<//>
         <${Button} onClick=${() => go("events", { ...query, compare: query.compare ? undefined : "1" })}>Compare two moments<//></div></header>
     ${isPast && html`<${AsOf} asOf=${query.asOf} onBring=${() => setBringing(true)} query=${query} />`}
@@ -27,39 +28,62 @@ export function Events({ query, health }) {
     <section class="card flush events">
       <div class="filters">${FILTERS.map((name) => html`<${Filter} key=${name} name=${name} query=${query} />`)}
         ${!isPast && html`<${Live} isPaused=${isPaused} onChange=${setPaused} />`}</div>
-      ${list.error && html`<${Problem} error=${list.error}><${Nearest} error=${list.error} query=${query} /><//>`}
-      ${!list.events && !list.error && html`<div class="skeleton" aria-busy="true" aria-label="The events are coming"></div>`}
-      ${list.events && (list.events.length
-        ? html`<${EventTable} events=${list.events} isNew=${list.isNew} onShow=${setShown} />`
+      ${list.error && !list.rows?.length && html`<${Problem} error=${list.error}><${Nearest} error=${list.error} query=${query} /><//>`}
+      ${!list.rows && !list.error && html`<div class="skeleton" aria-busy="true" aria-label="The events are coming"></div>`}
+      ${list.rows && (list.rows.length
+        ? html`<${EventTable} events=${list.rows} isNew=${list.isNew} onShow=${setShown} />`
         : html`<${Empty} title=${isFiltered ? "No event matches" : "No event yet"}>${isFiltered ? html`<a href=${addressOf("events", { asOf: query.asOf })}>Show all</a>` : "They appear here as they are posted."}<//>`)}
-      ${list.hasMore && html`<div class="more"><${Button} busy=${list.isReading} onClick=${list.showMore}>Show earlier ones<//></div>`}
+      <${More} list=${list} />
     </section>
-    ${shown && html`<${EventDialog} event=${shown} isPast=${isPast} onClose=${() => setShown(null)} />`}
+    ${shown && html`<${EventDialog} event=${shown} asOf=${query.asOf} onClose=${() => setShown(null)} />`}
     ${isBringing && html`<${BringBackDialog} asOf=${query.asOf} filter=${filter} onClose=${() => setBringing(false)} />`}`;
 }
 
+function Summary({ last, isPast }) {
+  const events = last === undefined ? "Newest first" : `${f.count(last, "event")}${isPast ? " then" : ""}, newest first`;
+  return `${events}. Times are ${f.zoneName()}.`;
+}
+
+const EXAMPLES = { type: "any type", subject: "orders/4711", source: "shop/web" };
+
+// The types that there are, to choose from; any other may be typed.
+function Types() {
+  const look = useLook("/api/events/types?limit=20");
+  return html`<datalist id="types">${(look.data?.types || []).map(({ type }) => html`<option value=${type}></option>`)}</datalist>`;
+}
+
 function Filter({ name, query }) {
-  const [text, setText] = useState(query[name] || "");
+  const wanted = query[name] || "";
+  const [text, setText] = useState(wanted);
+  const sent = useRef(wanted);
+  if (wanted !== sent.current) { // not by what was typed here: by a link, or by going back
+    sent.current = wanted;
+    setText(wanted);
+  }
   useEffect(() => {
-    const timer = setTimeout(() => go("events", { ...query, [name]: text.trim() }, { replace: true }), TYPED);
+    if (text.trim() === wanted) return undefined;
+    const timer = setTimeout(() => {
+      sent.current = text.trim();
+      go("events", { ...query, [name]: text.trim() }, { replace: true });
+    }, TYPED);
     return () => clearTimeout(timer);
   }, [text]);
   return html`<p class="field"><label for=${`filter-${name}`}>${name[0].toUpperCase() + name.slice(1)}</label>
-    <input id=${`filter-${name}`} value=${text} autocomplete="off" spellcheck=${false} maxlength="1000" onInput=${(event) => setText(event.target.value)} /></p>`;
+    <input id=${`filter-${name}`} list=${name === "type" ? "types" : undefined} placeholder=${EXAMPLES[name]} value=${text} autocomplete="off" spellcheck=${false} maxlength="1000" onInput=${(event) => setText(event.target.value)} />${name === "type" && html`<${Types} />`}</p>`;
 }
 
 const Live = ({ isPaused, onChange }) => html`<div class=${`live ${isPaused ? "" : "on"}`}><i></i><span>${isPaused ? "paused" : "live"}</span>
   <${Button} kind="small" icon=${isPaused ? "play" : "pause"} onClick=${() => onChange(!isPaused)}>${isPaused ? "Go on" : "Pause"}<//></div>`;
 
 const AsOf = ({ asOf, onBring, query }) => html`<div class="card note care" role="status"><${Icon} name="eye" />
-  <p><strong>You look at <${When} at=${asOf} absolute />.</strong> Nothing was changed. The present goes on meanwhile.</p>
+  <p><strong>You look at <${When} at=${asOf} absolute />${isMoment(asOf) && html` (<${When} at=${asOf} />)`}.</strong> Nothing was changed. The present goes on meanwhile.</p>
   <div class="actions"><${Button} kind="small" needs="admin" onClick=${onBring}>Bring these back…<//>
-    ${isMoment(asOf) && html`<${Link} kind="small" href=${addressOf("overview", { at: secondsOf(asOf).toFixed(6) })}>Go back to this moment…<//>`}
+    ${isMoment(asOf) && html`<${Link} kind="small" href=${addressOf("overview", { at: f.secondsOf(asOf).toFixed(6) })}>Go back to this moment…<//>`}
     <${Link} kind="small" href=${addressOf("events", { ...query, asOf: undefined })}>Leave<//></div></div>`;
 
 const isMoment = (text) => !Number.isNaN(Date.parse(text));
 
 function Nearest({ error, query }) {
-  const near = error.body?.nearest?.[0];
-  return near ? html`<p><a href=${addressOf("events", { ...query, asOf: near.time })}>Look at the nearest moment: <${When} at=${near.time} absolute /></a></p>` : null;
+  const near = error.body?.nearest?.at(-1);
+  return near?.time ? html`<p><a href=${addressOf("events", { ...query, asOf: near.time })}>Look at the nearest moment: <${When} at=${near.time} absolute /></a></p>` : null;
 }

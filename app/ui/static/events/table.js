@@ -7,8 +7,8 @@ export const EventTable = ({ events, isNew = () => false, onShow }) => html`<tab
   <thead role="rowgroup"><tr role="row"><${Column}>Recorded<//><${Column}>Type<//><${Column}>Subject<//><${Column}>Data<//><${Column} number>Sequence<//></tr></thead>
   <tbody role="rowgroup">${events.map((event) => html`<tr role="row" key=${event.sequence} class=${isNew(event) ? "new" : ""}>
     <td role="cell" class="made"><time datetime=${event.recordedtime} title=${f.exact(event.recordedtime)}>${f.shortTime(event.recordedtime)}</time></td>
-    <td role="cell" class="name"><button type="button" class="link plain-link mono" onClick=${() => onShow(event)}><${Written} text=${event.type} /></button></td>
-    <td role="cell" class="subject"><${Written} text=${event.subject || ""} /></td>
+    <td role="cell" class="name"><button type="button" class="link plain-link mono" onClick=${() => onShow(event)}><${Written} text=${event.type} most=${SHOWN} /></button></td>
+    <td role="cell" class="subject"><${Written} text=${event.subject || ""} most=${SHOWN} /></td>
     <td role="cell" class="data mono"><span><${Written} text=${dataOf(event)} /></span></td>
     <td role="cell" class="num">${f.number(event.sequence)}</td></tr>`)}</tbody></table>`;
 

@@ -1,6 +1,6 @@
-// The events of the page: the newest are asked for again and again, earlier ones when they are wanted.
-import { useRef, useState } from "../vendor/hooks.mjs";
-import { ask, useLook } from "../service.js";
+// The events of the page, newest first.
+import { useRef } from "../vendor/hooks.mjs";
+import { usePages } from "../use_pages.js";
 
 const ROWS = 100;
 const EVERY = 2000; // milliseconds
@@ -13,47 +13,23 @@ const searchOf = (values) => new URLSearchParams(Object.entries(values).filter((
 
 export const exportAddress = (filter, asOf) => `/api/events/export?${searchOf({ ...filter, asOf })}`;
 
-// Returns {events, isNew(event), hasMore, isReading, showMore, error}. asOf: a moment, or undefined for the present.
+const LIST = {
+  rowsOf: (answer) => answer.events,
+  nextOf: (answer) => answer.next,
+  keyOf: (event) => `${event.sequence} ${event.source} ${event.id}`,
+};
+
+// Returns what `usePages` does, and `isNew(event)`. asOf: a moment, or undefined for the present.
 export function useEvents(filter, asOf, isPaused) {
   const path = `/api/events?${searchOf({ order: "newest", limit: ROWS, ...filter, asOf })}`;
-  const newest = useLook(path, asOf || isPaused ? 0 : EVERY);
-  const [earlier, setEarlier] = useState({ path, rows: [], next: undefined });
-  const [reading, setReading] = useState({ isReading: false, error: null });
-  const first = useFirstSeen(path, newest.data);
-  const valid = earlier.path === path ? earlier : { path, rows: [], next: undefined };
-  const next = valid.next === undefined ? newest.data?.next : valid.next;
-  const rows = newest.data ? [...newest.data.events, ...valid.rows] : null;
-
-  const showMore = async () => {
-    setReading({ isReading: true, error: null });
-    try {
-      const page = await ask("GET", `${path}&before=${encodeURIComponent(next)}`);
-      const shown = valid.rows.length ? valid.rows : [];
-      setEarlier({ path, rows: [...shown, ...page.events], next: page.next });
-      setReading({ isReading: false, error: null });
-    } catch (error) {
-      setReading({ isReading: false, error });
-    }
-  };
-  return {
-    events: rows && unique(rows),
-    isNew: (event) => first !== null && event.sequence > first,
-    hasMore: !!next,
-    showMore,
-    error: newest.error || reading.error,
-    isReading: reading.isReading,
-  };
+  const list = usePages(path, { ...LIST, every: asOf || isPaused ? 0 : EVERY });
+  const first = useFirstSeen(`${list.answer?.generation} ${path}`, list.answer);
+  return { ...list, isNew: (event) => first !== null && event.sequence > first };
 }
 
-// The newest sequence when the list was first shown: what is beyond it came in since.
-function useFirstSeen(path, data) {
-  const seen = useRef({ path: null, sequence: null });
-  if (data && seen.current.path !== path) seen.current = { path, sequence: data.lastSequence };
-  return seen.current.path === path ? seen.current.sequence : null;
-}
-
-// New events move the others on, so that two pages may have the same one; a restore may take some away.
-function unique(rows) {
-  const byId = new Map(rows.map((event) => [`${event.sequence} ${event.source} ${event.id}`, event]));
-  return [...byId.values()].sort((one, other) => other.sequence - one.sequence);
+// The newest sequence when these events were shown first: those beyond it came in since.
+function useFirstSeen(id, answer) {
+  const seen = useRef({ id: null, sequence: null });
+  if (answer && seen.current.id !== id) seen.current = { id, sequence: answer.lastSequence };
+  return seen.current.id === id ? seen.current.sequence : null;
 }

@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Column, Confirm, Empty, Fact, Icon, Problem, When, Written, html, tell } from "../parts.js";
-import { ask, refresh } from "../service.js";
+import { ask, change, refresh } from "../service.js";
 
 export function Kafka({ health, away }) {
   const kafka = health.data?.kafka;
@@ -25,7 +25,7 @@ function Consumed({ kafka, away, onAsk }) {
       <thead role="rowgroup"><tr role="row"><${Column}>Partition<//><${Column}>State<//><${Column} number>Next offset<//><${Column} number>Behind<//><${Column}>Last message<//><${Column}><span class="hidden">Actions</span><//></tr></thead>
       <tbody role="rowgroup">${kafka.partitions.map((each) => html`<tr role="row" class=${each.state === "stopped" ? "bad" : ""}>
         <td role="cell" class="name">${each.partition}</td>
-        <td role="cell">${each.state === "stopped" ? html`<span class="state bad"><${Icon} name="stop" size=${16} /><span>stopped<span class="sub"><${Written} text=${whyOf(stopped.get(each.partition))} /></span></span></span>` : each.state}</td>
+        <td role="cell">${each.state === "stopped" ? html`<span class="state bad"><${Icon} name="stop" size=${16} /><span>stopped<span class="sub"><${Written} text=${whyOf(stopped.get(each.partition))} /></span></span></span>` : html`<span class="state good"><${Icon} name="check" size=${16} /><span>${each.state}</span></span>`}</td>
         <td role="cell" class="num">${each.next === null ? "–" : f.number(each.next)}</td>
         <td role="cell" class="num">${each.lag === null ? "not known" : f.number(each.lag)}</td>
         <td role="cell"><${When} at=${each.lastMessageAt} /></td>
@@ -35,8 +35,9 @@ function Consumed({ kafka, away, onAsk }) {
 const whyOf = (stopped) => (typeof stopped === "object" ? stopped.reason || stopped.message || "" : "");
 
 function AcceptLoss({ partition, topic, onClose }) {
-  const accept = async () => {
-    await ask("POST", `/api/kafka/partitions/${partition}/accept-loss`);
+  const goesOn = async () => (await ask("GET", "/api/health")).kafka.partitions.some((each) => each.partition === partition && each.state !== "stopped");
+  const accept = async (onProgress) => {
+    await change("POST", `/api/kafka/partitions/${partition}/accept-loss`, undefined, goesOn, onProgress);
     refresh();
     tell(`Partition ${partition} goes on.`);
   };

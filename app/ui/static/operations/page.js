@@ -2,24 +2,33 @@
 import { useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { RunningOperation, doingOf } from "../overview/running.js";
-import { Button, Column, Empty, Icon, Problem, When, Written, html, tell, tellError } from "../parts.js";
-import { ask, hasEnded, refresh, runOperation, useLook } from "../service.js";
+import { Button, Column, Empty, Icon, More, Problem, When, Written, html, tell, tellError } from "../parts.js";
+import { hasEnded, refresh, runOperation, useLook } from "../service.js";
+import { usePages } from "../use_pages.js";
+import { ByItself } from "./by_itself.js";
 
 const EVERY = 2000; // milliseconds
 const ROWS = 50;
+const LIST = {
+  every: EVERY,
+  rowsOf: (answer) => answer.operations,
+  nextOf: ({ operations }) => (operations.length === ROWS ? operations.at(-1).id : null),
+  keyOf: (operation) => operation.id,
+};
 
 export function Operations({ health, away }) {
-  const look = useLook(`/api/operations?limit=${ROWS}`, EVERY);
-  const operations = look.data?.operations;
+  const list = usePages(`/api/operations?limit=${ROWS}`, LIST);
+  const operations = list.rows;
   const running = operations?.filter((operation) => !hasEnded(operation)) || [];
   return html`<header class="page-head"><div><h1 tabindex="-1">Operations</h1><p class="quiet">Long work, whoever began it. Each is listed for 30 days.</p></div></header>
-    ${running.length > 0 && html`<section class="card running" aria-label="Running now">${running.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} />`)}</section>`}
+    ${running.length > 0 && html`<section class="card running" aria-label="Running now">${running.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} restore=${health.data?.jobs?.restore} />`)}</section>`}
+    ${health.data?.jobs && html`<${ByItself} health=${health.data} />`}
     <${Rehearsals} rehearsal=${health.data?.rehearsal} away=${away} />
-    ${look.error && !operations && html`<${Problem} error=${look.error} />`}
-    ${!operations && !look.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
+    ${list.error && !operations && html`<${Problem} error=${list.error} />`}
+    ${!operations && !list.error && html`<section class="card skeleton" aria-busy="true" aria-label="The list is coming"></section>`}
     ${operations && html`<section class="card flush"><h2>What ran</h2>
       ${operations.some(hasEnded) ? html`<${Ended} operations=${operations.filter(hasEnded)} />` : html`<${Empty} icon="operations" title="Nothing ran yet">Backups, restores and checks are listed here.<//>`}
-      <${Earlier} last=${operations.at(-1)} isFull=${operations.length === ROWS} /></section>`}`;
+      <${More} list=${list} /></section>`}`;
 }
 
 const Ended = ({ operations }) => html`<table role="table"><caption class="hidden">Operations that ended, newest first</caption>
@@ -36,24 +45,6 @@ function HowItEnded({ operation }) {
   const why = operation.error ? html`<span class="sub"><${Written} text=${f.sentence(operation.error.error)} /></span>` : "";
   const tone = operation.state === "failed" ? "bad" : "";
   return html`<span class=${`state ${tone}`}><${Icon} name=${tone ? "stop" : "close"} size=${16} /><span>${operation.state} after ${took}${why}</span></span>`;
-}
-
-function Earlier({ last, isFull }) {
-  const [pages, setPages] = useState({ rows: [], isFull });
-  const [error, setError] = useState(null);
-  if (!pages.isFull && !pages.rows.length) return null;
-  const showMore = async () => {
-    try {
-      const before = (pages.rows.at(-1) || last).id;
-      const page = await ask("GET", `/api/operations?limit=${ROWS}&before=${encodeURIComponent(before)}`);
-      setPages({ rows: [...pages.rows, ...page.operations], isFull: page.operations.length === ROWS });
-    } catch (problem) {
-      setError(problem);
-    }
-  };
-  return html`${pages.rows.length > 0 && html`<${Ended} operations=${pages.rows.filter(hasEnded)} />`}
-    ${error && html`<${Problem} error=${error} />`}
-    ${pages.isFull && html`<div class="more"><${Button} onClick=${showMore}>Show earlier ones<//></div>`}`;
 }
 
 function Rehearsals({ rehearsal, away }) {

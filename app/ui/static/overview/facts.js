@@ -51,9 +51,9 @@ function LastRehearsal({ rehearsal }) {
     const next = rehearsal?.next ? html`the first <${When} at=${rehearsal.next} />` : "a full restore, tried beside the data";
     return html`<${Fact} name="Last rehearsal" more=${next}>${unknown("none yet")}<//>`;
   }
-  const more = html`<${When} at=${rehearsal.at} />`;
+  const more = html`${rehearsal.ok && "to be back, "}<${When} at=${rehearsal.at} />`;
   if (!rehearsal.ok) return html`<${Fact} name="Last rehearsal" tone="bad" more=${more}><a href="#/operations">failed</a><//>`;
-  return html`<${Fact} name="Last rehearsal" more=${more}>${f.duration(rehearsal.rtoSeconds)} to restore<//>`;
+  return html`<${Fact} name="Last rehearsal" more=${more}>${f.duration(rehearsal.rtoSeconds)}<//>`;
 }
 
 function DiskLeft({ disk }) {

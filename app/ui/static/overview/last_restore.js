@@ -11,16 +11,16 @@ const TITLES = { backup: "Restored", moment: "Restored", undo: "Undone", recover
 export function LastRestore({ health, away }) {
   const last = health.lastRestore;
   const undo = useLook(last ? "/api/backup/undo" : null, 30000);
-  const [isOpen, setOpen] = useState(false);
-  if (!last || now() - Date.parse(last.at) > DAY || health.jobs?.restore?.running) return null;
+  const [asked, setAsked] = useState(null); // the dialog stays whatever becomes of the band meanwhile
+  const dialog = asked && html`<${UndoDialog} ...${asked} onClose=${() => setAsked(null)} />`;
+  if (!last || now() - Date.parse(last.at) > DAY || health.jobs?.restore?.running) return dialog;
   const since = Math.max(0, (health.store?.lastSequence ?? last.events) - last.events);
   const previous = undo.data?.undo?.[0];
   const behind = last.leftBehind?.count || 0;
   return html`<section class="restored" aria-label="The last restore"><${Icon} name="undo" />
     <div><p class="strong">${TITLES[last.kind] || "Restored"} <${When} at=${last.at} />${targetOf(last)}: ${f.count(last.events, "event")} in ${f.duration(last.durationMs / 1000)}.</p>
       <p class="quiet">${since ? `${f.count(since, "event")} came in since.` : "Nothing came in since."} ${behind ? `${f.count(behind, "event")} ${behind === 1 ? "was" : "were"} set aside. ` : ""}${storedOf(previous)}</p></div>
-    ${previous && html`<${Button} icon="undo" needs="admin" disabled=${away} onClick=${() => setOpen(true)}>${last.kind === "undo" ? "Redo…" : "Undo…"}<//>`}
-    ${isOpen && html`<${UndoDialog} previous=${previous} since=${since} onClose=${() => setOpen(false)} />`}</section>`;
+    ${previous && html`<${Button} icon="undo" needs="admin" disabled=${away} onClick=${() => setAsked({ previous, since })}>${last.kind === "undo" ? "Redo…" : "Undo…"}<//>`}</section>${dialog}`;
 }
 
 const targetOf = (last) => (last.kind === "moment" && last.moment ? html`, to <${When} at=${last.moment.time} absolute />` : "");

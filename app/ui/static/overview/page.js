@@ -1,5 +1,5 @@
 // The first page: is my data safe, how far back can I go, what needs me, and what happens if I go back.
-import { Bar, Copy, Empty, Icon, html } from "../parts.js";
+import { Bar, Copy, Elapsed, Empty, Icon, html } from "../parts.js";
 import { SIGN, safety } from "../safety.js";
 import { Facts } from "./facts.js";
 import { LastRestore } from "./last_restore.js";
@@ -12,19 +12,20 @@ export function Overview({ health, query, away, isSilent }) {
   const data = health.data;
   const state = safety(data || {}, { away: isSilent, at: health.at });
   return html`
-    <${Hero} state=${state} progress=${data?.jobs?.restore?.progress} />
+    <${Hero} state=${state} restore=${data?.jobs?.restore} />
     ${data?.window && html`<${Facts} health=${data} />`}
-    ${data?.store && html`<${Running} />`}
+    ${data?.store && html`<${Running} restore=${data.jobs?.restore} />`}
     ${data?.store && html`<${LastRestore} health=${data} away=${away} />`}
     ${data?.problems && html`<${Needs} health=${data} />`}
     ${data?.window && (data.window.newest.sequence
       ? html`<${Past} health=${data} away=${away} query=${query} />` : html`<${FirstEvent} />`)}`;
 }
 
-const Hero = ({ state, progress }) => html`<section class=${`hero ${state.tone}`} aria-labelledby="safe">
+const Hero = ({ state, restore }) => html`<section class=${`hero ${state.tone}`} aria-labelledby="safe">
   <span class="hero-sign"><${Icon} name=${SIGN[state.tone]} size=${26} /></span>
   <div><h1 id="safe" tabindex="-1">${state.headline}.</h1><p>${state.detail}</p>
-    ${state.tone === "busy" && html`<${Bar} label=${state.headline} share=${progress || undefined} />`}</div>
+    ${state.tone === "busy" && html`<${Bar} label=${state.headline} share=${restore?.progress || undefined} />
+      ${restore?.running && html`<p class="small"><${Elapsed} since=${restore.since} predicted=${restore.predictedSeconds} /></p>`}`}</div>
 </section>`;
 
 function FirstEvent() {

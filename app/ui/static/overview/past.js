@@ -4,7 +4,7 @@ import { now } from "../clock.js";
 import * as f from "../format.js";
 import { Button, Problem, Segmented, html } from "../parts.js";
 import { go } from "../route.js";
-import { useLook } from "../service.js";
+import { isAway, useLook } from "../service.js";
 import { branchesOf } from "../timeline/branches.js";
 import { RANGES, centred, viewOf, zoomed } from "../timeline/scale.js";
 import { Timeline, useMarks } from "../timeline/timeline.js";
@@ -18,13 +18,13 @@ const NUDGES = [["− 1 min", -60], ["− 1 s", -1], ["+ 1 s", 1], ["+ 1 min", 6
 
 export function Past({ health, away, query }) {
   const look = useLook(`/api/backup/timeline?buckets=${BUCKETS}`, EVERY);
-  if (look.error && !look.data) return html`<${Problem} error=${look.error} />`;
+  if (look.error && !look.data) {
+    return isAway(look.error) ? html`<section class="card" id="past"><p class="quiet">The timeline is shown once the event store answers.</p></section>`
+      : html`<${Problem} error=${look.error} />`;
+  }
   if (!look.data?.window) return html`<section class="card timeline skeleton" id="past" aria-busy="true" aria-label="The timeline is coming"></section>`;
   return html`<${PastOf} timeline=${look.data} query=${query} health=${health} away=${away} />`;
 }
-
-// A number from the address, or null: nonsense there chooses nothing.
-const numberIn = (text) => (text === undefined || text === "" || Number.isNaN(Number(text)) ? null : Number(text));
 
 function PastOf({ timeline, query, health, away }) {
   const oldest = f.secondsOf(timeline.window.oldest.time);
@@ -34,9 +34,9 @@ function PastOf({ timeline, query, health, away }) {
   const edge = useMemo(() => Math.max(now() / 1000, newest, ...branches.map((branch) => branch.to)), [timeline]);
   const { view, range } = viewOf(query, oldest, edge);
   const [dragged, setDragged] = useState(null);
-  const chosen = numberIn(query.at);
+  const chosen = query.at === undefined ? null : Number(query.at);
   const place = dragged ?? chosen;
-  const branch = branches.find((each) => each.generation === query.generation) || null;
+  const branch = query.generation === undefined ? null : { generation: query.generation, sequence: Number(query.sequence) };
 
   const choose = (value, more = {}) => {
     const at = value === null ? undefined : value.toFixed(6);
@@ -73,9 +73,9 @@ function PastOf({ timeline, query, health, away }) {
             <${Button} kind="small" onClick=${() => jump(place + by)}>${name}<//>`)}</div>`}
       <div class="tl-group" role="group" aria-label="Zoom"><${Button} kind="small" onClick=${() => zoom(1 / 4)}>Zoom in<//>
         <${Button} kind="small" onClick=${() => zoom(4)}>Zoom out<//></div>
-      ${place !== null && html`<${Button} kind="small" icon="close" onClick=${() => onAt(null, true)}>Back to now<//>`}
+      ${(place !== null || branch) && html`<${Button} kind="small" icon="close" onClick=${() => onAt(null, true)}>Back to now<//>`}
     </div>
-    ${branch ? html`<${Plan} key=${branch.generation} moment=${{ sequence: branch.sequence, generation: branch.generation }} health=${health} away=${away} />`
+    ${branch ? html`<${Plan} key=${branch.generation} moment=${branch} health=${health} away=${away} />`
       : chosen !== null ? html`<${Plan} key="moment" moment=${{ pointInTime: f.isoOf(chosen) }} health=${health} away=${away} />`
       : html`<${SetAside} branches=${branches} />`}
   </section>`;

@@ -3,16 +3,22 @@ import { useEffect, useState } from "../vendor/hooks.mjs";
 import * as f from "../format.js";
 import { Button, Link, Problem, When, Written, html } from "../parts.js";
 import { addressOf } from "../route.js";
-import { ask } from "../service.js";
+import { ask, isAway } from "../service.js";
 import { RestoreDialog } from "./restore_dialog.js";
 
 const SETTLED = 180; // milliseconds after the last move
+const AGAIN = 2000; // milliseconds until what had no answer is asked again
 
 // moment: a restore's request.
 export function Plan({ moment, health, away }) {
   const { plan, error, isOld } = usePlan(moment, health.store?.generation);
-  const [isOpen, setOpen] = useState(false);
-  if (error && !isOld) return html`<div class="plan"><${Refused} error=${error} /></div>`;
+  const [asked, setAsked] = useState(null); // the plan that the dialog shows, whatever becomes of this one meanwhile
+  return html`<${PlanNow} ...${{ moment, health, away, plan, error, isOld }} onAsk=${() => setAsked(plan)} />
+    ${asked && html`<${RestoreDialog} moment=${moment} plan=${asked} onClose=${() => setAsked(null)} />`}`;
+}
+
+function PlanNow({ moment, health, away, plan, error, isOld, onAsk }) {
+  if (error && !isOld) return html`<div class="plan"><${Refused} error=${error} generation=${health.store?.generation} /></div>`;
   if (!plan) return html`<div class="plan" aria-busy="true"><p class="quiet">Reading what would happen…</p></div>`;
   const isOther = plan.generation !== health.store?.generation && !!moment.generation;
   const nothing = !isOther && plan.eventsLeftBehind === 0;
@@ -24,11 +30,10 @@ export function Plan({ moment, health, away }) {
       ${plan.eventsLeftBehind > 0 && html`<${LeftBehind} plan=${plan} />`}</div>
     ${plan.eventsLeftBehind > 0 && html`<p class="plan-span">${stored(plan)}</p>`}
     <div class="actions start">
-      <${Button} kind="primary" icon="undo" needs="admin" disabled=${isBlocked} onClick=${() => setOpen(true)}>${nothing ? "Nothing would change" : "Go back…"}<//>
+      <${Button} kind="primary" icon="undo" needs="admin" disabled=${isBlocked} onClick=${onAsk}>${nothing ? "Nothing would change" : "Go back…"}<//>
       ${!isOther && html`<${Link} icon="eye" href=${addressOf("events", { asOf: plan.time })}>Look first<//>`}
       <${How} plan=${plan} />
     </div>
-    ${isOpen && html`<${RestoreDialog} moment=${moment} plan=${plan} onClose=${() => setOpen(false)} />`}
   </div>`;
 }
 
@@ -38,14 +43,17 @@ function usePlan(moment, generation) {
   const [state, setState] = useState({});
   useEffect(() => {
     const stop = new AbortController();
-    const timer = setTimeout(async () => {
+    const read = async () => {
       try {
         const answer = await ask("POST", "/api/backup/restore", { ...moment, dryRun: true }, { signal: stop.signal });
         setState({ plan: answer.plan, body });
       } catch (error) {
-        if (error.name !== "AbortError") setState({ error, body });
+        if (error.name === "AbortError") return;
+        if (isAway(error)) timer = setTimeout(read, AGAIN);
+        else setState({ error, body });
       }
-    }, SETTLED);
+    };
+    let timer = setTimeout(read, SETTLED);
     return () => {
       clearTimeout(timer);
       stop.abort();
@@ -54,11 +62,17 @@ function usePlan(moment, generation) {
   return { ...state, isOld: state.body !== body };
 }
 
-function Refused({ error }) {
-  const near = error.body.nearest?.[0];
-  return html`<${Problem} error=${error}>${near && html`<p>
-    <a href=${addressOf("overview", { at: f.secondsOf(near.time).toFixed(6) })}>Go to the nearest moment: <${When} at=${near.time} absolute /></a></p>`}<//>`;
+// generation: of the present.
+function Refused({ error, generation }) {
+  const near = error.body?.nearest?.at(-1);
+  const { window } = error.body || {};
+  const hint = window?.oldest.time && window.newest.time ? `any moment from ${f.time(window.oldest.time)} to ${f.time(window.newest.time)} can be had` : error.hint;
+  return html`<${Problem} error=${{ message: error.message, hint, body: error.body }}>${near && html`<p>
+    <a href=${addressOf("overview", momentOf(near, generation))}>Go to the nearest moment: ${near.time ? html`<${When} at=${near.time} absolute />` : `after event #${f.number(near.sequence)}`}</a></p>`}<//>`;
 }
+
+const momentOf = ({ generation, time, sequence }, present) =>
+  (time && (!generation || generation === present) ? { at: f.secondsOf(time).toFixed(6) } : { generation, sequence });
 
 const PlanNumbers = ({ plan }) => html`<dl class="plan-numbers">
   <div class=${plan.eventsLeftBehind ? "strong" : ""}><dt>${plan.eventsLeftBehind === 1 ? "event is set aside" : "events are set aside"}</dt><dd>${f.number(plan.eventsLeftBehind)}</dd></div>
@@ -77,7 +91,7 @@ function LeftBehind({ plan }) {
   const types = plan.types || [];
   const most = Math.max(1, ...types.map((type) => type.events));
   return html`<div class="what"><h4>Set aside</h4>
-    <ul>${types.map((type) => html`<li><span class="mono"><${Written} text=${type.type} /></span>
+    <ul>${types.map((type) => html`<li><span class="mono"><${Written} text=${type.type} most=${80} /></span>
       <i style=${{ width: `${(type.events / most) * 100}%` }}></i><b>${f.number(type.events)}</b></li>`)}</ul>
     <p class="sub">From ${nameOf(plan.firstLeftBehind)} to ${nameOf(plan.lastLeftBehind)}.</p></div>`;
 }

@@ -9,15 +9,15 @@ export function RestoreDialog({ moment, plan, name, onClose }) {
   const when = moment.pointInTime || plan.time;
   const behind = plan.eventsLeftBehind;
   const hasUndo = plan.undo?.kept !== false;
-  const restore = async (onProgress) => {
+  const restore = async (onProgress, isOpen) => {
     const done = await runOperation("POST", "/api/backup/restore", moment, onProgress);
     refresh();
-    go("overview", {});
-    tell(`Back at ${name || f.time(when)}: ${f.count(done.events, "event")}, in ${f.duration(done.durationMs / 1000)}.`);
+    if (isOpen()) go("overview", {});
+    tell(`Back at ${name?.slice(0, 160) || f.time(when)}: ${f.count(done.events, "event")}, in ${f.duration(done.durationMs / 1000)}.`);
   };
-  return html`<${Confirm} title=${name ? "Restore this backup?" : "Go back to this moment?"} what="Restoring" onClose=${onClose} onDone=${restore}
+  return html`<${Confirm} title=${name ? "Restore this backup?" : "Go back to this moment?"} what="Restoring" predicted=${plan.predictedSeconds} onClose=${onClose} onDone=${restore}
     verb=${behind ? `Set ${f.count(behind, "event")} aside and go back` : "Go back"} danger=${!hasUndo} typed=${hasUndo ? undefined : "restore"}>
-    <p>The registry will be as it ${name ? html`is in <strong><${Written} text=${name} /></strong>` : html`was at <strong class="nowrap">${f.exact(when).split(" · ")[0]}</strong>`},
+    <p>The registry will be as it ${name ? html`is in <strong><${Written} text=${name} most=${160} /></strong>` : html`was at <strong class="nowrap">${f.exact(when).split(" · ")[0]}</strong>`},
       with ${f.count(plan.sequence, "event")}.</p>
     <dl class="plan-numbers"><div class=${behind ? "strong" : ""}><dt>${behind === 1 ? "event is set aside" : "events are set aside"}</dt><dd>${f.number(behind)}</dd></div>
       <div><dt>until it is done</dt><dd>${plan.predictedSeconds === null ? "not known" : `≈ ${f.duration(plan.predictedSeconds)}`}</dd></div></dl>

@@ -1,7 +1,7 @@
 // What runs at the moment, whoever began it: this page, another tab, the schedule, a shell.
 import * as f from "../format.js";
-import { Bar, Button, Written, html, progressOf, tellError } from "../parts.js";
-import { ask, refresh, useLook } from "../service.js";
+import { Bar, Button, Elapsed, Written, html, progressOf, tellError } from "../parts.js";
+import { ask, change, hasEnded, refresh, useLook } from "../service.js";
 
 const EVERY = 2000; // milliseconds
 const DOING = {
@@ -10,19 +10,25 @@ const DOING = {
   upload: "Taking a backup in", verify: "Verifying",
 };
 
+const RESTORES = ["restore", "undo"];
+
 export const doingOf = (operation) => DOING[operation.kind] || operation.kind;
 
-export function Running() {
+// restore: of health; it alone knows how long a restore is to take.
+export function Running({ restore }) {
   const look = useLook("/api/operations?state=running&limit=10", EVERY);
   const operations = look.data?.operations || [];
   if (!operations.length) return null;
-  return html`<section class="card running" aria-label="Running now">${operations.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} />`)}</section>`;
+  return html`<section class="card running" aria-label="Running now">${operations.map((operation) => html`<${RunningOperation} key=${operation.id} operation=${operation} restore=${restore} />`)}</section>`;
 }
 
-export function RunningOperation({ operation }) {
+export function RunningOperation({ operation, restore }) {
+  const predicted = RESTORES.includes(operation.kind) && restore?.running ? restore.predictedSeconds : null;
   const cancel = async () => {
+    const path = `/api/operations/${operation.id}`;
+    const isEnding = (present) => present.cancelRequested || hasEnded(present);
     try {
-      await ask("DELETE", `/api/operations/${operation.id}`);
+      await change("DELETE", path, undefined, async () => isEnding((await ask("GET", path)).operation));
       refresh("/api/operations");
     } catch (error) {
       tellError(error);
@@ -30,8 +36,9 @@ export function RunningOperation({ operation }) {
   };
   return html`<div class="working">
     <div class="working-line"><span><strong>${doingOf(operation)}</strong> <span class="quiet">by <${Written} text=${operation.startedBy} />, since ${f.shortTime(operation.startedAt)}</span></span>
-      <span class="quiet">${progressOf(operation)}</span></div>
+      <span class="quiet"><${Elapsed} since=${operation.startedAt} predicted=${predicted} /></span></div>
     <div class="working-bar"><${Bar} share=${operation.progress || undefined} label=${doingOf(operation)} />
       ${operation.cancellable && html`<${Button} kind="small" needs="admin" disabled=${operation.cancelRequested} onClick=${cancel}>${operation.cancelRequested ? "Stopping…" : "Cancel"}<//>`}</div>
+    <p class="quiet small">${progressOf(operation)}</p>
   </div>`;
 }

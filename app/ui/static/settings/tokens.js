@@ -2,7 +2,7 @@
 import { useState } from "../vendor/hooks.mjs";
 import { MadeToken, setMadeToken } from "../made_token.js";
 import { Button, Column, Confirm, When, Written, html, tell } from "../parts.js";
-import { ask, refresh, signIn, useLook } from "../service.js";
+import { ServiceError, ask, change, refresh, signIn, useLook } from "../service.js";
 import { may } from "../session.js";
 
 const SCOPES = ["read", "write", "backup", "metrics", "admin"];
@@ -31,13 +31,18 @@ const Table = ({ tokens, away, onRevoke }) => html`<table role="table"><caption 
     <td role="cell"><${When} at=${token.lastUsed} /></td>
     <td role="cell" class="row-actions"><${Button} kind="small" needs="admin" disabled=${away} onClick=${() => onRevoke(token)}>Revoke…<//></td></tr>`)}</tbody></table>`;
 
+const isThere = async (condition) => (await ask("GET", "/api/tokens")).tokens.some(condition);
+
+const unseen = (name) => new ServiceError(0, { error: `the token ${name} was made, but EventVault went away before it was shown`, hint: "revoke it, and make another one" });
+
 function CreateToken({ isFirst, onClose }) {
   const [name, setName] = useState("");
   const [scope, setScope] = useState(isFirst ? "admin" : "read");
   const [days, setDays] = useState("");
-  const create = async () => {
+  const create = async (onProgress) => {
     const expires = days ? { expires: `${days}d` } : {};
-    const answer = await ask("POST", "/api/tokens", { name: name.trim(), scope, ...expires });
+    const answer = await change("POST", "/api/tokens", { name: name.trim(), scope, ...expires }, () => isThere((token) => token.name === name.trim()), onProgress);
+    if (!answer.token) throw unseen(name.trim());
     setMadeToken(answer.token);
     if (isFirst) await signIn(answer.token).catch(() => {}); // else the page asks for the token, and shows it
     refresh();
@@ -50,8 +55,8 @@ function CreateToken({ isFirst, onClose }) {
 }
 
 function RevokeToken({ token, onClose }) {
-  const revoke = async () => {
-    await ask("DELETE", `/api/tokens/${token.id}`);
+  const revoke = async (onProgress) => {
+    await change("DELETE", `/api/tokens/${token.id}`, undefined, async () => !(await isThere((each) => each.id === token.id)), onProgress);
     refresh();
     tell(`${token.name} is revoked: no request of it is served from now on.`);
   };

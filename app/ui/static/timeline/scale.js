@@ -36,9 +36,12 @@ export function zoomed([from, to], moment, factor, oldest, newest) {
 export function viewOf(query, oldest, edge) {
   const length = edge - oldest;
   const asked = Number(query.range ?? (length > 14 * 86400 ? 604800 : 0));
-  const from = Number(query.from);
-  const to = Number(query.to);
-  if (query.from && query.to && from < to) return { view: [from, to], range: null };
+  if (query.from !== undefined) {
+    const slack = Math.max(length, 3600);
+    const from = Math.max(Number(query.from), oldest - slack);
+    const to = Math.min(Number(query.to), edge + slack);
+    if (to - from >= LEAST_SPAN / 2) return { view: [from, to], range: null };
+  }
   const range = asked > 0 && asked <= length * 1.5 ? asked : 0;
   const margin = Math.max(30, length * 0.022);
   const view = range ? [edge - range, edge + range * 0.022] : [oldest - Math.max(30, length * 0.006), edge + margin];

@@ -175,7 +175,17 @@ function keyMove(event, { place, step, oldest, newest, marks }) {
 // One mark for the backups of each bucket, oldest first. timeline: of the API.
 export function useMarks(timeline) {
   return useMemo(
-    () => (timeline.marks || []).map((mark) => ({ ...mark, at: (f.secondsOf(mark.from) + f.secondsOf(mark.to)) / 2 })),
+    () => (timeline.marks || []).map((mark) => ({ ...mark, at: momentOf(mark, f.secondsOf(mark.from), f.secondsOf(mark.to)) })),
     [timeline],
   );
+}
+
+const MADE = /_(\d{4}-\d\d-\d\d)_(\d\d)(\d\d)(\d\d)/;
+const WHOLE_SECOND = 0.999999; // what was posted in the second of a backup may be in it
+
+// When the newest backup of a mark was made, by its name; else the middle of the mark.
+function momentOf({ newest }, from, to) {
+  const [, day, ...clock] = MADE.exec(newest || "") || [];
+  const made = day ? Date.parse(`${day}T${clock.join(":")}Z`) / 1000 : NaN;
+  return made + 1 > from && made <= to ? made + WHOLE_SECOND : (from + to) / 2;
 }

@@ -466,9 +466,36 @@ def test_a_reopening_needs_no_answer_of_the_backup_folder_if_nothing_is_missing(
         service.append(drafts(2, "before"))
         wait_for(service, 2)
         before = present(service)
-        with unreadable(quick.backup_dir / "journal"):
+        # Else the journal's thread makes the folder again, in the place where this test puts a file.
+        with service.journal._turn.held(), unreadable(quick.backup_dir / "journal"):
             service.bus.reopen()
             assert present(service) == before
+
+
+@pytest.mark.parametrize("how", ["a restore", "a reopening"])
+def test_nobody_waits_while_archives_that_came_meanwhile_are_read(quick: Settings, how: str) -> None:
+    with running_service(quick) as service:
+        service.append(drafts(2, "before"))
+        archive = Path(service.create_backup().backup.path)
+        read, is_closed = service.catalogue._read_manifest, list[bool]()
+
+        def reading(path: Path) -> Any:
+            is_closed.append(service.bus.registry is None)
+            return read(path)
+
+        with service.journal._turn.held():  # which looks at them too
+            for number in range(3):
+                archive.with_name(f"copy-{number}.tar.gz").hardlink_to(archive)
+            service.catalogue._read_manifest = reading  # type: ignore[method-assign]
+            if how == "a reopening":
+                service.bus.reopen()
+            else:
+                service.bus.before_swap = lambda: None  # it waits for the journal
+                service.restore(archive.name)
+        assert len(service.catalogue.entries()) == 4
+        assert is_closed.count(False) >= 3
+        assert True not in is_closed
+        assert problem_codes(service) == []
 
 
 @pytest.mark.slow

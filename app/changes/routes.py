@@ -1,0 +1,49 @@
+"""The routes of `/api/changes`."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from app.access import present_credential
+from app.edge import current_edge
+from app.operations.answers import operation_json
+from app.query import accepts_parameters, reject_repeated_parameters
+from app.streams.answer import stream_reply
+from app.streams.changes import RUNNING_OPERATIONS, ChangeSource
+from app.streams.messages import CONTENT_TYPE as EVENT_STREAM
+from app.streams.messages import MESSAGE
+from app.streams.source import Source
+from eventvault.database.values import Head
+from eventvault.scopes import READ
+
+blueprint = Blueprint("changes", __name__, url_prefix="/api/changes", description="What changed, for pages.")
+blueprint.before_request(reject_repeated_parameters)
+
+
+@blueprint.route("/stream", methods=["GET"])
+@blueprint.doc(summary="Follow what changes")
+@blueprint.response(200, MESSAGE, content_type=EVENT_STREAM, description="Server-sent events.")
+@accepts_parameters()
+def stream_changes() -> Response:
+    """Sends `events` (`generation`, `lastSequence`) when there are others, and `operation` with each change of one.
+
+    It begins with what is: where the registry ends, and the operations that run. Messages are joined: at most four of
+    a kind a second. A token that may not `read` gets the operations that it began, and no `events`.
+    """
+    credential = present_credential()
+    may_read = credential.may(READ)
+    edge = current_edge()
+
+    def begin() -> tuple[bytes, Source]:
+        position = edge.store.resume(None)
+        running = edge.store.list_operations(RUNNING_OPERATIONS)
+        source = ChangeSource(
+            edge.change_feed,
+            edge.event_feed if may_read else None,
+            operation_json,
+            None if may_read else credential.name,
+        )
+        return source.beginning(Head(position.generation, position.sequence), running), source
+
+    return stream_reply(begin)

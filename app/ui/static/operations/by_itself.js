@@ -1,0 +1,43 @@
+// What runs by itself: how often, what came of it last, and when it runs next.
+import * as f from "../format.js";
+import { Column, Icon, When, Written, html } from "../parts.js";
+import { lateAfter } from "../safety.js";
+
+export function ByItself({ health }) {
+  const rows = [journalRow(health.journal), backupRow(health.jobs.autoBackup), scrubRow(health.jobs.scrub), rehearsalRow(health.jobs.rehearsal, health.rehearsal)];
+  return html`<section class="card flush"><h2>By itself</h2><table role="table"><caption class="hidden">What runs by itself</caption>
+    <thead role="rowgroup"><tr role="row"><${Column}>What<//><${Column}>How often<//><${Column}>Last<//><${Column}>Next<//></tr></thead>
+    <tbody role="rowgroup">${rows.filter(Boolean).map((row) => html`<tr role="row" key=${row.what}>
+      <td role="cell" class="name">${row.what}</td><td role="cell" class="quiet">${row.often}</td>
+      <td role="cell" class="wide-cell">${row.last}</td><td role="cell" class="quiet">${row.next}</td></tr>`)}</tbody></table></section>`;
+}
+
+const stateOf = (isGood, words, more) => html`<span class=${`state ${isGood ? "good" : "bad"}`}><${Icon} name=${isGood ? "check" : "stop"} size=${16} />
+  <span>${words}${more && html`<span class="sub"><${Written} text=${more} /></span>`}</span></span>`;
+
+// The service says in words how the last run ended.
+function outcomeOf(job) {
+  if (!job.lastRun) return html`<span class="quiet">not yet</span>`;
+  return stateOf(!/^failed|damaged/.test(job.lastOutcome || ""), html`<${When} at=${job.lastRun} />`, job.lastOutcome);
+}
+
+const nextOf = (job) => (!job.enabled ? "off" : job.nextRun ? html`<${When} at=${job.nextRun} />` : "not known");
+
+const oftenOf = (job) => [job.intervalMs && f.every(job.intervalMs / 1000), job.cron && `cron ${job.cron} (${job.timeZone})`].filter(Boolean).join(", ") || "off";
+
+function journalRow(journal) {
+  if (!journal) return null;
+  const risk = journal.secondsAtRisk;
+  const last = risk === null || risk === undefined ? html`<span class="quiet">not known</span>` : stateOf(risk <= lateAfter(journal), `${f.duration(risk)} at risk`);
+  return { what: "Copy new events to the journal", often: f.every(journal.intervalMs / 1000), last, next: "always" };
+}
+
+const backupRow = (job) => job && { what: "Back up what changed", often: oftenOf(job), last: outcomeOf(job), next: nextOf(job) };
+
+const scrubRow = (job) => job && { what: "Read an old backup again", often: job.enabled ? f.every(job.intervalMs / 1000) : "off", last: outcomeOf(job), next: nextOf(job) };
+
+function rehearsalRow(job, newest) {
+  const last = !newest?.at ? html`<span class="quiet">not yet</span>`
+    : stateOf(newest.ok, html`<${When} at=${newest.at} />`, newest.ok ? `back in ${f.duration(newest.rtoSeconds)}` : "failed");
+  return { what: "Try a full restore", often: job?.enabled ? `cron ${job.cron}` : "off", last, next: newest?.next ? html`<${When} at=${newest.next} />` : "off" };
+}

@@ -1,0 +1,340 @@
+"""Every state of the dashboard: an address, what is different in the world, and what leads to it on the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from tests.browser import world
+from tests.browser.world import CLEANUP, NOW, World, text_of
+
+CHOSEN = f"at={(CLEANUP - timedelta(seconds=20)).timestamp():.6f}"
+HOUR = f"#/overview?range=3600&{CHOSEN}"
+IN_GAP = f"#/overview?at={(NOW - timedelta(days=4, hours=21)).timestamp():.6f}"
+DAMAGED = world.backup(20)["name"]
+
+
+def as_it_is(_: World) -> None:
+    pass
+
+
+def wait_for_heading(page: Any) -> None:
+    page.locator("main h1").wait_for()
+
+
+@dataclass(frozen=True)
+class State:
+    """change: of the world, before the page is opened. reach: what leads there. words: what must be on the page."""
+
+    name: str
+    address: str = "#/overview"
+    change: Callable[[World], None] = as_it_is
+    reach: Callable[[Any], None] = wait_for_heading
+    words: str = ""
+
+
+def problem(here: World, code: str, message: str, **more: Any) -> None:
+    here.health["status"] = "degraded"
+    here.health["problems"] = [
+        {"code": code, "message": message, "hint": "", "since": text_of(NOW), "about": None, **more}
+    ]
+
+
+def without_events(here: World) -> None:
+    here.health["window"] = {end: {"time": text_of(NOW), "sequence": 0} for end in ("oldest", "newest")}
+    here.health["store"].update(lastSequence=0, events=0)
+    without_backups(here)
+
+
+def without_backups(here: World) -> None:
+    here.backups = []
+    here.health["backup"].update(count=0, latest=None, oldestVerified=None)
+    here.health["rehearsal"] = None
+    here.health["disk"]["backups"]["archives"] = 0
+
+
+def starting(here: World) -> None:
+    here.health["status"] = "restoring"
+    here.health["window"] = None
+    here.health["store"]["state"] = "restoring"
+    running = {**world.RUNNING, "kind": "startup", "startedBy": "start", "cancellable": False}
+    here.answers["GET /api/operations"] = lambda _: {"success": True, "operations": [running]}
+
+
+def restoring(here: World) -> None:
+    here.health["jobs"]["restore"] = {
+        "running": True, "source": world.backup(3)["name"], "since": text_of(NOW - timedelta(seconds=4)),
+        "progress": 0.62, "predictedSeconds": 9.0,
+    }  # fmt: skip
+    here.answers["GET /api/operations"] = lambda query: {
+        "success": True, "operations": [world.RUNNING, *world.operations(query)],
+    }  # fmt: skip
+
+
+def restored(here: World) -> None:
+    here.health["lastRestore"] = {
+        "kind": "moment", "source": world.backup(0)["name"], "at": text_of(NOW - timedelta(minutes=3)),
+        "events": 44_657,
+        "moment": {"time": text_of(CLEANUP - timedelta(seconds=20)), "sequence": 44_657}, "durationMs": 6000,
+        "notJson": 0, "leftBehind": {"count": 2911}, "undo": None,
+    }  # fmt: skip
+    here.health["store"].update(lastSequence=44_660, events=44_660)
+    here.health["window"]["newest"]["sequence"] = 44_660
+
+
+def at_risk(here: World) -> None:
+    here.health["journal"].update(state="failed", secondsAtRisk=252)
+    problem(here, "journal_failed", "the journal cannot be written: no space left on the device")
+
+
+def backups_away(here: World) -> None:
+    here.health["backup"].update(available=False)
+    problem(here, "backups_unavailable", "/srv/eventvault/backups cannot be read: Input/output error")
+
+
+def disk_full_soon(here: World) -> None:
+    for disk in ("backups", "storage"):
+        here.health["disk"][disk].update(free=1_900_000_000, daysLeft=3.2)
+    problem(here, "disk_full_soon", "the disk of /srv/eventvault/backups is full in about 3 days")
+
+
+def disk_full(here: World) -> None:
+    for disk in ("backups", "storage"):
+        here.health["disk"][disk].update(free=12_000_000, daysLeft=0)
+    problem(here, "no_space", "writing an event failed: no space left on the device; posts wait until there is some")
+
+
+def damaged(here: World) -> None:
+    here.backups[20] = {
+        **here.backups[20],
+        "problem": "its member 000143.ldb has another digest than its manifest says",
+    }
+    here.health["backup"].update(damagedCount=1)
+    problem(
+        here, "backup_damaged", f"the backup {DAMAGED} is damaged: its member 000143.ldb has another digest",
+        about={"kind": "backup", "name": DAMAGED},
+    )  # fmt: skip
+
+
+def stuck(here: World) -> None:
+    here.health["store"].update(state="unreachable")
+    problem(here, "store_unavailable", "no store process answers")
+    here.answers["GET /api/backup/timeline"] = lambda _: {
+        "status_code": 503, "success": False, "code": "store_unavailable",
+        "error": "no store process answers", "hint": "",
+    }  # fmt: skip
+
+
+def with_gap(here: World) -> None:
+    whole = here.timeline
+    gap = {"generation": world.PRESENT, "first": 20_000, "last": 20_400,
+           "fromTime": text_of(NOW - timedelta(days=5)),
+           "toTime": text_of(NOW - timedelta(days=4, hours=18))}  # fmt: skip
+    here.answers["GET /api/backup/timeline"] = lambda _: {**whole(), "gaps": [gap]}
+    here.answers["POST /api/backup/restore"] = lambda _: {
+        "status_code": 422, "success": False, "code": "moment_unavailable",
+        "error": "that moment is in a gap of the journal",
+        "hint": "choose a moment of the window; GET /api/backup/timeline shows them all",
+        "nearest": [{"generation": world.PRESENT, "sequence": 19_999, "time": gap["fromTime"]}],
+    }  # fmt: skip
+
+
+def without_undo(here: World) -> None:
+    here.answers["POST /api/backup/restore"] = lambda _: {
+        "success": True, "plan": world.plan(undo={"kept": False, "drops": []}),
+    }  # fmt: skip
+
+
+def busy(here: World) -> None:
+    """A restore is asked for while another one runs."""
+    planned = here.answers["POST /api/backup/restore"]
+    refusal = {
+        "status_code": 409,
+        "success": False,
+        "code": "restore_running",
+        "error": "a restore is under way",
+        "hint": "wait for it to end",
+    }
+    here.answers["POST /api/backup/restore"] = lambda query: dict(refusal) if "async" in query else planned(query)
+    here.answers["GET /api/operations"] = lambda _: {"success": True, "operations": [world.RUNNING]}
+
+
+def begun(here: World) -> None:
+    planned = here.answers["POST /api/backup/restore"]
+    running = {"success": True, "operation": {**world.RUNNING, "id": "own"}}
+    here.answers["POST /api/backup/restore"] = lambda query: running if "async" in query else planned(query)
+    here.answers["GET /api/operations/own"] = lambda _: running
+
+
+def deleted_last(here: World) -> None:
+    here.answers["DELETE"] = lambda _: {
+        "success": True, "name": DAMAGED, "dryRun": True,
+        "plan": {
+            "freesBytes": 4_010_000, "goodLeft": 0, "protectedBy": "last-good",
+            "window": {"before": here.health["window"], "after": None},
+            "lost": [
+                {"generation": world.PRESENT, "lastSequence": {"before": world.EVENTS, "after": 36_000}},
+                {"generation": world.EARLIER, "lastSequence": {"before": 36_031, "after": 36_000}},
+            ],
+        },
+    }  # fmt: skip
+
+
+def deleted(here: World) -> None:
+    here.answers["DELETE"] = lambda _: {
+        "success": True, "name": DAMAGED, "dryRun": True,
+        "plan": {"freesBytes": 4_010_000, "goodLeft": 36, "protectedBy": None, "lost": [],
+                 "window": {"before": here.health["window"], "after": here.health["window"]}},
+    }  # fmt: skip
+
+
+def shown(here: World) -> None:
+    here.answers[f"GET /api/backup/{here.backups[36]['name']}"] = lambda _: {
+        "success": True, "backup": here.backups[36], "manifest": {"files": list(range(23))},
+    }  # fmt: skip
+
+
+def closed(here: World) -> None:
+    here.answers = {
+        "GET /api/health": lambda _: {"success": True, "status": "ok"},
+        "POST /api/session": lambda _: {
+            "status_code": 401, "success": False, "code": "token_wrong",
+            "error": "the token is malformed: its checksum does not match", "hint": "copy it whole, 47 characters",
+        },
+        "DELETE": lambda _: {"success": True},
+    }  # fmt: skip
+
+
+def read_only(here: World) -> None:
+    answers, health = here.answers, here.health
+
+    def signed_in_now(_: object) -> dict[str, Any]:
+        here.answers.update(answers)
+        here.answers["GET /api/health"] = lambda _: health
+        return {"success": True, "key": "k", "name": "auditor", "scopes": ["read"]}
+
+    here.answers = {
+        "GET /api/health": lambda _: {"success": True, "status": "ok"},
+        "POST /api/session": signed_in_now,
+    }
+
+
+def with_kafka(here: World) -> None:
+    here.health["kafka"] = {
+        "configured": True, "connected": True, "consumes": True, "topic": "events", "lag": 212, "consumed": 38_211,
+        "deadLetters": 3, "lastError": None,
+        "stoppedPartitions": [{"partition": 2, "reason": "offsets 10,412 to 10,466 are gone: 55 messages are lost"}],
+        "partitions": [
+            {"partition": number, "state": "stopped" if number == 2 else "consuming", "next": 10_412 + 911 * number,
+             "lag": 212 if number == 2 else 0, "lastMessageAt": text_of(NOW - timedelta(seconds=7 + 400 * number))}
+            for number in range(3)
+        ],
+    }  # fmt: skip
+
+
+def press(*names: str | re.Pattern[str]) -> Callable[[Any], None]:
+    def reach(page: Any) -> None:
+        for name in names:
+            page.get_by_role("button", name=name).first.click()
+
+    return reach
+
+
+def planned(page: Any) -> None:
+    page.get_by_role("button", name="Go back…").wait_for()
+
+
+def asked(page: Any) -> None:
+    page.get_by_role("button", name="Go back…").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def confirmed(page: Any) -> None:
+    asked(page)
+    page.get_by_role("dialog").get_by_role("button", name=re.compile("go back$")).click()
+    page.get_by_role("dialog").get_by_role("progressbar").wait_for()
+
+
+def refused(page: Any) -> None:
+    page.get_by_role("alert").wait_for()
+
+
+def menu(page: Any) -> None:
+    page.get_by_label(re.compile("^More for")).first.click()
+
+
+def delete(page: Any) -> None:
+    menu(page)
+    page.get_by_role("button", name="Delete…").click()
+    page.get_by_role("textbox").wait_for()
+
+
+def set_aside(page: Any) -> None:
+    page.get_by_text(re.compile("Set aside by earlier restores")).click()
+
+
+def signed_in(page: Any) -> None:
+    page.get_by_label("Token").fill("ev_read")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("which may only read", exact=False).wait_for()
+
+
+def wrong_token(page: Any) -> None:
+    page.get_by_label("Token").fill("ev_nonsense")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").wait_for()
+
+
+def away(page: Any) -> None:
+    page.get_by_text("Your data is safe").wait_for()
+    page.unroute_all()
+    page.route("**/api/**", lambda route: route.abort())
+    page.get_by_role("heading", name="EventVault does not answer.").wait_for()
+
+
+STATES = [
+    State("overview", words="Your data is safe."),
+    State("set-aside", reach=set_aside, words="in backups and the journal"),
+    State("plan", HOUR, reach=planned, words="are set aside"),
+    State("confirm", HOUR, reach=asked, words="brings all of it back"),
+    State("no-undo", HOUR, without_undo, asked, "There is no undo for this"),
+    State("restoring-dialog", HOUR, begun, confirmed, "of about 5 s"),
+    State("busy", HOUR, busy, confirmed, "Now: restore by night shift"),
+    State("gap", IN_GAP, with_gap, refused, "Go to the nearest moment"),
+    State("restoring", "#/overview", restoring, words="Going back in time."),
+    State("restored", "#/overview", restored, words="What was there before is stored"),
+    State("starting", "#/overview", starting, words="Starting: events are being restored."),
+    State("at-risk", "#/overview", at_risk, words="New events are at risk."),
+    State("backups-away", "#/overview", backups_away, words="The backups cannot be reached."),
+    State("disk-soon", "#/overview", disk_full_soon, words="Your data is safe, for now."),
+    State("disk-full", "#/overview", disk_full, words="The disk is full"),
+    State("damaged", "#/overview", damaged, words="A backup is damaged"),
+    State("stuck", "#/overview", stuck, words="The event store does not answer."),
+    State("away", reach=away, words="EventVault does not answer."),
+    State("first-event", "#/overview", without_events, words="Ready for the first event."),
+    State("no-backup", "#/overview", without_backups, words="there is no backup to carry away yet"),
+    State("token", "#/overview", closed, lambda page: page.get_by_label("Token").wait_for(), "asks for a token"),
+    State("token-wrong", "#/overview", closed, wrong_token, "its checksum does not match"),
+    State("token-read", "#/backups", read_only, signed_in, "which may only read"),
+    State("backups", "#/backups", words="37 archives"),
+    State("backups-empty", "#/backups", without_backups, words="No backup yet"),
+    State("backups-menu", "#/backups", reach=menu, words="Try a restore"),
+    State("backups-show", "#/backups?show=pinned", shown, press("before the migration"), "23 files"),
+    State("backups-create", "#/backups", reach=press("Back up now"), words="Posts and reads go on meanwhile."),
+    State("backups-delete", "#/backups", deleted, delete, "good ones stay"),
+    State("backups-delete-last", "#/backups", deleted_last, delete, "This is the last good backup."),
+    State("backups-damaged", "#/backups?show=damaged", damaged, words="has another digest"),
+    State("events", "#/events", words="live"),
+    State("events-none", "#/events?type=nothing", words="No event matches"),
+    State("events-past", f"#/events?asOf={text_of(CLEANUP)}", words="You look at"),
+    State("events-one", "#/events", reach=press(re.compile(r"^order\.")), words="Go to just before it"),
+    State("events-compare", "#/events?compare=1", words="Compare two moments"),
+    State("operations", "#/operations", words="Tried restores"),
+    State("operations-running", "#/operations", restoring, words="412 MB/s"),
+    State("kafka", "#/kafka", with_kafka, words="55 messages are lost"),
+    State("kafka-unused", "#/kafka", words="Kafka is not used"),
+    State("settings", "#/settings", words="Tokens"),
+]  # fmt: skip

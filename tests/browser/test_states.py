@@ -1,0 +1,85 @@
+"""Every state of the dashboard: it says what it must, axe finds nothing in it, it fits, and it has a picture."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from eventvault.settings import PROJECT
+from tests import packages
+from tests.browser import pictures
+from tests.browser.conftest import Visit, until
+from tests.browser.states import STATES, State
+from tests.browser.world import World
+from tests.service import Service
+
+pytestmark = pytest.mark.browser
+
+AXE = packages.TARGET / "ui"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+FORMS = [("light", 1280), ("dark", 320), ("light", 320), ("dark", 1280)]
+
+
+def cases() -> Iterator[Any]:
+    """Every state in every form. The short form of the tests has each state once, wide and narrow by turns."""
+    for number, state in enumerate(STATES):
+        for form, (colours, width) in enumerate(FORMS):
+            marks = [] if form == number % 2 else [pytest.mark.soak]
+            yield pytest.param(state, colours, width, marks=marks, id=f"{state.name}-{colours}-{width}")
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    packages.need("node", "npm")
+    AXE.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(PROJECT / "scripts" / "ui-packages" / name, AXE)
+    packages.prepare(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], AXE)
+    return (AXE / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def vault(module_service: Callable[..., Service]) -> Service:
+    return module_service(workers=1, environment={"AUTO_BACKUP_ENABLED": "false"})
+
+
+def open_state(page: Any, vault: Service, state: State) -> None:
+    """Open the page in that state, and wait until all of it is there."""
+    here = World(vault)
+    state.change(here)
+    here.install(page)
+    page.goto(f"{vault.base}/{state.address}")
+    page.locator("main h1").wait_for()
+    state.reach(page)
+    page.get_by_text(state.words, exact=False).first.wait_for()
+    until(page, "document.querySelectorAll('.skeleton, main [aria-busy=true]').length === 0")
+
+
+def violations(page: Any, axe: str) -> list[Any]:
+    page.evaluate(axe)
+    found = page.evaluate("rules => axe.run(document, {runOnly: rules}).then(run => run.violations)", RULES)
+    return [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found]
+
+
+@pytest.mark.parametrize(("state", "colours", "width"), [*cases()])
+def test_a_state_says_what_it_must_and_axe_finds_nothing(
+    vault: Service, visit: Callable[..., Visit], axe: str, state: State, colours: str, width: int
+) -> None:
+    here = visit(width, 900, color_scheme=colours, reduced_motion="reduce", timezone_id="Europe/Berlin", locale="en-GB")
+    page = here.page
+    open_state(page, vault, state)
+    if folder := pictures.folder():
+        pictures.take(page, folder / f"{state.name}-{colours}-{width}.webp")
+    assert violations(page, axe) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [text for text in here.said if "Content Security Policy" in text or "Error:" in text] == []
+
+
+def test_axe_would_find_something(vault: Service, visit: Callable[..., Visit], axe: str) -> None:
+    page = visit().page
+    page.goto(f"{vault.base}/#/settings")
+    page.get_by_role("button", name="Make a token…").evaluate("button => button.replaceChildren()")
+    assert [rule for rule, _ in violations(page, axe)] == ["button-name"]
