@@ -14,7 +14,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 help:
 	@echo 'make run          run the service on http://127.0.0.1:5050 (Ctrl-C ends it)'
-	@echo 'make worker       run the Kafka job worker'
+	@echo 'make worker       run a worker for jobs'
 	@echo 'make test         run every check and every test'
 	@echo 'make test-fast    run the checks and the short tests without real processes, within a minute'
 	@echo 'make lint         run ruff, mypy and bandit'

@@ -126,11 +126,16 @@ def known_types() -> list[str]:
 
 
 def catalogue() -> Catalogue:
-    """Return what was declared. Raises ValueError for a schedule of a handler without a type, or a name used twice."""
+    """Return what was declared.
+
+    Raises ValueError for a schedule of a handler without a type, with a payload that its schema refuses, or with the
+    name of another one.
+    """
     found: dict[str, JobSchedule] = {}
     for declared in _schedules:
         job_type = _type_of(declared.handler)
         name = declared.name or job_type
+        _require_valid_payload(name, _registrations[job_type], declared.schedule)
         if name in found:
             raise ValueError(
                 f"the schedule {name!r} is declared twice: give one of them a name, as in @cron(…, name=…)"
@@ -138,6 +143,13 @@ def catalogue() -> Catalogue:
         found[name] = msgspec.structs.replace(declared.schedule, name=name, type=job_type)
     types = [registration.job_type for _, registration in sorted(_registrations.items())]
     return Catalogue(types, [found[name] for name in sorted(found)])
+
+
+def _require_valid_payload(name: str, registration: Registration, schedule: JobSchedule) -> None:
+    try:
+        registration.load(msgspec.json.decode(schedule.payload))
+    except PayloadRefused as refused:
+        raise ValueError(f"the schedule {name!r}: {refused}; give it one, as in @cron(…, payload=…)") from None
 
 
 def _fields_of(error: ValidationError) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from marshmallow import Schema, fields
 
 from worker import jobs, registry
 from worker.jobs import Job, cron, job
@@ -16,6 +17,10 @@ from worker.jobs import Job, cron, job
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registrations", {})
     monkeypatch.setattr(registry, "_schedules", [])
+
+
+class TableSchema(Schema):
+    table = fields.String(required=True)
 
 
 def handler(_: Job) -> None:
@@ -72,6 +77,15 @@ def test_a_second_schedule_of_a_type_has_a_name() -> None:
     assert (second.payload, second.overlap, second.catch_up) == (msgspec.Raw(b'{"late":true}'), True, 3600)
     cron("0 5 * * *")(handler)
     with pytest.raises(ValueError, match="'report' is declared twice"):
+        registry.catalogue()
+
+
+def test_a_schedule_whose_payload_its_schema_refuses_is_refused() -> None:
+    job("report", schema=TableSchema)(handler)
+    cron("0 3 * * *", payload={"table": "orders"})(handler)
+    assert len(registry.catalogue().schedules) == 1
+    cron("0 4 * * *", name="late")(handler)
+    with pytest.raises(ValueError, match="'late': the payload is not as its schema wants it"):
         registry.catalogue()
 
 
