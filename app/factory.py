@@ -169,8 +169,8 @@ def _register(app: Flask, front_door: FrontDoor) -> None:
     api = errors.EdgeApi(app)
     api.spec.components.schema("Event", JSON_SCHEMA)
     for blueprint in (
-        events, backup, operations, changes, jobs_routes, kafka, problems, notify, audit, health, settings_routes, tokens,
-        session,
+        events, backup, operations, changes, jobs_routes, kafka, problems, notify, audit, health, settings_routes,
+        tokens, session,
     ):  # fmt: skip
         api.register_blueprint(blueprint)
     idempotency.describe(api.spec)
