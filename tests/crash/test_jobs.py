@@ -20,7 +20,7 @@ from eventvault.errors import EventVaultError, JobsUnavailable, OutcomeUnknown
 from eventvault.jobs.client import JobsClient
 from eventvault.jobs.job import FINAL_STATES, Job, JobRequest
 from eventvault.jobs.port import KnownType
-from tests.processes import wait_until
+from tests.processes import MARK, wait_until
 from tests.service import Service
 
 TICK = 0.2
@@ -29,6 +29,7 @@ PARTS = {
     "store": "app.store",
     "dispatcher": "app.dispatcher",
     "worker": "worker --local",
+    "nursery": "worker.nursery",
 }
 """Part → what its command line has."""
 
@@ -51,14 +52,11 @@ class Jobs:
     client: JobsClient
 
     def pids(self, part: str) -> list[int]:
-        """Process ids of a part. Executors and nursery are those below a worker."""
+        """Process ids of a part. Executors are forks of the nursery, and have its command line."""
         found = self.service.processes()
-        if part == "executor":
-            return [pid for pid, line in found.items() if "worker --local" in line and _parent(pid) in found
-                    and "worker --local" in found[_parent(pid)]]  # fmt: skip
-        if part == "worker":
-            return [pid for pid in found if PARTS[part] in found[pid] and pid not in self.pids("executor")]
-        return [pid for pid, line in found.items() if PARTS[part] in line]
+        forked = part == "executor"
+        line = PARTS["nursery" if forked else part]
+        return [pid for pid in found if line in found[pid] and (line in found.get(_parent(pid), "")) == forked]
 
     def pid(self, part: str) -> int:
         wait_until(lambda: len(self.pids(part)) == 1, f"there is not one {part}")
@@ -110,7 +108,7 @@ def start_jobs(service: Callable[..., Service], tmp_path: Path) -> Iterator[Call
         environment = {
             "JOBS_ENABLED": "true",
             "WORKER_JOBS": "tests.crash.job_handlers",
-            "WORKER_ENV": "EVENTVAULT_TEST_LEDGER",
+            "WORKER_ENV": f"EVENTVAULT_TEST_LEDGER,{MARK}",
             "EVENTVAULT_TEST_LEDGER": str(ledger),
             "EVENTVAULT_TICK_SECONDS": str(TICK),
             **more,
@@ -213,7 +211,19 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jo
     os.kill(jobs.pid("worker"), signal.SIGKILL)
     done = jobs.wait_for("one", "done")
     assert [attempt.outcome for attempt in done.attempts] == ["lost", "done"]
-    check(jobs, ["one"])
+    jobs.submit("two", seconds=3)
+    jobs.wait_for("two", "running")
+    wait_until(lambda: len(jobs.pids("executor")) == 2, "there are not two executors")
+    for pid in jobs.pids("executor"):
+        os.kill(pid, signal.SIGKILL)
+    done = jobs.wait_for("two", "done")
+    assert [attempt.outcome for attempt in done.attempts] == ["failed", "done"]
+    jobs.submit("three", seconds=3)
+    jobs.wait_for("three", "running")
+    os.kill(jobs.pid("nursery"), signal.SIGKILL)
+    done = jobs.wait_for("three", "done")
+    assert [attempt.outcome for attempt in done.attempts] == ["failed", "done"]
+    check(jobs, ["one", "two", "three"])
 
 
 def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(start_jobs: Callable[..., Jobs]) -> None:
@@ -258,7 +268,7 @@ def test_random_kills_and_stops_lose_no_job_and_do_none_twice(start_jobs: Callab
 
 def fault(jobs: Jobs, chance: random.Random, counts: dict[str, int]) -> None:
     """Kill one process, or stop it for up to two leases."""
-    part = chance.choice(["store", "dispatcher", "worker", "executor"])
+    part = chance.choice(["store", "dispatcher", "worker", "nursery", "executor"])
     pids = jobs.pids(part)
     if not pids:
         return
