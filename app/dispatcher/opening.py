@@ -59,6 +59,7 @@ class Opening:
         self._stopping.set()
         self._unfinished.stop()
         if self._jobs is not None:
+            self._unfinished.write_if_changed()
             self.dispatcher.stop()
 
     def _open(self, on_open: Callable[[], None]) -> None:

@@ -137,7 +137,7 @@ def shown(found: Facts, *names: str) -> list[tuple[str, str, str | None]]:
 
 def test_a_service_in_good_order() -> None:
     assert [(line.state, line.name, line.found) for line in lines_of(facts())] == [
-        ("ok", "settings", "all allowed; 4 are not the default"),
+        ("ok", "settings", "all allowed; 5 are not the default"),
         ("ok", "storage", "/srv/eventvault/storage: 16.0 MB, writable, ext4, hard links work"),
         ("ok", "lock", "held by the store, process 31736, since 20:27"),
         ("ok", "database", "42,517 events, LevelDB's log is whole"),

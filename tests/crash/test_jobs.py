@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -62,10 +63,10 @@ class Jobs:
         wait_until(lambda: len(self.pids(part)) == 1, f"there is not one {part}")
         return self.pids(part)[0]
 
-    def submit(self, *ids: str, seconds: float = 0.0, key: str | None = None) -> None:
+    def submit(self, *ids: str, seconds: float = 0.0, key: str | None = None, delay: float | None = None) -> None:
         """Submit jobs until they are accepted, as a client does that is told to try again."""
         payload = msgspec.Raw(msgspec.json.encode(seconds))
-        asked = [JobRequest(id=one, type="note", payload=payload, key=key) for one in ids]
+        asked = [JobRequest(id=one, type="note", payload=payload, key=key, delay=delay) for one in ids]
         while True:
             try:
                 self.client.submit(asked, "open", ["write"])
@@ -172,7 +173,7 @@ def test_a_job_goes_through_the_whole_service(start_jobs: Callable[..., Jobs]) -
 def test_a_job_runs_on_while_dispatcher_and_store_die(start_jobs: Callable[..., Jobs]) -> None:
     jobs = start_jobs()
     worker = jobs.pid("worker")
-    jobs.submit("long", seconds=4)
+    jobs.submit("long", seconds=3)
     jobs.wait_for("long", "running")
     dispatcher = jobs.pid("dispatcher")
     os.kill(jobs.pid("store"), signal.SIGKILL)
@@ -206,7 +207,7 @@ def test_health_answers_while_the_dispatcher_hangs_and_it_is_replaced(start_jobs
 
 def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jobs: Callable[..., Jobs]) -> None:
     jobs = start_jobs()
-    jobs.submit("one", seconds=3)
+    jobs.submit("one", seconds=1)
     jobs.wait_for("one", "running")
     os.kill(jobs.pid("worker"), signal.SIGKILL)
     done = jobs.wait_for("one", "done")
@@ -227,14 +228,56 @@ def test_the_jobs_of_a_killed_worker_and_of_a_killed_executor_run_again(start_jo
 
 
 def test_a_service_that_ends_gives_its_jobs_back_and_goes_on_later(start_jobs: Callable[..., Jobs]) -> None:
-    jobs = start_jobs(WORKER_DRAIN_SECONDS="1")
-    jobs.submit("long", seconds=5)
+    jobs = start_jobs(WORKER_DRAIN_SECONDS="0")
+    jobs.submit("long", seconds=2)
     jobs.wait_for("long", "running")
     assert jobs.service.stop() == 0
     again = start_jobs()
     done = again.wait_for("long", "done")
     assert [attempt.outcome for attempt in done.attempts] == ["returned", "done"]
     check(again, ["long"])
+
+
+def test_no_restore_changes_a_job_unless_that_is_asked_for(start_jobs: Callable[..., Jobs]) -> None:
+    jobs = start_jobs()
+    service = jobs.service
+    jobs.submit("done")
+    jobs.wait_for("done", "done")
+    jobs.submit("before", delay=3600)
+    assert service.post("/api/events", {"type": "a"}).status == 201
+    name = service.post("/api/backup/create").json()["name"]
+    jobs.submit("after", delay=3600)
+    views = {job_id: jobs.client.job(job_id) for job_id in ("done", "before", "after")}
+
+    def restore(**more: object) -> dict[str, Any]:
+        answer: dict[str, Any] = service.post("/api/backup/restore", {"backupName": name, **more}).json()
+        return answer
+
+    assert restore(dryRun=True)["plan"]["unfinishedJobs"] == 1
+    assert restore()["unfinishedJobs"] == 1
+    assert service.post("/api/backup/undo").status == 200
+    assert {job_id: jobs.client.job(job_id) for job_id in views} == views
+    answer = restore(cancelJobs=True)
+    assert (answer["unfinishedJobs"], answer["cancelledJobs"]) == (1, 1)
+    assert {job_id: jobs.job(job_id).state for job_id in views} == {
+        "done": "done", "before": "pending", "after": "cancelled"
+    }  # fmt: skip
+
+
+def test_the_jobs_of_a_lost_storage_are_held_until_they_are_resumed(start_jobs: Callable[..., Jobs]) -> None:
+    jobs = start_jobs()
+    jobs.submit("ended")
+    jobs.wait_for("ended", "done")
+    jobs.submit("unfinished", delay=3600)
+    assert jobs.service.post("/api/events", {"type": "a"}).status == 201
+    assert jobs.service.post("/api/backup/create").status == 200
+    assert jobs.service.stop() == 0
+    shutil.rmtree(jobs.service.folder("STORAGE_DIR"))
+    again = start_jobs(AUTO_RECOVER="true")
+    assert again.job("unfinished").state == "held"
+    assert again.service.post("/api/jobs/resume", {}).status == 200
+    assert again.job("unfinished").state == "pending"
+    assert len(again.client.list_jobs([], [], 10, None).jobs) == 1, "what had ended is lost with its storage"
 
 
 @pytest.fixture(params=[pytest.param(10, id="10"), pytest.param(200, id="200", marks=pytest.mark.soak)])
