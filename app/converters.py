@@ -1,4 +1,4 @@
-"""URL converters for the variable parts of a path: an event's id and a backup's name."""
+"""URL converters for the variable parts of a path: an event's or a job's id, and a backup's name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ class EventIdConverter(BaseConverter):
     regex = ".+"
     weight = 300
     part_isolating = False
+
+
+class JobIdConverter(EventIdConverter):
+    """As an event's id, but for the words that stand for a change: `GET /api/jobs/cancel` is a 405, not an id."""
+
+    regex = r"(?!(?:cancel|retry|pause|resume)\Z).+"
 
 
 class BackupNameConverter(BaseConverter):

@@ -634,6 +634,16 @@ _DAMAGED_FILE = "Check the disk, then remove the file that ends in `.damaged`."
 _KAFKA_LOSS = "Find out what is lost. [Accept it](problems.md) to continue at the present first message."
 
 PROBLEMS: dict[str, ErrorCode] = {
+    "jobs_wait_for_worker": ErrorCode(
+        "[Jobs](jobs.md) wait, and for a minute no living worker has named their type.",
+        "jobs wait for a worker that runs their type: invoice.render",
+        "Start a worker whose `WORKER_JOBS` has handlers for these types.",
+    ),
+    "jobs_late": ErrorCode(
+        "A [job](jobs.md) that is due waits for a worker for longer than `JOBS_LATE_AFTER`.",
+        "1204 jobs wait, the oldest of them for 12 min",
+        "Start more workers, or raise `WORKER_CONCURRENCY` or `JOBS_LOCAL_CONCURRENCY`.",
+    ),
     "backup_late": ErrorCode(
         "A scheduled backup was due for half the time to the next one, at least 10 minutes, and was not made.",
         "the backup that BACKUP_CRON made due at 2026-01-31T03:00:00.000Z is late: for 43260 s it was due and not made",

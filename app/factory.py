@@ -18,7 +18,7 @@ from app.changes.routes import blueprint as changes
 from app.cli import exits
 from app.cli.commands import COMMANDS, command
 from app.cli.owner import become_owner
-from app.converters import BackupNameConverter, EventIdConverter
+from app.converters import BackupNameConverter, EventIdConverter, JobIdConverter
 from app.docs.routes import blueprint as docs
 from app.edge import Edge, attach, note_answered_change
 from app.events.routes import blueprint as events
@@ -77,7 +77,11 @@ def create_app(
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.url_map.converters |= {"event_id": EventIdConverter, "backup_name": BackupNameConverter}
+    app.url_map.converters |= {
+        "event_id": EventIdConverter,
+        "job_id": JobIdConverter,
+        "backup_name": BackupNameConverter,
+    }
     app.config.update(_CONFIGURATION)
     app.wsgi_app = behind_proxies(  # type: ignore[method-assign]
         settings.trusted_proxies, SecurityHeaders(RequestEnd(app.wsgi_app))

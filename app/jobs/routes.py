@@ -196,12 +196,12 @@ def delete_schedule(name: str) -> Response:
     return reply({"success": True, "name": name})
 
 
-@blueprint.route("/<event_id:job_id>", methods=["GET"])
+@blueprint.route("/<job_id:job_id>", methods=["GET"])
 @blueprint.doc(summary="Get one job")
 @blueprint.response(200, OneJobSchema)
 @accepts_parameters()
 def get_job(job_id: str) -> Response:
-    """With its payload, its result and its attempts. Get an id such as `types` by `GET /api/jobs?id=`."""
+    """With its payload, its result and its attempts. Get an id such as `types` or `cancel` by `GET /api/jobs?id=`."""
     return _one(job_id)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import Schema, fields, validate
 
 from app.operations.schemas import OneOfEachField
 from app.replies import ReplySchema, RequestSchema
@@ -26,11 +26,6 @@ class JobQuerySchema(Schema):
     type = fields.String(validate=_NAME)
     limit = fields.Integer(load_default=PAGE, validate=validate.Range(1, MAX_PAGE))
     before = fields.String(validate=_NAME, metadata={"description": "The `next` of the page before."})
-
-    @validates_schema
-    def _one_job_or_a_list(self, asked: dict[str, Any], **_: Any) -> None:
-        if "id" in asked and (asked["state"] or "type" in asked or "before" in asked):
-            raise ValidationError("Not together with a filter.", "id")
 
 
 class SubmittedJobSchema(ReplySchema):

@@ -39,10 +39,15 @@ _Delay = Annotated[float, Meta(ge=0, le=MAX_DELAY_SECONDS, description="Seconds 
 _RunAt = Annotated[
     str, Meta(description="The instant from which it may run.", extra_json_schema={"format": "date-time"})
 ]
-_Priority = Annotated[int, Meta(ge=0, le=9, description="9 is the most urgent; 0 by default.")]
+_WHOLE: dict[str, Any] = {"type": "integer"}
+"""A whole number may be written as 1.0, for JSON Schema and here."""
+_Priority = Annotated[
+    float,
+    Meta(ge=0, le=9, multiple_of=1, description="9 is the most urgent; 0 by default.", extra_json_schema=_WHOLE),
+]
 _Key = Annotated[Name, Meta(description="Jobs of one key run one at a time, in the order of creation.")]
 _Unique = Annotated[Name, Meta(description="While one of this text is unfinished, no other is added.")]
-_Tries = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS_ASKED)]
+_Tries = Annotated[float, Meta(ge=1, le=MAX_ATTEMPTS_ASKED, multiple_of=1, extra_json_schema=_WHOLE)]
 _Timeout = Annotated[float, Meta(gt=0, le=MAX_TIMEOUT_SECONDS, description="Seconds that an attempt may take.")]
 
 
@@ -136,10 +141,10 @@ def read_job(text: bytes, what: str = "the job", *, exact: bool = True) -> JobRe
         payload=payload,
         delay=sent.delay,
         run_at=None if sent.run_at is None else _instant(what, sent.run_at),
-        priority=sent.priority or 0,
+        priority=int(sent.priority or 0),
         key=sent.key,
         unique=sent.unique,
-        max_attempts=sent.max_attempts,
+        max_attempts=None if sent.max_attempts is None else int(sent.max_attempts),
         timeout=sent.timeout,
     )
 
