@@ -17,6 +17,7 @@ class JobIdConverter(EventIdConverter):
     """As an event's id, but for the words that stand for a change: `GET /api/jobs/cancel` is a 405, not an id."""
 
     regex = r"(?!(?:cancel|retry|pause|resume)\Z).+"
+    part_isolating = False
 
 
 class BackupNameConverter(BaseConverter):

@@ -79,7 +79,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job that is sent, for the OpenAPI document."""
     (schema,), components = msgspec.json.schema_components([SentJob], ref_template="{name}")
     described: dict[str, Any] = components[schema["$ref"]]
-    return described
+    both = {"delay": {"type": "number"}, "runAt": {"type": "string"}}
+    return {**described, "not": {"required": list(both), "properties": both}}
 
 
 def new_id() -> str:

@@ -283,6 +283,14 @@ def test_without_a_dispatcher_it_is_switched_off(settings: Settings, store: Memo
     assert (answer.status_code, answer.json["code"]) == (409, "jobs_disabled")
 
 
+def test_a_job_may_have_the_name_of_a_change(web: FlaskClient) -> None:
+    submit(web, id="cancel")
+    assert web.get("/api/jobs/cancel").status_code == 405
+    assert web.get("/api/jobs?id=cancel").json["job"]["id"] == "cancel"
+    submit(web, id="cancel/x")
+    assert web.get("/api/jobs/cancel/x").json["job"]["id"] == "cancel/x"
+
+
 @pytest.mark.parametrize(
     ("scope", "accepted"),
     [
