@@ -41,6 +41,8 @@ _POLL_SECONDS = 0.02
 _REPORTS, _JOBS = 0, 1
 
 _TWO_DISPATCHERS = "two_dispatchers"
+_REWOUND = "jobs_rewound"
+_RESUME = "look at what ran meanwhile, cancel what must not run again, and resume with POST /api/jobs/resume"
 
 
 class KafkaTransport:
@@ -135,6 +137,8 @@ class KafkaTransport:
 
     def problems(self) -> list[tuple[str, str, str]]:
         found = [tuple(trouble) for trouble in (*self._state.troubles.values(), *self._state.losses.values())]
+        if self._ticks.is_rewound:
+            found.append((_REWOUND, "the database of jobs is an old copy: what was written since is missing", _RESUME))
         others = self._ticks.others_that_act()
         if others:
             message = f"another dispatcher takes jobs from {self._names.jobs} too: {', '.join(others)}"

@@ -43,7 +43,7 @@ class JobsClient:
         self._state = state
         self._admin = AdminClient(config.client(settings))
         self._consumer = Consumer({**config.jobs_reader(settings), "error_cb": self._client_error})
-        self._old_workers = OldWorkers(self._admin, settings.kafka_jobs_group, self._topic)
+        self._old_workers = OldWorkers(self._admin, self._consumer, settings.kafka_jobs_group, self._topic)
         self._positions: Positions | None = None
         self._committed: dict[int, int] = {}
         self._cluster_id: str | None = None
@@ -83,7 +83,7 @@ class JobsClient:
 
     def _follow(self, topic_info: TopicInfo) -> None:
         if self._positions is None:
-            self._committed = self._old_workers.committed()
+            self._committed = self._old_workers.committed(topic_info.partitions)
             begin = later_of(self._state.jobs, self._committed, topic_info)
             self._positions = Positions(self._consumer, self._topic, topic_info, begin)
         self._positions.add_partitions(topic_info)
@@ -193,7 +193,9 @@ def _stored_behind(record: Record, topic_info: TopicInfo) -> StoredOffset:
     )
 
 
-_ACCEPT = "restore the topic as it was, or accept the loss: jobs that are there already do not run again"
+_ACCEPT = (
+    "restore the topic as it was, or accept it with POST /api/jobs/resume: jobs that are there already do not run again"
+)
 _SEND_AGAIN = (
-    "send the jobs again that were not done; give the topic a longer retention.ms than the service may be away"
+    "send what is missing again, then POST /api/jobs/resume; a longer retention.ms lets the service be away for longer"
 )

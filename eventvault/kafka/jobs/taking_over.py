@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from eventvault.errors import KafkaUnreachable
 from eventvault.kafka.offsets import StoredOffset
 from eventvault.kafka.topic_info import TopicInfo
-from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refusal
+from eventvault.kafka.topics import REQUEST_TIMEOUT_SECONDS, answer_of, is_refusal, unreachable
 
 
 class OldWorkers:
-    """The consumer group, for one thread. Each method raises KafkaUnreachable."""
+    """For one thread. consumer: one of the group's id that is no member. Each method raises KafkaUnreachable."""
 
-    def __init__(self, admin: AdminClient, group: str, topic: str) -> None:
+    def __init__(self, admin: AdminClient, consumer: Consumer, group: str, topic: str) -> None:
         self._admin = admin
+        self._consumer = consumer
         self._group = group
         self._topic = topic
 
@@ -34,22 +35,20 @@ class OldWorkers:
                 return 0
             raise
 
-    def committed(self) -> dict[int, int]:
-        """Return the committed offset of each partition that has one."""
-        request = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group)], request_timeout=REQUEST_TIMEOUT_SECONDS
-        )
+    def committed(self, partitions: int) -> dict[int, int]:
+        """Return the committed offset of each of the first so many partitions that has one.
+
+        The consumer is asked: librdkafka 2.16 crashes if an AdminClient asks and the group's coordinator is moving.
+        """
+        asked = [TopicPartition(self._topic, number) for number in range(partitions)]
         try:
-            partitions: list[TopicPartition] = answer_of(request[self._group]).topic_partitions
-        except KafkaUnreachable as error:
-            if is_refusal(error):
+            answered = self._consumer.committed(asked, timeout=REQUEST_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            reason = unreachable(error)
+            if is_refusal(reason):
                 return {}
-            raise
-        return {
-            each.partition: each.offset
-            for each in partitions
-            if each.topic == self._topic and each.offset >= 0 and each.error is None
-        }
+            raise reason from error
+        return {each.partition: each.offset for each in answered if each.error is None and each.offset >= 0}
 
 
 def later_of(

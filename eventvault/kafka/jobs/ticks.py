@@ -105,7 +105,7 @@ class Ticks:
         if not self.acts:
             return []
         return sorted(
-            name for name, other in self._others.items() if self._lives(other) and other.together >= ACTS_AFTER
+            name for name, other in list(self._others.items()) if self._lives(other) and other.together >= ACTS_AFTER
         )
 
     def _lives(self, other: _Other) -> bool:
